@@ -1,0 +1,141 @@
+"""The five nouns of cnnlab: Task, TrainState, Dataset, Experiment, Strategy. Types and docstrings, no logic.
+
+Training is a game: *players* take turns, each owns one named group of parameters and lowers its own loss. Supervised
+learning is the game of one player, a GAN the game of two, a frozen group a player that never moves. One `train_step` and
+one `fit` (train.py) serve them all.
+
+Letters in shapes: B batch, H W space, C channels, K classes, N examples of a split.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+Array = jax.Array
+PyTree = Any
+Params = dict[str, PyTree]
+"""One pytree of parameters for each player."""
+Feed = dict[str, np.ndarray]
+"""What the host sends for one step: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding), and the
+examples themselves where the data set is too large to stay on the device."""
+Batch = dict[str, Array]
+"""What a task sees: `image` f32 [B, H, W, C] normalised, `label` i32 [B], `index` i32 [B], `mask` bool [B]."""
+Stats = dict[str, dict[str, Any]]
+"""Mergeable statistics: every leaf of `stats["sums"]` adds over batches and devices, every leaf of `stats["rows"]`
+[B, …] concatenates (padding dropped by `rows["mask"]`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is optimised, as pure functions; the players are the keys of the parameters that `init` returns.
+
+    A function that reduces over the batch does so through ops/collectives.py, which is right whether the batch lies on one
+    device or is split over several.
+    """
+
+    init: Callable[[Array, Batch], tuple[Params, PyTree]]
+    """(key, batch) -> (params by player, model state such as batch statistics)."""
+    loss: Callable[[Params, PyTree, Batch, Array, str], tuple[Array, tuple[PyTree, Stats]]]
+    """(params, model_state, batch, key, player) -> (that player's mean loss [], (new model state, sums))."""
+    predict: Callable[[Params, PyTree, Array], Array]
+    """(params, model_state, inputs [B, …]) -> outputs [B, …], with nothing random and nothing updated."""
+    measure: Callable[[Params, PyTree, Batch], Stats]
+    """(params, model_state, batch) -> statistics of a held-out batch."""
+    summary: Callable[[Stats], dict[str, float]]
+    """Merged statistics (NumPy, padding gone) -> named numbers; takes those of `loss` and those of `measure`."""
+    pictures: Callable[[Params, PyTree, Stats, "Dataset", str], dict[str, Any]]
+    """(params, model_state, merged statistics of a split, data, split) -> {name: matplotlib figure} for a person."""
+    turns: tuple[str, ...]
+    """Who moves in one step, in order; () for a task that only remembers (nearest neighbours)."""
+    headline: str = "accuracy"
+    """The number of `summary` by which checkpoints are ranked and a run is told in a sentence."""
+    higher_is_better: bool = True
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that training carries from one step to the next. Goes in, comes out, is donated."""
+
+    step: Array
+    """i32 []: steps taken."""
+    key: Array
+    """PRNG key []: the root. It is never split; step, turn and stream are folded in."""
+    params: Params
+    model_state: PyTree
+    """What the task updates without a gradient: batch statistics, codebooks, queues, remembered examples."""
+    opt_state: dict[str, PyTree]
+    """One optimiser state for each player that moves."""
+    average: Params
+    """Exponential moving average of the parameters, used for evaluation; {} where there is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Examples in named splits, with training batches that are a pure function of (seed, step).
+
+    Hence a run resumes exactly, in constant time, on any number of devices.
+    """
+
+    name: str
+    classes: int
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    """(H, W, C) as the network sees it."""
+    sizes: Mapping[str, int]
+    """Examples by split: train, test and, unless switched off, validation."""
+    batch_size: int
+    """Global batch size of `train`."""
+    train: Callable[[int, int], Iterator[Feed]]
+    """(seed, step) -> the endless feeds of steps step, step + 1, …"""
+    evaluate: Callable[[str, int], Iterator[Feed]]
+    """(split, batch size) -> the feeds of one pass in order, the last one padded with `mask` False."""
+    resident: Mapping[str, PyTree]
+    """Arrays by split that are placed on the device once and indexed there; {} for a split that is streamed."""
+    prepare: Callable[[PyTree, Mapping[str, Array], Array | None], Batch]
+    """(resident arrays of the split, feed, key or None) -> batch, inside the compiled step: looks the examples up,
+    scales, augments (only with a key: training), normalises."""
+    images: Callable[[str, np.ndarray], np.ndarray]
+    """(split, indices [B]) -> u8 or f32 [B, H, W, C] to show a person."""
+    fingerprint: str
+    """Changes when the examples, their order or their splits change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A task, its data, an optimiser for each player and how long. Nothing else."""
+
+    task: Task
+    data: Dataset
+    optimizers: Mapping[str, Any]
+    """optax.GradientTransformation by player; a player without one never moves."""
+    steps: int
+    average_decay: float = 0.0
+    """Decay of the exponential moving average of the parameters; 0: none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """Where a step runs; the step itself does not know.
+
+    A *host tree* is the canonical form, independent of the strategy and of the number of devices: NumPy leaves, keys as
+    their u32 data. Checkpoints hold host trees.
+    """
+
+    name: str
+    devices: tuple[Any, ...]
+    place: Callable[[PyTree], PyTree]
+    """Host tree of a TrainState -> arrays on the devices."""
+    fetch: Callable[[TrainState], TrainState]
+    """Placed state -> host tree; the copy is safe to keep while training goes on."""
+    share: Callable[[PyTree], PyTree]
+    """Host arrays -> the same arrays on every device (resident data)."""
+    split: Callable[[Feed], PyTree]
+    """Feeds of k steps, stacked [k, B, …] -> arrays on the devices, the batch axis split over them."""
+    compile_steps: Callable[[Callable[..., Any]], Callable[..., Any]]
+    """steps(state, resident, feeds [k, B, …]) -> (state, stats [k, …]), compiled, the state donated."""
+    compile_measure: Callable[[Callable[..., Any]], Callable[..., Any]]
+    """measure(params, model_state, resident, feed [1, B, …]) -> stats, compiled; fetching them gives NumPy [B, …] rows."""

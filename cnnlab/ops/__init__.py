@@ -1,0 +1,1 @@
+"""Pure array functions; imports nothing of cnnlab above it."""

@@ -1,0 +1,90 @@
+"""Initialisers of kernels: `initializer(key, shape, dtype, *, …) -> Array`.
+
+Of a kernel [..., I, O] (I inputs, O outputs, the axes before them space) fan-in is space · I and fan-out space · O.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from cnnlab.values import Positive
+
+Distribution = Literal["uniform", "normal"]
+
+
+def zeros(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """All zero: right for one layer; in two, the units of a layer stay equal for ever."""
+    return jnp.zeros(shape, dtype)
+
+
+def normal(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, std: Positive = 0.01) -> jax.Array:
+    """Gaussian of the same width in every layer (0.01: Krizhevsky et al. 2012, section 5).
+
+    Args:
+        std: standard deviation.
+    """
+    return jnp.asarray(std, dtype) * jax.random.normal(key, shape, dtype)
+
+
+def lecun(
+    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, distribution: Distribution = "normal"
+) -> jax.Array:
+    """Variance 1 / fan-in (LeCun et al. 1998, Efficient BackProp, eq. 16).
+
+    Args:
+        distribution: uniform or normal.
+    """
+    return initializers.variance_scaling(1.0, "fan_in", distribution)(key, shape, dtype)
+
+
+def lecun_1998(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Uniform in ± 2.4 / fan-in (LeCun et al. 1998, Gradient-based learning, Appendix A)."""
+    fan_in = 1
+    for size in shape[:-1]:
+        fan_in *= size
+    return jax.random.uniform(key, shape, dtype, -2.4 / fan_in, 2.4 / fan_in)
+
+
+def xavier(
+    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, distribution: Distribution = "uniform"
+) -> jax.Array:
+    """Variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010, eq. 16): keeps the scale through linear or tanh layers.
+
+    Args:
+        distribution: uniform or normal.
+    """
+    return initializers.variance_scaling(1.0, "fan_avg", distribution)(key, shape, dtype)
+
+
+def he(
+    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, distribution: Distribution = "normal"
+) -> jax.Array:
+    """Variance 2 / fan-in (He et al. 2015, arXiv 1502.01852, eq. 10): keeps the scale through ReLU layers.
+
+    Args:
+        distribution: uniform or normal.
+    """
+    return initializers.variance_scaling(2.0, "fan_in", distribution)(key, shape, dtype)
+
+
+def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, gain: Positive = 1.0) -> jax.Array:
+    """Orthonormal rows or columns (Saxe et al. 2014, arXiv 1312.6120), a kernel seen as [space · I, O].
+
+    Args:
+        gain: factor; the square root of 2 suits ReLU.
+    """
+    return jnp.asarray(gain, dtype) * initializers.orthogonal()(key, shape, dtype)
+
+
+INITIALIZERS: dict[str, Callable[..., jax.Array]] = {
+    "zeros": zeros,
+    "normal": normal,
+    "lecun": lecun,
+    "lecun_1998": lecun_1998,
+    "xavier": xavier,
+    "he": he,
+    "orthogonal": orthogonal,
+}

@@ -1,0 +1,75 @@
+"""Losses of a classifier: `loss(logits f32 [B, K], labels i32 [B], *, …) -> f32 [B]`, one number for each example.
+
+At logits of zero cross-entropy is ln K and the hinge loss K − 1. Float knobs may be tracers.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cnnlab.values import Fraction, NonNegative, Positive
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: Fraction = 0.0) -> jax.Array:
+    """−Σ_k t_k log softmax(logits)_k, the negative log-likelihood where t is one-hot.
+
+    Args:
+        smoothing: share of the target spread evenly over the classes (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+    """
+    targets = optax.smooth_labels(_one_hot(logits, labels), jnp.asarray(smoothing, logits.dtype))
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def focal(logits: jax.Array, labels: jax.Array, *, gamma: NonNegative = 2.0) -> jax.Array:
+    """−(1 − p)^γ log p, p the probability of the label (Lin et al. 2017, arXiv 1708.02002, eq. 4, over a softmax).
+
+    Args:
+        gamma: how strongly examples that are right already are passed over; 0 gives cross-entropy.
+    """
+    # log(1 − p) from the other classes' logits: finite, with finite gradients, where p rounds to 1.
+    others = jnp.where(_one_hot(logits, labels) > 0, -jnp.inf, logits)
+    log_rest = jax.nn.logsumexp(others, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+    weight = jnp.exp(jnp.asarray(gamma, logits.dtype) * log_rest)
+    return weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def hinge(logits: jax.Array, labels: jax.Array, *, margin: Positive = 1.0) -> jax.Array:
+    """Σ_{k≠y} max(0, margin + s_k − s_y), the multi-class SVM of Weston and Watkins (1999).
+
+    Args:
+        margin: by how much the label's score must exceed every other.
+    """
+    targets = _one_hot(logits, labels)
+    right = jnp.sum(logits * targets, axis=-1, keepdims=True)
+    return jnp.sum((1.0 - targets) * jax.nn.relu(logits - right + jnp.asarray(margin, logits.dtype)), axis=-1)
+
+
+def perceptron(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """max_k s_k − s_y: one step of plain gradient descent at rate 1 on one example is Rosenblatt's rule (1958)."""
+    return optax.losses.multiclass_perceptron_loss(logits, labels)
+
+
+def sigmoid(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Σ_k of the binary cross-entropies of K one-against-all logistic regressions."""
+    return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, _one_hot(logits, labels)), axis=-1)
+
+
+def squared(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Σ_k (s_k − t_k)², t the one-hot label: least squares."""
+    return jnp.sum(optax.squared_error(logits, _one_hot(logits, labels)), axis=-1)
+
+
+def _one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+
+
+LOSSES: dict[str, Callable[..., jax.Array]] = {
+    "cross_entropy": cross_entropy,
+    "focal": focal,
+    "hinge": hinge,
+    "perceptron": perceptron,
+    "sigmoid": sigmoid,
+    "squared": squared,
+}

@@ -1,0 +1,157 @@
+"""Optimisers: `optimizer(schedule, *, lr, …) -> optax.GradientTransformation`, each with a learning rate that suits it.
+
+The schedule has peak 1 (schedules.py). Where torch and optax differ in a default (RMSprop's decay and where its epsilon
+stands, AdaGrad's first accumulator, AdamW's decay), the value is spelt out here and is the paper's or torch's, as said.
+"""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from cnnlab.ops.schedules import Schedule
+from cnnlab.values import Fraction, NonNegative, Positive
+
+
+def _kernels(params: optax.Params) -> optax.Params:
+    """True for the leaves that weight decay touches: kernels, not biases and not the scales of a normalisation."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _descend(
+    schedule: Schedule,
+    lr: float,
+    *scale: optax.GradientTransformation,
+    clip_norm: float | None,
+    coupled_decay: float = 0.0,
+    decoupled_decay: float = 0.0,
+) -> optax.GradientTransformation:
+    """clip -> L2 into the gradient -> `scale` -> decoupled decay -> times −lr·schedule."""
+    return optax.chain(
+        optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm),
+        optax.add_decayed_weights(coupled_decay, mask=_kernels),
+        *scale,
+        optax.add_decayed_weights(decoupled_decay, mask=_kernels),
+        optax.scale_by_learning_rate(lambda count: lr * schedule(count)),
+    )
+
+
+def sgd(
+    schedule: Schedule, *, lr: Positive = 0.1, weight_decay: NonNegative = 0.0, clip_norm: Positive | None = None
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent.
+
+    Args:
+        lr: learning rate at the peak of the schedule.
+        weight_decay: L2 penalty on kernels, added to the gradient.
+        clip_norm: largest global norm of the gradient; none: no clipping.
+    """
+    return _descend(schedule, lr, clip_norm=clip_norm, coupled_decay=weight_decay)
+
+
+def momentum(
+    schedule: Schedule,
+    *,
+    lr: Positive = 0.05,
+    momentum: Fraction = 0.9,
+    nesterov: bool = False,
+    weight_decay: NonNegative = 0.0,
+    clip_norm: Positive | None = None,
+) -> optax.GradientTransformation:
+    """Gradient descent with momentum as in torch.optim.SGD (the velocity is a sum, not an average).
+
+    Args:
+        lr: learning rate at the peak of the schedule.
+        momentum: how much of the velocity is kept each step.
+        nesterov: look ahead along the velocity (Nesterov 1983).
+        weight_decay: L2 penalty on kernels, added to the gradient before the momentum.
+        clip_norm: largest global norm of the gradient; none: no clipping.
+    """
+    trace = optax.trace(momentum, nesterov=nesterov)
+    return _descend(schedule, lr, trace, clip_norm=clip_norm, coupled_decay=weight_decay)
+
+
+def adagrad(
+    schedule: Schedule, *, lr: Positive = 0.01, weight_decay: NonNegative = 0.0, clip_norm: Positive | None = None
+) -> optax.GradientTransformation:
+    """AdaGrad (Duchi et al. 2011) with torch's defaults: accumulator from 0, epsilon 1e-10.
+
+    Args:
+        lr: learning rate at the peak of the schedule.
+        weight_decay: L2 penalty on kernels, added to the gradient.
+        clip_norm: largest global norm of the gradient; none: no clipping.
+    """
+    scale = optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-10)
+    return _descend(schedule, lr, scale, clip_norm=clip_norm, coupled_decay=weight_decay)
+
+
+def rmsprop(
+    schedule: Schedule,
+    *,
+    lr: Positive = 0.001,
+    decay: Fraction = 0.99,
+    weight_decay: NonNegative = 0.0,
+    clip_norm: Positive | None = None,
+) -> optax.GradientTransformation:
+    """RMSprop (Tieleman & Hinton 2012) as in torch.optim: decay 0.99, epsilon 1e-8 outside the root.
+
+    Args:
+        lr: learning rate at the peak of the schedule.
+        decay: how much of the mean square is kept each step.
+        weight_decay: L2 penalty on kernels, added to the gradient.
+        clip_norm: largest global norm of the gradient; none: no clipping.
+    """
+    scale = optax.scale_by_rms(decay=decay, eps=1e-8, eps_in_sqrt=False)
+    return _descend(schedule, lr, scale, clip_norm=clip_norm, coupled_decay=weight_decay)
+
+
+def adam(
+    schedule: Schedule,
+    *,
+    lr: Positive = 0.001,
+    b1: Fraction = 0.9,
+    b2: Fraction = 0.999,
+    weight_decay: NonNegative = 0.0,
+    clip_norm: Positive | None = None,
+) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1).
+
+    Args:
+        lr: learning rate at the peak of the schedule.
+        b1: decay of the mean of the gradient.
+        b2: decay of the mean of its square.
+        weight_decay: L2 penalty on kernels, added to the gradient (adamw decouples it).
+        clip_norm: largest global norm of the gradient; none: no clipping.
+    """
+    return _descend(schedule, lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, coupled_decay=weight_decay)
+
+
+def adamw(
+    schedule: Schedule,
+    *,
+    lr: Positive = 0.001,
+    b1: Fraction = 0.9,
+    b2: Fraction = 0.999,
+    weight_decay: NonNegative = 0.01,
+    clip_norm: Positive | None = None,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2; torch's decay of 0.01).
+
+    Args:
+        lr: learning rate at the peak of the schedule.
+        b1: decay of the mean of the gradient.
+        b2: decay of the mean of its square.
+        weight_decay: decay of kernels in a step, times the learning rate.
+        clip_norm: largest global norm of the gradient; none: no clipping.
+    """
+    return _descend(schedule, lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, decoupled_decay=weight_decay)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adamw,
+}

@@ -1,0 +1,96 @@
+"""What a knob may be: choices, bounded numbers and durations. Annotations only; knobs.py reads them. Imports no jax.
+
+def dropout_net(*, activation: Choice[ACTIVATIONS] = jax.nn.relu, rate: Probability = 0.5, width: Count = 64): ...
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from cnnlab.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChoiceOf:
+    """One function out of a plain dict of functions; its own keyword arguments are knobs below this one."""
+
+    options: Mapping[str, Callable[..., Any]]
+
+
+class _ChoiceForm:
+    def __getitem__(self, options: Mapping[str, Callable[..., Any]]) -> Any:
+        return Annotated[Any, ChoiceOf(options)]
+
+
+Choice: Any = _ChoiceForm()
+"""`Choice[OPTIONS]` annotates a knob that takes one of the functions of the dict OPTIONS, by name.
+
+The default is a name, the function itself, or a `functools.partial` of it (whose keywords are then the defaults below).
+`name:argument` on the command line binds the function's positional-only parameter (`--dataset=tfds:mnist`).
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Bounds of a number; `open_low`/`open_high` exclude the end point. NaN and infinities never pass."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return math.isfinite(value) and above and below
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return "finite" if self.low == -math.inf else f"finite and {'>' if self.open_low else '>='} {self.low:g}"
+        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
+
+
+Positive = Annotated[float, Range(0, open_low=True)]
+NonNegative = Annotated[float, Range(0)]
+Probability = Annotated[float, Range(0, 1)]
+Fraction = Annotated[float, Range(0, 1, open_high=True)]
+Count = Annotated[int, Range(1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """A length of training in steps, epochs or examples: `Duration(20, "epochs")`, written `20 epochs`."""
+
+    amount: float
+    unit: str = "steps"
+
+    UNITS = ("steps", "epochs", "examples")
+
+    def __post_init__(self) -> None:
+        if self.unit not in self.UNITS:
+            raise UsageError(f"a duration is in {', '.join(self.UNITS)}, not {self.unit!r}. Write for example '20 epochs'.")
+        if not (math.isfinite(self.amount) and self.amount >= 0):
+            raise UsageError(f"a duration is finite and >= 0, got {self.amount:g} {self.unit}.")
+        if self.unit != "epochs" and self.amount != int(self.amount):
+            raise UsageError(f"a duration in {self.unit} is a whole number, got {self.amount:g}.")
+
+    @classmethod
+    def parse(cls, text: str) -> "Duration":
+        """Reads `500`, `500 steps`, `20 epochs`, `1.5epochs` or `1e6 examples`."""
+        match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(step|epoch|example)?s?\s*", text)
+        try:
+            return cls(float(match[1]), f"{match[2] or 'step'}s") if match else cls(math.nan)
+        except (ValueError, UsageError):
+            raise UsageError(f"{text!r} is not a duration. Write '500 steps', '20 epochs' or '100000 examples'.") from None
+
+    def steps(self, *, size: int, batch_size: int) -> int:
+        """Number of steps for a training set of `size` examples; a duration above zero is at least one step."""
+        if self.unit == "steps":
+            return int(self.amount)
+        examples = self.amount * size if self.unit == "epochs" else self.amount
+        return max(int(self.amount > 0), round(examples / batch_size))
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}" if self.amount < 1e6 else f"{int(self.amount)} {self.unit}"
