@@ -1,0 +1,187 @@
+"""From a source to a core.Dataset: splits, sizes, order, and the lookup, variation and normalisation inside the step."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
+from cnnlab.data.augment import none as no_augmentation
+from cnnlab.data.cache import cached
+from cnnlab.data.fit import Fit, fitted
+from cnnlab.data.normalize import Normalisation, standard
+from cnnlab.data.order import evaluation_feeds, train_feeds
+from cnnlab.data.source import Images, LazyImages, Source, Split, carve, digest, note, subset
+from cnnlab.errors import DataError, UsageError, did_you_mean
+from cnnlab.values import Count, Fraction, Range
+
+SAMPLE = 10_000
+"""Images from which the normalisation of a streamed training split is computed."""
+DECODED_AT_ONCE = 512
+GREY_LEVELS = 256.0
+"""Augmentations see [0, 1]. u8 is scaled there and back by a power of two, so that whole grey levels survive exactly."""
+
+
+def build(
+    source: Source,
+    *,
+    batch_size: Count | None,
+    validation: Fraction = 0.1,
+    image_size: Count | None = None,
+    image_fit: Fit = "resize",
+    normalize: Callable[[np.ndarray], Normalisation] = standard,
+    augment: Callable[[Array, Array], Array] = no_augmentation,
+    resident_mib: Annotated[int, Range(0)] = 2048,
+) -> Dataset:
+    """The data set that an experiment trains on.
+
+    Raises UsageError for a batch larger than the training split or an image_size that cannot be, DataError where images of
+    different sizes are given no image_size.
+
+    Args:
+        batch_size: Examples per step over all devices; None: the whole training split in every step.
+        validation: Share of train that is held out (stratified, the same for every seed) where the source has no validation
+            split; 0, or too few examples for one: no validation split.
+        image_size: Height and width that images are brought to; none: as they are.
+        image_fit: How: `resize` (bilinear) or `pad` (centred in zeros).
+        normalize: One of normalize.NORMALIZERS: what the network sees, by statistics of the training split without the
+            held-out share.
+        augment: One of augment.AUGMENTS: random variation of training images.
+        resident_mib: Splits stay in memory and on the device while they fit in so many MiB together, train first; what does
+            not fit is streamed.
+    """
+    parts, resident = _loaded(source, image_size, image_fit, resident_mib * 2**20)
+    held_out = np.zeros(0, np.int32) if "validation" in parts else carve(parts["train"].labels, validation)[1]
+    if len(held_out):
+        parts |= _divided(parts["train"], held_out)
+        resident |= {"validation"} if "train" in resident else set()
+    sizes = {split: len(part.labels) for split, part in parts.items()}
+    batch_size = sizes["train"] if batch_size is None else batch_size
+    if batch_size > sizes["train"]:
+        raise UsageError(
+            f"0 steps per epoch: {sizes['train']} examples < batch {batch_size}.\n"
+            f"{source.name} has {sizes['train']} training examples"
+            f"{f' ({len(held_out)} more are held out for validation)' if len(held_out) else ''}.\n"
+            f"Give --batch_size={sizes['train']} or less."
+        )
+    streamed = {split: None if split in resident else part for split, part in parts.items()}
+    return Dataset(
+        name=source.name,
+        classes=len(source.class_names),
+        class_names=source.class_names,
+        image_shape=_image_shape(parts["train"].images),
+        sizes=sizes,
+        batch_size=batch_size,
+        train=functools.partial(train_feeds, sizes["train"], batch_size, streamed["train"]),
+        evaluate=functools.partial(_evaluate, sizes, streamed),
+        resident={
+            split: {"image": part.images, "label": part.labels} if split in resident else {} for split, part in parts.items()
+        },
+        prepare=functools.partial(_prepare, normalize(_sample(source.name, parts["train"].images)), augment),
+        images=functools.partial(_images, parts),
+        fingerprint=digest(source.fingerprint, f"{sizes} {image_size} {image_fit if image_size else ''}", held_out),
+    )
+
+
+def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[dict[str, Split], set[str]]:
+    """The splits at their final size, and the names of those that fit in `budget` bytes together and are in memory."""
+    parts, resident = {}, set()
+    for split in sorted(source.splits, key=("train", "validation", "test").index):
+        part = source.splits[split]
+        images = fitted(part.images, size, fit) if size else part.images
+        height, width, channels = _image_shape(images, source.name)
+        needed = len(images) * height * width * channels * images.dtype.itemsize
+        if needed <= budget:
+            budget -= needed
+            resident.add(split)
+            images = _in_memory(images, f"{source.name} {split}", digest(source.fingerprint, split, f"{size} {fit}"))
+        parts[split] = Split(images, part.labels)
+    return parts, resident
+
+
+def _divided(train: Split, held_out: np.ndarray) -> dict[str, Split]:
+    """Training and validation split: the examples that are not, and those that are, held out."""
+    kept = np.delete(np.arange(len(train.labels)), held_out)
+    chosen = {"train": kept, "validation": held_out}
+    return {split: Split(subset(train.images, ids), train.labels[ids]) for split, ids in chosen.items()}
+
+
+def _image_shape(images: Images, name: str = "") -> tuple[int, int, int]:
+    """(H, W, C); DataError where the images differ."""
+    height, width, channels = images.shape[1:] if isinstance(images, np.ndarray) else images.image_shape
+    if height is None or width is None:
+        raise DataError(
+            f"the images of {name} differ in size, and a network takes one size.\n"
+            "Expected equal sizes, or a size to bring them to: give --image_size=64, say, and --image_fit=resize or pad."
+        )
+    return height, width, channels
+
+
+def _in_memory(images: Images, name: str, key: str) -> np.ndarray:
+    """[N, H, W, C]; lazily decoded images come from the cache after the first time."""
+    if isinstance(images, np.ndarray):
+        return images
+    return np.asarray(cached(f"images-{key[:24]}", lambda: {"images": _decoded(images, name)})["images"])
+
+
+def _decoded(images: LazyImages, name: str) -> np.ndarray:
+    """u8 [N, H, W, C], told on stderr while it lasts."""
+    began = told = time.monotonic()
+    note(f"decoding the {len(images)} images of {name} (once) …")
+    out = np.empty((len(images), *_image_shape(images)), images.dtype)
+    for start in range(0, len(out), DECODED_AT_ONCE):
+        stop = min(start + DECODED_AT_ONCE, len(out))
+        out[start:stop] = images[np.arange(start, stop)]
+        if time.monotonic() - told > 5:
+            told = time.monotonic()
+            note(f"{name}: {stop} of {len(out)} images decoded")
+    note(f"{name}: decoded in {time.monotonic() - began:.1f} s")
+    return out
+
+
+def _sample(name: str, images: Images) -> np.ndarray:
+    """The training images from which a normaliser is computed: all in memory, or an even sample of those on disk."""
+    if isinstance(images, np.ndarray):
+        return images
+    chosen = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int32))
+    note(f"{name} is streamed: it is normalised by the statistics of {len(chosen)} of its {len(images)} training images")
+    return images[chosen]
+
+
+def _evaluate(sizes: Mapping[str, int], streamed: Mapping[str, Split | None], split: str, batch_size: int) -> Iterator[Feed]:
+    """core.Dataset.evaluate."""
+    if split not in sizes:
+        raise UsageError(f"no split {split!r}.{did_you_mean(split, list(sizes))} There are: {', '.join(sizes)}.")
+    return evaluation_feeds(sizes[split], batch_size, streamed[split])
+
+
+def _images(parts: Mapping[str, Split], split: str, indices: np.ndarray) -> np.ndarray:
+    """core.Dataset.images."""
+    return parts[split].images[np.asarray(indices)]
+
+
+def _prepare(
+    normalisation: Normalisation,
+    augment: Callable[[Array, Array], Array],
+    resident: PyTree,
+    feed: Mapping[str, Array],
+    key: Array | None,
+) -> Batch:
+    """core.Dataset.prepare: looks up, augments with a key for each example (its index folded in), normalises."""
+    index = feed["index"]
+    examples = (
+        feed if "image" in feed else {name: jnp.take(array, index, axis=0, mode="clip") for name, array in resident.items()}
+    )
+    stored = examples["image"]
+    images = stored.astype(jnp.float32)
+    if key is not None:
+        scale = GREY_LEVELS if stored.dtype == jnp.uint8 else 1.0
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+        images = augment(images / scale, keys) * scale
+    subtract, divide = normalisation
+    mask = feed["mask"] if "mask" in feed else jnp.ones(index.shape, bool)
+    return {"image": (images - subtract) / divide, "label": examples["label"], "index": index, "mask": mask}

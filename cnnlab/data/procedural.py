@@ -1,0 +1,48 @@
+"""Small problems made from a seed, with NumPy alone: for tests, for claims, and for machines without any data."""
+
+import numpy as np
+
+from cnnlab.data.source import Source, Split, digest_splits
+from cnnlab.values import Count, NonNegative
+
+
+def xor() -> Source:
+    """Exclusive or: the four points of {-1, 1}² as f32 images [4, 1, 2, 1]; train and test are these four.
+
+    The label is 1 where the two pixels differ. No linear classifier gets more than three right (Minsky and Papert, 1969).
+    """
+    points = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], np.float32)
+    split = Split(points.reshape(4, 1, 2, 1), (points[:, 0] != points[:, 1]).astype(np.int32))
+    splits = {"train": split, "test": split}
+    return Source("xor", splits, ("equal", "different"), digest_splits("xor", splits))
+
+
+def stripes(
+    *, examples: Count = 1000, size: Count = 16, classes: Count = 4, noise: NonNegative = 0.3, data_seed: int = 0
+) -> Source:
+    """Oriented gratings of random phase and spacing, u8 images [N, size, size, 1]; the class is the orientation.
+
+    A mean image tells nothing (the phase is uniform), so that pixels alone are a poor classifier and oriented filters a good
+    one. Class k has its stripes at k * 180 / `classes` degrees.
+
+    Args:
+        examples: Size of the training split; the test split has a quarter of it.
+        size: Height and width of an image in pixels.
+        classes: Number of orientations.
+        noise: Standard deviation of Gaussian noise per pixel, where the grating spans [0, 1].
+        data_seed: Seed of the examples; the run's seed does not touch them.
+    """
+    draw = np.random.Generator(np.random.Philox(data_seed % 2**64))
+    total = examples + max(classes, examples // 4)
+    labels = (np.arange(total) % classes).astype(np.int32)
+    angles = (np.pi * labels / classes)[:, None, None]
+    waves = draw.uniform(0.18, 0.3, (total, 1, 1))  # cycles per pixel: three pixels or more for each stripe
+    phases = draw.uniform(0, 2 * np.pi, (total, 1, 1))
+    rows, columns = np.mgrid[:size, :size][:, None]
+    grating = 0.5 + 0.5 * np.sin(2 * np.pi * waves * (np.cos(angles) * rows - np.sin(angles) * columns) + phases)
+    noisy = grating + noise * draw.standard_normal(grating.shape)
+    images = np.rint(255 * np.clip(noisy, 0, 1)).astype(np.uint8)[..., None]
+    parts = {"train": slice(0, examples), "test": slice(examples, total)}
+    splits = {name: Split(images[part], labels[part]) for name, part in parts.items()}
+    names = tuple(f"{180 * number / classes:g} degrees" for number in range(classes))
+    return Source("stripes", splits, names, digest_splits("stripes", splits))

@@ -1,0 +1,162 @@
+"""Any image-classification set of TensorFlow Datasets, read by random access. No TensorFlow in this process.
+
+Preparing a set (once; prepare.py, a process of its own) needs TensorFlow; reading an `array_record` set does not.
+"""
+
+import difflib
+import functools
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from cnnlab.data.cache import cached
+from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, digest, note, with_test_split
+from cnnlab.errors import DataError, UsageError
+
+SAMPLED = 64
+"""Images per split that enter the fingerprint, spread evenly; the labels enter it whole."""
+READ_AT_ONCE = 2048
+
+
+def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
+    """The TFDS set `name` (also `name/config`, `name:version`), prepared on first use.
+
+    Raises UsageError for an unknown name; DataError where the set cannot be prepared or does not classify images.
+
+    Args:
+        data_dir: Folder of prepared sets; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    """
+    try:
+        import tensorflow_datasets
+    except ImportError:
+        raise DataError(
+            f"tfds:{name} needs tensorflow-datasets, which is not installed.\n"
+            "Install it: pip install tensorflow-datasets array-record (reading needs no TensorFlow)."
+        ) from None
+    folder = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    builder = _builder(tensorflow_datasets, name, folder)
+    if not builder.is_prepared():
+        _prepare(name, folder)
+        builder = _builder(tensorflow_datasets, name, folder)
+    image, label = _features(tensorflow_datasets, name, builder.info)
+    if "train" not in builder.info.splits:
+        raise DataError(f"tfds:{name} has no train split; it has {', '.join(builder.info.splits)}.\nTake another set.")
+    files = sorted(pathlib.Path(str(builder.data_path)).iterdir())
+    states = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    key = f"labels-{re.sub('[^a-z0-9_]+', '-', name.lower())}-{digest(str(builder.data_path), *states)[:24]}"
+    found = cached(key, lambda: _labels_and_samples(tensorflow_datasets, name, builder, image, label))
+    splits: dict[str, Split] = {
+        split: Split(_lazy(builder, split, image), np.asarray(found[split]))
+        for split in ("train", "validation", "test")
+        if split in found and (split == "train" or not np.all(found[split] == -1))  # -1 throughout: a test split without labels
+    }
+    version = f"{builder.info.full_name} {builder.info.version}"
+    fingerprint = digest(version, *(part for split in sorted(found) for part in (split, found[split])))
+    names = tuple(builder.info.features[label].names)
+    return Source(f"tfds:{name}", with_test_split(f"tfds:{name}", splits), names, fingerprint)
+
+
+tfds.argument = "mnist"  # type: ignore[attr-defined]  # what knobs.py shows after the colon
+
+
+def _builder(tensorflow_datasets: Any, name: str, folder: pathlib.Path) -> Any:
+    """The builder of `name` in `folder`, whose info is read from the folder where the set is prepared."""
+    try:
+        builder = tensorflow_datasets.builder(name, data_dir=str(folder))
+        if builder.is_prepared():
+            form = builder.info.file_format.value
+            if form != "array_record":
+                raise DataError(
+                    f"tfds:{name} is prepared in {folder} as {form}, which only TensorFlow can read.\n"
+                    "Expected array_record. Give another --data_dir (the set is then prepared anew), or delete that folder."
+                )
+            return builder
+        return tensorflow_datasets.builder(name, data_dir=str(folder), file_format="array_record")
+    except tensorflow_datasets.core.registered.DatasetNotFoundError:
+        known = tensorflow_datasets.list_builders(with_community_datasets=False)
+        close = difflib.get_close_matches(re.split("[/:]", name)[0], known, n=3, cutoff=0.5)
+        nearest = f"Did you mean {', '.join(close)}?" if close else "For example mnist, fashion_mnist, cifar10."
+        raise UsageError(
+            f"TFDS has no data set {name!r}. {nearest}\n"
+            f"Expected one of the {len(known)} names of tensorflow_datasets.list_builders(), or a set prepared in {folder}."
+        ) from None
+    except (ValueError, AssertionError) as error:  # TFDS's answers to an unknown config or version
+        raise UsageError(f"TFDS cannot make {name!r}: {str(error).splitlines()[0]}") from None
+
+
+def _prepare(name: str, folder: pathlib.Path) -> None:
+    """Runs prepare.py in a process of its own; DataError says why it could not."""
+    elsewhere = (
+        f"Or prepare it elsewhere (python -m cnnlab.data.prepare {name} DATA_DIR), copy the folder and give it by --data_dir."
+    )
+    missing = [module for module in ("tensorflow", "importlib_resources", "PIL") if importlib.util.find_spec(module) is None]
+    if missing:
+        raise DataError(
+            f"tfds:{name} is not prepared in {folder}, and preparing it needs {', '.join(missing)} (reading it does not).\n"
+            f"Install it: pip install tensorflow importlib_resources pillow\n{elsewhere}"
+        )
+    note(f"tfds:{name} is not prepared in {folder}: downloading and preparing it there, once, in a process of its own …")
+    command = [sys.executable, "-m", "cnnlab.data.prepare", name, str(folder)]
+    root = str(pathlib.Path(__file__).resolve().parents[2])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stdout.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise DataError(f"tfds:{name} could not be prepared in {folder}: {reason}\n{elsewhere}")
+
+
+def _features(tensorflow_datasets: Any, name: str, info: Any) -> tuple[str, str]:
+    """Names of the image and of the label feature, or DataError."""
+    keys = info.supervised_keys
+    kinds = tensorflow_datasets.features
+    if (
+        keys is None
+        or len(keys) != 2
+        or not isinstance(info.features[keys[0]], kinds.Image)
+        or not isinstance(info.features[keys[1]], kinds.ClassLabel)
+        or np.dtype(info.features[keys[0]].np_dtype) != np.uint8
+    ):
+        raise DataError(
+            f"tfds:{name} does not classify images: its supervised keys are {keys}, its features {', '.join(info.features)}.\n"
+            "Expected a u8 Image and a ClassLabel as supervised keys. Take another set, or write it as folders of images."
+        )
+    return keys
+
+
+def _lazy(builder: Any, split: str, image: str) -> LazyImages:
+    """The images of a split, read and decoded on request; the files are opened when the first one is asked for."""
+    source = functools.cache(lambda: builder.as_data_source(split))
+    shape = builder.info.features[image].shape
+    return LazyImages(
+        lambda positions: [example[image] for example in source().__getitems__(positions)],
+        builder.info.splits[split].num_examples,
+        shape,
+        decoding_threads(*shape[:2]),
+    )
+
+
+def _labels_and_samples(tensorflow_datasets: Any, name: str, builder: Any, image: str, label: str) -> dict[str, np.ndarray]:
+    """{split: labels i32 [N], "split-sample": digests of a few images, spread evenly}; the labels need no image decoded."""
+    note(f"reading the labels of tfds:{name} (once) …")
+    began = time.monotonic()
+    found: dict[str, np.ndarray] = {}
+    undecoded = {image: tensorflow_datasets.decode.SkipDecoding()}
+    for split in set(builder.info.splits) & {"train", "validation", "test"}:
+        source = builder.as_data_source(split, decoders=undecoded)
+        labels: list[int] = []
+        for start in range(0, len(source), READ_AT_ONCE):
+            records = source.__getitems__(range(start, min(start + READ_AT_ONCE, len(source))))
+            labels += [int(record[label]) for record in records]
+        found[split] = np.array(labels, np.int32)
+        images = _lazy(builder, split, image)
+        chosen = np.linspace(0, len(images) - 1, min(SAMPLED, len(images))).astype(int).tolist()
+        found[f"{split}-sample"] = np.array([digest(sample) for sample in images.read(chosen)])
+    note(f"labels of tfds:{name} read in {time.monotonic() - began:.1f} s")
+    return found
