@@ -1,0 +1,14 @@
+"""Figures for a person: pure functions from NumPy arrays to matplotlib figures, in one house style.
+
+No pyplot and no global state, so figures may be drawn in any thread (one figure in one thread at a time); matplotlib is
+imported by the first call. Every page is laid out in inches, without a layout engine: the same input gives the same picture.
+
+Letters in shapes: N images or filters, H W space, C channels, K classes.
+"""
+
+from cnnlab.figures.confusion import confusion_matrix
+from cnnlab.figures.curves import learning_curves
+from cnnlab.figures.grids import filters, image_grid
+from cnnlab.figures.page import BAD, GOOD, as_pixels, save
+
+__all__ = ["BAD", "GOOD", "as_pixels", "confusion_matrix", "filters", "image_grid", "learning_curves", "save"]

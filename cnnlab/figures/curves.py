@@ -1,0 +1,244 @@
+"""Learning curves: the loss and a headline metric over the steps of a run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnlab.figures.page import (
+    BLUE,
+    DPI,
+    FONT,
+    GREEN,
+    INK,
+    ORANGE,
+    RULE,
+    SMALL,
+    SOFT,
+    TEXT,
+    below_heading,
+    blank_page,
+    format_number,
+    place_axes,
+    place_heading,
+    text_style,
+    text_width,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SPLITS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
+
+
+def learning_curves(
+    records: Sequence[Mapping[str, float | None]], *, title: str, headline: str = "accuracy", higher_is_better: bool = True
+) -> "Figure":
+    """Loss and the headline metric over the steps: train against validation, the best validation point, the test result.
+
+    A panel starts with its name; an accuracy is told in percent. A loss that spans more than a decade is drawn on a
+    logarithmic scale; of an accuracy whose early records would squeeze all others into a strip, those are cut off. Values
+    that are missing, None, NaN or infinite leave a gap, and their number is told.
+
+    Args:
+      records: lines of metrics.jsonl: "step" and any of "train/loss", "validation/accuracy", …, "epoch". Of several test
+        results the last counts.
+      title: one line above the panels.
+      headline: name of the metric beside the loss; "loss" draws the loss alone.
+      higher_is_better: sense of the headline metric, by which the best validation point is found.
+    """
+    metrics = ["loss"] if headline == "loss" else ["loss", headline]
+    curves = {metric: {split: _curve(records, f"{split}/{metric}") for split in SPLITS} for metric in metrics}
+    steps = np.concatenate([steps for panel in curves.values() for steps, _ in panel.values()])
+    longest = max(len(panel["train"][0]) for panel in curves.values())
+    window = 2 * (longest // 60) + 1 if longest >= 80 else 1
+    note = f"bold train curve: mean of {window} records" if window > 1 else ""
+    left, top, width, height, apart = 0.8, below_heading(note) + 0.4, 3.9, 3.0, 1.75
+    figure = blank_page(left + len(metrics) * (width + apart) - apart + 1.25, top + height + 0.7)
+    place_heading(figure, title, note)
+    for i, (metric, panel) in enumerate(curves.items()):
+        axes = place_axes(figure, left + i * (width + apart), top, width, height)
+        axes.set_xlabel(_step_label(records), fontsize=SMALL, color=SOFT, fontfamily=FONT, loc="left")
+        if len(steps) and steps.max() > steps.min():
+            space = 0.02 * (steps.max() - steps.min())
+            axes.set_xlim(steps.min() - space, steps.max() + space)
+        _draw_curves(axes, panel, metric, window=window, best_is_high=metric != "loss" and higher_is_better)
+    return figure
+
+
+def _curve(records: Sequence[Mapping[str, float | None]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, values), each f64 [N], in order of the step; what is not finite is NaN."""
+    pairs = [(record["step"], math.nan if record[name] is None else record[name]) for record in records if name in record]
+    steps, values = np.asarray(pairs, np.float64).reshape(-1, 2).T
+    order = np.argsort(steps, kind="stable")
+    return steps[order], np.where(np.isfinite(values), values, np.nan)[order]
+
+
+def _step_label(records: Sequence[Mapping[str, float | None]]) -> str:
+    pairs = [(record["step"], record["epoch"]) for record in records if record.get("step") and record.get("epoch")]
+    if not pairs:
+        return "step"
+    step, epoch = pairs[-1]
+    assert step is not None and epoch is not None
+    return f"step ({step / epoch:,.4g} per epoch)"
+
+
+def _draw_curves(
+    axes: "Axes", curves: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: str, *, window: int, best_is_high: bool
+) -> None:
+    """Draws one panel; above a `window` of 1 the train curve is a running mean over its faint records."""
+    every = np.concatenate([values for _, values in curves.values()])
+    finite = every[np.isfinite(every)]
+    percent = metric.endswith("accuracy") and bool(np.all((finite >= 0) & (finite <= 1)))
+    logarithmic = metric == "loss" and len(finite) > 0 and finite.min() > 0 and finite.max() / finite.min() > 10
+    floor = _floor(finite) if percent else None
+    below = f" ({np.count_nonzero(finite < floor)} early records below)" if floor is not None else ""
+    unit = f", %{below}" if percent else ", log scale" if logarithmic else ""
+    axes.text(0, 1.03, metric + unit, transform=axes.transAxes, **text_style(size=TEXT + 1, va="bottom"))
+    if len(every) > len(finite):
+        lost = f"{len(every) - len(finite)} of {len(every)} values not finite"
+        axes.text(1, 1.035, lost, transform=axes.transAxes, **text_style(size=SMALL, color=ORANGE, ha="right", va="bottom"))
+    decades = math.log10(finite.max() / finite.min()) if logarithmic else 0.0
+    _scale_panel(axes, decades=decades, percent=percent)
+    if not len(finite):
+        axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, **text_style(color=SOFT, ha="center", va="center"))
+        axes.set(xticks=[], yticks=[])
+        return
+    lines: list[tuple[np.ndarray, np.ndarray]] = []
+    for split in ("train", "validation"):
+        steps, values = curves[split]
+        if not np.isfinite(values).any():
+            continue
+        if split == "train" and window > 1:
+            axes.plot(steps, values, color=SPLITS[split], linewidth=0.8, alpha=0.3)
+            values = _running_mean(values, window)
+        marker = "o" if len(values) <= 15 else ""
+        axes.plot(steps, values, color=SPLITS[split], linewidth=1.8, marker=marker, markersize=3.5, solid_capstyle="round")
+        lines.append((steps, values))
+    if floor is not None:
+        margin = 0.1 * (finite.max() - floor)
+        axes.set_ylim(floor - margin, finite.max() + margin)
+    _label_panel(axes, curves, lines, percent=percent, best_is_high=best_is_high)
+
+
+def _floor(finite: np.ndarray) -> float | None:
+    """Where to cut an axis off, when the lowest twentieth of the values takes more than half of it; else None."""
+    floor = float(np.quantile(finite, 0.05)) if len(finite) >= 20 else 0.0
+    return floor if len(finite) >= 20 and floor - finite.min() > finite.max() - floor else None
+
+
+def _scale_panel(axes: "Axes", *, decades: float, percent: bool) -> None:
+    """Ticks and grid; the loss is on a logarithmic scale where it spans `decades` > 0."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    if decades:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if decades < 3 else (1.0,), numticks=8))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.4g}" if percent else f"{y:.4g}".replace("-", "−")))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.grid(axis="y", color=RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(y=0.08)
+
+
+def _label_panel(
+    axes: "Axes",
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    lines: list[tuple[np.ndarray, np.ndarray]],
+    *,
+    percent: bool,
+    best_is_high: bool,
+) -> None:
+    """The reference line of the test, names at the ends of the lines, and the best validation point with its value."""
+
+    def told(value: float) -> str:
+        return f"{100 * value:.{2 if value > 0.99 else 1}f}" if percent else format_number(value)
+
+    labels = []
+    tests = curves["test"][1][np.isfinite(curves["test"][1])]
+    if len(tests):
+        axes.axhline(tests[-1], color=GREEN, linewidth=1.2, linestyle=(0, (4, 3)))
+        labels.append((tests[-1], f"test {told(tests[-1])}", GREEN))
+        lines = [*lines, (np.asarray(axes.get_xlim()), tests[[-1, -1]])]
+    for split in ("train", "validation"):
+        steps, values = curves[split]
+        if np.isfinite(values).any():
+            ends = values[np.isfinite(values)][-max(1, len(values) // 40) :]
+            labels.append((float(np.mean(ends)), split, SPLITS[split]))
+    bottom, top = axes.get_ylim()
+    axes.set(ylim=(max(bottom, -0.015), min(top, 1.015)) if percent else (bottom, top))
+    _label_ends(axes, labels)
+    steps, values = curves["validation"]
+    if not np.isfinite(values).any():
+        return
+    best = int(np.nanargmax(values) if best_is_high else np.nanargmin(values))
+    point = (steps[best], values[best])
+    axes.plot(*point, marker="o", markersize=8, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.3, clip_on=False)
+    text = f"best {told(values[best])}"
+    offset, ha, va = _free_place(axes, point, lines, text)
+    axes.annotate(
+        text,
+        point,
+        offset,
+        textcoords="offset points",
+        annotation_clip=False,
+        **text_style(size=SMALL + 0.5, color=ORANGE, ha=ha, va=va),
+    )
+
+
+def _label_ends(axes: "Axes", labels: Sequence[tuple[float, str, str]], *, least: float = 0.065) -> None:
+    """Writes (height in data, text, colour) right of the panel, moved apart as little as keeps them `least` from each other."""
+    fractions = [
+        axes.transAxes.inverted().transform(axes.transData.transform((axes.get_xlim()[0], y)))[1] for y, _, _ in labels
+    ]
+    order = np.argsort(fractions, kind="stable")
+    groups: list[list[float]] = []  # [mean of (fraction − least · rank), size]: isotonic regression by pooling neighbours
+    for rank, i in enumerate(order):
+        groups.append([fractions[i] - least * rank, 1])
+        while len(groups) > 1 and groups[-2][0] > groups[-1][0]:
+            value, size = groups.pop()
+            groups[-1] = [(groups[-1][0] * groups[-1][1] + value * size) / (groups[-1][1] + size), groups[-1][1] + size]
+    places = [value for value, size in groups for _ in range(int(size))]
+    for rank, i in enumerate(order):
+        _, text, color = labels[i]
+        axes.text(1.025, places[rank] + least * rank, text, transform=axes.transAxes, **text_style(color=color, va="center"))
+
+
+def _free_place(
+    axes: "Axes", point: tuple[float, float], lines: Sequence[tuple[np.ndarray, np.ndarray]], text: str
+) -> tuple[tuple[float, float], str, str]:
+    """(offset in points, horizontal, vertical alignment) of a text near a point where it covers the curves least."""
+    box = np.asarray(axes.get_window_extent().size) * (72 / DPI)  # points
+    to_points = axes.transData + axes.transAxes.inverted()
+    x, y = to_points.transform(point) * box
+    dots = [np.zeros((0, 2))]
+    for steps, values in lines:
+        kept = np.isfinite(values)
+        corners = to_points.transform(np.stack([steps[kept], values[kept]], 1)) * box
+        along = np.linspace(0, len(corners) - 1, 2000)
+        dots.append(np.stack([np.interp(along, range(len(corners)), corners[:, i]) for i in (0, 1)], 1))
+    across, down = text_width(text, SMALL + 0.5) * 72 + 4, SMALL + 4
+    places: list[tuple[int, int, tuple[tuple[float, float], str, str]]] = []
+    for distance in (10, 22, 36, 52):
+        for sign, va in ((-1, "top"), (1, "bottom")):
+            for shift, ha in ((0, "center"), (-across / 2 + 6, "right"), (across / 2 - 6, "left")):
+                left, low = x + shift - across / 2, y + sign * distance - (down if sign < 0 else 0)
+                hit = sum(int(((d >= (left, low)) & (d <= (left + across, low + down))).all(1).sum()) for d in dots)
+                outside = left < 0 or low < 0 or left + across > box[0] + 4 or low + down > box[1]
+                anchor = {"center": 0, "right": 6, "left": -6}[ha]
+                places.append((hit + 10_000 * outside, len(places), ((anchor, sign * distance), ha, va)))
+    return min(places)[2]
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the finite of `window` neighbours; fewer at the ends. [N] -> [N]."""
+    ones, finite = np.ones(window), np.isfinite(values)
+    count = np.convolve(finite, ones, "same")
+    total = np.convolve(np.where(finite, values, 0.0), ones, "same")
+    return np.where(finite, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,126 @@
+"""The page that every figure is drawn on: colours, type, places, and how it becomes a file or an array.
+
+Places are inches from the upper left corner, sizes of type are points.
+"""
+
+import math
+import os
+import pathlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito, "Color Universal Design" (2008): told apart with every common colour blindness.
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+INK, SOFT, RULE = "#222222", "#666666", "#E3E3E3"
+GOOD, BAD = GREEN, ORANGE
+"""Colours of a caption that tells of a right and of a wrong answer."""
+
+FONT = "DejaVu Sans"  # comes with matplotlib, so pictures are the same everywhere
+TITLE, TEXT, SMALL = 13.0, 10.0, 8.5  # points
+DPI, SAVED_DPI = 100, 200
+MARGIN = 0.3  # inches around a page
+
+
+def blank_page(width: float, height: float) -> "Figure":
+    """An empty page of this size, in whole dots."""
+    from matplotlib.figure import Figure
+
+    size = [math.ceil(inches * DPI - 1e-6) / DPI for inches in (width, height)]  # whole dots, or images would be blurred
+    figure = Figure(figsize=(size[0], size[1]), dpi=DPI, facecolor="white")
+    figure.set_layout_engine("none")  # whatever the user's matplotlibrc says
+    return figure
+
+
+def place_axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
+    """Axes of the house: two quiet spines, small labels."""
+    across, down = figure.get_size_inches()
+    axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down), facecolor="white")
+    for side, spine in axes.spines.items():
+        spine.set(visible=side in ("left", "bottom"), color=SOFT, linewidth=0.8)
+    axes.tick_params(colors=SOFT, labelsize=SMALL, labelfontfamily=FONT, width=0.8, length=3)
+    return axes
+
+
+def text_style(
+    *, size: float = TEXT, color: str = INK, ha: str = "left", va: str = "top", bold: bool = False
+) -> dict[str, Any]:
+    """Keyword arguments of a matplotlib text. It is set as it is: a dollar sign in the name of a class is no mathematics."""
+    type_face = {"fontfamily": FONT, "fontsize": size, "fontweight": "bold" if bold else "normal"}
+    return {"color": color, "ha": ha, "va": va, "parse_math": False, **type_face}
+
+
+def place_text(figure: "Figure", left: float, top: float, text: str, **style: Any) -> None:
+    """Writes one line on the page; `style` as in `text_style`."""
+    across, down = figure.get_size_inches()
+    figure.text(left / across, 1 - top / down, text, **text_style(**style))
+
+
+def below_heading(note: str) -> float:
+    """Where the heading, with or without a note, ends."""
+    return MARGIN + (0.62 if note else 0.38)
+
+
+def place_heading(figure: "Figure", title: str, note: str) -> None:
+    """The title and, smaller beneath it, the note, each cut to the width of the page."""
+    across = figure.get_size_inches()[0] - 2 * MARGIN
+    place_text(figure, MARGIN, MARGIN, fit_text(title, across, TITLE * 1.12), size=TITLE, bold=True)
+    place_text(figure, MARGIN, MARGIN + 0.27, fit_text(note, across, SMALL), size=SMALL, color=SOFT)
+
+
+def _font(points: float) -> Any:
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont(FONT))  # one object for each thread
+    font.set_size(points, 72)
+    return font
+
+
+def text_width(text: str, points: float) -> float:
+    """Width of one line in inches."""
+    font = _font(points)
+    font.set_text(text)
+    return font.get_width_height()[0] / 64 / 72
+
+
+def fit_text(text: str, inches: float, points: float) -> str:
+    """One line of at most this width, its middle cut out where too long; a letter that the font lacks becomes a ?."""
+    font = _font(points)
+    text = "".join(letter if font.get_char_index(ord(letter)) else "?" for letter in " ".join(text.split()))
+    if text_width(text, points) <= inches:
+        return text
+    for keep in range(len(text) - 1, 1, -1):
+        cut = f"{text[: keep - keep // 2].rstrip()}…{text[len(text) - keep // 2 :].lstrip()}"
+        if text_width(cut, points) <= inches:
+            return cut
+    return "…"
+
+
+def format_number(value: float) -> str:
+    """Three digits, with a true minus sign."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Writes a PNG at 200 dots per inch; the file appears whole or not at all."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=SAVED_DPI, metadata={"Software": None})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def as_pixels(figure: "Figure") -> np.ndarray:
+    """The figure as u8 [H, W, 3] at 100 dots per inch, for TensorBoard."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3].copy()

@@ -1,0 +1,64 @@
+"""A small modern convnet: what one would try first on images of 8x8 to 64x64."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cnnlab.models import layers
+from cnnlab.models.layers import NORMS, POOLS, Dropout
+from cnnlab.ops import init
+from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.init import INITIALIZERS
+from cnnlab.values import Choice, Count, Fraction
+
+
+class ConvNet(nn.Module):
+    """Stages of 3x3 convolutions with a norm, pooled by 2 in between, averaged over space at the end.
+
+    Attributes:
+        classes: how many.
+        widths: channels of each stage; the image shrinks by 2 between stages.
+        depth: convolutions in each stage.
+        kernel: side of the convolutions' kernels.
+        norm: between each convolution and its activation.
+        activation: after every convolution.
+        pool: how the image shrinks between stages.
+        dropout: drop probability before the last layer.
+        initializer: initialiser of the kernels; biases start at 0.
+    """
+
+    classes: int
+    widths: tuple[int, ...] = (16, 32, 64)
+    depth: Count = 2
+    kernel: Count = 3
+    norm: Choice[NORMS] = layers.batch
+    activation: Choice[ACTIVATIONS] = jax.nn.relu
+    pool: Choice[POOLS] = POOLS["max"]
+    dropout: Fraction = 0.0
+    initializer: Choice[INITIALIZERS] = init.he
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """images f32 [B, H, W, C] -> (logits f32 [B, K], every stage's output, the pooled features and the logits)."""
+        x, seen = images, {}
+        for stage, width in enumerate(self.widths, start=1):
+            if stage > 1:
+                smallest = 2 ** (len(self.widths) - 1)
+                layers.require_size(x, 2, layer=f"the pooling before stage{stage}", smallest=smallest, image=images.shape)
+                x = self.pool(x)
+            for number in range(1, self.depth + 1):
+                name = f"stage{stage}_conv{number}"
+                convolution = nn.Conv(
+                    width,
+                    (self.kernel, self.kernel),
+                    use_bias=layers.needs_bias(self.norm),
+                    kernel_init=self.initializer,
+                    name=name,
+                )
+                x = self.norm(train=train, name=name.replace("conv", "norm"))(convolution(x))
+                x = self.activation(x)
+            seen[f"stage{stage}"] = x
+        seen["features"] = x = jnp.mean(x, axis=(1, 2))
+        x = Dropout(self.dropout, name="dropout")(x, train=train)
+        seen["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
+        return x, seen

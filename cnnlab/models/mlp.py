@@ -1,0 +1,51 @@
+"""M2: the multi-layer perceptron, of any depth and width."""
+
+import functools
+
+import flax.linen as nn
+import jax
+
+from cnnlab.models import layers
+from cnnlab.models.layers import NORMS, Dropout, flatten
+from cnnlab.ops import init
+from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.init import INITIALIZERS
+from cnnlab.values import Choice, Fraction
+
+
+class MLP(nn.Module):
+    """Fully connected network on the pixels.
+
+    Attributes:
+        classes: how many.
+        widths: units of each hidden layer, from the image on.
+        activation: after every hidden layer.
+        initializer: initialiser of the kernels; biases start at 0.
+        norm: between each hidden layer and its activation.
+        dropout: drop probability after each hidden layer.
+    """
+
+    classes: int
+    widths: tuple[int, ...] = (256, 128)
+    activation: Choice[ACTIVATIONS] = jax.nn.relu
+    initializer: Choice[INITIALIZERS] = init.he
+    norm: Choice[NORMS] = layers.none
+    dropout: Fraction = 0.0
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """images f32 [B, H, W, C] -> (logits f32 [B, K], activations of every layer)."""
+        x = flatten(images)
+        seen = {}
+        for number, width in enumerate(self.widths, start=1):
+            name = f"dense{number}"
+            x = nn.Dense(width, use_bias=layers.needs_bias(self.norm), kernel_init=self.initializer, name=name)(x)
+            x = self.norm(train=train, name=f"norm{number}")(x)
+            seen[name] = x = self.activation(x)
+            x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
+        seen["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
+        return x, seen
+
+
+lenet_300_100 = functools.partial(MLP, widths=(300, 100))
+"""The fully connected LeNet of 266,610 parameters on 28x28 images (LeCun et al. 1998, section C.3)."""
