@@ -1,0 +1,256 @@
+"""Checkpoints: orbax writes them in the background, a manifest of digests makes them trustworthy.
+
+Orbax 0.12 restores a checkpoint with a flipped bit, another dtype or another shape without a word. So every step folder holds
+`manifest.json`: SHA-256 of every file, path, shape and dtype of every leaf, the run's own notes, a digest of itself. It is
+written before orbax renames the folder into place, so a folder without a good manifest is no checkpoint. Restoring compares
+the leaves with what the network expects, verifies the digests, and falls back to the checkpoint before only with a warning.
+"""
+
+import hashlib
+import json
+import logging
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from cnnlab.core import PyTree, TrainState
+from cnnlab.errors import CheckpointError, DivergedError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PARTS = ("state", "metrics")
+"""Folders of a step that hold data; what orbax puts beside them is only its own book-keeping."""
+MOST_NAMED = 10
+"""Leaves that an error names at most."""
+
+log = logging.getLogger("cnnlab")
+
+
+def leaves(tree: PyTree) -> dict[str, Any]:
+    """{readable path: leaf} of a host tree: `params/classifier/conv1/kernel`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def digest(tree: PyTree) -> str:
+    """SHA-256 over path, dtype, shape and bytes of every leaf: equal digests mean equal bits."""
+    total = hashlib.sha256()
+    for path, leaf in sorted(leaves(tree).items()):
+        array = np.asarray(leaf)
+        total.update(f"{path} {array.dtype} {array.shape};".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def describe(tree: PyTree) -> dict[str, list[Any]]:
+    """{path: [shape, dtype]} of arrays or of their shapes."""
+    return {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves(tree).items()}
+
+
+class Checkpoints:
+    """The checkpoints of one run; one process at a time writes there (run.py holds the lock)."""
+
+    def __init__(self, folder: pathlib.Path, *, headline: str, higher_is_better: bool, keep: int = 2) -> None:
+        """Opens or makes `folder`; keeps the `keep` newest and the one best by the metric `headline`."""
+        self.folder = folder.resolve()  # orbax wants it absolute
+        sign = 1 if higher_is_better else -1
+
+        def rank(metrics: Mapping[str, float]) -> float:
+            return sign * metrics[headline]
+
+        best = checkpoint_managers.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)
+        self._options = ocp.CheckpointManagerOptions(
+            best_fn=rank,
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep), best]),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+        )
+        self._manager: ocp.CheckpointManager | None = None
+        self._saving: dict[str, Any] = {}
+        self._bad: dict[int, str] = {}
+
+    def clear_unfinished(self) -> None:
+        """Deletes what a process that was killed while saving left; only for the one process that trains here."""
+        for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover)
+
+    def steps(self) -> list[int]:
+        """Steps that have a folder, oldest first."""
+        return (
+            sorted(int(p.name) for p in self.folder.glob("*") if p.name.isdigit() and p.is_dir())
+            if self.folder.exists()
+            else []
+        )
+
+    def best(self) -> int | None:
+        """The good checkpoint with the best metric, where any has one."""
+        manifests = [_manifest(self.folder / str(step)) for step in self.steps() if _damage(self.folder / str(step)) is None]
+        ranked = [manifest for manifest in manifests if manifest["metrics"]]
+        return max(ranked, key=lambda manifest: self._options.best_fn(manifest["metrics"]))["step"] if ranked else None
+
+    def save(self, step: int, state: TrainState, meta: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
+        """Starts saving a host tree; a failure shows at the next save or at `close`.
+
+        Raises DivergedError, and keeps what there is, where parameters are not finite.
+        """
+        bad = [path for path, leaf in leaves((state.params, state.model_state)).items() if not _finite(leaf)]
+        if bad:
+            raise DivergedError(
+                f"training diverged: at step {step} {len(bad)} leaves are not finite, the first is {bad[0]}.\n"
+                "Try a smaller --lr, a --clip_norm, or a warm-up of the schedule."
+            )
+        if self._manager is None:
+            self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+        self._wait(self._manager)
+        needed = int(1.2 * sum(leaf.nbytes for leaf in leaves(state).values()))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise CheckpointError(
+                f"no room for a checkpoint in {self.folder}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free.\n"
+                f"Free some space and run the same command again: it goes on from step {max(self.steps(), default=0)}."
+            )
+        numbers = dict(metrics) if metrics else None
+        self._saving = {"format": FORMAT, "step": step, "leaves": describe(state), "meta": dict(meta), "metrics": numbers}
+        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves(state))), metrics=numbers)
+
+    def _wait(self, manager: ocp.CheckpointManager) -> None:
+        """Waits for the save under way; what went wrong in the background comes up here."""
+        try:
+            manager.wait_until_finished()
+        except Exception as error:  # of tensorstore, the file system or orbax
+            reason = str(error).strip().partition("\n")[0][:300]
+            raise CheckpointError(
+                f"step {self._saving.get('step')} could not be written to {self.folder}: {reason}\n"
+                "The checkpoints before are whole; mend the disk and run the same command again."
+            ) from error
+
+    def _seal(self) -> None:
+        """Writes the manifest into the folder that orbax is about to rename; called in its background thread."""
+        for unfinished in self.folder.glob(f"{self._saving['step']}.orbax-checkpoint-tmp*"):
+            content = {**self._saving, "files": _digests(unfinished)}
+            (unfinished / MANIFEST).write_text(json.dumps({"content": content, "sha256": _json_digest(content)}))
+
+    def restore(self, shapes: TrainState, *, step: int | None = None) -> tuple[TrainState, dict[str, Any], int] | None:
+        """(host tree, meta, step) of the newest good checkpoint, or of `step`; None where there is none at all.
+
+        Args:
+            shapes: what the network expects, as arrays or their shapes.
+            step: this one and no other.
+
+        Raises:
+            CheckpointError: the checkpoint belongs to another network, or every one is damaged.
+        """
+        found = self.steps()
+        if step is not None and step not in found:
+            raise CheckpointError(
+                f"no checkpoint of step {step} in {self.folder}. There are: {', '.join(map(str, found)) or 'none'}."
+            )
+        for candidate in [step] if step is not None else reversed(found):
+            folder = self.folder / str(candidate)
+            reason = _damage(folder)
+            if reason is None:
+                manifest = _manifest(folder)
+                _check_leaves(folder, manifest["leaves"], describe(shapes))
+                try:
+                    return _read(folder, shapes), manifest["meta"], candidate
+                except Exception as error:  # ValueError, FileNotFoundError, JSONDecodeError …: orbax has no class of its own
+                    reason = f"orbax cannot read it ({type(error).__name__})"
+            self._bad[candidate] = reason
+            log.warning("WARNING: checkpoint of step %d in %s is damaged: %s.", candidate, self.folder, reason)
+        reasons = [f"step {bad}: {reason}" for bad, reason in self._bad.items()]
+        reasons += [f"{aside.name}: set aside before" for aside in self.folder.glob("*.corrupt")]
+        if not reasons:
+            return None
+        raise CheckpointError(
+            f"no checkpoint in {self.folder} can be used:\n  " + "\n  ".join(reasons) + "\n"
+            "Restore the files from a copy, or add --overwrite to train from the start."
+        )
+
+    def quarantine(self) -> None:
+        """Sets aside every damaged checkpoint as `<step>.corrupt`; never deletes one. For the process that trains here."""
+        for step in self.steps():
+            folder = self.folder / str(step)
+            if step in self._bad or _damage(folder) is not None:
+                target = self.folder / f"{step}.corrupt"
+                shutil.rmtree(target, ignore_errors=True)  # of an earlier fault at the same step
+                folder.rename(target)
+
+    def close(self) -> None:
+        """Waits until everything is on the disk; raises what went wrong there."""
+        if self._manager is not None:
+            self._wait(self._manager)
+            self._manager.close()
+            self._manager = None
+
+
+def _finite(leaf: np.ndarray) -> bool:
+    return not np.issubdtype(leaf.dtype, np.floating) or bool(np.isfinite(leaf).all())
+
+
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+    files = sorted(p for part in PARTS for p in (folder / part).rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def _json_digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _manifest(folder: pathlib.Path) -> dict[str, Any]:
+    return json.loads((folder / MANIFEST).read_text())["content"]
+
+
+def _damage(folder: pathlib.Path) -> str | None:
+    """What is wrong with a step folder, naming the file, or None."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        content = manifest["content"]
+        whole = manifest["sha256"] == _json_digest(content)
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (ValueError, KeyError, TypeError):
+        return f"{MANIFEST} is not readable"
+    if not whole:
+        return f"{MANIFEST} does not agree with its own digest"
+    if content["format"] != FORMAT:
+        return f"it has format {content['format']}, this cnnlab reads format {FORMAT}"
+    recorded, present = content["files"], _digests(folder)
+    for name, expected in recorded.items():
+        if name not in present:
+            return f"{name} is missing"
+        if present[name] != expected:
+            return f"{name} has digest {present[name][:12]}…, expected {expected[:12]}…"
+    extra = sorted(set(present) - set(recorded))
+    return f"{extra[0]} does not belong there" if extra else None
+
+
+def _read(folder: pathlib.Path, shapes: TrainState) -> TrainState:
+    """The host tree of a step folder, in NumPy arrays of the wanted shapes."""
+    wanted = leaves(shapes)
+    targets = {path: np.empty(leaf.shape, leaf.dtype) for path, leaf in wanted.items()}
+    with ocp.StandardCheckpointer() as reader:
+        restored = reader.restore(folder / "state", targets)
+    return jax.tree.unflatten(jax.tree.structure(shapes), [restored[path] for path in wanted])
+
+
+def _check_leaves(folder: pathlib.Path, stored: Mapping[str, Any], wanted: Mapping[str, list[Any]]) -> None:
+    """CheckpointError where tree, shapes or dtypes differ; names at most ten leaves and prints no arrays."""
+    rows = [f"missing     {path} {wanted[path]}" for path in wanted if path not in stored]
+    rows += [f"unexpected  {path} {stored[path]}" for path in stored if path not in wanted]
+    rows += [
+        f"differs     {p}: stored {stored[p]}, wanted {wanted[p]}" for p in wanted if p in stored and stored[p] != wanted[p]
+    ]
+    if rows:
+        more = f"\n  … and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
+        raise CheckpointError(
+            f"the checkpoint {folder} belongs to another network or optimiser; {len(rows)} leaves do not match:\n  "
+            + "\n  ".join(rows[:MOST_NAMED])
+            + more
+            + "\nUse another --workdir, or --overwrite to train from the start."
+        )

@@ -1,0 +1,300 @@
+"""From a function's signature to its knobs, and from text to the call. An experiment's keyword arguments *are* its flags.
+
+Rules: a keyword-only parameter with a default is a knob (of a dataclass such as a Linen module: a field with a default);
+one without a default is supplied by whoever calls the function. `Choice[OPTIONS]` (values.py) takes one of a dict of
+functions, whose own knobs then lie below it: `--model=mlp --model.widths=256,128`. A parameter whose name stands in the
+`context` (say data_dir) is filled from there and is no knob.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+import re
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from cnnlab.errors import UsageError, did_you_mean
+from cnnlab.values import ChoiceOf, Duration, Range
+
+
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """One knob as resolved: where it is, what it takes and what it has."""
+
+    path: str
+    kind: str
+    """What it takes, in words: `int`, `float > 0`, `one of: a, b`."""
+    default: Any
+    value: Any
+    """JSON-like: numbers, text, None, lists; a choice by its name."""
+    help: str
+    is_choice: bool = False
+    """Other knobs lie below it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """A function with all its knobs filled in."""
+
+    call: Callable[..., Any]
+    knobs: dict[str, Knob]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every knob's JSON-like value by path."""
+        return {path: knob.value for path, knob in self.knobs.items()}
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that change with any knob's value."""
+        return hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> Resolved:
+    """Fills the knobs of `function` from `values`, {path or unique last name: text or value}.
+
+    Raises UsageError for an unknown or ambiguous name, and for a value of the wrong type or out of its range.
+    """
+    given = dict(values)
+    aliases: dict[str, str] = {}
+    while True:
+        knobs: dict[str, Knob] = {}
+        call = _fill(function, "", given, context or {}, knobs)
+        negated = {name: path for name in given if name not in knobs and (path := _negated(name, given[name], knobs))}
+        for name, path in negated.items():
+            del given[name]
+            given[path] = "false"
+        if negated:
+            continue
+        matched = {name: _ending_in(name, knobs) for name in given if name not in knobs}
+        new = {name: paths[0] for name, paths in matched.items() if len(paths) == 1}
+        # Choices first: what they choose decides which names there are below.
+        new = {name: path for name, path in new.items() if knobs[path].is_choice} or new
+        if not new:
+            break
+        for name, path in new.items():
+            if path in given:
+                raise UsageError(f"--{name} and --{path} are one knob, given twice. Keep one of them.")
+            given[path] = given.pop(name)
+        aliases |= new
+    for name in [*aliases, *(n for n in given if n not in knobs)]:
+        matches = _ending_in(name, knobs)
+        if len(matches) > 1:
+            raise UsageError(f"--{name} could be {' or '.join('--' + m for m in matches)}. Write the whole name.")
+        if not matches and name not in aliases:
+            raise UsageError(_unknown(name, knobs))
+    return Resolved(call, knobs)
+
+
+def _ending_in(name: str, knobs: Iterable[str]) -> list[str]:
+    return [path for path in knobs if path.endswith(f".{name}")]
+
+
+def _negated(name: str, value: Any, knobs: Mapping[str, Knob]) -> str | None:
+    """The boolean knob that `--noNAME` switches off, as absl has it; None for any other name."""
+    positive = name.removeprefix("no")
+    matches = [positive] if positive in knobs else _ending_in(positive, knobs)
+    is_one = positive != name and value == "true" and len(matches) == 1 and not _ending_in(name, knobs)
+    return matches[0] if is_one and knobs[matches[0]].kind == "bool" else None
+
+
+def _unknown(name: str, knobs: Mapping[str, Knob]) -> str:
+    last_names = {path.rsplit(".", 1)[-1]: path for path in knobs}
+    candidates = [*knobs, *last_names]
+    guess = did_you_mean(name, candidates)
+    for last, path in last_names.items():
+        guess = guess.replace(f"mean {last}?", f"mean --{path}?")
+    guess = guess.replace("mean ", "mean --").replace("----", "--")
+    listing = textwrap.fill(", ".join(knobs), 110, initial_indent="  ", subsequent_indent="  ")
+    return f"no knob --{name} here.{guess}\nKnobs (--help shows what they take):\n{listing}"
+
+
+def _fill(
+    function: Callable[..., Any], path: str, given: Mapping[str, Any], context: Mapping[str, Any], knobs: dict[str, Knob]
+) -> Callable[..., Any]:
+    """Binds the knobs of one function and, below its choices, of the chosen ones; records them in `knobs`."""
+    bound: dict[str, Any] = {}
+    helps = argument_help(function)
+    for name, annotation, default in parameters(function):
+        if name in context:
+            bound[name] = context[name]
+            continue
+        if default is inspect.Parameter.empty:
+            continue
+        full = f"{path}.{name}" if path else name
+        choice = _metadata(annotation, ChoiceOf)
+        raw = given.get(full, default)
+        if choice is not None:
+            label, chosen = _choose(full, choice, raw)
+            kind, value = f"one of: {', '.join(choice.options)}", label
+            default = _choose(full, choice, default)[0]
+        else:
+            chosen = parse(full, annotation, raw, default)
+            kind, value, default = describe_type(annotation), _plain(chosen), _plain(default)
+        knobs[full] = Knob(full, kind, default, value, helps.get(name, ""), is_choice=choice is not None)
+        bound[name] = _fill(chosen, full, given, context, knobs) if choice is not None else chosen
+    return functools.partial(function, **bound) if bound else function
+
+
+def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
+    """(name, annotation, default or Parameter.empty) of the parameters that knobs can fill, in order of definition."""
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if inspect.isclass(inner) and dataclasses.is_dataclass(inner):
+        hints = typing.get_type_hints(inner, include_extras=True)
+        wanted = {f.name for f in dataclasses.fields(inner) if f.init} - {"parent", "name"}
+    elif inspect.isfunction(inner):
+        hints = typing.get_type_hints(inner, include_extras=True)
+        wanted = {p.name for p in inspect.signature(inner).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    else:  # jitted or built-in functions such as jax.nn.relu: nothing to set
+        return []
+    signature = inspect.signature(function)
+    return [(p.name, hints.get(p.name, str), p.default) for p in signature.parameters.values() if p.name in wanted]
+
+
+def _choose(path: str, choice: ChoiceOf, raw: Any) -> tuple[str, Callable[..., Any]]:
+    """(printable name, function) for a name, `name:argument`, a function of the dict, or a partial of one."""
+    if isinstance(raw, str):
+        name, colon, argument = raw.partition(":")
+        if name not in choice.options:
+            guess = did_you_mean(name, list(choice.options))
+            raise UsageError(f"--{path}={raw}: unknown.{guess} It takes one of: {', '.join(choice.options)}.")
+        return raw, _with_argument(path, raw, choice.options[name], argument if colon else None)
+    for name, option in choice.options.items():
+        if raw is option or (isinstance(raw, functools.partial) and not raw.args and raw.func is option):
+            return name, raw
+    raise UsageError(f"--{path}={raw!r}: not one of the functions {', '.join(choice.options)}.")
+
+
+def _with_argument(path: str, raw: str, option: Callable[..., Any], argument: str | None) -> Callable[..., Any]:
+    """Binds what stands after the colon in `tfds:mnist` to the option's positional-only parameter, where it has one."""
+    signature = inspect.signature(option).parameters.values() if inspect.isfunction(option) else []
+    takes = next((p.name.upper() for p in signature if p.kind is p.POSITIONAL_ONLY), None)
+    if takes is None and argument is None:
+        return option
+    if takes is None:
+        raise UsageError(f"--{path}={raw}: {raw.partition(':')[0]} takes nothing after a colon.")
+    if not argument:
+        raise UsageError(f"--{path}={raw}: say which, as in --{path}={raw.rstrip(':')}:{takes}.")
+    return functools.partial(option, argument)
+
+
+def _metadata(annotation: Any, kind: type) -> Any:
+    found = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, kind)]
+    return found[0] if found else None
+
+
+def parse(path: str, annotation: Any, raw: Any, default: Any) -> Any:
+    """A knob's value from text (or a value that already has the type); UsageError says what was expected."""
+    try:
+        return _convert(annotation, raw)
+    except (ValueError, UsageError) as error:
+        if isinstance(error, UsageError):
+            raise UsageError(f"--{path}: {error}") from None
+        fallback = "none" if default is None else _plain(default)
+        raise UsageError(f"--{path}={raw}: expected {describe_type(annotation)} (default {fallback}), got {raw!r}.") from None
+
+
+def _convert(annotation: Any, raw: Any) -> Any:
+    """The value, or ValueError where `raw` does not fit the annotation."""
+    bounds = _metadata(annotation, Range)
+    if bounds is not None:
+        value = _convert(annotation.__origin__, raw)
+        return value if value in bounds else _reject()
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        if raw is None or (isinstance(raw, str) and raw.lower() in ("none", "")):
+            return None
+        return _convert(next(a for a in arguments if a is not types.NoneType), raw)
+    if origin is Literal:
+        return next((option for option in arguments if str(option) == str(raw)), None) or _reject()
+    if origin is tuple:
+        items = re.findall(r"[^,()\[\]\s]+", raw) if isinstance(raw, str) else list(raw)
+        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else arguments
+        return tuple(_convert(kind, item) for kind, item in zip(kinds, items, strict=True))
+    if annotation not in _READERS:
+        raise TypeError(f"knobs do not know the annotation {annotation!r}")
+    return _READERS[annotation](raw)
+
+
+def _reject() -> Any:
+    raise ValueError
+
+
+def _read_bool(raw: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    return raw if isinstance(raw, bool) else words[text] if (text := str(raw).lower()) in words else _reject()
+
+
+def _read_int(raw: Any) -> int:
+    return _reject() if isinstance(raw, float | bool) else int(raw)
+
+
+def _read_float(raw: Any) -> float:
+    value = float(raw)
+    return value if value in Range() else _reject()
+
+
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    bool: _read_bool,
+    int: _read_int,
+    float: _read_float,
+    str: str,
+    Duration: lambda raw: raw if isinstance(raw, Duration) else Duration.parse(str(raw)),
+}
+
+
+def describe_type(annotation: Any) -> str:
+    """What a knob takes, in words: `float > 0`, `int or none`, `one of: a, b`, `comma-separated int`."""
+    bounds = _metadata(annotation, Range)
+    if bounds is not None:
+        return f"{describe_type(annotation.__origin__)} {bounds}"
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("none" if a is types.NoneType else describe_type(a) for a in arguments)
+    if origin is Literal:
+        return f"one of: {', '.join(map(str, arguments))}"
+    if origin is tuple:
+        return f"comma-separated {describe_type(arguments[0])}"
+    if annotation is Duration:
+        return "duration such as '20 epochs' or '500 steps'"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Duration):
+        return str(value)
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def argument_help(function: Callable[..., Any]) -> dict[str, str]:
+    """{parameter: help} from the `Args:` or `Attributes:` section of the docstring."""
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    section = re.search(r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", inspect.getdoc(inner) or "", re.DOTALL | re.MULTILINE)
+    if not section:
+        return {}
+    entries = re.findall(r"^ {4}(\w+)(?: \([^)]*\))?: (.*?)(?=^ {4}\w|\Z)", section[1], re.DOTALL | re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def as_text(resolved: Resolved) -> str:
+    """The knobs, grouped below their choices, each with its value, what it takes and its help."""
+    lines = []
+    for knob in resolved.knobs.values():
+        value = ",".join(map(str, knob.value)) if isinstance(knob.value, list) else "none" if knob.value is None else knob.value
+        indent = "  " * (1 + knob.path.count("."))
+        changed = "" if knob.value == knob.default else f"default {knob.default}"
+        text = "; ".join(part for part in (knob.help.rstrip("."), knob.kind, changed) if part)
+        lines += [
+            f"{indent}--{knob.path}={value}",
+            *textwrap.wrap(text, 108, initial_indent=indent + "    ", subsequent_indent=indent + "    "),
+        ]
+    return "\n".join(lines)

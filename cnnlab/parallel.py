@@ -1,0 +1,178 @@
+"""Where a step runs: `jit` over a mesh of all devices (the default), `fsdp` (parameters split too) or `pmap`.
+
+All three train on the same global batches with the same noise, so their loss curves agree; the step knows nothing of them.
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jaxlib
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cnnlab.core import PyTree, Strategy, TrainState
+from cnnlab.errors import UsageError
+from cnnlab.ops.collectives import AXIS
+
+Rule = Callable[[tuple[int, ...]], PartitionSpec]
+"""How an array of the state is laid out, by its shape."""
+
+FSDP_SMALLEST = 1024
+"""Elements below which fsdp leaves an array whole: a split bias costs more in messages than it saves in memory."""
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs below the user's cache directory, so that a second start compiles nothing.
+
+    The folder is named after the processor and jaxlib: a program compiled for another processor is refused or crashes.
+    $JAX_COMPILATION_CACHE_DIR names another place.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cpu = pathlib.Path("/proc/cpuinfo")
+        flags = (
+            [line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features", "model name"))]
+            if cpu.exists()
+            else []
+        )
+        machine = hashlib.sha256("\n".join([platform.machine(), platform.processor(), *sorted(set(flags))]).encode())
+        base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+        folder = base / "cnnlab" / "jax" / f"{jaxlib.__version__}-{machine.hexdigest()[:12]}"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pick_devices(count: int | None) -> tuple[Any, ...]:
+    """The first `count` devices, or all of them; UsageError where there are fewer."""
+    devices = jax.devices()
+    if count is None:
+        return tuple(devices)
+    if count > len(devices):
+        raise UsageError(
+            f"--devices={count}: this process sees {len(devices)} {devices[0].platform} device(s).\n"
+            f"To try it on a CPU, add --fake_devices={count}."
+        )
+    return tuple(devices[:count])
+
+
+def _keys_to_data(state: TrainState) -> TrainState:
+    return dataclasses.replace(state, key=jax.random.key_data(state.key))
+
+
+def _data_to_keys(state: TrainState) -> TrainState:
+    return dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))
+
+
+def _host(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)  # a copy: the donated buffer lives on in the next step
+
+
+def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
+    """Compiles with jit: batches split over the mesh, the state laid out by `rule`, communication inserted by XLA."""
+    mesh = Mesh(np.array(devices), (AXIS,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def place(state: TrainState) -> TrainState:
+        put = jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, rule(np.shape(leaf)))), state)
+        return _data_to_keys(put)
+
+    def keep_layout(state: TrainState) -> TrainState:
+        data = jax.tree.map(
+            lambda leaf: jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, rule(leaf.shape))), _keys_to_data(state)
+        )
+        return _data_to_keys(data)
+
+    def compile_steps(steps: Callable[..., Any]) -> Callable[..., Any]:
+        def laid_out(state: TrainState, resident: PyTree, feeds: PyTree) -> tuple[TrainState, PyTree]:
+            state, stats = steps(state, resident, feeds)
+            return keep_layout(state), stats
+
+        return jax.jit(laid_out, donate_argnums=0)
+
+    return Strategy(
+        name=name,
+        devices=tuple(devices),
+        place=place,
+        fetch=lambda state: _host(_keys_to_data(state)),
+        share=lambda tree: jax.device_put(tree, everywhere),
+        split=lambda feeds: jax.device_put(feeds, NamedSharding(mesh, PartitionSpec(None, AXIS))),
+        compile_steps=compile_steps,
+        compile_measure=lambda measure: jax.jit(measure, out_shardings=everywhere),
+    )
+
+
+def jit(devices: Sequence[Any]) -> Strategy:
+    """Data parallel: every device holds the whole state and a part of each batch."""
+    return _on_mesh("jit", devices, lambda shape: PartitionSpec())
+
+
+def fsdp(devices: Sequence[Any]) -> Strategy:
+    """Fully sharded: parameters and optimiser state are split too, along the largest axis that the devices divide."""
+
+    def rule(shape: tuple[int, ...]) -> PartitionSpec:
+        fits = [axis for axis, size in enumerate(shape) if size % len(devices) == 0]
+        if not fits or int(np.prod(shape)) < FSDP_SMALLEST:
+            return PartitionSpec()
+        largest = max(fits, key=lambda axis: shape[axis])
+        return PartitionSpec(*(AXIS if axis == largest else None for axis in range(len(shape))))
+
+    return _on_mesh("fsdp", devices, rule)
+
+
+def pmap(devices: Sequence[Any]) -> Strategy:
+    """One program a device with explicit collectives (jax.pmap, in maintenance since jax 0.8): a second opinion on `jit`."""
+    count = len(devices)
+    by_device = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+
+    def share(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jax.device_put(np.broadcast_to(leaf, (count, *np.shape(leaf))), by_device), tree)
+
+    def split(feeds: PyTree) -> PyTree:
+        def parts(leaf: np.ndarray) -> jax.Array:
+            steps, batch, *rest = leaf.shape
+            by_part = leaf.reshape(steps, count, batch // count, *rest).swapaxes(0, 1)  # [devices, k, B / devices, …]
+            return jax.device_put(by_part, by_device)
+
+        return jax.tree.map(parts, feeds)
+
+    def compile_measure(measure: Callable[..., Any]) -> Callable[..., Any]:
+        mapped = jax.pmap(measure, axis_name=AXIS, devices=devices, out_axes={"sums": None, "rows": 0})
+
+        def merged(*arguments: Any) -> Any:
+            stats = mapped(*arguments)
+            rows = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), stats["rows"])
+            return {"sums": stats["sums"], "rows": rows}
+
+        return merged
+
+    return Strategy(
+        name="pmap",
+        devices=tuple(devices),
+        place=lambda state: _data_to_keys(share(state)),
+        fetch=lambda state: _host(jax.tree.map(lambda leaf: leaf[0], _keys_to_data(state))),
+        share=share,
+        split=split,
+        compile_steps=lambda steps: jax.pmap(steps, axis_name=AXIS, devices=devices, donate_argnums=0, out_axes=(0, None)),
+        compile_measure=compile_measure,
+    )
+
+
+STRATEGIES: dict[str, Callable[[Sequence[Any]], Strategy]] = {"jit": jit, "pmap": pmap, "fsdp": fsdp}
+
+
+def check_batch(batch_size: int, strategy: Strategy) -> None:
+    """UsageError where the global batch cannot be split evenly over the devices."""
+    count = len(strategy.devices)
+    if batch_size % count:
+        below, above = batch_size // count * count, -(-batch_size // count) * count
+        near = f"{below} or {above}" if below else str(above)
+        raise UsageError(
+            f"a global batch of {batch_size} cannot be split evenly over {count} devices.\n"
+            f"Take --batch_size={near}, or other --devices."
+        )

@@ -1,0 +1,126 @@
+"""Where numbers go: writers are functions `(step, scalars) -> None`. Files appear whole or not at all."""
+
+import json
+import math
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Writer = Callable[[int, Mapping[str, float]], None]
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Replaces `path` atomically: a reader sees the old or the new content, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The content of a JSON file, or None where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
+    """The records of a metrics.jsonl; a torn last line (the process was killed in it) is left out."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
+    """Appends {"step": …, name: value} lines to `path`, after dropping the records behind step `resume_at`."""
+    kept = [record for record in read_metrics(path) if record["step"] <= resume_at]
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    os.replace(temporary, path)
+
+    def write(step: int, scalars: Mapping[str, float]) -> None:
+        finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
+        with open(path, "a") as file:  # opened each time: a full disk fails here and now
+            file.write(json.dumps({"step": step, **finite}) + "\n")
+
+    return write
+
+
+def tensorboard(
+    folder: pathlib.Path, *, resume_at: int
+) -> tuple[Writer, Callable[[int, Mapping[str, np.ndarray]], None], Callable[[], None]]:
+    """(scalar writer, image writer of u8 [H, W, 3], close) for event files that TensorBoard reads; needs no TensorFlow."""
+    from tensorboardX import SummaryWriter
+
+    events = SummaryWriter(str(folder), purge_step=resume_at + 1 if resume_at else None)
+
+    def write(step: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            events.add_scalar(name, value, step)
+
+    def pictures(step: int, images: Mapping[str, np.ndarray]) -> None:
+        for name, image in images.items():
+            events.add_image(name, image, step, dataformats="HWC")
+
+    return write, pictures, events.close
+
+
+def duration(seconds: float) -> str:
+    """`47 s`, `3 min 05 s` or `2 h 10 min`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def progress(*, steps: int, start: int, epoch_steps: float, quiet: bool = False) -> Writer:
+    """Shows where training stands, its numbers, its speed and when it will be done.
+
+    On a terminal one line is rewritten; elsewhere a line comes every two seconds at most and at the end.
+    """
+    began, live = time.monotonic(), sys.stderr.isatty()
+    last_shown = 0.0
+    latest: dict[str, float] = {}
+
+    def write(step: int, scalars: Mapping[str, float]) -> None:
+        nonlocal last_shown
+        latest.update(scalars)
+        now = time.monotonic()
+        if quiet or (not live and step < steps and now - last_shown < 2):
+            return
+        last_shown = now
+        speed = (step - start) / max(now - began, 1e-9)
+        shown = [f"{label} {latest[name]:.4g}" for label, name in _SHOWN.items() if latest.get(name) is not None]
+        text = (
+            f"step {step:,}/{steps:,} ({step / steps:.0%}, epoch {step / epoch_steps:.1f})  "
+            f"ETA {duration((steps - step) / max(speed, 1e-9))}  {speed:.1f} steps/s  {'  '.join(shown)}"
+        )
+        if live:  # one line, rewritten: a wrapped one could not be
+            text = f"\r\x1b[2K{text[: shutil.get_terminal_size().columns - 1]}"
+        print(text, end="" if live and step < steps else "\n", file=sys.stderr, flush=True)
+
+    return write
+
+
+_SHOWN = {
+    "loss": "train/loss",
+    "accuracy": "train/accuracy",
+    "val loss": "validation/loss",
+    "val accuracy": "validation/accuracy",
+}
