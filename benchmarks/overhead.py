@@ -1,0 +1,86 @@
+"""Steps per second of `fit` against the bare jitted step, in one process, in turn.
+
+    python benchmarks/overhead.py [--experiment=lenet5_mnist] [--data_dir=DIR] [--rounds=9] [--steps=100]
+
+`fit` draws the feeds, sends them to the device, keeps the statistics, logs them to a file and to TensorBoard; the bare step is
+called over and over on feeds that are on the device already. The ratio of a round compares neighbours in time, so a machine
+whose speed drifts does not bend it; the median of the rounds is what counts.
+"""
+
+import importlib
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+
+import jax
+from absl import app, flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from cnnlab import knobs, train, write
+from cnnlab.parallel import STRATEGIES, pick_devices
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("experiment", "lenet5_mnist", "name of a file in experiments/")
+flags.DEFINE_string("dataset", None, "another data set, such as digits where MNIST is not at hand")
+flags.DEFINE_string("data_dir", None, "where TFDS data sets are")
+flags.DEFINE_integer("rounds", 9, "rounds, each of one measurement of either kind")
+flags.DEFINE_integer("steps", 100, "steps in one measurement")
+
+
+def main(argv: list[str]) -> None:
+    experiment = importlib.import_module(f"experiments.{FLAGS.experiment}").experiment
+    given = {"dataset": FLAGS.dataset} if FLAGS.dataset else {}
+    resolved = knobs.resolve(experiment, {**given, "duration": "1000000 steps"}, {"data_dir": FLAGS.data_dir})
+    program = train.build(resolved.call(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    resident = program.resident["train"]
+    feeds = program.experiment.data.train(0, 0)
+    placed = [program.strategy.split({name: leaf[None] for name, leaf in next(feeds).items()}) for _ in range(FLAGS.steps)]
+    state = program.init(0)
+
+    def bare(state):
+        for feed in placed:
+            state, _ = program.steps(state, resident, feed)
+        return jax.block_until_ready(state)
+
+    with tempfile.TemporaryDirectory() as folder:
+        lines = write.metrics_file(pathlib.Path(folder) / "metrics.jsonl", resume_at=0)
+        events, _, close = write.tensorboard(pathlib.Path(folder) / "tensorboard", resume_at=0)
+
+        def on_log(step, stats):
+            numbers = program.experiment.task.summary(stats)
+            lines(step, numbers)
+            events(step, numbers)
+
+        def fitted(state):
+            cadence = train.Cadence(log=50, evaluate=10**9, save=10**9)
+            quiet = {"on_evaluate": lambda *_: None, "on_save": lambda *_: None, "should_stop": lambda: False}
+            start = int(state.step)
+            state, _ = train.fit(
+                program, state, seed=0, step=start, stop=start + FLAGS.steps, cadence=cadence, recent=[], on_log=on_log, **quiet
+            )
+            return jax.block_until_ready(state)
+
+        seconds = {"bare": [], "fit": []}
+        state = fitted(bare(state))  # warm-up: compiles
+        for _ in range(FLAGS.rounds):
+            for name, loop in (("bare", bare), ("fit", fitted)):
+                began = time.perf_counter()
+                state = loop(state)
+                seconds[name].append(time.perf_counter() - began)
+        close()
+    ratios = [fit / bare for fit, bare in zip(seconds["fit"], seconds["bare"], strict=True)]
+    device = jax.devices()[0]
+    print(f"{FLAGS.experiment} on {device.device_kind}, {FLAGS.rounds} rounds of {FLAGS.steps} steps each\n")
+    print(f"{'':10}{'steps/s (median)':>18}{'min':>9}{'max':>9}")
+    for name, values in seconds.items():
+        speeds = sorted(FLAGS.steps / value for value in values)
+        print(f"{name:10}{statistics.median(speeds):18.1f}{speeds[0]:9.1f}{speeds[-1]:9.1f}")
+    spread = f"median of rounds; {min(ratios):.3f} to {max(ratios):.3f}"
+    print(f"\nfit takes {statistics.median(ratios):.3f} x the time of the bare step ({spread})")
+
+
+if __name__ == "__main__":
+    app.run(main)

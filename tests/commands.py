@@ -1,0 +1,53 @@
+"""Runs launch.py as a person would, in a process group of its own that cannot outlive its time."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def start(*words: str, cwd: pathlib.Path) -> subprocess.Popen[str]:
+    """Starts `launch.py WORDS` in `cwd` with a compilation cache that the tests share."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "PJRT_NPROC")}
+    environment |= {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "launch.py"), *words],
+        cwd=cwd,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], *, seconds: float = 240) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr); SIGKILL to the whole group when the time is over."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        raise AssertionError(f"killed after {seconds} s\n{out}\n{err}") from None
+    return process.returncode, out, err
+
+
+def launch(*words: str, cwd: pathlib.Path, seconds: float = 240) -> tuple[int, str, str]:
+    """Runs one command to its end."""
+    return finish(start(*words, cwd=cwd), seconds=seconds)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """kill -9, with everything it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def read(path: pathlib.Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text())

@@ -1,0 +1,31 @@
+"""Strict mode for every test: eight fake CPU devices, no implicit dtype or rank promotion, warnings are errors."""
+
+import os
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+# XLA:CPU deadlocks when more devices than threads wait for each other; the variable must stand before jax starts.
+os.environ["PJRT_NPROC"] = "32"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=1"  # tests compile much and run little
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax  # noqa: E402
+import matplotlib  # noqa: E402
+import pytest  # noqa: E402
+
+matplotlib.use("Agg")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The folder of real data sets beside the project; tests that need it skip on a machine without it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/data here: this test reads real data sets")
+    return folder

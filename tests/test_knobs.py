@@ -1,0 +1,180 @@
+"""From a signature to its knobs: types, bounds, choices that nest, names that are misspelt."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import pytest
+
+from cnnlab import knobs
+from cnnlab.errors import UsageError
+from cnnlab.values import Choice, Count, Duration, Positive, Probability
+
+
+def smooth(x: float, *, amount: Probability = 0.25) -> float:
+    return x * amount
+
+
+def plain(x: float) -> float:
+    return x
+
+
+SHAPES: dict[str, Callable[..., Any]] = {"smooth": smooth, "plain": plain}
+
+
+class Net(nn.Module):
+    """A network.
+
+    Attributes:
+        classes: given by the experiment.
+        width: channels of
+            the trunk.
+        shape: the squashing.
+    """
+
+    classes: int
+    width: Count = 8
+    shape: Choice[SHAPES] = smooth
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What a data set opens to."""
+
+    name: str
+    folder: str | None
+    fast: bool
+
+
+def by_name(name: str, /, *, data_dir: str | None, fast: bool = False) -> Opened:
+    return Opened(name, data_dir, fast)
+
+
+NETS = {"net": Net, "wide": functools.partial(Net, width=64)}
+SETS: dict[str, Callable[..., Any]] = {"named": by_name, "fixed": lambda: Opened("fixed", None, False)}
+
+
+def experiment(
+    *,
+    model: Choice[NETS] = "net",
+    dataset: Choice[SETS] = "fixed",
+    lr: Positive = 0.1,
+    sizes: tuple[int, ...] = (1, 2),
+    mode: Literal["a", "b"] = "a",
+    limit: int | None = None,
+    flag: bool = True,
+    duration: Duration = Duration(3, "epochs"),  # noqa: B008
+) -> dict[str, Any]:
+    """An experiment.
+
+    Args:
+        lr: the rate.
+        mode: which.
+    """
+    return {"model": model(classes=3), "data": dataset(), "lr": lr, "sizes": sizes, "limit": limit, "flag": flag, "mode": mode}
+
+
+def call(**values: Any) -> dict[str, Any]:
+    named = {name.replace("__", "."): value for name, value in values.items()}
+    return knobs.resolve(experiment, named, {"data_dir": "/data"}).call()
+
+
+def test_defaults_call_the_function():
+    out = call()
+    assert out["model"] == Net(classes=3, shape=out["model"].shape) and out["model"].width == 8
+    assert out["model"].shape(1.0) == 0.25 and out["sizes"] == (1, 2) and out["limit"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("lr", "1e-3", 1e-3),
+        ("sizes", "5,6,7", (5, 6, 7)),
+        ("sizes", "(5, 6)", (5, 6)),
+        ("mode", "b", "b"),
+        ("limit", "7", 7),
+        ("limit", "none", None),
+        ("flag", "false", False),
+        ("noflag", "true", False),
+    ],
+)
+def test_text_becomes_the_annotated_type(name: str, text: str, value: Any):
+    assert call(**{name: text})[name.removeprefix("no")] == value
+
+
+def test_choices_nest_to_any_depth_and_a_unique_last_name_is_enough():
+    assert call(model__shape__amount="0.5")["model"].shape(1.0) == 0.5
+    assert call(amount="0.5")["model"].shape(1.0) == 0.5
+    assert call(shape="plain")["model"].shape is plain
+    assert call(model="wide")["model"].width == 64
+    assert call(model="wide", width="3")["model"].width == 3
+
+
+def test_a_colon_binds_the_argument_and_context_fills_what_is_no_knob():
+    assert call(dataset="named:mnist", fast="true")["data"] == Opened("mnist", "/data", True)
+    assert "dataset.data_dir" not in knobs.resolve(experiment, {"dataset": "named:x"}, {"data_dir": None}).knobs
+
+
+def test_partials_keep_knobs_with_other_defaults():
+    variant = functools.partial(experiment, model=functools.partial(Net, width=5), lr=0.7)
+    resolved = knobs.resolve(variant, {})
+    assert resolved.values["model"] == "net" and resolved.values["model.width"] == 5 and resolved.call()["lr"] == 0.7
+    assert knobs.resolve(variant, {"lr": "0.2", "width": "6"}).call()["model"].width == 6
+
+
+def test_digest_changes_with_every_knob_and_not_with_its_spelling():
+    base = knobs.resolve(experiment, {}).digest
+    assert knobs.resolve(experiment, {"lr": "0.10"}).digest == base == knobs.resolve(experiment, {"width": 8}).digest
+    changed = {"lr": "0.2", "width": "9", "shape": "plain", "sizes": "1", "mode": "b", "limit": "1", "flag": "no"}
+    digests = {knobs.resolve(experiment, {name: value}).digest for name, value in changed.items()}
+    assert len(digests) == len(changed) and base not in digests
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"widht": "3"}, r"no knob --widht here\. Did you mean --model\.width\?"),
+        ({"lrr": "3"}, r"no knob --lrr here\. Did you mean --lr\?"),
+        ({"lr": "-0.1"}, r"--lr=-0\.1: expected float finite and > 0 \(default 0\.1\), got '-0\.1'"),
+        ({"lr": "nan"}, r"--lr=nan: expected float finite and > 0"),
+        ({"lr": "inf"}, r"--lr=inf: expected float finite"),
+        ({"width": "abc"}, r"--model\.width=abc: expected int finite and >= 1 \(default 8\), got 'abc'"),
+        ({"width": "2.5"}, r"--model\.width=2\.5: expected int"),
+        ({"sizes": "1,x"}, r"--sizes=1,x: expected comma-separated int"),
+        ({"mode": "c"}, r"--mode=c: expected one of: a, b"),
+        ({"flag": "maybe"}, r"--flag=maybe: expected bool"),
+        ({"model": "nett"}, r"--model=nett: unknown\. Did you mean net\? It takes one of: net, wide\."),
+        ({"dataset": "named"}, r"--dataset=named: say which, as in --dataset=named:NAME"),
+        ({"dataset": "fixed:x"}, r"fixed takes nothing after a colon"),
+        ({"duration": "3 weeks"}, r"--duration: '3 weeks' is not a duration\. Write '500 steps'"),
+        ({"duration": "-3 steps"}, r"is not a duration"),
+        ({"shape": "plain", "amount": "0.5"}, r"no knob --amount here"),
+        ({"width": "3", "model.width": "4"}, r"--width and --model\.width are one knob, given twice"),
+    ],
+)
+def test_a_bad_knob_is_one_clear_usage_error(values: dict[str, str], message: str):
+    with pytest.raises(UsageError, match=message):
+        knobs.resolve(experiment, values)
+
+
+def test_an_ambiguous_last_name_names_the_candidates():
+    def two(*, first: Choice[NETS] = "net", second: Choice[NETS] = "net") -> None: ...
+
+    with pytest.raises(UsageError, match=r"--width could be --first\.width or --second\.width"):
+        knobs.resolve(two, {"width": "3"})
+
+
+def test_help_comes_from_the_docstrings():
+    text = knobs.as_text(knobs.resolve(experiment, {}))
+    assert "--lr=0.1\n      the rate; float finite and > 0" in text
+    assert "channels of the trunk; int finite and >= 1" in text
+    assert "the rate; float finite and > 0; default 0.1" in knobs.as_text(knobs.resolve(experiment, {"lr": "0.2"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"), [("7", 7), ("7 steps", 7), ("2 epochs", 20), ("0.01 epochs", 1), ("50 examples", 5), ("0 epochs", 0)]
+)
+def test_durations_count_steps_for_the_size_and_batch(text: str, steps: int):
+    assert Duration.parse(text).steps(size=100, batch_size=10) == steps

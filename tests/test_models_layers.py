@@ -1,0 +1,142 @@
+"""Shared blocks: noise and statistics that do not depend on the number of devices, and norms against their definitions."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnlab.errors import UsageError
+from cnnlab.models import layers
+from cnnlab.models.layers import NORMS, POOLS, Dropout
+from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.collectives import AXIS
+
+random = np.random.default_rng(0)
+x = jnp.asarray(random.normal(1, 2, (8, 4, 4, 6)), jnp.float32)
+KEY = jax.random.key(3)
+
+
+class Normed(nn.Module):
+    norm: object
+    train: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        return self.norm(train=self.train, name="norm")(x)
+
+
+def split(values, count):
+    return values.reshape(count, -1, *values.shape[1:])
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_dropout_is_the_same_on_one_device_and_on_several(count):
+    def apply(x):
+        return Dropout(0.4).apply({}, x, train=True, rngs={"dropout": KEY})
+
+    whole = jax.jit(apply)(x)
+    parts = jax.pmap(apply, axis_name=AXIS, devices=jax.devices()[:count])(split(x, count))
+    np.testing.assert_array_equal(whole, parts.reshape(x.shape))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.9])
+def test_dropout_drops_the_rate_and_keeps_the_mean(rate):
+    ones = jnp.ones((200, 500))
+    dropped = np.asarray(Dropout(rate).apply({}, ones, train=True, rngs={"dropout": KEY}))
+    np.testing.assert_allclose((dropped == 0).mean(), rate, atol=0.01)
+    np.testing.assert_allclose(dropped.mean(), 1.0, atol=0.02)
+    assert len(np.unique(dropped)) == (1 if rate == 0 else 2)
+
+
+def test_dropout_rate_may_be_a_tracer():
+    def apply(rate):
+        return Dropout(rate).apply({}, x, train=True, rngs={"dropout": KEY})
+
+    np.testing.assert_allclose(jax.jit(apply)(0.4), apply(0.4), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(apply)(0.0), x, rtol=1e-6)
+
+
+def test_dropout_outside_training_is_the_identity_and_draws_nothing():
+    np.testing.assert_array_equal(Dropout(0.9).apply({}, x, train=False), x)
+
+
+def test_dropout_keeps_bf16():
+    assert Dropout(0.5).apply({}, x.astype(jnp.bfloat16), train=True, rngs={"dropout": KEY}).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(("name", "axes"), [("batch", (0, 1, 2)), ("layer", (1, 2, 3)), ("instance", (1, 2))])
+def test_norm_has_mean_zero_and_variance_one_over_its_axes(name, axes):
+    y, _ = Normed(NORMS[name]).init_with_output(KEY, x)
+    np.testing.assert_allclose(y.mean(axes), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var(axes), 1, atol=1e-3)
+
+
+def test_group_norm_takes_as_many_groups_as_divide_the_channels():
+    y, _ = Normed(NORMS["group"]).init_with_output(KEY, x)  # gcd(8, 6) = 2
+    np.testing.assert_allclose(y.reshape(8, 4, 4, 2, 3).var((1, 2, 4)), 1, atol=1e-3)
+    one, _ = Normed(functools.partial(NORMS["group"], groups=1)).init_with_output(KEY, x)
+    np.testing.assert_allclose(one, Normed(NORMS["layer"]).init_with_output(KEY, x)[0], atol=1e-5)
+
+
+def test_no_norm_is_the_identity_and_alone_leaves_the_bias_to_the_layer_before():
+    y, variables = Normed(NORMS["none"]).init_with_output(KEY, x)
+    assert not variables
+    np.testing.assert_array_equal(y, x)
+    assert [name for name, norm in NORMS.items() if layers.needs_bias(norm)] == ["none"]
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norm_of_bf16_gives_bf16_with_f32_statistics(name):
+    variables = Normed(NORMS[name]).init(KEY, x)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables.get("params", {}))
+    state = {"batch_stats": variables["batch_stats"]} if "batch_stats" in variables else {}
+    y, state = Normed(NORMS[name]).apply({"params": params, **state}, x.astype(jnp.bfloat16), mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_batch_norm_sees_the_whole_batch_on_any_number_of_devices(count):
+    module = Normed(NORMS["batch"])
+    variables = module.init(KEY, x)
+
+    def apply(x):
+        return module.apply(variables, x, mutable=["batch_stats"])
+
+    whole, state = jax.jit(apply)(x)
+    parts, states = jax.pmap(apply, axis_name=AXIS, devices=jax.devices()[:count])(split(x, count))
+    np.testing.assert_allclose(whole, parts.reshape(x.shape), atol=1e-5)
+    jax.tree.map(lambda one, many: [np.testing.assert_allclose(one, m, atol=1e-6) for m in many], state, states)
+
+
+def test_batch_norm_outside_training_uses_the_running_statistics():
+    variables = Normed(NORMS["batch"]).init(KEY, x)
+    stats = {"norm": {"mean": jnp.full(6, 2.0), "var": jnp.full(6, 4.0)}}
+    y = Normed(NORMS["batch"], train=False).apply({**variables, "batch_stats": stats}, x)
+    np.testing.assert_allclose(y, (x - 2) / np.sqrt(4 + 1e-5), atol=1e-5)
+
+
+def test_instance_norm_of_what_has_no_space_is_refused():
+    with pytest.raises(UsageError, match="instance norm averages over space and norm has none"):
+        Normed(NORMS["instance"]).init(KEY, jnp.ones((2, 5)))
+
+
+def test_pools_agree_with_numpy_and_leave_out_an_odd_border():
+    odd = x[:, :3, :3]
+    np.testing.assert_allclose(POOLS["average"](x)[0, 1, 1], x[0, 2:4, 2:4].mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(POOLS["max"](odd), odd[:, :2, :2].max((1, 2), keepdims=True))
+
+
+def test_prelu_learns_its_slope():
+    class Activated(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return ACTIVATIONS["prelu"](x, slope=0.1)
+
+    y, variables = Activated().init_with_output(KEY, x)
+    np.testing.assert_allclose(y, jnp.where(x > 0, x, 0.1 * x), rtol=1e-6)
+    gradient = jax.grad(lambda v: Activated().apply(v, x).sum())(variables)
+    np.testing.assert_allclose(jax.tree.leaves(gradient)[0], jnp.minimum(x, 0).sum(), rtol=1e-5)

@@ -1,0 +1,124 @@
+"""Optimisers follow their papers (recurrences in NumPy, torch's conventions), and their knobs may be tracers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnnlab.ops.optimizers import OPTIMIZERS
+from cnnlab.ops.schedules import constant
+
+MATRIX = np.random.default_rng(0).normal(size=(6, 4))
+TARGET = np.random.default_rng(1).normal(size=(6, 3))
+START = np.random.default_rng(2).normal(size=(4, 3))
+STEPS = 30
+
+
+def gradient(kernel: Any) -> Any:
+    """Of half the squared error of least squares."""
+    return MATRIX.T @ (MATRIX @ kernel - TARGET)
+
+
+def ours(name: str, **knobs: Any) -> np.ndarray:
+    """The kernel after thirty steps, computed in f64."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        optimizer = OPTIMIZERS[name](constant(STEPS), **knobs)
+        kernel = jnp.asarray(START)
+        state = optimizer.init(kernel)
+        for _ in range(STEPS):
+            update, state = optimizer.update(gradient(kernel), state, kernel)
+            kernel = optax.apply_updates(kernel, update)
+        return np.asarray(kernel)
+
+
+def reference(
+    step: Callable[[int, np.ndarray, np.ndarray, dict[str, np.ndarray]], np.ndarray], decay: float = 0.0
+) -> np.ndarray:
+    kernel, memory = START.copy(), {"m": np.zeros_like(START), "v": np.zeros_like(START)}
+    for count in range(1, STEPS + 1):
+        kernel = kernel - step(count, gradient(kernel) + decay * kernel, kernel, memory)
+    return kernel
+
+
+def momentum(count: int, g: np.ndarray, kernel: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    memory["m"] = 0.9 * memory["m"] + g
+    return 0.01 * memory["m"]
+
+
+def nesterov(count: int, g: np.ndarray, kernel: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    memory["m"] = 0.9 * memory["m"] + g
+    return 0.01 * (g + 0.9 * memory["m"])
+
+
+def adam(count: int, g: np.ndarray, kernel: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    memory["m"] = 0.9 * memory["m"] + 0.1 * g
+    memory["v"] = 0.999 * memory["v"] + 0.001 * g**2
+    return 0.01 * memory["m"] / (1 - 0.9**count) / (np.sqrt(memory["v"] / (1 - 0.999**count)) + 1e-8)
+
+
+def adamw(count: int, g: np.ndarray, kernel: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    return adam(count, g, kernel, memory) + 0.01 * 0.1 * kernel
+
+
+def adagrad(count: int, g: np.ndarray, kernel: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    memory["v"] = memory["v"] + g**2
+    return 0.01 * g / (np.sqrt(memory["v"]) + 1e-10)
+
+
+def rmsprop(count: int, g: np.ndarray, kernel: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    memory["v"] = 0.99 * memory["v"] + 0.01 * g**2
+    return 0.01 * g / (np.sqrt(memory["v"]) + 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "step", "decay"),
+    [
+        ("sgd", {}, lambda count, g, kernel, memory: 0.01 * g, 0.0),
+        ("momentum", {}, momentum, 0.0),
+        ("momentum", {"nesterov": True}, nesterov, 0.0),
+        ("momentum", {"weight_decay": 0.1}, momentum, 0.1),
+        ("adam", {}, adam, 0.0),
+        ("adam", {"weight_decay": 0.1}, adam, 0.1),
+        ("adamw", {"weight_decay": 0.1}, adamw, 0.0),
+        ("adagrad", {}, adagrad, 0.0),
+        ("rmsprop", {}, rmsprop, 0.0),
+    ],
+)
+def test_an_optimizer_follows_its_recurrence(name: str, knobs: dict[str, Any], step: Any, decay: float):
+    np.testing.assert_allclose(ours(name, lr=0.01, **knobs), reference(step, decay), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weight_decay_touches_kernels_alone(name: str):
+    params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)}
+    optimizer = OPTIMIZERS[name](constant(10), weight_decay=0.1)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    assert (updates["kernel"] < 0).all() and not updates["bias"].any() and not updates["scale"].any()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_clipping_bounds_what_the_optimizer_sees(name: str):
+    params = {"kernel": jnp.zeros((2, 2))}
+    clipped, small = OPTIMIZERS[name](constant(10), clip_norm=1.0), OPTIMIZERS[name](constant(10))
+    huge = {"kernel": jnp.full((2, 2), 500.0)}
+    with jax.numpy_dtype_promotion("standard"):
+        one, _ = clipped.update(huge, clipped.init(params), params)
+        other, _ = small.update({"kernel": jnp.full((2, 2), 0.5)}, small.init(params), params)
+    np.testing.assert_allclose(one["kernel"], other["kernel"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_learning_rate_and_the_decay_may_be_tracers(name: str):
+    params = {"kernel": jnp.ones((2, 3))}
+
+    def update(lr: Any, decay: Any) -> Any:
+        optimizer = OPTIMIZERS[name](constant(10), lr=lr, weight_decay=decay)
+        return optimizer.update(params, optimizer.init(params), params)[0]["kernel"]
+
+    with jax.numpy_dtype_promotion("standard"):
+        np.testing.assert_allclose(jax.jit(update)(0.03, 0.2), update(0.03, 0.2), rtol=1e-6)

@@ -1,0 +1,177 @@
+"""One step and one loop for any number of players, on any number of devices."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+from toys import CADENCE, gap, run
+
+from cnnlab import train
+from cnnlab.checkpoint import digest, leaves
+from cnnlab.core import Stats
+from cnnlab.errors import UsageError
+from cnnlab.parallel import STRATEGIES, check_batch, pick_devices
+
+
+def test_two_players_reach_the_equilibrium_and_the_third_never_moves():
+    experiment = toys.chase(steps=1000, lr=0.02)
+    state, step, logged, _ = run(experiment)
+    scout, hunter = state.params["scout"]["at"], state.params["hunter"]["at"]
+    assert step == 1000 and state.step == 1000
+    np.testing.assert_allclose(scout, toys.POINTS[:64].mean(0), atol=0.15)
+    np.testing.assert_allclose(hunter, 2 * scout, atol=0.3)
+    np.testing.assert_array_equal(state.params["rock"]["at"], run(experiment, stop=0)[0].params["rock"]["at"])
+    assert set(state.opt_state) == {"scout", "hunter"} and logged[1000]["hunter_loss"] < logged[5]["hunter_loss"] / 100
+
+
+def test_turns_count_k_steps_of_one_player_to_one_of_the_other():
+    state, *_ = run(toys.chase(steps=3))
+    assert int(state.opt_state["hunter"][0].count) == 3
+    assert state.model_state["seen"] == 3 * 3 * 16  # three turns a step, sixteen examples a turn
+
+
+def test_one_step_of_one_player_equals_plain_optax():
+    experiment = dataclasses.replace(toys.chase(steps=1, average_decay=0.0), task=toys.pursuit(turns=("hunter",)))
+    before, *_ = run(experiment, stop=0)
+    after, *_ = run(experiment)
+    target = 2 * before.params["scout"]["at"]
+    gradient = 2 * (before.params["hunter"]["at"] - target)
+    with jax.numpy_dtype_promotion("standard"):  # as optax wants it
+        update, _ = optax.adam(0.1).update(jnp.asarray(gradient), optax.adam(0.1).init(jnp.zeros(4)))
+    np.testing.assert_allclose(after.params["hunter"]["at"], before.params["hunter"]["at"] + np.asarray(update), rtol=1e-5)
+    assert after.average == {}
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap", "fsdp"])
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_every_strategy_and_device_count_gives_the_same_curve(strategy: str, devices: int):
+    reference, _, curve, _ = run(toys.chase())
+    state, _, other, _ = run(toys.chase(), strategy=strategy, devices=devices)
+    assert gap(reference, state) < 2e-5
+    for step, numbers in curve.items():
+        assert other[step] == pytest.approx(numbers, rel=1e-4)
+
+
+def test_fsdp_splits_large_arrays_and_checkpoints_are_whole():
+    strategy = STRATEGIES["fsdp"](pick_devices(8))
+    state = run(toys.chase(), stop=0)[0]
+    kernel = np.arange(64 * 48, dtype=np.float32).reshape(64, 48)
+    placed = strategy.place(dataclasses.replace(state, params={"scout": {"kernel": kernel}}))
+    assert {shard.data.shape for shard in placed.params["scout"]["kernel"].addressable_shards} == {(8, 48)}
+    np.testing.assert_array_equal(strategy.fetch(placed).params["scout"]["kernel"], kernel)
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap", "fsdp"])
+def test_a_state_saved_on_four_devices_goes_on_alone_on_one(strategy: str):
+    whole, *_ = run(toys.chase())
+    saved = run(toys.chase(), strategy=strategy, devices=4)[3]
+    state, _, _, _ = run(toys.chase(), resume=(*saved[20], 20))
+    assert gap(whole, state) < 2e-5
+
+
+@pytest.mark.parametrize("at", [10, 20, 30])
+def test_resumed_equals_uninterrupted_bit_for_bit(at: int):
+    whole, _, curve, saved = run(toys.chase())
+    state, _, rest, _ = run(toys.chase(), resume=(*saved[at], at))
+    assert digest(state) == digest(whole)
+    assert rest == {step: numbers for step, numbers in curve.items() if step > at}
+
+
+def test_a_stop_between_two_logs_loses_no_statistics():
+    whole, _, curve, _ = run(toys.chase())
+    kept: dict[str, Any] = {}
+
+    def on_stop(step: int) -> bool:
+        return step >= 13
+
+    program_steps: list[int] = []
+
+    def should_stop() -> bool:
+        program_steps.append(1)
+        return on_stop(len(program_steps) - 1)
+
+    recent: list[Stats] = []
+    experiment = toys.chase()
+    program = train.build(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    state, step = train.fit(
+        program,
+        program.init(0),
+        seed=0,
+        step=0,
+        stop=40,
+        cadence=CADENCE,
+        recent=recent,
+        on_log=lambda step, stats: None,
+        on_evaluate=lambda step, state: None,
+        on_save=lambda step, state, recent: None,
+        should_stop=should_stop,
+    )
+    assert step == 13 and len(recent) == 3
+    kept = train.merge(jax.device_get(recent))
+    resumed, _, rest, _ = run(experiment, resume=(program.strategy.fetch(state), [{"sums": kept["sums"], "rows": {}}], 13))
+    assert digest(resumed) == digest(whole) and rest == {step: numbers for step, numbers in curve.items() if step > 13}
+
+
+@pytest.mark.parametrize("dispatch", [2, 8, 32])
+def test_several_steps_in_one_dispatch_change_nothing(dispatch: int):
+    whole, _, curve, _ = run(toys.chase())
+    cadence = train.Cadence(log=5, evaluate=20, save=20, dispatch=dispatch)
+    state, _, other, _ = run(toys.chase(), cadence=cadence)
+    assert gap(whole, state) < 1e-5 and other.keys() == curve.keys()
+    assert other[40] == pytest.approx(curve[40], rel=1e-4)
+
+
+def test_seeds_differ_and_repeat():
+    first, again, other = (run(toys.chase(), seed=seed)[0] for seed in (1, 1, 2))
+    assert digest(first) == digest(again) != digest(other)
+
+
+def test_bf16_computes_in_bf16_and_keeps_everything_else_in_f32():
+    state, *_ = run(toys.chase(), precision="bf16")
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.average, state.model_state))} == {np.dtype("float32")}
+    full, *_ = run(toys.chase())
+    assert 0 < gap(full, state) < 0.1
+
+
+def test_the_average_is_what_is_evaluated():
+    experiment = toys.chase(average_decay=0.99)
+    program = train.build(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    state = program.init(0)
+    moved = dataclasses.replace(state, average=jax.tree.map(lambda leaf: leaf + 1.0, state.average))
+    plain, shifted = (experiment.task.summary(train.evaluate(program, s, "test")) for s in (state, moved))
+    assert plain != shifted
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+@pytest.mark.parametrize("devices", [1, 8])
+def test_evaluation_counts_every_example_once_whatever_the_padding(
+    strategy: str, devices: int, monkeypatch: pytest.MonkeyPatch
+):
+    experiment = toys.chase()
+    program = train.build(experiment, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
+    state = program.init(0)
+    scout = program.strategy.fetch(state).average["scout"]["at"]
+    expected = ((toys.POINTS[80:] - scout) ** 2).sum(1)
+    for size in (3, 5, 16, 250):
+        monkeypatch.setattr(train, "EVALUATION_BATCH", size)
+        stats = train.evaluate(program, state, "test")
+        assert stats["sums"]["scout_count"] == 16
+        np.testing.assert_array_equal(np.sort(stats["rows"]["index"]), np.arange(16))
+        np.testing.assert_allclose(stats["rows"]["distance"], expected[stats["rows"]["index"]], rtol=1e-5)
+
+
+def test_a_batch_that_devices_cannot_split_is_refused_with_the_nearest():
+    strategy = STRATEGIES["jit"](pick_devices(4))
+    with pytest.raises(UsageError, match=r"130 cannot be split evenly over 4 devices\.\nTake --batch_size=128 or 132"):
+        check_batch(130, strategy)
+    with pytest.raises(UsageError, match=r"--devices=9: this process sees 8 cpu device"):
+        pick_devices(9)
+
+
+def test_leaf_paths_are_readable():
+    assert "params/scout/at" in leaves(run(toys.chase(), stop=0)[0])

@@ -1,0 +1,158 @@
+"""Tiny data and games that the tests of the loop share. No image, no network: what is tested is how they are trained."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cnnlab import train
+from cnnlab.core import Batch, Dataset, Experiment, Feed, Stats, Task, TrainState
+from cnnlab.ops import collectives
+from cnnlab.parallel import STRATEGIES, pick_devices
+
+POINTS = np.random.default_rng(0).normal(3.0, 1.0, size=(96, 4)).astype(np.float32)
+
+
+def points(batch_size: int = 16) -> Dataset:
+    """96 points in four dimensions, their parity as label, resident on the device; noise as augmentation."""
+    labels = (np.arange(96) % 2).astype(np.int32)
+    arrays = {
+        "train": (POINTS[:64], labels[:64]),
+        "validation": (POINTS[64:80], labels[64:80]),
+        "test": (POINTS[80:], labels[80:]),
+    }
+
+    def train(seed: int, step: int) -> Iterator[Feed]:
+        while True:
+            order = np.random.default_rng([seed, step]).permutation(64)[:batch_size]
+            yield {"index": order.astype(np.int32)}
+            step += 1
+
+    def evaluate(split: str, size: int) -> Iterator[Feed]:
+        count = len(arrays[split][1])
+        for start in range(0, count, size):
+            index = np.arange(start, start + size)
+            yield {"index": (index % count).astype(np.int32), "mask": index < count}
+
+    def prepare(resident: Any, feed: Mapping[str, jax.Array], key: jax.Array | None) -> Batch:
+        image, label = resident["image"][feed["index"]], resident["label"][feed["index"]]
+        if key is not None:
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, feed["index"])
+            image = image + 0.1 * jax.vmap(lambda k: jax.random.normal(k, (4,)))(keys)
+        mask = feed.get("mask", jnp.ones(label.shape, bool))
+        return {"image": image, "label": label, "index": feed["index"], "mask": mask}
+
+    return Dataset(
+        name="points",
+        classes=2,
+        class_names=("even", "odd"),
+        image_shape=(1, 1, 4),
+        sizes={split: len(y) for split, (_, y) in arrays.items()},
+        batch_size=batch_size,
+        train=train,
+        evaluate=evaluate,
+        resident={split: {"image": x, "label": y} for split, (x, y) in arrays.items()},
+        prepare=prepare,
+        images=lambda split, index: arrays[split][0][index].reshape(-1, 1, 1, 4),
+        fingerprint="points",
+    )
+
+
+def pursuit(turns: tuple[str, ...] = ("scout", "scout", "hunter")) -> Task:
+    """Two players: the scout follows the mean of the data, the hunter follows the scout at twice the place.
+
+    A third group of parameters, `rock`, never moves. Where both stand still: scout = mean, hunter = 2 · scout.
+    """
+
+    def init(key: jax.Array, batch: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
+        start = jax.random.normal(key, (4,))
+        return {"scout": {"at": start}, "hunter": {"at": -start}, "rock": {"at": start}}, {"seen": jnp.zeros((), jnp.float32)}
+
+    def loss(params: Any, model_state: Any, batch: Batch, key: jax.Array, player: str) -> Any:
+        at = params[player]["at"]
+        if player == "scout":
+            noise = 0.01 * jax.vmap(lambda k: jax.random.normal(k, (4,), at.dtype))(
+                collectives.example_keys(key, len(batch["label"]))
+            )
+            each = jnp.sum((batch["image"] + noise - at[None]) ** 2, axis=-1)
+        else:
+            each = jnp.broadcast_to(jnp.sum((2 * jax.lax.stop_gradient(params["scout"]["at"]) - at) ** 2), batch["label"].shape)
+        each = each.astype(jnp.float32)
+        seen = model_state["seen"] + collectives.total(jnp.float32(len(each)))
+        count = jnp.float32(len(each))
+        return each.mean(), ({"seen": seen}, {"sums": {f"{player}_loss": each.sum(), f"{player}_count": count}})
+
+    def predict(params: Any, model_state: Any, inputs: jax.Array) -> jax.Array:
+        return inputs - params["scout"]["at"][None]
+
+    def measure(params: Any, model_state: Any, batch: Batch) -> Any:
+        each = jnp.sum(predict(params, model_state, batch["image"]).astype(jnp.float32) ** 2, axis=-1)
+        count = jnp.sum(batch["mask"]).astype(jnp.float32)
+        sums = {"scout_loss": jnp.sum(jnp.where(batch["mask"], each, 0.0)), "scout_count": count}
+        return {"sums": sums, "rows": {"distance": each, "index": batch["index"], "mask": batch["mask"]}}
+
+    def summary(stats: Any) -> dict[str, float]:
+        sums = stats["sums"]
+        players = [name.removesuffix("_loss") for name in sums if name.endswith("_loss")]
+        return {f"{player}_loss": float(sums[f"{player}_loss"] / sums[f"{player}_count"]) for player in players}
+
+    return Task(
+        init=init,
+        loss=loss,
+        predict=predict,
+        measure=measure,
+        summary=summary,
+        pictures=lambda params, model_state, stats, data, split: {},
+        turns=turns,
+        headline="scout_loss",
+        higher_is_better=False,
+    )
+
+
+def chase(*, lr: float = 0.05, steps: int = 40, batch_size: int = 16, average_decay: float = 0.9) -> Experiment:
+    """The pursuit as an experiment, with momentum for the one player and Adam for the other."""
+    optimizers = {"scout": optax.sgd(lr, momentum=0.5), "hunter": optax.adam(2 * lr)}
+    return Experiment(pursuit(), points(batch_size), optimizers, steps, average_decay)
+
+
+CADENCE = train.Cadence(log=5, evaluate=10, save=10)
+
+
+def run(experiment: Experiment, *, strategy: str = "jit", devices: int = 1, seed: int = 0, precision: str = "f32", **how: Any):
+    """(host state, step, {step: train numbers}, {step: (host state, recent)}) of a run of `fit`."""
+    program = train.build(experiment, STRATEGIES[strategy](pick_devices(devices)), precision=precision)
+    logged: dict[int, dict[str, float]] = {}
+    saved: dict[int, tuple[TrainState, list[Stats]]] = {}
+
+    def on_log(step: int, stats: Stats) -> None:
+        logged[step] = experiment.task.summary(stats)
+
+    def on_save(step: int, state: TrainState, recent: list[Stats]) -> None:
+        saved[step] = (program.strategy.fetch(state), [train.merge(jax.device_get(recent))] if recent else [])
+
+    start, recent, step = how.pop("resume", (None, [], 0))
+    state, step = train.fit(
+        program,
+        program.init(seed) if start is None else program.strategy.place(start),
+        seed=seed,
+        step=step,
+        stop=how.pop("stop", experiment.steps),
+        cadence=how.pop("cadence", CADENCE),
+        recent=list(recent),
+        on_log=on_log,
+        on_evaluate=lambda step, state: None,
+        on_save=on_save,
+        should_stop=how.pop("should_stop", lambda: False),
+    )
+    return program.strategy.fetch(state), step, logged, saved
+
+
+def gap(a: TrainState, b: TrainState) -> float:
+    """Largest absolute difference over the leaves of two states."""
+    return max(
+        float(np.max(np.abs(x.astype(np.float64) - y.astype(np.float64)), initial=0.0))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
