@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnlab.core import Experiment
 from cnnlab.models import MODELS
+from cnnlab.models.layers import Conv
 from cnnlab.models.lenet import LeNet5
 from cnnlab.values import Choice, Count
 
@@ -102,7 +103,7 @@ def _layer(module: nn.Module, first: Any, result: Any, own: dict[str, tuple[int,
     output = result[0] if isinstance(result, tuple) else result
     if hasattr(module, "macs"):
         macs = module.macs(output.shape)
-    elif isinstance(module, nn.Conv | nn.ConvTranspose | nn.Dense | nn.DenseGeneral):
+    elif isinstance(module, Conv | nn.Conv | nn.ConvTranspose | nn.Dense | nn.DenseGeneral):
         kernel = np.shape(module.variables["params"]["kernel"])
         where = first if isinstance(module, nn.ConvTranspose) else output
         macs = int(np.prod(where.shape[1:-1], dtype=np.int64) * np.prod(kernel, dtype=np.int64))

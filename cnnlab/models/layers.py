@@ -1,17 +1,44 @@
-"""Blocks that several families share: dropout, normalisation, pooling and the check that an image is large enough."""
+"""Blocks that several families share: convolution, normalisation, pooling, dropout and the check of an image's size."""
 
+import contextvars
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from cnnlab.errors import UsageError
-from cnnlab.ops import collectives
-from cnnlab.values import Count, Fraction, Positive
+from cnnlab.ops import collectives, init, pooling
+from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.convolve import Padding, convolve, pairs
+from cnnlab.ops.init import INITIALIZERS
+from cnnlab.values import Choice, Count, Fraction, Positive
 
 Layer = Callable[[jax.Array], jax.Array]
+
+OUTPUT = "output"
+"""What models call their last layer, which gives the logits."""
+
+
+class TooSmall(UsageError):
+    """Space ran out at a layer; `sized` adds the smallest image that works."""
+
+
+def _both(sides: int | tuple[int, int]) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else sides
+
+
+def _checked_pairs(module: nn.Module, x: jax.Array, window: tuple[int, int], strides: tuple[int, int], padding: Padding) -> Any:
+    """The padding in its long form; TooSmall where not one window fits."""
+    size = (x.shape[1], x.shape[2])
+    long = pairs(padding, size, window, strides)
+    if any(n + sum(pad) < w for n, pad, w in zip(size, long, window, strict=True)):
+        needs = [max(w - sum(pad), 1) for pad, w in zip(long, window, strict=True)]
+        raise TooSmall(f"layer {'/'.join(module.path)} needs at least {needs[0]}x{needs[1]} and gets {size[0]}x{size[1]}.")
+    return long
 
 
 class Dropout(nn.Module):
@@ -134,3 +161,190 @@ def require_size(x: jax.Array, size: int, *, layer: str, smallest: int, image: t
 def flatten(x: jax.Array) -> jax.Array:
     """[B, …] -> [B, everything else]."""
     return x.reshape(x.shape[0], -1)
+
+
+class Conv(nn.Module):
+    """Convolution, through which every model convolves; parameters `kernel` [h, w, C / groups, features] and `bias`.
+
+    Attributes:
+        features: channels that come out.
+        kernel: side of the kernel, or (height, width).
+        strides: in both directions, or (down, right).
+        padding: number of zeros on each side, (rows, columns), ((above, below), (left, right)), "same" or "valid".
+        dilation: distance between the kernel's taps.
+        groups: of channels that do not see one another; as many as channels come in: depth-wise.
+        bias: whether one is added.
+        initializer: of the kernel; the bias starts at 0.
+    """
+
+    features: int
+    kernel: int | tuple[int, int]
+    strides: int | tuple[int, int] = 1
+    padding: Padding = "same"
+    dilation: int = 1
+    groups: int = 1
+    bias: bool = True
+    initializer: Choice[INITIALIZERS] = init.he
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [B, H, W, C] -> [B, H', W', features]."""
+        height, width = _both(self.kernel)
+        window = (self.dilation * (height - 1) + 1, self.dilation * (width - 1) + 1)
+        long = _checked_pairs(self, x, window, _both(self.strides), self.padding)
+        kernel = self.param("kernel", self.initializer, (height, width, x.shape[-1] // self.groups, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
+        x = convolve(x, kernel, strides=_both(self.strides), padding=long, dilation=_both(self.dilation), groups=self.groups)
+        return x if bias is None else x + bias.reshape(1, 1, 1, -1)
+
+
+class ConvNorm(nn.Module):
+    """A convolution (`conv`), its normalisation (`norm`) and the activation: what modern families repeat.
+
+    Attributes:
+        features, kernel, strides, padding, groups: of the convolution.
+        norm: after the convolution, which has a bias only where there is none.
+        activation: last; `identity` for none.
+        initializer: of the kernel.
+    """
+
+    features: int
+    kernel: int | tuple[int, int]
+    strides: int | tuple[int, int] = 1
+    padding: Padding = "same"
+    groups: int = 1
+    norm: Choice[NORMS] = batch
+    activation: Choice[ACTIVATIONS] = jax.nn.relu
+    initializer: Choice[INITIALIZERS] = init.he
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """x [B, H, W, C] -> [B, H', W', features]."""
+        x = Conv(
+            self.features,
+            self.kernel,
+            self.strides,
+            self.padding,
+            groups=self.groups,
+            bias=needs_bias(self.norm),
+            initializer=self.initializer,
+            name="conv",
+        )(x)
+        return self.activation(self.norm(train=train, name="norm")(x))
+
+
+class MaxPool(nn.Module):
+    """Largest value of each window; padding never wins.
+
+    Attributes:
+        window: side, or (height, width).
+        strides: distance between windows; none: the window's side.
+        padding: as of `Conv`.
+        ceil: whether an incomplete last window counts.
+    """
+
+    window: int | tuple[int, int]
+    strides: int | tuple[int, int] | None = None
+    padding: Padding = 0
+    ceil: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [B, H, W, C] -> [B, H', W', C]."""
+        window, strides, long = _pool_geometry(self, x)
+        return pooling.max_pool(x, window=window, strides=strides, padding=long)
+
+
+class AveragePool(nn.Module):
+    """Mean of each window.
+
+    Attributes:
+        window: side, or (height, width).
+        strides: distance between windows; none: the window's side.
+        padding: as of `Conv`.
+        ceil: whether an incomplete last window counts.
+        count_padding: whether padding takes part in the mean, as zeros; what `ceil` adds never does.
+    """
+
+    window: int | tuple[int, int]
+    strides: int | tuple[int, int] | None = None
+    padding: Padding = 0
+    ceil: bool = False
+    count_padding: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [B, H, W, C] -> [B, H', W', C]."""
+        window, strides, long = _pool_geometry(self, x)
+        counted = pairs(self.padding, (x.shape[1], x.shape[2]), window, strides) if self.count_padding else None
+        return pooling.average_pool(x, window=window, strides=strides, padding=long, counted=counted)
+
+
+def _pool_geometry(module: MaxPool | AveragePool, x: jax.Array) -> tuple[tuple[int, int], tuple[int, int], Any]:
+    """(window, strides, padding in its long form) of a pooling module for x."""
+    window = _both(module.window)
+    strides = _both(module.strides or module.window)
+    long = _checked_pairs(module, x, window, strides, module.padding)
+    return window, strides, pooling.ceil_pairs((x.shape[1], x.shape[2]), window, strides, long) if module.ceil else long
+
+
+def output_layer(features: jax.Array, classes: int, initializer: Callable[..., jax.Array]) -> jax.Array:
+    """Logits [B, classes] of features [B, F] by a dense layer named `output`; the features themselves for no classes."""
+    return nn.Dense(classes, kernel_init=initializer, name=OUTPUT)(features) if classes else features
+
+
+def scaled(channels: int, width: float, *, divisor: int = 1) -> int:
+    """Channels times the width factor, rounded to a multiple of `divisor` and at least that."""
+    return max(divisor, round(channels * width / divisor) * divisor)
+
+
+_searching: contextvars.ContextVar[bool] = contextvars.ContextVar("searching", default=False)
+
+LARGEST = 1024
+"""Side of the largest image that the search for the smallest one tries."""
+
+
+def sized(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a model's `__call__` (below nn.compact): where space runs out, the error names the smallest image."""
+
+    @functools.wraps(call)
+    def checked(self: nn.Module, images: jax.Array, *, train: bool) -> Any:
+        try:
+            return call(self, images, train=train)
+        except TooSmall as error:
+            if _searching.get():
+                raise
+            smallest = smallest_image(self, images.shape[-1])
+            raise UsageError(
+                f"the image of {images.shape[1]}x{images.shape[2]} is too small: {error}\n"
+                f"The smallest image for this network is {smallest}x{smallest}. Enlarge the images (--image_size), or take "
+                "another model."
+            ) from None
+
+    return checked
+
+
+def smallest_image(model: nn.Module, channels: int) -> int:
+    """Side of the smallest square image that a model takes, by bisection over shapes; nothing is computed."""
+    fresh = model.clone(parent=None)
+
+    def fits(side: int) -> bool:
+        images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+        try:
+            jax.eval_shape(functools.partial(fresh.init, train=False), jax.eval_shape(lambda: jax.random.key(0)), images)
+        except TooSmall:
+            return False
+        return True
+
+    token = _searching.set(True)
+    try:
+        low, high = 0, 1
+        while not fits(high) and high < LARGEST:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(middle) else (middle, high)
+        return high
+    finally:
+        _searching.reset(token)

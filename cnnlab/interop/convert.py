@@ -1,0 +1,199 @@
+"""From a foreign state dict to our variables: names by the family's scheme, layouts by the shapes, a report of it all."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab.errors import CheckpointError
+from cnnlab.interop.families import SCHEMES
+from cnnlab.interop.scheme import Scheme
+from cnnlab.models.layers import OUTPUT
+
+Leaves = dict[str, np.ndarray]
+
+LEAVES = {
+    "weight": ("kernel", "scale"),
+    "bias": ("bias",),
+    "running_mean": ("mean",),
+    "running_var": ("var",),
+    "kernel": ("kernel",),
+    "depthwise_kernel": ("kernel",),
+    "gamma": ("scale",),
+    "beta": ("bias",),
+    "moving_mean": ("mean",),
+    "moving_variance": ("var",),
+}
+"""A foreign leaf's own name -> what it may be called here."""
+
+COUNTERS = ("num_batches_tracked",)
+"""Leaves of torch that hold no weight."""
+
+SHOWN = 10
+"""How many leaves an error names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of every leaf; paths are ours, names are theirs."""
+
+    library: str
+    matched: dict[str, str]
+    """Our path -> their name."""
+    missing: list[str]
+    """Our paths that nothing filled."""
+    unexpected: list[str]
+    """Their names that have no place here."""
+    ignored: list[str]
+    """Their names that are known to have no counterpart here (auxiliary heads, counters)."""
+    reshaped: dict[str, str]
+    """Our path -> how its layout was changed, where that is more than a transposition."""
+    wrong: dict[str, str]
+    """Our path -> "shape of the file, shape of the network", where they cannot be reconciled."""
+    kept: list[str]
+    """Our paths that keep their fresh values because the head is new."""
+
+    def as_text(self) -> str:
+        """One line for each kind that occurs, with its first leaves."""
+        counts = [f"{len(self.matched)} leaves of {self.library} matched"]
+        for kind in ("missing", "unexpected", "wrong", "reshaped", "kept", "ignored"):
+            found = getattr(self, kind)
+            if found:
+                rows = [f"{path} ({found[path]})" for path in found] if isinstance(found, dict) else found
+                counts.append(f"{len(found)} {kind}: {_some(rows)}")
+        return "\n  ".join(counts)
+
+
+def shapes_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes of a model's variables for images [H, W, C], by "collection/layer/leaf"; nothing is allocated."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    variables = jax.eval_shape(functools.partial(model.init, train=False), jax.eval_shape(lambda: jax.random.key(0)), images)
+    return {path: leaf.shape for path, leaf in flatten(variables).items()}
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """Nested dicts -> {"collection/layer/leaf": leaf}."""
+    return {"/".join(entry.key for entry in path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *above, last = path.split("/")
+        node = tree
+        for part in above:
+            node = node.setdefault(part, {})
+        node[last] = leaf
+    return tree
+
+
+def convert(
+    leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], *, new_head: bool = False
+) -> tuple[Leaves, Report]:
+    """Our leaves, {"collection/layer/leaf": array}, from theirs, by the scheme of the model's family that fits best.
+
+    Args:
+        leaves: a state dict by its own names.
+        model: the network they are for.
+        shapes: what the network needs, from `shapes_of`.
+        new_head: leave out the last layer, which keeps its fresh values.
+
+    Raises CheckpointError where a leaf is missing, unexpected or of another shape.
+    """
+    schemes = (*SCHEMES.get(type(model), ()), Scheme("cnnlab", lambda name, model: name))
+    attempts = [_match(leaves, model, shapes, scheme, new_head) for scheme in schemes]
+    filled, report = max(attempts, key=lambda attempt: len(attempt[1].matched))
+    _require_whole(report, type(model).__name__, shapes)
+    return filled, report
+
+
+def _match(
+    leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme, new_head: bool
+) -> tuple[Leaves, Report]:
+    filled: Leaves = {}
+    report = Report(scheme.library, {}, [], [], [], {}, {}, [])
+    head = {path for path in shapes if path.split("/")[1] == OUTPUT} if new_head else set()
+    for name, leaf in leaves.items():
+        layer, _, last = name.rpartition("/" if scheme.library == "cnnlab" else ".")
+        place = None if last in COUNTERS else scheme.rename(layer, model)
+        if place is None:
+            report.ignored.append(name)
+            continue
+        path = _path(place, last, shapes)
+        if path is None or path in report.matched:
+            report.unexpected.append(name)
+        elif path in head:
+            report.ignored.append(name)
+        else:
+            report.matched[path] = name
+            laid, note = _lay(np.asarray(leaf), shapes[path], scheme, place)
+            if laid is None:
+                report.wrong[path] = note
+            else:
+                filled[path] = laid
+                report.reshaped |= {path: note} if note else {}
+    report.kept.extend(sorted(head))
+    report.missing.extend(path for path in shapes if path not in report.matched and path not in head)
+    return filled, report
+
+
+def _path(place: str, last: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Our leaf for their leaf `last` of the layer that is called `place` here."""
+    candidates = [f"{kind}/{place}/{name}" for kind in ("params", "batch_stats") for name in LEAVES.get(last, (last,))]
+    return next((path for path in [f"{place}/{last}", *candidates] if path in shapes), None)
+
+
+def _lay(leaf: np.ndarray, shape: tuple[int, ...], scheme: Scheme, place: str) -> tuple[np.ndarray | None, str]:
+    """(the leaf in our layout or None where it cannot be, a note)."""
+    theirs, note = leaf.shape, ""
+    if scheme.library not in ("cnnlab", "keras"):
+        if leaf.ndim == 2 and place in scheme.flattened:
+            height, width = scheme.flattened[place]
+            if leaf.shape[1] % (height * width) == 0:
+                leaf = leaf.reshape(leaf.shape[0], -1, height, width)
+                leaf = leaf.transpose(2, 3, 1, 0).reshape(-1, leaf.shape[0])
+                note = "flattened channels first there, last here"
+        elif leaf.ndim in (2, 4):
+            leaf = leaf.T if leaf.ndim == 2 else leaf.transpose(2, 3, 1, 0)
+    if leaf.shape == shape:
+        return leaf, note
+    if leaf.size == np.prod(shape, dtype=np.int64) and {leaf.ndim, len(shape)} == {2, 4} and 1 in (*leaf.shape, *shape):
+        return leaf.reshape(shape), f"from {theirs}"  # a dense layer and a 1x1 convolution hold the same numbers
+    return None, f"{theirs} in the file, {shape} here"
+
+
+def _require_whole(report: Report, network: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """CheckpointError unless every leaf of the network was filled and every leaf of the file has a place."""
+    only_head = report.wrong and all(path.split("/")[1] == OUTPUT for path in report.wrong)
+    if only_head and not (report.missing or report.unexpected):
+        raise CheckpointError(
+            f"the file's last layer has another number of classes: {_some([f'{p}: {n}' for p, n in report.wrong.items()])}.\n"
+            "Say --new_head to start that layer afresh, or give the network as many classes."
+        )
+    if report.missing or report.unexpected or report.wrong:
+        raise CheckpointError(
+            f"these weights do not fit {network} (read as {report.library}'s): "
+            f"{len(report.matched) - len(report.wrong)} of {len(shapes)} leaves matched.\n"
+            + "\n".join(
+                f"  {kind}: {_some(rows)}"
+                for kind, rows in (
+                    ("the network needs and the file lacks", report.missing),
+                    ("the file has and the network lacks", report.unexpected),
+                    ("of another shape", [f"{path} ({note})" for path, note in report.wrong.items()]),
+                )
+                if rows
+            )
+            + "\nTake the model that the weights were trained with, with the same knobs."
+        )
+
+
+def _some(rows: list[str]) -> str:
+    """The first few of many."""
+    more = f" … and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return ", ".join(rows[:SHOWN]) + more

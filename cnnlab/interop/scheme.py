@@ -1,0 +1,34 @@
+"""How a library names the weights of a family of networks: one small table for each family, none for each network."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """The names that one library gives to the layers of one family."""
+
+    library: str
+    """`torchvision`, `timm`, `pytorchcv` or `keras`."""
+    rename: Callable[[str, nn.Module], str | None]
+    """(their layer's name, the leaf's own name left out, our model) -> our layer's path ("stage1_block1/conv1"); None for
+    a layer without a counterpart here, such as an auxiliary head."""
+    flattened: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    """Our dense layers that follow a flattened [height, width, C], which torch flattens channels first: path -> (height,
+    width)."""
+
+
+def by_rules(*rules: tuple[str, str], ignored: tuple[str, ...] = ()) -> Callable[[str, nn.Module], str | None]:
+    """A `rename` that applies `re.sub` (pattern, replacement) in order; a layer that matches `ignored` has none here."""
+
+    def rename(name: str, model: nn.Module) -> str | None:
+        if any(re.match(pattern, name) for pattern in ignored):
+            return None
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    return rename

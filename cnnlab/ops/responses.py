@@ -1,0 +1,27 @@
+"""Competition between neighbouring channels."""
+
+import jax
+import jax.numpy as jnp
+
+from cnnlab.values import Count, NonNegative, Positive
+
+
+def local_response_normalization(
+    x: jax.Array, *, size: Count = 5, alpha: NonNegative = 1e-4, beta: NonNegative = 0.75, k: Positive = 2.0
+) -> jax.Array:
+    """x / (k + α/n Σ x²)^β, the sum over the n channels around each (Krizhevsky et al. 2012, section 3.3).
+
+    Deviation: the paper multiplies the sum by α; Caffe and PyTorch, whose numbers are published, by α / n, as here.
+
+    Args:
+        size: n, how many neighbouring channels, itself in the middle.
+        alpha: α.
+        beta: β.
+        k: k; 2 in the paper, 1 in Caffe's files.
+    """
+    low, high = size // 2, (size - 1) // 2
+    padded = jnp.pad(x * x, [(0, 0)] * (x.ndim - 1) + [(low, high)])
+    window = (1,) * (x.ndim - 1) + (size,)
+    total = jax.lax.reduce_window(padded, jnp.zeros((), x.dtype), jax.lax.add, window, (1,) * x.ndim, "VALID")
+    scale = jnp.asarray(k, x.dtype) + jnp.asarray(alpha / size, x.dtype) * total
+    return x * scale ** jnp.asarray(-beta, x.dtype)

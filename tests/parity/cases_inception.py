@@ -1,0 +1,5 @@
+"""Networks of reference libraries: GoogLeNet and its successors."""
+
+from tests.parity.cases import Case
+
+CASES: list[Case] = []

@@ -1,0 +1,63 @@
+"""Makes the parity fixtures: an environment for the reference libraries, then a file for each case that is not there.
+
+    python -m tests.parity.fixtures [PART OF A NAME …]
+
+Both are kept in $CNNLAB_PARITY (default: ~/.cache/cnnlab/parity). $CNNLAB_ORACLE_PYTHON names a Python that has the
+libraries already. tests/parity/test_parity.py reads the fixtures and skips those that are not there.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import venv
+
+from tests.parity import cases_dense, cases_inception, cases_plain, cases_resnet
+from tests.parity.cases import Case
+
+HERE = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path(os.environ.get("CNNLAB_PARITY") or pathlib.Path.home() / ".cache" / "cnnlab" / "parity")
+CASES = [*cases_plain.CASES, *cases_inception.CASES, *cases_resnet.CASES, *cases_dense.CASES]
+SECOND_STEP = ("torchvision==0.28.0", "timm==1.0.31", "pytorchcv==0.0.74")
+
+
+def request(case: Case) -> dict:
+    """What the oracle is asked; the file's name changes with it, and with the oracle's own source."""
+    wanted = {key: getattr(case, key) for key in ("oracle", "size", "options", "gradients", "batch", "channels")}
+    told = json.dumps(wanted, sort_keys=True) + (HERE / "oracle.py").read_text()
+    return {**wanted, "file": f"{case.name}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"}
+
+
+def path(case: Case) -> pathlib.Path:
+    """Where the fixture of a case lies once it is made."""
+    return FOLDER / f"{request(case)['file']}.npz"
+
+
+def oracle_python() -> str:
+    """A Python with the reference libraries, installed into the folder on first use."""
+    if given := os.environ.get("CNNLAB_ORACLE_PYTHON"):
+        return given
+    python = FOLDER / "environment" / "bin" / "python"
+    if not (FOLDER / "environment" / "complete").exists():
+        venv.create(FOLDER / "environment", with_pip=True, clear=True)
+        install = [str(python), "-m", "pip", "install", "-q"]
+        subprocess.run([*install, "-r", str(HERE / "requirements.txt")], check=True)
+        subprocess.run([*install, "--no-deps", *SECOND_STEP], check=True)
+        (FOLDER / "environment" / "complete").touch()
+    return str(python)
+
+
+def make(cases: list[Case]) -> None:
+    """Makes the fixtures that are not there."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    missing = [request(case) for case in cases if not path(case).exists()]
+    if missing:
+        command = [oracle_python(), str(HERE / "oracle.py"), str(FOLDER)]
+        subprocess.run(command, input=json.dumps(missing), text=True, check=True)
+    print(f"{len(cases)} fixtures in {FOLDER}, {len(missing)} of them new")
+
+
+if __name__ == "__main__":
+    make([case for case in CASES if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])])
