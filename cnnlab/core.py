@@ -115,6 +115,9 @@ class Experiment:
     steps: int
     average_decay: float = 0.0
     """Decay of the exponential moving average of the parameters; 0: none."""
+    start: Callable[[Params, PyTree], tuple[Params, PyTree]] | None = None
+    """(shapes of the parameters, of the model state) -> the same trees with a NumPy array for every leaf that does not
+    start at random, such as imported weights; the others stay shapes."""
 
 
 @dataclasses.dataclass(frozen=True)

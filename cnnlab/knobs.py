@@ -215,7 +215,9 @@ def _convert(annotation: Any, raw: Any) -> Any:
     if origin is Literal:
         return next((option for option in arguments if str(option) == str(raw)), None) or _reject()
     if origin is tuple:
-        items = re.findall(r"[^,()\[\]\s]+", raw) if isinstance(raw, str) else list(raw)
+        # Text items may be regular expressions, whose brackets are theirs.
+        item = r"[^,\s]+" if arguments[0] is str else r"[^,()\[\]\s]+"
+        items = re.findall(item, raw) if isinstance(raw, str) else list(raw)
         kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else arguments
         return tuple(_convert(kind, item) for kind, item in zip(kinds, items, strict=True))
     if annotation not in _READERS:

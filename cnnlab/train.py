@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -144,16 +145,34 @@ def build(experiment: Experiment, strategy: Strategy, *, precision: str) -> Prog
     # numbers are the same to the bit.
     quickly = {"xla_backend_optimization_level": 1} if strategy.devices[0].platform == "cpu" else None
     compiled_init = jax.jit(init, compiler_options=quickly)
-    start = data.resident.get("train", {})
+    resident = data.resident.get("train", {})
+    shapes = jax.eval_shape(init, np.uint32(0), resident, first)
+
+    def start(seed: int) -> TrainState:
+        given = experiment.start(shapes.params, shapes.model_state) if experiment.start else None
+        host = jax.tree.map(np.asarray, compiled_init(np.uint32(seed), resident, first))
+        return strategy.place(host if given is None else _with_given(host, *given))
+
     return Program(
         experiment=experiment,
         strategy=strategy,
-        init=lambda seed: strategy.place(jax.tree.map(np.asarray, compiled_init(np.uint32(seed), start, first))),
-        shapes=jax.eval_shape(init, np.uint32(0), start, first),
+        init=start,
+        shapes=shapes,
         steps=strategy.compile_steps(make_steps(make_train_step(experiment, precision=precision))),
         measure=strategy.compile_measure(measure),
         resident={split: strategy.share(arrays) for split, arrays in data.resident.items()},
     )
+
+
+def _with_given(host: TrainState, params: Params, model_state: PyTree) -> TrainState:
+    """A fresh host state with the leaves that `Experiment.start` gives in place of its own."""
+
+    def chosen(given: Any, fresh: np.ndarray) -> np.ndarray:
+        return fresh if isinstance(given, jax.ShapeDtypeStruct) else np.asarray(given, fresh.dtype)
+
+    params = jax.tree.map(chosen, params, host.params)
+    model_state = jax.tree.map(chosen, model_state, host.model_state)
+    return dataclasses.replace(host, params=params, model_state=model_state, average=params if host.average else {})
 
 
 def merge(parts: Sequence[Stats]) -> Stats:

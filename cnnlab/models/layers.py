@@ -71,11 +71,8 @@ def batch(*, train: bool, name: str, momentum: Fraction = 0.9, epsilon: Positive
         momentum: how much of the running statistics is kept each step.
         epsilon: added to the variance.
     """
-    return _mixed(
-        nn.BatchNorm(
-            use_running_average=not train, momentum=momentum, epsilon=epsilon, axis_name=collectives.bound_axis(), name=name
-        )
-    )
+    norm = nn.BatchNorm(momentum=momentum, epsilon=epsilon, axis_name=collectives.bound_axis(), name=name)
+    return _mixed(lambda x: norm(x, use_running_average=not train))
 
 
 def layer(*, train: bool, name: str, epsilon: Positive = 1e-5) -> Layer:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import jax
 import optax
 
+from cnnlab.errors import UsageError
+from cnnlab.ops import trees
 from cnnlab.ops.schedules import Schedule
 from cnnlab.values import Fraction, NonNegative, Positive
 
@@ -145,6 +147,48 @@ def adamw(
         clip_norm: largest global norm of the gradient; none: no clipping.
     """
     return _descend(schedule, lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, decoupled_decay=weight_decay)
+
+
+def scale_by_layer(optimizer: optax.GradientTransformation, multipliers: tuple[str, ...]) -> optax.GradientTransformation:
+    """The optimiser with learning rates of their own for some layers; the first pattern that matches a leaf counts.
+
+    Args:
+        optimizer: whose updates are scaled.
+        multipliers: `REGEX=FACTOR` by path (trees.matches), such as `stem=0.1`; the rest moves at the full rate.
+
+    Raises UsageError for a text that is not so, or a pattern that matches no layer (when the optimiser is initialised).
+    """
+    if not multipliers:
+        return optimizer
+    factors = [_multiplier(text) for text in multipliers]
+
+    def init(params: optax.Params) -> optax.OptState:
+        trees.require_match([pattern for pattern, _ in factors], trees.flatten(params), knob="lr_multipliers")
+        return optimizer.init(params)
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        updates, state = optimizer.update(updates, state, params)
+        scaled = {
+            path: next((factor for pattern, factor in factors if trees.matches(pattern, path)), 1.0) * leaf
+            for path, leaf in trees.flatten(updates).items()
+        }
+        return jax.tree.unflatten(jax.tree.structure(updates), list(scaled.values())), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _multiplier(text: str) -> tuple[str, float]:
+    """(pattern, factor) of `pattern=factor`."""
+    pattern, _, factor = text.rpartition("=")
+    try:
+        value = float(factor)
+    except ValueError:
+        value = -1.0
+    if not pattern or not 0.0 <= value < float("inf"):
+        raise UsageError(f"--lr_multipliers: {text!r} is not REGEX=FACTOR with a factor >= 0, such as stem=0.1.")
+    return pattern, value
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {

@@ -1,5 +1,6 @@
 """One label for each image: the game of one player, the classifier."""
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,41 +11,68 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.errors import UsageError
+from cnnlab.models.layers import OUTPUT
+from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.tasks import evaluation
 
 PLAYER = "classifier"
+FROZEN = "frozen"
+"""The player that never moves: layers that keep the weights they start with."""
 
-OUTPUT = "output"
-"""What models call their last layer; if it sees the image, its kernels are templates of the classes."""
+FEATURES = "features"
+"""Among `frozen`: every layer but the last."""
+
+AUXILIARY_WEIGHT = 0.3
+"""Weight of the losses of auxiliary heads (Szegedy et al. 2014, arXiv 1409.4842, section 5)."""
 
 
-def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_entropy) -> Task:
+def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_entropy, frozen: tuple[str, ...] = ()) -> Task:
     """The task of training `model` to predict `batch["label"]`.
+
+    Intermediates whose name begins with `auxiliary` are logits of auxiliary heads and are trained along. Frozen layers
+    belong to a player that never moves, and their batch norms use and keep their running statistics.
 
     Args:
         model: `model(images, train=…) -> (logits [B, K], intermediates)`; its collections other than `params` become the
             model state, and it may draw from the stream `dropout`.
         loss: of logits f32 [B, K] and labels i32 [B], f32 [B].
+        frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
     """
+    patterns = [f"(?!{OUTPUT}(?:/|$)).*" if pattern == FEATURES else pattern for pattern in frozen]
+
+    def is_frozen(path: str) -> bool:
+        return any(trees.matches(pattern, path) for pattern in patterns)
 
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
         variables = dict(model.init(key, batch["image"][:1], train=False))
-        return {PLAYER: variables.pop("params", {})}, variables
+        params = variables.pop("params", {})
+        if not frozen:
+            return {PLAYER: params}, variables
+        trees.require_match(patterns, trees.flatten(params), knob="frozen")
+        stay, move = trees.divide(params, is_frozen)
+        if not move:
+            raise UsageError("--frozen leaves no layer to train. Leave one out, or evaluate instead of training.")
+        return {PLAYER: move, FROZEN: stay}, variables
 
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
     ) -> tuple[Array, tuple[PyTree, Stats]]:
-        variables = {"params": params[player], **model_state}
-        (logits, _), updated = model.apply(
-            variables, batch["image"], train=True, rngs={"dropout": key}, mutable=sorted(model_state)
-        )
+        variables = {"params": joined(params), **model_state}
+        with _running_statistics(is_frozen) if frozen else contextlib.nullcontext():
+            (logits, seen), updated = model.apply(
+                variables, batch["image"], train=True, rngs={"dropout": key}, mutable=sorted(model_state)
+            )
         logits = logits.astype(jnp.float32)
         losses = loss(logits, batch["label"])
-        return jnp.mean(losses), (dict(updated), {"sums": evaluation.sums(logits, losses, batch), "rows": {}})
+        total = jnp.mean(losses)
+        for name in sorted(name for name in seen if name.startswith("auxiliary")):
+            total += AUXILIARY_WEIGHT * jnp.mean(loss(seen[name].astype(jnp.float32), batch["label"]))
+        return total, (dict(updated), {"sums": evaluation.sums(logits, losses, batch), "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        logits, _ = model.apply({"params": params[PLAYER], **model_state}, inputs, train=False)
+        logits, _ = model.apply({"params": joined(params), **model_state}, inputs, train=False)
         return logits.astype(jnp.float32)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
@@ -62,10 +90,26 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
     )
 
 
+def joined(params: Params) -> PyTree:
+    """The network's parameters, whichever player owns them."""
+    return params[PLAYER] if FROZEN not in params else trees.join(params.values())
+
+
+def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.AbstractContextManager:
+    """A context in which the batch norms of frozen layers normalise by, and keep, their running statistics."""
+
+    def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        if isinstance(context.module, nn.BatchNorm) and is_frozen("/".join(context.module.path)):
+            kwargs = {**kwargs, "use_running_average": True}
+        return call(*args, **kwargs)
+
+    return nn.intercept_methods(intercept)
+
+
 def pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """The confusion matrix, the most confident mistakes, and the first layer's kernels seen as images."""
     shown = evaluation.pictures(stats, data, split)
-    kernels = first_kernels(params[PLAYER], data.image_shape)
+    kernels = first_kernels(joined(params), data.image_shape)
     if kernels is not None:
         from cnnlab import figures
 

@@ -1,0 +1,51 @@
+"""Some of the classes and some of the labels of a source: transfer and learning from few labels."""
+
+import dataclasses
+
+import numpy as np
+
+from cnnlab.data.source import Source, Split, digest, shuffled, subset
+from cnnlab.errors import UsageError
+
+
+def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class: int | None = None) -> Source:
+    """The source with some of its classes, renumbered from 0 in the order given, and few training examples of each.
+
+    Held-out splits keep all examples of the classes. The training examples kept are the same for every seed.
+
+    Args:
+        classes: numbers of the classes to keep; (): all.
+        examples_per_class: how many training examples of each class to keep; none: all.
+    """
+    if not classes and examples_per_class is None:
+        return source
+    count = len(source.class_names)
+    kept = classes or tuple(range(count))
+    if len(set(kept)) < max(2, len(kept)) or not all(0 <= number < count for number in kept):
+        raise UsageError(
+            f"--only_classes={','.join(map(str, kept))}: give two or more different numbers of the {count} classes of "
+            f"{source.name}, counted from 0."
+        )
+    parts = {
+        split: _selected(part, kept, examples_per_class if split == "train" else None) for split, part in source.splits.items()
+    }
+    return dataclasses.replace(
+        source,
+        splits=parts,
+        class_names=tuple(source.class_names[number] for number in kept),
+        fingerprint=digest(source.fingerprint, f"classes {kept} examples {examples_per_class}"),
+    )
+
+
+def _selected(part: Split, classes: tuple[int, ...], each: int | None) -> Split:
+    """The examples of some classes, `each` of them where that is a number, in their order."""
+    order = shuffled(len(part.labels), 0x5E1EC7, len(part.labels))
+    positions = []
+    for number in classes:
+        found = order[part.labels[order] == number]
+        if each is not None and len(found) < each:
+            raise UsageError(f"--examples_per_class={each}: class {number} has {len(found)} training examples.")
+        positions.append(found[:each])
+    chosen = np.sort(np.concatenate(positions))
+    labels = np.searchsorted(np.sort(classes), part.labels[chosen])
+    return Split(subset(part.images, chosen), np.argsort(classes, kind="stable").astype(np.int32)[labels])

@@ -1,0 +1,33 @@
+"""Training that starts from weights of elsewhere (core.Experiment.start)."""
+
+import logging
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from cnnlab.core import Params, PyTree
+from cnnlab.interop.convert import start_from
+from cnnlab.ops import trees
+from cnnlab.tasks.classify import joined
+
+log = logging.getLogger(__name__)
+
+
+def started_from(model: nn.Module, path: str, *, new_head: bool = False) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:
+    """What a classifier of `model` starts from: the weights of a file or a run, read when the first state is made.
+
+    Args:
+        model: the network.
+        path: a file that `interop.files.read` takes, or the folder of a run.
+        new_head: leave the last layer at its fresh values.
+    """
+
+    def start(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
+        variables, report = start_from({"params": joined(params), **model_state}, model, path, new_head)
+        log.info("starting from %s\n  %s", path, report.as_text())
+        leaves = trees.flatten(variables.pop("params"))
+        owned = {player: trees.flatten(tree) for player, tree in params.items()}
+        given = {player: trees.unflatten({path: leaves[path] for path in paths}) for player, paths in owned.items()}
+        return given, variables
+
+    return start

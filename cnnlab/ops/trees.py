@@ -1,0 +1,60 @@
+"""Nested dicts of arrays by path: "layer/sublayer/leaf"."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from cnnlab.errors import UsageError
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """Nested dicts -> {"a/b/c": leaf}."""
+    return {"/".join(entry.key for entry in path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *above, last = path.split("/")
+        node = tree
+        for part in above:
+            node = node.setdefault(part, {})
+        node[last] = leaf
+    return tree
+
+
+def divide(tree: Any, chosen: Callable[[str], bool]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the leaves whose path is chosen, the others), both nested."""
+    leaves = flatten(tree)
+    parts = ({path: leaf for path, leaf in leaves.items() if chosen(path) is wanted} for wanted in (True, False))
+    first, second = (unflatten(part) for part in parts)
+    return first, second
+
+
+def join(trees: Iterable[Any]) -> dict[str, Any]:
+    """Nested dicts without a common leaf -> one."""
+    return unflatten({path: leaf for tree in trees for path, leaf in flatten(tree).items()})
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a regular expression matches a whole path or all of it down to some slash: `stage1_.*`, `.*/bias`, `output`."""
+    return re.fullmatch(f"(?:{pattern})(?:/.*)?", path) is not None
+
+
+def require_match(patterns: Sequence[str], paths: Iterable[str], *, knob: str) -> None:
+    """UsageError for a pattern that is no regular expression or matches no path; `knob` is where it came from."""
+    paths = list(paths)
+    for pattern in patterns:
+        try:
+            found = any(matches(pattern, path) for path in paths)
+        except re.error as error:
+            raise UsageError(f"--{knob}: {pattern!r} is no regular expression ({error}).") from None
+        if not found:
+            layers = list(dict.fromkeys(path.split("/")[0] for path in paths))
+            shown = ", ".join(layers[:10]) + (f", … ({len(layers)} in all)" if len(layers) > 10 else "")
+            raise UsageError(
+                f"--{knob}: {pattern!r} matches no layer.\nIt has to match a whole name, as .* does. Layers: {shown}."
+            )
