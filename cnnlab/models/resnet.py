@@ -1,0 +1,224 @@
+"""ResNet: blocks of convolutions beside a shortcut, and the families that changed the block or its width.
+
+He, Zhang, Ren and Sun 2015, Deep residual learning for image recognition, arXiv 1512.03385. ResNeXt: Xie et al. 2017, arXiv
+1611.05431. Wide ResNet-50-2: Zagoruyko and Komodakis 2016, arXiv 1605.07146. Squeeze-and-excitation: Hu et al. 2018, arXiv
+1709.01507. The small ones for CIFAR are in cifar_resnet.py, those that normalise first in preact_resnet.py.
+"""
+
+import functools
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cnnlab.errors import UsageError
+from cnnlab.models import layers
+from cnnlab.models.layers import NORMS, Conv, ConvNorm, Dropout, MaxPool
+from cnnlab.models.residual import (
+    REFERENCE_WIDTH,
+    Convolutions,
+    SqueezeExcitation,
+    block_convolutions,
+    drop_path,
+    padded_identity,
+    projects,
+    zero_scale,
+)
+from cnnlab.ops import init
+from cnnlab.ops.activations import ACTIVATIONS, identity
+from cnnlab.ops.init import INITIALIZERS
+from cnnlab.values import Choice, Count, Fraction, Positive
+
+
+class ResidualBlock(nn.Module):
+    """Convolutions, each with its norm, beside a shortcut; the last activation follows their sum (He et al. 2015, Figure 2).
+
+    Attributes:
+        convolutions: channels, kernel side and groups of each.
+        strides: by how much the block shrinks the image.
+        stride_at: number of the convolution that does so.
+        shortcut: A, B or C of He et al. 2015, section 4.1; none: a plain network.
+        se_divisor: rounding of the squeeze-and-excitation before the sum; none: there is none.
+        zero_init: whether the last norm's scale starts at 0.
+        drop_path: probability that the sum leaves the convolutions out.
+        norm, activation, initializer: as of `ResNet`.
+    """
+
+    convolutions: Convolutions
+    strides: Count = 1
+    stride_at: Count = 1
+    shortcut: Literal["A", "B", "C"] | None = "B"
+    se_divisor: Count | None = None
+    zero_init: bool = False
+    drop_path: Fraction = 0.0
+    norm: Choice[NORMS] = layers.batch
+    activation: Choice[ACTIVATIONS] = jax.nn.relu
+    initializer: Choice[INITIALIZERS] = init.he
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """x [B, H, W, C] -> [B, ⌈H / strides⌉, ⌈W / strides⌉, channels of the last convolution]."""
+        before, last, unnormed = x, len(self.convolutions), layers.needs_bias(self.norm)
+        for number, (features, kernel, groups) in enumerate(self.convolutions, start=1):
+            zeros = self.zero_init and unnormed and number == last
+            x = Conv(
+                features,
+                kernel,
+                self.strides if number == self.stride_at else 1,
+                padding=kernel // 2,
+                groups=groups,
+                bias=unnormed,
+                initializer=init.zeros if zeros else self.initializer,
+                name=f"conv{number}",
+            )(x)
+            x = self.norm(train=train, name=f"norm{number}")(x)
+            if number < last:
+                x = self.activation(x)
+        if self.zero_init and not unnormed:
+            zero_scale(self, f"norm{last}")
+        if self.se_divisor:
+            x = SqueezeExcitation(self.se_divisor, self.activation, self.initializer, name="se")(x)
+        if self.shortcut is not None:
+            x = drop_path(x, self.drop_path, train=train) + self._shortcut(before, x.shape[-1], train=train)
+        return self.activation(x)
+
+    def _shortcut(self, x: jax.Array, features: int, *, train: bool) -> jax.Array:
+        if not projects(self.shortcut or "", x, features, self.strides):
+            return padded_identity(x, features, self.strides)
+        return ConvNorm(
+            features,
+            1,
+            self.strides,
+            0,
+            norm=self.norm,
+            activation=identity,
+            initializer=self.initializer,
+            name="shortcut",
+        )(x, train=train)
+
+
+class ResNet(nn.Module):
+    """ResNet-50 with the stride in the 3x3 (v1.5), and by its knobs every ResNet, ResNeXt, SE-ResNet and plain network.
+
+    Attributes:
+        classes: how many; 0: the output is the features.
+        stages: blocks of each stage; the image shrinks by 2 between stages and the channels double.
+        block: basic (two 3x3) or bottleneck (1x1, 3x3, 1x1 to four times the channels).
+        channels: of the stem and the first stage.
+        stride_at: which convolution of a block shrinks the image: the first (v1, He et al. 2015) or the second (v1.5).
+        groups: of the bottleneck's 3x3 (cardinality; Xie et al. 2017); each makes the block wider.
+        group_width: width of a group in a stage of 64 channels; 128 with one group: twice as wide (Zagoruyko and Komodakis).
+        shortcut: where the shape changes, A pads with zeros and B projects; C projects everywhere (He et al. 2015, 4.1).
+        residual: whether there are shortcuts; without them it is the paper's plain network.
+        se: whether blocks end with squeeze-and-excitation, reduction 16.
+        se_divisor: its hidden units are a multiple of this: 1 in the paper, 8 in timm.
+        zero_init: whether the last norm of a block (without norms, its last kernel) starts at 0, so that every block starts
+            as its shortcut (Goyal et al. 2017, arXiv 1706.02677, section 5.1).
+        drop_path: probability of leaving out the last block's convolutions, the others' in proportion to their place
+            (stochastic depth; Huang et al. 2016, arXiv 1603.09382, eq. 4).
+        stem: imagenet (7x7 with stride 2, then 3x3 max pooling with stride 2) or small (3x3 with stride 1 and no pooling, as
+            for CIFAR in section 4.2), for images of about 32x32.
+        norm: after every convolution.
+        activation: after every norm but a block's last, after every sum, and in squeeze-and-excitation.
+        dropout: drop probability before the last layer.
+        initializer: of the kernels; biases start at 0.
+        width: factor on all numbers of channels.
+    """
+
+    classes: int
+    stages: tuple[int, ...] = (3, 4, 6, 3)
+    block: Literal["basic", "bottleneck"] = "bottleneck"
+    channels: Count = 64
+    stride_at: Literal["first", "second"] = "second"
+    groups: Count = 1
+    group_width: Count = REFERENCE_WIDTH
+    shortcut: Literal["A", "B", "C"] = "B"
+    residual: bool = True
+    se: bool = False
+    se_divisor: Count = 1
+    zero_init: bool = False
+    drop_path: Fraction = 0.0
+    stem: Literal["imagenet", "small"] = "imagenet"
+    norm: Choice[NORMS] = layers.batch
+    activation: Choice[ACTIVATIONS] = jax.nn.relu
+    dropout: Fraction = 0.0
+    initializer: Choice[INITIALIZERS] = init.he
+    width: Positive = 1.0
+
+    @nn.compact
+    @layers.sized
+    def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """images f32 [B, H, W, C] -> (logits f32 [B, K], the stem, every stage, the pooled features and the output)."""
+        if not self.residual and (self.zero_init or isinstance(self.drop_path, jax.Array) or self.drop_path != 0):
+            raise UsageError("a plain network has no shortcuts, so zero_init and drop_path would cut it. Take residual=True.")
+        seen = {}
+        seen["stem"] = x = self._stem(images, train=train)
+        done = 0
+        for stage, depth in enumerate(self.stages, start=1):
+            channels = layers.scaled(self.channels * 2 ** (stage - 1), self.width)
+            for number in range(1, depth + 1):
+                done += 1
+                x = ResidualBlock(
+                    block_convolutions(self.block, channels, self.groups, self.group_width),
+                    strides=2 if stage > 1 and number == 1 else 1,
+                    stride_at=1 if self.stride_at == "first" else 2,
+                    shortcut=self.shortcut if self.residual else None,
+                    se_divisor=self.se_divisor if self.se else None,
+                    zero_init=self.zero_init,
+                    drop_path=self.drop_path * done / sum(self.stages),
+                    norm=self.norm,
+                    activation=self.activation,
+                    initializer=self.initializer,
+                    name=f"stage{stage}_block{number}",
+                )(x, train=train)
+            seen[f"stage{stage}"] = x
+        seen["features"] = x = jnp.mean(x, axis=(1, 2))
+        x = Dropout(self.dropout, name="dropout")(x, train=train)
+        seen["output"] = x = layers.output_layer(x, self.classes, self.initializer)
+        return x, seen
+
+    def _stem(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """images [B, H, W, C] -> [B, H / 4, W / 4, channels], or [B, H, W, channels] by the small stem."""
+        large = self.stem == "imagenet"
+        x = ConvNorm(
+            layers.scaled(self.channels, self.width),
+            kernel=7 if large else 3,
+            strides=2 if large else 1,
+            padding=3 if large else 1,
+            norm=self.norm,
+            activation=self.activation,
+            initializer=self.initializer,
+            name="stem",
+        )(images, train=train)
+        return MaxPool(3, 2, padding=1, name="stem_pool")(x) if large else x
+
+
+resnet18 = functools.partial(ResNet, stages=(2, 2, 2, 2), block="basic", stride_at="first")
+"""ResNet-18, 11,689,512 parameters (He et al. 2015, Table 1; projections where the shape changes, as in PyTorch)."""
+resnet34 = functools.partial(ResNet, stages=(3, 4, 6, 3), block="basic", stride_at="first")
+"""ResNet-34, 21,797,672 parameters (He et al. 2015, Table 1, option B)."""
+resnet50_v1 = functools.partial(ResNet, stride_at="first")
+"""ResNet-50 as published, the stride in the first 1x1; 25,557,032 parameters, 3.86 G multiply-accumulates."""
+resnet50_v1_5 = functools.partial(ResNet)
+"""ResNet-50 with the stride in the 3x3, as in PyTorch and most tables since; 4.09 G multiply-accumulates."""
+resnet101_v1 = functools.partial(ResNet, stages=(3, 4, 23, 3), stride_at="first")
+"""ResNet-101 as published; 44,549,160 parameters (He et al. 2015, Table 1)."""
+resnet101_v1_5 = functools.partial(ResNet, stages=(3, 4, 23, 3))
+"""ResNet-101 with the stride in the 3x3."""
+resnet152_v1 = functools.partial(ResNet, stages=(3, 8, 36, 3), stride_at="first")
+"""ResNet-152 as published; 60,192,808 parameters (He et al. 2015, Table 1)."""
+resnet152_v1_5 = functools.partial(ResNet, stages=(3, 8, 36, 3))
+"""ResNet-152 with the stride in the 3x3."""
+wide_resnet50_2 = functools.partial(ResNet, group_width=128)
+"""ResNet-50 with 3x3 convolutions twice as wide, 68,883,240 parameters (Zagoruyko and Komodakis 2016)."""
+wide_resnet101_2 = functools.partial(ResNet, stages=(3, 4, 23, 3), group_width=128)
+"""ResNet-101 with 3x3 convolutions twice as wide."""
+resnext50_32x4d = functools.partial(ResNet, groups=32, group_width=4)
+"""ResNeXt-50 of 32 groups, 25,028,904 parameters (Xie et al. 2017, Table 1)."""
+resnext101_32x8d = functools.partial(ResNet, stages=(3, 4, 23, 3), groups=32, group_width=8)
+"""ResNeXt-101 of 32 groups, as in torchvision; the paper's groups are half as wide."""
+se_resnet50 = functools.partial(ResNet, se=True)
+"""SE-ResNet-50 (Hu et al. 2018, Table 1), the stride in the 3x3."""
+se_resnext50_32x4d = functools.partial(ResNet, groups=32, group_width=4, se=True)
+"""SE-ResNeXt-50 of 32 groups (Hu et al. 2018, Table 1)."""
