@@ -21,7 +21,7 @@ def ceil_pairs(size: tuple[int, int], window: tuple[int, int], strides: tuple[in
 def max_pool(x: jax.Array, *, window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> jax.Array:
     """Largest value of each window; padding never wins."""
     return jax.lax.reduce_window(
-        x, jnp.asarray(-jnp.inf, x.dtype), jax.lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0))
+        x, np.asarray(-np.inf, x.dtype), jax.lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0))
     )
 
 
@@ -43,7 +43,7 @@ def average_pool(
 
 
 def _sum(x: jax.Array, window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> jax.Array:
-    zero = jnp.zeros((), x.dtype)
+    zero = np.zeros((), x.dtype)
     return jax.lax.reduce_window(x, zero, jax.lax.add, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0)))
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnnlab.values import Count, NonNegative, Positive
 
@@ -22,6 +23,6 @@ def local_response_normalization(
     low, high = size // 2, (size - 1) // 2
     padded = jnp.pad(x * x, [(0, 0)] * (x.ndim - 1) + [(low, high)])
     window = (1,) * (x.ndim - 1) + (size,)
-    total = jax.lax.reduce_window(padded, jnp.zeros((), x.dtype), jax.lax.add, window, (1,) * x.ndim, "VALID")
+    total = jax.lax.reduce_window(padded, np.zeros((), x.dtype), jax.lax.add, window, (1,) * x.ndim, "VALID")
     scale = jnp.asarray(k, x.dtype) + jnp.asarray(alpha / size, x.dtype) * total
     return x * scale ** jnp.asarray(-beta, x.dtype)

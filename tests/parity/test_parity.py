@@ -1,7 +1,5 @@
 """Every architecture against an independent implementation with the same weights: logits, and gradients in training mode."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,11 +19,10 @@ pytestmark = [pytest.mark.parity, pytest.mark.slow]
 PARITY = [pytest.param(case, id=f"{case.name}-{case.model}") for case in fixtures.CASES]
 
 
-def network(*, model: Choice[MODELS]):
+def network(*, model: Choice[MODELS] = "resnet18"):
     return model
 
 
-@functools.lru_cache(maxsize=1)
 def loaded(case: Case) -> tuple:
     """(model, variables f32, fixture): our model with the reference's weights, imported by the family's own scheme."""
     path = fixtures.path(case)
