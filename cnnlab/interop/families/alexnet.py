@@ -1,0 +1,41 @@
+"""AlexNet: torchvision's `alexnet`; pytorchcv's `alexnet` and `alexnetb`."""
+
+import re
+
+import flax.linen as nn
+
+from cnnlab.interop.scheme import Scheme, by_rules
+from cnnlab.models.alexnet import GRID, AlexNet
+
+FLATTENED = {"fc6": (GRID, GRID)}
+
+_SEQUENTIAL = {
+    **{f"features.{place}": f"conv{number}" for number, place in enumerate((0, 3, 6, 8, 10), start=1)},
+    "classifier.1": "fc6",
+    "classifier.4": "fc7",
+    "classifier.6": "output",
+}
+"""torchvision numbers all layers, those without weights too."""
+
+_STAGED = by_rules(
+    (r"^features\.stage([12])\.unit1\.conv$", r"conv\1"),
+    (r"^output\.fc1\.fc$", "fc6"),
+    (r"^output\.fc2\.fc$", "fc7"),
+    (r"^output\.fc3$", "output"),
+)
+
+
+def sequential(name: str, model: nn.Module) -> str | None:
+    """torchvision's name -> ours."""
+    return _SEQUENTIAL.get(name, name)
+
+
+def staged(name: str, model: nn.Module) -> str | None:
+    """pytorchcv's name -> ours: its third stage holds conv3, conv4 and conv5."""
+    third = re.fullmatch(r"features\.stage3\.unit(\d+)\.conv", name)
+    return f"conv{2 + int(third[1])}" if third else _STAGED(name, model)
+
+
+PYTORCHCV = Scheme("pytorchcv", staged, FLATTENED)
+
+SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {AlexNet: (Scheme("torchvision", sequential, FLATTENED), PYTORCHCV)}

@@ -1,0 +1,40 @@
+"""SqueezeNet: torchvision's `squeezenet1_N`; pytorchcv's `squeezenet_v1_N`, and `squeezeresnet_v1_N`, which bypasses."""
+
+import re
+from collections.abc import Iterator
+
+import flax.linen as nn
+
+from cnnlab.interop.scheme import Scheme
+from cnnlab.models.squeezenet import FIRES, SqueezeNet
+
+
+def _order(model: SqueezeNet) -> Iterator[str]:
+    """What stands at each number of the sequence `features`: our module's name, or nothing for one without weights."""
+    yield from ("conv1", "")
+    for number in FIRES:
+        if number in model.pools:
+            yield ""
+        yield f"fire{number}"
+
+
+def sequential(name: str, model: SqueezeNet) -> str | None:
+    """torchvision's name -> ours."""
+    if name == "classifier.1":
+        return "output"
+    place, _, inner = name.removeprefix("features.").partition(".")
+    module = dict(enumerate(_order(model))).get(int(place)) if place.isdigit() else None
+    return f"{module}/{inner}/conv".replace("//", "/") if module else name
+
+
+def staged(name: str, model: SqueezeNet) -> str | None:
+    """pytorchcv's name -> ours: each of its stages begins with a pooling."""
+    unit = re.fullmatch(r"features\.stage(\d+)\.unit(\d+)\.(\w+)\.conv", name)
+    if unit and int(unit[1]) <= len(model.pools):
+        return f"fire{sorted(model.pools)[int(unit[1]) - 1] + int(unit[2]) - 1}/{unit[3]}/conv"
+    return {"features.init_block.conv": "conv1/conv", "output.final_conv": "output"}.get(name, name)
+
+
+SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
+    SqueezeNet: (Scheme("torchvision", sequential), Scheme("pytorchcv", staged))
+}

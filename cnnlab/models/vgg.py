@@ -1,0 +1,123 @@
+"""M7: VGG, networks A to E of Simonyan and Zisserman 2015 (arXiv 1409.1556, table 1), with and without batch norm."""
+
+import functools
+
+import flax.linen as nn
+import jax
+
+from cnnlab.models import layers
+from cnnlab.models.convolutionalize import Head, fully_connected
+from cnnlab.models.layers import NORMS, Conv, MaxPool, scaled
+from cnnlab.ops import init
+from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.init import INITIALIZERS
+from cnnlab.ops.responses import local_response_normalization
+from cnnlab.values import Choice, Count, Fraction, Positive
+
+CHANNELS = (64, 128, 256, 512, 512)
+"""Of the five stages."""
+
+
+class VGG(nn.Module):
+    """Five stages of 3x3 convolutions, each pooled by 2, then three fully connected layers; for 224x224.
+
+    Other images of at least 32x32 work too: the last map is pooled to the grid before the dense layers, as in torchvision.
+
+    Deviation: kernels start by `initializer`; the paper draws network A from N(0, 0.1) (variance 0.01) and starts the deeper
+    ones from a trained A.
+
+    Attributes:
+        classes: how many.
+        depths: convolutions of each stage.
+        pointwise: the last convolution of every stage of three or more is 1x1 (network C).
+        lrn: local response normalisation after the first convolution (network A-LRN).
+        bias: whether the convolutions have one, before a norm too (torchvision keeps it there).
+        hidden: units of fc6 and fc7.
+        grid: side of what fc6 sees.
+        head: dense layers, or the convolutions that they are, which slide over larger images.
+        activation: after every layer but the last.
+        norm: between each convolution and its activation.
+        dropout: drop probability after fc6 and fc7.
+        initializer: of the kernels; biases start at 0.
+        width: factor on all channels and hidden units.
+    """
+
+    classes: int
+    depths: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)
+    pointwise: bool = False
+    lrn: bool = False
+    bias: bool = True
+    hidden: tuple[int, int] = (4096, 4096)
+    grid: Count = 7
+    head: Head = "dense"
+    activation: Choice[ACTIVATIONS] = jax.nn.relu
+    norm: Choice[NORMS] = layers.none
+    dropout: Fraction = 0.5
+    initializer: Choice[INITIALIZERS] = init.he
+    width: Positive = 1.0
+
+    @nn.compact
+    @layers.sized
+    def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """images f32 [B, H, W, C] -> (logits f32 [B, K], conv1_1 …, each stage pooled as stage1 …, fc6 and fc7)."""
+        x, seen = images, {}
+        for stage, (depth, channels) in enumerate(zip(self.depths, CHANNELS, strict=True), start=1):
+            for number in range(1, depth + 1):
+                place = f"{stage}_{number}"
+                kernel = 1 if self.pointwise and number == depth >= 3 else 3
+                x = Conv(
+                    scaled(channels, self.width),
+                    kernel,
+                    padding=kernel // 2,
+                    bias=self.bias,
+                    initializer=self.initializer,
+                    name=f"conv{place}",
+                )(x)
+                seen[f"conv{place}"] = x = self.activation(self.norm(train=train, name=f"norm{place}")(x))
+                if self.lrn and place == "1_1":
+                    x = local_response_normalization(x)
+            seen[f"stage{stage}"] = x = MaxPool(2, name=f"pool{stage}")(x)
+        hidden = (scaled(self.hidden[0], self.width), scaled(self.hidden[1], self.width))
+        x, last = fully_connected(
+            x,
+            train=train,
+            head=self.head,
+            grid=self.grid,
+            hidden=hidden,
+            classes=self.classes,
+            activation=self.activation,
+            dropout=self.dropout,
+            initializer=self.initializer,
+        )
+        return x, {**seen, **last}
+
+
+vgg11_a = functools.partial(VGG, depths=(1, 1, 2, 2, 2))
+"""VGG-11, network A, 132,863,336 parameters."""
+
+vgg11_a_lrn = functools.partial(VGG, depths=(1, 1, 2, 2, 2), lrn=True)
+"""VGG-11 with local response normalisation, network A-LRN, 132,863,336 parameters."""
+
+vgg13_b = functools.partial(VGG, depths=(2, 2, 2, 2, 2))
+"""VGG-13, network B, 133,047,848 parameters."""
+
+vgg16_c = functools.partial(VGG, depths=(2, 2, 3, 3, 3), pointwise=True)
+"""VGG-16 with 1x1 convolutions, network C, 133,638,952 parameters."""
+
+vgg16_d = functools.partial(VGG, depths=(2, 2, 3, 3, 3))
+"""VGG-16, network D, 138,357,544 parameters."""
+
+vgg19_e = functools.partial(VGG, depths=(2, 2, 4, 4, 4))
+"""VGG-19, network E, 143,667,240 parameters."""
+
+vgg11_a_bn = functools.partial(VGG, depths=(1, 1, 2, 2, 2), norm=layers.batch)
+"""VGG-11, network A, with batch norm as in torchvision, 132,868,840 parameters."""
+
+vgg13_b_bn = functools.partial(VGG, depths=(2, 2, 2, 2, 2), norm=layers.batch)
+"""VGG-13, network B, with batch norm as in torchvision, 133,053,736 parameters."""
+
+vgg16_d_bn = functools.partial(VGG, depths=(2, 2, 3, 3, 3), norm=layers.batch)
+"""VGG-16, network D, with batch norm as in torchvision, 138,365,992 parameters."""
+
+vgg19_e_bn = functools.partial(VGG, depths=(2, 2, 4, 4, 4), norm=layers.batch)
+"""VGG-19, network E, with batch norm as in torchvision, 143,678,248 parameters."""

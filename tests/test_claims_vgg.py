@@ -1,0 +1,208 @@
+"""Claims about VGG and AlexNet: small filters stacked, dense layers as convolutions, and where the cost sits."""
+
+import functools
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnlab import inspect
+from cnnlab.models.alexnet import alexnet_two_tower
+from cnnlab.models.convolutionalize import convolutionalize, fully_connected
+from cnnlab.models.layers import Conv, MaxPool
+from cnnlab.models.vgg import vgg11_a, vgg16_d, vgg16_d_bn
+from cnnlab.models.zfnet import ZFNet
+from cnnlab.ops import init
+
+KEY = jax.random.key(0)
+
+
+def positive(key, shape):
+    return jnp.abs(init.he(key, shape))
+
+
+class Stack(nn.Module):
+    """Convolutions one after another, all positive, so that nothing cancels and no ReLU closes."""
+
+    kernels: tuple[int, ...]
+    channels: int
+
+    @nn.compact
+    def __call__(self, x):
+        for number, kernel in enumerate(self.kernels):
+            conv = Conv(self.channels, kernel, padding=kernel // 2, bias=False, initializer=positive, name=f"conv{number}")
+            x = jax.nn.relu(conv(x))
+        return x
+
+
+def receptive_field(stack, side=15):
+    """Height and width of the pixels that the middle unit depends on, and whether they are all in between."""
+    images = jnp.ones((1, side, side, stack.channels))
+    variables = stack.init(KEY, images)
+    gradient = jax.grad(lambda x: stack.apply(variables, x)[0, side // 2, side // 2].sum())(images)
+    rows, columns = np.nonzero(np.asarray(jnp.abs(gradient[0]).sum(-1)))
+    extent = (int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+    return extent, len(rows) == extent[0] * extent[1]
+
+
+@pytest.mark.parametrize(("kernels", "side"), [((3,), 3), ((3, 3), 5), ((3, 3, 3), 7), ((7,), 7)])
+def test_stacked_small_filters_see_as_much_as_one_large_filter(kernels, side):
+    assert receptive_field(Stack(kernels, 4)) == ((side, side), True)
+
+
+@pytest.mark.parametrize("channels", [4, 16])
+def test_three_3x3_filters_hold_27_and_one_7x7_filter_49_numbers_for_each_pair_of_channels(channels):
+    counts = {}
+    for kernels in ((3, 3, 3), (7,)):
+        image = jnp.ones((1, 15, 15, channels))
+        counts[kernels] = sum(leaf.size for leaf in jax.tree.leaves(Stack(kernels, channels).init(KEY, image)))
+    assert counts == {(3, 3, 3): 27 * channels**2, (7,): 49 * channels**2}  # 81 % more (section 2.3)
+
+
+HEADS = [
+    pytest.param(alexnet_two_tower, 227, 6, id="alexnet_two_tower"),
+    pytest.param(vgg11_a, 224, 7, id="vgg11_a"),
+    pytest.param(ZFNet, 224, 6, id="zfnet", marks=pytest.mark.slow),
+    pytest.param(vgg16_d_bn, 224, 7, id="vgg16_d_bn", marks=pytest.mark.slow),
+]
+
+
+@functools.cache
+def twins(model, size, grid):
+    """The network with either head, holding the same numbers: (dense, its variables, convolution, its variables)."""
+    dense, sliding = (model(classes=10, width=1 / 16, head=head) for head in ("dense", "convolution"))
+    variables = jax.jit(functools.partial(dense.init, train=False))(KEY, jnp.ones((1, size, size, 3)))
+    return dense, variables, sliding, convolutionalize(variables, grid=grid)
+
+
+def values(network, variables, images, dtype=np.float32):
+    """(logits, intermediates) of a network in evaluation, computed in `dtype`."""
+    with jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"):
+        cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
+        outputs = jax.jit(functools.partial(network.apply, train=False))(cast, jnp.asarray(images, dtype))
+    return jax.tree.map(np.asarray, outputs)
+
+
+@pytest.mark.parametrize(("model", "size", "grid"), HEADS)
+def test_dense_head_is_a_convolution_with_a_kernel_as_big_as_its_input(model, size, grid):
+    dense, variables, sliding, reshaped = twins(model, size, grid)
+    images = np.random.default_rng(0).normal(size=(2, size, size, 3))
+    needed = jax.eval_shape(functools.partial(sliding.init, train=False), KEY, jax.ShapeDtypeStruct(images.shape, jnp.float32))
+    assert jax.tree.map(jnp.shape, reshaped) == jax.tree.map(jnp.shape, needed)
+    for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-12)):
+        (expected, hidden), (found, seen) = (values(*pair, images, dtype) for pair in ((dense, variables), (sliding, reshaped)))
+        assert seen["class_map"].shape == (2, 1, 1, 10)
+        for ours, theirs in ((found, expected), (seen["features"], hidden["features"])):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+
+
+def test_class_map_of_a_larger_image_is_the_dense_head_on_every_window_of_its_features():
+    _, variables, sliding, reshaped = twins(vgg11_a, 224, 7)
+    logits, seen = values(sliding, reshaped, np.random.default_rng(0).normal(size=(1, 288, 256, 3)))
+    assert seen["stage5"].shape[1:3] == (9, 8) and seen["class_map"].shape == (1, 3, 2, 10)
+    head = {"params": {name: variables["params"][name] for name in ("fc6", "fc7", "output")}}
+    for row, column in itertools.product(range(3), range(2)):
+        window = seen["stage5"][:, row : row + 7, column : column + 7]
+        expected = Head(10, hidden=(256, 256), grid=7).apply(head, window)
+        np.testing.assert_allclose(seen["class_map"][:, row, column], expected, atol=1e-5 * float(jnp.abs(expected).max()))
+    np.testing.assert_allclose(logits, seen["class_map"].mean((1, 2)), rtol=1e-5, atol=1e-6)
+
+
+class Head(nn.Module):
+    """The fully connected layers alone."""
+
+    classes: int
+    hidden: tuple[int, int]
+    grid: int
+    head: str = "dense"
+
+    @nn.compact
+    def __call__(self, x):
+        knobs = {"activation": jax.nn.relu, "dropout": 0.0, "initializer": init.he}
+        grown = fully_connected(
+            x, train=False, head=self.head, grid=self.grid, hidden=self.hidden, classes=self.classes, **knobs
+        )
+        return grown[1].get("class_map", grown[0])
+
+
+class Unpadded(nn.Module):
+    """Two convolutions without padding, each pooled by 2, and the head: stride 4, and 22 pixels for a grid of 4."""
+
+    head: str
+
+    @nn.compact
+    def __call__(self, x):
+        for number in (1, 2):
+            x = jax.nn.relu(Conv(6, 3, padding="valid", name=f"conv{number}")(x))
+            x = MaxPool(2, name=f"pool{number}")(x)
+        return Head(5, hidden=(16, 16), grid=4, head=self.head, name="classifier")(x)
+
+
+def test_without_padding_the_class_map_is_the_classifier_run_on_every_crop():
+    images = jax.random.normal(KEY, (1, 30, 26, 3))
+    variables = Unpadded("dense").init(KEY, images[:, :22, :22])
+    reshaped = convolutionalize({"params": variables["params"]["classifier"]}, grid=4)["params"]
+    class_map = Unpadded("convolution").apply({"params": {**variables["params"], "classifier": reshaped}}, images)
+    assert class_map.shape == (1, 3, 2, 5)
+    for row, column in itertools.product(range(3), range(2)):
+        crop = images[:, 4 * row : 4 * row + 22, 4 * column : 4 * column + 22]
+        np.testing.assert_allclose(class_map[:, row, column], Unpadded("dense").apply(variables, crop), atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (1, 1), (2, 1), (0, 2)])
+def test_with_zero_padding_a_crop_agrees_only_where_the_cut_is_out_of_sight(offset):
+    """A unit of VGG-11's stage5 sees 150 pixels: in a crop of 224 rows 2 to 4 of 7 see nothing beyond the crop.
+
+    The others see zeros where the larger image goes on, unless the crop ends where the image does. So the class map equals
+    the classifier on the crops only as far as padding goes unseen: the crops of a padded network are another computation.
+    """
+    dense, variables, sliding, reshaped = twins(vgg11_a, 224, 7)
+    images = np.random.default_rng(0).normal(size=(1, 288, 288, 3))
+    _, seen = values(sliding, reshaped, images)
+    row, column = offset
+    crop = images[:, 32 * row : 32 * row + 224, 32 * column : 32 * column + 224]
+    logits, alone = values(dense, variables, crop)
+    together = seen["stage5"][:, row : row + 7, column : column + 7]
+    difference = np.abs(together - alone["stage5"]).max((0, 3)) / np.abs(together).max()
+    unseen = [[2 <= p <= 4 or (start == 0 and p < 2) or (start == 2 and p > 4) for p in range(7)] for start in offset]
+    np.testing.assert_array_equal(difference < 1e-5, np.outer(*unseen))
+    assert np.abs(seen["class_map"][0, row, column] - logits[0]).max() > 1e-3 * np.abs(logits).max()
+
+
+def shares(model, size):
+    """(share of the parameters, share of the multiplications) of every layer with weights, by name, and their activations."""
+    rows = [row for row in inspect.layers(model(classes=1000), (size, size, 3)) if row.params]
+    params, macs = (sum(getattr(row, kind) for row in rows) for kind in ("params", "macs"))
+    outputs = {row.name: int(np.prod(row.output)) for row in rows}
+    return {row.name: row.params / params for row in rows}, {row.name: row.macs / macs for row in rows}, outputs
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "of_params", "of_macs"),
+    [(alexnet_two_tower, 227, 0.6193, 0.9191), (vgg16_d, 224, 0.7427, 0.9920)],
+    ids=["alexnet_two_tower", "vgg16_d"],
+)
+def test_most_parameters_sit_in_the_first_dense_layer_and_most_compute_in_the_convolutions(model, size, of_params, of_macs):
+    params, macs, _ = shares(model, size)
+    assert max(params, key=params.get) == "fc6"
+    np.testing.assert_allclose(params["fc6"], of_params, atol=5e-5)
+    np.testing.assert_allclose(sum(share for name, share in macs.items() if name.startswith("conv")), of_macs, atol=5e-5)
+
+
+def test_compute_does_not_sit_in_the_very_first_convolutions_but_activations_do():
+    """The claim that the first convolutions compute most is refuted: they have the activations, hence the memory."""
+    _, macs, _ = shares(alexnet_two_tower, 227)
+    assert max(macs, key=macs.get) == "conv2"
+    np.testing.assert_allclose([macs["conv1"], macs["conv2"]], [0.1455, 0.3091], atol=5e-5)
+    assert macs["conv1"] + macs["conv2"] < 0.5
+    _, macs, outputs = shares(vgg16_d, 224)
+    most = {name for name, share in macs.items() if share == max(macs.values())}
+    assert most == {"conv1_2", "conv2_2", "conv3_2", "conv3_3", "conv4_2", "conv4_3"}
+    np.testing.assert_allclose([macs["conv1_1"], macs["conv1_2"]], [0.0056, 0.1196], atol=5e-5)
+    by_stage = {stage: sum(share for name, share in macs.items() if name.startswith(f"conv{stage}")) for stage in range(1, 6)}
+    np.testing.assert_allclose(list(by_stage.values()), [0.1252, 0.1793, 0.2989, 0.2989, 0.0897], atol=1e-4)
+    first = sum(count for name, count in outputs.items() if name.startswith(("conv1", "conv2")))
+    np.testing.assert_allclose(first / sum(outputs.values()), 0.7104, atol=1e-3)
