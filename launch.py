@@ -4,7 +4,8 @@
 Verbs
   train      trains the experiment, or goes on with an interrupted run (the default)
   evaluate   measures the checkpoint of a run on its held-out splits
-  inspect    every layer of a network: output shape, parameters, multiply-accumulates
+  export     writes the network of a run to a file, --to=FILE.safetensors (weights) or --to=FILE.stablehlo (a program)
+  inspect    every layer of a network: output shape, parameters, multiply-accumulates, memory, stride, receptive field
   list       experiments, models and data sets
 
 Knobs are the keyword arguments of the experiment's function and, below its choices, of the chosen functions:
@@ -53,8 +54,9 @@ _integer("dispatch", None, "most steps sent to the device at once (default: 1 on
 _integer(
     "stop_after", None, "stop at this step with a checkpoint, schedules unchanged; without it the run goes on", lower_bound=1
 )
-_boolean("overwrite", False, "delete the run in the workdir and start afresh")
-_boolean("best", False, "evaluate: the checkpoint that was best on the validation split, not the newest")
+_boolean("overwrite", False, "delete the run in the workdir and start afresh; export: replace the file")
+_boolean("best", False, "evaluate, export: the checkpoint that was best on the validation split, not the newest")
+_string("to", None, "export: the file to write")
 _enum("format", "text", ["text", "json"], "inspect, list: how to print")
 _enum("log_level", "info", ["debug", "info", "warning", "error"], "how much to say on stderr; warning also hides the progress")
 _boolean("debug", False, "show the traceback of an error")
@@ -231,9 +233,8 @@ def seed_folders(name: str, digest: str) -> dict[int, pathlib.Path]:
     return {seed: above / f"seed_{seed}" for seed in seeds}
 
 
-def evaluate(values: dict[str, str]) -> int:
-    """Measures a run's checkpoint: the run of --workdir, or the one that --experiment and its knobs name."""
-    from cnnlab import run
+def trained_run(values: dict[str, str]) -> tuple[Any, Any, dict[int, pathlib.Path]]:
+    """(knobs, plan, folders by seed) of the run of --workdir, or of those that --experiment and its knobs name."""
     from cnnlab.folder import recorded as read_run
 
     recorded = {}
@@ -242,8 +243,30 @@ def evaluate(values: dict[str, str]) -> int:
         FLAGS.experiment, FLAGS.precision = recorded["experiment"], recorded["flags"]["precision"]
     name, function, path = load_experiment(values)
     resolved = resolve(function, {**recorded.get("knobs", {}), **values})
-    for folder in seed_folders(name, resolved.digest).values():
-        print(run.evaluate_run(resolved, make_plan(name, path, resolved), folder, best=FLAGS.best))
+    return resolved, make_plan(name, path, resolved), seed_folders(name, resolved.digest)
+
+
+def evaluate(values: dict[str, str]) -> int:
+    """Measures a run's checkpoint."""
+    resolved, plan, folders = trained_run(values)
+    from cnnlab import run
+
+    for folder in folders.values():
+        print(run.evaluate_run(resolved, plan, folder, best=FLAGS.best))
+    return 0
+
+
+def export(values: dict[str, str]) -> int:
+    """Writes the network of a run's checkpoint to the file --to."""
+    if not FLAGS.to:
+        raise UsageError("export to what? Add --to=FILE.safetensors (weights) or --to=FILE.stablehlo (a program).")
+    if FLAGS.seeds > 1:
+        raise UsageError(f"export writes one network, and --seeds={FLAGS.seeds} names several. Give --seed=NUMBER.")
+    resolved, plan, folders = trained_run(values)
+    from cnnlab.interop.export import export_run
+
+    target = pathlib.Path(FLAGS.to)
+    print(export_run(resolved, plan, folders[FLAGS.seed], target, best=FLAGS.best, replace=FLAGS.overwrite))
     return 0
 
 
@@ -254,12 +277,16 @@ def inspect(values: dict[str, str]) -> int:
     elif "model" in values:
         setup_jax()
     else:
-        raise UsageError("inspect what? Give --experiment=NAME, or --model=NAME --input=HEIGHT,WIDTH,CHANNELS.")
+        raise UsageError("inspect what? Give --experiment=NAME, or --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].")
     from cnnlab import inspect as inspector
 
     if FLAGS.experiment:
         layers = inspector.of_experiment(resolve(function, values).call())
     else:
+        from cnnlab.models import MODELS, native_shape
+
+        if values["model"] in MODELS:
+            values = {"input": ",".join(map(str, native_shape(values["model"]))), **values}
         layers = resolve(inspector.of_model, values).call()
     print(json.dumps(inspector.as_json(layers), indent=1) if FLAGS.format == "json" else inspector.as_table(layers))
     return 0
@@ -309,6 +336,7 @@ def _name(node: ast.expr) -> str:
 VERBS: dict[str, Callable[[dict[str, str]], int]] = {
     "train": train,
     "evaluate": evaluate,
+    "export": export,
     "inspect": inspect,
     "list": list_all,
 }

@@ -9,9 +9,12 @@ from cnnlab.data import DATASETS
 from cnnlab.data.augment import AUGMENTS
 from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
+from cnnlab.data.select import select
+from cnnlab.errors import UsageError
+from cnnlab.interop.start import started_from
 from cnnlab.models import MODELS
 from cnnlab.ops.losses import LOSSES
-from cnnlab.ops.optimizers import OPTIMIZERS
+from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.tasks.classify import classify
 from cnnlab.tasks.nearest import nearest
@@ -33,6 +36,12 @@ def classification(
     image_size: Count | None = None,
     image_fit: Literal["resize", "pad"] = "resize",
     average_decay: Fraction = 0.0,
+    only_classes: tuple[int, ...] = (),
+    examples_per_class: Count | None = None,
+    init_from: str | None = None,
+    new_head: bool = False,
+    frozen: tuple[str, ...] = (),
+    lr_multipliers: tuple[str, ...] = (),
 ) -> Experiment:
     """Image classification: one player, the classifier.
 
@@ -50,9 +59,18 @@ def classification(
         image_size: side in pixels that images are brought to; none: as they are.
         image_fit: resize, or pad with zeros (LeCun's 28 to 32).
         average_decay: of the moving average of the parameters that is evaluated; 0: none.
+        only_classes: numbers of the classes to learn, counted from 0; none given: all.
+        examples_per_class: training examples of each class, the same for every seed; none: all.
+        init_from: weights to start from: .safetensors, .npz, .h5 or .pt of torchvision, timm, pytorchcv or keras, or the
+            folder of a run.
+        new_head: with init_from, start the last layer afresh (other classes than the weights have).
+        frozen: regular expressions of layers that stay as they start, or features: all but the last layer.
+        lr_multipliers: REGEX=FACTOR of layers that learn at a rate of their own, such as stem=0.1; the first match counts.
     """
+    if new_head and init_from is None:
+        raise UsageError("--new_head starts the last layer afresh, and without --init_from every layer is. Leave it out.")
     data = build(
-        dataset(),
+        select(dataset(), classes=only_classes, examples_per_class=examples_per_class),
         batch_size=batch_size,
         validation=validation,
         image_size=image_size,
@@ -61,8 +79,11 @@ def classification(
         augment=augment,
     )
     steps = duration.steps(size=data.sizes["train"], batch_size=data.batch_size)
-    task = classify(model(classes=data.classes), loss=loss)
-    return Experiment(task, data, {player: optimizer(schedule(steps)) for player in task.turns}, steps, average_decay)
+    network = model(classes=data.classes)
+    task = classify(network, loss=loss, frozen=frozen)
+    optimizers = {player: scale_by_layer(optimizer(schedule(steps)), lr_multipliers) for player in task.turns}
+    start = None if init_from is None else started_from(network, init_from, new_head=new_head)
+    return Experiment(task, data, optimizers, steps, average_decay, start)
 
 
 def nearest_neighbours(

@@ -1,6 +1,8 @@
-"""The layer table: multiply-accumulates by hand, order, sharing, and its two forms."""
+"""The layer table: multiply-accumulates and memory by hand, order, sharing, what layers see, and its two forms."""
 
 import json
+import math
+from fractions import Fraction
 
 import flax.linen as nn
 import jax
@@ -8,8 +10,10 @@ import jax.numpy as jnp
 import pytest
 
 from cnnlab import inspect, knobs
-from cnnlab.inspect import as_json, as_table, layers, of_model
+from cnnlab.inspect import Layer, as_json, as_table, layers, of_model
 from cnnlab.models import MODELS
+from cnnlab.models import layers as model_layers
+from tests import zoo
 
 
 class Zoo(nn.Module):
@@ -54,19 +58,86 @@ def test_a_huge_network_costs_no_memory():
 
 def test_json_can_be_written_and_sums_up():
     found = json.loads(json.dumps(as_json(layers(MODELS["lenet5"](classes=10), (32, 32, 1)))))
-    assert found["layers"][0] == {"name": "conv1", "type": "Conv", "output": [28, 28, 6], "params": 156, "macs": 117600}
+    first = {"name": "conv1", "type": "Conv", "output": [28, 28, 6], "params": 156, "macs": 117600}
+    seen = {"memory": 28 * 28 * 6 * 4, "stride": [1, 1], "receptive_field": [5, 5], "start": [0, 0]}
+    assert found["layers"][0] == {**first, **seen}
+    last = found["layers"][-1]
+    assert (last["stride"], last["receptive_field"], last["start"]) == ([None, None], ["all", "all"], [None, None])
     assert found["total"] == {"params": 61706, "macs": 416520}
+    outputs = (28 * 28 * 6, 10 * 10 * 16, 120, 120, 84, 84, 10)  # two convolutions, three dense layers, two dropouts
+    assert found["memory"] == {"parameters": 4 * 61706, "activations": 4 * sum(outputs)}
+
+
+def test_json_tells_what_is_not_a_number():
+    half = Layer("up", "Up", (8, 8, 1), 0, 0, 256, (Fraction(1, 2), None), (math.inf, None), (None, -3))
+    row = as_json([half])["layers"][0]
+    assert (row["stride"], row["receptive_field"], row["start"]) == ([0.5, None], ["all", None], [None, -3])
+    json.dumps(row, allow_nan=False)
+    assert as_table([half]).splitlines()[2].split()[-2:] == ["1/2x?", "allx?"]
 
 
 def test_table_is_aligned_with_separators_and_totals():
     lines = as_table(layers(MODELS["lenet5_1998"](classes=10), (32, 32, 1))).splitlines()
-    assert lines[0].split() == ["layer", "type", "output", "parameters", "MACs"]
-    assert lines[-1].split() == ["total", "60,000", "325,680"]
-    assert len({len(line) for line in lines}) == 1
-    assert any("10x10x16" in line and "1,516" in line and "150,000" in line for line in lines)
+    assert lines[0].split() == ["layer", "type", "output", "parameters", "MACs", "memory", "stride", "receptive", "field"]
+    assert lines[-2].split() == ["parameters", "in", "f32", "234.4", "KiB"]
+    assert lines[-1].split() == [
+        "total",
+        "60,000",
+        "325,680",
+        "31.6",
+        "KiB",
+    ]  # 4 (4704 + 1176 + 1600 + 400 + 120 + 84 + 10) bytes
+    assert len({len(line) for line in lines[:-2]}) == 1
+    (c3,) = (line for line in lines if "10x10x16" in line)
+    assert c3.split() == ["c3", "SparseConv", "10x10x16", "1,516", "150,000", "6.2", "KiB", "2", "14"]
+    assert {line.find("KiB") + 3 for line in (c3, lines[-1])} == {lines[0].find("memory") + 6}
+    assert lines[-4].split()[-2:] == ["-", "all"]
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_models_can_be_inspected_by_name(name):
-    rows = knobs.resolve(of_model, {"model": name, "input": "32,32,3", "classes": "10"}).call()
-    assert rows == inspect.layers(MODELS[name](classes=10), (32, 32, 3))
+class Sides(nn.Module):
+    """Pooling and a factorised convolution, with a name that the table has to show."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = model_layers.Conv(4, (1, 7), (1, 2), name="wide")(x)
+        x = model_layers.MaxPool(3, 2, padding=1, name="max_pool")(x)
+        x = model_layers.AveragePool((2, 1), name="average_pool")(x)
+        return x, {}
+
+
+def test_pooling_has_rows_and_both_sides_are_shown_where_they_differ():
+    rows = [line.split() for line in as_table(layers(Sides(), (16, 16, 3))).splitlines()[2:5]]
+    assert rows == [
+        ["wide", "Conv", "16x8x4", "88", "10,752", "2.0", "KiB", "1x2", "1x7"],
+        ["max_pool", "MaxPool", "8x4x4", "0", "0", "512", "B", "2x4", "3x11"],
+        ["average_pool", "AveragePool", "4x4x4", "0", "0", "256", "B", "4", "5x11"],
+    ]
+    assert [row.start for row in layers(Sides(), (16, 16, 3))] == [(0, -2), (-1, -4), (-1, -4)]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 << 19, "1.5 MiB"), (5 << 30, "5.0 GiB")]
+)
+def test_memory_is_written_for_people(count, text):
+    row = Layer("x", "X", (1,), 0, 0, count, (None, None), (0, 0), (None, None))
+    assert text in as_table([row]).splitlines()[2]
+
+
+def test_what_cannot_be_followed_shows_a_question_mark():
+    class Sorted(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return nn.Dense(2, name="dense")(jnp.sort(x, axis=1)), {}
+
+    (row,) = layers(Sorted(), (8, 8, 3))
+    assert row.receptive_field == (None, 1) and as_table([row]).splitlines()[2].split()[-2:] == ["?x1", "?x1"]
+
+
+@pytest.mark.parametrize("name", [*(name for name in MODELS if name not in zoo.ZOO), *zoo.kinds()])
+def test_models_can_be_inspected_by_name_and_all_their_layers_are_followed(name):
+    thin = zoo.thin(name)
+    given = {f"model.{knob}": str(value) for knob, value in thin.items()}
+    rows = knobs.resolve(of_model, {"model": name, "input": "32,32,3", "classes": "10", **given}).call()
+    assert rows == inspect.layers(MODELS[name](classes=10, **thin), (32, 32, 3))
+    assert [row.name for row in rows if None in row.receptive_field] == []
+    assert rows[-1].receptive_field == (math.inf, math.inf) or name.startswith("squeezenet")  # whose last is a convolution

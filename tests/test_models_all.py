@@ -1,4 +1,4 @@
-"""What holds for every model, and the published numbers of parameters and multiply-accumulates."""
+"""What holds for every model outside the zoo (test_zoo.py), and published numbers of parameters and multiply-accumulates."""
 
 import functools
 
@@ -13,6 +13,7 @@ from cnnlab.models import MODELS
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.layers import NORMS
 from cnnlab.models.mlp import MLP
+from tests.zoo import ZOO
 
 KEY = jax.random.key(0)
 SIZE = {"linear": 8, "mlp": 8, "lenet_300_100": 28, "lenet5": 16, "lenet5_1998": 32, "lenet5_20_50_500": 16, "convnet": 8}
@@ -49,7 +50,7 @@ def built(name):
 
 
 def test_every_model_is_tested():
-    assert set(SIZE) == set(MODELS)
+    assert set(SIZE) | set(ZOO) == set(MODELS)
 
 
 @pytest.mark.parametrize(("name", "knobs", "shape", "params", "macs"), PUBLISHED)
@@ -58,7 +59,7 @@ def test_model_has_the_published_parameters_and_macs(name, knobs, shape, params,
     assert total == {"params": params, "macs": macs}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SIZE)
 def test_model_gives_logits_and_named_intermediates_compiled_as_eager(name):
     model, variables, images = built(name)
     logits, seen = model.apply(variables, images, train=False)
@@ -68,7 +69,7 @@ def test_model_gives_logits_and_named_intermediates_compiled_as_eager(name):
     np.testing.assert_array_equal(seen["output"], logits)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SIZE)
 def test_model_judges_an_image_alone_as_in_company(name):
     model, variables, images = built(name)
     apply = jax.jit(functools.partial(model.apply, train=False))
@@ -76,7 +77,7 @@ def test_model_judges_an_image_alone_as_in_company(name):
     np.testing.assert_allclose(apply(variables, images[2:3])[0], together[2:3], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SIZE)
 def test_every_parameter_gets_a_finite_gradient(name):
     model, variables, images = built(name)
     state = {key: value for key, value in variables.items() if key != "params"}
@@ -89,7 +90,7 @@ def test_every_parameter_gets_a_finite_gradient(name):
         assert bool(jnp.all(jnp.isfinite(leaf))) and bool(jnp.any(leaf != 0)), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SIZE)
 def test_model_in_bf16_gives_bf16_close_to_f32(name):
     model, variables, images = built(name)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables["params"])

@@ -3,11 +3,12 @@
 import pytest
 
 from cnnlab import inspect
-from cnnlab.models import MODELS
+from cnnlab.models import MODELS, native_shape
 from tests.published import PUBLISHED
 
 
 @pytest.mark.parametrize(("name", "knobs", "shape", "params", "macs", "source"), PUBLISHED)
 def test_parameters_and_macs_are_the_published_ones(name, knobs, shape, params, macs, source):
+    assert shape == native_shape(name)
     total = inspect.as_json(inspect.layers(MODELS[name](classes=10 if shape[0] == 32 else 1000, **knobs), shape))["total"]
     assert (total["params"], total["macs"]) == (params, macs), source

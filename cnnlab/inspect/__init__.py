@@ -1,0 +1,224 @@
+"""The layers of a network: output shape, parameters, multiply-accumulates, memory and what each sees of the image.
+
+Nothing is computed or allocated: the network is traced with shapes for arrays. What a layer sees is its receptive field in
+theory, the window of pixels that can reach one position of its output (Araujo, Norris and Sim 2019, Computing Receptive
+Fields of Convolutional Neural Networks, Distill); trained weights may use less of it (Luo et al. 2016, arXiv 1701.04128).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab.core import Experiment
+from cnnlab.inspect.views import measures
+from cnnlab.inspect.walk import LOST, Pair, mark, walk
+from cnnlab.models import MODELS
+from cnnlab.models.layers import Conv
+from cnnlab.models.lenet import LeNet5
+from cnnlab.values import Choice, Count
+
+FLOAT_BYTES = 4
+"""Memory is that of f32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One layer of a network, for one example.
+
+    A convolution or dense layer multiplies its whole kernel at every output position, a transposed convolution at every
+    input position; biases, norms, activations and pooling are not counted. A module that is none of these and multiplies
+    all the same says so by a method `macs(output shape) -> int`.
+    """
+
+    name: str
+    """Path of the module, as in the parameters."""
+    type: str
+    output: tuple[int, ...]
+    """Shape without the batch axis."""
+    params: int
+    """Its own, each counted once."""
+    macs: int
+    memory: int
+    """Bytes of its output in f32. Summed over all layers this is less than what training needs: `jax.vjp` holds 2.0 to 2.5
+    times the sum for the backward pass (ResNet-18 and -50, VGG-16, DenseNet-121, MobileNet-v2), before XLA fuses."""
+    stride: tuple[Fraction | None, ...]
+    """Pixels of the image between neighbouring positions, down and right; None where no positions are left, or unknown."""
+    receptive_field: tuple[float | None, ...]
+    """Height and width of the window of pixels that a position sees, where the image's border does not cut it; infinite:
+    all of the image, 0: nothing of it, None: unknown."""
+    start: tuple[float | None, ...]
+    """First row and column that the first position sees, negative in the padding; position i sees `receptive_field` pixels
+    from `start + i * stride` on. None where no positions are left, where all is seen, or unknown."""
+
+
+def layers(module: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
+    """The layers of a model for images [H, W, C], in the order of calls."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return trace(lambda x: module.init_with_output(jax.random.key(0), x, train=False), image)
+
+
+LARGE = 64
+"""Images with a longer side are taken for ImageNet's, of 1000 classes."""
+
+
+def of_model(
+    *, model: Choice[MODELS] = LeNet5, input: tuple[int, int, int] = (32, 32, 1), classes: Count | None = None
+) -> list[Layer]:
+    """The layers of a model by name.
+
+    Args:
+        model: the network.
+        input: height, width and channels of its images.
+        classes: how many; none: 10, or 1000 for images of more than 64 pixels a side.
+    """
+    return layers(model(classes=classes or (1000 if max(input[:2]) > LARGE else 10)), input)
+
+
+def of_experiment(experiment: Experiment) -> list[Layer]:
+    """The layers that a prediction of the experiment's task passes through; none for a task without a network."""
+    shape = experiment.data.image_shape
+    numbers = jax.ShapeDtypeStruct((1,), jnp.int32)
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    batch = {"image": images, "label": numbers, "index": numbers, "mask": jax.ShapeDtypeStruct((1,), jnp.bool_)}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params, model_state = jax.eval_shape(experiment.task.init, key, batch)
+    return trace(lambda *arguments: experiment.task.predict(*arguments), params, model_state, images)
+
+
+def trace(function: Callable[..., Any], *arguments: Any) -> list[Layer]:
+    """Layers of all Linen modules that `function` calls at batch size 1; arguments may be shapes, the last is images.
+
+    A module is listed when it calls no other, or has parameters of its own.
+    """
+    found: list[Layer | None] = []
+    counted: set[tuple[str, ...]] = set()
+    parents: list[bool] = []
+
+    def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        place, module = len(found), context.module
+        found.append(None)
+        parents[:] = [True] * len(parents)
+        parents.append(False)
+        result = call(*args, **kwargs)
+        own = {} if module.path in counted else _own_parameters(module)
+        counted.add(module.path)
+        is_parent = parents.pop()
+        if own or not is_parent:
+            output = result[0] if isinstance(result, tuple) else result
+            found[place] = _layer(module, args[0], output, own)
+            mark(output, place)
+        return result
+
+    with nn.intercept_methods(intercept):
+        program = jax.make_jaxpr(lambda *inputs: function(*inputs))(*arguments)
+    height, width = arguments[-1].shape[1:3]
+    seen = walk(program, (height, width))
+    return [_seeing(layer, seen.get(place, LOST)) for place, layer in enumerate(found) if layer is not None]
+
+
+def _own_parameters(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of the parameters that belong to the module itself, not to one inside it."""
+    params = module.variables.get("params", {})
+    return {name: np.shape(leaf) for name, leaf in params.items() if not isinstance(leaf, Mapping)}
+
+
+def _layer(module: nn.Module, first: Any, output: Any, own: dict[str, tuple[int, ...]]) -> Layer:
+    """The row of a module that was called with `first` and gave `output`; what it sees is not known yet."""
+    if hasattr(module, "macs"):
+        macs = module.macs(output.shape)
+    elif isinstance(module, Conv | nn.Conv | nn.ConvTranspose | nn.Dense | nn.DenseGeneral):
+        kernel = np.shape(module.variables["params"]["kernel"])
+        where = first if isinstance(module, nn.ConvTranspose) else output
+        macs = int(np.prod(where.shape[1:-1], dtype=np.int64) * np.prod(kernel, dtype=np.int64))
+    else:
+        macs = 0
+    params = sum(math.prod(shape) for shape in own.values())
+    memory = math.prod(output.shape[1:]) * FLOAT_BYTES
+    name, kind = "/".join(module.path), type(module).__name__
+    return Layer(name, kind, tuple(output.shape[1:]), params, macs, memory, (None, None), (None, None), (None, None))
+
+
+def _seeing(layer: Layer, pair: Pair) -> Layer:
+    strides, sizes, starts = zip(*map(measures, pair), strict=True)
+    return dataclasses.replace(layer, stride=strides, receptive_field=sizes, start=starts)
+
+
+COLUMNS = ("layer", "type", "output", "parameters", "MACs", "memory", "stride", "receptive field")
+
+
+def as_table(layers: list[Layer]) -> str:
+    """The layers as aligned text, with totals in the last rows; memory is in f32 and for one image.
+
+    A receptive field of `all` is the whole image, `?` is unknown; a stride of `-` is that of a layer without positions.
+    """
+    total = as_json(layers)["total"]
+    memory = as_json(layers)["memory"]
+    rows = [COLUMNS, *map(_row, layers)]
+    rows.append(("parameters in f32", "", "", _bytes(memory["parameters"]), "", "", "", ""))
+    rows.append(("total", "", "", f"{total['params']:,}", f"{total['macs']:,}", _bytes(memory["activations"]), "", ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-2], rule, *lines[-2:]])
+
+
+def _row(layer: Layer) -> tuple[str, ...]:
+    fields = layer.receptive_field
+    strides = [
+        "?" if size is None else "-" if stride is None else str(stride)
+        for stride, size in zip(layer.stride, fields, strict=True)
+    ]
+    windows = ["?" if size is None else "all" if math.isinf(size) else f"{size:g}" for size in fields]
+    counts = (f"{layer.params:,}", f"{layer.macs:,}", _bytes(layer.memory))
+    return (layer.name, layer.type, "x".join(map(str, layer.output)), *counts, _sides(strides), _sides(windows))
+
+
+def _sides(pair: Sequence[str]) -> str:
+    """`3` of two equal sides, else `1x7`."""
+    return pair[0] if pair[0] == pair[1] else "x".join(pair)
+
+
+def _bytes(count: int) -> str:
+    """`392.0 KiB`."""
+    power = min(max(count.bit_length() - 1, 0) // 10, 3)
+    return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {'KMG'[power - 1]}iB"
+
+
+def _number(side: float | Fraction | None) -> float | str | None:
+    """As JSON has it: whole numbers whole, "all" for the whole image."""
+    if side is None or side == math.inf:
+        return None if side is None else "all"
+    return int(side) if side == int(side) else float(side)
+
+
+def as_json(layers: list[Layer]) -> dict[str, Any]:
+    """{"layers": [fields of Layer], "total": {params, macs}, "memory": {parameters, activations}}.
+
+    Memory is in bytes of f32: of the network's parameters, and of the outputs of all layers for one image. Strides, receptive
+    fields and starts are [down, right], null where they are None and "all" for the whole image.
+    """
+    rows = []
+    for row in layers:
+        numbers = {name: [_number(side) for side in getattr(row, name)] for name in ("stride", "receptive_field", "start")}
+        rows.append({**dataclasses.asdict(row), "output": list(row.output), **numbers})
+    params = sum(row.params for row in layers)
+    return {
+        "layers": rows,
+        "total": {"params": params, "macs": sum(row.macs for row in layers)},
+        "memory": {"parameters": params * FLOAT_BYTES, "activations": sum(row.memory for row in layers)},
+    }
