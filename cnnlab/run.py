@@ -341,18 +341,25 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, pl
     return f"{plan.experiment}: test {shown} (mean ± standard deviation of {len(results)} seeds)\n  in {folder / 'seeds.json'}"
 
 
+def restored(resolved: Resolved, plan: Plan, folder: pathlib.Path, *, best: bool) -> tuple[train.Program, TrainState, int]:
+    """(program, host state, step) of a run's newest checkpoint, or of the best on validation."""
+    recorded(folder)
+    nothing = CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
+    if not (folder / "checkpoints").is_dir():
+        raise nothing
+    program = build(resolved, plan)
+    task = program.experiment.task
+    checkpoints = Checkpoints(folder / "checkpoints", headline=task.headline, higher_is_better=task.higher_is_better)
+    found = checkpoints.restore(program.shapes, step=checkpoints.best() if best else None)
+    if found is None:
+        raise nothing
+    return program, found[0], found[2]
+
+
 def evaluate_run(resolved: Resolved, plan: Plan, folder: pathlib.Path, *, best: bool) -> str:
     """Measures the newest checkpoint of a run (or the best on validation); writes evaluation.json and returns a table."""
-    recorded(folder)
-    if not (folder / "checkpoints").is_dir():
-        raise CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
-    program = build(resolved, plan)
+    program, host, step = restored(resolved, plan, folder, best=best)
     task, sizes = program.experiment.task, program.experiment.data.sizes
-    checkpoints = Checkpoints(folder / "checkpoints", headline=task.headline, higher_is_better=task.higher_is_better)
-    restored = checkpoints.restore(program.shapes, step=checkpoints.best() if best else None)
-    if restored is None:
-        raise CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
-    host, _, step = restored
     state = program.strategy.place(host)
     numbers = {split: task.summary(train.evaluate(program, state, split)) for split in sizes if split != "train"}
     metrics = _named(numbers, task.headline)

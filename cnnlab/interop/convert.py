@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.errors import CheckpointError
+from cnnlab.interop import files
 from cnnlab.interop.families import SCHEMES
-from cnnlab.interop.scheme import Scheme
+from cnnlab.interop.scheme import Leaves, Scheme
 from cnnlab.models.layers import OUTPUT
-
-Leaves = dict[str, np.ndarray]
+from cnnlab.ops.trees import flatten, unflatten
 
 LEAVES = {
     "weight": ("kernel", "scale"),
@@ -33,6 +35,9 @@ LEAVES = {
 
 COUNTERS = ("num_batches_tracked",)
 """Leaves of torch that hold no weight."""
+
+CHANNELS_LAST = ("cnnlab", "keras")
+"""Libraries whose kernels are laid out as ours."""
 
 SHOWN = 10
 """How many leaves an error names."""
@@ -57,6 +62,8 @@ class Report:
     """Our path -> "shape of the file, shape of the network", where they cannot be reconciled."""
     kept: list[str]
     """Our paths that keep their fresh values because the head is new."""
+    caveat: str = ""
+    """How the library's network differs from ours."""
 
     def as_text(self) -> str:
         """One line for each kind that occurs, with its first leaves."""
@@ -66,6 +73,7 @@ class Report:
             if found:
                 rows = [f"{path} ({found[path]})" for path in found] if isinstance(found, dict) else found
                 counts.append(f"{len(found)} {kind}: {_some(rows)}")
+        counts += [f"{self.library} differs: {self.caveat}"] if self.caveat else []
         return "\n  ".join(counts)
 
 
@@ -76,21 +84,21 @@ def shapes_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple
     return {path: leaf.shape for path, leaf in flatten(variables).items()}
 
 
-def flatten(tree: Any) -> dict[str, Any]:
-    """Nested dicts -> {"collection/layer/leaf": leaf}."""
-    return {"/".join(entry.key for entry in path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+def start_from(variables: Any, model: nn.Module, path: str | pathlib.Path, new_head: bool = False) -> tuple[Any, Report]:
+    """The variables of `model` with the weights of a file or a run in their place, in NumPy, and what became of each.
 
+    Args:
+        variables: {"params": …, "batch_stats": …}, arrays or their shapes.
+        model: the network that they are of.
+        path: what `files.read` takes.
+        new_head: leave the last layer as it is given.
 
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *above, last = path.split("/")
-        node = tree
-        for part in above:
-            node = node.setdefault(part, {})
-        node[last] = leaf
-    return tree
+    Raises CheckpointError where the file is no good, or of another network.
+    """
+    fresh = flatten(variables)
+    leaves, report = convert(files.read(path), model, {name: leaf.shape for name, leaf in fresh.items()}, new_head=new_head)
+    given = {name: np.asarray(leaves[name], leaf.dtype) if name in leaves else leaf for name, leaf in fresh.items()}
+    return unflatten(given), report
 
 
 def convert(
@@ -108,7 +116,7 @@ def convert(
     """
     schemes = (*SCHEMES.get(type(model), ()), Scheme("cnnlab", lambda name, model: name))
     attempts = [_match(leaves, model, shapes, scheme, new_head) for scheme in schemes]
-    filled, report = max(attempts, key=lambda attempt: len(attempt[1].matched))
+    filled, report = max(attempts, key=lambda attempt: (len(attempt[0]), -len(attempt[1].unexpected)))
     _require_whole(report, type(model).__name__, shapes)
     return filled, report
 
@@ -117,8 +125,9 @@ def _match(
     leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme, new_head: bool
 ) -> tuple[Leaves, Report]:
     filled: Leaves = {}
-    report = Report(scheme.library, {}, [], [], [], {}, {}, [])
+    report = Report(scheme.library, {}, [], [], [], {}, {}, [], scheme.caveat)
     head = {path for path in shapes if path.split("/")[1] == OUTPUT} if new_head else set()
+    leaves, notes = scheme.prepare(leaves)
     for name, leaf in leaves.items():
         layer, _, last = name.rpartition("/" if scheme.library == "cnnlab" else ".")
         place = None if last in COUNTERS else scheme.rename(layer, model)
@@ -137,7 +146,9 @@ def _match(
                 report.wrong[path] = note
             else:
                 filled[path] = laid
-                report.reshaped |= {path: note} if note else {}
+                note = "; ".join(part for part in (notes.get(name), note) if part)
+                if note:
+                    report.reshaped[path] = note
     report.kept.extend(sorted(head))
     report.missing.extend(path for path in shapes if path not in report.matched and path not in head)
     return filled, report
@@ -152,20 +163,21 @@ def _path(place: str, last: str, shapes: Mapping[str, tuple[int, ...]]) -> str |
 def _lay(leaf: np.ndarray, shape: tuple[int, ...], scheme: Scheme, place: str) -> tuple[np.ndarray | None, str]:
     """(the leaf in our layout or None where it cannot be, a note)."""
     theirs, note = leaf.shape, ""
-    if scheme.library not in ("cnnlab", "keras"):
-        if leaf.ndim == 2 and place in scheme.flattened:
-            height, width = scheme.flattened[place]
-            if leaf.shape[1] % (height * width) == 0:
-                leaf = leaf.reshape(leaf.shape[0], -1, height, width)
-                leaf = leaf.transpose(2, 3, 1, 0).reshape(-1, leaf.shape[0])
-                note = "flattened channels first there, last here"
+    if scheme.library not in CHANNELS_LAST:
+        if leaf.ndim == 2 and place in scheme.flattened and leaf.shape[1] % math.prod(scheme.flattened[place]) == 0:
+            leaf = leaf.reshape(leaf.shape[0], -1, *scheme.flattened[place])
+            leaf = leaf.transpose(2, 3, 1, 0).reshape(-1, leaf.shape[0])
+            note = "flattened channels first there, last here"
         elif leaf.ndim in (2, 4):
             leaf = leaf.T if leaf.ndim == 2 else leaf.transpose(2, 3, 1, 0)
     if leaf.shape == shape:
         return leaf, note
-    if leaf.size == np.prod(shape, dtype=np.int64) and {leaf.ndim, len(shape)} == {2, 4} and 1 in (*leaf.shape, *shape):
-        return leaf.reshape(shape), f"from {theirs}"  # a dense layer and a 1x1 convolution hold the same numbers
-    return None, f"{theirs} in the file, {shape} here"
+    if leaf.size == math.prod(shape):
+        if {leaf.ndim, len(shape)} == {2, 4} and leaf.shape[-1] == shape[-1]:
+            return leaf.reshape(shape), f"from {theirs}"  # a dense layer is a convolution over all of its image
+        if scheme.library == "keras" and leaf.ndim == len(shape) == 4 and leaf.shape[:2] == shape[:2] and shape[2] == 1:
+            return leaf.reshape(shape), f"depth-wise, from {theirs}"
+    return None, f"{leaf.shape} in the file, {shape} here"
 
 
 def _require_whole(report: Report, network: str, shapes: Mapping[str, tuple[int, ...]]) -> None:

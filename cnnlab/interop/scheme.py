@@ -3,8 +3,17 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
+import numpy as np
+
+Leaves = dict[str, np.ndarray]
+
+
+def unchanged(leaves: Leaves) -> tuple[Leaves, dict[str, str]]:
+    """The `prepare` of most libraries."""
+    return leaves, {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,12 +22,16 @@ class Scheme:
 
     library: str
     """`torchvision`, `timm`, `pytorchcv` or `keras`."""
-    rename: Callable[[str, nn.Module], str | None]
+    rename: Callable[[str, Any], str | None]
     """(their layer's name, the leaf's own name left out, our model) -> our layer's path ("stage1_block1/conv1"); None for
     a layer without a counterpart here, such as an auxiliary head."""
     flattened: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """Our dense layers that follow a flattened [height, width, C], which torch flattens channels first: path -> (height,
     width)."""
+    prepare: Callable[[Leaves], tuple[Leaves, dict[str, str]]] = unchanged
+    """Their leaves -> (the leaves with what has no place here moved to where it has one, {their name: what was done})."""
+    caveat: str = ""
+    """How their network differs from ours of the same name: knobs that make them equal, or what remains."""
 
 
 def by_rules(*rules: tuple[str, str], ignored: tuple[str, ...] = ()) -> Callable[[str, nn.Module], str | None]:

@@ -2,16 +2,23 @@
 
 import flax.linen as nn
 
-from cnnlab.interop.families import alexnet, densenet, efficientnet, mobilenet, resnet, squeezenet, vgg, zfnet
+from cnnlab.interop.families import (
+    alexnet,
+    densenet,
+    efficientnet,
+    inception,
+    keras,
+    mobilenet,
+    resnet,
+    squeezenet,
+    vgg,
+    zfnet,
+)
 from cnnlab.interop.scheme import Scheme
 
+_TORCH = (alexnet, zfnet, vgg, inception, resnet, densenet, squeezenet, mobilenet, efficientnet)
+
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
-    **alexnet.SCHEMES,
-    **zfnet.SCHEMES,
-    **vgg.SCHEMES,
-    **resnet.SCHEMES,
-    **densenet.SCHEMES,
-    **squeezenet.SCHEMES,
-    **mobilenet.SCHEMES,
-    **efficientnet.SCHEMES,
+    model: (*schemes, *keras.SCHEMES.get(model, ())) for family in _TORCH for model, schemes in family.SCHEMES.items()
 }
+"""torchvision's, timm's and pytorchcv's first, then keras'."""

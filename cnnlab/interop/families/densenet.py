@@ -1,0 +1,45 @@
+"""The names of DenseNet, for ImageNet and, in pytorchcv, for CIFAR.
+
+pytorchcv's nets without bottleneck for CIFAR compress and begin with twice the growth, which the paper's do not:
+`--model.compression=0.5 --model.channels=none`.
+"""
+
+import flax.linen as nn
+
+from cnnlab.interop.scheme import Scheme, by_rules
+from cnnlab.models.densenet import DenseNet
+
+_TORCH = by_rules(
+    (r"^features\.", ""),
+    (r"^conv0$", "stem/conv"),
+    (r"^norm0$", "stem/norm"),
+    (r"^norm5$", "norm"),
+    (r"^classifier$", "output"),
+    (r"^denseblock(\d+)\.denselayer(\d+)\.(conv|norm)\.?(\d)$", r"stage\1_layer\2/\3\4"),  # "conv.1" in weights of 2017
+    (r"^transition(\d+)\.(conv|norm)$", r"transition\1/\g<2>1"),
+)
+
+
+def _pytorchcv(name: str, model: nn.Module) -> str | None:
+    """The transition that stands at the head of stage 2 there is transition 1 here."""
+    for stage in range(2, len(model.blocks) + 1):
+        name = name.replace(f"stage{stage}.trans{stage}.conv.", f"transition{stage - 1}/1")
+    return _PYTORCHCV_PARTS(name, model)
+
+
+_PYTORCHCV_PARTS = by_rules(
+    (r"^features\.", ""),
+    (r"^init_block\.conv$", "stem/conv"),
+    (r"^init_block\.bn$", "stem/norm"),
+    (r"^init_block$", "stem"),
+    (r"^post_activ\.bn$", "norm"),
+    (r"^stage(\d+)\.unit(\d+)\.conv\.", r"stage\1_layer\2/1"),
+    (r"^stage(\d+)\.unit(\d+)\.conv(\d)\.", r"stage\1_layer\2/\3"),
+    (r"/(\d)conv$", r"/conv\1"),
+    (r"/(\d)bn$", r"/norm\1"),
+)
+
+SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
+    DenseNet: (Scheme("torchvision", _TORCH), Scheme("timm", _TORCH), Scheme("pytorchcv", _pytorchcv)),
+}
+"""torchvision's and timm's have the same names, so a report calls both torchvision's."""

@@ -1,0 +1,208 @@
+"""The names of keras.applications, for the families whose network it shares: VGG, ResNet v1, DenseNet, MobileNet, Inception.
+
+Kernels lie there as they do here. ResNetV2 is another network (it shrinks the image in the last block of a stage, and the
+stem's pooling sees zeros around negative numbers) and has no scheme.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from cnnlab.interop.scheme import Leaves, Scheme, by_rules
+from cnnlab.models import inception_resnet_v2, inception_v3
+from cnnlab.models.branches import Convolution, Fork, Steps
+from cnnlab.models.densenet import DenseNet
+from cnnlab.models.efficientnet import EfficientNet
+from cnnlab.models.inception_resnet_v2 import InceptionResNetV2
+from cnnlab.models.inception_v3 import InceptionV3
+from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
+from cnnlab.models.resnet import ResNet
+from cnnlab.models.vgg import VGG
+
+PADDING = "keras pads a convolution with stride 2 below and to the right alone, so borders differ"
+"""What is left where no knob makes the networks equal."""
+
+
+def prepared(leaves: Leaves) -> tuple[Leaves, dict[str, str]]:
+    """A bias before a norm goes into the norm's mean, and a norm without a scale gets one of ones.
+
+    norm((x + bias) - mean) = norm(x - (mean - bias)), in training too, where the mean of the batch has the bias in it.
+    """
+    leaves, notes = dict(leaves), {}
+    for name in list(leaves):
+        layer, _, last = name.rpartition(".")
+        mean = f"{re.sub('conv$', 'bn', layer)}.moving_mean"
+        if last == "bias" and layer.endswith("conv") and mean in leaves:
+            leaves[mean] = leaves[mean].astype(np.float64) - leaves.pop(name)  # rounded once, when it is taken
+            notes[mean] = f"less {name}"
+        elif last == "moving_mean" and f"{layer}.gamma" not in leaves:
+            leaves[f"{layer}.gamma"] = np.ones_like(leaves[name])
+            notes[f"{layer}.gamma"] = "ones: the norm has no scale there"
+    return leaves, notes
+
+
+_VGG = by_rules(
+    (r"^block(\d+)_conv(\d+)$", r"conv\1_\2"),
+    (r"^fc1$", "fc6"),
+    (r"^fc2$", "fc7"),
+    (r"^predictions$", "output"),
+)
+
+
+def _staged(name: str, layer: str) -> str:
+    """`conv2_block1` -> `stage1_block1`: the stem is their first stage."""
+    return re.sub(r"^conv(\d+)_block(\d+)_", lambda found: f"stage{int(found[1]) - 1}_{layer}{found[2]}/", name)
+
+
+_STEM = by_rules((r"^conv1_conv$", "stem/conv"), (r"^conv1_bn$", "stem/norm"), (r"^predictions$", "output"))
+
+_RESNET_PARTS = by_rules(
+    (r"/0_conv$", "/shortcut/conv"),
+    (r"/0_bn$", "/shortcut/norm"),
+    (r"/(\d)_conv$", r"/conv\1"),
+    (r"/(\d)_bn$", r"/norm\1"),
+)
+
+
+def _resnet(name: str, model: ResNet) -> str | None:
+    """`conv3_block1_0_bn` -> `stage2_block1/shortcut/norm`."""
+    return _RESNET_PARTS(_STEM(_staged(name, "block"), model) or name, model)
+
+
+def _densenet(name: str, model: DenseNet) -> str | None:
+    """`conv2_block1_0_bn` -> `stage1_layer1/norm1`: norms come before their convolutions and count from 0 there."""
+    name = re.sub(r"^pool(\d+)_(conv|bn)$", lambda found: f"transition{int(found[1]) - 1}/{found[2]}1", name)
+    name = re.sub(r"/(\d)_bn$", lambda found: f"/norm{int(found[1]) + 1}", _staged(name, "layer"))
+    return _DENSENET_PARTS(_STEM(name, model) or name, model)
+
+
+_DENSENET_PARTS = by_rules((r"/(\d)_conv$", r"/conv\1"), (r"/bn1$", "/norm1"), (r"^bn$", "norm"))
+
+
+def _blocks(depths: tuple[int, ...]) -> list[str]:
+    """Our names of all blocks in order."""
+    return [f"stage{stage}_block{number}" for stage, depth in enumerate(depths, 1) for number in range(1, depth + 1)]
+
+
+_MOBILENET_ENDS = by_rules((r"^conv1$", "stem/conv"), (r"^conv1_bn$", "stem/norm"), (r"^conv_preds$", "output"))
+
+
+def _mobilenet_v1(name: str, model: MobileNetV1) -> str | None:
+    """`conv_dw_2_bn` -> `stage2_block1/depthwise/norm`: blocks are numbered through there."""
+    found, blocks = re.fullmatch(r"conv_(dw|pw)_(\d+)(_bn)?", name), _blocks(model.depths)
+    if not found or not 1 <= int(found[2]) <= len(blocks):
+        return _MOBILENET_ENDS(name, model)
+    part = {"dw": "depthwise", "pw": "pointwise"}[found[1]]
+    return f"{blocks[int(found[2]) - 1]}/{part}/{'norm' if found[3] else 'conv'}"
+
+
+_MOBILENET_V2_ENDS = by_rules(
+    (r"^Conv1$", "stem/conv"),
+    (r"^bn_Conv1$", "stem/norm"),
+    (r"^Conv_1$", "head/conv"),
+    (r"^Conv_1_bn$", "head/norm"),
+    (r"^predictions$", "output"),
+)
+
+
+def _mobilenet_v2(name: str, model: MobileNetV2) -> str | None:
+    """`block_1_expand_BN` -> `stage2_block1/expand/norm`; the very first block is `expanded_conv`."""
+    name = re.sub(r"^expanded_conv_", "block_0_", name)
+    found, blocks = re.fullmatch(r"block_(\d+)_(\w+?)(_BN)?", name), _blocks(tuple(row.depth for row in model.stages()))
+    if not found or int(found[1]) >= len(blocks):
+        return _MOBILENET_V2_ENDS(name, model)
+    return f"{blocks[int(found[1])]}/{found[2]}/{'norm' if found[3] else 'conv'}"
+
+
+def _efficientnet(name: str, model: EfficientNet) -> str | None:
+    """`block2a_expand_bn` -> `stage2_block1/expand/norm`."""
+    name = re.sub(r"^block(\d+)([a-z])_", lambda found: f"stage{found[1]}_block{ord(found[2]) - ord('a') + 1}/", name)
+    return _EFFICIENTNET_PARTS(name, model)
+
+
+_EFFICIENTNET_PARTS = by_rules(
+    (r"/dwconv$", "/depthwise_conv"),
+    (r"/bn$", "/depthwise_bn"),
+    (r"/se_reduce$", "/se/squeeze"),
+    (r"/se_expand$", "/se/excite"),
+    (r"^top_", "head_"),
+    (r"_conv$", "/conv"),
+    (r"_bn$", "/norm"),
+    (r"^predictions$", "output"),
+    ignored=("normalization",),
+)
+
+
+def _places(module: str, branches: tuple[Steps, ...]) -> Iterator[str]:
+    """Our convolutions of a module, from branch to branch."""
+    for branch, steps in enumerate(branches, start=1):
+        number = 0
+        for step in steps:
+            if isinstance(step, Convolution):
+                number += 1
+                yield f"{module}/branch{branch}/conv{number}"
+            elif isinstance(step, Fork):
+                yield from (f"{module}/branch{branch}/conv1x3", f"{module}/branch{branch}/conv3x1")
+
+
+def _order_v3(model: InceptionV3) -> Iterator[str]:
+    """Our convolutions in the order in which keras makes its own."""
+    yield from (f"stem/conv{number}" for number in range(1, 6))
+    for module, branches in inception_v3.modules(model.depths):
+        yield from _places(module, branches)
+
+
+def _order_resnet(model: InceptionResNetV2) -> Iterator[str]:
+    """The same of Inception-ResNet-v2; those that end a block have names of their own there."""
+    yield from (f"stem/conv{number}" for number in range(1, 6))
+    yield from _places("entry", inception_resnet_v2.ENTRY)
+    for (letter, branches, reduction), depth in zip(inception_resnet_v2.GRIDS, model.depths, strict=True):
+        for number in range(1, depth + 1):
+            yield from _places(f"inception_{letter}{number}", branches)
+        yield from _places(f"reduction_{letter}", reduction or ())
+
+
+def _numbered(name: str, places: Iterator[str]) -> str:
+    """`conv2d_7` and `batch_normalization_7`: number 7 of the places."""
+    found, known = re.fullmatch(r"(conv2d|batch_normalization)_(\d+)", name), list(places)
+    if not found or int(found[2]) >= len(known):
+        return "output" if name == "predictions" else name
+    return f"{known[int(found[2])]}/{'conv' if found[1] == 'conv2d' else 'norm'}"
+
+
+def _inception_v3(name: str, model: InceptionV3) -> str:
+    return _numbered(name, _order_v3(model))
+
+
+def _inception_resnet(name: str, model: InceptionResNetV2) -> str | None:
+    """`block35_1_conv` -> `inception_a1/project`; the last block of all is `block8_10`."""
+    return _BLOCKS(_numbered(name, _order_resnet(model)), model)
+
+
+_BLOCKS = by_rules(
+    (r"^block35_(\d+)_conv$", r"inception_a\1/project"),
+    (r"^block17_(\d+)_conv$", r"inception_b\1/project"),
+    (r"^block8_(\d+)_conv$", r"inception_c\1/project"),
+    (r"^conv_7b$", "final/conv"),
+    (r"^conv_7b_bn$", "final/norm"),
+)
+
+
+def _scheme(rename: Any, caveat: str = "") -> tuple[Scheme, ...]:
+    return (Scheme("keras", rename, prepare=prepared, caveat=caveat),)
+
+
+SCHEMES: Mapping[type[nn.Module], tuple[Scheme, ...]] = {
+    VGG: _scheme(_VGG),
+    ResNet: _scheme(_resnet, "its norms have an epsilon of 1.001e-5 (--model.norm.epsilon)"),
+    DenseNet: _scheme(_densenet, "its norms have an epsilon of 1.001e-5 (--model.norm.epsilon)"),
+    MobileNetV1: _scheme(_mobilenet_v1, f"--model.activation=relu6 --model.norm.epsilon=0.001; {PADDING}"),
+    MobileNetV2: _scheme(_mobilenet_v2, f"--model.norm.epsilon=0.001; {PADDING}"),
+    EfficientNet: _scheme(_efficientnet, f"--model.norm.epsilon=0.001; {PADDING}"),
+    InceptionV3: _scheme(_inception_v3, "keras leaves the padding out of an average, so borders differ"),
+    InceptionResNetV2: _scheme(_inception_resnet),
+}
+"""To be added to those of the other libraries. What a caveat says is logged when weights are taken."""
