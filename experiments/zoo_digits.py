@@ -5,13 +5,14 @@ Command:  python launch.py --experiment=zoo_digits --model=mobilenet_v2
 Result:   not measured yet.
 """
 
-import dataclasses
 from functools import partial
+from typing import Any
 
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.data.augment import AUGMENTS
 from cnnlab.data.normalize import NORMALIZERS
+from cnnlab.knobs import parameters
 from cnnlab.models import MODELS
 from cnnlab.ops.losses import LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, momentum
@@ -20,11 +21,12 @@ from cnnlab.values import Choice, Count, Duration, Fraction
 from experiments.recipes import classification
 
 
-def _has_stem(model: partial | type) -> bool:
-    return any(field.name == "stem" for field in dataclasses.fields(getattr(model, "func", model)))
+def _small(model: Any) -> Any:
+    """The model with its stem for small images, where it has one."""
+    return partial(model, stem="small") if any(name == "stem" for name, *_ in parameters(model)) else model
 
 
-SMALL = {name: partial(model, stem="small") if _has_stem(model) else model for name, model in MODELS.items()}
+SMALL = {name: _small(model) for name, model in MODELS.items()}
 """Every model, ready for images of 32x32."""
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.ops.activations import ACTIVATIONS, leaky_relu, scaled_tanh, step
+from cnnlab.ops.activations import ACTIVATIONS, leaky_relu, relu6, scaled_tanh, step
 
 PLAIN = [name for name in ACTIVATIONS if name != "prelu"]  # prelu holds a parameter: tested in test_models_layers.py
 x = np.linspace(-4, 4, 33, dtype=np.float32)
@@ -48,6 +48,10 @@ def test_activations_agree_with_their_definitions():
 
 def test_scaled_tanh_takes_one_to_one():
     np.testing.assert_allclose(scaled_tanh(jnp.array([-1.0, 0.0, 1.0])), [-1.0, 0.0, 1.0], atol=1e-4)
+
+
+def test_relu6_is_bounded_by_zero_and_six():
+    np.testing.assert_array_equal(relu6(2 * jnp.asarray(x)), np.clip(2 * x, 0, 6))
 
 
 def test_step_fires_at_zero_and_has_no_gradient():

@@ -15,9 +15,11 @@ from cnnlab.models.layers import NORMS, smallest_image
 from cnnlab.ops import trees
 from cnnlab.parallel import STRATEGIES, pick_devices
 from experiments.zoo_digits import experiment
-from tests.zoo import ZOO, kinds, thin
+from tests.zoo import ZOO, fields, kinds, thin
 
 KEY = jax.random.key(0)
+MOST_STEPS = 80
+"""In which a network has to lower its loss on one batch by a tenth; without norms some take half of them."""
 EVERY = ["activation", "norm", "dropout", "initializer", "width"]
 
 
@@ -102,62 +104,48 @@ def test_every_normalisation_fits(name, norm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", kinds())
-def test_predictions_are_the_same_compiled_alone_and_in_company(name):
+def test_predictions_do_not_depend_on_company_compilation_or_much_on_precision(name):
     model, variables, images = built(name)
     apply = jax.jit(functools.partial(model.apply, train=False))
-    together, seen = apply(variables, images)
-    alone, _ = apply(variables, images[2:3])
-    scale = float(jnp.abs(together).max())
-    np.testing.assert_allclose(alone, together[2:3], atol=1e-4 * scale)
-    np.testing.assert_array_equal(seen["output"], together)
-    with jax.disable_jit():
-        eager, _ = model.apply(variables, images[2:3], train=False)
-    np.testing.assert_allclose(eager, alone, atol=1e-4 * scale)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", kinds())
-def test_every_parameter_gets_a_finite_gradient(name):
-    model, variables, images = built(name)
-    state = {key: value for key, value in variables.items() if key != "params"}
-
-    def loss(params):
-        (logits, seen), _ = model.apply(
-            {"params": params, **state}, images, train=True, mutable=sorted(state), rngs={"dropout": KEY}
-        )
-        heads = [seen[head] for head in sorted(seen) if head.startswith("auxiliary")]
-        return sum(jnp.sum(jnp.sin(head)) for head in [logits, *heads])  # bounded slope, and no symmetry that would cancel
-
-    gradients = trees.flatten(jax.jit(jax.grad(loss))(variables["params"]))
-    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in gradients.values())
-    idle = [path for path, leaf in gradients.items() if not bool(jnp.any(leaf != 0))]
-    assert not idle, idle
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", kinds())
-def test_bf16_gives_bf16_close_to_f32(name):
-    model, variables, images = built(name)
-    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables["params"])
-    apply = jax.jit(functools.partial(model.apply, train=False))
-    exact, _ = apply(variables, images)
-    rough, _ = apply({**variables, "params": params}, images.astype(jnp.bfloat16))
+    exact, seen = apply(variables, images)
+    np.testing.assert_array_equal(seen["output"], exact)
+    scale = float(jnp.abs(exact).max())
+    others, _ = apply(variables, images.at[jnp.array([0, 1, 3])].multiply(2.0))
+    np.testing.assert_allclose(others[2], exact[2], atol=1e-4 * scale)
+    assert not np.allclose(others[1], exact[1], atol=1e-2 * scale)
+    eager, _ = model.apply(variables, images[2:3], train=False)
+    np.testing.assert_allclose(eager, exact[2:3], atol=1e-4 * scale)
+    rough, _ = apply(
+        {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables["params"])},
+        images.astype(jnp.bfloat16),
+    )
     assert rough.dtype == jnp.bfloat16
-    distance = jnp.linalg.norm(rough.astype(jnp.float32) - exact) / jnp.linalg.norm(exact)
-    assert float(distance) < 0.15
+    assert float(jnp.linalg.norm(rough.astype(jnp.float32) - exact)) < 0.15 * float(jnp.linalg.norm(exact))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", kinds())
-def test_the_loss_of_a_network_falls(name):
+def test_the_loss_falls_and_every_parameter_moves(name):
     """A few steps of the zoo's own experiment on one batch of digits."""
-    given = {"model": name, "model.width": thin(name)["width"], "model.dropout": 0, "batch_size": 32, "lr": 0.02}
-    which = knobs.resolve(experiment, {**given, "schedule": "constant"}).call()
+    given = {
+        "model": name,
+        "model.width": thin(name)["width"],
+        "model.dropout": 0,
+        "batch_size": 32,
+        "optimizer": "adam",
+        "lr": 0.005,
+    }
+    heads = {"model.auxiliary": True} if "auxiliary" in fields(name) else {}
+    which = knobs.resolve(experiment, {**given, **heads, "schedule": "constant"}).call()
     program = train.build(which, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     state, feed = program.init(0), next(which.data.train(0, 0))
     placed = program.strategy.split({key: value[None] for key, value in feed.items()})
-    losses = []
-    for _ in range(8):
+    before, losses = trees.flatten(program.strategy.fetch(state).params), []
+    while len(losses) < MOST_STEPS and not (losses and losses[-1] < 0.9 * losses[0]):
         state, stats = program.steps(state, program.resident["train"], placed)
         losses.append(float(stats["sums"]["loss"][0]))
     assert np.isfinite(losses).all() and losses[-1] < 0.9 * losses[0], losses
+    after = trees.flatten(program.strategy.fetch(state).params)
+    assert all(np.isfinite(leaf).all() for leaf in after.values())
+    still = [path for path, leaf in after.items() if np.array_equal(leaf, before[path])]
+    assert not still, still

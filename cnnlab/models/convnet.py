@@ -48,12 +48,8 @@ class ConvNet(nn.Module):
                 x = self.pool(x)
             for number in range(1, self.depth + 1):
                 name = f"stage{stage}_conv{number}"
-                convolution = nn.Conv(
-                    width,
-                    (self.kernel, self.kernel),
-                    use_bias=layers.needs_bias(self.norm),
-                    kernel_init=self.initializer,
-                    name=name,
+                convolution = layers.Conv(
+                    width, self.kernel, bias=layers.needs_bias(self.norm), initializer=self.initializer, name=name
                 )
                 x = self.norm(train=train, name=name.replace("conv", "norm"))(convolution(x))
                 x = self.activation(x)

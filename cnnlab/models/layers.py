@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from cnnlab.errors import UsageError
 from cnnlab.ops import collectives, init, pooling
 from cnnlab.ops.activations import ACTIVATIONS
-from cnnlab.ops.convolve import Padding, convolve, pairs
+from cnnlab.ops.convolve import Padding, Pairs, convolve, convolve_transpose, pairs
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count, Fraction, Positive
 
@@ -134,11 +134,11 @@ def needs_bias(norm: Callable[..., Layer]) -> bool:
 
 
 def _mean_pool(x: jax.Array) -> jax.Array:
-    return nn.pooling.pool(x, 0.0, jax.lax.add, (2, 2), (2, 2), "VALID") / 4.0  # nn.avg_pool divides by an integer
+    return pooling.average_pool(x, window=(2, 2), strides=(2, 2), padding=((0, 0), (0, 0)))
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
-    return nn.max_pool(x, (2, 2), (2, 2))
+    return pooling.max_pool(x, window=(2, 2), strides=(2, 2), padding=((0, 0), (0, 0)))
 
 
 POOLS: dict[str, Layer] = {"average": _mean_pool, "max": _max_pool}
@@ -194,6 +194,69 @@ class Conv(nn.Module):
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
         x = convolve(x, kernel, strides=_both(self.strides), padding=long, dilation=_both(self.dilation), groups=self.groups)
         return x if bias is None else x + bias.reshape(1, 1, 1, -1)
+
+
+class ConvTranspose(nn.Module):
+    """Transposed convolution: what decoders grow images by; parameters `kernel` [h, w, C, features] and `bias`, as in Flax.
+
+    Attributes:
+        features: channels that come out.
+        kernel: side of the kernel, or (height, width).
+        strides: how many times the image grows, or (down, right).
+        padding: "same" (H · stride rows come out) or "valid" as in Flax, whose parameters fit; or as of `Conv` and then with
+            torch's meaning: (H − 1) · stride + kernel rows less the padding on either side.
+        output_padding: rows and columns more, below and right, with a padding in numbers; torch's.
+        bias: whether one is added.
+        initializer: of the kernel; the bias starts at 0.
+    """
+
+    features: int
+    kernel: int | tuple[int, int]
+    strides: int | tuple[int, int] = 1
+    padding: Padding = "same"
+    output_padding: int | tuple[int, int] = 0
+    bias: bool = True
+    initializer: Choice[INITIALIZERS] = init.he
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [B, H, W, C] -> [B, H', W', features]."""
+        sides, strides, cut = _both(self.kernel), _both(self.strides), self._cut()
+        out = [(n - 1) * s + k - sum(c) for n, s, k, c in zip(x.shape[1:3], strides, sides, cut, strict=True)]
+        if min(out) < 1:
+            raise TooSmall(f"layer {'/'.join(self.path)} cuts all of {x.shape[1]}x{x.shape[2]} away.")
+        kernel = self.param("kernel", self.initializer, (*sides, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
+        x = convolve_transpose(x, kernel, strides=strides, padding=cut)
+        return x if bias is None else x + bias.reshape(1, 1, 1, -1)
+
+    def macs(self, output: tuple[int, ...]) -> int:
+        """Multiply-accumulates for an output [B, H', W', features]: the whole kernel at every position of the input."""
+        kernel = self.variables["params"]["kernel"]
+        sides = zip(output[1:3], kernel.shape, _both(self.strides), self._cut(), strict=False)
+        return math.prod((n + sum(cut) - k) // s + 1 for n, k, s, cut in sides) * math.prod(kernel.shape)
+
+    def _cut(self) -> Pairs:
+        """How much is taken off on each side of what all windows cover; negative: added."""
+        kernel, strides, more = _both(self.kernel), _both(self.strides), _both(self.output_padding)
+        if isinstance(self.padding, str):
+            if more != (0, 0):
+                raise UsageError("output_padding of a ConvTranspose goes with a padding in numbers, not 'same' or 'valid'.")
+            cuts = {"same": _cut_same, "valid": _cut_valid}[self.padding]
+            return cuts(kernel[0], strides[0]), cuts(kernel[1], strides[1])
+        (above, below), (left, right) = pairs(self.padding, (1, 1), kernel, strides)
+        return (above, below - more[0]), (left, right - more[1])
+
+
+def _cut_same(kernel: int, stride: int) -> tuple[int, int]:
+    """Flax's choice where an odd row is to be cut: below, unless the windows leave gaps."""
+    before = min(kernel - 1, -(-(kernel + stride - 2) // 2))
+    return kernel - 1 - before, before + 1 - stride
+
+
+def _cut_valid(kernel: int, stride: int) -> tuple[int, int]:
+    return 0, min(kernel - stride, 0)
 
 
 class ConvNorm(nn.Module):

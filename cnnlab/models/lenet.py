@@ -18,6 +18,7 @@ from cnnlab.models.digit_codes import DIGIT_CODES
 from cnnlab.models.layers import NORMS, POOLS, Dropout, flatten, require_size
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS, scaled_tanh
+from cnnlab.ops.convolve import convolve
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Fraction
 
@@ -53,8 +54,7 @@ class SparseConv(nn.Module):
         outputs = np.repeat(np.arange(len(self.connections)), [len(seen) for seen in self.connections])
         full = jnp.zeros((self.size, self.size, x.shape[-1], len(self.connections)), kernel.dtype)
         full = full.at[:, :, inputs, outputs].set(jnp.moveaxis(kernel, 0, -1))
-        x = jax.lax.conv_general_dilated(x, full, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return x + bias.reshape(1, 1, 1, -1)
+        return convolve(x, full) + bias.reshape(1, 1, 1, -1)
 
     def _connected_kernels(self, key: jax.Array) -> jax.Array:
         """f32 [connections, size, size]."""
@@ -144,8 +144,8 @@ class LeNet51998(nn.Module):
         seen["output"] = x = output(x)
         return x, seen
 
-    def _convolution(self, maps: int, name: str) -> nn.Conv:
-        return nn.Conv(maps, (5, 5), padding="VALID", kernel_init=self.initializer, name=name)
+    def _convolution(self, maps: int, name: str) -> layers.Conv:
+        return layers.Conv(maps, 5, padding="valid", initializer=self.initializer, name=name)
 
     def _shrink(self, x: jax.Array, name: str) -> jax.Array:
         if self.sub_sampling == "trainable":
@@ -180,7 +180,7 @@ class LeNet5(nn.Module):
         for number, maps in enumerate((6, 16), start=1):
             name = f"conv{number}"
             require_size(x, 6, layer=f"layer {name} (5x5, pooled by 2)", smallest=16, image=images.shape)
-            x = nn.Conv(maps, (5, 5), padding="VALID", use_bias=plain, kernel_init=self.initializer, name=name)(x)
+            x = layers.Conv(maps, 5, padding="valid", bias=plain, initializer=self.initializer, name=name)(x)
             seen[name] = x = self.activation(self.norm(train=train, name=f"norm{number}")(x))
             seen[f"pool{number}"] = x = self.pool(x)
         x = flatten(x)
@@ -219,7 +219,7 @@ class LeNet5Caffe(nn.Module):
         for number, maps in enumerate((20, 50), start=1):
             name = f"conv{number}"
             require_size(x, 6, layer=f"layer {name} (5x5, pooled by 2)", smallest=16, image=images.shape)
-            seen[name] = x = nn.Conv(maps, (5, 5), padding="VALID", kernel_init=self.initializer, name=name)(x)
+            seen[name] = x = layers.Conv(maps, 5, padding="valid", initializer=self.initializer, name=name)(x)
             seen[f"pool{number}"] = x = self.pool(x)
         x = nn.Dense(500, kernel_init=self.initializer, name="dense1")(flatten(x))
         seen["dense1"] = x = self.activation(x)

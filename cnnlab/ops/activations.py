@@ -24,6 +24,11 @@ def scaled_tanh(x: jax.Array) -> jax.Array:
     return 1.7159 * jnp.tanh(x * (2 / 3))
 
 
+def relu6(x: jax.Array) -> jax.Array:
+    """x between 0 and 6, else the nearer of them (Howard et al. 2017, arXiv 1704.04861, as in the authors' code)."""
+    return jnp.minimum(jax.nn.relu(x), 6.0)
+
+
 def leaky_relu(x: jax.Array, *, slope: NonNegative = 0.01) -> jax.Array:
     """x where it is positive, else slope · x (Maas et al. 2013).
 
@@ -75,6 +80,7 @@ ACTIVATIONS: dict[str, Callable[..., jax.Array]] = {
     "softsign": jax.nn.soft_sign,
     "softplus": jax.nn.softplus,
     "relu": jax.nn.relu,
+    "relu6": relu6,
     "leaky_relu": leaky_relu,
     "prelu": prelu,
     "elu": elu,
