@@ -1,10 +1,21 @@
-"""Pooling over space, [B, H, W, C] -> [B, H', W', C], with the conventions of torch.nn.functional."""
+"""Pooling over space, [B, H, W, C] -> [B, H', W', C], with the conventions of torch.nn.functional.
+
+XLA's CPU backend finds the gradient of a windowed maximum by a slow search, so there windows of ordinary size are pooled from
+shifted slices. Forward and backward, one core: 28x28 of 6 channels by 2x2, batch 128: 1.1 ms, library 6.3; 16x16 of 64
+channels by 3x3 with stride 1, batch 64: 6 ms, library 90.
+"""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from cnnlab.ops.convolve import Pairs
+from cnnlab.ops.convolve import Geometry, Pairs, taps
+
+SLICED = 8
+"""Side of the largest window that is pooled from slices."""
 
 
 def ceil_pairs(size: tuple[int, int], window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> Pairs:
@@ -19,10 +30,45 @@ def ceil_pairs(size: tuple[int, int], window: tuple[int, int], strides: tuple[in
 
 
 def max_pool(x: jax.Array, *, window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> jax.Array:
-    """Largest value of each window; padding never wins."""
-    return jax.lax.reduce_window(
-        x, np.asarray(-np.inf, x.dtype), jax.lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0))
-    )
+    """Largest value of each window; padding never wins. Of equals the first, row by row, gets the gradient."""
+    if jax.default_backend() != "cpu" or max(window) > SLICED:
+        return _largest(x, window, strides, padding)
+    return _searched(window, Geometry(strides, padding), x)
+
+
+def _largest(x: jax.Array, window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> jax.Array:
+    lowest = np.asarray(-np.inf, x.dtype)
+    return lax.reduce_window(x, lowest, lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0)))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _searched(window: tuple[int, int], geometry: Geometry, x: jax.Array) -> jax.Array:
+    return _largest(x, window, geometry.strides, geometry.padding)
+
+
+@_searched.defjvp
+def _searched_jvp(
+    window: tuple[int, int], geometry: Geometry, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """The tangent at the first place of each window that equals its maximum."""
+    y = _searched(window, geometry, primals[0])
+    sides = ((0, 0, 0), *((*pad, 0) for pad in geometry.padding), (0, 0, 0))
+    x = lax.pad(primals[0], np.asarray(-np.inf, y.dtype), sides)
+    x_dot = lax.pad(tangents[0], np.zeros((), y.dtype), sides)
+    inside = Geometry(geometry.strides)
+    first = jnp.full(y.shape, window[0] * window[1], jnp.int32)
+    for i, j, value in reversed(list(taps(x, window, inside))):
+        first = jnp.where(value == y, i * window[1] + j, first)
+    zero = jnp.zeros((), y.dtype)
+    if window == geometry.strides:  # no pixel is in two windows: the gradient is spread out by copying, not by adding
+        (height, width), (batch, rows, columns, channels) = window, y.shape
+        apart = (batch, rows, height, columns, width, channels)
+        x_dot = lax.slice(x_dot, (0, 0, 0, 0), (batch, rows * height, columns * width, channels)).reshape(apart)
+        numbers = np.arange(height)[:, None, None, None] * width + np.arange(width)[:, None]
+        chosen = first[:, :, None, :, None] == numbers.astype(np.int32)[None, None]
+        return y, jnp.sum(jnp.where(chosen, x_dot, zero), (2, 4))
+    parts = [jnp.where(first == i * window[1] + j, change, zero) for i, j, change in taps(x_dot, window, inside)]
+    return y, sum(parts[1:], parts[0])
 
 
 def average_pool(
@@ -43,8 +89,15 @@ def average_pool(
 
 
 def _sum(x: jax.Array, window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> jax.Array:
-    zero = np.zeros((), x.dtype)
-    return jax.lax.reduce_window(x, zero, jax.lax.add, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0)))
+    if jax.default_backend() != "cpu" or max(window) > SLICED:
+        zero = np.zeros((), x.dtype)
+        return lax.reduce_window(x, zero, lax.add, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0)))
+    (height, width), (above, beside) = window, padding
+    if height * width > 9:  # in two passes: 5x5 with stride 1 1.3 ms, at once 5.2
+        x = _sum(x, (1, width), (1, strides[1]), ((0, 0), beside))
+        width, strides, beside = 1, (strides[0], 1), (0, 0)
+    slices = [tap for _, _, tap in taps(x, (height, width), Geometry(strides, (above, beside)))]
+    return sum(slices[1:], slices[0])
 
 
 def _count(inside: np.ndarray, window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> np.ndarray:
