@@ -56,7 +56,7 @@ def forms(case):
     image, kernel, _, _, _, groups = CASES[case]
     depthwise = kernel[2] == 1 and groups == image[-1]
     grouped = {"library", "shifts"} if depthwise else {"library", "blocks"}
-    dense = {"library", "chunks"} | ({"dot"} if kernel[:2] == (1, 1) else set())
+    dense = {"library", "chunks", "channels", "shrinking"} | ({"dot"} if kernel[:2] == (1, 1) else set())
     return sorted(grouped if groups > 1 else dense)
 
 

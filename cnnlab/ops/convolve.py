@@ -125,7 +125,9 @@ def convolve(
     Differentiable in both modes and any number of times, whatever the form.
     """
     geometry = Geometry(strides, padding, dilation)
-    return FORMS[form(x.shape, kernel.shape, geometry, groups, jax.default_backend())](x, kernel, geometry, groups)
+    # A program that is exported for any batch is for any backend, and not differentiated.
+    backend = jax.default_backend() if isinstance(x.shape[0], int) else "any"
+    return FORMS[form(x.shape, kernel.shape, geometry, groups, backend)](x, kernel, geometry, groups)
 
 
 Product = Callable[[Geometry, jax.Array, jax.Array], jax.Array]
