@@ -131,7 +131,7 @@ def test_dropout_follows_every_convolution_but_the_first_and_precedes_the_last_l
         {"dropout": 0.1},
         {"width": 2.0},
     ],
-    ids=str,
+    ids=lambda knobs: next(iter(knobs)),
 )
 def test_every_knob_of_densenet_changes_the_network(knobs):
     assert traced(DenseNet(classes=3, **TINY)) != traced(DenseNet(classes=3, **{**TINY, **knobs}))

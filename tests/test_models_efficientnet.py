@@ -119,7 +119,7 @@ def test_the_small_stem_shrinks_the_image_by_8():
         {"activation": jnp.tanh},
         {"dropout": 0.0},
     ],
-    ids=str,
+    ids=lambda knobs: next(iter(knobs)),
 )
 def test_every_knob_of_efficientnet_changes_the_network(knobs):
     thin = {"classes": 3, "width": 0.2}

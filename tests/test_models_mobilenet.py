@@ -109,7 +109,9 @@ def test_depthwise_kernels_see_one_channel():
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"depths": (1, 1)}, {"stem": "small"}, {"norm": layers.none}, {"activation": jnp.tanh}, {"dropout": 0.1}], ids=str
+    "knobs",
+    [{"depths": (1, 1)}, {"stem": "small"}, {"norm": layers.none}, {"activation": jnp.tanh}, {"dropout": 0.1}],
+    ids=lambda knobs: next(iter(knobs)),
 )
 def test_every_knob_of_mobilenet_v1_changes_the_network(knobs):
     thin = {"width": 0.1, "depths": (1, 2)}
@@ -128,7 +130,7 @@ def test_every_knob_of_mobilenet_v1_changes_the_network(knobs):
         {"activation": jnp.tanh},
         {"dropout": 0.0},
     ],
-    ids=str,
+    ids=lambda knobs: next(iter(knobs)),
 )
 def test_every_knob_of_mobilenet_v2_changes_the_network(knobs):
     assert traced(MobileNetV2(classes=3, width=0.1)) != traced(MobileNetV2(classes=3, width=0.1, **knobs))
