@@ -2,7 +2,7 @@
 
 Data:     H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, 2017, arXiv 1708.07747
 Command:  python launch.py --experiment=c22_source --workdir=runs/c22_source
-Result:   pending.
+Result:   test accuracy 0.9132 (classes 0 to 4; 0.8374 for --only_classes=0,2,4,6,8), one seed, 5 epochs.
 """
 
 from functools import partial
