@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import venv
@@ -20,6 +21,10 @@ from tests.parity.cases import Case
 HERE = pathlib.Path(__file__).parent
 FOLDER = pathlib.Path(os.environ.get("CNNLAB_PARITY") or pathlib.Path.home() / ".cache" / "cnnlab" / "parity")
 CASES = [*cases_plain.CASES, *cases_inception.CASES, *cases_resnet.CASES, *cases_dense.CASES]
+NOT_INSTALLED = 75
+"""Exit code where the reference libraries cannot be installed, or there is no room for what they make."""
+NEEDED_BYTES = 8_000_000_000
+"""The libraries take 1.5 GB, all fixtures 5 GB."""
 SECOND_STEP = ("torchvision==0.28.0", "timm==1.0.31", "pytorchcv==0.0.74")
 
 
@@ -42,9 +47,10 @@ def oracle_python() -> str:
     python = FOLDER / "environment" / "bin" / "python"
     if not (FOLDER / "environment" / "complete").exists():
         venv.create(FOLDER / "environment", with_pip=True, clear=True)
-        install = [str(python), "-m", "pip", "install", "-q"]
-        subprocess.run([*install, "-r", str(HERE / "requirements.txt")], check=True)
-        subprocess.run([*install, "--no-deps", *SECOND_STEP], check=True)
+        for wanted in (["-r", str(HERE / "requirements.txt")], ["--no-deps", *SECOND_STEP]):
+            if subprocess.run([str(python), "-m", "pip", "install", "-q", *wanted]).returncode:
+                print("the reference libraries cannot be installed", file=sys.stderr)
+                sys.exit(NOT_INSTALLED)
         (FOLDER / "environment" / "complete").touch()
     return str(python)
 
@@ -53,6 +59,9 @@ def make(cases: list[Case]) -> None:
     """Makes the fixtures that are not there."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     missing = [request(case) for case in cases if not path(case).exists()]
+    if missing and shutil.disk_usage(FOLDER).free < NEEDED_BYTES:
+        print(f"{FOLDER} has less than {NEEDED_BYTES / 1e9:.0f} GB free for the fixtures", file=sys.stderr)
+        sys.exit(NOT_INSTALLED)
     if missing:
         command = [oracle_python(), str(HERE / "oracle.py"), str(FOLDER)]
         subprocess.run(command, input=json.dumps(missing), text=True, check=True)
