@@ -167,6 +167,11 @@ def _by_columns(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Arra
     return _over_channels(_columns(x, kernel.shape, geometry), kernel.reshape(-1, kernel.shape[-1]), 0)
 
 
+def _by_columns_in_chunks(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    one = math.prod(geometry.size(x.shape, kernel.shape)) * (math.prod(kernel.shape[:3]) + kernel.shape[3]) * 4
+    return in_chunks(lambda images: _by_columns(geometry, images, kernel), x, bytes_each=one, limit=CHUNK)
+
+
 def _over_channels(x: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
     """x [B, H, W, C] times a matrix whose `axis` are the channels."""
     return lax.dot_general(x, matrix, (((3,), (axis,)), ((), ())))
@@ -183,48 +188,44 @@ def _by_channels(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Arr
         ]
         return sum(products[1:], products[0])
 
-    return _halved(some, x)
+    one = math.prod(geometry.size(x.shape, kernel.shape)) * kernel.shape[3] * 4
+    return in_chunks(some, x, bytes_each=one, limit=SHIFTED)
 
 
 def _by_shifts(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Depth-wise; a kernel [h, w, 1, C · m] makes m channels of each."""
-    if kernel.shape[-1] != x.shape[-1]:
-        x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], axis=-1)
+    """Depth-wise; a kernel [h, w, 1, C · m] makes m channels of each. Sums are f32 at least."""
+    exact = np.promote_types(x.dtype, np.float32)
+    kernel = kernel.astype(exact)
 
     def some(images: jax.Array) -> jax.Array:
+        images = images.astype(exact)
+        if kernel.shape[-1] != images.shape[-1]:
+            images = jnp.repeat(images, kernel.shape[-1] // images.shape[-1], axis=-1)
         products = [tap * kernel[i, j].reshape(1, 1, 1, -1) for i, j, tap in taps(images, kernel.shape, geometry)]
-        return sum(products[1:], products[0])
+        return sum(products[1:], products[0]).astype(x.dtype)
 
-    return _halved(some, x)
+    return in_chunks(some, x, bytes_each=math.prod(x.shape[1:3]) * kernel.shape[-1] * 4, limit=SHIFTED)
 
 
-def _halved(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """A function of images, of either half of them by itself.
+def in_chunks(function: Callable[..., jax.Array], *arrays: jax.Array, bytes_each: int, limit: int) -> jax.Array:
+    """A function of batches, of as many examples at a time as divide the batch and need at most `limit` bytes.
 
-    XLA would compute a sum of products anew within everything that reads it, forward and backward; what is put together from
-    two parts it stores.
+    The chunks stay in the caches; and what a loop makes is stored, where XLA would compute a sum of products anew within
+    everything that reads it, forward and backward. A gradient computes again what is between the arrays and the result.
     """
-    half = x.shape[0] // 2
-    return jnp.concatenate([function(x[:half]), function(x[half:])]) if half else function(x)
-
-
-def _sliced(image: int, limit: int, batch: int) -> int:
-    """How many images make a chunk of at most `limit` bytes, `image` bytes each, that divides the batch."""
-    most = max(limit // max(image, 1), 1)
-    return max(count for count in range(1, batch + 1) if batch % count == 0 and count <= most)
-
-
-def _in_chunks(function: Callable[[jax.Array], jax.Array], x: jax.Array, count: int) -> jax.Array:
-    """A function of images, of `count` images at a time; a gradient computes again what is between x and the result."""
+    batch = arrays[0].shape[0]
+    most = max(limit // max(bytes_each, 1), 1)
+    count = max(number for number in range(1, batch + 1) if batch % number == 0 and number <= most)
     function = jax.checkpoint(function, prevent_cse=False)
-    if count == x.shape[0]:
-        return function(x)
-    _, y = lax.scan(lambda _, images: (None, function(images)), None, x.reshape(-1, count, *x.shape[1:]))
-    return y.reshape(x.shape[0], *y.shape[2:])
+    if count == batch:
+        return function(*arrays)
+    chunks = [array.reshape(-1, count, *array.shape[1:]) for array in arrays]
+    _, y = lax.scan(lambda _, some: (None, function(*some)), None, chunks)
+    return y.reshape(batch, *y.shape[2:])
 
 
 # A convolution is linear in its kernel, so the weight gradient is the transpose of the forward-mode derivative by the kernel.
-# The three functions below are that derivative, written so that its transpose is the fast weight gradient: sums run over
+# The function below is that derivative, written so that its transpose is the fast weight gradient: sums run over
 # chunks, and the kernel is transposed outside of the product, because XLA multiplies [O, pixels] by [pixels, C] at full speed
 # but at less than half when the result has to be turned afterwards (128 to 256 1x1: 17 against 34 ms).
 
@@ -237,17 +238,7 @@ def _kernel_by_chunks(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> ja
         return _over_channels(_columns(images.astype(exact), kernel.shape, geometry), turned, 1).astype(x.dtype)
 
     one = math.prod(geometry.size(x.shape, kernel.shape)) * (math.prod(kernel.shape[:3]) + kernel.shape[3]) * 4
-    return _in_chunks(some, x, _sliced(one, CHUNK, x.shape[0]))
-
-
-def _kernel_by_shifts(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    exact = np.promote_types(x.dtype, np.float32)
-    kernel = kernel.astype(exact)
-
-    def some(images: jax.Array) -> jax.Array:
-        return _by_shifts(geometry, images.astype(exact), kernel).astype(x.dtype)
-
-    return _in_chunks(some, x, _sliced(math.prod(x.shape[1:3]) * kernel.shape[-1] * 4, SHIFTED, x.shape[0]))
+    return in_chunks(some, x, bytes_each=one, limit=CHUNK)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -308,8 +299,8 @@ FORMS: dict[str, Callable[[jax.Array, jax.Array, Geometry, int], jax.Array]] = {
     "dot": Passes(_by_columns, _by_columns, _kernel_by_chunks),
     "chunks": Passes(_by_library, _by_library, _kernel_by_chunks),
     "channels": Passes(_by_channels, _by_library, _by_library),
-    "shrinking": Passes(_by_library, _by_columns, _kernel_by_chunks),
-    "shifts": Passes(_by_shifts, _by_shifts, _kernel_by_shifts),
+    "shrinking": Passes(_by_library, _by_columns_in_chunks, _kernel_by_chunks),
+    "shifts": Passes(_by_shifts, _by_shifts, _by_shifts),
     "blocks": _by_blocks,
 }
 """The ways to convolve, by the name of the form: (x, kernel, geometry, groups) -> [B, H', W', O]."""
@@ -333,20 +324,31 @@ def _dilated(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def _spread(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The windows of all pixels by one matrix product, each of their taps then laid a stride apart and added up."""
-    height, width, channels, features = kernel.shape
+    """The windows of all pixels by one matrix product, then what its taps give to each phase, then the phases.
+
+    A phase are the rows and columns of the result that lie a stride apart: within it the taps lie side by side.
+    """
+    (height, width, channels, features), (batch, *size, _) = kernel.shape, x.shape
+    down, right = geometry.strides
     turned = jnp.moveaxis(kernel[::-1, ::-1], 2, 3).reshape(-1, channels)
     windows = lax.split(_over_channels(x, turned, 1), [features] * (height * width), axis=3)
-    ends = [(n - 1) * s + 1 for n, s in zip(x.shape[1:3], geometry.strides, strict=True)]
-    whole = [end + k - 1 for end, k in zip(ends, (height, width), strict=True)]
-    laid = []
+    reach = [(k - 1) // s for k, s in zip((height, width), geometry.strides, strict=True)]
+    zero = jnp.zeros((), x.dtype)
+    empty = jnp.zeros((batch, *(n + most for n, most in zip(size, reach, strict=True)), features), x.dtype)
+    phases = [empty] * (down * right)
     for tap, window in enumerate(windows):
-        config = [(0, 0, 0)]
-        sides = zip(divmod(tap, width), ends, whole, geometry.strides, geometry.padding, strict=True)
-        for at, end, full, stride, (low, high) in sides:
-            config.append((at - low, full - at - end - high, stride - 1))
-        laid.append(lax.pad(window, jnp.zeros((), x.dtype), (*config, (0, 0, 0))))
-    return sum(laid[1:], laid[0])
+        i, j = divmod(tap, width)
+        sides = [(at, most - at, 0) for at, most in zip((i // down, j // right), reach, strict=True)]
+        place, laid = i % down * right + j % right, lax.pad(window, zero, ((0, 0, 0), *sides, (0, 0, 0)))
+        phases[place] = laid if phases[place] is empty else phases[place] + laid
+    if len(phases) > 1:
+        y = lax.concatenate(phases, 3).reshape(*empty.shape[:3], down, right, features).transpose(0, 1, 3, 2, 4, 5)
+        y = y.reshape(batch, empty.shape[1] * down, empty.shape[2] * right, features)
+    else:
+        y = phases[0]
+    ends = [(n - 1) * s + k for n, s, k in zip(size, geometry.strides, (height, width), strict=True)]
+    sides = [(-low, end - high - made, 0) for end, made, (low, high) in zip(ends, y.shape[1:3], geometry.padding, strict=True)]
+    return lax.pad(y, zero, ((0, 0, 0), *sides, (0, 0, 0)))
 
 
 def _kernel_by_spread(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -357,7 +359,7 @@ def _kernel_by_spread(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> ja
         return _spread(geometry, images.astype(exact), kernel).astype(x.dtype)
 
     one = math.prod(x.shape[1:3]) * math.prod(kernel.shape[:2]) * kernel.shape[3] * 4
-    return _in_chunks(some, x, _sliced(one, CHUNK, x.shape[0]))
+    return in_chunks(some, x, bytes_each=one, limit=CHUNK)
 
 
 # 3x3, 64 to 32 channels from 7x7 to 14x14, batch 128: 3.2 + 3.4 + 4.6, library 4.5 + 3.4 + 77; 4x4, 64 to 64 from 8x8 to 16x16,
