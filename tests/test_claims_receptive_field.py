@@ -231,6 +231,7 @@ DEEP = [  # model, rows or columns, other side of the image
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "axis", "other"), DEEP)
 def test_the_gradient_of_the_last_layer_of_published_networks_reaches_exactly_its_receptive_field(name, axis, other):
     model = MODELS[name](classes=10, width=0.1)

@@ -20,6 +20,8 @@ from tests.zoo import ZOO, fields, kinds, thin
 KEY = jax.random.key(0)
 MOST_STEPS = 80
 """In which a network has to lower its loss on one batch by a tenth; without norms some take half of them."""
+EAGER = ("alexnet_two_tower", "zfnet", "vgg11_a", "resnet18", "squeezenet1_0", "mobilenet_v1")
+"""Networks that are run uncompiled too; each operation of those with many shapes takes its own time to compile."""
 EVERY = ["activation", "norm", "dropout", "initializer", "width"]
 
 
@@ -103,6 +105,7 @@ def test_every_normalisation_fits(name, norm):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", kinds())
 def test_predictions_do_not_depend_on_company_compilation_or_much_on_precision(name):
     model, variables, images = built(name)
@@ -113,8 +116,9 @@ def test_predictions_do_not_depend_on_company_compilation_or_much_on_precision(n
     others, _ = apply(variables, images.at[jnp.array([0, 1, 3])].multiply(2.0))
     np.testing.assert_allclose(others[2], exact[2], atol=1e-4 * scale)
     assert not np.allclose(others[1], exact[1], atol=1e-2 * scale)
-    eager, _ = model.apply(variables, images[2:3], train=False)
-    np.testing.assert_allclose(eager, exact[2:3], atol=1e-4 * scale)
+    if name in EAGER:
+        eager, _ = model.apply(variables, images[2:3], train=False)
+        np.testing.assert_allclose(eager, exact[2:3], atol=1e-4 * scale)
     rough, _ = apply(
         {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables["params"])},
         images.astype(jnp.bfloat16),
@@ -124,6 +128,7 @@ def test_predictions_do_not_depend_on_company_compilation_or_much_on_precision(n
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", kinds())
 def test_the_loss_falls_and_every_parameter_moves(name):
     """A few steps of the zoo's own experiment on one batch of digits."""
