@@ -2,6 +2,8 @@
 
     python -m tests.parity.fixtures [PART OF A NAME …]
 
+A case is a network of cases_*.py, or `functions`: those of torch.nn.functional that test_functions.py compares.
+
 Both are kept in $CNNLAB_PARITY (default: ~/.cache/cnnlab/parity). $CNNLAB_ORACLE_PYTHON names a Python that has the
 libraries already. tests/parity/test_parity.py reads the fixtures and skips those that are not there.
 """
@@ -40,6 +42,11 @@ def path(case: Case) -> pathlib.Path:
     return FOLDER / f"{request(case)['file']}.npz"
 
 
+def functions_path() -> pathlib.Path:
+    """Where the fixture of single functions lies once it is made."""
+    return FOLDER / f"functions-{hashlib.sha256((HERE / 'torch_functions.py').read_bytes()).hexdigest()[:10]}.npz"
+
+
 def oracle_python() -> str:
     """A Python with the reference libraries, installed into the folder on first use."""
     if given := os.environ.get("CNNLAB_ORACLE_PYTHON"):
@@ -68,5 +75,17 @@ def make(cases: list[Case]) -> None:
     print(f"{len(cases)} fixtures in {FOLDER}, {len(missing)} of them new")
 
 
+def make_functions() -> None:
+    """Makes the fixture of single functions where it is not there."""
+    path = functions_path()
+    if not path.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        subprocess.run([oracle_python(), str(HERE / "torch_functions.py"), str(partial)], check=True)
+        partial.rename(path)
+
+
 if __name__ == "__main__":
+    if not sys.argv[1:] or any(word in "functions" for word in sys.argv[1:]):
+        make_functions()
     make([case for case in CASES if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])])

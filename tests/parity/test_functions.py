@@ -1,0 +1,92 @@
+"""Convolutions, pooling and local response normalisation against torch.nn.functional, with gradients, in f64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnlab.models import layers
+from cnnlab.ops.pooling import adaptive_average_pool
+from cnnlab.ops.responses import local_response_normalization
+from tests.parity import fixtures
+from tests.parity.torch_functions import ADAPTIVE, CONVOLUTIONS, RESPONSES, TRANSPOSED, WINDOWS
+
+pytestmark = [pytest.mark.parity, pytest.mark.slow]
+
+TOLERANCE = 1e-12
+
+
+@functools.cache
+def fixture():
+    path = fixtures.functions_path()
+    if not path.exists():
+        pytest.skip("no fixture: `python -m tests.parity.fixtures functions` makes it (torch in an environment of its own)")
+    return dict(np.load(path))
+
+
+def compare(name, function, kernel_axes=None, flipped=False):
+    """function(x, kernel) or function(x), x [B, H, W, C], equals the case in value and gradients."""
+    case = {key: fixture()[f"{name}/{key}"] for key in ("x", "y", "dy", "dx")}
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        given = [jnp.asarray(case["x"].transpose(0, 2, 3, 1))]
+        expected = [case["dx"].transpose(0, 2, 3, 1)]
+        if kernel_axes is not None:
+            turned = [fixture()[f"{name}/{key}"].transpose(kernel_axes) for key in ("kernel", "dkernel")]
+            kernel, gradient = (array[::-1, ::-1] if flipped else array for array in turned)
+            given, expected = [*given, jnp.asarray(kernel)], [*expected, gradient]
+
+        @jax.jit
+        def both(dy, *given):
+            y, pull = jax.vjp(function, *given)
+            return y, pull(dy)
+
+        y, gradients = both(jnp.asarray(case["dy"].transpose(0, 2, 3, 1)), *given)
+    for found, wanted in zip((y, *gradients), (case["y"].transpose(0, 2, 3, 1), *expected), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max(), err_msg=name)
+
+
+def applied(module):
+    """The module as a function of x and its kernel."""
+    return lambda x, kernel: module.apply({"params": {"kernel": kernel}}, x)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution_equals_the_reference(name):
+    _, (features, _, *kernel), options = CONVOLUTIONS[name]
+    strides, padding, groups, dilation = (
+        options.get(key, default) for key, default in (("stride", 1), ("padding", 0), ("groups", 1), ("dilation", 1))
+    )
+    module = layers.Conv(features, tuple(kernel), strides, padding, dilation, groups, bias=False)
+    compare(f"conv/{name}", applied(module), (2, 3, 1, 0))
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_transposed_convolution_equals_the_reference(name):
+    _, (_, features, *kernel), options = TRANSPOSED[name]
+    strides, padding, more = (
+        options.get(key, default) for key, default in (("stride", 1), ("padding", 0), ("output_padding", 0))
+    )
+    module = layers.ConvTranspose(features, tuple(kernel), strides, padding, more, bias=False)
+    compare(f"conv_transpose/{name}", applied(module), (2, 3, 0, 1), flipped=True)
+
+
+@pytest.mark.parametrize(("size", "window", "stride", "padding", "ceil"), WINDOWS)
+def test_pooling_equals_the_reference(size, window, stride, padding, ceil):
+    name = f"{size}-{window}-{stride}-{padding}-{ceil}"
+    compare(f"max_pool/{name}", lambda x: layers.MaxPool(window, stride, padding, ceil).apply({}, x))
+    for counts in (False, True):
+        module = layers.AveragePool(window, stride, padding, ceil, counts)
+        compare(f"avg_pool/{name}-{counts}", lambda x, module=module: module.apply({}, x))
+
+
+@pytest.mark.parametrize(("size", "cells"), ADAPTIVE)
+def test_adaptive_pooling_equals_the_reference(size, cells):
+    compare(f"adaptive_avg_pool/{size}-{cells}", lambda x: adaptive_average_pool(x, cells))
+
+
+@pytest.mark.parametrize("options", RESPONSES)
+def test_local_response_normalization_equals_the_reference(options):
+    size, alpha, beta, k = options
+    compare(f"lrn/{options}", lambda x: local_response_normalization(x, size=size, alpha=alpha, beta=beta, k=k))
