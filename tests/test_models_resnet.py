@@ -14,7 +14,7 @@ from cnnlab.interop.families.resnet import SCHEMES
 from cnnlab.models import cifar_resnet, preact_resnet, resnet, wide_resnet
 from cnnlab.models.layers import NORMS, Dropout
 from cnnlab.models.preact_resnet import PreActBlock, PreActResNet
-from cnnlab.models.residual import SqueezeExcitation, block_convolutions, drop_path, padded_identity
+from cnnlab.models.residual import SqueezeExcitation, block_convolutions, drop_path, padded_identity, squeezed
 from cnnlab.models.resnet import ResidualBlock, ResNet
 from cnnlab.ops import trees
 
@@ -202,13 +202,13 @@ def test_block_widths_follow_groups_and_their_width():
 
 def test_squeeze_and_excitation_weighs_channels_by_their_means():
     x = jax.random.normal(KEY, (2, 3, 5, 32))
-    module = SqueezeExcitation()
+    module = SqueezeExcitation(squeezed(32))
     weights = noisy(module.init(KEY, x))["params"]
     assert weights["squeeze"]["kernel"].shape == (32, 2) and weights["excite"]["kernel"].shape == (2, 32)
     hidden = np.maximum(np.asarray(x).mean((1, 2)) @ weights["squeeze"]["kernel"] + weights["squeeze"]["bias"][None], 0)
     gates = 1 / (1 + np.exp(-(hidden @ weights["excite"]["kernel"] + weights["excite"]["bias"][None])))
     np.testing.assert_allclose(module.apply({"params": weights}, x), x * gates[:, None, None], atol=1e-5)
-    rounded = jax.eval_shape(SqueezeExcitation(divisor=8).init, KEY, x)
+    rounded = jax.eval_shape(SqueezeExcitation(squeezed(32, divisor=8)).init, KEY, x)
     assert rounded["params"]["squeeze"]["kernel"].shape == (32, 8)
 
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from cnnlab.models import layers, residual
 from cnnlab.models.layers import NORMS, ConvNorm
@@ -42,27 +41,6 @@ def divisible(channels: float, width: float) -> int:
     wanted = channels * width
     rounded = max(DIVISOR, int(wanted + DIVISOR / 2) // DIVISOR * DIVISOR)
     return rounded + DIVISOR if rounded < 0.9 * wanted else rounded
-
-
-class SqueezeExcitation(nn.Module):
-    """Weighs the channels by what all of space says (Hu et al. 2018, arXiv 1709.01507, section 3).
-
-    Attributes:
-        hidden: units of the layer between.
-        activation: of those; the weights themselves are sigmoids.
-        initializer: of the kernels; biases start at 0.
-    """
-
-    hidden: Count
-    activation: Choice[ACTIVATIONS] = jax.nn.silu
-    initializer: Choice[INITIALIZERS] = init.he
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x [B, H, W, C] -> the same shape."""
-        weights = nn.Dense(self.hidden, kernel_init=self.initializer, name="squeeze")(jnp.mean(x, axis=(1, 2)))
-        weights = nn.Dense(x.shape[-1], kernel_init=self.initializer, name="excite")(self.activation(weights))
-        return x * jax.nn.sigmoid(weights)[:, None, None, :]
 
 
 class InvertedResidual(nn.Module):
@@ -109,7 +87,7 @@ class InvertedResidual(nn.Module):
             name="depthwise",
         )(x, train=train)
         if self.squeezed:
-            x = SqueezeExcitation(self.squeezed, self.activation, self.initializer, name="se")(x)
+            x = residual.SqueezeExcitation(self.squeezed, self.activation, self.initializer, name="se")(x)
         last = identity if self.linear else self.activation
         x = conv_norm(self.features, 1, padding=0, activation=last, name="project")(x, train=train)
         if self.shortcut and x.shape == before.shape and self.strides == 1:

@@ -54,26 +54,29 @@ def padded_identity(x: jax.Array, features: int, strides: int) -> jax.Array:
     return x
 
 
+def squeezed(channels: int, divisor: int = 1) -> int:
+    """Hidden units of a squeeze-and-excitation of so many channels: C / 16, rounded to a multiple of `divisor`."""
+    return layers.scaled(channels, 1 / SQUEEZE, divisor=divisor)
+
+
 class SqueezeExcitation(nn.Module):
     """Weighs the channels by what all of space says (Hu et al. 2018, arXiv 1709.01507, section 3).
 
     Attributes:
-        divisor: the C / 16 hidden units are rounded to a multiple of this.
-        activation: of the hidden units; the weights themselves are sigmoids.
+        hidden: units of the layer between.
+        activation: of those; the weights themselves are sigmoids.
         initializer: of the kernels; biases start at 0.
     """
 
-    divisor: Count = 1
+    hidden: Count
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, H, W, C] -> the same shape."""
-        channels = x.shape[-1]
-        hidden = layers.scaled(channels, 1 / SQUEEZE, divisor=self.divisor)
-        weights = nn.Dense(hidden, kernel_init=self.initializer, name="squeeze")(jnp.mean(x, axis=(1, 2)))
-        weights = nn.Dense(channels, kernel_init=self.initializer, name="excite")(self.activation(weights))
+        weights = nn.Dense(self.hidden, kernel_init=self.initializer, name="squeeze")(jnp.mean(x, axis=(1, 2)))
+        weights = nn.Dense(x.shape[-1], kernel_init=self.initializer, name="excite")(self.activation(weights))
         return x * jax.nn.sigmoid(weights)[:, None, None, :]
 
 

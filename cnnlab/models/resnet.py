@@ -23,6 +23,7 @@ from cnnlab.models.residual import (
     drop_path,
     padded_identity,
     projects,
+    squeezed,
     zero_scale,
 )
 from cnnlab.ops import init
@@ -78,7 +79,7 @@ class ResidualBlock(nn.Module):
         if self.zero_init and not unnormed:
             zero_scale(self, f"norm{last}")
         if self.se_divisor:
-            x = SqueezeExcitation(self.se_divisor, self.activation, self.initializer, name="se")(x)
+            x = SqueezeExcitation(squeezed(x.shape[-1], self.se_divisor), self.activation, self.initializer, name="se")(x)
         if self.shortcut is not None:
             x = drop_path(x, self.drop_path, train=train) + self._shortcut(before, x.shape[-1], train=train)
         return self.activation(x)
