@@ -15,7 +15,7 @@ import numpy as np
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import files
 from cnnlab.interop.families import SCHEMES
-from cnnlab.interop.scheme import Leaves, Scheme
+from cnnlab.interop.scheme import Leaves, Scheme, some
 from cnnlab.models.layers import OUTPUT
 from cnnlab.ops.trees import flatten, unflatten
 
@@ -38,9 +38,6 @@ COUNTERS = ("num_batches_tracked",)
 
 CHANNELS_LAST = ("cnnlab", "keras")
 """Libraries whose kernels are laid out as ours."""
-
-SHOWN = 10
-"""How many leaves an error names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Report:
             found = getattr(self, kind)
             if found:
                 rows = [f"{path} ({found[path]})" for path in found] if isinstance(found, dict) else found
-                counts.append(f"{len(found)} {kind}: {_some(rows)}")
+                counts.append(f"{len(found)} {kind}: {some(rows)}")
         counts += [f"{self.library} differs: {self.caveat}"] if self.caveat else []
         return "\n  ".join(counts)
 
@@ -185,7 +182,7 @@ def _require_whole(report: Report, network: str, shapes: Mapping[str, tuple[int,
     only_head = report.wrong and all(path.split("/")[1] == OUTPUT for path in report.wrong)
     if only_head and not (report.missing or report.unexpected):
         raise CheckpointError(
-            f"the file's last layer has another number of classes: {_some([f'{p}: {n}' for p, n in report.wrong.items()])}.\n"
+            f"the file's last layer has another number of classes: {some([f'{p}: {n}' for p, n in report.wrong.items()])}.\n"
             "Say --new_head to start that layer afresh, or give the network as many classes."
         )
     if report.missing or report.unexpected or report.wrong:
@@ -193,7 +190,7 @@ def _require_whole(report: Report, network: str, shapes: Mapping[str, tuple[int,
             f"these weights do not fit {network} (read as {report.library}'s): "
             f"{len(report.matched) - len(report.wrong)} of {len(shapes)} leaves matched.\n"
             + "\n".join(
-                f"  {kind}: {_some(rows)}"
+                f"  {kind}: {some(rows)}"
                 for kind, rows in (
                     ("the network needs and the file lacks", report.missing),
                     ("the file has and the network lacks", report.unexpected),
@@ -203,9 +200,3 @@ def _require_whole(report: Report, network: str, shapes: Mapping[str, tuple[int,
             )
             + "\nTake the model that the weights were trained with, with the same knobs."
         )
-
-
-def _some(rows: list[str]) -> str:
-    """The first few of many."""
-    more = f" … and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-    return ", ".join(rows[:SHOWN]) + more

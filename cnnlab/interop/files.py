@@ -17,9 +17,8 @@ import numpy as np
 
 from cnnlab.checkpoint import MANIFEST, Checkpoints
 from cnnlab.errors import CheckpointError
+from cnnlab.interop.scheme import Leaves, some
 from cnnlab.tasks.classify import FROZEN, PLAYER
-
-Leaves = dict[str, np.ndarray]
 
 COLLECTIONS = ("params/", "batch_stats/")
 """How the names begin that our own files use."""
@@ -29,9 +28,6 @@ DIGEST = "sha256"
 
 NARROW = ("float16", "bfloat16")
 """Types that are widened to f32."""
-
-SHOWN = 10
-"""How many leaves an error names."""
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What torch's data parallelism and compilation put before every name."""
@@ -92,12 +88,12 @@ def _checked(leaves: Leaves, path: pathlib.Path) -> Leaves:
         raise CheckpointError(f"{path} holds no weights.")
     alien = [f"{name} ({leaf.dtype})" for name, leaf in leaves.items() if leaf.dtype.kind not in "fiub" and not _narrow(leaf)]
     if alien:
-        raise CheckpointError(f"{path} holds leaves that are no real numbers: {_some(alien)}.")
+        raise CheckpointError(f"{path} holds leaves that are no real numbers: {some(alien)}.")
     leaves = {name: leaf.astype(np.float32) if _narrow(leaf) else leaf for name, leaf in leaves.items()}
     bad = [name for name, leaf in leaves.items() if leaf.dtype.kind == "f" and not np.isfinite(leaf).all()]
     if bad:
         raise CheckpointError(
-            f"{path}: {len(bad)} of {len(leaves)} leaves hold numbers that are not finite: {_some(bad)}.\n"
+            f"{path}: {len(bad)} of {len(leaves)} leaves hold numbers that are not finite: {some(bad)}.\n"
             "The file is damaged, or its training diverged. Take another one."
         )
     return leaves
@@ -105,11 +101,6 @@ def _checked(leaves: Leaves, path: pathlib.Path) -> Leaves:
 
 def _narrow(leaf: np.ndarray) -> bool:
     return leaf.dtype.name in NARROW or leaf.dtype.name.startswith("float8")
-
-
-def _some(names: list[str]) -> str:
-    """The first few of many."""
-    return ", ".join(names[:SHOWN]) + (f" … and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _safetensors(path: pathlib.Path) -> Leaves:

@@ -10,6 +10,14 @@ import numpy as np
 
 Leaves = dict[str, np.ndarray]
 
+SHOWN = 10
+"""How many leaves an error names."""
+
+
+def some(rows: list[str]) -> str:
+    """The first few of many, as text."""
+    return ", ".join(rows[:SHOWN]) + (f" … and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
+
 
 def unchanged(leaves: Leaves) -> tuple[Leaves, dict[str, str]]:
     """The `prepare` of most libraries."""
