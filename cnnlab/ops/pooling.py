@@ -91,9 +91,9 @@ def average_pool(
     """Mean of each window over the image and the `counted` padding (none: over the image alone)."""
     total = _sum(x, window, strides, padding)
     rows, columns = counted or ((0, 0), (0, 0))
-    inside = np.ones((1, x.shape[1] + sum(rows), x.shape[2] + sum(columns), 1), np.float32)
+    size = (x.shape[1] + sum(rows), x.shape[2] + sum(columns))
     outside = [(p[0] - c[0], p[1] - c[1]) for p, c in zip(padding, (rows, columns), strict=True)]
-    counts = _count(inside[0, :, :, 0], window, strides, (outside[0], outside[1]))
+    counts = _count(size, window, strides, (outside[0], outside[1]))
     return total / jnp.asarray(counts[None, :, :, None], x.dtype)
 
 
@@ -109,11 +109,11 @@ def _sum(x: jax.Array, window: tuple[int, int], strides: tuple[int, int], paddin
     return sum(slices[1:], slices[0])
 
 
-def _count(inside: np.ndarray, window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> np.ndarray:
-    """How many ones of inside [H, W] each window sees, on the host."""
+def _count(size: tuple[int, int], window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> np.ndarray:
+    """How many places of `size` each window sees, on the host."""
     sides = []
     for axis in (0, 1):
-        line = np.pad(np.ones(inside.shape[axis]), padding[axis])
+        line = np.pad(np.ones(size[axis]), padding[axis])
         starts = range(0, len(line) - window[axis] + 1, strides[axis])
         sides.append(np.array([line[start : start + window[axis]].sum() for start in starts]))
     return np.outer(*sides)
