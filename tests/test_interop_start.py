@@ -1,0 +1,63 @@
+"""The knobs --init_from and --new_head: a run begins where another ended, and says what it took."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from cnnlab import knobs, run
+from cnnlab.errors import CheckpointError, UsageError
+from cnnlab.folder import Plan
+from cnnlab.ops import trees
+from cnnlab.parallel import STRATEGIES, pick_devices
+from cnnlab.train import build
+from experiments.recipes import classification
+
+SMALL = {"model": "mlp", "model.widths": "8", "duration": "3 steps", "validation": "0.1"}
+
+
+def first_parameters(**given):
+    """{path: array} of the parameters before the first step."""
+    resolved = knobs.resolve(classification, {**SMALL, **given})
+    program = build(resolved.call(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    params = program.strategy.fetch(program.init(1)).params
+    return {path.partition("/")[2]: leaf for path, leaf in trees.flatten(params).items()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of three steps, and its parameters at the end."""
+    folder = tmp_path_factory.mktemp("source") / "run"
+    resolved = knobs.resolve(classification, SMALL)
+    plan = Plan("source", resolved.values, "f32", source="", devices=1, quiet=True)
+    assert run.train_seeds(resolved, plan, {0: folder}, overwrite=False) == 0
+    _, state, _ = run.restored(resolved, plan, folder, best=False)
+    return folder, {path.partition("/")[2]: leaf for path, leaf in trees.flatten(state.params).items()}
+
+
+@pytest.mark.parametrize("frozen", ["", "dense1"])
+def test_a_run_begins_where_another_ended_whoever_owns_the_layers(trained, frozen, caplog):
+    folder, ended = trained
+    with caplog.at_level(logging.INFO, logger="cnnlab"):
+        begun = first_parameters(init_from=str(folder), frozen=frozen)
+    assert begun.keys() == ended.keys() and f"{len(ended)} leaves of cnnlab matched" in caplog.text
+    for path, leaf in begun.items():
+        np.testing.assert_array_equal(leaf, ended[path])
+
+
+def test_a_new_head_starts_afresh_and_the_rest_does_not(trained):
+    folder, ended = trained
+    given = {"only_classes": "3,1,2"}
+    begun, fresh = first_parameters(init_from=str(folder), new_head="true", **given), first_parameters(**given)
+    for path, leaf in begun.items():
+        np.testing.assert_array_equal(leaf, fresh[path] if path.startswith("output/") else ended[path])
+
+
+def test_other_classes_without_a_new_head_are_refused(trained):
+    with pytest.raises(CheckpointError, match=r"another number of classes.*\n.*--new_head"):
+        first_parameters(init_from=str(trained[0]), only_classes="3,1,2")
+
+
+def test_a_new_head_without_weights_is_refused():
+    with pytest.raises(UsageError, match=r"--new_head .* without --init_from"):
+        first_parameters(new_head="true")
