@@ -87,9 +87,9 @@ def form(image: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, gr
     if backend != "cpu" or 0 in image:
         return "library"
     if groups > 1:
-        # Depth-wise 3x3, 128 channels of 16x16: 4.0 + 2.2 + 9.2, library 56 + 57 + 72; with stride 2: 1.9 + 0.9 + 2.6, library
-        # 16 + 199 + 34. Groups of 4, 128 channels of 56x56, batch 4: blocks of 32 channels 13 + 15 + 21, library 70 + 72 +
-        # 7,941. Two groups of 48 to 256 in all, 5x5 at 27x27, batch 16: forward 107, library 353.
+        # Depth-wise 3x3, 128 channels of 16x16: 1.8 + 1.7 + 7.5, library 56 + 57 + 72 (stride 2: 16 + 199 + 34). Groups of
+        # 4, 128 channels of 56x56, batch 4: blocks of 32 channels 13 + 15 + 21, library 70 + 72 + 7,941. Two groups of 48 to
+        # 256 in all, 5x5 at 27x27, batch 16: forward 107, library 353.
         return "shifts" if inputs == 1 and groups == channels else "blocks"
     if height == width == 1:
         # 32 to 64 at 32x32: weight gradient 9, library 22; 128 to 256 at 16x16: 12 + 13 + 17, library 13 + 16 + 70.
@@ -108,7 +108,9 @@ def form(image: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, gr
         return "shrinking"
     # Weight gradient of 3x3, 64 to 64 at 8x8, batch 128: 9, library 14, forward 7; 128 to 128 at 16x16: 58, 68, 52; 256 to 256
     # at 8x8: 62, 80, 51. Of 32 to 32 at 16x16, batch 128: 12, 12; of 16 to 16 at 32x32: 17, 12.
-    return "chunks" if inputs >= 48 else "library"
+    # Less work than this is not worth the loop's compilation (ResNet-56 at batch 64: 1.7 times the library's).
+    work = batch * long * wide * height * width * inputs * features
+    return "chunks" if inputs >= 48 and work >= 300_000_000 else "library"
 
 
 def convolve(
@@ -198,13 +200,50 @@ def _by_shifts(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array
     kernel = kernel.astype(exact)
 
     def some(images: jax.Array) -> jax.Array:
-        images = images.astype(exact)
-        if kernel.shape[-1] != images.shape[-1]:
-            images = jnp.repeat(images, kernel.shape[-1] // images.shape[-1], axis=-1)
+        images = _multiplied(images.astype(exact), kernel.shape[-1])
         products = [tap * kernel[i, j].reshape(1, 1, 1, -1) for i, j, tap in taps(images, kernel.shape, geometry)]
         return sum(products[1:], products[0]).astype(x.dtype)
 
     return in_chunks(some, x, bytes_each=math.prod(x.shape[1:3]) * kernel.shape[-1] * 4, limit=SHIFTED)
+
+
+def _multiplied(x: jax.Array, features: int) -> jax.Array:
+    """Every channel features / C times, next to itself."""
+    return x if features == x.shape[-1] else jnp.repeat(x, features // x.shape[-1], axis=-1)
+
+
+def _image_by_shifts(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same as `_by_shifts`, with every pixel laid under its taps, so that the transpose reads slices.
+
+    Rows and columns a stride apart form a plane, which meets every stride-th tap.
+    """
+    if geometry.dilation != (1, 1):
+        return _by_shifts(geometry, x, kernel)
+    (height, width, _, channels), (down, right) = kernel.shape, geometry.strides
+    long, wide = geometry.size(x.shape, kernel.shape)
+    below, beside = (height - 1) // down, (width - 1) // right
+    exact = np.promote_types(x.dtype, np.float32)
+    kernel, zero = kernel.astype(exact), np.zeros((), exact)
+    sizes = ((long + below) * down, (wide + beside) * right)
+    sides = [(low, made - n - low, 0) for made, n, (low, _) in zip(sizes, x.shape[1:3], geometry.padding, strict=True)]
+
+    def some(images: jax.Array) -> jax.Array:
+        images = lax.pad(_multiplied(images.astype(exact), channels), zero, ((0, 0, 0), *sides, (0, 0, 0)))
+        apart = images.reshape(-1, long + below, down, wide + beside, right, channels).transpose(0, 1, 3, 2, 4, 5)
+        planes = lax.split(apart.reshape(*apart.shape[:3], -1), [channels] * (down * right), axis=3)
+        laid = [
+            lax.pad(
+                planes[i % down * right + j % right] * kernel[i, j].reshape(1, 1, 1, -1),
+                zero,
+                ((0, 0, 0), (below - i // down, i // down, 0), (beside - j // right, j // right, 0), (0, 0, 0)),
+            )
+            for i in range(height)
+            for j in range(width)
+        ]
+        total = sum(laid[1:], laid[0])
+        return lax.slice(total, (0, below, beside, 0), (len(images), below + long, beside + wide, channels)).astype(x.dtype)
+
+    return in_chunks(some, x, bytes_each=math.prod(x.shape[1:]) * 4, limit=SHIFTED)
 
 
 def in_chunks(function: Callable[..., jax.Array], *arrays: jax.Array, bytes_each: int, limit: int) -> jax.Array:
@@ -300,7 +339,7 @@ FORMS: dict[str, Callable[[jax.Array, jax.Array, Geometry, int], jax.Array]] = {
     "chunks": Passes(_by_library, _by_library, _kernel_by_chunks),
     "channels": Passes(_by_channels, _by_library, _by_library),
     "shrinking": Passes(_by_library, _by_columns_in_chunks, _kernel_by_chunks),
-    "shifts": Passes(_by_shifts, _by_shifts, _by_shifts),
+    "shifts": Passes(_by_shifts, _image_by_shifts, _by_shifts),
     "blocks": _by_blocks,
 }
 """The ways to convolve, by the name of the form: (x, kernel, geometry, groups) -> [B, H', W', O]."""
