@@ -41,6 +41,8 @@ def pool(x: jax.Array) -> jax.Array:
 
 
 def normed(x: jax.Array) -> jax.Array:
+    if KIND == "cnnlab":
+        return layers.BatchNorm()(x, train=True)
     return nn.BatchNorm(use_running_average=False, momentum=0.9, epsilon=1e-5)(x)
 
 

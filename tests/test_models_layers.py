@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from cnnlab.errors import UsageError
 from cnnlab.models import layers
@@ -117,6 +118,33 @@ def test_batch_norm_outside_training_uses_the_running_statistics():
     stats = {"norm": {"mean": jnp.full(6, 2.0), "var": jnp.full(6, 4.0)}}
     y = Normed(NORMS["batch"], train=False).apply({**variables, "batch_stats": stats}, x)
     np.testing.assert_allclose(y, (x - 2) / np.sqrt(4 + 1e-5), atol=1e-5)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_is_flax_in_values_statistics_and_gradients(train):
+    ours, theirs = layers.BatchNorm(0.9, 1e-5), nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5)
+    variables = jax.tree.map(lambda leaf: leaf + random.uniform(0, 1, leaf.shape).astype("f"), ours.init(KEY, x, train=train))
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, theirs.init(KEY, x))
+    target = jnp.asarray(random.normal(size=x.shape), jnp.float32)
+
+    def loss(apply, params, x):
+        y, state = apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return jnp.sum((y - target) ** 2), (y, state)
+
+    mine, those = (
+        jax.value_and_grad(functools.partial(loss, apply), argnums=(0, 1), has_aux=True)(variables["params"], x)
+        for apply in (functools.partial(ours.apply, train=train), theirs.apply)
+    )
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), mine, those)
+
+
+def test_batch_norm_can_be_differentiated_twice_and_forwards():
+    variables = layers.BatchNorm().init(KEY, x, train=True)
+
+    def loss(x):
+        return jnp.sum(layers.BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])[0] ** 3)
+
+    check_grads(loss, (x[:2, :2, :2],), order=2, modes=["fwd", "rev"], rtol=0.1, atol=0.1)
 
 
 def test_instance_norm_of_what_has_no_space_is_refused():

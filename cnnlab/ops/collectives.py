@@ -13,7 +13,7 @@ AXIS = "devices"
 
 
 def bound_axis() -> str | None:
-    """AXIS when the batch is split over devices in the code being traced, else None (as `nn.BatchNorm(axis_name=…)` wants)."""
+    """AXIS when the batch is split over devices in the code being traced, else None."""
     try:
         jax.lax.axis_index(AXIS)
     except NameError:  # jax's error for an axis that no enclosing map binds

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.errors import UsageError
-from cnnlab.models.layers import OUTPUT
+from cnnlab.models.layers import OUTPUT, BatchNorm
 from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.tasks import evaluation
@@ -99,8 +99,8 @@ def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.Abstract
     """A context in which the batch norms of frozen layers normalise by, and keep, their running statistics."""
 
     def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        if isinstance(context.module, nn.BatchNorm) and is_frozen("/".join(context.module.path)):
-            kwargs = {**kwargs, "use_running_average": True}
+        if isinstance(context.module, BatchNorm) and is_frozen("/".join(context.module.path)):
+            kwargs = {**kwargs, "train": False}
         return call(*args, **kwargs)
 
     return nn.intercept_methods(intercept)
