@@ -1,0 +1,104 @@
+"""The nouns of a study: Arm, Study, Outcome. Data only; study.json holds a Study, nothing here imports jax.
+
+An *arm* is one setting of the knobs, a *cell* is an arm with a seed: one run, in a folder of its own that other studies
+may share. Seeds are paired: the same seed is the same order of the data in every arm and, where shapes agree, the same
+initial weights.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+BASELINE = "baseline"
+"""Name of the arm that the others are compared with, unless a study says otherwise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One setting of the knobs."""
+
+    name: str
+    """What differs from the baseline, such as `norm=none, activation=tanh`, or `baseline`."""
+    knobs: Mapping[str, str]
+    """{knob: text} on top of the study's common ones, as on the command line."""
+    control: bool = False
+    """A negative control: an arm that must fail, so that a leak or a broken metric is seen."""
+    parameters: int | None = None
+    """Trained numbers of the network; None before the plan has looked."""
+    macs: int | None = None
+    """Multiply-accumulates of one example's forward pass."""
+    group: int = 0
+    """Arms of one group share a compilation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is compared with what. The content of study.json."""
+
+    name: str
+    """Of the study, as in the folder's name."""
+    experiment: str
+    """As given on the command line."""
+    knobs: Mapping[str, str]
+    """Common to all arms, as given on the command line."""
+    design: str
+    """grid, zip, one_factor_at_a_time, leave_one_out, add_one_in, random or declared."""
+    arms: tuple[Arm, ...]
+    """The baseline first."""
+    seeds: tuple[int, ...]
+    factors: Mapping[str, tuple[str, ...]]
+    """{knob: its levels, the baseline's first} of what is varied."""
+    metric: str = "test/accuracy"
+    """The number that is compared."""
+    higher_is_better: bool = True
+    precision: str = "f32"
+    flags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Run flags of every cell, such as eval_every."""
+    question: str = ""
+    """What is asked, in a sentence."""
+    claim: str = ""
+    """Id of the claim that the study tests, such as C7."""
+
+    @property
+    def baseline(self) -> Arm:
+        """The arm that the others are compared with."""
+        return self.arms[0]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Study":
+        """The study that `dataclasses.asdict` and JSON made `content` of."""
+        return cls(
+            **{
+                **content,
+                "arms": tuple(Arm(**arm) for arm in content["arms"]),
+                "seeds": tuple(content["seeds"]),
+                "factors": {knob: tuple(levels) for knob, levels in content["factors"].items()},
+            }
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one cell, read from its run's folder."""
+
+    arm: str
+    seed: int
+    state: str
+    """DONE, DIVERGED, FAILED, PREEMPTED, STOPPED, RUNNING, or MISSING (never begun)."""
+    folder: str
+    command: str
+    """What one types to run this cell alone."""
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """{"test/accuracy": …, "test/loss": …, "validation/accuracy": …} of a run that is DONE, else {}."""
+    curve: tuple[Mapping[str, float], ...] = ()
+    """The records of metrics.jsonl: {"step", "epoch", "train/loss", …} and {"step", "epoch", "validation/accuracy", …};
+    a number that was not finite is None."""
+    wall_seconds: float | None = None
+    message: str = ""
+    """Why it failed."""
+    attempts: int = 1
+    correct: tuple[bool, ...] | None = None
+    """Of every test example in order, whether it was classified rightly; None where this is not known."""
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Of run.json: `commit`, `uncommitted_changes`, `steps`, `data` {"name", "fingerprint", "sizes"}, `versions`, `devices`,
+    `host`, `platform`, `flags`."""
