@@ -24,6 +24,10 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 LOCK = ".lock"
 
 
+class Busy(UsageError):
+    """Another process trains in the folder."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What a run is, apart from its seed: the identity (first three) and how it is carried out."""
@@ -90,7 +94,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = (write.read_json(folder / "status.json") or {}).get("process", "another process")
-            raise UsageError(f"{folder} is being trained by {holder}.\nWait for it, or give another --workdir.") from None
+            raise Busy(f"{folder} is being trained by {holder}.\nWait for it, or give another --workdir.") from None
         yield
 
 

@@ -38,11 +38,25 @@ class Knob:
 
 
 @dataclasses.dataclass(frozen=True)
+class AsItIs:
+    """A knob's value that is neither read nor checked, such as a tracer in place of a number."""
+
+    value: Any
+
+
+@dataclasses.dataclass(frozen=True)
 class Resolved:
     """A function with all its knobs filled in."""
 
     call: Callable[..., Any]
     knobs: dict[str, Knob]
+    function: Callable[..., Any]
+    context: Mapping[str, Any]
+
+    def call_with(self, numbers: Mapping[str, Any]) -> Any:
+        """What `call` returns with other values for some knobs, {path: value}, which may be tracers."""
+        given = {**self.values, **{path: AsItIs(value) for path, value in numbers.items()}}
+        return _fill(self.function, "", given, self.context, {})()
 
     @property
     def values(self) -> dict[str, Any]:
@@ -88,7 +102,7 @@ def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Ma
             raise UsageError(f"--{name} could be {' or '.join('--' + m for m in matches)}. Write the whole name.")
         if not matches and name not in aliases:
             raise UsageError(_unknown(name, knobs))
-    return Resolved(call, knobs)
+    return Resolved(call, knobs, function, context or {})
 
 
 def _ending_in(name: str, knobs: Iterable[str]) -> list[str]:
@@ -130,11 +144,12 @@ def _fill(
         choice = _metadata(annotation, ChoiceOf)
         raw = given.get(full, default)
         if choice is not None:
-            label, chosen = _choose(full, choice, raw)
-            kind, value = f"one of: {', '.join(choice.options)}", label
-            default = _choose(full, choice, default)[0]
+            own, function_of_own = _choose(full, choice, default)
+            # Naming what is chosen already leaves the experiment's own defaults below it.
+            label, chosen = (own, function_of_own) if raw == own else _choose(full, choice, raw)
+            kind, value, default = f"one of: {', '.join(choice.options)}", label, own
         else:
-            chosen = parse(full, annotation, raw, default)
+            chosen = raw.value if isinstance(raw, AsItIs) else parse(full, annotation, raw, default)
             kind, value, default = describe_type(annotation), _plain(chosen), _plain(default)
         knobs[full] = Knob(full, kind, default, value, helps.get(name, ""), is_choice=choice is not None)
         bound[name] = _fill(chosen, full, given, context, knobs) if choice is not None else chosen

@@ -4,6 +4,7 @@ run.json       what is run: experiment, knobs, run flags, versions, commit, devi
 status.json    RUNNING, DONE, STOPPED, PREEMPTED, DIVERGED or FAILED, with step, process and time
 metrics.jsonl  a line for every log and every evaluation
 result.json    the final numbers, steps, wall seconds, digests of parameters and of the whole state
+test_rows.npz  what was predicted for every test example
 checkpoints/ tensorboard/ figures/
 """
 
@@ -90,6 +91,8 @@ class _Run:
     """The latest validation numbers, after the step at which they were taken."""
     step: int = 0
     """The last step that is known to be done."""
+    attempt: int = 1
+    """How often the run was begun or gone on with."""
 
     @property
     def wall_seconds(self) -> float:
@@ -102,6 +105,7 @@ class _Run:
             "state": state,
             "step": step,
             "steps": self.program.experiment.steps,
+            "attempt": self.attempt,
             "process": process,
             "time": time.time(),
         }
@@ -162,7 +166,9 @@ def train_run(program: train.Program, folder: pathlib.Path, plan: Plan, seed: in
         epoch = experiment.data.sizes["train"] / experiment.data.batch_size
         shown = write.progress(steps=experiment.steps, start=start, epoch_steps=epoch, quiet=plan.quiet)
         writers = [write.metrics_file(folder / "metrics.jsonl", resume_at=start), events, shown]
-        run = _Run(program, folder, plan, seed, checkpoints, writers, wall_before=meta.get("wall_seconds", 0.0))
+        attempt = 1 + (write.read_json(folder / "status.json") or {}).get("attempt", 0)
+        wall_before = meta.get("wall_seconds", 0.0)
+        run = _Run(program, folder, plan, seed, checkpoints, writers, wall_before=wall_before, attempt=attempt)
         try:
             run.status("RUNNING", start)
             recent = [{"sums": meta["recent"], "rows": {}}] if meta.get("recent") else []
@@ -254,6 +260,7 @@ def _finish(run: _Run, state: TrainState, images: Callable[[int, Mapping[str, np
     for name, figure in drawn.items():
         figures.save(figure, run.folder / "figures" / f"{name}.png")
     images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in drawn.items()})
+    np.savez(run.folder / "test_rows.npz", **stats["test"]["rows"])
     write.write_json(run.folder / "result.json", result)
     run.status("DONE", experiment.steps)
     return result
@@ -264,12 +271,19 @@ def _named(numbers: Mapping[str, Mapping[str, float]], headline: str) -> dict[st
     return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=headline.__ne__)}
 
 
-def build(resolved: Resolved, plan: Plan) -> train.Program:
-    """Calls the experiment's function and compiles its step for the devices; every usage and data error shows here."""
+def build(resolved: Resolved, plan: Plan, *, numbers: Mapping[str, float] | None = None) -> train.Program:
+    """Calls the experiment's function and compiles its step for the devices; every usage and data error shows here.
+
+    Args:
+        resolved: the experiment's function and its knobs.
+        plan: how it is carried out.
+        numbers: {path: value} of those knobs that the program takes as arguments (see `train.Program.member`).
+    """
     strategy = STRATEGIES[plan.strategy](pick_devices(plan.devices))
     experiment = resolved.call()
     check_batch(experiment.data.batch_size, strategy)
-    return train.build(experiment, strategy, precision=plan.precision)
+    family = resolved.call_with if numbers else None
+    return train.build(experiment, strategy, precision=plan.precision, family=family, numbers=numbers)
 
 
 def train_seeds(resolved: Resolved, plan: Plan, folders: Mapping[int, pathlib.Path], *, overwrite: bool) -> int:

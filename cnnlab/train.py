@@ -6,7 +6,7 @@ Nothing here touches the world: `fit` calls back when it is time to log, evaluat
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -112,56 +112,126 @@ def make_steps(train_step: Callable[..., tuple[TrainState, Stats]]) -> Callable[
     return steps
 
 
+Numbers = Mapping[str, Array]
+"""f32 [] by the path of a knob: values that a compiled program takes as arguments."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """An experiment compiled for a strategy: shared by all seeds of a command."""
+    """An experiment compiled for a strategy: shared by all seeds, and by experiments that differ in numbers alone."""
 
     experiment: Experiment
     strategy: Strategy
-    init: Callable[[int], TrainState]
-    """seed -> placed state."""
     shapes: TrainState
     """The host tree of a state, as shapes and dtypes."""
+    compiled_init: Callable[..., TrainState]
     steps: Callable[..., tuple[TrainState, Stats]]
+    """(state, shared(split), feeds [k, B, …]) -> (state, stats [k])."""
     measure: Callable[..., Stats]
+    """(params, model_state, shared(split), feeds [1, B, …]) -> stats."""
     resident: dict[str, PyTree]
+    numbers: Mapping[str, np.ndarray]
+    """The experiment's own, for its family."""
+
+    def init(self, seed: int) -> TrainState:
+        """The placed state before the first step."""
+        start = self.experiment.start
+        given = start(self.shapes.params, self.shapes.model_state) if start else None
+        host = jax.tree.map(np.asarray, self.compiled_init(np.uint32(seed), self.numbers))
+        return self.strategy.place(host if given is None else _with_given(host, *given))
+
+    def shared(self, split: str) -> PyTree:
+        """What every step or measurement of a split reads: the numbers and the resident arrays."""
+        return self.strategy.share(self.numbers), self.resident.get(split, {})
+
+    def member(self, experiment: Experiment, numbers: Mapping[str, float]) -> "Program":
+        """The same compilation for an experiment of the same family with other numbers."""
+        assert experiment.data.fingerprint == self.experiment.data.fingerprint, "members of a family share their data"
+        return dataclasses.replace(self, experiment=experiment, numbers=_as_arrays(numbers))
 
 
-def build(experiment: Experiment, strategy: Strategy, *, precision: str) -> Program:
-    """Places the resident data and wraps the step for the strategy; nothing is compiled until it is first called."""
-    data, task, cast = experiment.data, experiment.task, computing_in(precision)
-    first = next(data.train(0, 0))
+def build(
+    experiment: Experiment,
+    strategy: Strategy,
+    *,
+    precision: str,
+    family: Callable[[Numbers], Experiment] | None = None,
+    numbers: Mapping[str, float] | None = None,
+) -> Program:
+    """Places the resident data and wraps the step for the strategy; nothing is compiled until it is first called.
 
-    def init(seed: Array, resident: PyTree, feed: PyTree) -> TrainState:
-        state = init_state(experiment, seed, data.prepare(resident, feed, None))
-        return dataclasses.replace(state, key=jax.random.key_data(state.key))
-
-    def measure(params: Params, model_state: PyTree, resident: PyTree, feeds: PyTree) -> Stats:
-        feed = jax.tree.map(lambda leaf: leaf[0], feeds)
-        stats = task.measure(cast(params), model_state, cast(data.prepare(resident, feed, None)))
-        return {"sums": collectives.total(stats["sums"]), "rows": stats["rows"]}
+    Args:
+        experiment: to train.
+        strategy: where.
+        precision: one of PRECISIONS.
+        family: numbers -> the experiment with these numbers; it is called with tracers, so that one compilation serves all
+            members. None: a family of one.
+        numbers: of `experiment` itself, for which `family` gives what it does.
+    """
+    data = experiment.data
+    resident, first = data.resident.get("train", {}), next(data.train(0, 0))
+    init, steps, measure = functions(family or (lambda _: experiment), precision=precision)
+    host = _as_arrays(numbers or {})
 
     # Drawing truncated normals takes XLA:CPU 9 s to compile for eight kernels at its default level, 0.8 s at level 1; the
     # numbers are the same to the bit.
     quickly = {"xla_backend_optimization_level": 1} if strategy.devices[0].platform == "cpu" else None
     compiled_init = jax.jit(init, compiler_options=quickly)
-    resident = data.resident.get("train", {})
-    shapes = jax.eval_shape(init, np.uint32(0), resident, first)
-
-    def start(seed: int) -> TrainState:
-        given = experiment.start(shapes.params, shapes.model_state) if experiment.start else None
-        host = jax.tree.map(np.asarray, compiled_init(np.uint32(seed), resident, first))
-        return strategy.place(host if given is None else _with_given(host, *given))
-
     return Program(
         experiment=experiment,
         strategy=strategy,
-        init=start,
-        shapes=shapes,
-        steps=strategy.compile_steps(make_steps(make_train_step(experiment, precision=precision))),
+        shapes=jax.eval_shape(init, np.uint32(0), (host, resident), first),
+        compiled_init=lambda seed, numbers: compiled_init(seed, (numbers, resident), first),
+        steps=strategy.compile_steps(steps),
         measure=strategy.compile_measure(measure),
         resident={split: strategy.share(arrays) for split, arrays in data.resident.items()},
+        numbers=host,
     )
+
+
+def functions(
+    family: Callable[[Numbers], Experiment], *, precision: str
+) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Stats]], Callable[..., Stats]]:
+    """(init, steps, measure) of a family, not compiled; `shared` is (numbers, resident arrays of the split).
+
+    init(seed, shared, feed) -> host-like state, steps(state, shared, feeds [k, B, …]) -> (state, stats [k]),
+    measure(params, model_state, shared, feeds [1, B, …]) -> stats.
+    """
+
+    def init(seed: Array, shared: PyTree, feed: PyTree) -> TrainState:
+        numbers, resident = shared
+        experiment = family(numbers)
+        state = init_state(experiment, seed, experiment.data.prepare(resident, feed, None))
+        return dataclasses.replace(state, key=jax.random.key_data(state.key))
+
+    def steps(state: TrainState, shared: PyTree, feeds: PyTree) -> tuple[TrainState, Stats]:
+        numbers, resident = shared
+        return make_steps(make_train_step(family(numbers), precision=precision))(state, resident, feeds)
+
+    def measure(params: Params, model_state: PyTree, shared: PyTree, feeds: PyTree) -> Stats:
+        (numbers, resident), feed, cast = shared, jax.tree.map(lambda leaf: leaf[0], feeds), computing_in(precision)
+        experiment = family(numbers)
+        stats = experiment.task.measure(cast(params), model_state, cast(experiment.data.prepare(resident, feed, None)))
+        return {"sums": collectives.total(stats["sums"]), "rows": stats["rows"]}
+
+    return init, steps, measure
+
+
+def trace(
+    experiment: Experiment, *, precision: str, family: Callable[[Numbers], Experiment], numbers: Mapping[str, float]
+) -> None:
+    """Traces a start, a step and a measurement over shapes alone: whatever is wrong with a network or a knob shows here."""
+    init, steps, measure = functions(family, precision=precision)
+    data = experiment.data
+    shared, feed = (_as_arrays(numbers), data.resident.get("train", {})), _stack([next(data.train(0, 0))])
+    host = jax.eval_shape(init, np.uint32(0), shared, jax.tree.map(lambda leaf: leaf[0], feed))
+    state = dataclasses.replace(host, key=jax.eval_shape(jax.random.key, np.uint32(0)))
+    jax.eval_shape(steps, state, shared, feed)
+    jax.eval_shape(measure, host.params, host.model_state, shared, feed)
+
+
+def _as_arrays(numbers: Mapping[str, float]) -> dict[str, np.ndarray]:
+    return {path: np.asarray(value, np.float32) for path, value in numbers.items()}
 
 
 def _with_given(host: TrainState, params: Params, model_state: PyTree) -> TrainState:
@@ -193,11 +263,11 @@ def evaluate(program: Program, state: TrainState, split: str) -> Stats:
     count = len(program.strategy.devices)
     data = program.experiment.data
     batch_size = -(-min(EVALUATION_BATCH, data.sizes[split]) // count) * count
-    params, resident = state.average or state.params, program.resident.get(split, {})
+    params, shared = state.average or state.params, program.shared(split)
     parts = []
     for feed in data.evaluate(split, batch_size):
         placed = program.strategy.split(_stack([feed]))
-        parts.append(jax.device_get(program.measure(params, state.model_state, resident, placed)))
+        parts.append(jax.device_get(program.measure(params, state.model_state, shared, placed)))
     return merge(parts)
 
 
@@ -239,12 +309,12 @@ def fit(
     """
     last = program.experiment.steps
     feeds = program.experiment.data.train(seed, step)
-    resident = program.resident.get("train", {})
+    shared = program.shared("train")
     in_flight: collections.deque[Stats] = collections.deque()
     while step < stop and not should_stop():
         size = _dispatch_size(step, stop, cadence)
         placed = program.strategy.split(_stack([next(feeds) for _ in range(size)]))
-        state, stats = program.steps(state, resident, placed)
+        state, stats = program.steps(state, shared, placed)
         step += size
         recent.append(stats)
         in_flight.append(stats)

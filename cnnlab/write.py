@@ -89,6 +89,12 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def size(count: int) -> str:
+    """Bytes as `392.0 KiB`."""
+    power = min(max(count.bit_length() - 1, 0) // 10, 3)
+    return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {'KMG'[power - 1]}iB"
+
+
 def progress(*, steps: int, start: int, epoch_steps: float, quiet: bool = False) -> Writer:
     """Shows where training stands, its numbers, its speed and when it will be done.
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnlab import write
 from cnnlab.core import Experiment
 from cnnlab.inspect.views import measures
 from cnnlab.inspect.walk import LOST, Pair, mark, walk
@@ -163,8 +164,8 @@ def as_table(layers: list[Layer]) -> str:
     total = as_json(layers)["total"]
     memory = as_json(layers)["memory"]
     rows = [COLUMNS, *map(_row, layers)]
-    rows.append(("parameters in f32", "", "", _bytes(memory["parameters"]), "", "", "", ""))
-    rows.append(("total", "", "", f"{total['params']:,}", f"{total['macs']:,}", _bytes(memory["activations"]), "", ""))
+    rows.append(("parameters in f32", "", "", write.size(memory["parameters"]), "", "", "", ""))
+    rows.append(("total", "", "", f"{total['params']:,}", f"{total['macs']:,}", write.size(memory["activations"]), "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = []
     for row in rows:
@@ -184,19 +185,13 @@ def _row(layer: Layer) -> tuple[str, ...]:
         for stride, size in zip(layer.stride, fields, strict=True)
     ]
     windows = ["?" if size is None else "all" if math.isinf(size) else f"{size:g}" for size in fields]
-    counts = (f"{layer.params:,}", f"{layer.macs:,}", _bytes(layer.memory))
+    counts = (f"{layer.params:,}", f"{layer.macs:,}", write.size(layer.memory))
     return (layer.name, layer.type, "x".join(map(str, layer.output)), *counts, _sides(strides), _sides(windows))
 
 
 def _sides(pair: Sequence[str]) -> str:
     """`3` of two equal sides, else `1x7`."""
     return pair[0] if pair[0] == pair[1] else "x".join(pair)
-
-
-def _bytes(count: int) -> str:
-    """`392.0 KiB`."""
-    power = min(max(count.bit_length() - 1, 0) // 10, 3)
-    return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {'KMG'[power - 1]}iB"
 
 
 def _number(side: float | Fraction | None) -> float | str | None:
