@@ -7,6 +7,7 @@ import numpy as np
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.data.augment import AUGMENTS
+from cnnlab.data.control import shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
 from cnnlab.data.select import select
@@ -42,8 +43,11 @@ def classification(
     new_head: bool = False,
     frozen: tuple[str, ...] = (),
     lr_multipliers: tuple[str, ...] = (),
+    control: Literal["none", "shuffle_labels", "shuffle_pixels", "random_parameters"] = "none",
 ) -> Experiment:
     """Image classification: one player, the classifier.
+
+    A `control` is a run that must fail, to compare with: one that does not shows a leak or a broken metric.
 
     Args:
         model: network.
@@ -66,11 +70,23 @@ def classification(
         new_head: with init_from, start the last layer afresh (other classes than the weights have).
         frozen: regular expressions of layers that stay as they start, or features: all but the last layer.
         lr_multipliers: REGEX=FACTOR of layers that learn at a rate of their own, such as stem=0.1; the first match counts.
+        control: what must fail: shuffle_labels permutes the training labels (validation and test stay true), shuffle_pixels
+            the pixels of every image apart, random_parameters evaluates the network as it is initialised, after 0 steps.
     """
     if new_head and init_from is None:
         raise UsageError("--new_head starts the last layer afresh, and without --init_from every layer is. Leave it out.")
+    if control == "random_parameters" and init_from is not None:
+        raise UsageError(
+            "--control=random_parameters evaluates the network as it is initialised, and --init_from gives it other weights.\n"
+            "Leave one of them out; --init_from=none takes an experiment's own away."
+        )
+    source = select(dataset(), classes=only_classes, examples_per_class=examples_per_class)
+    if control == "shuffle_labels":
+        source = shuffle_labels(source, validation=validation)
+    elif control == "shuffle_pixels":
+        source = shuffle_pixels(source)
     data = build(
-        select(dataset(), classes=only_classes, examples_per_class=examples_per_class),
+        source,
         batch_size=batch_size,
         validation=validation,
         image_size=image_size,
@@ -83,7 +99,7 @@ def classification(
     task = classify(network, loss=loss, frozen=frozen)
     optimizers = {player: scale_by_layer(optimizer(schedule(steps)), lr_multipliers) for player in task.turns}
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
-    return Experiment(task, data, optimizers, steps, average_decay, start)
+    return Experiment(task, data, optimizers, 0 if control == "random_parameters" else steps, average_decay, start)
 
 
 def nearest_neighbours(

@@ -1,0 +1,73 @@
+"""Negative controls: sources from which nothing can be learned, so that a leak or a broken metric shows.
+
+A network that is right more often than chance after `shuffle_labels` has seen the answers somewhere. One that still does
+well after `shuffle_pixels` reads brightness and colours, not shapes. Every run, whatever its seed, gets the same source.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from cnnlab.data.source import Images, Source, Split, carve, digest, shuffled, subset
+from cnnlab.values import Fraction
+
+LABELS_KEY, PIXELS_KEY = 0x1ABE15, 0x914E15
+"""Of the permutations, apart from those by which select.py and source.py choose examples."""
+
+
+def shuffle_labels(source: Source, *, validation: Fraction) -> Source:
+    """The source with its training labels permuted; validation and test keep the true ones.
+
+    The classes stay as frequent as they were. The images of lazily decoded splits stay so.
+
+    Args:
+        validation: share of train that `pipeline.build` would hold out where the source has no validation split. It is held
+            out here, with its true labels: the same examples, because `build` chooses them by the true labels too.
+    """
+    splits = dict(source.splits)
+    train = splits["train"]
+    if "validation" not in splits:
+        kept, held_out = carve(train.labels, validation)
+        if len(held_out):
+            splits["validation"] = Split(subset(train.images, held_out), train.labels[held_out])
+            train = Split(subset(train.images, kept), train.labels[kept])
+    order = shuffled(len(train.labels), LABELS_KEY, len(train.labels))
+    splits["train"] = Split(train.images, train.labels[order])
+    fingerprint = digest(source.fingerprint, f"shuffle_labels {validation}")
+    return dataclasses.replace(source, splits=splits, fingerprint=fingerprint)
+
+
+def shuffle_pixels(source: Source) -> Source:
+    """The source with the pixels of every image of every split permuted, each image by a permutation of its own.
+
+    A pixel keeps its channels together, so that exactly the histogram of an image is left. One permutation for all images
+    would be no control: a network without convolutions learns as well from those. Images are permuted before they are
+    brought to another size; lazily decoded ones when they are read.
+    """
+    splits = {
+        split: Split(_permuted(part.images, PIXELS_KEY + number), part.labels)
+        for number, (split, part) in enumerate(sorted(source.splits.items()))
+    }
+    return dataclasses.replace(source, splits=splits, fingerprint=digest(source.fingerprint, "shuffle_pixels"))
+
+
+def _permuted(images: Images, key: int) -> Images:
+    """[N, H, W, C] with the pixels of image i in the order of `shuffled(H · W, key, i)`."""
+    if isinstance(images, np.ndarray):
+        out = np.empty_like(images)
+        for position, image in enumerate(images):
+            out[position] = _scattered(image, key, position)
+        return out
+    read = images.read
+
+    def read_permuted(positions: list[int]) -> list[np.ndarray]:
+        return [_scattered(image, key, position) for image, position in zip(read(positions), positions, strict=True)]
+
+    return dataclasses.replace(images, read=read_permuted)
+
+
+def _scattered(image: np.ndarray, key: int, position: int) -> np.ndarray:
+    """[H, W, C] -> the same pixels in other places."""
+    height, width, channels = image.shape
+    order = shuffled(height * width, key, position)
+    return image.reshape(height * width, channels)[order].reshape(image.shape)
