@@ -19,6 +19,7 @@ LEVELS = [
     {"folder"},
     {"run"},
     {"inspect", "interop"},
+    {"ablation"},
 ]
 """From the ground up. A room imports those below it."""
 

@@ -6,7 +6,7 @@ initial weights.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 BASELINE = "baseline"
@@ -27,8 +27,14 @@ class Arm:
     """Trained numbers of the network; None before the plan has looked."""
     macs: int | None = None
     """Multiply-accumulates of one example's forward pass."""
+    steps: int | None = None
+    """Of training."""
     group: int = 0
     """Arms of one group share a compilation."""
+    numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """{path of a knob: value} of what the group's one compilation takes as arguments."""
+    folder: str = ""
+    """Of its runs, beside the study's own; the run of seed 3 lies in FOLDER/seed_3. Other studies may share it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +58,8 @@ class Study:
     """The number that is compared."""
     higher_is_better: bool = True
     precision: str = "f32"
-    flags: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Run flags of every cell, such as eval_every."""
+    flags: tuple[str, ...] = ()
+    """Run flags of every cell as on the command line, such as `--eval_every=1 epoch`."""
     question: str = ""
     """What is asked, in a sentence."""
     claim: str = ""
@@ -64,6 +70,11 @@ class Study:
         """The arm that the others are compared with."""
         return self.arms[0]
 
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """The compilations, each once."""
+        return tuple(sorted({arm.group for arm in self.arms}))
+
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Study":
         """The study that `dataclasses.asdict` and JSON made `content` of."""
@@ -72,9 +83,41 @@ class Study:
                 **content,
                 "arms": tuple(Arm(**arm) for arm in content["arms"]),
                 "seeds": tuple(content["seeds"]),
+                "flags": tuple(content["flags"]),
                 "factors": {knob: tuple(levels) for knob, levels in content["factors"].items()},
             }
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """A study that an experiment's file declares as `study`: what `ablate` does where the command line says nothing else."""
+
+    question: str
+    vary: tuple[str, ...] = ()
+    components: tuple[str, ...] = ()
+    design: str = "grid"
+    seeds: int = 5
+    metric: str = "test/accuracy"
+    controls: tuple[str, ...] = ()
+    claim: str = ""
+    """Id of the claim that it tests."""
+    verdict: Callable[[Any], "Verdict"] | None = None
+    """Of the Analysis."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What became of a claim. The content of verdict.json."""
+
+    claim: str
+    verdict: str
+    """supported, refuted or undecided."""
+    effect: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    n: int
+    sentence: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +132,8 @@ class Outcome:
     command: str
     """What one types to run this cell alone."""
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """{"test/accuracy": …, "test/loss": …, "validation/accuracy": …} of a run that is DONE, else {}."""
+    """{"test/accuracy": …, "test/loss": …, "validation/accuracy": …} of a run that is DONE, and "train/loss" … as last logged;
+    else {}."""
     curve: tuple[Mapping[str, float], ...] = ()
     """The records of metrics.jsonl: {"step", "epoch", "train/loss", …} and {"step", "epoch", "validation/accuracy", …};
     a number that was not finite is None."""

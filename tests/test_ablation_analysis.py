@@ -1,0 +1,457 @@
+"""The statistics of a study: each number against another way to it, the degenerate cases, and honesty by simulation."""
+
+import gc
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from cnnlab.ablation import statistics
+from cnnlab.ablation.analysis import Analysis, analyse, require_comparable
+from cnnlab.ablation.study import Arm, Outcome, Study
+from cnnlab.errors import UsageError
+
+SLEEP = np.array([-1.2, -2.4, -1.3, -1.3, 0.0, -1.0, -1.8, -0.8, -4.6, -1.4])
+"""Cushny and Peebles' extra hours of sleep, drug 1 − drug 2, as in Student (1908), Biometrika 6(1), p. 20."""
+PROVENANCE = {
+    "commit": "a" * 40,
+    "uncommitted_changes": False,
+    "steps": 100,
+    "data": {"name": "digits", "fingerprint": "f" * 64, "sizes": {"train": 1000, "test": 400}},
+}
+
+
+def study(arms, count=5, factors=None, controls=(), **options) -> Study:
+    made = tuple(
+        Arm(name, knobs if isinstance(knobs, dict) else {}, control=name in controls)
+        for name, knobs in (arms.items() if isinstance(arms, dict) else [(name, {}) for name in arms])
+    )
+    return Study("toy", "toy", {}, "grid", made, tuple(range(count)), factors or {}, **options)
+
+
+def finished(values, metric="test/accuracy", **options) -> list[Outcome]:
+    """Outcomes of {arm: metric of seed 0, 1, …}; None leaves a seed out."""
+    options = {"provenance": PROVENANCE} | options
+    return [
+        Outcome(arm, seed, "DONE", "", "", {metric: value}, **options)
+        for arm, several in values.items()
+        for seed, value in enumerate(several)
+        if value is not None
+    ]
+
+
+def compared(differences, controls=(), baseline=None, **options) -> Analysis:
+    """The analysis of arms that differ from the baseline by so much, seed by seed."""
+    count = max(len(several) for several in differences.values())
+    baseline = [0.5 + 0.01 * seed for seed in range(count)] if baseline is None else baseline
+    values = {"baseline": baseline}
+    values |= {arm: [b + d for b, d in zip(baseline, several, strict=False)] for arm, several in differences.items()}
+    return analyse(study(list(values), count, controls=controls), finished(values), **options)
+
+
+# The numbers
+
+
+def test_paired_t_agrees_with_student_1908_and_with_scipy():
+    contrast = compared({"drug": SLEEP / 100}).rows[1].contrast
+    assert contrast.p_t == pytest.approx(0.00283, abs=1e-5)  # R: t.test(extra ~ group, data = sleep, paired = TRUE)
+    assert contrast.difference == pytest.approx(-0.0158)
+    assert (contrast.interval.low, contrast.interval.high) == pytest.approx((-0.024599, -0.007001), abs=1e-6)
+    other = np.linspace(0.5, 0.6, 10)
+    assert contrast.p_t == pytest.approx(stats.ttest_rel(other + SLEEP / 100, other).pvalue, rel=1e-6)
+    assert contrast.effect_size == pytest.approx(-1.58 / 1.229995, rel=1e-5)
+    assert contrast.n == 10 and contrast.verdict == "worse"
+
+
+@pytest.mark.parametrize("values", [SLEEP, [1, 2, 3, -1, 0.5], [0.1, 0.1, -0.2, 0.3], [1, 1, 1, -1, 0, 0], [0.3, -0.1]])
+def test_sign_flips_agree_with_enumeration(values):
+    exact = [round(value * 10) for value in values]
+    flips = [
+        abs(sum(s * v for s, v in zip(signs, exact, strict=True))) for signs in itertools.product((1, -1), repeat=len(exact))
+    ]
+    expected = np.mean([flip >= abs(sum(exact)) for flip in flips])
+    assert statistics.p_of_sign_flips(np.asarray(values, float)) == pytest.approx(expected)
+
+
+def test_sampled_sign_flips_come_near_the_exact_ones():
+    values = np.random.default_rng(1).normal(0.5, 1, 13)
+    exact = statistics.p_of_sign_flips(values, 2**13)
+    sampled = statistics.p_of_sign_flips(values, 4000)
+    assert sampled != exact and abs(sampled - exact) < 5 * math.sqrt(exact * (1 - exact) / 4000)
+
+
+def test_wilcoxon_agrees_with_enumeration():
+    values = np.array([0.3, -0.1, 0.7, 0.4, 0.9, 0.2])
+    ranks = stats.rankdata(np.abs(values))
+    sums = np.array([np.dot(signs, ranks) for signs in itertools.product((0, 1), repeat=6)])
+    found = ranks[values > 0].sum()
+    expected = 2 * min(np.mean(sums >= found), np.mean(sums <= found))
+    assert statistics.p_of_ranks(values) == pytest.approx(expected)
+
+
+def test_holm_agrees_with_the_arithmetic():
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 · 0.01, max(0.06, 0.04), 2 · 0.03
+    assert statistics.holm([]) == []
+
+
+def test_what_cannot_be_tested_counts_in_holms_family():
+    assert statistics.holm([0.01, None, None]) == [pytest.approx(0.03), None, None]
+
+
+@pytest.mark.parametrize(
+    ("effect", "pairs"), [(0.0, 5), (0.5, 34), (1.0, 8), (5.2, 2), (5.5, 2), (7.0, 2), (6.0, 3), (30.0, 4)]
+)
+def test_power_agrees_with_an_integral_over_the_observed_spread(effect, pairs):
+    freedom = pairs - 1
+    critical, shift = stats.t.ppf(0.975, freedom), effect * math.sqrt(pairs)
+
+    def density(root):  # given the spread, the mean alone decides, and it is normal
+        bound = critical * root / math.sqrt(freedom)
+        return (stats.norm.sf(bound - shift) + stats.norm.cdf(-bound - shift)) * stats.chi2.pdf(root**2, freedom) * 2 * root
+
+    expected = integrate.quad(density, 0, 30, limit=400)[0]
+    assert statistics.power_of_t(effect, pairs, 0.05) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("effect", [0.02, 0.5, 1.0, -1.0, 3.0, 8.0, 30.0])
+def test_seeds_needed_are_the_fewest_with_enough_power(effect):
+    needed = statistics.seeds_needed(effect, 0.05)
+    assert statistics.power_of_t(effect, needed, 0.05) >= 0.8
+    assert needed == 2 or statistics.power_of_t(effect, needed - 1, 0.05) < 0.8
+
+
+def test_seeds_needed_agree_with_the_tables():
+    assert [statistics.seeds_needed(effect, 0.05) for effect in (0.2, 0.5, 0.8)] == [
+        199,
+        34,
+        15,
+    ]  # G*Power, Cohen's three sizes
+    assert statistics.seeds_needed(1e-6, 0.05) is None
+
+
+def test_mcnemar_agrees_with_the_binomial():
+    ours, theirs = [True] * 9 + [False] * 11, [True] * 8 + [False] + [True] * 6 + [False] * 5
+    assert statistics.p_of_mcnemar(ours, theirs) == pytest.approx(stats.binomtest(1, 7).pvalue)
+    assert statistics.p_of_mcnemar(ours, ours) == 1
+    assert statistics.p_of_mcnemar(ours, theirs[:-1]) is None
+
+
+def test_mcnemar_takes_the_first_seed_that_both_have():
+    ours, theirs = (True,) * 9 + (False,), (False,) * 9 + (True,)
+    outcomes = [
+        Outcome("baseline", 1, "DONE", "", "", {"test/accuracy": 0.1}, correct=theirs),
+        Outcome("a", 0, "DONE", "", "", {"test/accuracy": 0.5}, correct=theirs),
+        Outcome("a", 1, "DONE", "", "", {"test/accuracy": 0.9}, correct=ours),
+    ]
+    contrast = analyse(study(["baseline", "a"], 2), outcomes).rows[1].contrast
+    assert contrast.mcnemar_p == pytest.approx(stats.binomtest(1, 10).pvalue)
+
+
+def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    intervals = [statistics.bootstrap_interval(random.exponential(1, 30), 0.1, 400) for _ in range(300)]
+    covered = np.mean([interval.low <= 1 <= interval.high for interval in intervals])
+    assert 0.8 < covered < 0.95  # BCa is a little narrow at thirty skewed numbers
+
+
+def test_a_row_agrees_with_numpy():
+    values = [0.9, 0.92, 0.97, 0.91]
+    row = analyse(study(["baseline"], 4), finished({"baseline": values}, wall_seconds=3.0)).rows[0]
+    assert row.values == tuple(enumerate(values)) and row.seconds == 3 and row.contrast is None
+    assert (row.mean, row.sd) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    half = stats.t.ppf(0.975, 3) * row.sd / 2
+    assert (row.interval.low, row.interval.high) == pytest.approx((row.mean - half, row.mean + half))
+    assert row.interval.low < row.bootstrap.low < row.mean < row.bootstrap.high < row.interval.high
+    assert row.test_se == pytest.approx(math.sqrt(0.925 * 0.075 / 400))
+
+
+def test_a_full_factorial_gives_back_the_effects_it_was_made_of():
+    factors = {"a": ("0", "1"), "b": ("x", "y", "z")}
+    random, count = np.random.default_rng(0), 6
+    main_a, main_b, both = {"0": 0, "1": 0.04}, {"x": 0, "y": 0.02, "z": -0.03}, {("1", "z"): 0.06}
+    arms, values, block = {}, {}, random.normal(0, 0.1, count)  # what a seed adds to all arms cancels
+    for a, b in itertools.product(*factors.values()):
+        name = "baseline" if (a, b) == ("0", "x") else f"a={a}, b={b}"
+        arms[name] = {"a": a, "b": b}
+        values[name] = 0.5 + main_a[a] + main_b[b] + both.get((a, b), 0) + block + random.normal(0, 1e-4, count)
+    found = {
+        (effect.factors, effect.levels): effect for effect in analyse(study(arms, count, factors), finished(values)).effects
+    }
+    assert list(found) == [
+        (("a",), ("1",)),
+        (("b",), ("y",)),
+        (("b",), ("z",)),
+        (("a", "b"), ("1", "y")),
+        (("a", "b"), ("1", "z")),
+    ]
+    expected = [0.04 + 0.06 / 3, 0.02, -0.03 + 0.06 / 2, 0, 0.06]
+    assert [effect.estimate for effect in found.values()] == pytest.approx(expected, abs=5e-4)
+    interaction = found[("a", "b"), ("1", "z")]
+    per_seed = values["a=1, b=z"] - values["a=0, b=z"] - values["a=1, b=x"] + values["baseline"]
+    assert interaction.p == pytest.approx(stats.ttest_1samp(per_seed, 0).pvalue, rel=1e-4)
+    main = np.mean([values["a=1, b=x"], values["a=1, b=y"], values["a=1, b=z"]], 0)
+    main = main - np.mean([values["baseline"], values["a=0, b=y"], values["a=0, b=z"]], 0)
+    assert found[("a",), ("1",)].p == pytest.approx(stats.ttest_1samp(main, 0).pvalue, rel=1e-4)
+    assert [e.p_holm for e in found.values()] == pytest.approx(statistics.holm([e.p for e in found.values()]))
+
+
+def test_effects_need_every_combination_and_take_complete_seeds_only():
+    factors = {"a": ("0", "1"), "b": ("0", "1")}
+    arms = {"baseline": {"a": "0", "b": "0"}, "a=1": {"a": "1", "b": "0"}, "b=1": {"a": "0", "b": "1"}}
+    values = {"baseline": [0.1, 0.2, 0.4], "a=1": [0.2, 0.3, 0.4], "b=1": [0.2, 0.2, 0.5]}
+    assert analyse(study(arms, 3, factors), finished(values)).effects == ()
+    arms["both"], values["both"] = {"a": "1", "b": "1"}, [0.4, 0.4, None]
+    analysis = analyse(study(arms, 3, factors), finished(values))
+    assert analysis.effects[2].estimate == pytest.approx(np.mean([0.1, 0.1]))
+    assert "Effects: over the 2 of 3 seeds for which every arm has finished." in analysis.warnings
+
+
+# The degenerate cases; warnings are errors here
+
+
+def test_one_seed_has_a_difference_and_nothing_else():
+    analysis = compared({"a": [0.02]})
+    contrast = analysis.rows[1].contrast
+    assert contrast.difference == pytest.approx(0.02) and contrast.n == 1 and contrast.verdict == "undecided"
+    rest = (contrast.interval, contrast.bootstrap, contrast.p_t, contrast.p_signs, contrast.p_wilcoxon, contrast.p_holm)
+    assert rest == (None,) * 6 and contrast.effect_size is contrast.power is contrast.seeds_needed is None
+    assert analysis.rows[1].sd is None and analysis.rows[1].interval is None
+    assert analysis.sentence == "a is undecided (2.00 points in the one paired seed; one seed cannot decide)."
+    assert any("Few seeds" in line for line in analysis.warnings)
+
+
+def test_two_seeds_are_tested_and_not_bootstrapped():
+    contrast = compared({"a": [0.02, 0.05]}).rows[1].contrast
+    assert contrast.p_t == pytest.approx(stats.ttest_1samp([0.02, 0.05], 0).pvalue)
+    assert contrast.bootstrap is None and contrast.p_signs == 0.5 and contrast.power > 0
+
+
+def test_identical_results_differ_by_nothing():
+    analysis = compared({"a": [0.0] * 6})
+    contrast = analysis.rows[1].contrast
+    assert (contrast.difference, contrast.p_t, contrast.p_signs, contrast.p_wilcoxon, contrast.p_holm) == (0, 1, 1, 1, 1)
+    assert contrast.interval is contrast.effect_size is contrast.power is contrast.seeds_needed is None
+    assert "equal to the baseline in each of 6 paired seeds" in analysis.sentence
+    assert any("Does the knob change anything?" in line for line in analysis.warnings)
+
+
+def test_a_constant_difference_has_no_t_and_no_verdict():
+    analysis = compared({"a": [0.1] * 6}, baseline=[0.7, 0.8, 0.5, 0.6, 0.55, 0.33])  # 0.8 − 0.7 is not 0.9 − 0.8 in binary
+    contrast = analysis.rows[1].contrast
+    assert contrast.p_t is contrast.p_holm is contrast.interval is contrast.effect_size is None
+    assert contrast.verdict == "undecided" and contrast.p_signs == 2 / 64
+    assert "the same 10.00 points in each of 6 paired seeds, so that t is undefined" in analysis.sentence
+    assert any("Do the seeds change anything?" in line for line in analysis.warnings)
+
+
+def test_constant_runs_have_no_spread():
+    row = analyse(study(["baseline"], 3), finished({"baseline": [0.1] * 3})).rows[0]
+    assert row.mean == pytest.approx(0.1) and row.sd == 0 and row.interval is row.bootstrap is None
+
+
+def test_numbers_that_are_not_finite_are_left_out_and_told():
+    values = {"baseline": [0.5, 0.6, 0.7, math.nan], "a": [0.6, math.inf, 0.9, 0.8]}
+    analysis = analyse(study(["baseline", "a"], 4), finished(values))
+    assert [row.done for row in analysis.rows] == [4, 4]
+    assert analysis.rows[1].values == ((0, 0.6), (2, 0.9), (3, 0.8)) and analysis.rows[1].contrast.n == 2
+    assert "a: 1 of 4 finished runs left out, since test/accuracy is absent or not finite there." in analysis.warnings
+    assert "a: seeds 1, 3 have no partner; compared over the 2 that both have." in analysis.warnings
+
+
+def test_cells_that_did_not_finish_are_counted_and_told():
+    outcomes = finished({"baseline": [0.5, 0.6, 0.7, 0.7], "a": [0.5, 0.7]})
+    outcomes += [Outcome("a", 2, "DIVERGED", "", ""), Outcome("a", 3, "FAILED", "", ""), Outcome("a", 4, "RUNNING", "", "")]
+    row = (analysis := analyse(study(["baseline", "a"], 5), outcomes)).rows[1]
+    assert (row.planned, row.done, row.diverged, row.failed, row.missing) == (5, 2, 1, 1, 1)
+    assert row.contrast.n == 2
+    told = (
+        "a: of 5 runs 1 diverged, 1 failed, 1 missing or unfinished; its numbers are those of the survivors, which flatters it."
+    )
+    assert told in analysis.warnings
+    assert "baseline: of 5 runs 1 missing or unfinished." in analysis.warnings
+
+
+def test_without_a_baseline_there_is_no_verdict():
+    analysis = analyse(study(["baseline", "a"], 2), finished({"a": [0.5, 0.6]}))
+    assert analysis.sentence.startswith("No verdict: baseline") and analysis.rows[1].contrast is None
+    assert analysis.rows[1].mean == pytest.approx(0.55)
+    assert analyse(study(["baseline", "a"], 2), []).rows[0].missing == 2
+
+
+def test_arms_that_share_no_seed_with_the_baseline_are_told():
+    analysis = analyse(study(["baseline", "a"], 2), finished({"baseline": [0.5, None], "a": [None, 0.6]}))
+    assert analysis.rows[1].contrast is None
+    assert analysis.sentence == "a: nothing to say, no seed is finished there and in baseline."
+
+
+def test_no_input_makes_scipy_warn(quick_collections):
+    random = np.random.default_rng(0)
+    for count in (1, 2, 3, 5, 14):
+        for values in (
+            random.integers(-1, 2, count) / 360,
+            np.repeat(1 / 360, count),
+            np.eye(count)[0] / 360,
+            random.normal(0, 1e-12, count),
+            random.normal(1e30, 1e25, count),
+            random.standard_cauchy(count),
+        ):
+            contrast = compared({"a": values}, resamples=200).rows[1].contrast
+            numbers = [
+                contrast.p_t,
+                contrast.p_signs,
+                contrast.p_wilcoxon,
+                contrast.p_holm,
+                contrast.power,
+                contrast.effect_size,
+            ]
+            assert all(number is None or math.isfinite(number) for number in numbers)
+            assert all(p is None or 0 <= p <= 1 for p in numbers[:5])
+
+
+def test_a_metric_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(
+        UsageError, match=r"No finished run has the metric test/acuracy. Did you mean test/accuracy\?.*There are: test/accuracy"
+    ):
+        analyse(study(["baseline"], 1), finished({"baseline": [0.5]}), metric="test/acuracy")
+
+
+# The words
+
+
+def test_the_sentence_tells_verdicts_in_points():
+    differences = {
+        "norm=none": [-0.021, -0.026, -0.019, -0.022, -0.017],
+        "activation=tanh": [-0.004, 0.003, -0.002, 0.002, -0.005],
+        "width=2": [0.031, 0.029, 0.034, 0.028, 0.03],
+    }
+    analysis = compared(differences)
+    norm, tanh, width = (row.contrast for row in analysis.rows[1:])
+    assert (norm.verdict, tanh.verdict, width.verdict) == ("worse", "undecided", "better")
+    assert analysis.sentence == (
+        "norm=none is worse than the baseline by 2.10 points [1.68, 2.52] (p = 0.00032 after Holm, 5 paired seeds); "
+        "width=2 is better than the baseline by 3.04 points [2.75, 3.33] (p = 2.4e-05 after Holm, 5 paired seeds); "
+        f"activation=tanh is undecided (−0.12 [−0.56, 0.32] points; about {tanh.seeds_needed} seeds would decide)."
+    )
+    assert tanh.seeds_needed == statistics.seeds_needed(tanh.effect_size, 0.05 / 3) > 5 and norm.seeds_needed is None
+    expected = statistics.holm([stats.ttest_1samp(values, 0).pvalue for values in differences.values()])
+    assert [norm.p_holm, tanh.p_holm, width.p_holm] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("metric", "options"), [("test/loss", {}), ("own", {"metric": "own", "higher_is_better": False})])
+def test_less_loss_is_better_and_shown_as_a_number(metric, options):
+    values = {"baseline": [1.5, 1.7, 1.6, 1.4], "a": [1.4, 1.62, 1.5, 1.3]}
+    analysis = analyse(study(list(values), 4, **options), finished(values, metric), metric=metric)
+    assert analysis.rows[1].contrast.verdict == "better" and not analysis.higher_is_better
+    assert analysis.sentence.startswith("a is better than the baseline by 0.095 [0.0791, 0.111] (p = ")
+    assert analysis.rows[1].test_se is None
+
+
+def test_many_undecided_arms_are_counted():
+    analysis = compared({f"arm{index}": [0.01, -0.01, 0.002 * index] for index in range(6)})
+    assert analysis.sentence.endswith("; 2 more arms are undecided.") and "arm4" not in analysis.sentence
+
+
+def test_a_control_is_outside_the_family_and_must_fail():
+    fails, passes = [-0.5, -0.52, -0.49, -0.51, -0.5, -0.48], [0.01, -0.01, 0.02, 0.0, -0.02, 0.01]
+    arm = [0.02, 0.03, 0.01, 0.04, 0.02, 0.03]
+    alone = compared({"a": arm}).rows[1].contrast
+    analysis = compared({"a": arm, "shuffled": fails}, controls=["shuffled"])
+    assert analysis.rows[1].contrast == alone
+    assert analysis.rows[2].contrast.p_holm is None and analysis.rows[2].contrast.verdict == "worse"
+    assert analysis.warnings == () and "shuffled" not in analysis.sentence
+    leaky = compared({"a": arm, "shuffled": passes}, controls=["shuffled"])
+    told = "Control shuffled did not fail: it is not clearly worse than the baseline. The metric or the data may leak."
+    assert leaky.warnings == (told,)
+    assert any("is better than the baseline" in line for line in compared({"c": arm}, controls=["c"]).warnings)
+
+
+def test_unplanned_outcomes_and_unrecorded_code_are_told():
+    dirty = {**PROVENANCE, "uncommitted_changes": True}
+    outcomes = finished({"baseline": [0.5] * 6 + [0.6], "stranger": [0.1]}, provenance=dirty)
+    warnings = analyse(study(["baseline"], 6), outcomes).warnings
+    assert "2 outcomes left out: not among the planned arms and seeds, or there twice." in warnings
+    assert "6 runs had uncommitted changes to commit aaaaaaaaaaaa: what code they ran is not on record." in warnings
+
+
+# Whether runs may be compared
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "told"),
+    [
+        ("data", {"data": {**PROVENANCE["data"], "fingerprint": "e" * 64}}, "digits with fingerprint eeeeeeeeeeee in a seed 0"),
+        ("splits", {"data": {**PROVENANCE["data"], "sizes": {"train": 900, "test": 400}}}, "test 400, train 900 in a seed 0"),
+        ("steps", {"steps": 200}, "200 steps in a seed 0, a seed 1"),
+        ("code", {"commit": "b" * 40}, "commit bbbbbbbbbbbb in a seed 0"),
+        ("code", {"uncommitted_changes": True}, "commit aaaaaaaaaaaa with uncommitted changes in a seed 0"),
+    ],
+)
+def test_runs_that_differ_in_more_than_their_arms_are_refused(kind, change, told):
+    outcomes = finished({"baseline": [0.5] * 5}) + finished({"a": [0.5] * 5}, provenance={**PROVENANCE, **change})
+    with pytest.raises(UsageError) as refused:
+        require_comparable(outcomes)
+    assert told in str(refused.value) and "and 2 more" in str(refused.value)
+    assert f"  {kind}: " in str(refused.value) and str(refused.value).endswith(f"--allow={kind}.")
+    require_comparable(outcomes, allow=[kind])
+
+
+def test_every_difference_is_named_at_once_beside_what_is_allowed_already():
+    changed = {**PROVENANCE, "steps": 1, "commit": "b", "data": {}}
+    outcomes = finished({"baseline": [0.5]}) + finished({"a": [0.5]}, provenance=changed)
+    with pytest.raises(UsageError, match=r"--allow=steps,data,splits,code\.$"):
+        require_comparable(outcomes, allow=["steps"])
+
+
+def test_only_finished_runs_are_compared():
+    require_comparable([*finished({"a": [0.5]}), Outcome("b", 0, "FAILED", "", "", provenance={"steps": 1})])
+    require_comparable([])
+    with pytest.raises(
+        UsageError, match=r"--allow=step: no such difference. Did you mean steps\? Known: data, splits, steps, code"
+    ):
+        require_comparable([], allow=["step"])
+
+
+# Honesty
+
+
+@pytest.fixture
+def quick_collections():
+    """Freezes what there is: statsmodels collects garbage in every multipletests, 0.1 s with all of jax to look through."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def test_planted_null_effects_are_seldom_called(quick_collections):
+    random, studies, arms, count = np.random.default_rng(0), 400, 4, 6
+    calls = 0
+    for _ in range(studies):
+        noise = random.normal(0, 0.01, (arms + 1, count))  # the baseline's noise is in every difference: arms correlate
+        found = statistics.verdicts(list(noise[1:] - noise[0]), higher_is_better=True, alpha=0.05)
+        calls += any(verdict != "undecided" for _, _, verdict in found)
+    assert calls <= stats.binom.ppf(0.999, studies, 0.05)
+
+
+def test_planted_effects_are_found_as_often_as_the_power_says(quick_collections):
+    random, studies, count = np.random.default_rng(0), 1000, 8
+    samples = random.normal(1, 1, (studies, count))
+    found = sum(statistics.verdicts([s], higher_is_better=True, alpha=0.05)[0][2] == "better" for s in samples)
+    power = statistics.power_of_t(1.0, count, 0.05)
+    assert stats.binom.ppf(0.001, studies, power) <= found <= stats.binom.ppf(0.999, studies, power)
+
+
+def test_analyse_takes_its_verdicts_from_the_function_that_was_simulated():
+    samples = np.random.default_rng(0).normal(0.01, 0.01, (3, 6))
+    contrasts = [row.contrast for row in compared(dict(zip("abc", samples, strict=True))).rows[1:]]
+    expected = statistics.verdicts(list(samples), higher_is_better=True, alpha=0.05)
+    assert [contrast.verdict for contrast in contrasts] == [verdict for _, _, verdict in expected]
+    assert [contrast.p_holm for contrast in contrasts] == pytest.approx([p for _, p, _ in expected], rel=1e-5)
+
+
+def test_the_analysis_needs_no_jax():
+    code = "import sys, cnnlab.ablation.analysis; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
