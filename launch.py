@@ -7,21 +7,30 @@ Verbs
   export     writes the network of a run to a file, --to=FILE.safetensors (weights) or --to=FILE.stablehlo (a program)
   inspect    every layer of a network: output shape, parameters, multiply-accumulates, memory, stride, receptive field
   list       experiments, models and data sets
+  ablate     plans, runs and reports a study: many runs that differ by design, compared with statistics
+  report     writes the report of a study again, or of any set of runs: report FOLDER [FOLDER …]
+  claims     writes the page of claims from the verdicts of studies, --to=docs/claims: claims FOLDER [FOLDER …]
+  reproduce  runs a run or a study again and says whether the numbers agree: reproduce FOLDER
+  work       trains some runs of a study in this process (what a launcher starts)
 
 Knobs are the keyword arguments of the experiment's function and, below its choices, of the chosen functions:
   python launch.py --experiment=lenet5_digits --optimizer=adam --lr=0.001 --model.activation=tanh
   python launch.py --experiment=lenet5_digits --help      shows them all
+  python launch.py ablate --experiment=convnet_digits --vary=norm:batch,none --vary=lr:0.1,0.01 --seeds=5
+  python launch.py ablate --experiment=convnet_digits --design=leave_one_out --components=norm,augment
 """
 
 import ast
 import functools
 import importlib.util
+import itertools
 import json
 import logging
 import os
 import pathlib
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -30,9 +39,16 @@ from cnnlab.errors import CnnlabError, UsageError, did_you_mean
 
 ROOT = pathlib.Path(__file__).resolve().parent
 FLAGS = flags.FlagValues()
-_string, _integer, _boolean, _enum = (
+_string, _integer, _boolean, _enum, _list, _texts = (
     functools.partial(define, flag_values=FLAGS)
-    for define in (flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_boolean, flags.DEFINE_enum)
+    for define in (
+        flags.DEFINE_string,
+        flags.DEFINE_integer,
+        flags.DEFINE_boolean,
+        flags.DEFINE_enum,
+        flags.DEFINE_list,
+        flags.DEFINE_multi_string,
+    )
 )
 
 _string("experiment", None, "name of a file in experiments/, or the path of a .py file of your own")
@@ -56,7 +72,31 @@ _integer(
 )
 _boolean("overwrite", False, "delete the run in the workdir and start afresh; export: replace the file")
 _boolean("best", False, "evaluate, export: the checkpoint that was best on the validation split, not the newest")
-_string("to", None, "export: the file to write")
+_string("to", None, "export: the file to write; claims: the folder of the page (default: docs/claims)")
+_texts("vary", [], "ablate: KNOB:LEVEL,LEVEL, the baseline's first, or KNOB:log(LOW,HIGH), uniform, integer, choice; repeat it")
+_enum(
+    "design",
+    "grid",
+    ["grid", "zip", "one_factor_at_a_time", "leave_one_out", "add_one_in", "random"],
+    "ablate: which arms there are",
+)
+_list("components", [], "ablate: what leave_one_out and add_one_in switch off and on: KNOB or KNOB:OFF")
+_integer("trials", 20, "ablate: arms of the random design", lower_bound=1)
+_string("metric", None, "ablate, report: the number that is compared (default: the task's own on test)")
+_integer(
+    "jobs", 1, "ablate: runs at once, each with its share of the cores or one accelerator, or its Slurm job", lower_bound=1
+)
+_integer("max_attempts", 1, "ablate: how often a run that fails is begun in all", lower_bound=1)
+_boolean("fail_fast", False, "ablate: stop at the first failure instead of finishing the rest")
+_integer("budget_minutes", None, "ablate: refuse a study that is estimated to take longer", lower_bound=1)
+_enum("launcher", "local", ["local", "slurm"], "ablate: where the runs are trained: in processes here, or in Slurm jobs")
+_list("slurm_options", [], "ablate: KEY=VALUE of submitit, such as slurm_partition=gpu,timeout_min=60,gpus_per_node=1")
+_boolean("dry_run", False, "ablate: check and plan, but run nothing")
+_list("allow", [], "ablate, report: differences between runs that do not matter: data, splits, steps, code")
+_list("cells", [], "work: numbers of the runs to train (default: all)")
+_list("cores", [], "work: the cores to keep to")
+_integer("parent", None, "work: the process with which to end")
+_string("note", None, "work: the file in which to say which run is being trained")
 _enum("format", "text", ["text", "json"], "inspect, list: how to print")
 _enum("log_level", "info", ["debug", "info", "warning", "error"], "how much to say on stderr; warning also hides the progress")
 _boolean("debug", False, "show the traceback of an error")
@@ -73,6 +113,11 @@ def main(argv: list[str]) -> int:
             verb, words = "train", [*words, "--help"]
         if verb not in VERBS:
             raise UsageError(f"no verb {verb!r}.{did_you_mean(verb, list(VERBS))} Verbs: {', '.join(VERBS)}.")
+        folders = [words.pop(0) for _ in itertools.takewhile(lambda word: not word.startswith("-"), list(words))]
+        if folders and verb not in TAKES_FOLDERS:
+            raise UsageError(
+                f"{folders[0]!r} is neither a verb in first place nor a --flag.{did_you_mean(folders[0], list(VERBS))}"
+            )
         values = parse(words)
         logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
         logging.getLogger("cnnlab").setLevel(FLAGS.log_level.upper())
@@ -80,7 +125,7 @@ def main(argv: list[str]) -> int:
         if FLAGS.help and not FLAGS.experiment:
             print(help_text())
             return 0
-        return VERBS[verb](values)
+        return VERBS[verb](values, *folders) if verb in TAKES_FOLDERS else VERBS[verb](values)
     except CnnlabError as error:
         if FLAGS.is_parsed() and FLAGS.debug:
             raise
@@ -137,6 +182,12 @@ def experiment_files() -> dict[str, pathlib.Path]:
 
 def load_experiment(values: dict[str, str]) -> tuple[str, Callable[..., Any], pathlib.Path]:
     """(name, function, file) of --experiment; imports it, and with it jax."""
+    name, module, path = load_module(values)
+    return name, module.experiment, path
+
+
+def load_module(values: dict[str, str]) -> tuple[str, Any, pathlib.Path]:
+    """(name, module, file) of --experiment; imports it, and with it jax."""
     name = FLAGS.experiment
     if not name:
         for word in values:
@@ -157,7 +208,7 @@ def load_experiment(values: dict[str, str]) -> tuple[str, Callable[..., Any], pa
     spec.loader.exec_module(module)
     if not callable(getattr(module, "experiment", None)):
         raise UsageError(f"{path} defines no function `experiment`. See experiments/lenet5_digits.py for one.")
-    return (path.stem if name in known else str(path)), module.experiment, path
+    return (path.stem if name in known else str(path)), module, path
 
 
 def setup_jax() -> None:
@@ -228,9 +279,13 @@ def seed_folders(name: str, digest: str) -> dict[int, pathlib.Path]:
     seeds = range(FLAGS.seed, FLAGS.seed + FLAGS.seeds)
     if FLAGS.workdir and FLAGS.seeds == 1:
         return {FLAGS.seed: pathlib.Path(FLAGS.workdir)}
-    precision = "" if FLAGS.precision == "f32" else f"-{FLAGS.precision}"
-    above = pathlib.Path(FLAGS.workdir or f"runs/{pathlib.Path(name).stem}-{digest}{precision}")
+    above = pathlib.Path(FLAGS.workdir or f"runs/{folder_name(name).format(digest=digest)}")
     return {seed: above / f"seed_{seed}" for seed in seeds}
+
+
+def folder_name(name: str) -> str:
+    """Of the folder of a run's seeds, with {digest} for that of its knobs."""
+    return f"{pathlib.Path(name).stem}-{{digest}}{'' if FLAGS.precision == 'f32' else f'-{FLAGS.precision}'}"
 
 
 def trained_run(values: dict[str, str]) -> tuple[Any, Any, dict[int, pathlib.Path]]:
@@ -310,6 +365,186 @@ def list_all(values: dict[str, str]) -> int:
     return 0
 
 
+PASSED_ON = (
+    "data_dir",
+    "strategy",
+    "devices",
+    "fake_devices",
+    "precision",
+    "log_every",
+    "eval_every",
+    "save_every",
+    "dispatch",
+)
+"""Run flags of a study that its runs get too."""
+
+
+def ablate(values: dict[str, str]) -> int:
+    """Plans a study, runs what is not finished and reports."""
+    from cnnlab.ablation import cells, conduct, local, slurm
+    from cnnlab.ablation.plan import estimate
+    from cnnlab.ablation.study import Study
+    from cnnlab.folder import locked
+
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
+    name, module, _ = load_module(values)
+    from cnnlab.parallel import STRATEGIES, pick_devices
+
+    controls = tuple(values.pop("control", "").replace(",", " ").split())
+    given = getattr(module, "study", None)
+    asked = conduct.declared(
+        conduct.Asked(tuple(FLAGS.vary), FLAGS.design, tuple(FLAGS.components), FLAGS.trials, controls), given
+    )
+    own = given if given and not (FLAGS.vary or FLAGS.components) else None
+    common = resolve(module.experiment, values)
+    count = FLAGS.seeds if FLAGS["seeds"].present else own.seeds if own else 5
+    arms = asked.arms(common, FLAGS.seed)
+    study = Study(
+        name=pathlib.Path(name).stem,
+        experiment=name,
+        knobs=values,
+        design=asked.design,
+        arms=arms,
+        seeds=tuple(range(FLAGS.seed, FLAGS.seed + count)),
+        factors=conduct.design.varied([arm for arm in arms if not arm.control]),
+        metric=FLAGS.metric or (own.metric if own else f"test/{common.call().task.headline}"),
+        precision=FLAGS.precision,
+        flags=tuple(f"--{flag}={FLAGS[flag].value}" for flag in PASSED_ON if FLAGS[flag].present),
+        question=own.question if own else "",
+        claim=own.claim if own else "",
+    )
+    study, found = conduct.planned(
+        study,
+        lambda arm: resolve(module.experiment, conduct.merged(values, arm)),
+        STRATEGIES[FLAGS.strategy](pick_devices(FLAGS.devices)),
+        folder_name(name),
+    )
+    folder = pathlib.Path(FLAGS.workdir or f"runs/study-{study.name}-{conduct.digest(study)}")
+    unfinished = {arm.name: 0 for arm in study.arms}
+    for cell in cells.cells(study, folder):
+        unfinished[cell.arm.name] += cell.state not in cells.FINISHED
+    need = estimate(found, study, unfinished)
+    print(conduct.introduce(study, need, folder), flush=True)
+    if FLAGS.budget_minutes and need.seconds > 60 * FLAGS.budget_minutes:
+        raise UsageError(f"--budget_minutes={FLAGS.budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
+    if FLAGS.dry_run:
+        return 0
+    launchers: dict[str, Callable[..., int]] = {
+        "local": local.run_locally,
+        "slurm": functools.partial(slurm.run_on_slurm, options=FLAGS.slurm_options),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        cells.hold(folder)
+        cells.save(study, folder)
+        code = launchers[FLAGS.launcher](
+            study,
+            folder,
+            lambda numbers: worker_command(study, folder, numbers),
+            jobs=FLAGS.jobs,
+            max_attempts=FLAGS.max_attempts,
+            fail_fast=FLAGS.fail_fast,
+            quiet=FLAGS.log_level in ("warning", "error"),
+        )
+    if code in (0, 1):
+        print(conduct.conclude(study, folder, allow=FLAGS.allow, verdict=own.verdict if own else None))
+    return code
+
+
+def worker_command(study: Any, folder: pathlib.Path, numbers: Sequence[int]) -> list[str]:
+    """What trains some cells of a study."""
+    return [
+        sys.executable,
+        str(ROOT / "launch.py"),
+        "work",
+        f"--workdir={folder}",
+        f"--cells={','.join(map(str, numbers))}",
+        *study.flags,
+    ]
+
+
+def work(values: dict[str, str]) -> int:
+    """Trains some runs of the study in --workdir in this process."""
+    from cnnlab.ablation import cells, local
+
+    if not FLAGS.workdir:
+        raise UsageError("work on what? Give --workdir=FOLDER of a study.")
+    local.join(FLAGS.parent, [int(core) for core in FLAGS.cores])
+    folder = pathlib.Path(FLAGS.workdir)
+    study = cells.load(folder)
+    FLAGS["experiment"].value = study.experiment
+    name, function, path = load_experiment(values)
+    from cnnlab.ablation import conduct
+    from cnnlab.ablation.work import work as train_cells
+
+    def resolved(arm: Any) -> tuple[Any, Any]:
+        knobs = resolve(function, conduct.merged(study.knobs, arm))
+        return knobs, make_plan(name, path, knobs)
+
+    everything = list(cells.cells(study, folder))
+    chosen = [everything[int(number)] for number in FLAGS.cells] if FLAGS.cells else everything
+    train_cells(chosen, resolved, pathlib.Path(FLAGS.note) if FLAGS.note else None)
+    return 0
+
+
+def report(values: dict[str, str], *folders: str) -> int:
+    """Writes the report of a study, or of runs."""
+    from cnnlab.ablation import cells, conduct
+
+    if values:
+        raise UsageError(f"report takes no --{next(iter(values))}.")
+    if not folders:
+        raise UsageError("report on what? Give the folder of a study, or folders of runs: python launch.py report runs/…")
+    places = [pathlib.Path(folder) for folder in folders]
+    if len(places) == 1 and (places[0] / cells.STUDY).exists():
+        print(conduct.conclude(cells.load(places[0]), places[0], allow=FLAGS.allow, metric=FLAGS.metric))
+    else:
+        print(conduct.compare(places, allow=FLAGS.allow, metric=FLAGS.metric, to=FLAGS.workdir))
+    return 0
+
+
+def claims(values: dict[str, str], *folders: str) -> int:
+    """Writes the page of claims from the verdicts of studies."""
+    from cnnlab.ablation.claims import write_page
+
+    if values:
+        raise UsageError(f"claims takes no --{next(iter(values))}.")
+    if not folders:
+        raise UsageError("claims of what? Give the folders of studies, or the folder above them: python launch.py claims runs")
+    print(write_page([pathlib.Path(folder) for folder in folders], pathlib.Path(FLAGS.to or "docs/claims")))
+    return 0
+
+
+def reproduce(values: dict[str, str], *folders: str) -> int:
+    """Runs a run or a study again and compares; 1 where the numbers do not agree."""
+    from cnnlab.ablation import cells, local
+    from cnnlab.ablation import reproduce as reproducing
+
+    if values:
+        raise UsageError(f"reproduce takes no --{next(iter(values))}: it repeats what the run's own file says.")
+    if len(folders) != 1:
+        raise UsageError("reproduce what? Give the folder of one run or study, such as runs/NAME-HASH/seed_0.")
+    folder = pathlib.Path(folders[0])
+    target = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else reproducing.again(folder)
+    if not (folder / cells.STUDY).exists():
+        agree, text = reproducing.reproduce_run(folder, target, main_again)
+        print(f"{folder}: {text}\n  the second run is in {target}")
+        return int(not agree)
+    study, inner = cells.load(folder), target / folder.name
+    cells.save(study, inner)
+    code = local.run_locally(study, inner, lambda numbers: worker_command(study, inner, numbers), jobs=FLAGS.jobs)
+    if code > 1:
+        return code
+    agree, text = reproducing.compare_study(study, folder, inner)
+    print(f"{text}\n{'all runs agree' if agree else 'NOT all runs agree'}; the second ones are in {target}")
+    return int(not agree)
+
+
+def main_again(words: Sequence[str]) -> int:
+    """Another command of launch.py in a process of its own."""
+    return subprocess.run([sys.executable, str(ROOT / "launch.py"), *words], check=False).returncode
+
+
 def _options(room: str, variable: str) -> dict[str, str]:
     """{key: first line of its docstring} of the dict literal `variable` in cnnlab/<room>/__init__.py."""
     docs: dict[str, str] = {}
@@ -333,13 +568,20 @@ def _name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
-VERBS: dict[str, Callable[[dict[str, str]], int]] = {
+VERBS: dict[str, Callable[..., int]] = {
     "train": train,
     "evaluate": evaluate,
     "export": export,
     "inspect": inspect,
     "list": list_all,
+    "ablate": ablate,
+    "report": report,
+    "claims": claims,
+    "reproduce": reproduce,
+    "work": work,
 }
+TAKES_FOLDERS = ("report", "claims", "reproduce")
+"""Verbs that take words that are no flags."""
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+"""What sixteen runs that differ in their learning rate cost: one study from one compilation against sixteen commands.
+
+    python benchmarks/members.py [--members=16] [--steps=100] [--experiment=lenet5_digits] [--rounds=9]
+
+First the wall time that a user pays, start-up, compilation, checkpoints and figures included, each way with an empty
+compilation cache of its own. Then the time of a step of one process, in turns: a program whose learning rate is an argument
+against one in which it is a constant; medians over the rounds.
+"""
+
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("members", 16, "runs")
+flags.DEFINE_integer("steps", 100, "steps of each")
+flags.DEFINE_string("experiment", "lenet5_digits", "what to train")
+flags.DEFINE_integer("rounds", 9, "rounds of the comparison of steps")
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def launch(words: list[str], folder: pathlib.Path) -> float:
+    """Seconds of a command of launch.py whose cache lies in a folder."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "JAX_PLATFORMS": "cpu"}
+    began = time.monotonic()
+    subprocess.run(
+        [sys.executable, str(ROOT / "launch.py"), *words, f"--experiment={FLAGS.experiment}", f"--steps={FLAGS.steps}"],
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    return time.monotonic() - began
+
+
+def wall(rates: list[float]) -> tuple[float, float]:
+    """(seconds of one study, of as many commands)."""
+    with tempfile.TemporaryDirectory() as study, tempfile.TemporaryDirectory() as single:
+        together = launch(["ablate", f"--vary=lr:{','.join(map(str, rates))}", "--seeds=1"], pathlib.Path(study))
+        alone = sum(launch(["train", f"--lr={rate}"], pathlib.Path(single)) for rate in rates)
+    return together, alone
+
+
+def steps(rates: list[float]) -> tuple[float, float]:
+    """(milliseconds of a step whose learning rate is an argument, is a constant)."""
+    sys.path.insert(0, str(ROOT))
+    import importlib
+
+    import jax
+
+    from cnnlab import knobs, run
+    from cnnlab.folder import Plan
+
+    module = importlib.import_module(f"experiments.{FLAGS.experiment}")
+    resolved = knobs.resolve(module.experiment, {"lr": str(rates[0])})
+    path = next(path for path in resolved.knobs if path.endswith(".lr"))
+    plan = Plan(FLAGS.experiment, resolved.values, "f32", source="")
+    times: dict[str, list[float]] = {"argument": [], "constant": []}
+    going = {}
+    for name, numbers in (("argument", {path: rates[0]}), ("constant", {})):
+        program = run.build(resolved, plan, numbers=numbers)
+        feed = next(program.experiment.data.train(0, 0))
+        placed = program.strategy.split({key: leaf[None] for key, leaf in feed.items()})
+        going[name] = [program, program.init(0), program.shared("train"), placed]
+    for _ in range(FLAGS.rounds):
+        for name, parts in going.items():
+            program, state, shared, placed = parts
+            began = time.perf_counter()
+            for _ in range(20):
+                state, stats = program.steps(state, shared, placed)
+            jax.block_until_ready(stats)
+            times[name].append(1e3 * (time.perf_counter() - began) / 20)
+            parts[1] = state
+    return statistics.median(times["argument"][1:]), statistics.median(times["constant"][1:])
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    rates = [round(0.002 * 1.25**i, 6) for i in range(FLAGS.members)]
+    argument, constant = steps(rates)
+    print(f"step: {argument:.2f} ms with the rate as an argument, {constant:.2f} ms as a constant: {constant / argument:.2f}x")
+    together, alone = wall(rates)
+    cost = f"{together:.0f} s as a study, {alone:.0f} s one by one: {alone / together:.1f}x"
+    print(f"{FLAGS.members} runs of {FLAGS.steps} steps: {cost}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,171 @@
+"""The cells of a study on disk: where each run lies, and what became of it. Imports no jax."""
+
+import dataclasses
+import os
+import pathlib
+import shlex
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cnnlab import write
+from cnnlab.ablation.study import Arm, Outcome, Study
+from cnnlab.errors import UsageError
+
+STUDY = "study.json"
+FINISHED = ("DONE", "DIVERGED")
+"""States of runs that would end the same way again."""
+RECORDED = ("commit", "uncommitted_changes", "steps", "data", "versions", "devices", "host", "platform", "flags")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a study."""
+
+    arm: Arm
+    seed: int
+    folder: pathlib.Path
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The content of status.json; {} where the run was never begun."""
+        return write.read_json(self.folder / "status.json") or {}
+
+    @property
+    def state(self) -> str:
+        """As in status.json; MISSING where the run was never begun."""
+        return self.status.get("state", "MISSING")
+
+    @property
+    def failure(self) -> int | None:
+        """Number of the attempt that failed, or None where the last one did not."""
+        status = self.status
+        return status.get("attempt", 0) if status.get("state") == "FAILED" else None
+
+    def is_dead(self) -> bool:
+        """Whether it says RUNNING and nobody trains it: its process is gone, here or on another machine."""
+        before = self.status
+        if before.get("state") != "RUNNING" or not (self.folder / ".lock").exists():
+            return before.get("state") == "RUNNING"
+        from cnnlab.folder import Busy, locked  # imports jax, which a worker may do only after it chose its cores
+
+        try:
+            with locked(self.folder):
+                return self.status == before  # else it went on to another state before the lock was tried
+        except Busy:
+            return False
+
+    def record(self, state: str, message: str, *, attempt: int, process: str) -> bool:
+        """Writes down how a run ended, for a process that can no longer do so itself.
+
+        Nothing is written over a finished run or one that another process trains; returns whether it was written.
+        """
+        from cnnlab.folder import Busy, locked
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(self.folder):
+                status = self.status
+                if status.get("state") in FINISHED:
+                    return False
+                content = {"step": 0, **status, "state": state, "message": message}
+                content |= {"attempt": attempt, "process": process, "time": time.time()}
+                write.write_json(self.folder / "status.json", content)
+                return True
+        except Busy:
+            return False
+
+
+def this_process() -> str:
+    """Whose a status is, in the words that a run uses too."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def sign(note: pathlib.Path | None, cell: Cell | None, *, ended: int) -> None:
+    """Writes down what this worker is at, for the launcher that will have to understand how it ended.
+
+    Args:
+        note: the worker's own file; None: nobody asked.
+        cell: that it is about to train.
+        ended: how many it trained before, to whatever end.
+    """
+    if note is not None:
+        write.write_json(note, {"process": this_process(), "cell": str(cell.folder) if cell else None, "ended": ended})
+
+
+def save(study: Study, folder: pathlib.Path) -> None:
+    """Writes study.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write.write_json(folder / STUDY, dataclasses.asdict(study))
+
+
+def hold(folder: pathlib.Path) -> None:
+    """Says who works on the study, for whoever finds it locked."""
+    write.write_json(folder / "status.json", {"process": this_process(), "time": time.time()})
+
+
+def load(folder: pathlib.Path) -> Study:
+    """The study of a folder; UsageError where there is none."""
+    content = write.read_json(folder / STUDY)
+    if content is None:
+        raise UsageError(f"{folder} is not a study: it has no {STUDY}.\nGive the folder that `launch.py ablate` named.")
+    return Study.from_json(content)
+
+
+def cells(study: Study, folder: pathlib.Path) -> Iterator[Cell]:
+    """Every cell, seed by seed, so that pairs come early; `folder` is the study's own."""
+    for seed in study.seeds:
+        for arm in study.arms:
+            yield Cell(arm, seed, folder.parent / arm.folder / f"seed_{seed}")
+
+
+def command(study: Study, cell: Cell) -> str:
+    """What one types to run a cell alone."""
+    knobs = {**study.knobs, **cell.arm.knobs, "seed": str(cell.seed), "workdir": str(cell.folder)}
+    given = [f"--experiment={study.experiment}", *(f"--{name}={value}" for name, value in knobs.items()), *study.flags]
+    return shlex.join(["python", "launch.py", "train", *given])
+
+
+def outcomes(study: Study, folder: pathlib.Path) -> list[Outcome]:
+    """What became of every cell."""
+    return [outcome(cell.arm.name, cell.seed, cell.folder, command(study, cell)) for cell in cells(study, folder)]
+
+
+def outcome(arm: str, seed: int, folder: pathlib.Path, command: str) -> Outcome:
+    """What became of the run in a folder."""
+    status = write.read_json(folder / "status.json") or {"state": "MISSING"}
+    result = (write.read_json(folder / "result.json") or {}) if status["state"] == "DONE" else {}
+    run = write.read_json(folder / "run.json") or {}
+    curve = tuple(write.read_metrics(folder / "metrics.jsonl"))
+    trained = next((record for record in reversed(curve) if "train/loss" in record), {}) if result else {}
+    return Outcome(
+        arm=arm,
+        seed=seed,
+        state=status["state"],
+        folder=str(folder),
+        command=command,
+        metrics={
+            **result.get("metrics", {}),
+            **{name: value for name, value in trained.items() if name.startswith("train/") and value is not None},
+        },
+        curve=curve,
+        wall_seconds=result.get("wall_seconds"),
+        message=status.get("message", ""),
+        attempts=status.get("attempt", 0),
+        correct=_correct(folder / "test_rows.npz") if result else None,
+        provenance={name: run[name] for name in RECORDED if name in run},
+    )
+
+
+def _correct(path: pathlib.Path) -> tuple[bool, ...] | None:
+    """Of every test example in order, whether its label was predicted; None where the run did not predict labels."""
+    if not path.exists():
+        return None
+    with np.load(path) as rows:
+        if not {"index", "label", "prediction"} <= set(rows):
+            return None
+        order = np.argsort(rows["index"], kind="stable")
+        return tuple((rows["label"] == rows["prediction"])[order].tolist())

@@ -1,0 +1,237 @@
+"""From what was asked on the command line to a study that is planned, and from its runs to its report."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cnnlab import write
+from cnnlab.ablation import cells, design, plan
+from cnnlab.ablation.analysis import Analysis, analyse
+from cnnlab.ablation.comparable import require_comparable
+from cnnlab.ablation.hparams import tensorboard_hparams
+from cnnlab.ablation.report import write_report
+from cnnlab.ablation.study import Arm, Declared, Outcome, Study, Verdict
+from cnnlab.ablation.tables import terminal_table
+from cnnlab.core import Strategy, Task
+from cnnlab.errors import UsageError
+from cnnlab.knobs import Resolved
+
+CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
+"""Values of the knob `control` of a recipe, each of which makes an arm that must fail."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What to vary and how, as on the command line."""
+
+    vary: tuple[str, ...] = ()
+    design: str = "grid"
+    components: tuple[str, ...] = ()
+    trials: int = 20
+    controls: tuple[str, ...] = ()
+
+    def arms(self, common: Resolved, seed: int) -> tuple[Arm, ...]:
+        """Baseline first, negative controls last."""
+        factors = design.parse_vary(self.vary)
+        if self.design in ("leave_one_out", "add_one_in"):
+            if factors:
+                raise UsageError(f"--design={self.design} switches --components; --vary is for other designs.")
+            arms = {"leave_one_out": design.leave_one_out, "add_one_in": design.add_one_in}[self.design](
+                self.components, common
+            )
+        elif self.components:
+            raise UsageError(f"--components are for the designs leave_one_out and add_one_in, not {self.design}. Give --vary.")
+        elif self.design == "random":
+            arms = design.random(factors, self.trials, seed, _own_levels(common, factors))
+        else:
+            designs = {"grid": design.grid, "zip": design.zip_levels, "one_factor_at_a_time": design.one_factor_at_a_time}
+            arms = designs[self.design](factors)
+        return (*arms, *self._negative(arms[0], common))
+
+    def _negative(self, baseline: Arm, common: Resolved) -> list[Arm]:
+        wrong = [control for control in self.controls if control not in CONTROLS]
+        if wrong:
+            raise UsageError(f"--control={wrong[0]}: unknown. It takes some of: {', '.join(CONTROLS)}.")
+        if self.controls and "control" not in common.knobs:
+            raise UsageError("--control: this experiment has no knob `control`, so no arm that must fail can be made of it.")
+        return [Arm(f"control: {name}", {**baseline.knobs, "control": name}, control=True) for name in self.controls]
+
+
+def _own_levels(common: Resolved, factors: Mapping[str, design.Levels]) -> dict[str, str]:
+    """The experiment's own values of the factors."""
+    own = {}
+    for name in factors:
+        knobs = [knob for path, knob in common.knobs.items() if path == name or path.endswith(f".{name}")]
+        if len(knobs) != 1:
+            raise UsageError(f"--vary={name}: {'no such knob' if not knobs else 'several knobs have this name'}.")
+        own[name] = design.level_of(knobs[0])
+    return own
+
+
+def declared(asked: Asked, study: Declared | None) -> Asked:
+    """What the command line asks, or what the experiment declares where it asks nothing."""
+    if asked.vary or asked.components:
+        return asked
+    if study is None:
+        raise UsageError(
+            "ablate what? Give --vary=KNOB:LEVEL,LEVEL (several times), or --design=leave_one_out --components=KNOB,KNOB.\n"
+            "This experiment declares no study of its own."
+        )
+    return dataclasses.replace(
+        asked, vary=study.vary, components=study.components, design=study.design, controls=asked.controls or study.controls
+    )
+
+
+def merged(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
+    """Common knobs and the arm's, which win whether they are written by the last name or the whole path."""
+
+    def is_one(name: str, other: str) -> bool:
+        return name == other or name.endswith(f".{other}") or other.endswith(f".{name}")
+
+    kept = {name: value for name, value in common.items() if not any(is_one(name, other) for other in arm.knobs)}
+    return {**kept, **arm.knobs}
+
+
+def sense(metric: str, task: Task) -> bool:
+    """Whether more of a metric is better."""
+    name = metric.rpartition("/")[2]
+    return (
+        task.higher_is_better if name == task.headline else not any(word in name for word in ("loss", "error", "nats", "bits"))
+    )
+
+
+def planned(study: Study, resolve: plan.Resolve, strategy: Strategy, prefix: str) -> tuple[Study, list[plan.Checked]]:
+    """The study with every arm checked, measured, grouped, and with a place for its runs.
+
+    Args:
+        study: as designed.
+        resolve: arm -> its knobs.
+        strategy: where it will run.
+        prefix: of the folders of runs: PREFIX-DIGEST.
+    """
+    found = plan.checked(study, resolve, strategy)
+    groups = plan.grouped(found, precision=study.precision)
+    arms = tuple(
+        dataclasses.replace(arm, **plan.described(one), folder=prefix.format(digest=one.resolved.digest))
+        for arm, one in zip(groups, found, strict=True)
+    )
+    found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
+    metric = study.metric.rpartition("/")[2]
+    task = found[0].experiment.task
+    if study.metric.partition("/")[0] not in found[0].experiment.data.sizes:
+        raise UsageError(f"--metric={study.metric}: expected SPLIT/NAME, such as test/{task.headline} or train/loss.")
+    return dataclasses.replace(study, arms=arms, higher_is_better=sense(metric, task)), found
+
+
+def digest(study: Study) -> str:
+    """Eight hex digits of what is compared with what, however many seeds."""
+    content = [study.experiment, dict(study.knobs), [[arm.name, dict(arm.knobs)] for arm in study.arms], study.precision]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def introduce(study: Study, need: plan.Estimate, folder: pathlib.Path) -> str:
+    """What is about to be run."""
+    width = max(len(arm.name) for arm in study.arms)
+    rows = [
+        f"  {arm.name.ljust(width)}  {arm.parameters:>11,} parameters  {arm.steps:>7,} steps  compilation {arm.group + 1}"
+        for arm in study.arms
+    ]
+    seeds = f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
+    return (
+        f"{study.name}, {study.design}: {len(study.arms)} arms x {seeds} = {len(study.arms) * len(study.seeds)} runs, "
+        f"compared by {study.metric}\n" + "\n".join(rows) + f"\nto do: {need}\nin {folder}"
+    )
+
+
+def conclude(
+    study: Study,
+    folder: pathlib.Path,
+    *,
+    allow: Sequence[str] = (),
+    metric: str | None = None,
+    verdict: Callable[[Analysis], Verdict] | None = None,
+) -> str:
+    """Writes the report of what is there, and returns what a terminal shows of it.
+
+    Args:
+        study: as planned.
+        folder: of the study.
+        allow: differences between runs that do not matter (comparable.KINDS).
+        metric: in place of the study's own.
+        verdict: of a claim; it is written to verdict.json.
+    """
+    if metric:
+        study = dataclasses.replace(study, metric=metric)
+    outcomes = cells.outcomes(study, folder)
+    compared = {arm.name for arm in study.arms if not arm.control}
+    varied = {knob.rpartition(".")[2] for knob in study.factors}
+    allowed = {*allow, *(["steps"] if varied & {"duration", "batch_size"} else [])}
+    require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed)
+    analysis = analyse(study, outcomes)
+    written = write_report(folder, study, outcomes, analysis)
+    tensorboard_hparams(folder / "tensorboard", study, outcomes)
+    names = ", ".join(path.name for path in written)
+    said = ""
+    if verdict:
+        found = verdict(analysis)
+        write.write_json(folder / "verdict.json", dataclasses.asdict(found))
+        said = f"\n\n{found.claim} {found.verdict}: {found.sentence}"
+    return f"{terminal_table(study, analysis)}{said}\n\n  in {folder} ({names})"
+
+
+def compare(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: str | None, to: str | None) -> str:
+    """The report of runs that lie anywhere, as a study whose arms are the settings found; written to `to`."""
+    found = [run for folder in folders for run in _runs(folder)]
+    if not found:
+        raise UsageError(f"there is no run in {', '.join(map(str, folders))}. Give folders with a run.json below them.")
+    kinds = {run["experiment"] for _, run in found}
+    if len(kinds) > 1:
+        raise UsageError(f"these are runs of {' and '.join(sorted(kinds))}; a report compares runs of one experiment.")
+    settings = {json.dumps(run["knobs"], sort_keys=True): run["knobs"] for _, run in found}
+    paths = sorted({path for knobs in settings.values() for path in knobs})
+    varied = [path for path in paths if len({json.dumps(knobs.get(path)) for knobs in settings.values()}) > 1]
+    named = {key: {path: str(knobs[path]) for path in varied if path in knobs} for key, knobs in settings.items()}
+    arms = tuple(Arm(_setting(levels) if number else "baseline", levels) for number, levels in enumerate(named.values()))
+    by_key = dict(zip(named, arms, strict=True))
+    outcomes = []
+    for folder, run in found:
+        arm = by_key[json.dumps(run["knobs"], sort_keys=True)]
+        outcomes.append(cells.outcome(arm.name, run["flags"]["seed"], folder, f"python launch.py reproduce {folder}"))
+    first = found[0][1]
+    study = Study(
+        name=pathlib.Path(first["experiment"]).stem,
+        experiment=first["experiment"],
+        knobs={},
+        design="declared",
+        arms=arms,
+        seeds=tuple(sorted({outcome.seed for outcome in outcomes})),
+        factors={path: tuple(dict.fromkeys(levels.get(path, "") for levels in named.values())) for path in varied},
+        metric=metric or _first_metric(outcomes),
+        precision=first["flags"]["precision"],
+    )
+    study = dataclasses.replace(study, higher_is_better="loss" not in study.metric)
+    require_comparable(outcomes, allow=allow)
+    analysis = analyse(study, outcomes)
+    target = pathlib.Path(to or "runs/report")
+    written = write_report(target, study, outcomes, analysis)
+    return f"{terminal_table(study, analysis)}\n\n  in {target} ({', '.join(path.name for path in written)})"
+
+
+def _setting(levels: Mapping[str, str]) -> str:
+    return ", ".join(f"{path.rpartition('.')[2]}={level}" for path, level in levels.items())
+
+
+def _runs(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
+    """(folder, run.json) of every run at or below a folder."""
+    return [(path.parent, content) for path in sorted(folder.rglob("run.json")) if (content := write.read_json(path))]
+
+
+def _first_metric(outcomes: Sequence[Outcome]) -> str:
+    """The headline of the first run that is done: metrics come with it first."""
+    names = [name for outcome in outcomes for name in outcome.metrics if name.startswith("test/")]
+    if not names:
+        raise UsageError("none of these runs is done, so there is nothing to report.")
+    return names[0]
