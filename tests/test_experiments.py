@@ -27,6 +27,8 @@ from tests.zoo import ZOO
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem not in ("__init__", "recipes"))
+SLOW = ("zoo_digits", "c07_plain_vs_residual", "c21_parameters")
+"""Experiments whose networks take long to compile."""
 
 
 def load(name: str) -> Callable[..., Any]:
@@ -40,7 +42,7 @@ def offline(values: dict[str, Any]) -> dict[str, Any]:
     return {"dataset": "digits"} | ({"image_size": 16} if "image_size" in values else {})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NAMES])
 def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: pathlib.Path):
     experiment = load(name)
     given = offline(knobs.resolve(experiment, {}).values)

@@ -15,7 +15,7 @@ from cnnlab.models.layers import NORMS, smallest_image
 from cnnlab.ops import trees
 from cnnlab.parallel import STRATEGIES, pick_devices
 from experiments.zoo_digits import experiment
-from tests.zoo import ZOO, fields, kinds, thin
+from tests.zoo import ZOO, deep_later, fields, kinds, thin
 
 KEY = jax.random.key(0)
 MOST_STEPS = 80
@@ -53,7 +53,7 @@ def test_a_network_has_every_knob_of_the_zoo(name):
     assert set(EVERY) <= {parameter for parameter, *_ in knobs.parameters(MODELS[name])}
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", deep_later(ZOO))
 def test_every_parameter_takes_part_and_the_output_has_its_shape(name):
     model = MODELS[name](classes=10, **thin(name))
     variables, (output, seen) = shapes(model)
@@ -80,14 +80,14 @@ def test_without_classes_the_output_is_the_features(name):
     assert not any(path.startswith("params/output") for path in trees.flatten(variables))
 
 
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("name", deep_later(kinds()))
 @pytest.mark.parametrize("side", [33, 47])
 def test_odd_sizes_are_taken(name, side):
     _, (output, seen) = shapes(MODELS[name](classes=10, **thin(name)), side=side, channels=1)
     assert output.shape == (2, 10) and len(seen) >= 4
 
 
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("name", deep_later(kinds()))
 def test_too_small_an_image_names_the_layer_and_the_smallest_that_works(name):
     model = MODELS[name](classes=10, **{key: value for key, value in thin(name).items() if key != "stem"})
     smallest = smallest_image(model, 3)

@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 import flax.linen as nn
+import pytest
 
 from cnnlab.models import MODELS
 
@@ -31,7 +32,16 @@ ZOO = [name for name in MODELS if "width" in fields(name)]
 """The networks of the verified zoo, which have all knobs of it."""
 
 
+DEEP = ("cifar_resnet1202", "inception_v3", "inception_v4", "inception_resnet_v2", "densenet121")
+"""Networks of so many layers that tracing them takes many times as long as the others."""
+
+
 @functools.cache
 def kinds() -> list[str]:
     """The first model of each class of the zoo."""
     return list({kind(name): name for name in reversed(ZOO)}.values())[::-1]
+
+
+def deep_later(names: list[str]) -> list[Any]:
+    """The names as parameters of a test; the deep networks are for the slow stage."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in names]
