@@ -1,0 +1,109 @@
+"""`launch.py ablate`, `report` and `reproduce` as a person types them."""
+
+import json
+import pathlib
+
+import pytest
+
+from tests.commands import launch
+
+WORDS = ["ablate", "--experiment=mlp_digits", "--vary=lr:0.05,0.01", "--vary=activation:relu,tanh", "--seeds=2", "--steps=8"]
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """(folder of the command, of the study, what the command said)."""
+    place = tmp_path_factory.mktemp("ablate")
+    code, out, err = launch(*WORDS, cwd=place)
+    assert code == 0, err
+    (folder,) = (place / "runs").glob("study-mlp_digits-*")
+    return place, folder, out
+
+
+def test_a_study_says_what_it_will_do_and_what_came_out(studied):
+    _, folder, out = studied
+    assert "4 arms x 2 seeds = 8 runs, compared by test/accuracy" in out
+    assert "to do: 8 runs from 2 compilations; about" in out
+    assert "baseline" in out and "lr=0.01, activation=tanh" in out and "2/2" in out
+    assert {"study.json", "report.html", "report.md", "arms.csv", "arms.tex", "tensorboard", "logs"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert "Main effects" in (folder / "report.html").read_text()
+
+
+def test_the_runs_are_those_of_train(studied):
+    place, _, _ = studied
+    words = ["--experiment=mlp_digits", "--lr=0.01", "--activation=tanh", "--steps=8", "--seed=1"]
+    code, out, _ = launch("train", *words, cwd=place)
+    assert code == 0 and "finished before" in out, "a run of a study is the run that train would make"
+
+
+def test_a_second_study_runs_only_what_is_new(studied):
+    place, _, _ = studied
+    before = {path: path.stat().st_mtime_ns for path in place.glob("runs/mlp_digits-*/seed_*/result.json")}
+    code, out, _ = launch("ablate", *WORDS[1:2], "--vary=lr:0.05,0.01,0.02", "--seeds=2", "--steps=8", "--dry_run", cwd=place)
+    assert code == 0 and "3 arms x 2 seeds = 6 runs" in out and "to do: 2 runs from 1 compilation;" in out
+    assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 8
+
+
+def test_report_again_and_over_loose_runs_says_the_same(studied):
+    place, folder, out = studied
+    table = [line for line in out.splitlines() if "2/2" in line]
+    code, again, _ = launch("report", str(folder), cwd=place)
+    assert code == 0 and [line for line in again.splitlines() if "2/2" in line] == table
+    loose = sorted(str(path) for path in (place / "runs").glob("mlp_digits-*"))
+    code, over, err = launch("report", *loose, "--workdir=loose", cwd=place)
+    assert code == 0, err
+    means = sorted(line.split("2/2")[1].split()[0] for line in table)
+    assert sorted(line.split("2/2")[1].split()[0] for line in over.splitlines() if "2/2" in line) == means
+    assert (place / "loose" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_run_and_a_study_are_reproduced(studied):
+    place, folder, _ = studied
+    single = sorted((place / "runs").glob("mlp_digits-*/seed_1"))[0]
+    code, out, err = launch("reproduce", str(single), cwd=place)
+    assert code == 0, err
+    assert "the same to the last bit" in out
+    code, out, err = launch("reproduce", str(folder), cwd=place)
+    assert code == 0, err
+    assert out.count("the same to the last bit") == 8 and "all runs agree" in out
+
+
+@pytest.mark.slow
+def test_a_run_whose_numbers_were_changed_is_found_out(studied):
+    place, _, _ = studied
+    single = sorted((place / "runs").glob("mlp_digits-*/seed_0"))[0]
+    content = json.loads((single / "result.json").read_text())
+    kept = (single / "result.json").read_text()
+    content["metrics"]["test/accuracy"] += 0.01
+    (single / "result.json").write_text(json.dumps(content))
+    code, out, _ = launch("reproduce", str(single), cwd=place)
+    (single / "result.json").write_text(kept)
+    assert code == 1 and "metrics differ (test/accuracy:" in out and "nothing that is recorded changed" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["ablate", "--experiment=mlp_digits"], "ablate what? Give --vary=KNOB:LEVEL,LEVEL"),
+        (["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--control=nonsense"], "--control=nonsense: unknown"),
+        (["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--metric=accuracy"], "expected SPLIT/NAME"),
+        (["ablate", "--experiment=mlp_digits", "--vary=depht:1,2"], "no knob --depht"),
+        (["report"], "report on what?"),
+        (["report", "nowhere"], "there is no run in nowhere"),
+        (["reproduce", "nowhere"], "nowhere is not a run"),
+        (["work"], "work on what?"),
+        (["train", "runs"], "'runs' is neither a verb in first place nor a --flag"),
+    ],
+)
+def test_commands_that_make_no_sense_are_refused(words: list[str], text: str, tmp_path: pathlib.Path):
+    code, out, err = launch(*words, cwd=tmp_path)
+    assert code == 2 and text in err and not list(tmp_path.iterdir()), out
+
+
+def test_a_study_beyond_its_budget_is_refused_before_it_runs(tmp_path):
+    words = ["ablate", "--experiment=lenet5_digits", "--vary=lr:0.1,0.2", "--epochs=100000", "--budget_minutes=1"]
+    code, _, err = launch(*words, cwd=tmp_path)
+    assert code == 2 and "--budget_minutes=1: the study takes longer" in err and not list(tmp_path.iterdir())
