@@ -39,12 +39,6 @@ class Cell:
         """As in status.json; MISSING where the run was never begun."""
         return self.status.get("state", "MISSING")
 
-    @property
-    def failure(self) -> int | None:
-        """Number of the attempt that failed, or None where the last one did not."""
-        status = self.status
-        return status.get("attempt", 0) if status.get("state") == "FAILED" else None
-
     def is_dead(self) -> bool:
         """Whether it says RUNNING and nobody trains it: its process is gone, here or on another machine."""
         before = self.status
@@ -93,7 +87,8 @@ def sign(note: pathlib.Path | None, cell: Cell | None, *, ended: int) -> None:
         ended: how many it trained before, to whatever end.
     """
     if note is not None:
-        write.write_json(note, {"process": this_process(), "cell": str(cell.folder) if cell else None, "ended": ended})
+        content = {"process": this_process(), "cell": str(cell.folder) if cell else None, "ended": ended}
+        write.write_json(note, {**(write.read_json(note) or {}), **content})
 
 
 def save(study: Study, folder: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs a study in processes of this machine. They end with the launcher (Linux), however it ends, with a checkpoint saved."""
+"""Runs a study in processes of this machine. They end with the launcher, however it ends, with a checkpoint saved."""
 
 import contextlib
 import os
@@ -6,10 +6,13 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 
 from cnnlab.ablation.study import Study
-from cnnlab.ablation.watch import watch
+from cnnlab.ablation.watch import GRACE_SECONDS, POLL_SECONDS, watch
+from cnnlab.errors import Preempted
 
 Command = Callable[[Sequence[int]], list[str]]
 """Numbers of cells, in the order of cells() -> the command line that trains them."""
@@ -111,9 +114,19 @@ def join(parent: int | None, cores: Sequence[int]) -> None:
     """In a worker, before it imports jax: keeps to some cores, and saves and ends when its launcher is gone."""
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    if parent is not None and sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if parent is not None:
         if os.getppid() != parent:
-            sys.exit(75)
+            sys.exit(Preempted.exit_code)
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Waits for the launcher's end, whatever it was, then ends this process with a checkpoint.
+
+    A thread instead of Linux's PR_SET_PDEATHSIG: it works on every Unix, and can kill a worker that hangs.
+    """
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)  # it hangs, and nobody else is left to see it

@@ -152,6 +152,10 @@ class _Watch:
             self._bury(watched)
         if self._tell_failures() and self.fail_fast:
             return False
+        if not self._left():
+            for watched in self.workers:
+                if not watched.worker.is_running():
+                    watched.worker.end(now=False)  # it waits in a queue for nothing
         waiting = self._waiting()
         slots = [slot for slot in range(self.jobs) if self.fruitless[slot] < FRUITLESS]
         if not self.workers and not (slots and self._left()):
@@ -208,7 +212,9 @@ class _Watch:
 
     def _start(self, slot: int, waiting: Sequence[int]) -> None:
         note = self.folder / "logs" / f"worker_{self.number}.json"
-        write.write_json(note, {})
+        # Which attempts it may repeat is settled here and now: a run that fails while the worker still starts is not its own.
+        broken = [number for number in waiting if self._state(number) in ("FAILED", "RUNNING")]
+        write.write_json(note, {"broken": {str(folder): attempt for folder, attempt in map(self._attempt, broken)}})
         try:
             self.workers.append(_Watched(self.start(self._turned(waiting, slot), slot, note), slot, note))
         except CnnlabError as error:

@@ -4,7 +4,7 @@ import logging
 import pathlib
 from collections.abc import Callable, Sequence
 
-from cnnlab import run, train
+from cnnlab import run, train, write
 from cnnlab.ablation.cells import FINISHED, Cell, sign, this_process
 from cnnlab.ablation.study import Arm
 from cnnlab.errors import CnnlabError, DivergedError, Preempted
@@ -19,21 +19,23 @@ Resolve = Callable[[Arm], tuple[Resolved, Plan]]
 def work(cells: Sequence[Cell], resolve: Resolve, note: pathlib.Path | None = None) -> None:
     """Trains those of the cells that are neither finished nor being trained by another process, group by group.
 
-    A cell that diverges or fails does not stop the others; Preempted goes through. A cell that fails while this process
-    works, here or in another one, is left alone: whether it is tried again is the launcher's to say.
+    A cell that diverges or fails does not stop the others; Preempted goes through. A cell that fails, or whose process dies,
+    while this process works is left alone: whether it is tried again is the launcher's to say.
 
     Args:
         cells: groups in the order in which they first come.
         resolve: arm -> its knobs and its plan.
-        note: the file in which to say what is being trained (see `cells.sign`).
+        note: the file in which to say what is being trained (see `cells.sign`), and in which the launcher said which attempts
+            had failed when it asked for another one.
     """
-    failed_before = {cell.folder: cell.failure for cell in cells}
+    given = (write.read_json(note) or {}).get("broken") if note else None
+    broken_before = {str(cell.folder): _broken(cell) for cell in cells} if given is None else given
     ended = 0
     sign(note, None, ended=ended)
     for group in dict.fromkeys(cell.arm.group for cell in cells):
         programs: dict[str, train.Program] = {}
-        for cell in cells:
-            if cell.arm.group != group or cell.state in FINISHED or cell.failure not in (None, failed_before[cell.folder]):
+        for cell in [cell for cell in cells if cell.arm.group == group]:
+            if cell.state in FINISHED or _broken(cell) not in (None, broken_before.get(str(cell.folder))):
                 continue
             if cell.state == "RUNNING" and not cell.is_dead():
                 log.info("%s, seed %d is being trained by %s", cell.arm.name, cell.seed, cell.status["process"])
@@ -76,6 +78,12 @@ def _train(cell: Cell, resolve: Resolve, programs: dict[str, train.Program]) -> 
         log.exception("%s, seed %d failed", cell.arm.name, cell.seed)
         return cell.record("FAILED", f"{type(error).__name__}: {error}", attempt=attempt, process=this_process())
     return True
+
+
+def _broken(cell: Cell) -> int | None:
+    """Number of the attempt that failed or whose process is gone; None where there is no such attempt."""
+    status = cell.status
+    return status.get("attempt", 0) if status.get("state") == "FAILED" or cell.is_dead() else None
 
 
 def _is_begun(folder: pathlib.Path) -> bool:

@@ -1,0 +1,78 @@
+"""An experiment whose arms can raise, be killed or run out of memory in a worker, at a pace that a test can keep up with.
+
+MENDED in the environment makes all of them behave, as a person would who found the cause.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from cnnlab.core import Experiment, Feed
+from cnnlab.data import DATASETS
+from cnnlab.data.augment import AUGMENTS
+from cnnlab.data.normalize import NORMALIZERS
+from cnnlab.models import MODELS
+from cnnlab.ops.losses import LOSSES
+from cnnlab.ops.optimizers import OPTIMIZERS
+from cnnlab.ops.schedules import SCHEDULES
+from cnnlab.values import Choice, Duration
+from experiments.recipes import classification
+
+
+def experiment(
+    *,
+    behaviour: Literal["good", "fine", "raise", "refuse", "kill", "memory", "crash"] = "good",
+    pause: str = "0",
+    model: Choice[MODELS] = "linear",
+    dataset: Choice[DATASETS] = "digits",
+    optimizer: Choice[OPTIMIZERS] = "momentum",
+    duration: Duration = Duration(6, "steps"),  # noqa: B008 — frozen
+) -> Experiment:
+    """A linear classifier of the digits.
+
+    Args:
+        behaviour: what happens to a worker: raise, kill and memory at the fourth step, refuse and crash before the first.
+        pause: seconds that every step takes at least.
+        model: network.
+        dataset: as of the recipes.
+        optimizer: how it learns.
+        duration: of training.
+    """
+    bad = "work" in sys.argv and not os.environ.get("MENDED")
+    if bad and behaviour == "refuse":
+        raise ValueError("it never could be built")
+    if bad and behaviour == "crash":
+        os.abort()
+    made = classification(
+        model=model,
+        dataset=dataset,
+        loss=LOSSES["cross_entropy"],
+        optimizer=optimizer,
+        schedule=SCHEDULES["constant"],
+        augment=AUGMENTS["none"],
+        normalize=NORMALIZERS["standard"],
+        duration=duration,
+    )
+    train = _with_surprises(made.data.train, behaviour if bad else "good", float(pause))
+    return dataclasses.replace(made, data=dataclasses.replace(made.data, train=train))
+
+
+def _with_surprises(
+    train: Callable[[int, int], Iterator[Feed]], behaviour: str, pause: float
+) -> Callable[[int, int], Iterator[Feed]]:
+    def feeds(seed: int, step: int) -> Iterator[Feed]:
+        for number, feed in enumerate(train(seed, step), step):
+            time.sleep(pause)
+            if number == 3 and behaviour == "raise":
+                raise ValueError("a defect of this arm")
+            if number == 3 and behaviour == "memory":
+                raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99 GiB")
+            if number == 3 and behaviour == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield feed
+
+    return feeds

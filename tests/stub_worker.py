@@ -1,0 +1,57 @@
+"""A worker that trains nothing: it takes locks and writes notes and statuses as a real one does, and misbehaves as it is told.
+
+behaviour.json beside study.json: {folder of an arm: what its first, second, … attempt does}; the last one is repeated.
+"""
+
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import socket
+import sys
+import time
+
+
+def main() -> None:
+    flags = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
+    study = pathlib.Path(flags["workdir"])
+    behaviour = json.loads((study / "behaviour.json").read_text())
+    if behaviour.get("worker") == "broken":
+        print("no such library")
+        sys.exit(1)
+    arms = json.loads((study / "study.json").read_text())["arms"]
+    process, ended = f"process {os.getpid()} on {socket.gethostname()}", 0
+    for number in flags["cells"].split(","):
+        folder = study.parent / arms[int(number)]["folder"] / "seed_0"
+        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cell": str(folder), "ended": ended}))
+        status_file = folder / "status.json"
+        status = json.loads(status_file.read_text()) if status_file.exists() else {"attempt": 0}
+        if status.get("state") == "DONE":
+            continue
+        attempt = status["attempt"] + 1
+        acts = behaviour.get(arms[int(number)]["folder"], ["good"])
+        act = acts[min(attempt, len(acts)) - 1]
+        if act == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+            def write(state: str, **more: object) -> None:
+                content = {"state": state, "attempt": attempt, "process": process, "step": 1, "steps": 2, **more}  # noqa: B023
+                temporary = folder / "status.new"  # noqa: B023
+                temporary.write_text(json.dumps(content))
+                temporary.replace(status_file)  # noqa: B023
+
+            write("RUNNING")
+            if act == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if act == "slow":
+                time.sleep(2)
+            write("FAILED", message="it was told to") if act == "fail" else write("DONE")
+        ended += 1
+        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cell": None, "ended": ended}))
+
+
+main()

@@ -1,0 +1,230 @@
+"""A study on a private Slurm of one node: killed and requeued jobs cost time, not runs."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+from commands import finish, start
+from test_ablation_local import STUDY, assert_each_step_once, found_statuses, wait_until
+
+from cnnlab.ablation.slurm import _executor
+from cnnlab.ablation.study import Arm, Study
+from cnnlab.errors import UsageError
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue")
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+MpiDefault=none
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000
+PartitionName=debug Nodes={host} Default=YES State=UP
+"""
+"""Without a data base, control groups or MPI. A requeued job waits until its credential has expired: 10 s, not 120."""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def slurm_says(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.fixture
+def slurm(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Slurm of our own, with a munge of its own."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} here: apt-get install --no-install-recommends slurm-wlm munge")
+    if os.geteuid() != 0 or os.cpu_count() == 1:
+        pytest.skip("starting a private Slurm takes root and two cores")
+    folder = tmp_path / "slurm"
+    for name in ("state", "spool"):
+        (folder / name).mkdir(parents=True)
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o400)
+    controller_port, node_port = free_ports(2)
+    host = socket.gethostname().partition(".")[0]
+    configuration = folder / "slurm.conf"
+    configuration.write_text(
+        CONFIGURATION.format(host=host, folder=folder, controller_port=controller_port, node_port=node_port)
+    )
+    monkeypatch.setenv("SLURM_CONF", str(configuration))
+    places = {"key-file": key, "socket": folder / "munge.socket", "pid-file": folder / "munged.pid"}
+    places |= {"log-file": folder / "munged.log", "seed-file": folder / "munge.seed"}
+    try:
+        slurm_says("munged", "--force", *(f"--{name}={path}" for name, path in places.items()))
+        slurm_says("slurmctld", "-f", str(configuration))
+        slurm_says("slurmd", "-f", str(configuration))
+        for _ in range(150):
+            answer = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, check=False).stdout
+            if answer.strip() == "idle":
+                break
+            time.sleep(0.2)
+        else:
+            pytest.skip(f"Slurm does not start here: {(folder / 'slurmctld.log').read_text()[-2000:]}")
+        yield
+    finally:
+        subprocess.run(["scancel", "--state=PENDING", "--user=root"], capture_output=True, check=False)
+        subprocess.run(["scancel", "--signal=KILL", "--full", "--user=root"], capture_output=True, check=False)
+        for name in ("slurmd", "slurmctld", "munged"):
+            if (pid_file := folder / f"{name}.pid").exists():
+                os.kill(int(pid_file.read_text()), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_study_of_twelve_runs_survives_a_killed_and_a_requeued_job(tmp_path: pathlib.Path, slurm: None):
+    launcher = start(
+        *STUDY,
+        "--vary=optimizer.lr:0.1,0.03,0.02,0.01",
+        "--seeds=3",
+        "--steps=30",
+        "--pause=0.2",
+        "--save_every=2 steps",
+        "--jobs=2",
+        "--max_attempts=2",
+        "--launcher=slurm",
+        "--slurm_options=cpus_per_task=1,timeout_min=30",
+        cwd=tmp_path,
+    )
+    logs = tmp_path / "runs" / "study" / "logs"
+
+    def at_work() -> list[tuple[int, str]]:
+        """(process, run) of the runs in the midst of it."""
+        found = found_statuses(tmp_path).items()
+        return [(int(s["process"].split()[1]), run) for run, s in found if s["state"] == "RUNNING" and 5 <= s["step"] <= 20]
+
+    (process, killed), _ = wait_until(lambda: found if len(found := at_work()) == 2 else None, launcher)
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: found_statuses(tmp_path)[killed]["state"] == "FAILED", launcher)
+
+    def busy_job() -> tuple[str, str] | None:
+        """(Slurm job, run) of a run in the midst of it."""
+        for process, run in at_work():
+            for job in slurm_says("squeue", "-h", "-t", "RUNNING", "-o", "%i").split():
+                log = (logs / f"{job}_0_log.out").read_text() if (logs / f"{job}_0_log.out").exists() else ""
+                if environment_of(process).get("SLURM_JOB_ID") == job and log:
+                    return job, run
+        return None
+
+    job, requeued = wait_until(busy_job, launcher)
+    slurm_says("scontrol", "requeue", job)
+    wait_until(lambda: found_statuses(tmp_path)[requeued]["state"] == "PREEMPTED", launcher)
+    saved = found_statuses(tmp_path)[requeued]["step"]
+    assert saved >= 5
+    assert "Restarts=1" in wait_until(
+        lambda: said if "Restarts=1" in (said := slurm_says("scontrol", "show", "job", job)) else None, launcher
+    )
+
+    code, out, err = finish(launcher)
+    assert code == 0, out + err
+    assert re.search(r"FAILED .*: its process ended without a word: Slurm job .*\n  it is tried again", err), err
+    found = found_statuses(tmp_path)
+    assert len(found) == 12 and {status["state"] for status in found.values()} == {"DONE"}
+    assert {run: status["attempt"] for run, status in found.items() if status["attempt"] != 1} == {killed: 2, requeued: 2}
+    assert_each_step_once(tmp_path, runs=12, steps=30)
+    went_on = "".join(path.read_text() for path in logs.glob("*_log.out"))
+    assert f"going on from step {saved} of 30 in runs/{requeued}" in went_on
+    assert (logs / f"{job}_0_log.out").read_text().count("Starting with JobEnvironment") == 2, "Slurm ran the job again"
+    assert slurm_says("squeue", "-h") == ""
+
+
+def environment_of(process: int) -> dict[str, str]:
+    """The environment that a process was started with; {} where it is gone."""
+    try:
+        words = pathlib.Path(f"/proc/{process}/environ").read_text().split("\0")
+    except OSError:
+        return {}
+    return dict(word.partition("=")[::2] for word in words if word)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_jobs_with_a_checkpoint(tmp_path: pathlib.Path, slurm: None):
+    words = [*STUDY, "--vary=optimizer.lr:0.1,0.01", "--seeds=1", "--steps=200", "--pause=0.2", "--launcher=slurm"]
+    launcher = start(*words, cwd=tmp_path)
+    wait_until(lambda: [s for s in found_statuses(tmp_path).values() if s["step"] >= 3], launcher)
+    launcher.send_signal(signal.SIGINT)
+    code, out, err = finish(launcher, seconds=120)
+    assert code == 130, out + err
+    assert "1 preempted, 1 not begun. The same command goes on" in err
+    (status,) = found_statuses(tmp_path).values()
+    assert status["state"] == "PREEMPTED" and status["step"] >= 3
+    assert slurm_says("squeue", "-h") == ""
+
+
+STUB = Study(name="stub", experiment="none", knobs={}, design="grid", arms=(Arm("a", {}),), seeds=(0,), factors={})
+
+
+@pytest.fixture
+def srun(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that seems to have Slurm."""
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+
+def test_options_go_to_sbatch_and_a_worker_gets_sigterm_before_its_time_is_up(tmp_path: pathlib.Path, srun: None):
+    options = ["slurm_partition=gpu", "timeout_min=90", "cpus_per_task=4", "gpus_per_node=1", "slurm_signal_delay_s=120"]
+    executor = _executor(STUB, tmp_path, options)
+    text = executor._executor._make_submission_file_text("command", "1")
+    for line in (
+        "partition=gpu",
+        "time=90",
+        "cpus-per-task=4",
+        "gpus-per-node=1",
+        "signal=TERM@120",
+        "requeue",
+        "job-name=stub",
+    ):
+        assert f"#SBATCH --{line}\n" in text, text
+    assert "--open-mode=append --cpus-per-task=4" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("gpu", "--slurm_options=gpu: expected KEY=VALUE"),
+        ("slurm_partitoin=gpu", "Unknown argument 'partitoin'"),
+        ("timeout_min=long", 'Parameter "timeout_min" expected type'),
+    ],
+)
+def test_wrong_option_is_named(tmp_path: pathlib.Path, srun: None, option: str, words: str):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        _executor(STUB, tmp_path, [option])
+
+
+def test_machine_without_slurm_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="this machine has no srun"):
+        _executor(STUB, tmp_path, [])
