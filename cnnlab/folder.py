@@ -60,8 +60,9 @@ def check_folder(folder: pathlib.Path, plan: Plan, *, overwrite: bool) -> dict[s
     above = next(place for place in (folder, *folder.resolve().parents) if place.exists())
     if not os.access(above, os.W_OK):
         raise UsageError(f"{above} cannot be written to, so the run cannot be kept there.\nGive another --workdir.")
-    if not folder.exists() or all(entry.name == LOCK or entry.name.startswith(".run.json.") for entry in folder.iterdir()):
-        return None  # at most what a run leaves that was killed before it wrote its first word
+    first = (LOCK, "status.json")
+    if not folder.exists() or all(entry.name in first or entry.name.endswith(".tmp") for entry in folder.iterdir()):
+        return None  # at most what a run leaves that ended before it wrote its first word
     recorded = write.read_json(folder / "run.json")
     if recorded is None:
         raise UsageError(f"{folder} is not empty and holds no run.json, so it is not a run of cnnlab.\nGive another --workdir.")
@@ -75,6 +76,11 @@ def check_folder(folder: pathlib.Path, plan: Plan, *, overwrite: bool) -> dict[s
             f"{folder} holds a run of other knobs:\n{rows}\n"
             "Give another --workdir, or --overwrite to delete that run and start afresh."
         )
+    return finished(folder)
+
+
+def finished(folder: pathlib.Path) -> dict[str, Any] | None:
+    """The result of a run that is DONE."""
     status = write.read_json(folder / "status.json") or {}
     return write.read_json(folder / "result.json") if status.get("state") == "DONE" else None
 

@@ -27,7 +27,7 @@ from cnnlab import figures, train, write
 from cnnlab.checkpoint import Checkpoints, digest
 from cnnlab.core import Experiment, Stats, TrainState
 from cnnlab.errors import CheckpointError, CnnlabError, DataError, DivergedError, Preempted
-from cnnlab.folder import Plan, check_folder, empty, locked, provenance, recorded
+from cnnlab.folder import Plan, check_folder, empty, finished, locked, provenance, recorded
 from cnnlab.knobs import Resolved
 from cnnlab.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.values import Duration
@@ -156,6 +156,8 @@ def train_run(program: train.Program, folder: pathlib.Path, plan: Plan, seed: in
     with locked(folder):
         if overwrite:
             empty(folder)
+        elif result := finished(folder):  # by a process that held the lock until now
+            return result
         if not (folder / "run.json").exists():
             write.write_json(folder / "run.json", provenance(plan, program.experiment, seed))
         experiment, task = program.experiment, program.experiment.task

@@ -8,7 +8,7 @@ from cnnlab import run, train, write
 from cnnlab.ablation.cells import FINISHED, Cell, sign, this_process
 from cnnlab.ablation.study import Arm
 from cnnlab.errors import CnnlabError, DivergedError, Preempted
-from cnnlab.folder import LOCK, Busy, Plan, check_folder
+from cnnlab.folder import Busy, Plan, check_folder
 from cnnlab.knobs import Resolved
 
 log = logging.getLogger("cnnlab")
@@ -53,8 +53,7 @@ def _train(cell: Cell, resolve: Resolve, programs: dict[str, train.Program]) -> 
     attempt = cell.status.get("attempt", 0) + 1
     try:
         resolved, plan = resolve(cell.arm)
-        if _is_begun(cell.folder):
-            check_folder(cell.folder, plan, overwrite=False)
+        check_folder(cell.folder, plan, overwrite=False)
         if cell.arm.name not in programs:
             numbers = cell.arm.numbers
             compiled = next(iter(programs.values()), None)
@@ -84,10 +83,3 @@ def _broken(cell: Cell) -> int | None:
     """Number of the attempt that failed or whose process is gone; None where there is no such attempt."""
     status = cell.status
     return status.get("attempt", 0) if status.get("state") == "FAILED" or cell.is_dead() else None
-
-
-def _is_begun(folder: pathlib.Path) -> bool:
-    """Whether a folder holds more than the status of an attempt that failed before there was a run."""
-    return folder.exists() and any(
-        entry.name not in (LOCK, "status.json") and not entry.name.endswith(".tmp") for entry in folder.iterdir()
-    )
