@@ -27,7 +27,7 @@ from tests.zoo import ZOO
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem not in ("__init__", "recipes"))
-SLOW = ("zoo_digits", "c07_plain_vs_residual", "c21_parameters")
+SLOW = ("zoo_digits", "c07_plain_vs_residual")
 """Experiments whose networks take long to compile."""
 
 

@@ -1,0 +1,120 @@
+"""The page of claims says what the verdicts say, and where they come from."""
+
+import dataclasses
+import json
+import pathlib
+
+import pytest
+from commands import launch
+
+from cnnlab.ablation import cells, claims
+from cnnlab.ablation.study import Arm, Study, Verdict
+from cnnlab.errors import UsageError
+
+REPORT = """# toy
+
+**a is worse.**
+
+## What was asked
+
+- design: grid
+
+## Arms
+
+| arm | n | loss |
+|---|--:|--:|
+| baseline | 2/2 | 0.1 |
+
+## Runs
+
+| arm | folder |
+|---|---|
+| baseline | /somewhere |
+"""
+
+
+def study_folder(root: pathlib.Path, claim: str, **changes) -> pathlib.Path:
+    """A study of two seeds with its verdict and its report."""
+    study = Study(
+        name=f"toy_{claim}",
+        experiment=f"toy_{claim}",
+        knobs={"width": "0.5"},
+        design="grid",
+        arms=(Arm("baseline", {}, folder=f"toy-{claim}"),),
+        seeds=(0, 1),
+        factors={},
+        metric="train/loss",
+        higher_is_better=False,
+        flags=("--eval_every=1 epoch",),
+        question=f"Does {claim} hold?",
+        claim=claim,
+    )
+    folder = root / f"study-{claim}"
+    cells.save(study, folder)
+    verdict = Verdict(claim, "supported", 0.125, (0.1, 0.15), 0.0004, 2, "It holds: a − baseline = +0.125 [0.1, 0.15].")
+    content = dataclasses.asdict(dataclasses.replace(verdict, **changes))
+    (folder / "verdict.json").write_text(json.dumps(content))
+    (folder / "report.md").write_text(REPORT)
+    for cell in cells.cells(study, folder):
+        cell.folder.mkdir(parents=True)
+        (cell.folder / "status.json").write_text(json.dumps({"state": "DONE", "time": 1795276947.9}))
+        (cell.folder / "run.json").write_text(json.dumps({"commit": "0123456789abcdef", "uncommitted_changes": cell.seed == 1}))
+    return folder
+
+
+def test_the_table_has_a_row_for_each_claim_in_the_order_of_their_numbers(tmp_path: pathlib.Path):
+    for claim in ("C13", "C7", "C3"):
+        study_folder(tmp_path / "runs", claim)
+    said = claims.write_page([tmp_path / "runs"], tmp_path / "docs" / "claims")
+    text = (tmp_path / "docs" / "claims" / "README.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| C")]
+    assert [row.split(" | ")[0] for row in rows] == ["| C3", "| C7", "| C13"]
+    assert rows[0].split(" | ")[1:7] == [
+        "Does C3 hold?",
+        "**supported**",
+        "0.125 in train/loss",
+        "\\[0.1, 0.15\\]",
+        "< 0.001".replace("<", "&lt;"),
+        "2",
+    ]
+    assert rows[0].endswith(
+        "| `toy_C3` | `python launch.py ablate --experiment=toy_C3 --width=0.5 --seeds=2 '--eval_every=1 epoch'` |"
+    )
+    assert said.splitlines()[0] == "C3   supported  Does C3 hold?" and said.endswith("README.md")
+
+
+def test_a_section_has_the_sentence_the_arms_the_commits_and_the_date(tmp_path: pathlib.Path):
+    text = claims.page([claims.read(study_folder(tmp_path, "C7"))])
+    section = text[text.index("## C7: Does C7 hold?") :]
+    assert "**Supported.** It holds: a − baseline = +0.125 \\[0.1, 0.15\\]." in section
+    assert "| baseline | 2/2 | 0.1 |" in section and "/somewhere" not in section and "design: grid" not in section
+    assert "Run 2026-11-21 from commit 0123456789ab, 0123456789ab and changes, 2 seeds an arm:" in section
+
+
+def test_what_is_unknown_is_a_dash(tmp_path: pathlib.Path):
+    folder = study_folder(tmp_path, "C14", verdict="undecided", effect=None, interval=None, p=None, n=0)
+    (folder / "report.md").unlink()
+    row = next(line for line in claims.page(claims.collect([folder])).splitlines() if line.startswith("| C14"))
+    assert row.split(" | ")[2:7] == ["**undecided**", "–", "–", "–", "0"]
+
+
+def test_a_study_that_is_named_twice_is_shown_once(tmp_path: pathlib.Path):
+    folder = study_folder(tmp_path, "C3")
+    assert len(claims.collect([tmp_path, folder])) == 1
+
+
+def test_a_folder_without_a_verdict_is_an_error(tmp_path: pathlib.Path):
+    with pytest.raises(UsageError, match=r"no verdict.json in .*\n.*declares a verdict"):
+        claims.collect([tmp_path])
+    with pytest.raises(UsageError, match="no such folder"):
+        claims.collect([tmp_path / "absent"])
+
+
+def test_the_verb_writes_the_page_and_says_what_is_missing(tmp_path: pathlib.Path):
+    study_folder(tmp_path / "runs", "C3")
+    code, out, _ = launch("claims", "runs", "--to=page", cwd=tmp_path)
+    assert code == 0 and out.startswith("C3  supported  Does C3 hold?")
+    assert "Does C3 hold?" in (tmp_path / "page" / "README.md").read_text()
+    for words, error in (((), "claims of what?"), (("runs", "--lr=1"), "claims takes no --lr")):
+        code, _, said = launch("claims", *words, cwd=tmp_path)
+        assert code == 2 and error in said
