@@ -35,14 +35,14 @@ def main(argv: list[str]) -> None:
     given = {"dataset": FLAGS.dataset} if FLAGS.dataset else {}
     resolved = knobs.resolve(experiment, {**given, "duration": "1000000 steps"}, {"data_dir": FLAGS.data_dir})
     program = train.build(resolved.call(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
-    resident = program.resident["train"]
+    shared = program.shared("train")
     feeds = program.experiment.data.train(0, 0)
     placed = [program.strategy.split({name: leaf[None] for name, leaf in next(feeds).items()}) for _ in range(FLAGS.steps)]
     state = program.init(0)
 
     def bare(state):
         for feed in placed:
-            state, _ = program.steps(state, resident, feed)
+            state, _ = program.steps(state, shared, feed)
         return jax.block_until_ready(state)
 
     with tempfile.TemporaryDirectory() as folder:
