@@ -13,7 +13,8 @@ from scipy.stats import kstest
 
 from cnnlab import knobs
 from cnnlab.ablation import design
-from cnnlab.ablation.design import Distribution, grid, one_factor_at_a_time, parse_vary, promoted, rungs, varied, zip_levels
+from cnnlab.ablation.design import grid, one_factor_at_a_time, varied, zip_levels
+from cnnlab.ablation.levels import Distribution, parse_vary
 from cnnlab.ablation.study import BASELINE, Arm
 from cnnlab.errors import UsageError
 from cnnlab.values import Choice, Count, Duration, Fraction, NonNegative, Positive, Probability, Range
@@ -308,67 +309,6 @@ def test_numbers_that_include_zero_are_known_by_their_description(annotation, ta
 
 
 # Search ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [((81, 1, 3), (1, 3, 9, 27, 81)), ((100, 10, 3), (10, 30, 100)), ((5, 5, 2), (5,)), ((7, 5, 2), (5, 7))],
-)
-def test_rungs_grow_by_eta_up_to_the_whole_training(arguments, expected):
-    assert rungs(*arguments) == expected
-
-
-@pytest.mark.parametrize(("count", "eta"), [(9, 3), (10, 3), (2, 3), (16, 4), (100, 2)])
-@pytest.mark.parametrize("higher_is_better", [True, False])
-def test_asha_promotes_the_best_of_every_eta(count, eta, higher_is_better):
-    scores = {f"trial {number}": float((number * 37) % 101) for number in range(count)}
-    chosen = promoted(scores, eta, higher_is_better)
-    assert len(chosen) == count // eta
-    sign = 1 if higher_is_better else -1
-    rest = [sign * scores[trial] for trial in scores if trial not in chosen]
-    assert all(sign * scores[trial] > max(rest) for trial in chosen)
-
-
-def test_asha_counts_diverged_trials_and_never_promotes_them():
-    scores = {"a": None, "b": 0.5, "c": math.nan, "d": math.inf, "e": 0.5, "f": 0.1}
-    assert promoted(scores, 3, True) == {"b", "e"} and promoted(scores, 3, False) == {"f", "b"}
-    assert promoted(scores, 6, True) == {"b"}  # of equals the first to arrive
-    assert promoted(dict.fromkeys("abc"), 3, True) == promoted({}, 3, True) == set()
-
-
-def test_search_refuses_numbers_that_make_no_rungs():
-    for wrong in (lambda: rungs(10, 1, 1), lambda: promoted({"a": 1.0}, 1, True)):
-        with pytest.raises(UsageError, match=r"eta 1 leaves nothing out\.\nExpected a whole number >= 2"):
-            wrong()
-    with pytest.raises(UsageError, match="the first rung is 20 steps, the whole training 10"):
-        rungs(10, 20, 3)
-
-
-def test_optuna_missing_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UsageError, match=r"optuna, which is not installed\.\nInstall it \(pip install optuna\)"):
-        design.optuna_proposer(RANDOM, 0)
-
-
-def test_optuna_proposes_from_what_it_was_told():
-    pytest.importorskip("optuna")
-
-    def asked(seed):
-        proposer = design.optuna_proposer(RANDOM, seed, higher_is_better=False)
-        arms = []
-        for number in range(30):
-            arms.append(proposer.ask())
-            score = abs(math.log10(float(arms[-1].knobs["lr"])) + 2)
-            proposer.tell(arms[-1].name, None if number == 5 else score)
-        with pytest.raises(UsageError, match="no trial 'trial 1' waits for a score"):
-            proposer.tell("trial 1", 0.0)
-        return arms
-
-    arms = asked(0)
-    assert arms == asked(0) and arms[0].name.startswith("trial 1: lr=")
-    assert all(arm.knobs.keys() == RANDOM.keys() and arm.knobs["width"] in ("8", "9", "10") for arm in arms)
-    gaps = [abs(math.log10(float(arm.knobs["lr"])) + 2) for arm in arms]
-    assert sum(gaps[20:]) / 10 < sum(gaps[:10]) / 10  # it draws nearer to 0.01
 
 
 def test_designs_are_printable_and_import_no_jax():

@@ -12,6 +12,7 @@ from cnnlab.ablation import cells, design, plan
 from cnnlab.ablation.analysis import Analysis, analyse
 from cnnlab.ablation.comparable import require_comparable
 from cnnlab.ablation.hparams import tensorboard_hparams
+from cnnlab.ablation.levels import Levels, parse_vary
 from cnnlab.ablation.report import write_report
 from cnnlab.ablation.study import Arm, Declared, Outcome, Study, Verdict
 from cnnlab.ablation.tables import terminal_table
@@ -35,20 +36,17 @@ class Asked:
 
     def arms(self, common: Resolved, seed: int) -> tuple[Arm, ...]:
         """Baseline first, negative controls last."""
-        factors = design.parse_vary(self.vary)
+        factors = parse_vary(self.vary)
         if self.design in ("leave_one_out", "add_one_in"):
             if factors:
                 raise UsageError(f"--design={self.design} switches --components; --vary is for other designs.")
-            arms = {"leave_one_out": design.leave_one_out, "add_one_in": design.add_one_in}[self.design](
-                self.components, common
-            )
+            arms = design.DESIGNS[self.design](self.components, common)
         elif self.components:
             raise UsageError(f"--components are for the designs leave_one_out and add_one_in, not {self.design}. Give --vary.")
         elif self.design == "random":
             arms = design.random(factors, self.trials, seed, _own_levels(common, factors))
         else:
-            designs = {"grid": design.grid, "zip": design.zip_levels, "one_factor_at_a_time": design.one_factor_at_a_time}
-            arms = designs[self.design](factors)
+            arms = design.DESIGNS[self.design](factors)
         return (*arms, *self._negative(arms[0], common))
 
     def _negative(self, baseline: Arm, common: Resolved) -> list[Arm]:
@@ -60,7 +58,7 @@ class Asked:
         return [Arm(f"control: {name}", {**baseline.knobs, "control": name}, control=True) for name in self.controls]
 
 
-def _own_levels(common: Resolved, factors: Mapping[str, design.Levels]) -> dict[str, str]:
+def _own_levels(common: Resolved, factors: Mapping[str, Levels]) -> dict[str, str]:
     """The experiment's own values of the factors."""
     own = {}
     for name in factors:
