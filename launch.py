@@ -383,7 +383,7 @@ def ablate(values: dict[str, str]) -> int:
     """Plans a study, runs what is not finished and reports."""
     from cnnlab.ablation import cells, conduct, local, slurm
     from cnnlab.ablation.plan import estimate
-    from cnnlab.ablation.study import Study
+    from cnnlab.ablation.study import Study, merged
     from cnnlab.folder import locked
 
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
@@ -415,7 +415,7 @@ def ablate(values: dict[str, str]) -> int:
     )
     study, found = conduct.planned(
         study,
-        lambda arm: resolve(module.experiment, conduct.merged(values, arm)),
+        lambda arm: resolve(module.experiment, merged(values, arm)),
         STRATEGIES[FLAGS.strategy](pick_devices(FLAGS.devices)),
         folder_name(name),
     )
@@ -423,7 +423,7 @@ def ablate(values: dict[str, str]) -> int:
     unfinished = {arm.name: 0 for arm in study.arms}
     for cell in cells.cells(study, folder):
         unfinished[cell.arm.name] += cell.state not in cells.FINISHED
-    need = estimate(found, study, unfinished)
+    need = estimate(found, unfinished)
     print(conduct.introduce(study, need, folder), flush=True)
     if FLAGS.budget_minutes and need.seconds > 60 * FLAGS.budget_minutes:
         raise UsageError(f"--budget_minutes={FLAGS.budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
@@ -474,11 +474,11 @@ def work(values: dict[str, str]) -> int:
     study = cells.load(folder)
     FLAGS["experiment"].value = study.experiment
     name, function, path = load_experiment(values)
-    from cnnlab.ablation import conduct
+    from cnnlab.ablation.study import merged
     from cnnlab.ablation.work import work as train_cells
 
     def resolved(arm: Any) -> tuple[Any, Any]:
-        knobs = resolve(function, conduct.merged(study.knobs, arm))
+        knobs = resolve(function, merged(study.knobs, arm))
         return knobs, make_plan(name, path, knobs)
 
     everything = list(cells.cells(study, folder))

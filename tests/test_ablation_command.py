@@ -59,6 +59,15 @@ def test_report_again_and_over_loose_runs_says_the_same(studied):
     assert (place / "loose" / "report.html").exists()
 
 
+def test_a_report_on_another_metric_has_the_sense_of_that_metric(studied):
+    place, folder, _ = studied
+    code, out, err = launch("report", str(folder), "--metric=test/loss", cwd=place)
+    assert code == 0 and "2/2" in out, err
+    assert "test/loss, lower is better" in (folder / "report.html").read_text()
+    assert launch("report", str(folder), cwd=place)[0] == 0
+    assert "test/accuracy, higher is better" in (folder / "report.html").read_text()
+
+
 @pytest.mark.slow
 def test_a_run_and_a_study_are_reproduced(studied):
     place, folder, _ = studied

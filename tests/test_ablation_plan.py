@@ -9,7 +9,7 @@ import pytest
 from cnnlab import knobs, run
 from cnnlab.ablation import cells, conduct, plan, reproduce
 from cnnlab.ablation.conduct import Asked
-from cnnlab.ablation.study import Arm, Study
+from cnnlab.ablation.study import Arm, Study, merged
 from cnnlab.ablation.work import work
 from cnnlab.errors import UsageError
 from cnnlab.folder import Plan
@@ -21,7 +21,7 @@ COMMON = {"model": "mlp", "widths": "8", "duration": "6 steps", "dropout": "0.1"
 
 
 def resolve(arm: Arm) -> knobs.Resolved:
-    return knobs.resolve(classification, conduct.merged(COMMON, arm))
+    return knobs.resolve(classification, merged(COMMON, arm))
 
 
 def study(*vary: str, seeds=(0,), controls=(), design="grid", components=()) -> Study:
@@ -96,8 +96,15 @@ def test_an_unknown_control_is_refused():
 
 
 def test_the_arms_knob_wins_over_the_common_one_however_they_are_written():
-    assert conduct.merged({"lr": "1", "seeds": "2"}, Arm("a", {"optimizer.lr": "3"})) == {"seeds": "2", "optimizer.lr": "3"}
-    assert conduct.merged({"model.dropout": "1"}, Arm("a", {"dropout": "3"})) == {"dropout": "3"}
+    assert merged({"lr": "1", "seeds": "2"}, Arm("a", {"optimizer.lr": "3"})) == {"seeds": "2", "optimizer.lr": "3"}
+    assert merged({"model.dropout": "1"}, Arm("a", {"dropout": "3"})) == {"dropout": "3"}
+
+
+def test_the_command_of_a_cell_says_every_knob_once(tmp_path):
+    one = planned(study("optimizer.lr:0.1,0.01"))
+    one = dataclasses.replace(one, knobs={**COMMON, "lr": "0.5"})
+    words = [cells.command(one, cell) for cell in cells.cells(one, tmp_path / "study")]
+    assert all("--optimizer.lr=" in text and "--lr=" not in text for text in words)
 
 
 def test_leave_one_out_compares_with_everything_switched_on():
@@ -183,6 +190,6 @@ def test_the_estimate_counts_what_is_left():
         study("lr:0.1,0.01", seeds=(0, 1, 2)), resolve, STRATEGIES["jit"](pick_devices(1)), "toy-{digest}"
     )
     left, none = ({arm.name: count for arm in one.arms} for count in (3, 0))
-    need = plan.estimate(found, one, left)
+    need = plan.estimate(found, left)
     assert need.runs == 6 and need.compilations == 1 and need.seconds > plan.COMPILE_SECONDS and need.disk > 0
-    assert plan.estimate(found, one, none).seconds == 0
+    assert plan.estimate(found, none).seconds == 0

@@ -14,7 +14,7 @@ import numpy as np
 from cnnlab.ablation import conclusions, statistics
 from cnnlab.ablation.comparable import require_comparable
 from cnnlab.ablation.results import Analysis, Contrast, Effect, Interval, Row
-from cnnlab.ablation.study import Arm, Outcome, Study
+from cnnlab.ablation.study import Arm, Outcome, Study, more_is_better
 from cnnlab.errors import UsageError, did_you_mean
 
 __all__ = ["Analysis", "Contrast", "Effect", "Interval", "Row", "analyse", "require_comparable"]
@@ -33,13 +33,13 @@ def analyse(
 ) -> Analysis:
     """All that the outcomes say about the study's arms; it does not ask whether they are comparable.
 
-    metric: of the outcomes, the study's own by default; of another one, less is better where its name ends in loss or error.
+    metric: of the outcomes, the study's own by default; the sense of another one is told by its name.
     alpha: of verdicts, and 1 − the confidence of intervals.
     resamples: of the bootstrap, and of the sign flips where there are more than these.
     Raises UsageError where no finished run has the metric.
     """
     metric = metric or study.metric
-    higher = study.higher_is_better if metric == study.metric else not metric.endswith(("loss", "error"))
+    higher = study.higher_is_better if metric == study.metric else more_is_better(metric)
     planned = set(itertools.product((arm.name for arm in study.arms), study.seeds))
     cells = {(outcome.arm, outcome.seed): outcome for outcome in outcomes if (outcome.arm, outcome.seed) in planned}
     _require_metric(metric, [outcome for outcome in cells.values() if outcome.state == "DONE"])

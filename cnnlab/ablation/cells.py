@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnlab import write
-from cnnlab.ablation.study import Arm, Outcome, Study
+from cnnlab.ablation.study import Arm, Outcome, Study, merged
 from cnnlab.errors import UsageError
 
 STUDY = "study.json"
@@ -119,7 +119,7 @@ def cells(study: Study, folder: pathlib.Path) -> Iterator[Cell]:
 
 def command(study: Study, cell: Cell) -> str:
     """What one types to run a cell alone."""
-    knobs = {**study.knobs, **cell.arm.knobs, "seed": str(cell.seed), "workdir": str(cell.folder)}
+    knobs = {**merged(study.knobs, cell.arm), "seed": str(cell.seed), "workdir": str(cell.folder)}
     given = [f"--experiment={study.experiment}", *(f"--{name}={value}" for name, value in knobs.items()), *study.flags]
     return shlex.join(["python", "launch.py", "train", *given])
 

@@ -14,9 +14,9 @@ from cnnlab.ablation.comparable import require_comparable
 from cnnlab.ablation.hparams import tensorboard_hparams
 from cnnlab.ablation.levels import Levels, parse_vary
 from cnnlab.ablation.report import write_report
-from cnnlab.ablation.study import Arm, Declared, Outcome, Study, Verdict
+from cnnlab.ablation.study import Arm, Declared, Outcome, Study, Verdict, more_is_better
 from cnnlab.ablation.tables import terminal_table
-from cnnlab.core import Strategy, Task
+from cnnlab.core import Strategy
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
 
@@ -83,24 +83,6 @@ def declared(asked: Asked, study: Declared | None) -> Asked:
     )
 
 
-def merged(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
-    """Common knobs and the arm's, which win whether they are written by the last name or the whole path."""
-
-    def is_one(name: str, other: str) -> bool:
-        return name == other or name.endswith(f".{other}") or other.endswith(f".{name}")
-
-    kept = {name: value for name, value in common.items() if not any(is_one(name, other) for other in arm.knobs)}
-    return {**kept, **arm.knobs}
-
-
-def sense(metric: str, task: Task) -> bool:
-    """Whether more of a metric is better."""
-    name = metric.rpartition("/")[2]
-    return (
-        task.higher_is_better if name == task.headline else not any(word in name for word in ("loss", "error", "nats", "bits"))
-    )
-
-
 def planned(study: Study, resolve: plan.Resolve, strategy: Strategy, prefix: str) -> tuple[Study, list[plan.Checked]]:
     """The study with every arm checked, measured, grouped, and with a place for its runs.
 
@@ -117,11 +99,12 @@ def planned(study: Study, resolve: plan.Resolve, strategy: Strategy, prefix: str
         for arm, one in zip(groups, found, strict=True)
     )
     found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
-    metric = study.metric.rpartition("/")[2]
     task = found[0].experiment.task
     if study.metric.partition("/")[0] not in found[0].experiment.data.sizes:
         raise UsageError(f"--metric={study.metric}: expected SPLIT/NAME, such as test/{task.headline} or train/loss.")
-    return dataclasses.replace(study, arms=arms, higher_is_better=sense(metric, task)), found
+    is_headline = study.metric.rpartition("/")[2] == task.headline
+    higher = task.higher_is_better if is_headline else more_is_better(study.metric)
+    return dataclasses.replace(study, arms=arms, higher_is_better=higher), found
 
 
 def digest(study: Study) -> str:
@@ -161,22 +144,24 @@ def conclude(
         metric: in place of the study's own.
         verdict: of a claim; it is written to verdict.json.
     """
-    if metric:
-        study = dataclasses.replace(study, metric=metric)
     outcomes = cells.outcomes(study, folder)
     compared = {arm.name for arm in study.arms if not arm.control}
     varied = {knob.rpartition(".")[2] for knob in study.factors}
     allowed = {*allow, *(["steps"] if varied & {"duration", "batch_size"} else [])}
     require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed)
-    analysis = analyse(study, outcomes)
-    written = write_report(folder, study, outcomes, analysis)
+    analysis = analyse(study, outcomes, metric=metric)
     tensorboard_hparams(folder / "tensorboard", study, outcomes)
-    names = ", ".join(path.name for path in written)
     said = ""
     if verdict:
         found = verdict(analysis)
         write.write_json(folder / "verdict.json", dataclasses.asdict(found))
         said = f"\n\n{found.claim} {found.verdict}: {found.sentence}"
+    return _reported(folder, study, outcomes, analysis, said)
+
+
+def _reported(folder: pathlib.Path, study: Study, outcomes: Sequence[Outcome], analysis: Analysis, said: str = "") -> str:
+    """Writes the report's files; returns the table and where they lie, with what else there is to be said between."""
+    names = ", ".join(path.name for path in write_report(folder, study, outcomes, analysis))
     return f"{terminal_table(study, analysis)}{said}\n\n  in {folder} ({names})"
 
 
@@ -199,6 +184,7 @@ def compare(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: st
         arm = by_key[json.dumps(run["knobs"], sort_keys=True)]
         outcomes.append(cells.outcome(arm.name, run["flags"]["seed"], folder, f"python launch.py reproduce {folder}"))
     first = found[0][1]
+    compared = metric or _first_metric(outcomes)
     study = Study(
         name=pathlib.Path(first["experiment"]).stem,
         experiment=first["experiment"],
@@ -207,15 +193,12 @@ def compare(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: st
         arms=arms,
         seeds=tuple(sorted({outcome.seed for outcome in outcomes})),
         factors={path: tuple(dict.fromkeys(levels.get(path, "") for levels in named.values())) for path in varied},
-        metric=metric or _first_metric(outcomes),
+        metric=compared,
+        higher_is_better=more_is_better(compared),
         precision=first["flags"]["precision"],
     )
-    study = dataclasses.replace(study, higher_is_better="loss" not in study.metric)
     require_comparable(outcomes, allow=allow)
-    analysis = analyse(study, outcomes)
-    target = pathlib.Path(to or "runs/report")
-    written = write_report(target, study, outcomes, analysis)
-    return f"{terminal_table(study, analysis)}\n\n  in {target} ({', '.join(path.name for path in written)})"
+    return _reported(pathlib.Path(to or "runs/report"), study, outcomes, analyse(study, outcomes))
 
 
 def _setting(levels: Mapping[str, str]) -> str:

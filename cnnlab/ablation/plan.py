@@ -147,7 +147,7 @@ def described(one: Checked) -> dict[str, Any]:
     }
 
 
-def estimate(arms: Sequence[Checked], study: Study, unfinished: Mapping[str, int]) -> Estimate:
+def estimate(arms: Sequence[Checked], unfinished: Mapping[str, int]) -> Estimate:
     """What {arm: runs to do} will take. A matrix product tells how fast this machine is now."""
     rate = _rate() * EFFICIENCY
     seconds = COMPILE_SECONDS * len({one.arm.group for one in arms if unfinished[one.arm.name]})

@@ -89,6 +89,21 @@ class Study:
         )
 
 
+def merged(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
+    """Common knobs and the arm's, which win whether they are written by the last name or the whole path."""
+
+    def is_one(name: str, other: str) -> bool:
+        return name == other or name.endswith(f".{other}") or other.endswith(f".{name}")
+
+    kept = {name: value for name, value in common.items() if not any(is_one(name, other) for other in arm.knobs)}
+    return {**kept, **arm.knobs}
+
+
+def more_is_better(metric: str) -> bool:
+    """The sense of a metric by its name, for one that is not a task's headline."""
+    return not any(word in metric.rpartition("/")[2] for word in ("loss", "error", "nats", "bits"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Declared:
     """A study that an experiment's file declares as `study`: what `ablate` does where the command line says nothing else."""
