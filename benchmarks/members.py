@@ -74,7 +74,7 @@ def steps(rates: list[float]) -> tuple[float, float]:
             program, state, shared, placed = parts
             began = time.perf_counter()
             for _ in range(20):
-                state, stats = program.steps(state, shared, placed)
+                state, stats = program.games[0](state, shared, placed)
             jax.block_until_ready(stats)
             times[name].append(1e3 * (time.perf_counter() - began) / 20)
             parts[1] = state

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
 
     def bare(state):
         for feed in placed:
-            state, _ = program.steps(state, shared, feed)
+            state, _ = program.games[0](state, shared, feed)
         return jax.block_until_ready(state)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -29,6 +29,24 @@ Stats = dict[str, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
+class Sampler:
+    """How a trained model draws images. Each is a function of its own key, whatever is drawn beside it.
+
+    Codes are points of the model's latent space: `draw` decodes those that `codes` draws. A model that draws pixel by pixel
+    has none.
+    """
+
+    draw: Callable[[Params, PyTree, Array, Array, Array], Array]
+    """(params, model_state, keys [N], labels i32 [N], temperature f32 []) -> images f32 [N, H, W, C] in [0, 1]."""
+    codes: Callable[[Params, PyTree, Array, Array], Array] | None = None
+    """(params, model_state, keys [N], temperature f32 []) -> codes f32 [N, Z]."""
+    decode: Callable[[Params, PyTree, Array, Array], Array] | None = None
+    """(params, model_state, codes f32 [N, Z], labels i32 [N]) -> images f32 [N, H, W, C] in [0, 1]."""
+    conditional: bool = False
+    """Whether the labels say what is drawn; otherwise they are not looked at."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """What is optimised, as pure functions; the players are the keys of the parameters that `init` returns.
 
@@ -53,6 +71,27 @@ class Task:
     headline: str = "accuracy"
     """The number of `summary` by which checkpoints are ranked and a run is told in a sentence."""
     higher_is_better: bool = True
+    shown: tuple[str, ...] = ("loss",)
+    """Other numbers of `summary` that a person watches during training."""
+    owns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """{player: the groups of parameters that it moves}, for a player that does not move the one group of its own name.
+    Its gradients, updates and optimiser state are dicts of these groups."""
+    snapshot: Callable[[Params, PyTree, Batch, Array], dict[str, Array]] | None = None
+    """(params, model_state, held-out batch, key) -> {name: images f32 [N, H, W, C] in [0, 1]}, a sheet of which is kept at
+    every evaluation; the batch and the key are always the same."""
+    sampler: Sampler | None = None
+    """How the trained model draws images; None: it cannot."""
+    remark: Callable[[Mapping[str, float]], str] = lambda metrics: ""
+    """Final numbers, {"test/loss": …} and the last ones of training, {"train/loss": …} -> a sentence that a person should
+    read, such as that a generator collapsed; or nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A part of training in which the same players take turns."""
+
+    steps: int
+    turns: tuple[str, ...]
 
 
 @jax.tree_util.register_dataclass
@@ -113,11 +152,14 @@ class Experiment:
     optimizers: Mapping[str, Any]
     """optax.GradientTransformation by player; a player without one never moves."""
     steps: int
+    """Of all phases together."""
     average_decay: float = 0.0
     """Decay of the exponential moving average of the parameters; 0: none."""
     start: Callable[[Params, PyTree], tuple[Params, PyTree]] | None = None
     """(shapes of the parameters, of the model state) -> the same trees with a NumPy array for every leaf that does not
     start at random, such as imported weights; the others stay shapes."""
+    phases: tuple[Phase, ...] = ()
+    """A sequence of games, such as layer-wise pre-training and then fine-tuning; (): the turns of the task throughout."""
 
 
 @dataclasses.dataclass(frozen=True)

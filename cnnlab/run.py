@@ -5,11 +5,13 @@ status.json    RUNNING, DONE, STOPPED, PREEMPTED, DIVERGED or FAILED, with step,
 metrics.jsonl  a line for every log and every evaluation
 result.json    the final numbers, steps, wall seconds, digests of parameters and of the whole state
 test_rows.npz  what was predicted for every test example
+snapshots/     what a generative model made, at every evaluation
 checkpoints/ tensorboard/ figures/
 """
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -22,10 +24,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from cnnlab import figures, train, write
 from cnnlab.checkpoint import Checkpoints, digest
-from cnnlab.core import Experiment, Stats, TrainState
+from cnnlab.core import Batch, Experiment, Stats, TrainState
 from cnnlab.errors import CheckpointError, CnnlabError, DataError, DivergedError, Preempted
 from cnnlab.folder import Plan, check_folder, empty, finished, locked, provenance, recorded
 from cnnlab.knobs import Resolved
@@ -37,6 +40,8 @@ log = logging.getLogger("cnnlab")
 SPLITS = ("train", "validation", "test")
 ON_ACCELERATOR = 32
 """Steps sent to an accelerator at once; one on a CPU, where a convolution inside a loop is slow."""
+WATCHED = 32
+"""Held-out examples that a task's snapshots are made with."""
 
 
 def cadence(plan: Plan, experiment: Experiment, backend: str) -> train.Cadence:
@@ -85,6 +90,8 @@ class _Run:
     seed: int
     checkpoints: Checkpoints
     writers: list[write.Writer]
+    images: Callable[[int, Mapping[str, np.ndarray]], None]
+    """Writer of pictures u8 [H, W, 3] by name."""
     wall_before: float
     began: float = dataclasses.field(default_factory=time.monotonic)
     measured: tuple[int, dict[str, float]] = (-1, {})
@@ -129,11 +136,26 @@ class _Run:
 
     def on_evaluate(self, step: int, state: TrainState) -> None:
         experiment = self.program.experiment
+        self.keep_snapshots(step, state)
         if "validation" not in experiment.data.sizes:
             return
         numbers = experiment.task.summary(train.evaluate(self.program, state, "validation"))
         self.write(step, {f"validation/{name}": value for name, value in numbers.items()})
         self.measured = step, numbers
+
+    @functools.cached_property
+    def watched(self) -> Batch:
+        return train.watched(self.program.experiment.data, WATCHED)
+
+    def keep_snapshots(self, step: int, state: TrainState) -> None:
+        """Writes a sheet of each of the task's snapshots to snapshots/NAME/STEP.png and TensorBoard."""
+        if self.program.experiment.task.snapshot is None:
+            return
+        for name, images in self.program.snapshot(state, self.watched).items():
+            (self.folder / "snapshots" / name).mkdir(parents=True, exist_ok=True)
+            sheet = figures.sheet(images)
+            Image.fromarray(sheet).save(self.folder / "snapshots" / name / f"{step:08d}.png")
+            self.images(step, {name: sheet})
 
     def on_save(self, step: int, state: TrainState, recent: list[Stats]) -> None:
         meta = {
@@ -166,11 +188,12 @@ def train_run(program: train.Program, folder: pathlib.Path, plan: Plan, seed: in
         state, meta, start = _begin(program, folder, checkpoints, seed)
         events, images, close_events = write.tensorboard(folder / "tensorboard", resume_at=start)
         epoch = experiment.data.sizes["train"] / experiment.data.batch_size
-        shown = write.progress(steps=experiment.steps, start=start, epoch_steps=epoch, quiet=plan.quiet)
+        names = [*(name for name in task.shown if name != task.headline), task.headline]
+        shown = write.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=plan.quiet)
         writers = [write.metrics_file(folder / "metrics.jsonl", resume_at=start), events, shown]
         attempt = 1 + (write.read_json(folder / "status.json") or {}).get("attempt", 0)
         wall_before = meta.get("wall_seconds", 0.0)
-        run = _Run(program, folder, plan, seed, checkpoints, writers, wall_before=wall_before, attempt=attempt)
+        run = _Run(program, folder, plan, seed, checkpoints, writers, images, wall_before=wall_before, attempt=attempt)
         try:
             run.status("RUNNING", start)
             recent = [{"sums": meta["recent"], "rows": {}}] if meta.get("recent") else []
@@ -193,7 +216,7 @@ def train_run(program: train.Program, folder: pathlib.Path, plan: Plan, seed: in
             checkpoints.close()
             if step < experiment.steps:
                 return _stopped(run, step, asked=plan.stop_after == step)
-            return _finish(run, state, images)
+            return _finish(run, state)
         except CnnlabError as error:
             states = {DivergedError: "DIVERGED", Preempted: "PREEMPTED"}
             run.status(states.get(type(error), "FAILED"), run.step, message=str(error))
@@ -234,34 +257,42 @@ def _stopped(run: _Run, step: int, *, asked: bool) -> dict[str, Any]:
     return {"metrics": {}, "steps": step, "wall_seconds": run.wall_seconds, "stopped": True}
 
 
-def _finish(run: _Run, state: TrainState, images: Callable[[int, Mapping[str, np.ndarray]], None]) -> dict[str, Any]:
+def _finish(run: _Run, state: TrainState) -> dict[str, Any]:
     """Measures every held-out split, draws the figures and writes result.json, then DONE."""
     experiment, task = run.program.experiment, run.program.experiment.task
     stats = {split: train.evaluate(run.program, state, split) for split in experiment.data.sizes if split != "train"}
     metrics = _named({split: task.summary(part) for split, part in stats.items()}, task.headline)
     host = run.program.strategy.fetch(state)
+    records = write.read_metrics(run.folder / "metrics.jsonl")
+    trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
     result = {
         "metrics": metrics,
+        "remark": task.remark(trained | metrics),
         "steps": experiment.steps,
         "wall_seconds": run.wall_seconds,
         "params_digest": digest(host.params),
         "state_digest": digest(host),
     }
     drawn = task.pictures(host.average or host.params, host.model_state, stats["test"], experiment.data, "test")
-    records = write.read_metrics(run.folder / "metrics.jsonl")
     if records:
         tested = {"step": experiment.steps, **{name: value for name, value in metrics.items() if name.startswith("test/")}}
         title = f"{pathlib.Path(run.plan.experiment).stem}, seed {run.seed}"
         drawn = {
             "curves": figures.learning_curves(
-                [*records, tested], title=title, headline=task.headline, higher_is_better=task.higher_is_better
+                [*records, tested],
+                title=title,
+                headline=task.headline,
+                higher_is_better=task.higher_is_better,
+                others=task.shown,
             ),
             **drawn,
         }
     (run.folder / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
         figures.save(figure, run.folder / "figures" / f"{name}.png")
-    images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in drawn.items()})
+    run.images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in drawn.items()})
+    for kept in sorted((run.folder / "snapshots").glob("*")):
+        figures.animate(sorted(kept.glob("*.png")), run.folder / "figures" / f"{kept.name}.webp")
     np.savez(run.folder / "test_rows.npz", **stats["test"]["rows"])
     write.write_json(run.folder / "result.json", result)
     run.status("DONE", experiment.steps)
@@ -337,7 +368,8 @@ def tell(plan: Plan, seed: int, result: Mapping[str, Any] | None) -> str:
         return f"{plan.experiment}, seed {seed}: stopped by --stop_after after {took}; the same command without it goes on"
     shown = {name.removeprefix("test/"): value for name, value in result["metrics"].items() if name.startswith("test/")}
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
-    return f"{plan.experiment}, seed {seed}: test {numbers} after {took}"
+    remark = f"\n  {result['remark']}" if result.get("remark") else ""
+    return f"{plan.experiment}, seed {seed}: test {numbers} after {took}{remark}"
 
 
 def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, plan: Plan) -> str:

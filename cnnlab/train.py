@@ -3,9 +3,11 @@
 Nothing here touches the world: `fit` calls back when it is time to log, evaluate or save (run.py does these).
 """
 
+import bisect
 import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.core import Array, Batch, Experiment, Feed, Params, PyTree, Stats, Strategy, Task, TrainState
+from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 
@@ -38,19 +40,41 @@ def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
     """The state before the first step; a pure function of the seed (u32 []) and the shapes of one training batch."""
     key = jax.random.key(seed)
     params, model_state = experiment.task.init(stream(key, "init"), batch)
-    moving = set(experiment.task.turns)
+    moving = {player for phase in phases(experiment) for player in phase.turns}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=key,
         params=params,
         model_state=model_state,
-        opt_state={player: experiment.optimizers[player].init(params[player]) for player in sorted(moving)},
+        opt_state={
+            player: experiment.optimizers[player].init(_owned(experiment.task, params, player)) for player in sorted(moving)
+        },
         average=jax.tree.map(jnp.copy, params) if experiment.average_decay else {},
     )
 
 
-def make_train_step(experiment: Experiment, *, precision: str) -> Callable[..., tuple[TrainState, Stats]]:
-    """train_step(state, resident, feed) -> (state, stats): every player of `task.turns` takes its turn on one batch."""
+def phases(experiment: Experiment) -> tuple[Phase, ...]:
+    """The games that are played one after another; at least one."""
+    played = experiment.phases or (Phase(experiment.steps, experiment.task.turns),)
+    assert sum(phase.steps for phase in played) == experiment.steps, "the phases make up the whole training"
+    return played
+
+
+def _owned(task: Task, params: Params, player: str) -> PyTree:
+    """What a player moves: its own group of parameters, or a dict of the groups that it owns."""
+    return {group: params[group] for group in task.owns[player]} if player in task.owns else params[player]
+
+
+def _with_owned(task: Task, params: Params, player: str, own: PyTree) -> Params:
+    """The parameters with what a player moves put in place."""
+    return {**params, **(own if player in task.owns else {player: own})}
+
+
+def make_train_step(
+    experiment: Experiment, *, precision: str, turns: tuple[str, ...] | None = None
+) -> Callable[..., tuple[TrainState, Stats]]:
+    """train_step(state, resident, feed) -> (state, stats): every player of `turns` (None: the task's) moves on one batch."""
+    turns = experiment.task.turns if turns is None else turns
     task, optimizers, cast = experiment.task, experiment.optimizers, computing_in(precision)
 
     def train_step(state: TrainState, resident: PyTree, feed: dict[str, Array]) -> tuple[TrainState, Stats]:
@@ -58,13 +82,14 @@ def make_train_step(experiment: Experiment, *, precision: str) -> Callable[..., 
         batch = cast(experiment.data.prepare(resident, feed, stream(key, "augment")))
         params, model_state, opt_state = dict(state.params), state.model_state, dict(state.opt_state)
         sums: dict[str, Array] = {}
-        for turn, player in enumerate(task.turns):
+        for turn, player in enumerate(turns):
             loss_of = functools.partial(_loss_of, task, cast, player, params, model_state, batch, jax.random.fold_in(key, turn))
-            gradient, (model_state, stats) = jax.grad(loss_of, has_aux=True)(params[player])
+            own = _owned(task, params, player)
+            gradient, (model_state, stats) = jax.grad(loss_of, has_aux=True)(own)
             gradient = collectives.mean(gradient)
             with jax.numpy_dtype_promotion("standard"):  # optax leans on promotion (decay ** count); our own code does not
-                updates, opt_state[player] = optimizers[player].update(gradient, opt_state[player], params[player])
-            params = {**params, player: optax.apply_updates(params[player], updates)}
+                updates, opt_state[player] = optimizers[player].update(gradient, opt_state[player], own)
+            params = _with_owned(task, params, player, optax.apply_updates(own, updates))
             for name, value in collectives.total(stats["sums"]).items():
                 sums[name] = sums[name] + value if name in sums else value
         average = _averaged(state.average, params, experiment.average_decay, state.step)
@@ -85,7 +110,7 @@ def _loss_of(
     own: PyTree,
 ) -> tuple[Array, tuple[PyTree, Stats]]:
     """The player's loss as a function of its own parameters, the last argument."""
-    return task.loss(cast({**params, player: own}), model_state, batch, key, player)
+    return task.loss(cast(_with_owned(task, params, player, own)), model_state, batch, key, player)
 
 
 def _averaged(average: Params, params: Params, decay: float, step: Array) -> Params:
@@ -125,10 +150,11 @@ class Program:
     shapes: TrainState
     """The host tree of a state, as shapes and dtypes."""
     compiled_init: Callable[..., TrainState]
-    steps: Callable[..., tuple[TrainState, Stats]]
-    """(state, shared(split), feeds [k, B, …]) -> (state, stats [k])."""
+    games: tuple[Callable[..., tuple[TrainState, Stats]], ...]
+    """One for each phase: (state, shared(split), feeds [k, B, …]) -> (state, stats [k])."""
     measure: Callable[..., Stats]
     """(params, model_state, shared(split), feeds [1, B, …]) -> stats."""
+    compiled_snapshot: Callable[..., dict[str, Array]]
     resident: dict[str, PyTree]
     numbers: Mapping[str, np.ndarray]
     """The experiment's own, for its family."""
@@ -140,9 +166,21 @@ class Program:
         host = jax.tree.map(np.asarray, self.compiled_init(np.uint32(seed), self.numbers))
         return self.strategy.place(host if given is None else _with_given(host, *given))
 
+    def snapshot(self, state: TrainState, batch: Batch) -> dict[str, np.ndarray]:
+        """{name: images f32 [N, H, W, C]} of the task's snapshot, with the averaged parameters where there are any."""
+        host = self.strategy.fetch(state)
+        shown = self.compiled_snapshot(host.average or host.params, host.model_state, batch, self.numbers)
+        return jax.tree.map(np.asarray, shown)
+
     def shared(self, split: str) -> PyTree:
         """What every step or measurement of a split reads: the numbers and the resident arrays."""
         return self.strategy.share(self.numbers), self.resident.get(split, {})
+
+    def game(self, step: int) -> tuple[Callable[..., tuple[TrainState, Stats]], int]:
+        """(compiled steps of the phase in which `step` lies, the step at which that phase ends)."""
+        ends = list(itertools.accumulate(phase.steps for phase in phases(self.experiment)))
+        number = min(bisect.bisect_right(ends, step), len(ends) - 1)
+        return self.games[number], ends[number]
 
     def member(self, experiment: Experiment, numbers: Mapping[str, float]) -> "Program":
         """The same compilation for an experiment of the same family with other numbers."""
@@ -175,6 +213,10 @@ def build(
 
     # Drawing truncated normals takes XLA:CPU 9 s to compile for eight kernels at its default level, 0.8 s at level 1; the
     # numbers are the same to the bit.
+    def snapshot(params: Params, model_state: PyTree, batch: Batch, numbers: Numbers) -> dict[str, Array]:
+        task = (family(numbers) if family else experiment).task
+        return task.snapshot(params, model_state, batch, jax.random.key(0)) if task.snapshot else {}
+
     quickly = {"xla_backend_optimization_level": 1} if strategy.devices[0].platform == "cpu" else None
     compiled_init = jax.jit(init, compiler_options=quickly)
     return Program(
@@ -182,8 +224,11 @@ def build(
         strategy=strategy,
         shapes=jax.eval_shape(init, np.uint32(0), (host, resident), first),
         compiled_init=lambda seed, numbers: compiled_init(seed, (numbers, resident), first),
-        steps=strategy.compile_steps(steps),
+        games=tuple(
+            strategy.compile_steps(functools.partial(steps, turns=turns)) for turns in (p.turns for p in phases(experiment))
+        ),
         measure=strategy.compile_measure(measure),
+        compiled_snapshot=jax.jit(snapshot),
         resident={split: strategy.share(arrays) for split, arrays in data.resident.items()},
         numbers=host,
     )
@@ -194,7 +239,7 @@ def functions(
 ) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Stats]], Callable[..., Stats]]:
     """(init, steps, measure) of a family, not compiled; `shared` is (numbers, resident arrays of the split).
 
-    init(seed, shared, feed) -> host-like state, steps(state, shared, feeds [k, B, …]) -> (state, stats [k]),
+    init(seed, shared, feed) -> host-like state, steps(state, shared, feeds [k, B, …], turns=…) -> (state, stats [k]),
     measure(params, model_state, shared, feeds [1, B, …]) -> stats.
     """
 
@@ -204,9 +249,11 @@ def functions(
         state = init_state(experiment, seed, experiment.data.prepare(resident, feed, None))
         return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
-    def steps(state: TrainState, shared: PyTree, feeds: PyTree) -> tuple[TrainState, Stats]:
+    def steps(
+        state: TrainState, shared: PyTree, feeds: PyTree, *, turns: tuple[str, ...] | None = None
+    ) -> tuple[TrainState, Stats]:
         numbers, resident = shared
-        return make_steps(make_train_step(family(numbers), precision=precision))(state, resident, feeds)
+        return make_steps(make_train_step(family(numbers), precision=precision, turns=turns))(state, resident, feeds)
 
     def measure(params: Params, model_state: PyTree, shared: PyTree, feeds: PyTree) -> Stats:
         (numbers, resident), feed, cast = shared, jax.tree.map(lambda leaf: leaf[0], feeds), computing_in(precision)
@@ -226,7 +273,8 @@ def trace(
     shared, feed = (_as_arrays(numbers), data.resident.get("train", {})), _stack([next(data.train(0, 0))])
     host = jax.eval_shape(init, np.uint32(0), shared, jax.tree.map(lambda leaf: leaf[0], feed))
     state = dataclasses.replace(host, key=jax.eval_shape(jax.random.key, np.uint32(0)))
-    jax.eval_shape(steps, state, shared, feed)
+    for phase in phases(experiment):
+        jax.eval_shape(functools.partial(steps, turns=phase.turns), state, shared, feed)
     jax.eval_shape(measure, host.params, host.model_state, shared, feed)
 
 
@@ -246,9 +294,12 @@ def _with_given(host: TrainState, params: Params, model_state: PyTree) -> TrainS
 
 
 def merge(parts: Sequence[Stats]) -> Stats:
-    """Merges fetched statistics: sums add in f64, rows concatenate, rows whose `mask` is False are dropped."""
-    names = parts[0]["sums"] if parts else {}
-    sums = {name: sum(np.asarray(part["sums"][name], np.float64).sum() for part in parts) for name in names}
+    """Merges fetched statistics: sums add in f64, rows concatenate, rows whose `mask` is False are dropped.
+
+    Each leaf of the sums [k, …] is added over its first axis and over the parts that have it (players differ by phase).
+    """
+    names = dict.fromkeys(name for part in parts for name in part["sums"])
+    sums = {name: sum(_added(part["sums"][name]) for part in parts if name in part["sums"]) for name in names}
     rows = {
         name: np.concatenate([np.asarray(part["rows"][name]) for part in parts]) for name in (parts[0]["rows"] if parts else {})
     }
@@ -256,6 +307,17 @@ def merge(parts: Sequence[Stats]) -> Stats:
         real = rows.pop("mask")
         rows = {name: values[real] for name, values in rows.items()}
     return {"sums": sums, "rows": rows}
+
+
+def _added(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float64).sum()
+
+
+def watched(data: Dataset, count: int) -> Batch:
+    """The first `count` held-out examples, as a batch of NumPy arrays for `Program.snapshot`."""
+    split = "validation" if "validation" in data.sizes else "test"
+    feed = next(data.evaluate(split, min(count, data.sizes[split])))
+    return jax.tree.map(np.asarray, data.prepare(data.resident.get(split, {}), feed, None))
 
 
 def evaluate(program: Program, state: TrainState, split: str) -> Stats:
@@ -312,9 +374,10 @@ def fit(
     shared = program.shared("train")
     in_flight: collections.deque[Stats] = collections.deque()
     while step < stop and not should_stop():
-        size = _dispatch_size(step, stop, cadence)
+        steps, end = program.game(step)
+        size = _dispatch_size(step, min(stop, end), cadence)
         placed = program.strategy.split(_stack([next(feeds) for _ in range(size)]))
-        state, stats = program.steps(state, shared, placed)
+        state, stats = steps(state, shared, placed)
         step += size
         recent.append(stats)
         in_flight.append(stats)

@@ -7,7 +7,7 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,14 +95,15 @@ def size(count: int) -> str:
     return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {'KMG'[power - 1]}iB"
 
 
-def progress(*, steps: int, start: int, epoch_steps: float, quiet: bool = False) -> Writer:
-    """Shows where training stands, its numbers, its speed and when it will be done.
+def progress(*, steps: int, start: int, epoch_steps: float, names: Sequence[str], quiet: bool = False) -> Writer:
+    """Shows where training stands, the numbers `names` of training and validation, its speed and when it will be done.
 
     On a terminal one line is rewritten; elsewhere a line comes every two seconds at most and at the end.
     """
     began, live = time.monotonic(), sys.stderr.isatty()
     last_shown = 0.0
     latest: dict[str, float] = {}
+    labels = {f"{split}/{name}": f"{short}{name}" for split, short in (("train", ""), ("validation", "val ")) for name in names}
 
     def write(step: int, scalars: Mapping[str, float]) -> None:
         nonlocal last_shown
@@ -112,7 +113,7 @@ def progress(*, steps: int, start: int, epoch_steps: float, quiet: bool = False)
             return
         last_shown = now
         speed = (step - start) / max(now - began, 1e-9)
-        shown = [f"{label} {latest[name]:.4g}" for label, name in _SHOWN.items() if latest.get(name) is not None]
+        shown = [f"{label} {latest[name]:.4g}" for name, label in labels.items() if latest.get(name) is not None]
         text = (
             f"step {step:,}/{steps:,} ({step / steps:.0%}, epoch {step / epoch_steps:.1f})  "
             f"ETA {duration((steps - step) / max(speed, 1e-9))}  {speed:.1f} steps/s  {'  '.join(shown)}"
@@ -122,11 +123,3 @@ def progress(*, steps: int, start: int, epoch_steps: float, quiet: bool = False)
         print(text, end="" if live and step < steps else "\n", file=sys.stderr, flush=True)
 
     return write
-
-
-_SHOWN = {
-    "loss": "train/loss",
-    "accuracy": "train/accuracy",
-    "val loss": "validation/loss",
-    "val accuracy": "validation/accuracy",
-}

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnlab import figures
 from cnnlab.figures.grids import MOST_FILTERS
@@ -253,6 +254,8 @@ def test_threads_draw_what_one_thread_draws():
 def test_figures_import_is_cheap_and_pyplot_is_never_touched(tmp_path):
     program = f"""
 import sys
+from PIL import Image
+
 from cnnlab import figures
 import numpy as np
 assert "matplotlib" not in sys.modules and "jax" not in sys.modules
@@ -263,3 +266,30 @@ figures.as_pixels(figures.confusion_matrix(np.eye(3, dtype=int), "abc"))
 assert settings == matplotlib.rcParams.copy() and "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=pathlib.Path(__file__).parents[1])
+
+
+def test_a_sheet_shows_every_image_in_its_place():
+    images = np.linspace(0, 1, 5, dtype=np.float32)[:, None, None, None] * np.ones((1, 28, 14, 1), np.float32)
+    page = figures.sheet(images, columns=3)
+    assert page.shape == (2 * (2 * 30 + 2), 2 * (3 * 16 + 2), 3) and page.dtype == np.uint8
+    for number in range(5):
+        row, column = divmod(number, 3)
+        assert (page[2 * (2 + row * 30 + 14), 2 * (2 + column * 16 + 7)] == round(255 * number / 4)).all()
+    assert (page[-30, -20] == 255).all()
+
+
+def test_a_sheet_survives_what_a_broken_model_draws():
+    images = np.full((2, 64, 64, 3), np.nan, np.float32)
+    images[1] = 7.0
+    page = figures.sheet(images)
+    assert (page[10, 10] == 0).all() and (page[10, 80] == 255).all()
+
+
+def test_a_film_has_a_frame_for_every_sheet(tmp_path: pathlib.Path):
+    sheets = [figures.sheet(np.full((4, 8, 8, 1), share, np.float32)) for share in (0.0, 0.5, 1.0)]
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for page, path in zip(sheets, paths, strict=True):
+        Image.fromarray(page).save(path)
+    figures.animate(paths, tmp_path / "film.webp")
+    with Image.open(tmp_path / "film.webp") as film:
+        assert film.n_frames == 3 and film.size == (sheets[0].shape[1], sheets[0].shape[0] + 6)

@@ -13,7 +13,7 @@ from toys import CADENCE, gap, run
 
 from cnnlab import train
 from cnnlab.checkpoint import digest, leaves
-from cnnlab.core import Stats
+from cnnlab.core import Phase, Stats
 from cnnlab.errors import UsageError
 from cnnlab.parallel import STRATEGIES, check_batch, pick_devices
 
@@ -175,3 +175,64 @@ def test_a_batch_that_devices_cannot_split_is_refused_with_the_nearest():
 
 def test_leaf_paths_are_readable():
     assert "params/scout/at" in leaves(run(toys.chase(), stop=0)[0])
+
+
+def pair(task: Any) -> Any:
+    """The pursuit with a third player, who moves two groups of parameters towards 1."""
+
+    def loss(params: Any, model_state: Any, batch: Any, key: Any, player: str) -> Any:
+        if player != "pair":
+            return task.loss(params, model_state, batch, key, player)
+        each = sum(jnp.sum((params[group]["at"] - 1.0) ** 2) for group in ("hunter", "rock"))
+        return each, (model_state, {"sums": {"pair_loss": each, "pair_count": jnp.float32(1)}, "rows": {}})
+
+    return dataclasses.replace(task, loss=loss, owns={"pair": ("hunter", "rock")}, turns=("pair",))
+
+
+def test_a_player_may_move_several_groups_with_one_optimiser():
+    optimizers = {"pair": optax.sgd(0.25)}
+    experiment = dataclasses.replace(toys.chase(steps=1, average_decay=0.0), task=pair(toys.pursuit()), optimizers=optimizers)
+    before, *_ = run(experiment, stop=0)
+    after, *_ = run(experiment)
+    for group in ("hunter", "rock"):
+        np.testing.assert_allclose(after.params[group]["at"], (before.params[group]["at"] + 1.0) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(after.params["scout"]["at"], before.params["scout"]["at"])
+
+
+def in_phases() -> Any:
+    """Seven steps of the scout, then eight of the hunter and the scout, then five of the pair."""
+    whole = toys.chase(steps=20)
+    phases = (Phase(7, ("scout",)), Phase(8, ("hunter", "scout")), Phase(5, ("pair",)))
+    optimizers = {**whole.optimizers, "pair": optax.adam(0.1)}
+    return dataclasses.replace(whole, task=pair(whole.task), optimizers=optimizers, phases=phases)
+
+
+def test_games_are_played_one_after_another():
+    experiment = in_phases()
+    start, first, second, end = (run(experiment, stop=stop)[0] for stop in (0, 7, 15, 20))
+    np.testing.assert_array_equal(first.params["hunter"]["at"], start.params["hunter"]["at"])
+    np.testing.assert_array_equal(second.params["rock"]["at"], start.params["rock"]["at"])
+    np.testing.assert_array_equal(end.params["scout"]["at"], second.params["scout"]["at"])
+    assert not np.array_equal(end.params["rock"]["at"], start.params["rock"]["at"])
+    assert int(end.opt_state["hunter"][0].count) == 8 and int(end.opt_state["pair"][0].count) == 5
+
+
+@pytest.mark.parametrize("stop", [5, 7, 11, 15, 18])
+def test_a_sequence_of_games_goes_on_at_any_step_as_if_it_had_never_stopped(stop: int):
+    every_step = dataclasses.replace(CADENCE, save=1, dispatch=4)
+    whole, _, curve, _ = run(in_phases(), cadence=every_step)
+    _, _, _, saved = run(in_phases(), cadence=every_step, stop=stop)
+    state, recent = saved[stop]
+    again, _, rest, _ = run(in_phases(), cadence=every_step, resume=(state, recent, stop))
+    assert digest(again) == digest(whole)
+    assert rest == {step: numbers for step, numbers in curve.items() if step > stop}
+
+
+def test_a_sequence_of_games_is_the_same_on_four_devices_under_pmap():
+    assert gap(run(in_phases())[0], run(in_phases(), strategy="pmap", devices=4)[0]) < 2e-5
+
+
+def test_a_log_that_spans_two_games_has_the_numbers_of_both():
+    _, _, logged, _ = run(in_phases())
+    assert set(logged[5]) == {"scout_loss"} and set(logged[10]) == {"scout_loss", "hunter_loss"}
+    assert set(logged[20]) == {"pair_loss"}

@@ -38,7 +38,7 @@ def trained(which: Experiment, steps: int = 3):
     before, feeds = program.strategy.fetch(state), which.data.train(0, 0)
     for _ in range(steps):
         feed = jax.tree.map(lambda leaf: leaf[None], next(feeds))
-        state, _ = program.steps(state, program.shared("train"), program.strategy.split(feed))
+        state, _ = program.games[0](state, program.shared("train"), program.strategy.split(feed))
     return before, program.strategy.fetch(state)
 
 

@@ -48,7 +48,7 @@ def test_durations_read_as_people_say_them(seconds: float, text: str):
 
 
 def test_progress_off_a_terminal_is_plain_lines_with_an_estimate(capsys: pytest.CaptureFixture[str]):
-    shown = write.progress(steps=100, start=0, epoch_steps=50)
+    shown = write.progress(steps=100, start=0, epoch_steps=50, names=("loss", "accuracy"))
     shown(50, {"train/loss": 0.5, "train/accuracy": 0.75})
     shown(100, {"validation/accuracy": 0.8})
     first, *_, last = capsys.readouterr().err.splitlines()

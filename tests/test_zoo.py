@@ -147,7 +147,7 @@ def test_the_loss_falls_and_every_parameter_moves(name):
     placed = program.strategy.split({key: value[None] for key, value in feed.items()})
     before, losses = trees.flatten(program.strategy.fetch(state).params), []
     while len(losses) < MOST_STEPS and not (losses and losses[-1] < 0.9 * losses[0]):
-        state, stats = program.steps(state, program.shared("train"), placed)
+        state, stats = program.games[0](state, program.shared("train"), placed)
         losses.append(float(stats["sums"]["loss"][0]))
     assert np.isfinite(losses).all() and losses[-1] < 0.9 * losses[0], losses
     after = trees.flatten(program.strategy.fetch(state).params)

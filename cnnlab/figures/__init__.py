@@ -10,5 +10,17 @@ from cnnlab.figures.confusion import confusion_matrix
 from cnnlab.figures.curves import learning_curves
 from cnnlab.figures.grids import filters, image_grid
 from cnnlab.figures.page import BAD, GOOD, as_pixels, save
+from cnnlab.figures.sheets import animate, sheet
 
-__all__ = ["BAD", "GOOD", "as_pixels", "confusion_matrix", "filters", "image_grid", "learning_curves", "save"]
+__all__ = [
+    "BAD",
+    "GOOD",
+    "animate",
+    "as_pixels",
+    "confusion_matrix",
+    "filters",
+    "image_grid",
+    "learning_curves",
+    "save",
+    "sheet",
+]

@@ -34,9 +34,14 @@ SPLITS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 
 
 def learning_curves(
-    records: Sequence[Mapping[str, float | None]], *, title: str, headline: str = "accuracy", higher_is_better: bool = True
+    records: Sequence[Mapping[str, float | None]],
+    *,
+    title: str,
+    headline: str = "accuracy",
+    higher_is_better: bool = True,
+    others: Sequence[str] = ("loss",),
 ) -> "Figure":
-    """Loss and the headline metric over the steps: train against validation, the best validation point, the test result.
+    """The headline metric and others over the steps: train against validation, the best validation point, the test result.
 
     A panel starts with its name; an accuracy is told in percent. A loss that spans more than a decade is drawn on a
     logarithmic scale; of an accuracy whose early records would squeeze all others into a strip, those are cut off. Values
@@ -46,10 +51,11 @@ def learning_curves(
       records: lines of metrics.jsonl: "step" and any of "train/loss", "validation/accuracy", …, "epoch". Of several test
         results the last counts.
       title: one line above the panels.
-      headline: name of the metric beside the loss; "loss" draws the loss alone.
+      headline: name of the metric that ranks checkpoints, drawn last.
       higher_is_better: sense of the headline metric, by which the best validation point is found.
+      others: metrics that are drawn before it; of these, lower is better.
     """
-    metrics = ["loss"] if headline == "loss" else ["loss", headline]
+    metrics = [*(name for name in others if name != headline), headline]
     curves = {metric: {split: _curve(records, f"{split}/{metric}") for split in SPLITS} for metric in metrics}
     steps = np.concatenate([steps for panel in curves.values() for steps, _ in panel.values()])
     longest = max(len(panel["train"][0]) for panel in curves.values())
@@ -64,7 +70,7 @@ def learning_curves(
         if len(steps) and steps.max() > steps.min():
             space = 0.02 * (steps.max() - steps.min())
             axes.set_xlim(steps.min() - space, steps.max() + space)
-        _draw_curves(axes, panel, metric, window=window, best_is_high=metric != "loss" and higher_is_better)
+        _draw_curves(axes, panel, metric, window=window, best_is_high=metric == headline and higher_is_better)
     return figure
 
 
