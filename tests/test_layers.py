@@ -18,7 +18,7 @@ LEVELS = [
     {"train", "parallel", "checkpoint", "write", "knobs"},
     {"folder"},
     {"run"},
-    {"inspect", "interop"},
+    {"inspect", "interop", "sample"},
     {"ablation"},
 ]
 """From the ground up. A room imports those below it."""
