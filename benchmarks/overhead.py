@@ -49,8 +49,8 @@ def main(argv: list[str]) -> None:
         lines = write.metrics_file(pathlib.Path(folder) / "metrics.jsonl", resume_at=0)
         events, _, close = write.tensorboard(pathlib.Path(folder) / "tensorboard", resume_at=0)
 
-        def on_log(step, stats):
-            numbers = program.experiment.task.summary(stats)
+        def on_log(step, parts):
+            numbers = program.experiment.task.summary(train.merge(parts))
             lines(step, numbers)
             events(step, numbers)
 

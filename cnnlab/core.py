@@ -84,6 +84,8 @@ class Task:
     remark: Callable[[Mapping[str, float]], str] = lambda metrics: ""
     """Final numbers, {"test/loss": …} and the last ones of training, {"train/loss": …} -> a sentence that a person should
     read, such as that a generator collapsed; or nothing."""
+    final: Callable[[Params, PyTree, Batch], Stats] | None = None
+    """As `measure`, and beside it, for what is too dear to be measured often: taken of the test split at the end of a run."""
 
 
 @dataclasses.dataclass(frozen=True)

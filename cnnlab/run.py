@@ -11,37 +11,34 @@ checkpoints/ tensorboard/ figures/
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import math
 import os
 import pathlib
 import signal
-import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
-from cnnlab import figures, train, write
-from cnnlab.checkpoint import Checkpoints, digest
-from cnnlab.core import Batch, Experiment, Stats, TrainState
-from cnnlab.errors import CheckpointError, CnnlabError, DataError, DivergedError, Preempted
-from cnnlab.folder import Plan, check_folder, empty, finished, locked, provenance, recorded
+from cnnlab import train, write
+from cnnlab.checkpoint import Checkpoints
+from cnnlab.core import Experiment, TrainState
+from cnnlab.errors import CheckpointError, DivergedError, Preempted
+from cnnlab.folder import Plan, check_folder, recorded
+from cnnlab.journal import Journal, named, opened
 from cnnlab.knobs import Resolved
 from cnnlab.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.values import Duration
 
 log = logging.getLogger("cnnlab")
 
+Member = tuple[train.Program, pathlib.Path, Plan, int]
+"""What `train_run` takes: program, folder, plan and seed."""
 SPLITS = ("train", "validation", "test")
 ON_ACCELERATOR = 32
 """Steps sent to an accelerator at once; one on a CPU, where a convolution inside a loop is slow."""
-WATCHED = 32
-"""Held-out examples that a task's snapshots are made with."""
 
 
 def cadence(plan: Plan, experiment: Experiment, backend: str) -> train.Cadence:
@@ -80,228 +77,100 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-@dataclasses.dataclass
-class _Run:
-    """What the callbacks of one run share."""
-
-    program: train.Program
-    folder: pathlib.Path
-    plan: Plan
-    seed: int
-    checkpoints: Checkpoints
-    writers: list[write.Writer]
-    images: Callable[[int, Mapping[str, np.ndarray]], None]
-    """Writer of pictures u8 [H, W, 3] by name."""
-    wall_before: float
-    began: float = dataclasses.field(default_factory=time.monotonic)
-    measured: tuple[int, dict[str, float]] = (-1, {})
-    """The latest validation numbers, after the step at which they were taken."""
-    step: int = 0
-    """The last step that is known to be done."""
-    attempt: int = 1
-    """How often the run was begun or gone on with."""
-
-    @property
-    def wall_seconds(self) -> float:
-        return self.wall_before + time.monotonic() - self.began
-
-    def status(self, state: str, step: int, **more: Any) -> None:
-        self.step = step
-        process = f"process {os.getpid()} on {socket.gethostname()}"
-        content = {
-            "state": state,
-            "step": step,
-            "steps": self.program.experiment.steps,
-            "attempt": self.attempt,
-            "process": process,
-            "time": time.time(),
-        }
-        write.write_json(self.folder / "status.json", content | more)
-
-    def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        data = self.program.experiment.data
-        for writer in self.writers:
-            writer(step, {"epoch": step * data.batch_size / data.sizes["train"], **scalars})
-
-    def on_log(self, step: int, stats: Stats) -> None:
-        scalars = {f"train/{name}": value for name, value in self.program.experiment.task.summary(stats).items()}
-        self.write(step, scalars)
-        self.status("RUNNING", step)
-        bad = [name for name, value in scalars.items() if not math.isfinite(value)]
-        if bad:
-            raise DivergedError(
-                f"{bad[0]} is not finite at step {step}: training diverged.\n"
-                "Try a smaller --lr, a --clip_norm, or a warm-up of the schedule; the last good checkpoint is kept."
-            )
-
-    def on_evaluate(self, step: int, state: TrainState) -> None:
-        experiment = self.program.experiment
-        self.keep_snapshots(step, state)
-        if "validation" not in experiment.data.sizes:
-            return
-        numbers = experiment.task.summary(train.evaluate(self.program, state, "validation"))
-        self.write(step, {f"validation/{name}": value for name, value in numbers.items()})
-        self.measured = step, numbers
-
-    @functools.cached_property
-    def watched(self) -> Batch:
-        return train.watched(self.program.experiment.data, WATCHED)
-
-    def keep_snapshots(self, step: int, state: TrainState) -> None:
-        """Writes a sheet of each of the task's snapshots to snapshots/NAME/STEP.png and TensorBoard."""
-        if self.program.experiment.task.snapshot is None:
-            return
-        for name, images in self.program.snapshot(state, self.watched).items():
-            (self.folder / "snapshots" / name).mkdir(parents=True, exist_ok=True)
-            sheet = figures.sheet(images)
-            Image.fromarray(sheet).save(self.folder / "snapshots" / name / f"{step:08d}.png")
-            self.images(step, {name: sheet})
-
-    def on_save(self, step: int, state: TrainState, recent: list[Stats]) -> None:
-        meta = {
-            "seed": self.seed,
-            "fingerprint": self.program.experiment.data.fingerprint,
-            "recent": train.merge(jax.device_get(recent))["sums"] if recent else {},
-            "wall_seconds": self.wall_seconds,
-        }
-        measured_at, numbers = self.measured
-        known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.headline])
-        self.checkpoints.save(step, self.program.strategy.fetch(state), meta, numbers if known else None)
-
-
 def train_run(program: train.Program, folder: pathlib.Path, plan: Plan, seed: int, *, overwrite: bool) -> dict[str, Any]:
     """Trains one seed in its folder to the end, or from where it was; returns the content of result.json.
 
     Raises Preempted after SIGTERM or Ctrl-C and DivergedError, with status.json saying so.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        if overwrite:
-            empty(folder)
-        elif result := finished(folder):  # by a process that held the lock until now
-            return result
-        if not (folder / "run.json").exists():
-            write.write_json(folder / "run.json", provenance(plan, program.experiment, seed))
-        experiment, task = program.experiment, program.experiment.task
-        checkpoints = Checkpoints(folder / "checkpoints", headline=task.headline, higher_is_better=task.higher_is_better)
-        checkpoints.clear_unfinished()
-        state, meta, start = _begin(program, folder, checkpoints, seed)
-        events, images, close_events = write.tensorboard(folder / "tensorboard", resume_at=start)
-        epoch = experiment.data.sizes["train"] / experiment.data.batch_size
-        names = [*(name for name in task.shown if name != task.headline), task.headline]
-        shown = write.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=plan.quiet)
-        writers = [write.metrics_file(folder / "metrics.jsonl", resume_at=start), events, shown]
-        attempt = 1 + (write.read_json(folder / "status.json") or {}).get("attempt", 0)
-        wall_before = meta.get("wall_seconds", 0.0)
-        run = _Run(program, folder, plan, seed, checkpoints, writers, images, wall_before=wall_before, attempt=attempt)
-        try:
-            run.status("RUNNING", start)
-            recent = [{"sums": meta["recent"], "rows": {}}] if meta.get("recent") else []
-            with stop_signals() as should_stop:
-                state, step = train.fit(
-                    program,
-                    state,
-                    seed=seed,
-                    step=start,
-                    stop=min(experiment.steps, plan.stop_after or experiment.steps),
-                    cadence=cadence(plan, experiment, program.strategy.devices[0].platform),
-                    recent=recent,
-                    on_log=run.on_log,
-                    on_evaluate=run.on_evaluate,
-                    on_save=run.on_save,
-                    should_stop=should_stop,
-                )
-            if step not in checkpoints.steps():
-                run.on_save(step, state, recent)
-            checkpoints.close()
-            if step < experiment.steps:
-                return _stopped(run, step, asked=plan.stop_after == step)
-            return _finish(run, state)
-        except CnnlabError as error:
-            states = {DivergedError: "DIVERGED", Preempted: "PREEMPTED"}
-            run.status(states.get(type(error), "FAILED"), run.step, message=str(error))
-            raise
-        except BaseException as error:
-            run.status("FAILED", run.step, message=f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            close_events()
-            checkpoints.close()
-
-
-def _begin(
-    program: train.Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int
-) -> tuple[TrainState, dict[str, Any], int]:
-    """(placed state, meta, step): from the newest good checkpoint, or initialised."""
-    restored = checkpoints.restore(program.shapes)
-    if restored is None:
-        return program.init(seed), {}, 0
-    state, meta, step = restored
-    data = program.experiment.data
-    if meta["fingerprint"] != data.fingerprint:
-        raise DataError(
-            f"the data set {data.name} changed since {folder} was begun (fingerprint {meta['fingerprint'][:12]}, now "
-            f"{data.fingerprint[:12]}).\nBring the old data back, or give another --workdir to train on the new ones."
+    with opened(program, folder, plan, seed, overwrite=overwrite) as journal, stop_signals() as should_stop:
+        if journal.result:
+            return journal.result
+        assert journal.state is not None
+        state, step = train.fit(
+            program,
+            journal.state,
+            seed=seed,
+            step=journal.start,
+            stop=_stop(plan, program.experiment),
+            cadence=cadence(plan, program.experiment, program.strategy.devices[0].platform),
+            recent=journal.recent,
+            on_log=journal.on_log,
+            on_evaluate=journal.on_evaluate,
+            on_save=journal.on_save,
+            should_stop=should_stop,
         )
-    checkpoints.quarantine()
-    log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
-    return program.strategy.place(state), meta, step
+        return journal.ended(state, step, journal.recent)
 
 
-def _stopped(run: _Run, step: int, *, asked: bool) -> dict[str, Any]:
-    """What a run says that ended before its last step."""
-    run.step = step
-    if not asked:
-        raise Preempted(f"stopped by a signal at step {step}, with a checkpoint in {run.folder}.\nThe same command goes on.")
-    run.status("STOPPED", step)
-    return {"metrics": {}, "steps": step, "wall_seconds": run.wall_seconds, "stopped": True}
+def train_together(members: Sequence[Member]) -> list[dict[str, Any] | DivergedError]:
+    """Trains members of one family that take their steps in one program; what became of each.
 
-
-def _finish(run: _Run, state: TrainState) -> dict[str, Any]:
-    """Measures every held-out split, draws the figures and writes result.json, then DONE."""
-    experiment, task = run.program.experiment, run.program.experiment.task
-    stats = {split: train.evaluate(run.program, state, split) for split in experiment.data.sizes if split != "train"}
-    metrics = _named({split: task.summary(part) for split, part in stats.items()}, task.headline)
-    host = run.program.strategy.fetch(state)
-    records = write.read_metrics(run.folder / "metrics.jsonl")
-    trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
-    result = {
-        "metrics": metrics,
-        "remark": task.remark(trained | metrics),
-        "steps": experiment.steps,
-        "wall_seconds": run.wall_seconds,
-        "params_digest": digest(host.params),
-        "state_digest": digest(host),
-    }
-    drawn = task.pictures(host.average or host.params, host.model_state, stats["test"], experiment.data, "test")
-    if records:
-        tested = {"step": experiment.steps, **{name: value for name, value in metrics.items() if name.startswith("test/")}}
-        title = f"{pathlib.Path(run.plan.experiment).stem}, seed {run.seed}"
-        drawn = {
-            "curves": figures.learning_curves(
-                [*records, tested],
-                title=title,
-                headline=task.headline,
-                higher_is_better=task.higher_is_better,
-                others=task.shown,
-            ),
-            **drawn,
+    Their folders and files are those of single runs. Members that go on from the same step share a program; one that
+    diverges is left behind, the others do not see it. Raises Preempted after SIGTERM or Ctrl-C, with all of them saved.
+    """
+    with contextlib.ExitStack() as stack:
+        journals = []
+        for number, (program, folder, plan, seed) in enumerate(members):
+            shown = dataclasses.replace(plan, quiet=plan.quiet or number > 0)
+            journals.append(stack.enter_context(opened(program, folder, shown, seed, overwrite=False)))
+        should_stop = stack.enter_context(stop_signals())
+        became: dict[int, dict[str, Any] | DivergedError] = {
+            id(journal): journal.result for journal in journals if journal.result
         }
-    (run.folder / "figures").mkdir(exist_ok=True)
-    for name, figure in drawn.items():
-        figures.save(figure, run.folder / "figures" / f"{name}.png")
-    run.images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in drawn.items()})
-    for kept in sorted((run.folder / "snapshots").glob("*")):
-        figures.animate(sorted(kept.glob("*.png")), run.folder / "figures" / f"{kept.name}.webp")
-    np.savez(run.folder / "test_rows.npz", **stats["test"]["rows"])
-    write.write_json(run.folder / "result.json", result)
-    run.status("DONE", experiment.steps)
-    return result
+        for start in sorted({journal.start for journal in journals if not journal.result}):
+            same = [journal for journal in journals if journal.start == start and not journal.result]
+            became |= dict(zip(map(id, same), _fit_together(same, should_stop), strict=True))
+        return [became[id(journal)] for journal in journals]
 
 
-def _named(numbers: Mapping[str, Mapping[str, float]], headline: str) -> dict[str, float]:
-    """{split: {name: value}} -> {"split/name": value}, the headline first."""
-    return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=headline.__ne__)}
+def _fit_together(journals: Sequence[Journal], should_stop: Callable[[], bool]) -> list[dict[str, Any] | DivergedError]:
+    """What became of each run, all of which stand at the same step."""
+    crowd, first = train.together([journal.program for journal in journals]), journals[0]
+    diverged: dict[int, DivergedError] = {}
+
+    def each(call: Callable[[int, Journal], None]) -> None:
+        for number, journal in enumerate(journals):
+            if number in diverged:
+                continue
+            try:
+                call(number, journal)
+            except DivergedError as error:
+                journal.failed(error)
+                diverged[number] = error
+
+    recent = [train.stacked(parts) for parts in zip(*(journal.recent for journal in journals), strict=True)]
+    state, step = train.fit(
+        crowd,
+        train.stacked([journal.state for journal in journals]),
+        seed=tuple(journal.seed for journal in journals),
+        step=first.start,
+        stop=_stop(first.plan, first.program.experiment),
+        cadence=cadence(first.plan, first.program.experiment, crowd.strategy.devices[0].platform),
+        recent=recent,
+        on_log=lambda step, parts: each(lambda number, journal: journal.on_log(step, train.part(parts, number))),
+        on_evaluate=lambda step, state: each(lambda number, journal: journal.on_evaluate(step, train.part(state, number))),
+        on_save=lambda step, state, recent: each(
+            lambda number, journal: journal.on_save(step, train.part(state, number), train.part(jax.device_get(recent), number))
+        ),
+        should_stop=lambda: should_stop() or len(diverged) == len(journals),
+    )
+    became: list[dict[str, Any] | DivergedError] = []
+    stopped: Preempted | None = None
+    for number, journal in enumerate(journals):
+        if number in diverged:
+            became.append(diverged[number])
+            continue
+        try:
+            became.append(journal.ended(train.part(state, number), step, train.part(jax.device_get(recent), number)))
+        except Preempted as error:  # the others have to be saved too
+            stopped = error
+    if stopped:
+        raise stopped
+    return became
+
+
+def _stop(plan: Plan, experiment: Experiment) -> int:
+    return min(experiment.steps, plan.stop_after or experiment.steps)
 
 
 def build(resolved: Resolved, plan: Plan, *, numbers: Mapping[str, float] | None = None) -> train.Program:
@@ -409,8 +278,10 @@ def evaluate_run(resolved: Resolved, plan: Plan, folder: pathlib.Path, *, best: 
     program, host, step = restored(resolved, plan, folder, best=best)
     task, sizes = program.experiment.task, program.experiment.data.sizes
     state = program.strategy.place(host)
-    numbers = {split: task.summary(train.evaluate(program, state, split)) for split in sizes if split != "train"}
-    metrics = _named(numbers, task.headline)
+    numbers = {
+        split: task.summary(train.evaluate(program, state, split, final=split == "test")) for split in sizes if split != "train"
+    }
+    metrics = named(numbers, task.headline)
     write.write_json(folder / "evaluation.json", {"step": step, "metrics": metrics})
     rows = [f"  {name.ljust(24)} {value:.6g}" for name, value in metrics.items()]
     return f"{folder}, step {step}\n" + "\n".join(rows)

@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -152,12 +152,17 @@ class Program:
     compiled_init: Callable[..., TrainState]
     games: tuple[Callable[..., tuple[TrainState, Stats]], ...]
     """One for each phase: (state, shared(split), feeds [k, B, …]) -> (state, stats [k])."""
+    games_together: tuple[Callable[..., tuple[TrainState, Stats]], ...]
+    """The same for a crowd of M members: (state [M], shared(split) with numbers [M], feeds [k, B, M, …]) -> (state [M],
+    stats [M, k])."""
     measure: Callable[..., Stats]
     """(params, model_state, shared(split), feeds [1, B, …]) -> stats."""
+    final: Callable[..., Stats]
+    """As `measure`, with what the task measures at the end alone."""
     compiled_snapshot: Callable[..., dict[str, Array]]
     resident: dict[str, PyTree]
-    numbers: Mapping[str, np.ndarray]
-    """The experiment's own, for its family."""
+    numbers: Mapping[str, Any]
+    """The experiment's own, for its family: f32 []."""
 
     def init(self, seed: int) -> TrainState:
         """The placed state before the first step."""
@@ -210,6 +215,7 @@ def build(
     resident, first = data.resident.get("train", {}), next(data.train(0, 0))
     init, steps, measure = functions(family or (lambda _: experiment), precision=precision)
     host = _as_arrays(numbers or {})
+    games = [functools.partial(steps, turns=phase.turns) for phase in phases(experiment)]
 
     # Drawing truncated normals takes XLA:CPU 9 s to compile for eight kernels at its default level, 0.8 s at level 1; the
     # numbers are the same to the bit.
@@ -218,16 +224,16 @@ def build(
         return task.snapshot(params, model_state, batch, jax.random.key(0)) if task.snapshot else {}
 
     quickly = {"xla_backend_optimization_level": 1} if strategy.devices[0].platform == "cpu" else None
-    compiled_init = jax.jit(init, compiler_options=quickly)
+    compiled_init, compiled_measure = jax.jit(init, compiler_options=quickly), strategy.compile_measure(measure)
     return Program(
         experiment=experiment,
         strategy=strategy,
         shapes=jax.eval_shape(init, np.uint32(0), (host, resident), first),
         compiled_init=lambda seed, numbers: compiled_init(seed, (numbers, resident), first),
-        games=tuple(
-            strategy.compile_steps(functools.partial(steps, turns=turns)) for turns in (p.turns for p in phases(experiment))
-        ),
-        measure=strategy.compile_measure(measure),
+        games=tuple(strategy.compile_steps(game) for game in games),
+        games_together=tuple(strategy.compile_steps(jax.vmap(game, in_axes=(0, (0, None), 2))) for game in games),
+        measure=compiled_measure,
+        final=strategy.compile_measure(functools.partial(measure, final=True)) if experiment.task.final else compiled_measure,
         compiled_snapshot=jax.jit(snapshot),
         resident={split: strategy.share(arrays) for split, arrays in data.resident.items()},
         numbers=host,
@@ -240,7 +246,7 @@ def functions(
     """(init, steps, measure) of a family, not compiled; `shared` is (numbers, resident arrays of the split).
 
     init(seed, shared, feed) -> host-like state, steps(state, shared, feeds [k, B, …], turns=…) -> (state, stats [k]),
-    measure(params, model_state, shared, feeds [1, B, …]) -> stats.
+    measure(params, model_state, shared, feeds [1, B, …], final=…) -> stats.
     """
 
     def init(seed: Array, shared: PyTree, feed: PyTree) -> TrainState:
@@ -255,10 +261,14 @@ def functions(
         numbers, resident = shared
         return make_steps(make_train_step(family(numbers), precision=precision, turns=turns))(state, resident, feeds)
 
-    def measure(params: Params, model_state: PyTree, shared: PyTree, feeds: PyTree) -> Stats:
+    def measure(params: Params, model_state: PyTree, shared: PyTree, feeds: PyTree, *, final: bool = False) -> Stats:
         (numbers, resident), feed, cast = shared, jax.tree.map(lambda leaf: leaf[0], feeds), computing_in(precision)
         experiment = family(numbers)
-        stats = experiment.task.measure(cast(params), model_state, cast(experiment.data.prepare(resident, feed, None)))
+        task, batch = experiment.task, cast(experiment.data.prepare(resident, feed, None))
+        stats = task.measure(cast(params), model_state, batch)
+        if final and task.final:
+            more = task.final(cast(params), model_state, batch)
+            stats = {kind: {**stats[kind], **more[kind]} for kind in stats}
         return {"sums": collectives.total(stats["sums"]), "rows": stats["rows"]}
 
     return init, steps, measure
@@ -276,6 +286,35 @@ def trace(
     for phase in phases(experiment):
         jax.eval_shape(functools.partial(steps, turns=phase.turns), state, shared, feed)
     jax.eval_shape(measure, host.params, host.model_state, shared, feed)
+
+
+def together(members: Sequence[Program]) -> Program:
+    """Members of one family as a crowd that takes its steps in one batched program, for `fit`.
+
+    Each member keeps its own batches, randomness and numbers. What is batched is the members' parameters too, so that
+    convolutions become grouped ones: good for an accelerator that a single small network leaves idle, bad for a CPU.
+    """
+    first = members[0]
+    numbers = {path: np.stack([member.numbers[path] for member in members]) for path in first.numbers}
+    train = functools.partial(_feeds_together, first.experiment.data.train)
+    experiment = dataclasses.replace(first.experiment, data=dataclasses.replace(first.experiment.data, train=train))
+    return dataclasses.replace(first, experiment=experiment, games=first.games_together, numbers=numbers)
+
+
+def _feeds_together(train: Callable[[int, int], Iterator[Feed]], seeds: tuple[int, ...], step: int) -> Iterator[Feed]:
+    """The feeds of M seeds as one, [B, M, …]."""
+    for feeds in zip(*(train(seed, step) for seed in seeds), strict=True):
+        yield {name: np.stack([feed[name] for feed in feeds], axis=1) for name in feeds[0]}
+
+
+def stacked(trees: Sequence[PyTree]) -> PyTree:
+    """Trees of M members as one with a leading axis M."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def part(tree: PyTree, member: int) -> PyTree:
+    """What belongs to one member of a crowd."""
+    return jax.tree.map(lambda leaf: leaf[member], tree)
 
 
 def _as_arrays(numbers: Mapping[str, float]) -> dict[str, np.ndarray]:
@@ -317,19 +356,23 @@ def watched(data: Dataset, count: int) -> Batch:
     """The first `count` held-out examples, as a batch of NumPy arrays for `Program.snapshot`."""
     split = "validation" if "validation" in data.sizes else "test"
     feed = next(data.evaluate(split, min(count, data.sizes[split])))
-    return jax.tree.map(np.asarray, data.prepare(data.resident.get(split, {}), feed, None))
+    return jax.tree.map(np.asarray, data.prepare(data.resident.get(split, {}), jax.tree.map(jnp.asarray, feed), None))
 
 
-def evaluate(program: Program, state: TrainState, split: str) -> Stats:
-    """Merged statistics of one pass over a split, with the averaged parameters where there are any."""
+def evaluate(program: Program, state: TrainState, split: str, *, final: bool = False) -> Stats:
+    """Merged statistics of one pass over a split, with the averaged parameters where there are any.
+
+    final: with what the task measures at the end of a run alone.
+    """
     count = len(program.strategy.devices)
     data = program.experiment.data
     batch_size = -(-min(EVALUATION_BATCH, data.sizes[split]) // count) * count
     params, shared = state.average or state.params, program.shared(split)
+    measure = program.final if final else program.measure
     parts = []
     for feed in data.evaluate(split, batch_size):
         placed = program.strategy.split(_stack([feed]))
-        parts.append(jax.device_get(program.measure(params, state.model_state, shared, placed)))
+        parts.append(jax.device_get(measure(params, state.model_state, shared, placed)))
     return merge(parts)
 
 
@@ -352,25 +395,26 @@ def fit(
     program: Program,
     state: TrainState,
     *,
-    seed: int,
+    seed: int | tuple[int, ...],
     step: int,
     stop: int,
     cadence: Cadence,
     recent: list[Stats],
-    on_log: Callable[[int, Stats], None],
+    on_log: Callable[[int, list[Stats]], None],
     on_evaluate: Callable[[int, TrainState], None],
     on_save: Callable[[int, TrainState, list[Stats]], None],
     should_stop: Callable[[], bool],
 ) -> tuple[TrainState, int]:
     """Trains from `step` to `stop` (at most `experiment.steps`); returns the state and the step reached.
 
-    It ends earlier only when `should_stop()` says so.
+    It ends earlier only when `should_stop()` says so. Of a crowd (`together`), `seed` is one for each member, and state and
+    statistics have a leading axis of members.
 
     Callbacks come after the step whose number they get, in the order log, evaluate, save. `recent` holds the statistics
     since the last log; what a checkpoint keeps of it makes a resumed log equal to an uninterrupted one.
     """
     last = program.experiment.steps
-    feeds = program.experiment.data.train(seed, step)
+    feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # a crowd's takes one seed for each member
     shared = program.shared("train")
     in_flight: collections.deque[Stats] = collections.deque()
     while step < stop and not should_stop():
@@ -384,7 +428,7 @@ def fit(
         if len(in_flight) > IN_FLIGHT:
             jax.block_until_ready(in_flight.popleft())
         if step % cadence.log == 0 or step == last:
-            on_log(step, merge(jax.device_get(recent)))
+            on_log(step, jax.device_get(recent))
             recent.clear()
         if step % cadence.evaluate == 0 or step == last:
             on_evaluate(step, state)

@@ -17,13 +17,14 @@ LEVELS = [
     {"tasks"},
     {"train", "parallel", "checkpoint", "write", "knobs"},
     {"folder"},
+    {"journal"},
     {"run"},
     {"inspect", "interop", "sample"},
     {"ablation"},
 ]
 """From the ground up. A room imports those below it."""
 
-BLIND = {"train", "parallel", "checkpoint", "write", "knobs", "folder", "run"}
+BLIND = {"train", "parallel", "checkpoint", "write", "knobs", "folder", "journal", "run"}
 """The loop and its neighbours never know a model, a task or a data set."""
 
 

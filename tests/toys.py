@@ -127,8 +127,8 @@ def run(experiment: Experiment, *, strategy: str = "jit", devices: int = 1, seed
     logged: dict[int, dict[str, float]] = {}
     saved: dict[int, tuple[TrainState, list[Stats]]] = {}
 
-    def on_log(step: int, stats: Stats) -> None:
-        logged[step] = experiment.task.summary(stats)
+    def on_log(step: int, parts: list[Stats]) -> None:
+        logged[step] = experiment.task.summary(train.merge(parts))
 
     def on_save(step: int, state: TrainState, recent: list[Stats]) -> None:
         saved[step] = (program.strategy.fetch(state), [train.merge(jax.device_get(recent))] if recent else [])
