@@ -5,6 +5,7 @@ Verbs
   train      trains the experiment, or goes on with an interrupted run (the default)
   evaluate   measures the checkpoint of a run on its held-out splits
   export     writes the network of a run to a file, --to=FILE.safetensors (weights) or --to=FILE.stablehlo (a program)
+  sample     draws images from a trained autoencoder, VAE, GAN or PixelCNN: a sheet and the images
   inspect    every layer of a network: output shape, parameters, multiply-accumulates, memory, stride, receptive field
   list       experiments, models and data sets
   ablate     plans, runs and reports a study: many runs that differ by design, compared with statistics
@@ -39,11 +40,12 @@ from cnnlab.errors import CnnlabError, UsageError, did_you_mean
 
 ROOT = pathlib.Path(__file__).resolve().parent
 FLAGS = flags.FlagValues()
-_string, _integer, _boolean, _enum, _list, _texts = (
+_string, _integer, _float, _boolean, _enum, _list, _texts = (
     functools.partial(define, flag_values=FLAGS)
     for define in (
         flags.DEFINE_string,
         flags.DEFINE_integer,
+        flags.DEFINE_float,
         flags.DEFINE_boolean,
         flags.DEFINE_enum,
         flags.DEFINE_list,
@@ -71,17 +73,20 @@ _integer(
     "stop_after", None, "stop at this step with a checkpoint, schedules unchanged; without it the run goes on", lower_bound=1
 )
 _boolean("overwrite", False, "delete the run in the workdir and start afresh; export: replace the file")
-_boolean("best", False, "evaluate, export: the checkpoint that was best on the validation split, not the newest")
-_string("to", None, "export: the file to write; claims: the folder of the page (default: docs/claims)")
+_boolean("best", False, "evaluate, export, sample: the checkpoint that was best on the validation split, not the newest")
+_string("to", None, "export, sample: the file to write; claims: the folder of the page (default: docs/claims)")
 _texts("vary", [], "ablate: KNOB:LEVEL,LEVEL, the baseline's first, or KNOB:log(LOW,HIGH), uniform, integer, choice; repeat it")
 _enum(
     "design",
     "grid",
-    ["grid", "zip", "one_factor_at_a_time", "leave_one_out", "add_one_in", "random"],
+    ["grid", "zip", "one_factor_at_a_time", "leave_one_out", "add_one_in", "random", "grid_and_random"],
     "ablate: which arms there are",
 )
 _list("components", [], "ablate: what leave_one_out and add_one_in switch off and on: KNOB or KNOB:OFF")
 _integer("trials", 20, "ablate: arms of the random design", lower_bound=1)
+_enum("prune", "none", ["none", "asha", "halving"], "ablate: stop worse arms early, judged on validation at rungs of steps")
+_string("prune_from", None, "ablate: duration of the first rung, such as '1 epoch' (default: up to three rungs before the end)")
+_integer("prune_factor", 3, "ablate: about one arm in so many goes on to the next rung, which is so many times as far")
 _string("metric", None, "ablate, report: the number that is compared (default: the task's own on test)")
 _integer(
     "jobs", 1, "ablate: runs at once, each with its share of the cores or one accelerator, or its Slurm job", lower_bound=1
@@ -89,14 +94,22 @@ _integer(
 _integer("max_attempts", 1, "ablate: how often a run that fails is begun in all", lower_bound=1)
 _boolean("fail_fast", False, "ablate: stop at the first failure instead of finishing the rest")
 _integer("budget_minutes", None, "ablate: refuse a study that is estimated to take longer", lower_bound=1)
-_enum("launcher", "local", ["local", "slurm"], "ablate: where the runs are trained: in processes here, or in Slurm jobs")
-_list("slurm_options", [], "ablate: KEY=VALUE of submitit, such as slurm_partition=gpu,timeout_min=60,gpus_per_node=1")
+_enum("launcher", "local", ["local", "slurm", "ray"], "ablate: where runs are trained: processes here, Slurm jobs, Ray actors")
+_list(
+    "launcher_options",
+    [],
+    "ablate: KEY=VALUE of a worker, slurm: slurm_partition=gpu,timeout_min=60,gpus_per_node=1; ray: address=auto,num_gpus=1",
+)
 _boolean("dry_run", False, "ablate: check and plan, but run nothing")
 _list("allow", [], "ablate, report: differences between runs that do not matter: data, splits, steps, code")
 _list("cells", [], "work: numbers of the runs to train (default: all)")
 _list("cores", [], "work: the cores to keep to")
 _integer("parent", None, "work: the process with which to end")
 _string("note", None, "work: the file in which to say which run is being trained")
+_integer("n", 64, "sample: how many images", lower_bound=1)
+_float("temperature", 1.0, "sample: 1 draws as the model was trained, less draws what it holds likelier", lower_bound=0.0)
+_integer("class", None, "sample: the class to draw, of a model that was trained by class (default: all in turn)")
+_boolean("interpolate", False, "sample: rows that go from one code to another, instead of images apart")
 _enum("format", "text", ["text", "json"], "inspect, list: how to print")
 _enum("log_level", "info", ["debug", "info", "warning", "error"], "how much to say on stderr; warning also hides the progress")
 _boolean("debug", False, "show the traceback of an error")
@@ -325,6 +338,18 @@ def export(values: dict[str, str]) -> int:
     return 0
 
 
+def sample(values: dict[str, str]) -> int:
+    """Draws images from a run's checkpoint."""
+    resolved, plan, folders = trained_run(values)
+    from cnnlab.sample import Wanted, sample_run
+
+    wanted = Wanted(FLAGS.n, FLAGS.temperature, FLAGS["class"].value, FLAGS.interpolate, FLAGS.seed)
+    folder = folders.get(FLAGS.seed) or next(iter(folders.values()))
+    target = pathlib.Path(FLAGS.to) if FLAGS.to else None
+    print(sample_run(resolved, plan, folder, wanted, target=target, best=FLAGS.best))
+    return 0
+
+
 def inspect(values: dict[str, str]) -> int:
     """Prints every layer of an experiment's network, or of a model by name."""
     if FLAGS.experiment:
@@ -381,13 +406,15 @@ PASSED_ON = (
 
 def ablate(values: dict[str, str]) -> int:
     """Plans a study, runs what is not finished and reports."""
-    from cnnlab.ablation import cells, conduct, local, slurm
-    from cnnlab.ablation.plan import estimate
+    from cnnlab.ablation import cells, conduct
     from cnnlab.ablation.study import Study, merged
     from cnnlab.folder import locked
+    from cnnlab.run import cadence
+    from cnnlab.values import Duration
 
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
-    name, module, _ = load_module(values)
+    run = launcher()
+    name, module, path = load_module(values)
     from cnnlab.parallel import STRATEGIES, pick_devices
 
     controls = tuple(values.pop("control", "").replace(",", " ").split())
@@ -413,31 +440,31 @@ def ablate(values: dict[str, str]) -> int:
         question=own.question if own else "",
         claim=own.claim if own else "",
     )
+    strategy = STRATEGIES[FLAGS.strategy](pick_devices(FLAGS.devices))
     study, found = conduct.planned(
+        study, lambda arm: resolve(module.experiment, merged(values, arm)), strategy, folder_name(name)
+    )
+    flags_of_run = make_plan(name, path, common)
+    study = conduct.pruned(
         study,
-        lambda arm: resolve(module.experiment, merged(values, arm)),
-        STRATEGIES[FLAGS.strategy](pick_devices(FLAGS.devices)),
-        folder_name(name),
+        found,
+        FLAGS.prune,
+        lambda experiment: cadence(flags_of_run, experiment, strategy.devices[0].platform).evaluate,
+        factor=FLAGS.prune_factor,
+        start=Duration.parse(FLAGS.prune_from) if FLAGS.prune_from else None,
     )
     folder = pathlib.Path(FLAGS.workdir or f"runs/study-{study.name}-{conduct.digest(study)}")
-    unfinished = {arm.name: 0 for arm in study.arms}
-    for cell in cells.cells(study, folder):
-        unfinished[cell.arm.name] += cell.state not in cells.FINISHED
-    need = estimate(found, unfinished)
+    need = conduct.needed(study, found, folder)
     print(conduct.introduce(study, need, folder), flush=True)
     if FLAGS.budget_minutes and need.seconds > 60 * FLAGS.budget_minutes:
         raise UsageError(f"--budget_minutes={FLAGS.budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
     if FLAGS.dry_run:
         return 0
-    launchers: dict[str, Callable[..., int]] = {
-        "local": local.run_locally,
-        "slurm": functools.partial(slurm.run_on_slurm, options=FLAGS.slurm_options),
-    }
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         cells.hold(folder)
         cells.save(study, folder)
-        code = launchers[FLAGS.launcher](
+        code = run(
             study,
             folder,
             lambda numbers: worker_command(study, folder, numbers),
@@ -449,6 +476,21 @@ def ablate(values: dict[str, str]) -> int:
     if code in (0, 1):
         print(conduct.conclude(study, folder, allow=FLAGS.allow, verdict=own.verdict if own else None))
     return code
+
+
+def launcher() -> Callable[..., int]:
+    """What trains the runs of a study by --launcher, with its options."""
+    from cnnlab.ablation import local, ray, slurm
+
+    options = local.parse_options(FLAGS.launcher_options)
+    if FLAGS.launcher == "slurm":
+        return functools.partial(slurm.run_on_slurm, options=options)
+    if FLAGS.launcher == "ray":
+        ray.actor_class(options)  # says what is missing or misspelt before the study is planned
+        return functools.partial(ray.run_on_ray, options=options)
+    if options:
+        raise UsageError("--launcher_options are for --launcher=slurm and --launcher=ray; local workers take --jobs alone.")
+    return local.run_locally
 
 
 def worker_command(study: Any, folder: pathlib.Path, numbers: Sequence[int]) -> list[str]:
@@ -483,7 +525,8 @@ def work(values: dict[str, str]) -> int:
 
     everything = list(cells.cells(study, folder))
     chosen = [everything[int(number)] for number in FLAGS.cells] if FLAGS.cells else everything
-    train_cells(chosen, resolved, pathlib.Path(FLAGS.note) if FLAGS.note else None)
+    targets = cells.Targets(study, everything) if study.pruning else None
+    train_cells(chosen, resolved, pathlib.Path(FLAGS.note) if FLAGS.note else None, targets)
     return 0
 
 
@@ -572,6 +615,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "train": train,
     "evaluate": evaluate,
     "export": export,
+    "sample": sample,
     "inspect": inspect,
     "list": list_all,
     "ablate": ablate,

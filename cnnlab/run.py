@@ -99,7 +99,9 @@ def train_run(program: train.Program, folder: pathlib.Path, plan: Plan, seed: in
             on_save=journal.on_save,
             should_stop=should_stop,
         )
-        return journal.ended(state, step, journal.recent)
+        result = journal.ended(state, step, journal.recent)
+        _heed(should_stop)
+        return result
 
 
 def train_together(members: Sequence[Member]) -> list[dict[str, Any] | DivergedError]:
@@ -120,6 +122,7 @@ def train_together(members: Sequence[Member]) -> list[dict[str, Any] | DivergedE
         for start in sorted({journal.start for journal in journals if not journal.result}):
             same = [journal for journal in journals if journal.start == start and not journal.result]
             became |= dict(zip(map(id, same), _fit_together(same, should_stop), strict=True))
+        _heed(should_stop)
         return [became[id(journal)] for journal in journals]
 
 
@@ -167,6 +170,12 @@ def _fit_together(journals: Sequence[Journal], should_stop: Callable[[], bool]) 
     if stopped:
         raise stopped
     return became
+
+
+def _heed(should_stop: Callable[[], bool]) -> None:
+    """Raises Preempted for a signal that came while the last numbers of a run were taken: nothing more is begun."""
+    if should_stop():
+        raise Preempted("stopped by a signal, when training had come to its end. The same command does what is left.")
 
 
 def _stop(plan: Plan, experiment: Experiment) -> int:

@@ -100,6 +100,14 @@ def test_a_run_whose_numbers_were_changed_is_found_out(studied):
         (["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--control=nonsense"], "--control=nonsense: unknown"),
         (["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--metric=accuracy"], "expected SPLIT/NAME"),
         (["ablate", "--experiment=mlp_digits", "--vary=depht:1,2"], "no knob --depht"),
+        (
+            ["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--prune=asha"],
+            "beside its baseline and controls the study has 1",
+        ),
+        (
+            ["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--prune_from=1 epoch"],
+            "Add --prune=asha or --prune=halving",
+        ),
         (["report"], "report on what?"),
         (["report", "nowhere"], "there is no run in nowhere"),
         (["reproduce", "nowhere"], "nowhere is not a run"),

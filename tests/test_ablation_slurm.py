@@ -14,6 +14,7 @@ import pytest
 from commands import finish, start
 from test_ablation_local import STUDY, assert_each_step_once, found_statuses, wait_until
 
+from cnnlab.ablation.local import parse_options
 from cnnlab.ablation.slurm import _executor
 from cnnlab.ablation.study import Arm, Study
 from cnnlab.errors import UsageError
@@ -115,7 +116,7 @@ def test_study_of_twelve_runs_survives_a_killed_and_a_requeued_job(tmp_path: pat
         "--jobs=2",
         "--max_attempts=2",
         "--launcher=slurm",
-        "--slurm_options=cpus_per_task=1,timeout_min=30",
+        "--launcher_options=cpus_per_task=1,timeout_min=30",
         cwd=tmp_path,
     )
     logs = tmp_path / "runs" / "study" / "logs"
@@ -196,7 +197,7 @@ def srun(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_options_go_to_sbatch_and_a_worker_gets_sigterm_before_its_time_is_up(tmp_path: pathlib.Path, srun: None):
     options = ["slurm_partition=gpu", "timeout_min=90", "cpus_per_task=4", "gpus_per_node=1", "slurm_signal_delay_s=120"]
-    executor = _executor(STUB, tmp_path, options)
+    executor = _executor(STUB, tmp_path, parse_options(options))
     text = executor._executor._make_submission_file_text("command", "1")
     for line in (
         "partition=gpu",
@@ -214,17 +215,18 @@ def test_options_go_to_sbatch_and_a_worker_gets_sigterm_before_its_time_is_up(tm
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("gpu", "--slurm_options=gpu: expected KEY=VALUE"),
+        ("gpu", "--launcher_options=gpu: expected KEY=VALUE"),
         ("slurm_partitoin=gpu", "Unknown argument 'partitoin'"),
         ("timeout_min=long", 'Parameter "timeout_min" expected type'),
+        ("timeout_min=1", "a job of timeout_min=1 is told to save and end 90 s before that, hence at once."),
     ],
 )
 def test_wrong_option_is_named(tmp_path: pathlib.Path, srun: None, option: str, words: str):
     with pytest.raises(UsageError, match=re.escape(words)):
-        _executor(STUB, tmp_path, [option])
+        _executor(STUB, tmp_path, parse_options([option]))
 
 
 def test_machine_without_slurm_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="this machine has no srun"):
-        _executor(STUB, tmp_path, [])
+        _executor(STUB, tmp_path, {})

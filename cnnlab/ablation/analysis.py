@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnnlab.ablation import conclusions, statistics
+from cnnlab.ablation import conclusions, pruning, statistics
 from cnnlab.ablation.comparable import require_comparable
 from cnnlab.ablation.results import Analysis, Contrast, Effect, Interval, Row
 from cnnlab.ablation.study import Arm, Outcome, Study, more_is_better
@@ -52,7 +52,8 @@ def analyse(
     )
     effects, complete_seeds = _effects(study, values, alpha)
     controls = frozenset(arm.name for arm in study.arms[1:] if arm.control)
-    warnings = conclusions.warnings(study, rows, effects, complete_seeds, metric, alpha)
+    warnings = conclusions.pruning(study, cells.values())
+    warnings += conclusions.warnings(study, rows, effects, complete_seeds, metric, alpha)
     warnings += conclusions.outcome_warnings(study, outcomes, cells)
     return Analysis(metric, higher, rows, effects, conclusions.sentence(rows, controls, metric), tuple(warnings))
 
@@ -166,13 +167,14 @@ def _row(
     numbers = statistics.on_grid(numbers, float(np.max(np.abs(numbers), initial=0)))
     times = [run.wall_seconds for run in runs if run.state == "DONE" and run.wall_seconds is not None]
     done, diverged, failed = (states.count(state) for state in ("DONE", "DIVERGED", "FAILED"))
+    pruned = pruning.stopped(runs, study.pruning)
     return Row(
         arm=arm.name,
         planned=len(study.seeds),
         done=done,
         diverged=diverged,
         failed=failed,
-        missing=len(study.seeds) - done - diverged - failed,
+        missing=len(study.seeds) - done - diverged - failed - (pruned.runs if pruned else 0),
         values=tuple(values.items()),
         mean=float(np.mean(numbers)) if len(numbers) else None,
         sd=float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
@@ -181,6 +183,7 @@ def _row(
         test_se=_sampling_error(metric, numbers, [run for run in runs if run.seed in values]),
         seconds=float(np.mean(times)) if times else None,
         contrast=contrast,
+        pruned=pruned,
     )
 
 

@@ -74,6 +74,8 @@ def _measured(study: Study, analysis: Analysis) -> list[Column]:
         word = telling.verdict(row, study)
         if word == telling.NOTHING:
             return cell(NONE, kind="left")
+        if word == "pruned":
+            return cell('<span class="soft">pruned</span>', word, sub=escape(telling.pruned(row, analysis)), kind="left")
         shown = f'<span class="verdict {word}">{charts.badge(word)}{word}</span>'
         return cell(shown, word, sub=telling.seeds_needed(row.contrast), kind="left")
 

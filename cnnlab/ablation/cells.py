@@ -6,18 +6,18 @@ import pathlib
 import shlex
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnnlab import write
+from cnnlab.ablation import pruning
+from cnnlab.ablation.pruning import FINISHED
 from cnnlab.ablation.study import Arm, Outcome, Study, merged
 from cnnlab.errors import UsageError
 
 STUDY = "study.json"
-FINISHED = ("DONE", "DIVERGED")
-"""States of runs that would end the same way again."""
 RECORDED = ("commit", "uncommitted_changes", "steps", "data", "versions", "devices", "host", "platform", "flags")
 
 
@@ -73,6 +73,30 @@ class Cell:
             return False
 
 
+class Targets:
+    """To which step every cell of a study is to be trained now; None: to its end. Where nothing is pruned that is all."""
+
+    def __init__(self, study: Study, everything: Sequence[Cell]) -> None:
+        self.cells = everything
+        self._study = study
+        self._scores: list[dict[int, float | None]] = [{} for _ in everything]
+
+    def by(self, statuses: Sequence[Mapping[str, Any]]) -> list[int | None]:
+        """What follows from the contents of status.json, one for each cell in order, and from the numbers at the rungs."""
+        plan = self._study.pruning
+        if plan is None:
+            return [None] * len(self.cells)
+        runs: dict[str, list[pruning.Seen]] = {name: [] for name in pruning.judged(self._study)}
+        for cell, status, scores in zip(self.cells, statuses, self._scores, strict=True):
+            if cell.arm.name in runs:
+                step = status.get("step", 0)
+                if any(rung <= step and rung not in scores for rung in plan.rungs[:-1]):
+                    scores |= pruning.scores_in(write.read_metrics(cell.folder / "metrics.jsonl"), plan)
+                runs[cell.arm.name].append(pruning.Seen(status.get("state", "MISSING"), step, scores))
+        aims = pruning.targets(plan, runs)
+        return [aims.get(cell.arm.name) for cell in self.cells]
+
+
 def this_process() -> str:
     """Whose a status is, in the words that a run uses too."""
     return f"process {os.getpid()} on {socket.gethostname()}"
@@ -126,7 +150,8 @@ def command(study: Study, cell: Cell) -> str:
 
 def outcomes(study: Study, folder: pathlib.Path) -> list[Outcome]:
     """What became of every cell."""
-    return [outcome(cell.arm.name, cell.seed, cell.folder, command(study, cell)) for cell in cells(study, folder)]
+    found = [outcome(cell.arm.name, cell.seed, cell.folder, command(study, cell)) for cell in cells(study, folder)]
+    return pruning.marked(study, found)
 
 
 def outcome(arm: str, seed: int, folder: pathlib.Path, command: str) -> Outcome:

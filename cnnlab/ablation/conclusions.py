@@ -1,7 +1,7 @@
 """An analysis in words: the sentence for a person in a hurry, and the warnings."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cnnlab.ablation.results import Contrast, Effect, Interval, Row
 from cnnlab.ablation.study import Arm, Outcome, Study
@@ -39,11 +39,14 @@ def sentence(rows: Sequence[Row], controls: frozenset[str], metric: str) -> str:
         return f"No verdict: {baseline.arm}, which the others are compared with, has no finished run with a finite {metric}."
     decided = [row for row in others if row.contrast and row.contrast.verdict != "undecided"]
     compared = [row for row in others if row.contrast and row not in decided]
-    alone = [row.arm for row in others if not row.contrast]
+    alone = [row.arm for row in others if not row.contrast and not row.pruned]
+    pruned = sum(not row.contrast and row.pruned is not None for row in others)
     parts = [_decided(row.arm, row.contrast, baseline.arm, metric) for row in decided if row.contrast]
     parts += [_undecided(row.arm, row.contrast, baseline.arm, metric) for row in compared[:NAMED_UNDECIDED] if row.contrast]
     if more := len(compared[NAMED_UNDECIDED:]):
         parts.append(f"{more} more {'arms are' if more > 1 else 'arm is'} undecided")
+    if pruned:
+        parts.append(f"{pruned} {'arms were' if pruned > 1 else 'arm was'} pruned")
     if alone:
         parts.append(f"{', '.join(alone)}: nothing to say, no seed is finished there and in {baseline.arm}")
     return "; ".join(parts) + "."
@@ -92,6 +95,26 @@ def warnings(
     if effects and complete_seeds < len(study.seeds):
         found.append(f"Effects: over the {complete_seeds} of {len(study.seeds)} seeds for which every arm has finished.")
     return found
+
+
+def pruning(study: Study, outcomes: Collection[Outcome]) -> list[str]:
+    """How many runs were stopped early, where, what that saved and what they were judged by."""
+    if study.pruning is None:
+        return []
+    lengths = {arm.name: arm.steps or 0 for arm in study.arms}
+    taken, rungs = 0, Counter[int]()
+    for run in outcomes:
+        reached = int(max((record["step"] for record in run.curve), default=0))
+        taken += lengths[run.arm] if run.state == "DONE" else reached
+        rungs.update([reached] if run.state == "PRUNED" else [])
+    done, planned = sum(run.state == "DONE" for run in outcomes), len(lengths) * len(study.seeds)
+    share = taken / max(sum(lengths.values()) * len(study.seeds), 1)
+    where = ", ".join(f"{count} at step {rung:,}" for rung, count in sorted(rungs.items()))
+    return [
+        f"Pruned by {study.pruning.method}: {done} of {planned} runs done, {rungs.total()} pruned"
+        f"{f' ({where})' if where else ''}, after {share:.0%} of the steps of the full study. They were judged by "
+        f"{study.pruning.metric}, which stands beside the step; the test split had no part in it. Means are of finished runs."
+    ]
 
 
 def _losses(row: Row, metric: str) -> Iterable[str]:

@@ -8,17 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cnnlab import write
-from cnnlab.ablation import cells, design, plan
+from cnnlab.ablation import cells, design, facts, plan, pruning
 from cnnlab.ablation.analysis import Analysis, analyse
 from cnnlab.ablation.comparable import require_comparable
 from cnnlab.ablation.hparams import tensorboard_hparams
 from cnnlab.ablation.levels import Levels, parse_vary
 from cnnlab.ablation.report import write_report
-from cnnlab.ablation.study import Arm, Declared, Outcome, Study, Verdict, more_is_better
+from cnnlab.ablation.study import Arm, Declared, Outcome, Pruning, Study, Verdict, more_is_better
 from cnnlab.ablation.tables import terminal_table
-from cnnlab.core import Strategy
+from cnnlab.ablation.verdicts import BestOf
+from cnnlab.core import Experiment, Strategy
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
+from cnnlab.values import Duration
 
 CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
 """Values of the knob `control` of a recipe, each of which makes an arm that must fail."""
@@ -45,6 +47,8 @@ class Asked:
             raise UsageError(f"--components are for the designs leave_one_out and add_one_in, not {self.design}. Give --vary.")
         elif self.design == "random":
             arms = design.random(factors, self.trials, seed, _own_levels(common, factors))
+        elif self.design == "grid_and_random":
+            arms = design.grid_and_random(factors, seed, _own_levels(common, factors))
         else:
             arms = design.DESIGNS[self.design](factors)
         return (*arms, *self._negative(arms[0], common))
@@ -107,9 +111,72 @@ def planned(study: Study, resolve: plan.Resolve, strategy: Strategy, prefix: str
     return dataclasses.replace(study, arms=arms, higher_is_better=higher), found
 
 
+def pruned(
+    study: Study,
+    found: Sequence[plan.Checked],
+    method: str,
+    cadence: Callable[[Experiment], int],
+    *,
+    factor: int,
+    start: Duration | None = None,
+) -> Study:
+    """The study with rungs at which its worse arms stop. Raises UsageError where arms cannot be compared at rungs.
+
+    Args:
+        study: as planned.
+        found: its arms as checked.
+        method: asha or halving; none: the study as it is.
+        cadence: experiment -> steps between its evaluations.
+        factor: about one arm in so many goes on.
+        start: the first rung; None: as in pruning.first_rung.
+    """
+    if method == "none":
+        if start:
+            raise UsageError(f"--prune_from={start} says where pruning begins. Add --prune=asha or --prune=halving.")
+        return study
+    names = pruning.judged(study)
+    experiments = [one.experiment for one in found if one.arm.name in names]
+    if len(experiments) < 2:
+        raise UsageError(
+            f"--prune={method} chooses between arms, and beside its baseline and controls the study has {len(experiments)}.\n"
+            "Expected at least 2. Vary more, or leave --prune out."
+        )
+    first = experiments[0]
+    if any("validation" not in experiment.data.sizes for experiment in experiments):
+        raise UsageError(
+            f"--prune={method} judges by the validation split, and {first.data.name} has none here.\n"
+            "Give --validation=SHARE of the training examples; the test split is never judged by."
+        )
+    lengths = {(experiment.steps, cadence(experiment)) for experiment in experiments}
+    if len(lengths) > 1:
+        told = "; ".join(f"{steps:,} steps, evaluated every {every:,}" for steps, every in sorted(lengths))
+        raise UsageError(
+            f"--prune={method} compares arms at the same steps, and theirs differ: {told}.\n"
+            "Vary neither duration nor batch size, and give --steps and --eval_every in steps."
+        )
+    steps, every = lengths.pop()
+    wanted = start.steps(size=first.data.sizes["train"], batch_size=first.data.batch_size) if start else None
+    rungs = pruning.rungs(steps, pruning.first_rung(steps, every, factor, len(names), wanted), factor)
+    metric = f"validation/{first.task.headline}"
+    return dataclasses.replace(study, pruning=Pruning(method, rungs, factor, metric, first.task.higher_is_better))
+
+
+def needed(study: Study, found: Sequence[plan.Checked], folder: pathlib.Path) -> plan.Estimate:
+    """What the runs that are not finished will take."""
+    everything = list(cells.cells(study, folder))
+    statuses = [cell.status for cell in everything]
+    due = {arm.name: 0 for arm in study.arms}
+    for cell, status, target in zip(everything, statuses, cells.Targets(study, everything).by(statuses), strict=True):
+        due[cell.arm.name] += pruning.is_due(status, target)
+    names = pruning.judged(study)
+    share = dict.fromkeys(names, pruning.expected_share(study.pruning, len(names))) if study.pruning else None
+    return plan.estimate(found, due, share)
+
+
 def digest(study: Study) -> str:
     """Eight hex digits of what is compared with what, however many seeds."""
     content = [study.experiment, dict(study.knobs), [[arm.name, dict(arm.knobs)] for arm in study.arms], study.precision]
+    content += [dataclasses.asdict(study.pruning)] if study.pruning else []
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -123,7 +190,9 @@ def introduce(study: Study, need: plan.Estimate, folder: pathlib.Path) -> str:
     seeds = f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
     return (
         f"{study.name}, {study.design}: {len(study.arms)} arms x {seeds} = {len(study.arms) * len(study.seeds)} runs, "
-        f"compared by {study.metric}\n" + "\n".join(rows) + f"\nto do: {need}\nin {folder}"
+        f"compared by {study.metric}\n"
+        + "\n".join([*rows, *filter(None, [facts.pruned(study)])])
+        + f"\nto do: {need}\nin {folder}"
     )
 
 
@@ -133,7 +202,7 @@ def conclude(
     *,
     allow: Sequence[str] = (),
     metric: str | None = None,
-    verdict: Callable[[Analysis], Verdict] | None = None,
+    verdict: Callable[..., Verdict] | None = None,
 ) -> str:
     """Writes the report of what is there, and returns what a terminal shows of it.
 
@@ -142,7 +211,7 @@ def conclude(
         folder: of the study.
         allow: differences between runs that do not matter (comparable.KINDS).
         metric: in place of the study's own.
-        verdict: of a claim; it is written to verdict.json.
+        verdict: of a claim, from the analysis; it is written to verdict.json.
     """
     outcomes = cells.outcomes(study, folder)
     compared = {arm.name for arm in study.arms if not arm.control}
@@ -153,7 +222,8 @@ def conclude(
     tensorboard_hparams(folder / "tensorboard", study, outcomes)
     said = ""
     if verdict:
-        found = verdict(analysis)
+        chosen = (analyse(study, outcomes, metric=verdict.chosen_by),) if isinstance(verdict, BestOf) else ()
+        found = verdict(analysis, *chosen)
         write.write_json(folder / "verdict.json", dataclasses.asdict(found))
         said = f"\n\n{found.claim} {found.verdict}: {found.sentence}"
     return _reported(folder, study, outcomes, analysis, said)

@@ -1,8 +1,8 @@
 """Designs: from factors and their levels to the arms of a study. Pure data, without jax.
 
 A *factor* is a knob that is varied, a *level* one of its values, as text like on the command line. A *component* is a knob
-that can be switched off: without dropout, without normalisation. In every design but `random` the baseline comes first, and
-every arm says the level of every factor, the baseline too.
+that can be switched off: without dropout, without normalisation. In every design the baseline comes first (in `random` and
+`grid_and_random` it is the experiment as it stands), and every arm says the level of every factor, the baseline too.
 """
 
 import dataclasses
@@ -11,11 +11,18 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from cnnlab.ablation.levels import Distribution, Levels, distinct, key, shown, unwrapped
+from cnnlab.ablation.levels import FORMS, Distribution, Levels, distinct, key, shown, unwrapped
 from cnnlab.ablation.study import BASELINE, Arm
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.knobs import Knob, Resolved
 from cnnlab.values import Range
+
+GRID_LEVELS = 3
+"""Of each factor, in the grid of `grid_and_random`."""
+DRAWN_PER_POINT = 4
+"""Random trials for each point of that grid: sets of as many trials as it has points are drawn from them."""
+POINT, TRIAL = "point ", "trial "
+"""How the names of arms of a grid over distributions, and of those drawn at random, begin."""
 
 # Factors ---------------------------------------------------------------------------------------------------------------
 
@@ -65,6 +72,39 @@ def random(factors: Mapping[str, Levels], trials: int, seed: int, baseline: Mapp
     return (*first, *(_trial(number, knobs) for number, knobs in enumerate(drawn, start=1)))
 
 
+def grid_and_random(factors: Mapping[str, Levels], seed: int, baseline: Mapping[str, str]) -> tuple[Arm, ...]:
+    """A grid, and random trials over the same distributions: what each finds is compared by `verdicts.BestOf`.
+
+    The grid has GRID_LEVELS levels of each factor, the middles of as many parts of its distribution that are equally likely
+    (of log(1e-4,1): 10^(−10/3), 10^−2 and 10^(−2/3)), and all of their combinations.
+
+    Args:
+        factors: each a distribution.
+        seed: of the trials.
+        baseline: {knob: level} of the arm that comes first and is no part of either, such as the experiment's own.
+    """
+    _require_factors(factors)
+    levels = {}
+    for knob, distribution in factors.items():
+        if not isinstance(distribution, Distribution):
+            raise UsageError(
+                f"--vary={knob}:{','.join(map(shown, distribution))}: the design grid_and_random compares a grid over "
+                "distributions with draws from them, and this is a list of levels.\n"
+                f"Expected one of {', '.join(FORMS.values())}. Write a distribution, or take the design grid or random."
+            )
+        levels[knob] = [distribution.at((part + 0.5) / GRID_LEVELS) for part in range(GRID_LEVELS)]
+        if len(set(levels[knob])) < GRID_LEVELS:
+            raise UsageError(
+                f"--vary={knob}:{distribution}: the grid of grid_and_random has {GRID_LEVELS} levels of each factor, and "
+                f"here they would be {', '.join(map(shown, levels[knob]))}.\n"
+                f"Expected a distribution over {GRID_LEVELS} values at least. Widen it, or leave the factor out."
+            )
+    points = [dict(zip(levels, row, strict=True)) for row in itertools.product(*levels.values())]
+    first, *trials = random(factors, DRAWN_PER_POINT * len(points), seed, baseline)
+    numbered = enumerate(points, start=1)
+    return (first, *(Arm(f"{POINT}{number}: {_settings(knobs)}", knobs) for number, knobs in numbered), *trials)
+
+
 def _drawn(levels: Levels, seed: int, number: int, knob: str) -> str:
     """A level by 53 bits of SHA-256, which no version of any library will change."""
     bits = hashlib.sha256(f"{seed} {number} {knob}".encode()).digest()
@@ -73,7 +113,7 @@ def _drawn(levels: Levels, seed: int, number: int, knob: str) -> str:
 
 
 def _trial(number: int, knobs: Mapping[str, str]) -> Arm:
-    return Arm(f"trial {number}: {_settings(knobs)}", knobs)
+    return Arm(f"{TRIAL}{number}: {_settings(knobs)}", knobs)
 
 
 def _settings(knobs: Mapping[str, str]) -> str:
@@ -268,5 +308,6 @@ DESIGNS: dict[str, Callable[..., tuple[Arm, ...]]] = {
     "leave_one_out": leave_one_out,
     "add_one_in": add_one_in,
     "random": random,
+    "grid_and_random": grid_and_random,
 }
-"""By name: the first three and `random` take factors, the other two components."""
+"""By name: leave_one_out and add_one_in take components, the others factors."""

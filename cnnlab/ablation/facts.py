@@ -31,9 +31,21 @@ def asked(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
         ("Seeds", f"{len(study.seeds)}: {', '.join(map(str, study.seeds))}" if study.seeds else "none"),
         ("Precision", study.precision),
         ("Run flags", " ".join(study.flags)),
+        ("Pruning", pruned(study)),
     ]
     factors = [(f"Factor {knob}", _levels(levels)) for knob, levels in study.factors.items()]
     return [(name, text) for name, text in (*facts, *factors) if text]
+
+
+def pruned(study: Study) -> str:
+    """Where worse arms are stopped early, or nothing."""
+    if study.pruning is None:
+        return ""
+    *steps, last = (f"{rung:,}" for rung in study.pruning.rungs)
+    return (
+        f"{study.pruning.method}: at step {', '.join(steps)} of {last} about 1 in {study.pruning.factor} goes on, "
+        f"by {study.pruning.metric}; {study.baseline.name} and controls are not pruned"
+    )
 
 
 def _levels(levels: Sequence[str]) -> str:

@@ -12,14 +12,35 @@ from collections.abc import Callable, Sequence
 
 from cnnlab.ablation.study import Study
 from cnnlab.ablation.watch import GRACE_SECONDS, POLL_SECONDS, watch
-from cnnlab.errors import Preempted
+from cnnlab.errors import Preempted, UsageError
 
 Command = Callable[[Sequence[int]], list[str]]
 """Numbers of cells, in the order of cells() -> the command line that trains them."""
+Value = str | int | float | bool
+"""Of an option of a launcher."""
 
 
-class _Process:
-    """A worker on this machine."""
+def parse_options(texts: Sequence[str]) -> dict[str, Value]:
+    """{key: value} of KEY=VALUE: a number, true, false or the text itself; UsageError where there is no `=`."""
+    wrong = [text for text in texts if "=" not in text]
+    if wrong:
+        raise UsageError(
+            f"--launcher_options={wrong[0]}: expected KEY=VALUE, such as timeout_min=60 (Slurm) or num_cpus=2 (Ray)."
+        )
+    return {name: _value(text) for name, _, text in (option.partition("=") for option in texts)}
+
+
+def _value(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+class Process:
+    """A worker on this machine, in a session of its own."""
 
     def __init__(self, command: list[str], log: pathlib.Path, environment: dict[str, str]) -> None:
         self.log = log
@@ -34,20 +55,24 @@ class _Process:
             )
 
     def poll(self) -> int | None:
+        """Exit code, the negative number of the signal that killed it, or None while it lives."""
         if self._process.returncode is None and self._process.poll() is not None:
             self._kill_group()  # what it started itself, such as readers of data, and could no longer end
         return self._process.returncode
 
     def is_running(self) -> bool:
+        """Whether it lives."""
         return self.poll() is None
 
     def how(self) -> str:
+        """How it ended, in words."""
         code = self._process.returncode
         if code == -signal.SIGKILL:
             return "killed by SIGKILL, as the system does when memory runs out"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def end(self, *, now: bool) -> None:
+        """Asks it to save a checkpoint and to end, or kills it and what it started."""
         if now:
             self._kill_group()
         else:
@@ -75,12 +100,12 @@ def run_locally(
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     accelerators = _accelerators() if jobs > 1 else []
 
-    def start(numbers: Sequence[int], slot: int, note: pathlib.Path) -> _Process:
+    def start(numbers: Sequence[int], slot: int, note: pathlib.Path) -> Process:
         environment, mine = slot_environment(slot, jobs, cores=cores, accelerators=accelerators) if jobs > 1 else ({}, [])
         words = [*command(numbers), f"--note={note}", f"--parent={os.getpid()}"]
         if mine:
             words.append(f"--cores={','.join(map(str, mine))}")
-        return _Process(words, note.with_suffix(".txt"), environment)
+        return Process(words, note.with_suffix(".txt"), environment)
 
     return watch(study, folder, start, jobs=jobs, max_attempts=max_attempts, fail_fast=fail_fast, quiet=quiet)
 

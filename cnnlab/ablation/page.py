@@ -27,7 +27,7 @@ def page(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
         panels.learning_curves(study, outcomes, analysis),
         panels.costs(study, analysis),
         _effects(study, analysis),
-        random_search(study, analysis),
+        random_search(study, outcomes, analysis),
         _runs(study, outcomes, analysis),
         section("Provenance", _list(provenance(outcomes))),
     ]
@@ -102,7 +102,7 @@ def _runs(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
 def _run(outcome: Outcome, metric: str, scale: telling.Scale) -> str:
     tone = {"DONE": "", "FAILED": "trouble", "DIVERGED": "trouble"}.get(outcome.state, "soft")
     state = f'<span class="{tone}">{escape(outcome.state.lower())}</span>'
-    again = f"{outcome.attempts} attempts" if outcome.attempts > 1 else ""
+    again = f"begun {outcome.attempts} times" if outcome.attempts > 1 else ""  # also by a study that let it go on
     value, message = outcome.metrics.get(metric), escape(outcome.message.strip())
     place = f'<code>{escape(outcome.folder)}</code><br><code class="command soft">{escape(outcome.command)}</code>'
     cells = [

@@ -147,15 +147,19 @@ def described(one: Checked) -> dict[str, Any]:
     }
 
 
-def estimate(arms: Sequence[Checked], unfinished: Mapping[str, int]) -> Estimate:
-    """What {arm: runs to do} will take. A matrix product tells how fast this machine is now."""
+def estimate(arms: Sequence[Checked], unfinished: Mapping[str, int], share: Mapping[str, float] | None = None) -> Estimate:
+    """What {arm: runs to do} will take. A matrix product tells how fast this machine is now.
+
+    share: {arm: how much of its steps its runs are expected to take}; all where an arm is not named.
+    """
     rate = _rate() * EFFICIENCY
     seconds = COMPILE_SECONDS * len({one.arm.group for one in arms if unfinished[one.arm.name]})
     memory, disk = 0, 0
     for one in arms:
         weights, macs = (sum(getattr(layer, name) for layer in one.layers) for name in ("params", "macs"))
         batch, steps = one.experiment.data.batch_size, one.experiment.steps
-        seconds += unfinished[one.arm.name] * steps * (STEP_SECONDS + 6 * macs * batch / rate)
+        whole_runs = unfinished[one.arm.name] * (share or {}).get(one.arm.name, 1.0)
+        seconds += whole_runs * steps * (STEP_SECONDS + 6 * macs * batch / rate)
         activations = 2.5 * batch * sum(layer.memory for layer in one.layers)
         memory = max(memory, int(activations + 16 * weights))
         disk += unfinished[one.arm.name] * KEPT * 12 * weights

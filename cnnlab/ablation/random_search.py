@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnnlab.ablation import charts, telling
+from cnnlab.ablation import charts, pruning, telling
 from cnnlab.ablation.markup import escape, section
 from cnnlab.ablation.results import Analysis
-from cnnlab.ablation.study import Study
+from cnnlab.ablation.study import Outcome, Study
 
 FEWEST = 10
 """Arms below which a forest says nothing about factors."""
@@ -83,26 +83,44 @@ def importance(found: Sequence[Factor], quality: np.ndarray) -> tuple[np.ndarray
     return lost / (2 * variance), 1 - errors / variance
 
 
-def random_search(study: Study, analysis: Analysis) -> str:
-    """The section of a random search, or nothing for another design."""
-    rows = [row for row in telling.ordered(study, analysis)[0] if telling.finite(row.mean)]
+def random_search(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+    """The section of a random search, or nothing for another design.
+
+    Where arms were pruned, few of them have a final number, and these are the best: all are shown by what they had at the
+    first rung.
+    """
     known = {arm.name for arm in study.arms}
-    rows = [row for row in rows if row.arm in known]
-    found = factors(study, [row.arm for row in rows]) if study.design == "random" and len(rows) > 1 else []
+    rows = [row for row in telling.ordered(study, analysis)[0] if row.arm in known]
+    means = {row.arm: row.mean for row in rows if row.mean is not None and telling.finite(row.mean)}
+    scale, higher = telling.scale_of(analysis), analysis.higher_is_better
+    name, note = telling.headed(analysis, scale), "Every line is an arm: its factors, then its mean."
+    if study.pruning:
+        means, higher, rung = pruning.at_first_rung(study, outcomes), study.pruning.higher_is_better, study.pruning.rungs[0]
+        alike = telling.short_metric(study.pruning.metric) == telling.short_metric(analysis.metric)
+        scale, name = scale if alike else telling.Scale(percent=False, decimals=4), f"at step {rung:,}"
+        note = f"Every line is an arm: its factors, then its mean {study.pruning.metric} {name}, before any was pruned."
+    found = factors(study, list(means)) if study.design == "random" and len(means) > 1 else []
     if not found:
         return ""
-    quality = np.array([row.mean for row in rows], np.float64)
-    lines = _parallel([row.arm for row in rows], found, quality, analysis)
-    return section("Random search", lines + _importance(found, quality), "Every line is an arm: its factors, then its mean.")
+    quality = np.array(list(means.values()), np.float64)
+    lines = _parallel(list(means), found, quality, name, scale, higher_is_better=higher)
+    return section("Random search", lines + _importance(found, quality), note)
 
 
-def _parallel(arms: Sequence[str], found: Sequence[Factor], quality: np.ndarray, analysis: Analysis) -> str:
-    """Parallel coordinates, the best arms drawn last and in the strongest colour."""
-    scale = telling.scale_of(analysis)
-    columns = [*found, Factor(telling.headed(analysis, scale), quality * scale.factor)]
+def _parallel(
+    arms: Sequence[str],
+    found: Sequence[Factor],
+    quality: np.ndarray,
+    name: str,
+    scale: telling.Scale,
+    *,
+    higher_is_better: bool,
+) -> str:
+    """Parallel coordinates, the best arms drawn last and in the strongest colour; `name` is that of the quality."""
+    columns = [*found, Factor(name, quality * scale.factor)]
     axes = [charts.Axis.around(factor.values.tolist(), space=0.04) for factor in columns]
     rules = "".join(_rule(factor, axis, i / len(found)) for i, (factor, axis) in enumerate(zip(columns, axes, strict=True)))
-    order = np.argsort(quality if analysis.higher_is_better else -quality, kind="stable")
+    order = np.argsort(quality if higher_is_better else -quality, kind="stable")
     lines = ""
     for rank, arm in enumerate(order):
         places = [

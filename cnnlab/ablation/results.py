@@ -47,6 +47,19 @@ class Contrast:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pruned:
+    """Where the runs of an arm were stopped early, because others were better."""
+
+    runs: int
+    step: int
+    """The rung."""
+    metric: str
+    """What was judged, such as validation/accuracy."""
+    score: float | None
+    """Its mean over these runs; None where one of them had no finite one."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
     """An arm in figures."""
 
@@ -56,7 +69,7 @@ class Row:
     diverged: int
     failed: int
     missing: int
-    """Neither done, diverged nor failed: never begun, running, stopped or pre-empted."""
+    """Neither done, diverged, failed nor pruned: never begun, running, stopped or pre-empted."""
     values: tuple[tuple[int, float], ...]
     """(seed, metric) of the runs that are done and whose metric is finite."""
     mean: float | None
@@ -72,6 +85,8 @@ class Row:
     """Mean wall time of a run."""
     contrast: Contrast | None
     """None for the baseline itself, and where no seed is shared with it."""
+    pruned: Pruned | None = None
+    """None where no run was stopped early."""
 
 
 @dataclasses.dataclass(frozen=True)

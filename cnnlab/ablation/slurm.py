@@ -10,10 +10,10 @@ import os
 import pathlib
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnlab.ablation.local import Command
+from cnnlab.ablation.local import Command, Value
 from cnnlab.ablation.study import Study
 from cnnlab.ablation.watch import watch
 from cnnlab.errors import Preempted, UsageError
@@ -109,7 +109,7 @@ def run_on_slurm(
     folder: pathlib.Path,
     command: Command,
     *,
-    options: Sequence[str] = (),
+    options: Mapping[str, Value],
     jobs: int,
     max_attempts: int = 1,
     fail_fast: bool = False,
@@ -123,7 +123,7 @@ def run_on_slurm(
         study: what to train.
         folder: of the study; logs go to its logs/.
         command: of a worker.
-        options: KEY=VALUE for submitit's `update_parameters`, such as slurm_partition=gpu or timeout_min=60.
+        options: for submitit's `update_parameters`, such as slurm_partition (text) or timeout_min (minutes).
         jobs: at once, those that wait in Slurm's queue included.
         max_attempts: how often a cell that fails is begun in all.
         fail_fast: stop everything at the first failure.
@@ -136,7 +136,7 @@ def run_on_slurm(
         try:
             job = executor.submit(os.execvp, words[0], words)
         except Exception as error:  # submitit raises classes of its own for what sbatch says
-            raise UsageError(f"Slurm did not take the job: {error}\nSee --slurm_options.") from error
+            raise UsageError(f"Slurm did not take the job: {error}\nSee --launcher_options.") from error
         return _Job(job.job_id, job.paths.stdout, queue)
 
     return watch(
@@ -151,15 +151,17 @@ def run_on_slurm(
     )
 
 
-def _executor(study: Study, folder: pathlib.Path, options: Sequence[str]) -> Any:
+def _executor(study: Study, folder: pathlib.Path, options: Mapping[str, Value]) -> Any:
     """submitit's, with the options; UsageError where there is no Slurm, or no such option."""
     import submitit
 
-    wrong = [option for option in options if "=" not in option]
-    if wrong:
-        raise UsageError(f"--slurm_options={wrong[0]}: expected KEY=VALUE, such as slurm_partition=gpu or timeout_min=60.")
-    given = {name: _value(text) for name, _, text in (option.partition("=") for option in options)}
-    seconds = given.pop("slurm_signal_delay_s", SIGNAL_SECONDS)
+    given = dict(options)
+    seconds, minutes = given.pop("slurm_signal_delay_s", SIGNAL_SECONDS), given.get("timeout_min", TIMEOUT_MINUTES)
+    if isinstance(seconds, int) and isinstance(minutes, int) and seconds >= 60 * minutes:
+        raise UsageError(
+            f"--launcher_options: a job of timeout_min={minutes} is told to save and end {seconds} s before that, hence at "
+            "once.\nGive more minutes, or less in slurm_signal_delay_s."
+        )
     step = ["--open-mode=append"]  # a requeued job goes on in the log of its first part
     if "cpus_per_task" in given:
         step.append(f"--cpus-per-task={given['cpus_per_task']}")  # which srun since Slurm 22.05 does not take from sbatch
@@ -180,17 +182,5 @@ def _executor(study: Study, folder: pathlib.Path, options: Sequence[str]) -> Any
             }
         )
     except (AssertionError, NameError, TypeError, ValueError) as error:
-        raise UsageError(f"--slurm_options: {error}") from None
+        raise UsageError(f"--launcher_options: {error}") from None
     return executor
-
-
-def _value(text: str) -> str | int | float | bool:
-    """A number, true, false or the text itself."""
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

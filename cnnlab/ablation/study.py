@@ -38,6 +38,21 @@ class Arm:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pruning:
+    """How arms that do worse are stopped early (see pruning.py)."""
+
+    method: str
+    """asha or halving."""
+    rungs: tuple[int, ...]
+    """Steps at which arms are compared; the last is the end of the training."""
+    factor: int
+    """About one arm in so many goes on to the next rung."""
+    metric: str
+    """What is compared there, such as validation/accuracy."""
+    higher_is_better: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """What is compared with what. The content of study.json."""
 
@@ -64,6 +79,8 @@ class Study:
     """What is asked, in a sentence."""
     claim: str = ""
     """Id of the claim that the study tests, such as C7."""
+    pruning: Pruning | None = None
+    """None: every arm is trained to its end."""
 
     @property
     def baseline(self) -> Arm:
@@ -78,6 +95,7 @@ class Study:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Study":
         """The study that `dataclasses.asdict` and JSON made `content` of."""
+        pruning = content.get("pruning")
         return cls(
             **{
                 **content,
@@ -85,6 +103,7 @@ class Study:
                 "seeds": tuple(content["seeds"]),
                 "flags": tuple(content["flags"]),
                 "factors": {knob: tuple(levels) for knob, levels in content["factors"].items()},
+                "pruning": Pruning(**{**pruning, "rungs": tuple(pruning["rungs"])}) if pruning else None,
             }
         )
 
@@ -101,7 +120,7 @@ def merged(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
 
 def more_is_better(metric: str) -> bool:
     """The sense of a metric by its name, for one that is not a task's headline."""
-    return not any(word in metric.rpartition("/")[2] for word in ("loss", "error", "nats", "bits"))
+    return not any(word in metric.rpartition("/")[2] for word in ("loss", "error", "nats", "bits", "slope"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +161,7 @@ class Outcome:
     arm: str
     seed: int
     state: str
-    """DONE, DIVERGED, FAILED, PREEMPTED, STOPPED, RUNNING, or MISSING (never begun)."""
+    """DONE, DIVERGED, FAILED, PREEMPTED, STOPPED, PRUNED (stopped by its study), RUNNING, or MISSING (never begun)."""
     folder: str
     command: str
     """What one types to run this cell alone."""

@@ -14,16 +14,16 @@ WIDTH = 110
 """Columns of the terminal that a table may take."""
 
 
-def _cells(row: Row, study: Study, scale: telling.Scale) -> list[str]:
+def _cells(row: Row, study: Study, analysis: Analysis) -> list[str]:
     """What every text table says of an arm after its name."""
-    contrast = row.contrast
+    contrast, scale = row.contrast, telling.scale_of(analysis)
     return [
         telling.finished(row),
         scale.spread(row.mean, row.sd),
         scale.interval(row.interval),
         _difference(contrast, scale),
         telling.p_value(contrast.p_holm if contrast else None),
-        telling.verdict(row, study),
+        ", ".join(filter(None, (telling.verdict(row, study), telling.pruned(row, analysis)))),
     ]
 
 
@@ -42,7 +42,7 @@ def terminal_table(study: Study, analysis: Analysis) -> str:
     arms, controls = telling.ordered(study, analysis)
     metric = f"{telling.short_metric(analysis.metric)} {scale.unit}".strip()
     head = ["n", metric, "95 % interval", f"difference {scale.difference_unit}".strip(), "p (Holm)", "verdict"]
-    body = [_cells(row, study, scale) for row in (*arms, *controls)]
+    body = [_cells(row, study, analysis) for row in (*arms, *controls)]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
     kept = list(range(len(head)))
     if WIDTH - sum(widths) - 2 * len(widths) < 16:  # numbers of many digits: the interval of the mean is the least needed
@@ -79,6 +79,9 @@ COLUMNS = (
     "diverged",
     "failed",
     "missing",
+    "pruned",
+    "pruned_at",
+    "pruned_score",
     "mean",
     "sd",
     "low",
@@ -124,6 +127,8 @@ def arms_csv(study: Study, analysis: Analysis) -> str:
         cells["verdict"] = telling.verdict(row, study)
         if arm is not None:
             cells |= {"control": int(arm.control), "parameters": arm.parameters, "macs": arm.macs}
+        if row.pruned is not None:
+            cells |= {"pruned": row.pruned.runs, "pruned_at": row.pruned.step, "pruned_score": row.pruned.score}
         if contrast is not None:
             cells |= _ends("difference_", contrast.interval) | _ends("difference_bootstrap_", contrast.bootstrap)
             tests = (
@@ -190,7 +195,7 @@ def arms_tex(study: Study, analysis: Analysis) -> str:
 
     def line(row: Row) -> str:
         return " & ".join(
-            tex(cell).replace("\\textless{} 0.001", "$<$ 0.001") for cell in (row.arm, *_cells(row, study, scale))
+            tex(cell).replace("\\textless{} 0.001", "$<$ 0.001") for cell in (row.arm, *_cells(row, study, analysis))
         )
 
     lines = [
@@ -239,7 +244,7 @@ def markdown(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> s
     networks = {arm.name: arm for arm in study.arms}
 
     def cells(row: Row) -> list[str]:
-        done, spread, interval, against, corrected, word = _cells(row, study, scale)
+        done, spread, interval, against, corrected, word = _cells(row, study, analysis)
         contrast, arm = row.contrast, networks.get(row.arm)
         costs = [
             telling.seconds(row.seconds),

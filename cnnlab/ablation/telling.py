@@ -159,10 +159,21 @@ def trouble(row: Row) -> str:
     return ", ".join(f"{number} {word}" for number, word in parts if number)
 
 
+def pruned(row: Row, analysis: Analysis) -> str:
+    """`step 90: 87.33`, the rung at which an arm was stopped and its number on the validation split; or nothing."""
+    if row.pruned is None:
+        return ""
+    alike = short_metric(row.pruned.metric) == short_metric(analysis.metric)
+    score = scale_of(analysis).value(row.pruned.score) if alike else plain(row.pruned.score, ".4g")
+    return f"step {row.pruned.step:,}: {score}"
+
+
 def verdict(row: Row, study: Study) -> str:
-    """better, worse or undecided; baseline; or nothing where no pair of runs is done."""
+    """better, worse or undecided; baseline; pruned; or nothing where no pair of runs is done."""
     if row.contrast is not None:
         return row.contrast.verdict
+    if row.pruned is not None:
+        return "pruned"
     return "baseline" if study.arms and row.arm == study.baseline.name else NOTHING
 
 

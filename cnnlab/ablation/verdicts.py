@@ -6,12 +6,12 @@ diverged. Nothing here knows a claim; nothing here imports jax.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
-from cnnlab.ablation import conclusions, statistics
+from cnnlab.ablation import conclusions, search, statistics
 from cnnlab.ablation.results import Analysis, Interval, Row
 from cnnlab.ablation.study import BASELINE, Verdict
 from cnnlab.errors import UsageError, did_you_mean
@@ -104,6 +104,73 @@ def interaction(claim: str, changed: tuple[str, str], reference: tuple[str, str]
     return judge
 
 
+@dataclasses.dataclass(frozen=True)
+class BestOf:
+    """A search finds better arms than another of as many trials: the best of n of ours against the best of their n.
+
+    The best is chosen by one number, such as validation/loss, and judged by the study's metric, such as test/loss, seed by
+    seed, so that luck in the choice pays neither. Ours are a pool of at least 2 n arms: the effect is over all sets of n of it,
+    the interval by the bootstrap of seeds and of trials (search.resampled_advantage), symmetric about the effect. Their arms
+    are fixed: the verdict is of this very grid, not of all that could have been laid.
+
+    A run that diverged is never chosen where another one is, and worth as little as the worst run of the study.
+
+    Attributes:
+        claim: its id.
+        ours: how the names of the pool's arms begin, such as `trial `.
+        theirs: how the names of theirs do.
+        chosen_by: the number by which a search knows its best arm; `conduct.conclude` gives its analysis too.
+        says: the claim in a clause.
+    """
+
+    claim: str
+    ours: str
+    theirs: str
+    chosen_by: str
+    says: str
+
+    def __call__(self, analysis: Analysis, chosen: Analysis | None = None) -> Verdict:
+        """The verdict; chosen: the same runs by `chosen_by`."""
+        if chosen is None or chosen.metric != self.chosen_by:
+            raise UsageError(f"the verdict of {self.claim} chooses by {self.chosen_by}. Give the analysis of that number too.")
+        ours, theirs = ([row.arm for row in analysis.rows if row.arm.startswith(name)] for name in (self.ours, self.theirs))
+        size = len(theirs)
+        if not size or len(ours) < 2 * size:
+            raise UsageError(
+                f"the verdict of {self.claim} compares {len(ours)} arms {self.ours!r} with {size} arms {self.theirs!r}.\n"
+                "Expected at least twice as many of the first as of the second, such as those of the design grid_and_random."
+            )
+        lost = [row.arm for row in analysis.rows if row.arm in {*ours, *theirs} and row.done + row.diverged < row.planned]
+        if lost:
+            said = f"{self.says}: undecided, since {len(lost)} arms have runs that failed or are missing, {lost[0]} among them."
+            return Verdict(self.claim, "undecided", None, None, None, 0, said)
+        known, worth = _table(chosen, ours), _table(analysis, ours)
+        other = search.expected_best(_table(chosen, theirs), _table(analysis, theirs), size)
+        samples = search.resampled_advantage(known, worth, other, size, statistics.RESAMPLES, np.random.default_rng(0))
+        effect = float(np.mean(search.expected_best(known, worth, size) - other))
+        spread = np.abs(samples - np.mean(samples))
+        half = float(np.quantile(spread, 1 - ALPHA))
+        p = float((1 + np.sum(spread >= abs(effect))) / (1 + len(spread)))
+        word = "undecided" if abs(effect) <= half else "supported" if effect > 0 else "refuted"
+        return self._told(analysis, word, effect, half, p, (len(known), known.shape[1], size))
+
+    def _told(
+        self, analysis: Analysis, word: str, advantage: float, half: float, p: float, sizes: tuple[int, int, int]
+    ) -> Verdict:
+        """sizes: seeds, trials of the pool, trials of a search."""
+        seeds, pool, size = sizes
+        metric, sign = analysis.metric, 1 if analysis.higher_is_better else -1
+        effect, interval = sign * advantage, Interval(sign * advantage - half, sign * advantage + half)
+        points = " points" if conclusions.in_points(metric) else ""
+        title = f"the best of {size} “{self.ours.strip()}” arms − the best of {size} “{self.theirs.strip()}” arms"
+        sentence = (
+            f"{self.says}: {title} = {_signed(effect, metric)}{conclusions.span(interval, metric)}{points} in {metric}, where "
+            f"{'more' if analysis.higher_is_better else 'less'} is better (p = {p:.2g} by the bootstrap of {pool} trials and "
+            f"{seeds} seeds; each best chosen by {self.chosen_by})."
+        )
+        return Verdict(self.claim, word, effect, _pair(interval), p, seeds, sentence)
+
+
 def every(*judges: Judge) -> Judge:
     """A claim of several parts: supported where all are, refuted where one is, undecided otherwise.
 
@@ -130,6 +197,15 @@ def _row(analysis: Analysis, arm: str) -> Row:
     raise UsageError(
         f"the verdict is of an arm {arm!r}, which the study lacks.{did_you_mean(arm, names)} Arms: {'; '.join(names)}."
     )
+
+
+def _table(analysis: Analysis, arms: Sequence[str]) -> np.ndarray:
+    """f64 [S, arms] of a number, more is better; a run without it has the worst of all runs."""
+    sign = 1 if analysis.higher_is_better else -1
+    seeds = sorted({seed for row in analysis.rows for seed, _ in row.values})
+    worst = min((sign * value for row in analysis.rows for _, value in row.values), default=0.0)
+    found = {row.arm: dict(row.values) for row in analysis.rows}
+    return np.array([[sign * found[arm][seed] if seed in found[arm] else worst for arm in arms] for seed in seeds], np.float64)
 
 
 def _differences(row: Row, other: Row) -> np.ndarray:

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from cnnlab import write
-from cnnlab.ablation.cells import FINISHED, cells
+from cnnlab.ablation.cells import Targets, cells
+from cnnlab.ablation.pruning import FINISHED, is_due
 from cnnlab.ablation.study import Study
 from cnnlab.errors import CnnlabError, Preempted
 
@@ -134,14 +135,15 @@ class _Watch:
         self.dead: set[tuple[pathlib.Path, int]] = set()
         self.said: set[str] = set()
         self.number = len(list((folder / "logs").glob("worker_*.json")))
+        self.targets = Targets(study, self.everything)
         self._look()
         self.told = {self._attempt(number) for number in range(len(self.everything)) if self._state(number) == "FAILED"}
-        self.show = _progress(len(self.everything), self.statuses, quiet=quiet)
+        self.show = _progress(self._states, self.statuses, quiet=quiet)
 
     @property
     def code(self) -> int:
-        """0 where every run is finished, else 1."""
-        return int(any(status.get("state") not in FINISHED for status in self.statuses))
+        """0 where every run is finished or pruned, else 1."""
+        return int(any(map(self._is_due, range(len(self.everything)))))
 
     def goes_on(self) -> bool:
         """One look at everything, and what follows from it; whether there is more to come."""
@@ -174,6 +176,16 @@ class _Watch:
         for number, cell in enumerate(self.everything):
             if self._state(number) not in FINISHED:
                 self.statuses[number] = cell.status
+        self.stops = self.targets.by(self.statuses)
+
+    def _is_due(self, number: int) -> bool:
+        """Whether a cell is neither finished nor pruned."""
+        return is_due(self.statuses[number], self.stops[number])
+
+    def _states(self) -> list[str]:
+        """Of every cell, in the words that a person gets."""
+        told = [status.get("state", "not begun") for status in self.statuses]
+        return ["PRUNED" if state == "STOPPED" and not self._is_due(number) else state for number, state in enumerate(told)]
 
     def _state(self, number: int) -> str:
         return self.statuses[number].get("state", "MISSING")
@@ -182,11 +194,11 @@ class _Watch:
         return self.everything[number].folder, self.statuses[number].get("attempt", 0)
 
     def _left(self) -> list[int]:
-        """Cells that are neither finished nor given up."""
+        """Cells that are neither finished nor pruned nor given up."""
         return [
             number
             for number, cell in enumerate(self.everything)
-            if self._state(number) not in FINISHED and self.failures[cell.folder] < self.max_attempts
+            if self._is_due(number) and self.failures[cell.folder] < self.max_attempts
         ]
 
     def _waiting(self) -> list[int]:
@@ -215,8 +227,9 @@ class _Watch:
         # Which attempts it may repeat is settled here and now: a run that fails while the worker still starts is not its own.
         broken = [number for number in waiting if self._state(number) in ("FAILED", "RUNNING")]
         write.write_json(note, {"broken": {str(folder): attempt for folder, attempt in map(self._attempt, broken)}})
+        pruned = [number for number, state in enumerate(self._states()) if state == "PRUNED"]  # they may yet go on
         try:
-            self.workers.append(_Watched(self.start(self._turned(waiting, slot), slot, note), slot, note))
+            self.workers.append(_Watched(self.start([*self._turned(waiting, slot), *pruned], slot, note), slot, note))
         except CnnlabError as error:
             if not self.workers:
                 raise
@@ -319,7 +332,7 @@ class _Watch:
         widths = [max((len(row[column]) for row in rows[:MOST_NAMED]), default=0) for column in range(2)]
         text = [f"  FAILED  {name.ljust(widths[0])}  {where.ljust(widths[1])}  {why}" for name, where, why in rows[:MOST_NAMED]]
         text += [f"  … and {more} more"] if more > 0 else []
-        text += [f"{_standing(self.statuses)}. The same command goes on with what is not done, and repeats nothing that is."]
+        text += [f"{_standing(self._states())}. The same command goes on with what is not done, and repeats nothing that is."]
         _say("\n".join(text))
 
     def _say_once(self, text: str) -> None:
@@ -337,11 +350,11 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _standing(statuses: Statuses) -> str:
+def _standing(states: Sequence[str]) -> str:
     """`3 of 12 runs done, 1 failed, 8 not begun`."""
-    counts = collections.Counter(status.get("state", "not begun") for status in statuses)
+    counts = collections.Counter(states)
     rest = "".join(f", {count} {state.lower()}" for state, count in sorted(counts.items()) if state != "DONE")
-    return f"{counts['DONE']} of {len(statuses)} runs done{rest}"
+    return f"{counts['DONE']} of {len(states)} runs done{rest}"
 
 
 @contextlib.contextmanager
@@ -367,9 +380,9 @@ def _sleep(seconds: float, received: Sequence[int]) -> None:
         time.sleep(min(left, POLL_SECONDS))
 
 
-def _progress(count: int, statuses: Statuses, *, quiet: bool) -> Callable[..., None]:
+def _progress(states: Callable[[], list[str]], statuses: Statuses, *, quiet: bool) -> Callable[..., None]:
     """Shows how many runs are done and when all will be: one line that is rewritten on a terminal, else a line for every
-    run that ends.
+    run that ends. Where runs are pruned it does not say when.
     """
     began, live = time.monotonic(), sys.stderr.isatty()
     shown, done_before = "", _share(statuses)
@@ -378,12 +391,12 @@ def _progress(count: int, statuses: Statuses, *, quiet: bool) -> Callable[..., N
         nonlocal shown
         if quiet:
             return
-        states = collections.Counter(status.get("state", "MISSING") for status in statuses)
-        text = f"{states['DONE']} of {count} runs done"
-        told = ("DIVERGED", "FAILED", *(["RUNNING"] if live else []))
-        text += "".join(f", {states[state]} {state.lower()}" for state in told if states[state])
+        counts = collections.Counter(states())
+        text = f"{counts['DONE']} of {len(statuses)} runs done"
+        told = ("DIVERGED", "FAILED", "PRUNED", *(["RUNNING"] if live else []))
+        text += "".join(f", {counts[state]} {state.lower()}" for state in told if counts[state])
         share = _share(statuses)
-        if live and done_before < share < 1:
+        if live and done_before < share < 1 and not counts["PRUNED"]:
             text += f"; about {write.duration((1 - share) * (time.monotonic() - began) / (share - done_before))} to go"
         if text != shown or (live and last):
             print(f"\r\x1b[2K{text}" if live else text, end="\n" if last or not live else "", file=sys.stderr, flush=True)
