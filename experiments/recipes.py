@@ -1,5 +1,6 @@
 """Recipes that experiments fill in with defaults of their own (functools.partial)."""
 
+import dataclasses
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,8 @@ from cnnlab.models import MODELS
 from cnnlab.ops.losses import LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.schedules import SCHEDULES
-from cnnlab.tasks.classify import classify
+from cnnlab.tasks.classify import PLAYER, classify
+from cnnlab.tasks.ensemble import ensemble
 from cnnlab.tasks.nearest import nearest
 from cnnlab.values import Choice, Count, Duration, Fraction
 
@@ -100,6 +102,54 @@ def classification(
     optimizers = {player: scale_by_layer(optimizer(schedule(steps)), lr_multipliers) for player in task.turns}
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
     return Experiment(task, data, optimizers, 0 if control == "random_parameters" else steps, average_decay, start)
+
+
+def ensemble_classification(
+    *,
+    members: Count = 5,
+    model: Choice[MODELS] = "mlp",
+    dataset: Choice[DATASETS] = "digits",
+    loss: Choice[LOSSES] = "cross_entropy",
+    optimizer: Choice[OPTIMIZERS] = "momentum",
+    schedule: Choice[SCHEDULES] = "cosine",
+    augment: Choice[AUGMENTS] = "none",
+    normalize: Choice[NORMALIZERS] = "standard",
+    batch_size: Count | None = 64,
+    duration: Duration = Duration(20, "epochs"),  # noqa: B008 — frozen
+    validation: Fraction = 0.1,
+    image_size: Count | None = None,
+) -> Experiment:
+    """Image classification by several networks of one kind: a player for each, and their probabilities are averaged.
+
+    Args:
+        members: how many networks; time, memory and compilation grow with them.
+        model: network of every member.
+        dataset: digits is embedded; tfds:NAME, folder:PATH and npz:PATH bring others.
+        loss: what every member lowers.
+        optimizer: how each moves.
+        schedule: learning rate over training, relative to its peak.
+        augment: random changes of the training images, on the device; the same for all members.
+        normalize: scaling of the inputs by statistics of the training split.
+        batch_size: examples a step over all devices; none: the whole training split.
+        duration: length of training; --steps, --epochs and --examples set it.
+        validation: share of the training split set aside where the data set has no validation split.
+        image_size: side in pixels that images are brought to; none: as they are.
+    """
+    single = classification(
+        model=model,
+        dataset=dataset,
+        loss=loss,
+        optimizer=optimizer,
+        schedule=schedule,
+        augment=augment,
+        normalize=normalize,
+        batch_size=batch_size,
+        duration=duration,
+        validation=validation,
+        image_size=image_size,
+    )
+    task = ensemble(model(classes=single.data.classes), members=members, loss=loss)
+    return dataclasses.replace(single, task=task, optimizers=dict.fromkeys(task.turns, single.optimizers[PLAYER]))
 
 
 def nearest_neighbours(

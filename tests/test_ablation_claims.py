@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import pytest
 from commands import launch
@@ -91,6 +92,15 @@ def test_a_section_has_the_sentence_the_arms_the_commits_and_the_date(tmp_path: 
     assert "Run 2026-11-21 from commit 0123456789ab, 0123456789ab and changes, 2 seeds an arm:" in section
 
 
+def test_of_many_arms_the_page_tells_the_number(tmp_path: pathlib.Path):
+    folder = study_folder(tmp_path, "C15")
+    for count, shown in ((30, True), (31, False)):
+        rows = "".join(f"| trial {number} | 2/2 | 0.1 |\n" for number in range(count - 1))
+        (folder / "report.md").write_text(REPORT.replace("\n\n## Runs", f"\n{rows}\n\n## Runs"))
+        text = claims.page([claims.read(folder)])
+        assert ("| trial 3 |" in text) == shown and ("31 arms, which the study's report.md lists." in text) != shown
+
+
 def test_what_is_unknown_is_a_dash(tmp_path: pathlib.Path):
     folder = study_folder(tmp_path, "C14", verdict="undecided", effect=None, interval=None, p=None, n=0)
     (folder / "report.md").unlink()
@@ -118,3 +128,43 @@ def test_the_verb_writes_the_page_and_says_what_is_missing(tmp_path: pathlib.Pat
     for words, error in (((), "claims of what?"), (("runs", "--lr=1"), "claims takes no --lr")):
         code, _, said = launch("claims", *words, cwd=tmp_path)
         assert code == 2 and error in said
+
+
+def test_claims_that_are_not_named_stay_on_the_page_and_a_new_study_replaces_its_own(tmp_path: pathlib.Path):
+    page, once = tmp_path / "docs", tmp_path / "once"
+    for claim in ("C3", "C7"):
+        study_folder(once, claim)
+    claims.write_page([once], page)
+    before = (page / "README.md").read_text()
+    shutil.rmtree(once)
+    study_folder(tmp_path / "again", "C7")
+    claims.write_page([tmp_path / "again"], page)
+    assert (page / "README.md").read_text() == before
+    study_folder(tmp_path / "later", "C7", verdict="refuted", effect=None, interval=None)
+    study_folder(tmp_path / "later", "C13")
+    said = claims.write_page([tmp_path / "later"], page)
+    assert [line.split()[:2] for line in said.splitlines()[:3]] == [
+        ["C3", "supported"],
+        ["C7", "refuted"],
+        ["C13", "supported"],
+    ]
+    text = (page / "README.md").read_text()
+    assert text[: text.index("\n", text.index("| C3"))] == before[: before.index("\n", before.index("| C3"))]
+    assert sorted(path.name for path in page.iterdir()) == [*(f"{c}-toy_{c}.json" for c in ("C13", "C3", "C7")), "README.md"]
+
+
+def test_of_two_studies_of_one_claim_by_one_experiment_the_last_counts(tmp_path: pathlib.Path):
+    study_folder(tmp_path / "a", "C3", verdict="refuted")
+    for status in (tmp_path / "a").rglob("status.json"):
+        status.write_text(json.dumps({"state": "DONE", "time": 1795276999.0}))
+    study_folder(tmp_path / "b", "C3")
+    assert [claim.verdict.verdict for claim in claims.collect([tmp_path])] == ["refuted"]
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"verdict": {"interval": null}}', '{"verdict": 1}'])
+def test_a_record_that_is_none_is_an_error(tmp_path: pathlib.Path, content: str):
+    study_folder(tmp_path / "runs", "C3")
+    (tmp_path / "C7-toy.json").write_text(content)
+    with pytest.raises(UsageError, match=r"C7-toy.json is no record of a claim.\nExpected what .*Remove the file"):
+        claims.write_page([tmp_path / "runs"], tmp_path)
+    assert not (tmp_path / "README.md").exists()

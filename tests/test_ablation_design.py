@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from scipy.stats import kstest
 
@@ -166,6 +167,33 @@ def test_random_levels_follow_their_distributions():
             assert abs(drawn.count(option) - 2000 * share) < 5 * math.sqrt(2000 * share * (1 - share))
 
 
+SEARCHED = parse_vary(["lr:log(1e-4,1)", "dropout:uniform(0,0.6)"])
+
+
+def test_grid_and_random_has_the_middles_of_equal_parts_and_draws_of_the_random_design():
+    own = {"lr": "0.05", "dropout": "0.5"}
+    arms = design.grid_and_random(SEARCHED, 3, own)
+    points = [arm for arm in arms if arm.name.startswith(design.POINT)]
+    trials = tuple(arm for arm in arms if arm.name.startswith(design.TRIAL))
+    assert arms == (Arm(BASELINE, own), *points, *trials) and len({arm.name for arm in arms}) == len(arms) == 1 + 9 + 36
+    assert trials == design.random(SEARCHED, 36, seed=3)
+    levels = varied(points)
+    np.testing.assert_allclose(np.log10(np.float64(levels["lr"])), [-10 / 3, -2, -2 / 3], rtol=1e-4)
+    np.testing.assert_allclose(np.float64(levels["dropout"]), [0.1, 0.3, 0.5], rtol=1e-4)
+    assert {tuple(arm.knobs.values()) for arm in points} == set(itertools.product(*levels.values()))
+    assert points[0].name == "point 1: lr=0.000464159, dropout=0.1"
+
+
+def test_a_grid_over_distributions_needs_distributions_with_levels_enough():
+    own = {"lr": "0.05", "norm": "batch", "width": "3"}
+    with pytest.raises(UsageError, match=r"--vary=norm:batch,none: the design grid_and_random .*\nExpected one of uniform"):
+        design.grid_and_random(parse_vary(["lr:log(1e-4,1)", "norm:batch,none"]), 0, own)
+    with pytest.raises(UsageError, match=r"integer\(3,4\): the grid .* 3 levels .* would be 3, 4, 4\.\n.*Widen it"):
+        design.grid_and_random(parse_vary(["width:integer(3,4)"]), 0, own)
+    with pytest.raises(UsageError, match="nothing to vary"):
+        design.grid_and_random({}, 0, {})
+
+
 def test_a_distribution_never_leaves_its_range():
     for distribution in (Distribution("uniform", 0.1234567, 0.12345671), Distribution("log", 1e-7, 1.0000001)):
         for share in (0.0, 0.3, 1 - 2.0**-53):
@@ -312,7 +340,15 @@ def test_numbers_that_include_zero_are_known_by_their_description(annotation, ta
 
 
 def test_designs_are_printable_and_import_no_jax():
-    assert list(design.DESIGNS) == ["grid", "zip", "one_factor_at_a_time", "leave_one_out", "add_one_in", "random"]
+    assert list(design.DESIGNS) == [
+        "grid",
+        "zip",
+        "one_factor_at_a_time",
+        "leave_one_out",
+        "add_one_in",
+        "random",
+        "grid_and_random",
+    ]
     code = "import sys, cnnlab.ablation.design; sys.exit('jax' in sys.modules)"
     root = pathlib.Path(__file__).resolve().parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60).returncode == 0
