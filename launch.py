@@ -100,6 +100,13 @@ _list(
     [],
     "ablate: KEY=VALUE of a worker, slurm: slurm_partition=gpu,timeout_min=60,gpus_per_node=1; ray: address=auto,num_gpus=1",
 )
+_enum(
+    "members",
+    "auto",
+    ["auto", "together", "apart"],
+    "ablate: runs that share a compilation: all in one batched program, or apart (auto: apart on a CPU, where it is faster)",
+)
+_integer("members_at_once", 32, "ablate: most runs in one batched program; their memory adds up", lower_bound=1)
 _boolean("dry_run", False, "ablate: check and plan, but run nothing")
 _list("allow", [], "ablate, report: differences between runs that do not matter: data, splits, steps, code")
 _list("cells", [], "work: numbers of the runs to train (default: all)")
@@ -482,6 +489,8 @@ def launcher() -> Callable[..., int]:
     """What trains the runs of a study by --launcher, with its options."""
     from cnnlab.ablation import local, ray, slurm
 
+    if FLAGS.members == "together" and FLAGS.strategy != "jit":
+        raise UsageError(f"--members=together is for --strategy=jit, not {FLAGS.strategy}. Leave one of them out.")
     options = local.parse_options(FLAGS.launcher_options)
     if FLAGS.launcher == "slurm":
         return functools.partial(slurm.run_on_slurm, options=options)
@@ -501,6 +510,8 @@ def worker_command(study: Any, folder: pathlib.Path, numbers: Sequence[int]) -> 
         "work",
         f"--workdir={folder}",
         f"--cells={','.join(map(str, numbers))}",
+        f"--members={FLAGS.members}",
+        f"--members_at_once={FLAGS.members_at_once}",
         *study.flags,
     ]
 
@@ -526,8 +537,20 @@ def work(values: dict[str, str]) -> int:
     everything = list(cells.cells(study, folder))
     chosen = [everything[int(number)] for number in FLAGS.cells] if FLAGS.cells else everything
     targets = cells.Targets(study, everything) if study.pruning else None
-    train_cells(chosen, resolved, pathlib.Path(FLAGS.note) if FLAGS.note else None, targets)
+    train_cells(chosen, resolved, pathlib.Path(FLAGS.note) if FLAGS.note else None, targets, at_once=members_at_once())
     return 0
+
+
+def members_at_once() -> int:
+    """How many runs of one compilation take their steps in one batched program, by --members and what was measured.
+
+    On a CPU a batched convolution is slower than as many plain ones (benchmarks/members.py); an accelerator that one small
+    network leaves idle takes them at once.
+    """
+    import jax
+
+    together = FLAGS.members == "together" or (FLAGS.members == "auto" and jax.default_backend() != "cpu")
+    return FLAGS.members_at_once if together and FLAGS.strategy == "jit" else 1
 
 
 def report(values: dict[str, str], *folders: str) -> int:

@@ -24,7 +24,7 @@ def main() -> None:
     process, ended = f"process {os.getpid()} on {socket.gethostname()}", 0
     for number in flags["cells"].split(","):
         folder = study.parent / arms[int(number)]["folder"] / "seed_0"
-        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cell": str(folder), "ended": ended}))
+        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cells": [str(folder)], "ended": ended}))
         status_file = folder / "status.json"
         status = json.loads(status_file.read_text()) if status_file.exists() else {"attempt": 0}
         if status.get("state") == "DONE":
@@ -51,7 +51,7 @@ def main() -> None:
                 time.sleep(2)
             write("FAILED", message="it was told to") if act == "fail" else write("DONE")
         ended += 1
-        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cell": None, "ended": ended}))
+        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cells": [], "ended": ended}))
 
 
 main()

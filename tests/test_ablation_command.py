@@ -108,6 +108,10 @@ def test_a_run_whose_numbers_were_changed_is_found_out(studied):
             ["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--prune_from=1 epoch"],
             "Add --prune=asha or --prune=halving",
         ),
+        (
+            ["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--members=together", "--strategy=pmap"],
+            "--members=together is for --strategy=jit, not pmap",
+        ),
         (["report"], "report on what?"),
         (["report", "nowhere"], "there is no run in nowhere"),
         (["reproduce", "nowhere"], "nowhere is not a run"),
@@ -118,6 +122,18 @@ def test_a_run_whose_numbers_were_changed_is_found_out(studied):
 def test_commands_that_make_no_sense_are_refused(words: list[str], text: str, tmp_path: pathlib.Path):
     code, out, err = launch(*words, cwd=tmp_path)
     assert code == 2 and text in err and not list(tmp_path.iterdir()), out
+
+
+def test_members_that_train_together_are_the_runs_that_train_apart(studied, tmp_path: pathlib.Path):
+    place, _, _ = studied
+    code, out, err = launch(*WORDS, "--members=together", "--members_at_once=3", cwd=tmp_path)
+    assert code == 0 and "2/2" in out, err
+    logs = "".join(path.read_text() for path in tmp_path.glob("runs/study-*/logs/*.txt"))
+    assert "3 runs of baseline … together" in logs and "one after another" not in logs
+    for path in sorted((place / "runs").glob("mlp_digits-*/seed_*/result.json")):
+        alone = json.loads(path.read_text())
+        other = json.loads((tmp_path / path.relative_to(place)).read_text())
+        assert other["metrics"] == pytest.approx(alone["metrics"], abs=1e-4) and other["steps"] == alone["steps"]
 
 
 def test_a_study_beyond_its_budget_is_refused_before_it_runs(tmp_path):

@@ -222,18 +222,18 @@ class Trainer:
 
     def _work(self, mine: Sequence[cells.Cell]) -> None:
         ended = 0
-        cells.sign(self._note, None, ended=0)
-        for cell, stop in turns(mine, cells.Targets(self._study, self._everything)):
+        cells.sign(self._note, [], ended=0)
+        for (cell,), stop in turns(mine, cells.Targets(self._study, self._everything)):
             if self._asked.is_set():
                 return
-            cells.sign(self._note, cell, ended=ended)
+            cells.sign(self._note, [cell], ended=ended)
             cell.folder.mkdir(parents=True, exist_ok=True)
             with open(cell.folder / ".turn", "a+") as turn:
                 if not lock(turn) or not pruning.is_due(cell.status, stop):
                     continue
                 self._train(cell, stop or 27)
             ended += 1
-            cells.sign(self._note, None, ended=ended)
+            cells.sign(self._note, [], ended=ended)
 
     def _train(self, cell: cells.Cell, stop: int) -> None:
         before, name = cell.status.get("step", 0), cell.arm.name

@@ -102,16 +102,16 @@ def this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def sign(note: pathlib.Path | None, cell: Cell | None, *, ended: int) -> None:
+def sign(note: pathlib.Path | None, cells: Sequence[Cell], *, ended: int) -> None:
     """Writes down what this worker is at, for the launcher that will have to understand how it ended.
 
     Args:
         note: the worker's own file; None: nobody asked.
-        cell: that it is about to train.
+        cells: that it is about to train.
         ended: how many it trained before, to whatever end.
     """
     if note is not None:
-        content = {"process": this_process(), "cell": str(cell.folder) if cell else None, "ended": ended}
+        content = {"process": this_process(), "cells": [str(cell.folder) for cell in cells], "ended": ended}
         write.write_json(note, {**(write.read_json(note) or {}), **content})
 
 

@@ -99,7 +99,7 @@ def random_search(study: Study, outcomes: Sequence[Outcome], analysis: Analysis)
         alike = telling.short_metric(study.pruning.metric) == telling.short_metric(analysis.metric)
         scale, name = scale if alike else telling.Scale(percent=False, decimals=4), f"at step {rung:,}"
         note = f"Every line is an arm: its factors, then its mean {study.pruning.metric} {name}, before any was pruned."
-    found = factors(study, list(means)) if study.design == "random" and len(means) > 1 else []
+    found = factors(study, list(means)) if study.design in ("random", "grid_and_random") and len(means) > 1 else []
     if not found:
         return ""
     quality = np.array(list(means.values()), np.float64)

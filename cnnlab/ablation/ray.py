@@ -120,17 +120,17 @@ def _is_ready(reference: Any) -> bool:
 
 
 def _is_held(note: pathlib.Path) -> bool:
-    """Whether the run that a lost worker was at is still being saved by it."""
+    """Whether a run that a lost worker was at is still being saved by it."""
     from cnnlab.folder import Busy, locked
 
-    cell = (write.read_json(note) or {}).get("cell")
-    if not cell or not pathlib.Path(cell).exists():
-        return False
-    try:
-        with locked(pathlib.Path(cell)):
-            return False
-    except Busy:
-        return True
+    for folder in map(pathlib.Path, (write.read_json(note) or {}).get("cells", [])):
+        try:
+            if folder.exists():
+                with locked(folder):
+                    pass
+        except Busy:
+            return True
+    return False
 
 
 def run_on_ray(

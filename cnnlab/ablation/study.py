@@ -63,7 +63,7 @@ class Study:
     knobs: Mapping[str, str]
     """Common to all arms, as given on the command line."""
     design: str
-    """grid, zip, one_factor_at_a_time, leave_one_out, add_one_in, random or declared."""
+    """one of design.DESIGNS, or declared."""
     arms: tuple[Arm, ...]
     """The baseline first."""
     seeds: tuple[int, ...]
@@ -120,7 +120,7 @@ def merged(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
 
 def more_is_better(metric: str) -> bool:
     """The sense of a metric by its name, for one that is not a task's headline."""
-    return not any(word in metric.rpartition("/")[2] for word in ("loss", "error", "nats", "bits", "slope"))
+    return not any(word in metric.rpartition("/")[2] for word in ("loss", "error", "nats", "bits", "slope", "frechet"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,9 +74,9 @@ class _Watched:
         return write.read_json(self.note) or {}
 
     @property
-    def at(self) -> str | None:
-        """Folder of the cell that it trains now."""
-        return self.noted.get("cell") if self.worker.is_running() else None
+    def at(self) -> list[str]:
+        """Folders of the cells that it trains now."""
+        return self.noted.get("cells", []) if self.worker.is_running() else []
 
 
 def watch(
@@ -164,7 +164,7 @@ class _Watch:
             return False
         busy = [watched.slot for watched in self.workers]
         free = [slot for slot in slots if slot not in busy and self.not_before[slot] <= time.monotonic()]
-        resting = [watched for watched in self.workers if watched.at is None]
+        resting = [watched for watched in self.workers if not watched.at]
         # A worker that trains nothing yet will take one of the waiting cells, so each new one needs a cell more than that.
         if free and len(waiting) > len(resting):
             self._start(free[0], waiting)
@@ -203,7 +203,7 @@ class _Watch:
 
     def _waiting(self) -> list[int]:
         """Those that nobody trains: no worker of ours, and no process of another launcher or another study."""
-        ours = {watched.at for watched in self.workers}
+        ours = {folder for watched in self.workers for folder in watched.at}
         return [
             number
             for number in self._left()
@@ -248,7 +248,7 @@ class _Watch:
         """Marks the run that a worker died in, and says what went wrong where it never came to one."""
         worker, noted = watched.worker, watched.noted
         code = worker.poll()
-        if noted.get("ended") or noted.get("cell"):
+        if noted.get("ended") or noted.get("cells"):
             self.fruitless[watched.slot] = 0
             if code not in POLITE:
                 self._close(noted, "FAILED", f"its process ended without a word: {worker.how()}")
@@ -263,9 +263,9 @@ class _Watch:
             self._say_once(f"\na worker ended before it trained anything: {worker.how()}\n{tail}\n  {worker.log}")
 
     def _close(self, noted: Mapping[str, Any], state: str, message: str) -> None:
-        """Writes how the run ended that a worker was at when it ended, unless the run says so itself."""
+        """Writes how the runs ended that a worker was at when it ended, unless they say so themselves."""
         for number, cell in enumerate(self.everything):
-            if str(cell.folder) != noted.get("cell"):
+            if str(cell.folder) not in noted.get("cells", []):
                 continue
             status = cell.status
             its_own = status.get("process") == noted["process"]

@@ -18,7 +18,14 @@ log = logging.getLogger("cnnlab")
 Resolve = Callable[[Arm], tuple[Resolved, Plan]]
 
 
-def work(cells: Sequence[Cell], resolve: Resolve, note: pathlib.Path | None = None, targets: Targets | None = None) -> None:
+def work(
+    cells: Sequence[Cell],
+    resolve: Resolve,
+    note: pathlib.Path | None = None,
+    targets: Targets | None = None,
+    *,
+    at_once: int = 1,
+) -> None:
     """Trains those of the cells that are neither finished nor being trained by another process, group by group.
 
     A cell that diverges or fails does not stop the others; Preempted goes through. A cell that fails, or whose process dies,
@@ -30,36 +37,48 @@ def work(cells: Sequence[Cell], resolve: Resolve, note: pathlib.Path | None = No
         note: the file in which to say what is being trained (see `cells.sign`), and in which the launcher said which attempts
             had failed when it asked for another one.
         targets: of all cells of a study whose worse arms are stopped early; None: every cell is trained to its end.
+        at_once: cells of one group that take their steps in one batched program; 1: one after another.
     """
     given = (write.read_json(note) or {}).get("broken") if note else None
     broken_before = {str(cell.folder): _broken(cell) for cell in cells} if given is None else given
     ended = 0
-    sign(note, None, ended=ended)
+    sign(note, [], ended=ended)
     programs: dict[str, train.Program] = {}
     group = None
-    for cell, stop in turns(cells, targets) if targets else _groups(cells):
-        if cell.state in FINISHED or _broken(cell) not in (None, broken_before.get(str(cell.folder))):
+    for some, stop in turns(cells, targets, at_once) if targets else _groups(cells, at_once):
+        free = [cell for cell in some if _is_free(cell, broken_before.get(str(cell.folder)))]
+        if not free:
             continue
-        if cell.state == "RUNNING" and not cell.is_dead():
-            log.info("%s, seed %d is being trained by %s", cell.arm.name, cell.seed, cell.status["process"])
-            continue
-        if cell.arm.group != group:
-            group, programs = cell.arm.group, {}
-        sign(note, cell, ended=ended)
-        ended += _train(cell, resolve, programs, stop)
-        sign(note, None, ended=ended)
+        if free[0].arm.group != group:
+            group, programs = free[0].arm.group, {}
+        sign(note, free, ended=ended)
+        ended += _train_together(free, resolve, programs, stop)
+        sign(note, [], ended=ended)
 
 
-def _groups(cells: Sequence[Cell]) -> Iterator[tuple[Cell, int | None]]:
-    """Every cell once, group by group, to its end."""
+def _is_free(cell: Cell, broken_before: int | None) -> bool:
+    """Whether nobody has finished it, trains it, or broke it since this process began."""
+    if cell.state in FINISHED or _broken(cell) not in (None, broken_before):
+        return False
+    if cell.state == "RUNNING" and not cell.is_dead():
+        log.info("%s, seed %d is being trained by %s", cell.arm.name, cell.seed, cell.status["process"])
+        return False
+    return True
+
+
+def _groups(cells: Sequence[Cell], at_once: int) -> Iterator[tuple[list[Cell], int | None]]:
+    """Every cell once, group by group, so many at once, to its end."""
     for group in dict.fromkeys(cell.arm.group for cell in cells):
-        yield from ((cell, None) for cell in cells if cell.arm.group == group)
+        left = [cell for cell in cells if cell.arm.group == group]
+        while left := [cell for cell in left if cell.state not in FINISHED]:
+            yield left[:at_once], None
+            left = left[at_once:]
 
 
-def turns(cells: Sequence[Cell], targets: Targets) -> Iterator[tuple[Cell, int | None]]:
-    """(cell, step to which it is due), asked anew each time; every cell at most once for each step.
+def turns(cells: Sequence[Cell], targets: Targets, at_once: int = 1) -> Iterator[tuple[list[Cell], int | None]]:
+    """(cells that share a compilation, step to which they are due), asked anew each time; a cell at most once for each step.
 
-    What has gone on farthest comes first, as ASHA has it; then what shares the compilation of the cell before; then all
+    What has gone on farthest comes first, as ASHA has it; then what shares the compilation of the cells before; then all
     seeds of an arm together, so that it soon has a score.
     """
     mine = {str(cell.folder) for cell in cells}
@@ -75,31 +94,57 @@ def turns(cells: Sequence[Cell], targets: Targets) -> Iterator[tuple[Cell, int |
         ]
         if not due:
             return
-        *_, cell, stop = min(due, key=lambda one: one[:4])
-        taken.add((str(cell.folder), stop))
-        group = cell.arm.group
-        yield cell, stop
+        due.sort(key=lambda one: one[:4])
+        *_, first, stop = due[0]
+        some = [cell for *_, cell, aim in due if cell.arm.group == first.arm.group and aim == stop][:at_once]
+        taken |= {(str(cell.folder), stop) for cell in some}
+        group = first.arm.group
+        yield some, stop
+
+
+def _train_together(cells: Sequence[Cell], resolve: Resolve, programs: dict[str, train.Program], stop: int | None) -> int:
+    """Trains cells of one group up to a step, in one batched program; how many it was this process that did.
+
+    Where that fails (memory that ran out, a folder that another process holds) they are trained one after another, so that
+    one which fails alone is the only one that does.
+    """
+    if len(cells) > 1:
+        try:
+            members = [_member(cell, resolve, programs, stop) for cell in cells]
+            log.info("%d runs of %s … together", len(members), cells[0].arm.name)
+            for cell, became in zip(cells, run.train_together(members), strict=True):
+                if isinstance(became, DivergedError):
+                    log.warning("%s, seed %d diverged: %s", cell.arm.name, cell.seed, became)
+            return len(cells)
+        except Preempted:
+            raise
+        except Exception as error:
+            log.warning("%d runs could not be trained together, so one after another: %s", len(cells), error)
+    return sum(_train(cell, resolve, programs, stop) for cell in cells)
+
+
+def _member(cell: Cell, resolve: Resolve, programs: dict[str, train.Program], stop: int | None) -> run.Member:
+    """What `run.train_run` takes of a cell. Fills in `programs`, {arm: program} of the group."""
+    resolved, plan = resolve(cell.arm)
+    check_folder(cell.folder, plan, overwrite=False)
+    if cell.arm.name not in programs:
+        numbers = cell.arm.numbers
+        compiled = next(iter(programs.values()), None)
+        programs[cell.arm.name] = (
+            compiled.member(resolved.call(), numbers) if compiled else run.build(resolved, plan, numbers=numbers)
+        )
+    return programs[cell.arm.name], cell.folder, dataclasses.replace(plan, stop_after=stop) if stop else plan, cell.seed
 
 
 def _train(cell: Cell, resolve: Resolve, programs: dict[str, train.Program], stop: int | None) -> bool:
-    """Trains one cell up to a step, or writes down why it failed; whether it was this process that did. Fills in `programs`,
-    {arm: program} of the group.
-    """
+    """Trains one cell up to a step, or writes down why it failed; whether it was this process that did."""
     log.info("%s, seed %d", cell.arm.name, cell.seed)
     attempt = cell.status.get("attempt", 0) + 1
     try:
-        resolved, plan = resolve(cell.arm)
-        check_folder(cell.folder, plan, overwrite=False)
-        if cell.arm.name not in programs:
-            numbers = cell.arm.numbers
-            compiled = next(iter(programs.values()), None)
-            programs[cell.arm.name] = (
-                compiled.member(resolved.call(), numbers) if compiled else run.build(resolved, plan, numbers=numbers)
-            )
+        member = _member(cell, resolve, programs, stop)
         if not is_due(cell.status, stop):  # another process was faster than this one compiled
             return False
-        plan = dataclasses.replace(plan, stop_after=stop) if stop else plan
-        run.train_run(programs[cell.arm.name], cell.folder, plan, cell.seed, overwrite=False)
+        run.train_run(*member, overwrite=False)
     except Busy:
         log.info("  is being trained by another process")
         return False
