@@ -278,6 +278,12 @@ def test_a_sheet_shows_every_image_in_its_place():
     assert (page[-30, -20] == 255).all()
 
 
+@pytest.mark.parametrize(("count", "shape"), [(32, (4, 8)), (64, (8, 8)), (7, (3, 3)), (1, (1, 1)), (62, (8, 8))])
+def test_a_sheet_is_as_square_as_full_rows_allow(count: int, shape: tuple[int, int]):
+    page = figures.sheet(np.zeros((count, 56, 56, 1), np.float32))
+    assert page.shape[:2] == tuple(58 * side + 2 for side in shape)
+
+
 def test_a_sheet_survives_what_a_broken_model_draws():
     images = np.full((2, 64, 64, 3), np.nan, np.float32)
     images[1] = 7.0

@@ -22,10 +22,10 @@ def sheet(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:
 
     Args:
         images: values outside [0, 1] are clipped, NaN is black; C = 1 is drawn grey, C = 3 in colour.
-        columns: images in a row; None: about the square root of their number.
+        columns: images in a row; None: about the square root of their number, with full rows where that can be.
     """
     count, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
+    columns = columns or _columns(count)
     rows = math.ceil(count / columns)
     pixels = np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
     pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3)) if channels == 1 else pixels
@@ -35,6 +35,11 @@ def sheet(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:
         page[top : top + height, left : left + width] = image
     factor = max(1, math.ceil(SMALLEST / height))
     return page.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _columns(count: int) -> int:
+    root = math.ceil(math.sqrt(count))
+    return next((columns for columns in range(root, 2 * root) if count % columns == 0), root)
 
 
 def animate(frames: Sequence[pathlib.Path], target: pathlib.Path) -> None:
