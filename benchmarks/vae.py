@@ -95,7 +95,7 @@ def work(kind: str, threads: int) -> None:
     """Answers {"steps": number} by {"wall": seconds, "cpu": seconds}, line by line, after one line of its own."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-    run = {"cnnlab": Ours, "torch": Torch}[kind]()
+    run = Ours() if kind == "cnnlab" else Torch()
     run.run(20)
     print(json.dumps({"parameters": run.parameters}), flush=True)
     for line in sys.stdin:
@@ -104,28 +104,41 @@ def work(kind: str, threads: int) -> None:
         print(json.dumps({"wall": time.perf_counter() - began[0], "cpu": time.process_time() - began[1]}), flush=True)
 
 
+class Worker:
+    """A process of `work`."""
+
+    def __init__(self, python: str, kind: str, threads: int):
+        command = [python, __file__, "--work", kind, str(threads)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def read(self) -> dict[str, float]:
+        """The next line that it says."""
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def ask(self, steps: int) -> dict[str, float]:
+        """What so many steps took."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"steps": steps}) + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+
 def measured(kinds: dict[str, str], threads: int, rounds: int, steps: int) -> dict[str, tuple[list[float], list[float]]]:
     """{kind: (wall, CPU milliseconds of a step, by round)}; kinds: the Python of each."""
-    workers = {
-        kind: subprocess.Popen(
-            [python, __file__, "--work", kind, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for kind, python in kinds.items()
-    }
+    workers = {kind: Worker(python, kind, threads) for kind, python in kinds.items()}
     try:
-        assert {json.loads(worker.stdout.readline())["parameters"] for worker in workers.values()} == {815_824}
+        assert {worker.read()["parameters"] for worker in workers.values()} == {815_824}
         times: dict[str, tuple[list[float], list[float]]] = {kind: ([], []) for kind in workers}
         for _ in range(rounds):
             for kind, worker in workers.items():
-                worker.stdin.write(json.dumps({"steps": steps}) + "\n")
-                worker.stdin.flush()
-                told = json.loads(worker.stdout.readline())
+                told = worker.ask(steps)
                 times[kind][0].append(1e3 * told["wall"] / steps)
                 times[kind][1].append(1e3 * told["cpu"] / steps)
         return times
     finally:
         for worker in workers.values():
-            worker.kill()
+            worker.process.kill()
 
 
 def main(argv: list[str]) -> None:

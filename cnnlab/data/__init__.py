@@ -6,8 +6,16 @@ machine without TFDS or grain runs experiments on arrays as they are.
 
 from cnnlab.data.arrays import digits, npz
 from cnnlab.data.folders import folder
-from cnnlab.data.procedural import stripes, xor
+from cnnlab.data.procedural import gaussians, stripes, xor
 from cnnlab.data.tfds_sets import tfds
 
-DATASETS = {"digits": digits, "tfds": tfds, "folder": folder, "npz": npz, "xor": xor, "stripes": stripes}
+DATASETS = {
+    "digits": digits,
+    "tfds": tfds,
+    "folder": folder,
+    "npz": npz,
+    "xor": xor,
+    "stripes": stripes,
+    "gaussians": gaussians,
+}
 """Openers by name; `tfds:NAME`, `folder:PATH` and `npz:PATH` take what follows the colon."""

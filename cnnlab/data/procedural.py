@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnnlab.data.source import Source, Split, digest_splits
-from cnnlab.values import Count, NonNegative
+from cnnlab.values import Count, NonNegative, Positive
 
 
 def xor() -> Source:
@@ -46,3 +46,34 @@ def stripes(
     splits = {name: Split(images[part], labels[part]) for name, part in parts.items()}
     names = tuple(f"{180 * number / classes:g} degrees" for number in range(classes))
     return Source("stripes", splits, names, digest_splits("stripes", splits))
+
+
+def gaussians(
+    *,
+    modes: Count = 8,
+    examples: Count = 8000,
+    radius: Positive = 0.4,
+    deviation: Positive = 0.02,
+    data_seed: int = 0,
+) -> Source:
+    """A mixture of round Gaussians on a circle around (½, ½), as f32 images [N, 1, 2, 1]; the label is the mode.
+
+    What generative adversarial networks are watched at: a generator that collapses leaves modes out (Metz et al. 2017, arXiv
+    1611.02163, section 3.1, whose circle of radius 2 and deviation 0.02 is narrower for its size).
+
+    Args:
+        modes: Number of Gaussians.
+        examples: Size of the training split; the test split has a quarter of it.
+        radius: Of the circle; the images' values lie in [0, 1] while it is at most 0.5 less a few deviations.
+        deviation: Standard deviation of a Gaussian in each direction.
+        data_seed: Seed of the examples; the run's seed does not touch them.
+    """
+    draw = np.random.Generator(np.random.Philox(data_seed % 2**64))
+    total = examples + max(modes, examples // 4)
+    labels = (np.arange(total) % modes).astype(np.int32)
+    angles = 2 * np.pi * labels / modes
+    points = 0.5 + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1) + deviation * draw.standard_normal((total, 2))
+    images = points.astype(np.float32).reshape(total, 1, 2, 1)
+    parts = {"train": slice(0, examples), "test": slice(examples, total)}
+    splits = {name: Split(images[part], labels[part]) for name, part in parts.items()}
+    return Source("gaussians", splits, tuple(f"mode {number}" for number in range(modes)), digest_splits("gaussians", splits))

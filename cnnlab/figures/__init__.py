@@ -9,6 +9,7 @@ Letters in shapes: N images or filters, H W space, C channels, K classes.
 from cnnlab.figures.confusion import confusion_matrix
 from cnnlab.figures.curves import learning_curves
 from cnnlab.figures.grids import filters, image_grid
+from cnnlab.figures.latent import code_plane, tiles
 from cnnlab.figures.page import BAD, GOOD, as_pixels, save
 from cnnlab.figures.sheets import animate, sheet
 
@@ -17,10 +18,12 @@ __all__ = [
     "GOOD",
     "animate",
     "as_pixels",
+    "code_plane",
     "confusion_matrix",
     "filters",
     "image_grid",
     "learning_curves",
     "save",
     "sheet",
+    "tiles",
 ]

@@ -5,6 +5,7 @@ from cnnlab.models import (
     cifar_resnet,
     densenet,
     efficientnet,
+    gan,
     googlenet,
     inception_bn,
     inception_resnet_v2,
@@ -14,13 +15,18 @@ from cnnlab.models import (
     preact_resnet,
     resnet,
     squeezenet,
+    vae,
     vgg,
+    vq_vae,
     wide_resnet,
 )
+from cnnlab.models.autoencoder import ConvAutoencoder, MLPAutoencoder, linear_autoencoder
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.lenet import LeNet5, LeNet5Caffe, LeNet51998
 from cnnlab.models.linear import Linear
 from cnnlab.models.mlp import MLP, lenet_300_100
+from cnnlab.models.pixelcnn import GatedPixelCNN, PixelCNN
+from cnnlab.models.pixelrnn import PixelRNN
 from cnnlab.models.zfnet import ZFNet
 
 MODELS = {
@@ -107,6 +113,26 @@ MODELS = {
     "mobilenet_v2": mobilenet.mobilenet_v2,
     "efficientnet_b0": efficientnet.efficientnet_b0,
 }
+
+AUTOENCODERS = {"mlp": MLPAutoencoder, "linear": linear_autoencoder, "conv": ConvAutoencoder}
+"""Autoencoders, by name: `model(images, train=…) -> (outputs [B, H, W, C], {"code": [B, Z]})`, with `encode` and `decode`."""
+
+VAES = {
+    "mlp": vae.mlp,
+    "mlp_400_20": vae.mlp_400_20,
+    "iwae_200_200_50": vae.iwae_200_200_50,
+    "conv": vae.conv,
+}
+"""Variational autoencoders: `vae(image_shape=…, outputs=…, classes=…) -> vae.VAE`; see models/vae.py."""
+
+VQ_VAES = {"vq_vae": vq_vae.vq_vae, "vq_vae_2017": vq_vae.vq_vae_2017}
+"""Vector-quantised autoencoders: `model(image_shape=…, outputs=…) -> vq_vae.VQVAE`; see models/vq_vae.py."""
+
+PIXEL_MODELS = {"pixelcnn": PixelCNN, "gated_pixelcnn": GatedPixelCNN, "pixelrnn": PixelRNN}
+"""`model(images f32 [B, H, W, C], labels i32 [B], train=…, at=…) -> (numbers [B, H, W, P], intermediates)` (pixelcnn.py)."""
+
+GANS = {"mlp": gan.mlp, "dcgan": gan.dcgan}
+"""Pairs of networks: `gan(image_shape, is_penalised=…) -> (generator, discriminator)`; see models/gan.py."""
 
 
 def native_shape(name: str) -> tuple[int, int, int]:

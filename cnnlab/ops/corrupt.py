@@ -1,0 +1,63 @@
+"""Corruptions of a denoising autoencoder's input: `corrupt(x f32 [B, …], keys [B], *, …) -> f32 [B, …]`.
+
+What is to be reconstructed is the clean x. Each example is corrupted by its own key, so that the noise does not depend on how
+many devices share the batch. Vincent et al. 2010 (JMLR 11, section 3.3). Float knobs may be tracers.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from cnnlab.values import Positive, Probability
+
+
+def none(x: jax.Array, keys: jax.Array) -> jax.Array:
+    """x itself: an ordinary autoencoder."""
+    return x
+
+
+def gaussian(x: jax.Array, keys: jax.Array, *, std: Positive = 0.3) -> jax.Array:
+    """Adds isotropic Gaussian noise.
+
+    Args:
+        std: standard deviation; images are in [0, 1].
+    """
+    return x + jnp.asarray(std, x.dtype) * jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
+
+
+def masking(x: jax.Array, keys: jax.Array, *, rate: Probability = 0.25) -> jax.Array:
+    """Sets values to 0.
+
+    Deviation: each value with a probability, where the paper takes a fixed number of the values of each example.
+
+    Args:
+        rate: with which probability.
+    """
+    return jnp.where(_uniform(x, keys) < rate, jnp.zeros_like(x), x)
+
+
+def salt_and_pepper(x: jax.Array, keys: jax.Array, *, rate: Probability = 0.25) -> jax.Array:
+    """Sets values to 0 or 1, the least and the greatest of an image, by the toss of a fair coin.
+
+    Deviation: each value with a probability, as in `masking`.
+
+    Args:
+        rate: with which probability.
+    """
+    drawn, share = _uniform(x, keys), jnp.asarray(rate, jnp.float32)
+    return jnp.where(drawn < share, (drawn < share / 2).astype(x.dtype), x)
+
+
+def _uniform(x: jax.Array, keys: jax.Array) -> jax.Array:
+    """f32 in [0, 1), one for each value of x."""
+    return jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:], jnp.float32))(keys)
+
+
+CORRUPTIONS: dict[str, Callable[..., jax.Array]] = {
+    "none": none,
+    "gaussian": gaussian,
+    "masking": masking,
+    "salt_and_pepper": salt_and_pepper,
+}
+"""By name, for `Choice[CORRUPTIONS]`."""

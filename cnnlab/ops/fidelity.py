@@ -1,0 +1,55 @@
+"""How an autoencoder's output is read as an image, and what its distance from the input costs.
+
+Float knobs may be tracers.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class Fidelity:
+    """How outputs [B, …] of a decoder are read."""
+
+    read: Callable[[jax.Array], jax.Array]
+    """Outputs -> the reconstruction."""
+    losses: Callable[[jax.Array, jax.Array], jax.Array]
+    """(outputs, inputs) -> f32 [B]."""
+
+
+def squared(*, output: Literal["identity", "sigmoid"] = "identity") -> Fidelity:
+    """Σ (reconstruction − input)² over the values of an image, as PCA has it.
+
+    Args:
+        output: the last layer's activation; identity reaches any value, sigmoid stays in [0, 1].
+    """
+
+    def read(outputs: jax.Array) -> jax.Array:
+        return jax.nn.sigmoid(outputs) if output == "sigmoid" else outputs
+
+    return Fidelity(read, lambda outputs, inputs: squared_error(read(outputs), inputs))
+
+
+def cross_entropy() -> Fidelity:
+    """−Σ x log r + (1 − x) log(1 − r), r the sigmoid of the output: nats, for values in [0, 1] (Vincent et al. 2010, eq. 5)."""
+
+    def losses(outputs: jax.Array, inputs: jax.Array) -> jax.Array:
+        each = optax.sigmoid_binary_cross_entropy(outputs.astype(jnp.float32), inputs.astype(jnp.float32))
+        return jnp.sum(each, axis=tuple(range(1, each.ndim)))
+
+    return Fidelity(jax.nn.sigmoid, losses)
+
+
+def squared_error(reconstructions: jax.Array, inputs: jax.Array) -> jax.Array:
+    """f32 [B]: Σ of squared differences of each example [B, …], over its values."""
+    apart = reconstructions.astype(jnp.float32) - inputs.astype(jnp.float32)
+    return jnp.sum(apart**2, axis=tuple(range(1, apart.ndim)))
+
+
+FIDELITIES: dict[str, Callable[..., Fidelity]] = {"squared": squared, "cross_entropy": cross_entropy}
+"""By name, for `Choice[FIDELITIES]`."""

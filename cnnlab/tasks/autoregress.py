@@ -1,0 +1,155 @@
+"""Autoregressive models of images: log p of an image is the exact sum over its pixels, each told by those before it."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.errors import UsageError
+from cnnlab.ops import collectives
+from cnnlab.ops.keys import stream
+from cnnlab.ops.pixel_outputs import PixelOutput, on_levels
+from cnnlab.tasks.raster import LOOPS, as_seen
+
+PLAYER = "pixels"
+
+SHOWN = 32
+"""Test images in a picture."""
+
+
+def autoregress(
+    model: nn.Module,
+    *,
+    output: PixelOutput,
+    image_shape: tuple[int, int, int],
+    classes: int = 0,
+    sampling: Literal["cached", "naive"] = "cached",
+) -> Task:
+    """The task of raising log p of the training images; one player.
+
+    Args:
+        model: one of PIXEL_MODELS, with the outputs and groups of `output`.
+        output: what its numbers mean.
+        image_shape: (H, W, C) of what is drawn.
+        classes: that the model was made for; 0: it does not look at labels.
+        sampling: by kept activations, or by the whole network for every pixel; the images are the same.
+    """
+    game = _Game(model, output, image_shape, classes, sampling)
+    return Task(
+        init=game.init,
+        loss=game.loss_of,
+        predict=game.predict,
+        measure=game.measure,
+        summary=game.summary,
+        pictures=pictures,
+        turns=(PLAYER,),
+        headline="nats",
+        higher_is_better=False,
+        shown=("bits_per_dim",),
+        snapshot=game.snapshot,
+        sampler=Sampler(draw=game.draw, conditional=classes > 0),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Game:
+    """What the functions of the task share; see `autoregress`."""
+
+    model: nn.Module
+    output: PixelOutput
+    image_shape: tuple[int, int, int]
+    classes: int
+    sampling: Literal["cached", "naive"]
+
+    def values(self, batch: Batch, key: Array | None) -> Array:
+        """f32 [B, H, W, C], on the levels of `output`."""
+        images = batch["image"]
+        if self.output.levels > 128 and images.dtype != jnp.float32:
+            raise UsageError(
+                f"{images.dtype.name} cannot tell {self.output.levels} grey levels apart: near white two are one.\n"
+                "Take --precision=f32, or --output.levels=128 or less."
+            )
+        if key is not None and self.output.fresh:
+            keys = collectives.example_keys(stream(key, "values"), len(images))
+        else:
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(stream(jax.random.key(0), "values"), batch["index"])
+        return on_levels(jax.vmap(self.output.values)(images, keys).astype(jnp.float32), self.output.levels)
+
+    def told(self, params: Params, model_state: PyTree, batch: Batch, key: Array | None) -> Array:
+        """-log p of every pixel in nats, f32 [B, H, W]."""
+        exact = self.values(batch, key)
+        variables, seen = {"params": params[PLAYER], **model_state}, as_seen(exact.astype(batch["image"].dtype))
+        numbers, _ = self.model.apply(variables, seen, batch["label"], train=key is not None)
+        return -self.output.log_p(numbers.astype(jnp.float32), exact)
+
+    def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
+        variables = dict(self.model.init(key, batch["image"][:1], batch["label"][:1], train=False))
+        return {PLAYER: variables.pop("params")}, variables
+
+    def loss_of(
+        self, params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
+    ) -> tuple[Array, tuple[PyTree, Stats]]:
+        nats = jnp.sum(self.told(params, model_state, batch, key), axis=(1, 2))
+        sums = {"nats": jnp.sum(nats), "count": jnp.float32(len(nats))}
+        return jnp.mean(nats), (model_state, {"sums": sums, "rows": {}})
+
+    def predict(self, params: Params, model_state: PyTree, inputs: Array) -> Array:
+        labels = jnp.zeros(len(inputs), jnp.int32)
+        numbers, _ = self.model.apply({"params": params[PLAYER], **model_state}, as_seen(inputs), labels, train=False)
+        return numbers.astype(jnp.float32)
+
+    def measure(self, params: Params, model_state: PyTree, batch: Batch) -> Stats:
+        nats = jnp.sum(self.told(params, model_state, batch, None), axis=(1, 2))
+        sums = {"nats": jnp.sum(jnp.where(batch["mask"], nats, 0.0)), "count": jnp.sum(batch["mask"]).astype(jnp.float32)}
+        rows = {"nats": nats, "label": batch["label"], "index": batch["index"], "mask": batch["mask"]}
+        return {"sums": sums, "rows": rows}
+
+    def summary(self, stats: Stats) -> dict[str, float]:
+        nats = float(stats["sums"]["nats"] / stats["sums"]["count"])
+        return {"nats": nats, "bits_per_dim": nats / math.log(2) / math.prod(self.image_shape)}
+
+    def draw(self, params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
+        canvas = jnp.zeros((len(keys), *self.image_shape), jnp.float32)
+        return LOOPS[self.sampling](
+            self.model, self.output, {"params": params[PLAYER], **model_state}, canvas, labels, keys, jnp.asarray(temperature)
+        )
+
+    def snapshot(self, params: Params, model_state: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
+        count, half = len(batch["label"]), self.image_shape[0] // 2
+        order = jnp.arange(count, dtype=jnp.int32)
+        sample_keys, completion_keys = (
+            jax.vmap(jax.random.fold_in, in_axes=(None, 0))(stream(key, name), order) for name in ("samples", "completions")
+        )
+        labels = order % max(self.classes, 1)
+        given = self.values({**batch, "image": batch["image"].astype(jnp.float32)}, None)
+        canvas = given.at[:, half:].set(0.0)
+        completed = LOOPS[self.sampling](
+            self.model,
+            self.output,
+            {"params": params[PLAYER], **model_state},
+            canvas,
+            batch["label"],
+            completion_keys,
+            jnp.float32(1),
+            half,
+        )
+        return {
+            "samples": self.draw(params, model_state, sample_keys, labels, jnp.float32(1)),
+            "completions": jnp.stack([given, completed], axis=1).reshape(2 * count, *self.image_shape),
+        }
+
+
+def pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+    """The test images that the model holds least likely."""
+    from cnnlab import figures
+
+    rows = stats["rows"]
+    order = np.argsort(-rows["nats"], kind="stable")[:SHOWN]
+    captions = [f"{rows['nats'][place]:.0f} nats" for place in order]
+    images = data.images(split, rows["index"][order])
+    return {"surprises": figures.image_grid(images, captions, title=f"The least likely images of {split}")}

@@ -1,0 +1,235 @@
+"""The vector-quantised autoencoder: one player, and a codebook in the model state that follows the encoder's vectors.
+
+A. van den Oord, O. Vinyals, K. Kavukcuoglu, Neural discrete representation learning, 2017, arXiv 1711.00937.
+
+Letters in shapes: B batch, h w the grid of codes, K entries of the codebook, D numbers of each.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.models.vq_vae import VQVAE
+from cnnlab.ops import collectives
+from cnnlab.ops.keys import stream
+from cnnlab.ops.likelihoods import Likelihood
+from cnnlab.tasks.variational import PLAYER, SHOWN, interleaved
+
+SMOOTHING = 1e-5
+"""Added to the counts of entries, so that one that was never chosen divides by no zero (appendix A.1)."""
+PICTURED = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """The model with what it is to its images; computes in the type of its parameters and gives f32."""
+
+    model: VQVAE
+    likelihood: Likelihood
+
+    def vectors(self, params: Params, images: Array) -> Array:
+        """f32 [B, h, w, D]."""
+        images = images.astype(jax.tree.leaves(params)[0].dtype)
+        found: Any = self.model.apply({"params": params[PLAYER]}, images, method="encode")
+        return found.astype(jnp.float32)
+
+    def decode(self, params: Params, vectors: Array) -> Array:
+        """Parameters of p(x | vectors [B, h, w, D]), f32 [B, H, W, C · P]."""
+        vectors = vectors.astype(jax.tree.leaves(params)[0].dtype)
+        found: Any = self.model.apply({"params": params[PLAYER]}, vectors, method="decode")
+        return found.astype(jnp.float32)
+
+    def reconstructed(self, params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array]:
+        """(expected images, codes i32 [B, h, w])."""
+        codes = nearest(self.vectors(params, images), model_state["codebook"])
+        return self.likelihood.mean(self.decode(params, model_state["codebook"][codes])), codes
+
+    def draw(self, params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
+        """Images of codes drawn at every place by how often it had them; places know nothing of one another."""
+        logits = jnp.log(model_state["usage"] + SMOOTHING) / jnp.maximum(temperature, 1e-3)
+        codes = jax.vmap(lambda key: jax.random.categorical(key, logits))(keys)
+        return self.likelihood.mean(self.decode(params, model_state["codebook"][codes]))
+
+    def predict(self, params: Params, model_state: PyTree, inputs: Array) -> Array:
+        """core.Task.predict: the expected image of each image's codes."""
+        return self.reconstructed(params, model_state, inputs)[0]
+
+    def snapshot(self, params: Params, model_state: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
+        """core.Task.snapshot: images beside what became of them, and draws."""
+        images = batch["image"].astype(jnp.float32)
+        out, _ = self.reconstructed(params, model_state, images)
+        labels = jnp.zeros(SHOWN, jnp.int32)
+        samples = self.draw(params, model_state, jax.random.split(key, SHOWN), labels, jnp.float32(1.0))
+        return {"reconstructions": interleaved(images, out), "samples": samples}
+
+    def pictures(self, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+        """core.Task.pictures: images, their codes, and what became of them."""
+        feed: Any = next(data.evaluate(split, min(PICTURED, data.sizes[split])))
+        images = data.prepare(data.resident.get(split, {}), feed, None)["image"]
+        return _pictures(images, *self.reconstructed(params, model_state, images), entries=self.model.entries, split=split)
+
+
+def quantize(model: VQVAE, *, likelihood: Likelihood, commitment: float, decay: float, restart: float) -> Task:
+    """The task of training `model` through codes: each vector is replaced by the nearest entry of the codebook.
+
+    The decoder's gradient passes the replacement unchanged. Codes cost ln K nats each, the prior being uniform.
+
+    Args:
+        model: encoder and decoder.
+        likelihood: p(x | codes), whose parameters the decoder gives.
+        commitment: weight of the squared distance from the vectors to their entries, summed over an image (eq. 3).
+        decay: of the moving averages of the codebook.
+        restart: an entry that fewer vectors of a batch than this choose, on average, is moved to one of the batch's
+            (Dhariwal et al. 2020, arXiv 2005.00341, section 3); 0: none is.
+    """
+    network = _Network(model, likelihood)
+    cost = math.prod(model.grid) * math.log(model.entries)
+
+    def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
+        params = model.init(key, batch["image"][:1])["params"]
+        codebook = jax.random.normal(stream(key, "codebook"), (model.entries, model.dimension))
+        counts = jnp.full((model.entries,), jnp.maximum(jnp.asarray(restart, jnp.float32), 1.0))
+        usage = jnp.full((*model.grid, model.entries), 1.0 / model.entries)
+        return {PLAYER: params}, {"codebook": codebook, "counts": counts, "sums": codebook * counts[:, None], "usage": usage}
+
+    def loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
+        images = batch["image"].astype(jnp.float32)
+        vectors = network.vectors(params, images)
+        codes = nearest(vectors, model_state["codebook"])
+        entries = model_state["codebook"][codes]
+        passed = vectors + jax.lax.stop_gradient(entries - vectors)
+        log_p = likelihood.log_p(network.decode(params, passed), images)
+        distance = jnp.sum(jnp.square(vectors - entries), axis=(1, 2, 3))
+        value = jnp.mean(jnp.asarray(commitment, jnp.float32) * distance - log_p)
+        followed = follow(model_state, jax.lax.stop_gradient(vectors), codes, key, decay=decay, restart=restart)
+        sums = {"loss": value * len(images), **_sums(log_p, distance, batch)}
+        return value, (followed, {"sums": sums, "rows": {}})
+
+    def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
+        images = batch["image"].astype(jnp.float32)
+        vectors = network.vectors(params, images)
+        codes = nearest(vectors, model_state["codebook"])
+        entries = model_state["codebook"][codes]
+        log_p = likelihood.log_p(network.decode(params, entries), images)
+        distance = jnp.sum(jnp.square(vectors - entries), axis=(1, 2, 3))
+        rows = {"index": batch["index"], "mask": batch["mask"], "elbo": log_p - cost, "codes": codes}
+        return {"sums": _sums(log_p, distance, batch), "rows": rows}
+
+    return Task(
+        init=init,
+        loss=loss,
+        predict=network.predict,
+        measure=measure,
+        summary=functools.partial(summary, entries=model.entries, cost=cost, bits=likelihood.discrete),
+        pictures=network.pictures,
+        turns=(PLAYER,),
+        headline="elbo",
+        shown=("reconstruction_nats", "code_distance"),
+        snapshot=network.snapshot,
+        sampler=Sampler(network.draw),
+        remark=remark,
+    )
+
+
+def nearest(vectors: Array, codebook: Array) -> Array:
+    """Numbers i32 […] of the entries of the codebook [K, D] that are nearest to vectors [..., D]."""
+    products = jnp.tensordot(vectors, codebook.T, axes=1)
+    return jnp.argmin(_along(jnp.sum(jnp.square(codebook), axis=1), products) - 2.0 * products, axis=-1).astype(jnp.int32)
+
+
+def _along(row: Array, like: Array) -> Array:
+    """[K] as [1, …, 1, K] with as many axes as `like`."""
+    return row.reshape((1,) * (like.ndim - 1) + row.shape)
+
+
+def follow(model_state: PyTree, vectors: Array, codes: Array, key: Array, *, decay: float, restart: float) -> PyTree:
+    """The codebook after a batch: every entry is the moving average of the vectors that chose it (appendix A.1).
+
+    Args:
+        model_state: `codebook` [K, D], `counts` [K] and `sums` [K, D] whose quotient it is, `usage` [h, w, K] of each place.
+        vectors: [B, h, w, D].
+        codes: i32 [B, h, w], what they chose.
+        key: for the entries that start again.
+        decay: of the averages.
+        restart: count below which one does.
+    """
+    kept, entries = jnp.asarray(decay, jnp.float32), len(model_state["codebook"])
+    chosen = jax.nn.one_hot(codes, entries, dtype=jnp.float32)
+    places = collectives.mean(jnp.mean(chosen, axis=0))
+    flat, chosen = vectors.reshape(-1, vectors.shape[3]), chosen.reshape(-1, entries)
+    counts = kept * model_state["counts"] + (1.0 - kept) * collectives.total(jnp.sum(chosen, axis=0))
+    sums = kept * model_state["sums"] + (1.0 - kept) * collectives.total(chosen.T @ flat)
+    least = jnp.asarray(restart, jnp.float32)
+    dead = counts < least
+    counts = jnp.where(dead, jnp.maximum(least, 1.0), counts)
+    sums = jnp.where(dead[:, None], _picked(flat, key, entries) * counts[:, None], sums)
+    return {
+        "codebook": sums / (counts + SMOOTHING)[:, None],
+        "counts": counts,
+        "sums": sums,
+        "usage": kept * model_state["usage"] + (1.0 - kept) * places,
+    }
+
+
+def _picked(flat: Array, key: Array, count: int) -> Array:
+    """`count` random vectors of the global batch [count, D]; flat [vectors of the local batch, D]."""
+    size = len(flat)
+    whole = collectives.total(jnp.int32(size))
+    wanted = jax.random.randint(stream(key, "restart"), (count,), 0, whole) - collectives.positions(size)[0]
+    here = (wanted >= 0) & (wanted < size)
+    return collectives.total(jnp.where(here[:, None], flat[jnp.clip(wanted, 0, size - 1)], 0.0))
+
+
+def _sums(log_p: Array, distance: Array, batch: Batch) -> dict[str, Array]:
+    """Over the real examples."""
+    real = batch["mask"].astype(jnp.float32)
+    totals = {"log_likelihood": log_p, "distance": distance, "count": real, "values": real * batch["image"][0].size}
+    return {name: jnp.sum(jnp.where(batch["mask"], each, 0.0)) for name, each in totals.items()}
+
+
+def summary(stats: Stats, *, entries: int, cost: float, bits: bool) -> dict[str, float]:
+    """Means over images: `elbo` = −`reconstruction_nats` − ln K for each code, `code_distance` of vectors to their entries.
+
+    Held out, `perplexity` is exp of the entropy of the codes, K at best, and `used_entries` are those that occur.
+    """
+    sums, rows = stats["sums"], stats["rows"]
+    count = max(float(sums["count"]), 1.0)
+    found = {"loss": float(sums["loss"]) / count} if "loss" in sums else {}
+    found["reconstruction_nats"] = -float(sums["log_likelihood"]) / count
+    found["code_distance"] = float(sums["distance"]) / count
+    found["elbo"] = -found["reconstruction_nats"] - cost
+    if bits:
+        found["bits_per_dim"] = -found["elbo"] * count / max(float(sums["values"]), 1.0) / math.log(2)
+    if "codes" in rows:
+        shares = np.bincount(rows["codes"].ravel(), minlength=entries) / max(rows["codes"].size, 1)
+        used = shares[shares > 0]
+        found["perplexity"], found["used_entries"] = float(np.exp(-np.sum(used * np.log(used)))), float(len(used))
+    return found
+
+
+def remark(metrics: Mapping[str, float]) -> str:
+    """Says that the codebook collapsed, where all images share one entry or two."""
+    if metrics.get("test/perplexity", math.inf) >= 2:
+        return ""
+    return "the codebook collapsed: less than two of its entries are in use. Try a smaller --commitment, or --restart=1."
+
+
+def _pictures(images: Array, out: Array, codes: Array, *, entries: int, split: str) -> dict[str, Any]:
+    """{name: figure}: images, their codes as grey levels, and what became of them."""
+    from cnnlab import figures
+
+    height, width, channels = images.shape[1:]
+    rows = np.arange(height) * codes.shape[1] // height
+    columns = np.arange(width) * codes.shape[2] // width
+    grey = np.asarray(codes)[:, rows][:, :, columns, None] / max(entries - 1, 1)
+    shown = np.stack([np.asarray(images), np.broadcast_to(grey, (*grey.shape[:3], channels)), np.asarray(out)])
+    title, note = f"Codes of {split} images", f"codes: numbers of entries, 0 black to {entries - 1} white"
+    captions = ("image", "codes", "decoded")
+    return {"codes": figures.tiles(shown.astype(np.float32), title=title, note=note, row_captions=captions)}

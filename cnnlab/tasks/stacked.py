@@ -1,0 +1,229 @@
+"""Stacked autoencoders: every layer is first trained alone to give back what the layers below it make, then all together.
+
+A game after another: the player `pretrainN` moves layer N and the decoder that goes with it, the player `finetune` all layers.
+Bengio et al. 2007; Vincent et al. 2010 (JMLR 11, section 3.5); Erhan et al. 2010 (JMLR 11).
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.ops import collectives, corrupt, init, moments
+from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.fidelity import cross_entropy, squared
+from cnnlab.ops.init import INITIALIZERS
+from cnnlab.ops.keys import stream
+from cnnlab.ops.losses import cross_entropy as classification_loss
+from cnnlab.tasks import evaluation, reconstruct
+from cnnlab.tasks.reconstruct import BATCHES_REMEMBERED, CODES, Coder, Corrupt
+from cnnlab.values import Choice
+
+PRETRAIN = "pretrain"
+FINETUNE = "finetune"
+OUTPUT = "output"
+Finetune = Literal["supervised", "unsupervised"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """Dense layers on the image, each with a decoder of its own, and a linear layer to the classes on top.
+
+    Parameters are groups of leaves: `layerN` {kernel, bias}, `decoderN` {bias and, not tied, kernel}, `output`.
+    """
+
+    image_shape: tuple[int, int, int]
+    classes: int
+    widths: tuple[int, ...]
+    activation: Callable[[Array], Array]
+    initializer: Callable[..., Array]
+    tied: bool
+
+    @property
+    def depth(self) -> int:
+        """How many layers are pre-trained."""
+        return len(self.widths)
+
+    def init(self, key: Array) -> Params:
+        """Kernels by the initialiser; biases and the whole output layer start at 0."""
+        height, width, channels = self.image_shape
+        sizes = (height * width * channels, *self.widths)
+        params: Params = {}
+        for number, (inputs, units) in enumerate(itertools.pairwise(sizes), start=1):
+            params[f"layer{number}"] = self._dense(stream(key, f"layer{number}"), inputs, units)
+            decoder = self._dense(stream(key, f"decoder{number}"), units, inputs)
+            params[f"decoder{number}"] = {"bias": decoder["bias"]} if self.tied else decoder
+        params[OUTPUT] = {
+            "kernel": jnp.zeros((sizes[-1], self.classes), jnp.float32),
+            "bias": jnp.zeros(self.classes, jnp.float32),
+        }
+        return params
+
+    def _dense(self, key: Array, inputs: int, units: int) -> dict[str, Array]:
+        return {"kernel": self.initializer(key, (inputs, units), jnp.float32), "bias": jnp.zeros(units, jnp.float32)}
+
+    def layer(self, params: Params, number: int, x: Array) -> Array:
+        """What layer `number` (from 1) makes of [B, I]: [B, O]."""
+        return self.activation(_affine(x, params[f"layer{number}"]))
+
+    def encode(self, params: Params, images: Array, depth: int) -> Array:
+        """[B, H, W, C] -> [B, O] after `depth` layers; 0: the values of the image."""
+        x = images.reshape(len(images), -1)
+        for number in range(1, depth + 1):
+            x = self.layer(params, number, x)
+        return x
+
+    def back(self, params: Params, number: int, x: Array) -> Array:
+        """The decoder of layer `number`: [B, O] -> [B, I], before any activation."""
+        decoder = params[f"decoder{number}"]
+        kernel = params[f"layer{number}"]["kernel"].T if self.tied else decoder["kernel"]
+        return _affine(x, {"kernel": kernel, "bias": decoder["bias"]})
+
+    def scores(self, params: Params, images: Array) -> Array:
+        """[B, H, W, C] -> the classes' f32 [B, K]."""
+        return _affine(self.encode(params, images, self.depth), params[OUTPUT]).astype(jnp.float32)
+
+    def decode(self, params: Params, codes: Array) -> Array:
+        """[B, Z] -> outputs [B, H, W, C], through the decoders of all layers."""
+        x = codes
+        for number in range(self.depth, 0, -1):
+            x = self.back(params, number, x)
+            x = self.activation(x) if number > 1 else x
+        return x.reshape(-1, *self.image_shape)
+
+
+def _affine(x: Array, layer: dict[str, Array]) -> Array:
+    return x @ layer["kernel"] + layer["bias"][None]
+
+
+def stacked(
+    image_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    widths: tuple[int, ...] = (1000, 1000, 1000),
+    activation: Choice[ACTIVATIONS] = jax.nn.sigmoid,
+    initializer: Choice[INITIALIZERS] = init.xavier,
+    tied: bool = True,
+    corruption: Corrupt = corrupt.none,
+    finetune: Finetune = "supervised",
+) -> Task:
+    """The task of pre-training layer by layer, and then of the class or of the image with all layers.
+
+    A layer is trained to give back what the layers below make of the clean image from a corrupted copy of that. It does so by
+    the cross-entropy where values are in [0, 1]: of the image and of sigmoid units; by the squared error elsewhere.
+
+    Args:
+        image_shape: (H, W, C).
+        classes: how many.
+        widths: units of the layers, from the image on.
+        activation: of every layer.
+        initializer: of the kernels; biases and the layer to the classes start at 0.
+        tied: a decoder's kernel is its layer's, transposed.
+        corruption: of what a layer gives back; fine-tuning sees clean images.
+        finetune: what the last player lowers: supervised, the cross-entropy of the class; unsupervised, the reconstruction's.
+    """
+    stack = Stack(image_shape, classes, widths, activation, initializer, tied)
+    coder = Coder(
+        encode=lambda params, model_state, images: stack.encode(params, images, stack.depth),
+        decode=lambda params, model_state, codes: stack.decode(params, codes),
+        fidelity=cross_entropy(),
+    )
+    supervised = finetune == "supervised"
+    owns = players(stack.depth, supervised=supervised)
+
+    def start(key: Array, batch: Batch) -> tuple[Params, PyTree]:
+        return stack.init(key), {} if supervised else {CODES: moments.start(widths[-1])}
+
+    def loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
+        if player == FINETUNE:
+            tune = _classify if supervised else functools.partial(_reconstruct, coder)
+            return tune(stack, params, model_state, batch)
+        keys = collectives.example_keys(stream(key, "corrupt"), len(batch["image"]))
+        losses = layer_losses(stack, params, int(player.removeprefix(PRETRAIN)), batch["image"], keys, corruption)
+        sums = {f"{player}_loss": jnp.sum(losses), f"{player}_count": jnp.float32(len(losses))}
+        return jnp.mean(losses), (model_state, {"sums": sums, "rows": {}})
+
+    held_out = _of_classes(stack) if supervised else _of_images(coder)
+    shown = (*(f"{player}_loss" for player in owns if player != FINETUNE), "loss")
+    return Task(init=start, loss=loss, turns=tuple(owns), owns=owns, shown=shown, **held_out)
+
+
+def players(depth: int, *, supervised: bool) -> dict[str, tuple[str, ...]]:
+    """{player: the groups that it moves}: `pretrain1` …, then `finetune`."""
+    layers, decoders = (tuple(f"{kind}{number}" for number in range(1, depth + 1)) for kind in ("layer", "decoder"))
+    owns = {f"{PRETRAIN}{number}": pair for number, pair in enumerate(zip(layers, decoders, strict=True), start=1)}
+    return {**owns, FINETUNE: (*layers, OUTPUT) if supervised else (*layers, *decoders)}
+
+
+def layer_losses(stack: Stack, params: Params, number: int, images: Array, keys: Array, corruption: Corrupt) -> Array:
+    """f32 [B]: what layer `number` and its decoder lose of the clean values below it, from corrupted ones."""
+    clean = jax.lax.stop_gradient(stack.encode(params, images, number - 1))
+    outputs = stack.back(params, number, stack.layer(params, number, corruption(clean, keys)))
+    fidelity = cross_entropy() if number == 1 or stack.activation is jax.nn.sigmoid else squared()
+    return fidelity.losses(outputs, clean)
+
+
+def _classify(stack: Stack, params: Params, model_state: PyTree, batch: Batch) -> tuple[Array, tuple[PyTree, Stats]]:
+    """The loss of supervised fine-tuning."""
+    scores = stack.scores(params, batch["image"])
+    losses = classification_loss(scores, batch["label"])
+    return jnp.mean(losses), (model_state, {"sums": evaluation.sums(scores, losses, batch), "rows": {}})
+
+
+def _reconstruct(
+    coder: Coder, stack: Stack, params: Params, model_state: PyTree, batch: Batch
+) -> tuple[Array, tuple[PyTree, Stats]]:
+    """The loss of unsupervised fine-tuning."""
+    codes = stack.encode(params, batch["image"], stack.depth)
+    losses, _, sums = reconstruct.compare(coder, params, model_state, codes, batch)
+    state = {**model_state, CODES: moments.update(model_state[CODES], codes, window=BATCHES_REMEMBERED)}
+    return jnp.mean(losses), (state, {"sums": sums, "rows": {}})
+
+
+def _of_classes(stack: Stack) -> dict[str, Any]:
+    """The fields of a task that predicts the class."""
+
+    def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
+        scores = stack.scores(params, batch["image"])
+        losses = classification_loss(scores, batch["label"])
+        return evaluation.measure(scores, jax.nn.softmax(scores, axis=1), losses, batch)
+
+    return {
+        "predict": lambda params, model_state, inputs: stack.scores(params, inputs),
+        "measure": measure,
+        "summary": functools.partial(summary, evaluation.summary),
+        "pictures": _pictures,
+    }
+
+
+def _of_images(coder: Coder) -> dict[str, Any]:
+    """The fields of a task that gives back the image."""
+    return {
+        "predict": coder.reconstruct,
+        "measure": functools.partial(reconstruct.measure, coder),
+        "summary": functools.partial(summary, reconstruct.summary),
+        "pictures": functools.partial(reconstruct.pictures, coder),
+        "headline": "squared_error",
+        "higher_is_better": False,
+        "snapshot": functools.partial(reconstruct.snapshot, coder, corrupt.none),
+        "sampler": reconstruct.sampler(coder),
+    }
+
+
+def summary(of_finetuning: Callable[[Stats], dict[str, float]], stats: Stats) -> dict[str, float]:
+    """What fine-tuning and held-out splits have, and `pretrainN_loss`, the mean for each example, while layer N is trained."""
+    sums = stats["sums"]
+    own = [name.removesuffix("_loss") for name in sums if name.startswith(PRETRAIN) and name.endswith("_loss")]
+    found = {f"{player}_loss": float(sums[f"{player}_loss"]) / float(sums[f"{player}_count"]) for player in own}
+    rest = {name: value for name, value in sums.items() if not name.startswith(PRETRAIN)}
+    return found | (of_finetuning({"sums": rest, "rows": stats["rows"]}) if "count" in rest else {})
+
+
+def _pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+    """The confusion matrix, the most confident mistakes, and the first layer's kernels seen as images."""
+    return {**evaluation.pictures(stats, data, split), **reconstruct.first_filters({"layer1": params["layer1"]}, data)}

@@ -1,0 +1,14 @@
+"""A convolutional autoencoder with a code of 64 numbers on Fashion-MNIST.
+
+Data:     H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, 2017, arXiv 1708.07747
+Command:  python launch.py --experiment=conv_autoencoder_fashion
+Result:   test squared error 9.96, one seed (12.24 with 30 and 8.13 with 64 principal components); two epochs, 3 min on 2 CPU
+          cores beside much other work.
+"""
+
+from functools import partial
+
+from cnnlab.values import Duration
+from experiments.recipes_autoencoder import reconstruction
+
+experiment = partial(reconstruction, model="conv", dataset="tfds:fashion_mnist", duration=Duration(2, "epochs"))

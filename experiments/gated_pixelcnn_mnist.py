@@ -1,0 +1,23 @@
+"""Gated PixelCNN (31,265 parameters), which has no blind spot, on binary MNIST at 14x14.
+
+Paper:    A. van den Oord et al., Conditional image generation with PixelCNN decoders, 2016, arXiv 1606.05328
+Command:  python launch.py --experiment=gated_pixelcnn_mnist [--conditional]
+Result:   training nats 47.17 at step 119 of 4220, one seed, where the run was stopped; the whole one has not been made.
+          Each pixel by the training mean alone: 53.29 test nats.
+"""
+
+from functools import partial
+
+from cnnlab.models.pixelcnn import GatedPixelCNN
+from cnnlab.ops.optimizers import adam
+from cnnlab.values import Duration
+from experiments.recipes_pixels import pixel_by_pixel
+
+experiment = partial(
+    pixel_by_pixel,
+    model=partial(GatedPixelCNN, width=16),
+    dataset="tfds:mnist",
+    image_size=14,
+    optimizer=partial(adam, lr=0.003),
+    duration=Duration(5, "epochs"),
+)

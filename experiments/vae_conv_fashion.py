@@ -1,0 +1,20 @@
+"""A convolutional variational autoencoder with a code of 20 on Fashion-MNIST, 256 grey levels by a discretised logistic.
+
+Paper:    D. P. Kingma, M. Welling, Auto-encoding variational Bayes, 2014, arXiv 1312.6114; the likelihood: Kingma et al.,
+          Improving variational inference with inverse autoregressive flow, 2016, arXiv 1606.04934, section 6.1
+Command:  python launch.py --experiment=vae_conv_fashion
+Result:   not yet
+"""
+
+from functools import partial
+
+from cnnlab.values import Duration
+from experiments.recipes_vae import variational_autoencoder
+
+experiment = partial(
+    variational_autoencoder,
+    model="conv",
+    dataset="tfds:fashion_mnist",
+    likelihood="discretized_logistic",
+    duration=Duration(5, "epochs"),
+)

@@ -1,0 +1,24 @@
+"""The mixture of Gaussians on a circle: where its modes are, how wide, and that a seed decides it."""
+
+import numpy as np
+import pytest
+
+from cnnlab.data.procedural import gaussians
+
+
+def test_modes_lie_on_the_circle_with_the_deviation_that_was_asked_for():
+    train = gaussians(modes=5, examples=5000, radius=0.3, deviation=0.05).splits["train"]
+    assert train.images.shape == (5000, 1, 2, 1) and train.images.dtype == np.float32
+    for mode in range(5):
+        points = train.images[train.labels == mode].reshape(-1, 2)
+        centre = 0.5 + 0.3 * np.array([np.cos(2 * np.pi * mode / 5), np.sin(2 * np.pi * mode / 5)])
+        assert len(points) == 1000
+        np.testing.assert_allclose(points.mean(axis=0), centre, atol=0.006)
+        assert points.std() == pytest.approx(np.sqrt(0.05**2 + centre.std() ** 2), rel=0.05)
+
+
+def test_a_seed_decides_the_points_and_splits_do_not_share_them():
+    first, again, other = gaussians(), gaussians(), gaussians(data_seed=1)
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    train, test = (first.splits[name].images.reshape(-1, 2) for name in ("train", "test"))
+    assert len(train) == 8000 and len(test) == 2000 and len(np.unique(np.concatenate([train, test]), axis=0)) == 10_000

@@ -1,0 +1,300 @@
+"""Pixel by pixel: probabilities that add up to 1, two sampling loops with one result, the same training however it is run."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from cnnlab import knobs, train
+from cnnlab.core import Experiment
+from cnnlab.errors import UsageError
+from cnnlab.models import PIXEL_MODELS
+from cnnlab.ops import collectives
+from cnnlab.ops.pixel_outputs import OUTPUTS
+from cnnlab.tasks.autoregress import PLAYER, autoregress
+from cnnlab.tasks.raster import evaluations
+from experiments.recipes_pixels import pixel_by_pixel
+
+KEY = jax.random.key(3)
+SMALL = {"pixelcnn": {"blocks": 2}, "gated_pixelcnn": {"layers": 3}, "pixelrnn": {"layers": 2}}
+
+
+@functools.cache
+def task_of(name="pixelcnn", shape=(5, 4, 1), output="bernoulli", classes=0, sampling="cached", **given):
+    """(task, params with biases that are not 0)."""
+    told, channels = OUTPUTS[output](**given), shape[2]
+    groups = channels if told.ordered else 1
+    model = PIXEL_MODELS[name](outputs=told.numbers(channels), groups=groups, classes=classes, width=6, head=9, **SMALL[name])
+    task = autoregress(model, output=told, image_shape=shape, classes=classes, sampling=sampling)
+    task = dataclasses.replace(task, loss=jax.jit(task.loss, static_argnums=4), measure=jax.jit(task.measure))
+    params, _ = jax.jit(task.init)(KEY, batch_of(1, shape))
+    return task, jax.tree.map(lambda leaf: leaf + 0.2 * jax.random.normal(KEY, leaf.shape), params)
+
+
+def batch_of(size, shape=(5, 4, 1)):
+    random = np.random.default_rng(0)
+    return {
+        "image": jnp.asarray(random.uniform(size=(size, *shape)), jnp.float32),
+        "label": jnp.asarray(random.integers(0, 3, size), jnp.int32),
+        "index": jnp.arange(size, dtype=jnp.int32),
+        "mask": jnp.ones(size, bool),
+    }
+
+
+def keys_of(count, seed=0):
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(count))
+
+
+@pytest.mark.parametrize("name", PIXEL_MODELS)
+def test_the_probabilities_of_all_binary_images_of_3x3_add_up_to_one(name):
+    task, params = task_of(name, (3, 3, 1), binarize="threshold")
+    images = np.asarray(list(itertools.product((0.0, 1.0), repeat=9)), np.float32).reshape(512, 3, 3, 1)
+    nats = task.measure(params, {}, {**batch_of(512, (3, 3, 1)), "image": jnp.asarray(images)})["rows"]["nats"]
+    p = np.exp(-np.asarray(nats, np.float64))
+    np.testing.assert_allclose(p.sum(), 1.0, rtol=1e-5)
+    assert p.max() > 3 * p.min()
+
+
+def test_the_probabilities_of_all_colours_of_a_pair_of_pixels_add_up_to_one():
+    task, params = task_of("pixelcnn", (1, 2, 3), "softmax", levels=3)
+    images = np.asarray(list(itertools.product((0.0, 0.5, 1.0), repeat=6)), np.float32).reshape(729, 1, 2, 3)
+    nats = task.measure(params, {}, {**batch_of(729, (1, 2, 3)), "image": jnp.asarray(images)})["rows"]["nats"]
+    np.testing.assert_allclose(np.exp(-np.asarray(nats, np.float64)).sum(), 1.0, rtol=1e-5)
+
+
+LOOPED = [
+    ("pixelcnn", (5, 4, 1), "bernoulli", {}),
+    ("pixelcnn", (4, 5, 3), "softmax", {"levels": 5}),
+    ("gated_pixelcnn", (5, 4, 3), "bernoulli", {}),
+    ("gated_pixelcnn", (4, 5, 3), "mixture", {"levels": 17}),
+    ("pixelrnn", (5, 4, 3), "bernoulli", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "output", "given"), LOOPED)
+def test_both_loops_draw_the_same_images(name, shape, output, given):
+    drawn = {}
+    for sampling in ("naive", "cached"):
+        task, params = task_of(name, shape, output, 3, sampling, **given)
+        draw = jax.jit(lambda params, task=task: task.sampler.draw(params, {}, keys_of(4), jnp.arange(4) % 3, jnp.float32(0.8)))
+        drawn[sampling] = np.asarray(draw(params))
+    levels = OUTPUTS[output](**given).levels
+    assert (drawn["naive"] != drawn["cached"]).mean() == 0  # a draw exactly at an edge could fall on either side: none does
+    assert len(np.unique(drawn["cached"])) == levels or levels > 5
+    np.testing.assert_allclose(drawn["cached"] * (levels - 1), np.rint(drawn["cached"] * (levels - 1)), atol=1e-4)
+
+
+def test_what_is_drawn_has_the_probability_that_is_measured():
+    shape, count = (2, 2, 1), 8000
+    task, params = task_of("gated_pixelcnn", shape, binarize="threshold")
+    drawn = jax.jit(task.sampler.draw)(params, {}, keys_of(count), jnp.zeros(count, jnp.int32), jnp.float32(1))
+    seen = np.bincount(np.asarray(drawn).reshape(count, 4).astype(int) @ [8, 4, 2, 1], minlength=16) / count
+    images = np.asarray(list(itertools.product((0.0, 1.0), repeat=4)), np.float32).reshape(16, *shape)
+    nats = task.measure(params, {}, {**batch_of(16, shape), "image": jnp.asarray(images)})["rows"]["nats"]
+    p = np.exp(-np.asarray(nats, np.float64))
+    assert (np.abs(seen - p) < 5 * np.sqrt(p * (1 - p) / count) + 1e-6).all()
+
+
+def test_an_image_depends_on_its_own_key_alone():
+    task, params = task_of()
+    draw = jax.jit(task.sampler.draw)
+    together = draw(params, {}, keys_of(6), jnp.zeros(6, jnp.int32), jnp.float32(1))
+    apart = draw(params, {}, keys_of(6)[4:], jnp.zeros(2, jnp.int32), jnp.float32(1))
+    np.testing.assert_array_equal(together[4:], apart)
+    assert (np.asarray(together[0]) != np.asarray(together[1])).any()
+
+
+def test_the_class_changes_what_is_drawn():
+    task, params = task_of(classes=3)
+    network = params[PLAYER]
+    params = {PLAYER: network | {"class0": {"kernel": 20.0 * network["class0"]["kernel"]}}}
+    draw = jax.jit(task.sampler.draw)
+    one, two = (draw(params, {}, keys_of(8), jnp.full(8, label), jnp.float32(1)) for label in (0, 2))
+    assert task.sampler.conditional and (np.asarray(one) != np.asarray(two)).any()
+    assert not task_of()[0].sampler.conditional
+
+
+def test_a_snapshot_keeps_the_upper_half_and_completes_the_lower():
+    task, params = task_of(binarize="threshold")
+    shown = jax.jit(task.snapshot)(params, {}, batch_of(6), KEY)
+    given, completed = (np.asarray(shown["completions"])[start::2] for start in (0, 1))
+    assert shown["samples"].shape == (6, 5, 4, 1) and shown["completions"].shape == (12, 5, 4, 1)
+    np.testing.assert_array_equal(given, np.asarray(batch_of(6)["image"]) > 0.5)
+    np.testing.assert_array_equal(completed[:, :2], given[:, :2])
+    assert (completed[:, 2:] != given[:, 2:]).any()
+
+
+def test_a_network_that_knows_nothing_takes_one_bit_a_pixel():
+    task, params = task_of(shape=(5, 4, 3))
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    numbers = task.summary(train.merge([jax.device_get(task.measure(nothing, {}, batch_of(7, (5, 4, 3))))]))
+    np.testing.assert_allclose([numbers["nats"], numbers["bits_per_dim"]], [60 * math.log(2), 1.0], rtol=1e-5)
+
+
+def test_padding_does_not_count():
+    task, params = task_of()
+    padded = batch_of(8)
+    padded |= {"mask": jnp.arange(8) < 5, "image": padded["image"].at[5:].set(jnp.nan)}
+    sums = task.measure(params, {}, padded)["sums"]
+    real = task.measure(params, {}, jax.tree.map(lambda leaf: leaf[:5], padded))["sums"]
+    assert float(sums["count"]) == 5
+    np.testing.assert_allclose(sums["nats"], real["nats"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("binarize", "differ"), [("dynamic", True), ("static", False), ("threshold", False)])
+def test_dynamic_binarization_alone_differs_from_step_to_step(binarize, differ):
+    task, params = task_of(binarize=binarize)
+    one, two = (task.loss(params, {}, batch_of(4), jax.random.key(step), PLAYER)[0] for step in (0, 1))
+    assert (float(one) != float(two)) == differ
+    measured = [task.measure(params, {}, batch_of(4))["sums"]["nats"] for _ in range(2)]
+    assert float(measured[0]) == float(measured[1])
+
+
+def test_static_binarization_belongs_to_the_example():
+    task, params = task_of(binarize="static")
+    batch = batch_of(4)
+    turned = jax.tree.map(lambda leaf: leaf[::-1], batch)
+    one, two = (task.measure(params, {}, each)["rows"]["nats"] for each in (batch, turned))
+    np.testing.assert_allclose(one, two[::-1], rtol=1e-5)
+
+
+def test_one_step_is_the_same_on_one_device_and_on_eight():
+    count = 8
+    task, params = task_of()
+
+    def step(params, batch):
+        (loss, (_, stats)), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, {}, batch, KEY, PLAYER)
+        return collectives.mean(loss), collectives.mean(gradient), collectives.total(stats["sums"])
+
+    batch = batch_of(16)
+    whole = jax.jit(step)(params, batch)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
+    several = jax.pmap(step, collectives.AXIS, in_axes=(None, 0), devices=jax.devices()[:count])(params, parts)
+    jax.tree.map(lambda one, many: np.testing.assert_allclose(one, many[-1], rtol=2e-4, atol=2e-5), whole, several)
+
+
+@functools.cache
+def experiment() -> Experiment:
+    given = {
+        "image_size": 6,
+        "model.width": 4,
+        "model.blocks": 1,
+        "batch_size": 16,
+        "duration": "12 steps",
+        "average_decay": 0.9,
+    }
+    return knobs.resolve(pixel_by_pixel, given).call()
+
+
+@pytest.mark.parametrize("strategy", ["pmap", "fsdp"])
+def test_training_is_the_same_on_four_devices(strategy):
+    _, _, one, _ = toys.run(experiment())
+    _, _, several, _ = toys.run(experiment(), strategy=strategy, devices=4)
+    assert one[10]["nats"] < 6 * 6
+    for step, numbers in one.items():
+        np.testing.assert_allclose(several[step]["nats"], numbers["nats"], rtol=1e-4)
+
+
+def test_a_stopped_run_goes_on_exactly():
+    whole, step, _, saved = toys.run(experiment(), cadence=train.Cadence(log=5, evaluate=12, save=7))
+    resumed, again, _, _ = toys.run(experiment(), resume=(*saved[7], 7), cadence=train.Cadence(log=5, evaluate=12, save=7))
+    assert step == again == 12 and toys.gap(whole, resumed) == 0
+
+
+def test_bf16_says_that_it_cannot_tell_256_levels_apart():
+    task, params = task_of(output="softmax")
+    half = {**batch_of(2), "image": batch_of(2)["image"].astype(jnp.bfloat16)}
+    with pytest.raises(UsageError, match=r"bfloat16 cannot tell 256 grey levels apart.*\n.*--output.levels=128"):
+        task.measure(params, {}, half)
+
+
+def test_bf16_computes_near_f32_and_tells_in_f32():
+    task, params = task_of(output="mixture", levels=17)
+    cast = train.computing_in("bf16")
+    whole, half = (
+        task.measure(p, {}, b)["rows"]["nats"] for p, b in ((params, batch_of(4)), (cast(params), cast(batch_of(4))))
+    )
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(half, whole, rtol=0.05)
+
+
+def test_evaluations_are_one_a_value_or_one_a_pixel():
+    assert evaluations(OUTPUTS["softmax"](), (4, 5, 3)) == 60 and evaluations(OUTPUTS["mixture"](), (4, 5, 3)) == 20
+
+
+def signature(values):
+    """Everything that a knob can change: start, step, snapshot, data, length."""
+    small = {"dataset": "stripes", "dataset.examples": 60, "dataset.size": 6, "batch_size": 8, "duration": "40 steps"}
+    built = knobs.resolve(pixel_by_pixel, small | values).call()
+    data, feed = built.data, next(built.data.train(0, 0))
+    batch = data.prepare(data.resident["train"], feed, None)
+    state = jax.eval_shape(functools.partial(train.init_state, built), np.uint32(0), batch)
+    traces = [
+        jax.make_jaxpr(functools.partial(train.init_state, built))(np.uint32(0), batch),
+        jax.make_jaxpr(train.make_train_step(built, precision="f32"))(state, data.resident["train"], feed),
+        jax.make_jaxpr(built.task.snapshot)(state.params, state.model_state, batch, KEY),
+    ]
+    total = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", " ".join(map(str, traces))).encode())
+    for array in [constant for trace in traces for constant in trace.consts]:
+        total.update(np.asarray(array).tobytes() if array.dtype != KEY.dtype else b"key")
+    total.update(f"{built.steps} {dict(data.sizes)} {data.fingerprint} {built.average_decay} {feed}".encode())
+    return total.hexdigest()
+
+
+FLIPS = {
+    "pixelcnn": {"width": 5, "blocks": 2, "reach": 2, "head": 7, "initializer": "lecun"},
+    "gated_pixelcnn": {"width": 5, "layers": 2, "reach": 2, "head": 7, "initializer": "he"},
+    "pixelrnn": {"width": 5, "layers": 2, "reach": 2, "head": 7, "initializer": "he"},
+}
+BASE = {"pixelcnn": {"model.blocks": 1}, "gated_pixelcnn": {"model.layers": 1}, "pixelrnn": {"model.layers": 1}}
+OTHERS = {
+    "output": "mixture",
+    "output.binarize": "static",
+    "conditional": True,
+    "sampling": "naive",
+    "dataset": "digits",
+    "optimizer": "sgd",
+    "schedule": "linear",
+    "batch_size": 7,
+    "duration": "41 steps",
+    "validation": 0.2,
+    "average_decay": 0.5,
+    "image_size": 5,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PIXEL_MODELS)
+def test_every_knob_of_a_network_does_something(name):
+    base = {"model": name, "model.width": 4, **BASE[name]}
+    before = signature(base)
+    assert signature(base) == before
+    for knob, value in FLIPS[name].items():
+        assert signature({**base, f"model.{knob}": value}) != before, knob
+
+
+@pytest.mark.slow
+def test_every_knob_of_the_recipe_does_something():
+    base = {"model.width": 4, "model.blocks": 1}
+    before = signature(base)
+    for knob, value in OTHERS.items():
+        assert signature({**base, knob: value}) != before, knob
+    for output in ("softmax", "mixture"):
+        base["output"] = output
+        before = signature(base)
+        assert signature({**base, "output.levels": 9}) != before
+    assert signature({**base, "output.components": 2}) != before
+
+
+def test_the_players_are_the_groups_of_parameters():
+    task, params = task_of()
+    assert task.turns == tuple(params) == ("pixels",) and task.headline == "nats"
+    assert not task.higher_is_better
