@@ -414,7 +414,7 @@ PASSED_ON = (
 def ablate(values: dict[str, str]) -> int:
     """Plans a study, runs what is not finished and reports."""
     from cnnlab.ablation import cells, conduct
-    from cnnlab.ablation.study import Study, merged
+    from cnnlab.ablation.study import merged
     from cnnlab.folder import locked
     from cnnlab.run import cadence
     from cnnlab.values import Duration
@@ -425,28 +425,9 @@ def ablate(values: dict[str, str]) -> int:
     from cnnlab.parallel import STRATEGIES, pick_devices
 
     controls = tuple(values.pop("control", "").replace(",", " ").split())
-    given = getattr(module, "study", None)
-    asked = conduct.declared(
-        conduct.Asked(tuple(FLAGS.vary), FLAGS.design, tuple(FLAGS.components), FLAGS.trials, controls), given
-    )
-    own = given if given and not (FLAGS.vary or FLAGS.components) else None
     common = resolve(module.experiment, values)
-    count = FLAGS.seeds if FLAGS["seeds"].present else own.seeds if own else 5
-    arms = asked.arms(common, FLAGS.seed)
-    study = Study(
-        name=pathlib.Path(name).stem,
-        experiment=name,
-        knobs=values,
-        design=asked.design,
-        arms=arms,
-        seeds=tuple(range(FLAGS.seed, FLAGS.seed + count)),
-        factors=conduct.design.varied([arm for arm in arms if not arm.control]),
-        metric=FLAGS.metric or (own.metric if own else f"test/{common.call().task.headline}"),
-        precision=FLAGS.precision,
-        flags=tuple(f"--{flag}={FLAGS[flag].value}" for flag in PASSED_ON if FLAGS[flag].present),
-        question=own.question if own else "",
-        claim=own.claim if own else "",
-    )
+    own = None if FLAGS.vary or FLAGS.components else getattr(module, "study", None)
+    study = study_of(name, values, common, own, controls)
     strategy = STRATEGIES[FLAGS.strategy](pick_devices(FLAGS.devices))
     study, found = conduct.planned(
         study, lambda arm: resolve(module.experiment, merged(values, arm)), strategy, folder_name(name)
@@ -483,6 +464,33 @@ def ablate(values: dict[str, str]) -> int:
     if code in (0, 1):
         print(conduct.conclude(study, folder, allow=FLAGS.allow, verdict=own.verdict if own else None))
     return code
+
+
+def study_of(name: str, values: dict[str, str], common: Any, own: Any, controls: tuple[str, ...]) -> Any:
+    """The study that the command line asks for, or that the experiment declares (`own`) where it asks for none; not planned."""
+    from cnnlab.ablation import conduct
+    from cnnlab.ablation.study import Study
+
+    asked = conduct.declared(
+        conduct.Asked(tuple(FLAGS.vary), FLAGS.design, tuple(FLAGS.components), FLAGS.trials, controls), own
+    )
+    count = FLAGS.seeds if FLAGS["seeds"].present else own.seeds if own else 5
+    arms = asked.arms(common, FLAGS.seed)
+    return Study(
+        name=pathlib.Path(name).stem,
+        experiment=name,
+        knobs=values,
+        design=asked.design,
+        arms=arms,
+        seeds=tuple(range(FLAGS.seed, FLAGS.seed + count)),
+        factors=conduct.design.varied([arm for arm in arms if not arm.control]),
+        metric=FLAGS.metric or (own.metric if own else f"test/{common.call().task.headline}"),
+        precision=FLAGS.precision,
+        flags=tuple(f"--{flag}={FLAGS[flag].value}" for flag in PASSED_ON if FLAGS[flag].present),
+        question=own.question if own else "",
+        claim=own.claim if own else "",
+        allow=own.allow if own else (),
+    )
 
 
 def launcher() -> Callable[..., int]:

@@ -2,7 +2,7 @@
 
 Paper:    D. Erhan, Y. Bengio, A. Courville, P.-A. Manzagol, P. Vincent, S. Bengio, Why does unsupervised pre-training help deep
           learning?, 2010, JMLR 11
-Command:  python launch.py ablate --experiment=c23_pretraining --allow=steps
+Command:  python launch.py ablate --experiment=c23_pretraining
 Result:   refuted here, in the last of its three parts: pre-training still helps ReLU. Test accuracy in %, n = 5 seeds: sigmoid
           79.3 ± 15.2, pre-trained 91.13 ± 0.10; ReLU 90.43 ± 0.19, pre-trained 91.71 ± 0.14. Differences paired by seed, 95 %
           t-interval: sigmoid +11.9 points [−6.9, 30.6] (p = 0.42 after Holm): undecided; that less the gain of ReLU +10.6
@@ -105,6 +105,7 @@ study = Declared(
     vary=("units:sigmoid,relu", "pretrained:false,true"),
     seeds=5,
     metric="test/accuracy",
+    allow=("steps",),
     verdict=every(
         contrast("C23", "pretrained=true", "better", "Pre-training helps three sigmoid layers"),
         interaction(

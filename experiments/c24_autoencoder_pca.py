@@ -2,7 +2,7 @@
 
 Paper:    G. Hinton, R. Salakhutdinov, Reducing the dimensionality of data with neural networks, 2006, Science 313
           P. Baldi, K. Hornik, Neural networks and principal component analysis, 1989, Neural Networks 2
-Command:  python launch.py ablate --experiment=c24_autoencoder_pca --allow=steps
+Command:  python launch.py ablate --experiment=c24_autoencoder_pca
 Result:   supported here, in its three parts. Squared error of a test image, n = 5 seeds: PCA 13.8663 (nothing random), linear
           autoencoder 13.914 ± 0.024, deep one (784-500-250-30) 5.16 ± 0.03. Differences to PCA, paired by seed, 95 %
           t-interval: deep −8.71 [−8.75, −8.67] (p < 0.001 against the margin of −6.93, half of PCA's error); linear
@@ -118,6 +118,7 @@ study = Declared(
     vary=("method:pca,linear,deep",),
     seeds=5,
     metric="test/squared_error",
+    allow=("steps",),
     verdict=every(
         bounded("C24", "method=deep", "not worse", -PCA_30 / 2, "A deep autoencoder halves the error of PCA"),
         bounded("C24", "method=linear", "not worse", 0.01 * PCA_30, "A linear autoencoder comes within 1 % of PCA"),

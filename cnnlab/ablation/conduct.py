@@ -216,7 +216,7 @@ def conclude(
     outcomes = cells.outcomes(study, folder)
     compared = {arm.name for arm in study.arms if not arm.control}
     varied = {knob.rpartition(".")[2] for knob in study.factors}
-    allowed = {*allow, *(["steps"] if varied & {"duration", "batch_size"} else [])}
+    allowed = {*allow, *study.allow, *(["steps"] if varied & {"duration", "batch_size"} else [])}
     require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed)
     analysis = analyse(study, outcomes, metric=metric)
     tensorboard_hparams(folder / "tensorboard", study, outcomes)

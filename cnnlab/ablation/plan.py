@@ -44,6 +44,8 @@ class Checked:
     resolved: Resolved
     experiment: Experiment
     layers: list[inspect.Layer]
+    parameters: int
+    """Of all players."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ def checked(study: Study, resolve: Resolve, strategy: Strategy) -> list[Checked]
             resolved = resolve(arm)
             experiment = resolved.call()
             check_batch(experiment.data.batch_size, strategy)
-            found.append(Checked(arm, resolved, experiment, inspect.of_experiment(experiment)))
+            found.append(Checked(arm, resolved, experiment, inspect.of_experiment(experiment), inspect.parameters(experiment)))
         except CnnlabError as error:
             wrong.setdefault(str(error), []).append(arm.name)
     if wrong:
@@ -141,7 +143,7 @@ def _trace(one: Checked, paths: list[str], precision: str) -> None:
 def described(one: Checked) -> dict[str, Any]:
     """What the report says of an arm's size."""
     return {
-        "parameters": sum(layer.params for layer in one.layers),
+        "parameters": one.parameters,
         "macs": sum(layer.macs for layer in one.layers),
         "steps": one.experiment.steps,
     }
@@ -156,7 +158,7 @@ def estimate(arms: Sequence[Checked], unfinished: Mapping[str, int], share: Mapp
     seconds = COMPILE_SECONDS * len({one.arm.group for one in arms if unfinished[one.arm.name]})
     memory, disk = 0, 0
     for one in arms:
-        weights, macs = (sum(getattr(layer, name) for layer in one.layers) for name in ("params", "macs"))
+        weights, macs = one.parameters, sum(layer.macs for layer in one.layers)
         batch, steps = one.experiment.data.batch_size, one.experiment.steps
         whole_runs = unfinished[one.arm.name] * (share or {}).get(one.arm.name, 1.0)
         seconds += whole_runs * steps * (STEP_SECONDS + 6 * macs * batch / rate)

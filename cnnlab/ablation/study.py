@@ -79,6 +79,8 @@ class Study:
     """What is asked, in a sentence."""
     claim: str = ""
     """Id of the claim that the study tests, such as C7."""
+    allow: tuple[str, ...] = ()
+    """Differences between its runs that belong to what is asked (comparable.KINDS)."""
     pruning: Pruning | None = None
     """None: every arm is trained to its end."""
 
@@ -102,6 +104,7 @@ class Study:
                 "arms": tuple(Arm(**arm) for arm in content["arms"]),
                 "seeds": tuple(content["seeds"]),
                 "flags": tuple(content["flags"]),
+                "allow": tuple(content.get("allow", ())),
                 "factors": {knob: tuple(levels) for knob, levels in content["factors"].items()},
                 "pruning": Pruning(**{**pruning, "rungs": tuple(pruning["rungs"])}) if pruning else None,
             }
@@ -134,6 +137,8 @@ class Declared:
     seeds: int = 5
     metric: str = "test/accuracy"
     controls: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    """Differences between runs that belong to the question, such as steps (comparable.KINDS)."""
     claim: str = ""
     """Id of the claim that it tests."""
     verdict: Callable[[Any], "Verdict"] | None = None

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab import write
-from cnnlab.core import Experiment
+from cnnlab.core import Experiment, Params, PyTree
 from cnnlab.inspect.views import measures
 from cnnlab.inspect.walk import LOST, Pair, mark, walk
 from cnnlab.models import MODELS
@@ -84,13 +84,23 @@ def of_model(
 
 def of_experiment(experiment: Experiment) -> list[Layer]:
     """The layers that a prediction of the experiment's task passes through; none for a task without a network."""
-    shape = experiment.data.image_shape
+    params, model_state = _started(experiment)
+    images = jax.ShapeDtypeStruct((1, *experiment.data.image_shape), jnp.float32)
+    return trace(lambda *arguments: experiment.task.predict(*arguments), params, model_state, images)
+
+
+def parameters(experiment: Experiment) -> int:
+    """How many numbers all players of the experiment's task have, those that no prediction passes through too."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_started(experiment)[0]))
+
+
+def _started(experiment: Experiment) -> tuple[Params, PyTree]:
+    """Shapes of the parameters and of the model state."""
     numbers = jax.ShapeDtypeStruct((1,), jnp.int32)
-    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *experiment.data.image_shape), jnp.float32)
     batch = {"image": images, "label": numbers, "index": numbers, "mask": jax.ShapeDtypeStruct((1,), jnp.bool_)}
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params, model_state = jax.eval_shape(experiment.task.init, key, batch)
-    return trace(lambda *arguments: experiment.task.predict(*arguments), params, model_state, images)
+    return jax.eval_shape(experiment.task.init, key, batch)
 
 
 def trace(function: Callable[..., Any], *arguments: Any) -> list[Layer]:
