@@ -168,3 +168,13 @@ def test_a_record_that_is_none_is_an_error(tmp_path: pathlib.Path, content: str)
     with pytest.raises(UsageError, match=r"C7-toy.json is no record of a claim.\nExpected what .*Remove the file"):
         claims.write_page([tmp_path / "runs"], tmp_path)
     assert not (tmp_path / "README.md").exists()
+
+
+def test_a_command_names_no_place_of_this_machine(tmp_path: pathlib.Path):
+    folder = study_folder(tmp_path, "C9")
+    content = json.loads((folder / "study.json").read_text())
+    content["knobs"] = {"judge": "run:/home/somebody/judge", "dataset": "tfds:mnist", "data_dir": "D:\\data"}
+    content["flags"] = ["--data_dir=/data/sets"]
+    (folder / "study.json").write_text(json.dumps(content))
+    command = claims.read(folder).command
+    assert "--judge=run:FOLDER --dataset=tfds:mnist --data_dir=FOLDER --seeds=2 --data_dir=FOLDER" in command

@@ -102,9 +102,11 @@ def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
 
 
 def _command(study: Study) -> str:
+    """What one types to run it again; a place that is this machine's own is called FOLDER."""
     given = [f"--experiment={study.experiment}", *(f"--{name}={value}" for name, value in study.knobs.items())]
     given += [f"--seed={study.seeds[0]}"] if study.seeds[0] else []
-    return shlex.join(["python", "launch.py", "ablate", *given, f"--seeds={len(study.seeds)}", *study.flags])
+    words = ["python", "launch.py", "ablate", *given, f"--seeds={len(study.seeds)}", *study.flags]
+    return shlex.join(re.sub(r"(?<=[=:])(?:/|[A-Za-z]:[\\/]).*", "FOLDER", word) for word in words)
 
 
 def read(folder: pathlib.Path) -> Claim:
