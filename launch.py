@@ -379,6 +379,17 @@ def inspect(values: dict[str, str]) -> int:
     return 0
 
 
+FAMILIES = {
+    "models": "MODELS",
+    "autoencoders": "AUTOENCODERS",
+    "variational autoencoders": "VAES",
+    "vector-quantised autoencoders": "VQ_VAES",
+    "adversarial pairs": "GANS",
+    "models of one pixel after another": "PIXEL_MODELS",
+}
+"""Titles in `list` of the dicts of cnnlab/models/__init__.py."""
+
+
 def list_all(values: dict[str, str]) -> int:
     """Prints what there is, read from the source without importing it."""
     if values:
@@ -386,7 +397,8 @@ def list_all(values: dict[str, str]) -> int:
     experiments = {}
     for name, path in experiment_files().items():
         experiments[name] = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
-    found = {"experiments": experiments, "models": _options("models", "MODELS"), "data sets": _options("data", "DATASETS")}
+    families = {title: _options("models", variable) for title, variable in FAMILIES.items()}
+    found = {"experiments": experiments, **families, "data sets": _options("data", "DATASETS")}
     if FLAGS.format == "json":
         print(json.dumps(found, indent=1))
         return 0
@@ -627,13 +639,18 @@ def _options(room: str, variable: str) -> dict[str, str]:
         body = ast.parse(path.read_text()).body
         for node, following in zip(body, [*body[1:], None], strict=True):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                docs[node.name] = (ast.get_docstring(node) or "").partition("\n")[0]
+                name, text = node.name, ast.get_docstring(node) or ""
             elif isinstance(node, ast.Assign) and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-                docs[_name(node.targets[0])] = str(following.value.value).partition("\n")[0]
+                name, text = _name(node.targets[0]), str(following.value.value)
+            else:
+                continue
+            docs[name] = docs[f"{path.stem}.{name}"] = text.partition("\n")[0]
     for node in ast.parse((folder / "__init__.py").read_text()).body:
         if isinstance(node, ast.Assign) and _name(node.targets[0]) == variable and isinstance(node.value, ast.Dict):
             pairs = zip(node.value.keys, node.value.values, strict=True)
-            return {ast.literal_eval(key): docs.get(_name(value), "") for key, value in pairs if key}
+            return {
+                ast.literal_eval(key): docs.get(ast.unparse(value), docs.get(_name(value), "")) for key, value in pairs if key
+            }
     raise AssertionError(f"cnnlab/{room}/__init__.py has no dict literal {variable}")
 
 

@@ -20,7 +20,8 @@ from cnnlab.models.vq_vae import VQVAE
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
-from cnnlab.tasks.variational import PLAYER, SHOWN, interleaved
+from cnnlab.tasks.reconstruct import beside
+from cnnlab.tasks.variational import PLAYER, SHOWN
 
 SMOOTHING = 1e-5
 """Added to the counts of entries, so that one that was never chosen divides by no zero (appendix A.1)."""
@@ -67,7 +68,7 @@ class _Network:
         out, _ = self.reconstructed(params, model_state, images)
         labels = jnp.zeros(SHOWN, jnp.int32)
         samples = self.draw(params, model_state, jax.random.split(key, SHOWN), labels, jnp.float32(1.0))
-        return {"reconstructions": interleaved(images, out), "samples": samples}
+        return {"reconstructions": beside(images, out), "samples": samples}
 
     def pictures(self, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
         """core.Task.pictures: images, their codes, and what became of them."""

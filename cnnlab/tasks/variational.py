@@ -22,6 +22,7 @@ from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
 from cnnlab.ops.spherical import slerp
 from cnnlab.tasks.judging import Judge, drawing_keys, judged, numbers
+from cnnlab.tasks.reconstruct import beside
 
 PLAYER = "autoencoder"
 
@@ -159,7 +160,7 @@ class _Network:
         out = self.images(params, self.encode(params, images, labels)[0], labels)
         keys, in_turn = jax.random.split(key, SHOWN), jnp.arange(SHOWN, dtype=jnp.int32) % max(self.model.classes, 1)
         samples = self.sampler().draw(params, model_state, keys, in_turn, jnp.float32(1.0))
-        return {"reconstructions": interleaved(images, out), "samples": samples}
+        return {"reconstructions": beside(images, out), "samples": samples}
 
     def pictures(self, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
         """core.Task.pictures: what lies between, around and behind codes."""
@@ -298,11 +299,6 @@ def remark(metrics: Mapping[str, float]) -> str:
         "the posterior collapsed: no unit of the code tells images apart, and the decoder draws one image for all.\n"
         "  Try a smaller --beta, --anneal=0.3 or --free_bits=0.1."
     )
-
-
-def interleaved(images: Array, others: Array) -> Array:
-    """[2 N, …]: image, other, image, other, …"""
-    return jnp.stack([images, others], axis=1).reshape(-1, *images.shape[1:])
 
 
 PICTURED = 16
