@@ -41,7 +41,7 @@ def sight(name, **how):
     return (jacobian.reshape(2, count, count) != 0).any(axis=0)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_no_number_depends_on_its_own_value_or_a_later_one(name, channels):
     seen = sight(name, channels=channels)
@@ -53,6 +53,7 @@ def test_no_number_depends_on_its_own_value_or_a_later_one(name, channels):
         assert all(seen[place + late, place + early].mean() > 0.5 for late, early in ((1, 0), (2, 0), (2, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_without_groups_no_number_depends_on_its_own_pixel(name):
     seen = sight(name, channels=3, groups=1).reshape(S * S, 3, S * S, 3).any(axis=(1, 3))

@@ -72,10 +72,10 @@ def test_the_probabilities_of_all_colours_of_a_pair_of_pixels_add_up_to_one():
 
 LOOPED = [
     ("pixelcnn", (5, 4, 1), "bernoulli", {}),
-    ("pixelcnn", (4, 5, 3), "softmax", {"levels": 5}),
+    pytest.param("pixelcnn", (4, 5, 3), "softmax", {"levels": 5}, marks=pytest.mark.slow),
     ("gated_pixelcnn", (5, 4, 3), "bernoulli", {}),
-    ("gated_pixelcnn", (4, 5, 3), "mixture", {"levels": 17}),
-    ("pixelrnn", (5, 4, 3), "bernoulli", {}),
+    pytest.param("gated_pixelcnn", (4, 5, 3), "mixture", {"levels": 17}, marks=pytest.mark.slow),
+    pytest.param("pixelrnn", (5, 4, 3), "bernoulli", {}, marks=pytest.mark.slow),
 ]
 
 
