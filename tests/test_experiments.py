@@ -25,8 +25,20 @@ from tests.zoo import ZOO
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if not p.stem.startswith(("__init__", "recipes")))
-SLOW = ("zoo_digits", "c07_plain_vs_residual")
-"""Experiments whose networks take long to compile."""
+SLOW = (
+    "zoo_digits",
+    "c07_plain_vs_residual",
+    "c25_code_space",
+    "c26_beta_smooth",
+    "c27_gan_unstable",
+    "c27_gan_vae",
+    "c28_pixelcnn_sampling",
+    "dcgan_fashion",
+    "gan_mnist",
+    "gated_pixelcnn_mnist",
+    "vae_conv_fashion",
+)
+"""Experiments whose networks take long to compile, or that compile what another one does."""
 
 
 def load(name: str) -> Callable[..., Any]:
