@@ -193,7 +193,8 @@ def _ray(options: Mapping[str, Value]) -> Iterator[None]:
     """A connection to the cluster of the option address, or a Ray of our own that ends with us."""
     import ray
 
-    address, more = str(options.get("address", "local")), {}
+    address = str(options.get("address", "local"))
+    more: dict[str, Any] = {}
     if address == "local":
         more = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         for name, value in PRIVATE.items():
