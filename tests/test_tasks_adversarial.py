@@ -141,6 +141,7 @@ def test_two_players_resume_to_the_bit():
     assert logged_again == {step: logged[step] for step in (4, 5, 6)}
 
 
+@pytest.mark.slow
 def test_two_players_resume_to_the_bit_through_a_run(tmp_path: pathlib.Path):
     resolved = knobs.resolve(adversarial_pair, POINTS)
     for name, stops in (("whole", (None,)), ("parts", (3, None))):
@@ -225,6 +226,7 @@ def test_every_loss_finds_one_gaussian(loss: str):
     assert 0.02 < at.std(axis=0).mean() < 0.2
 
 
+@pytest.mark.slow
 def test_every_knob_of_the_recipe_does_something():
     base = {**SMALL, "image_size": 16, "image_fit": "pad"}
     others = {"judge": "modes", "dataset": "stripes", "augment": "shift_rotate", "image_size": 32}

@@ -43,6 +43,7 @@ def test_the_nearest_entry_is_chosen():
     np.testing.assert_array_equal(nearest(jnp.asarray(vectors, jnp.float32), jnp.asarray(codebook, jnp.float32)), expected)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_decoder_passes_the_codes_unchanged():
     """Without commitment the encoder's gradient is that of the decoder's input, as if the entries were the vectors."""
     free = task(commitment=0.0)
