@@ -57,8 +57,9 @@ def steps(rates: list[float]) -> dict[str, float]:
 
     import jax
 
-    from cnnlab import knobs, run, train
+    from cnnlab import knobs, run
     from cnnlab.folder import Plan
+    from cnnlab.program import stacked, together
 
     module = importlib.import_module(f"experiments.{FLAGS.experiment}")
     resolved = knobs.resolve(module.experiment, {"lr": str(rates[0])})
@@ -70,8 +71,8 @@ def steps(rates: list[float]) -> dict[str, float]:
         state = program.init(0)
         if name == "together":
             members = [program.member(program.experiment, {path: rate}) for rate in rates]
-            program, seed = train.together(members), (0,) * len(rates)
-            state = train.stacked([state] * len(rates))
+            program, seed = together(members), (0,) * len(rates)
+            state = stacked([state] * len(rates))
         feed = next(program.experiment.data.train(seed, 0))
         placed = program.strategy.split({key: leaf[None] for key, leaf in feed.items()})
         going[name] = [program, state, program.shared("train"), placed]

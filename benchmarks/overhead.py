@@ -21,6 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cnnlab import knobs, train, write
 from cnnlab.parallel import STRATEGIES, pick_devices
+from cnnlab.program import build_program
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("experiment", "lenet5_mnist", "name of a file in experiments/")
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> None:
     experiment = importlib.import_module(f"experiments.{FLAGS.experiment}").experiment
     given = {"dataset": FLAGS.dataset} if FLAGS.dataset else {}
     resolved = knobs.resolve(experiment, {**given, "duration": "1000000 steps"}, {"data_dir": FLAGS.data_dir})
-    program = train.build(resolved.call(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    program = build_program(resolved.call(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
     shared = program.shared("train")
     feeds = program.experiment.data.train(0, 0)
     placed = [program.strategy.split({name: leaf[None] for name, leaf in next(feeds).items()}) for _ in range(FLAGS.steps)]

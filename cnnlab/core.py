@@ -2,7 +2,7 @@
 
 Training is a game: *players* take turns, each owns one named group of parameters and lowers its own loss. Supervised
 learning is the game of one player, a GAN the game of two, a frozen group a player that never moves. One `train_step` and
-one `fit` (train.py) serve them all.
+one `fit` serve them all (program.py, train.py).
 
 Letters in shapes: B batch, H W space, C channels, K classes, N examples of a split.
 """

@@ -21,6 +21,7 @@ from cnnlab.checkpoint import Checkpoints, digest
 from cnnlab.core import Batch, Stats, TrainState
 from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted
 from cnnlab.folder import Plan, empty, finished, locked, provenance
+from cnnlab.program import Program
 
 log = logging.getLogger("cnnlab")
 
@@ -34,7 +35,7 @@ STATES: dict[type[BaseException], str] = {DivergedError: "DIVERGED", Preempted: 
 class Journal:
     """One run in its folder: what the callbacks of `train.fit` write, and what is written when it ends."""
 
-    program: train.Program
+    program: Program
     folder: pathlib.Path
     plan: Plan
     seed: int
@@ -209,11 +210,14 @@ class Journal:
 
 
 @contextlib.contextmanager
-def opened(program: train.Program, folder: pathlib.Path, plan: Plan, seed: int, *, overwrite: bool) -> Iterator[Journal]:
+def opened(
+    program: Program, folder: pathlib.Path, plan: Plan, seed: int, *, overwrite: bool, in_crowd: bool = False
+) -> Iterator[Journal]:
     """The journal of one run, at its beginning or where it was; its folder is held until the end.
 
     One that another process finished in the meantime has a `result` and no state. An error that leaves the block is written
-    to status.json.
+    to status.json. Not so in a crowd, unless it is a signal: what ends the crowd does not end the run, which stays RUNNING for
+    this process to train alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -250,7 +254,7 @@ def opened(program: train.Program, folder: pathlib.Path, plan: Plan, seed: int, 
             journal.status("RUNNING", start)
             yield journal
         except BaseException as error:
-            if not journal.is_closed:
+            if not journal.is_closed and not (in_crowd and isinstance(error, Exception) and not isinstance(error, Preempted)):
                 journal.failed(error)
             raise
         finally:
@@ -259,7 +263,7 @@ def opened(program: train.Program, folder: pathlib.Path, plan: Plan, seed: int, 
 
 
 def _begin(
-    program: train.Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int
+    program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int
 ) -> tuple[TrainState, dict[str, Any], int]:
     """(placed state, meta, step): from the newest good checkpoint, or initialised."""
     restored = checkpoints.restore(program.shapes)

@@ -30,11 +30,12 @@ from cnnlab.folder import Plan, check_folder, recorded
 from cnnlab.journal import Journal, named, opened
 from cnnlab.knobs import Resolved
 from cnnlab.parallel import STRATEGIES, check_batch, pick_devices
+from cnnlab.program import Program, build_program, part, stacked, together
 from cnnlab.values import Duration
 
 log = logging.getLogger("cnnlab")
 
-Member = tuple[train.Program, pathlib.Path, Plan, int]
+Member = tuple[Program, pathlib.Path, Plan, int]
 """What `train_run` takes: program, folder, plan and seed."""
 SPLITS = ("train", "validation", "test")
 ON_ACCELERATOR = 32
@@ -77,12 +78,12 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def train_run(program: train.Program, folder: pathlib.Path, plan: Plan, seed: int, *, overwrite: bool) -> dict[str, Any]:
+def train_run(program: Program, folder: pathlib.Path, plan: Plan, seed: int, *, overwrite: bool) -> dict[str, Any]:
     """Trains one seed in its folder to the end, or from where it was; returns the content of result.json.
 
     Raises Preempted after SIGTERM or Ctrl-C and DivergedError, with status.json saying so.
     """
-    with opened(program, folder, plan, seed, overwrite=overwrite) as journal, stop_signals() as should_stop:
+    with stop_signals() as should_stop, opened(program, folder, plan, seed, overwrite=overwrite) as journal:
         if journal.result:
             return journal.result
         assert journal.state is not None
@@ -108,14 +109,14 @@ def train_together(members: Sequence[Member]) -> list[dict[str, Any] | DivergedE
     """Trains members of one family that take their steps in one program; what became of each.
 
     Their folders and files are those of single runs. Members that go on from the same step share a program; one that
-    diverges is left behind, the others do not see it. Raises Preempted after SIGTERM or Ctrl-C, with all of them saved.
+    diverges is left behind, the others do not see it. Raises Preempted after SIGTERM or Ctrl-C, with all of them saved; any
+    other error leaves their status at RUNNING, for the caller to train them alone.
     """
     with contextlib.ExitStack() as stack:
-        journals = []
+        should_stop, journals = stack.enter_context(stop_signals()), []
         for number, (program, folder, plan, seed) in enumerate(members):
             shown = dataclasses.replace(plan, quiet=plan.quiet or number > 0)
-            journals.append(stack.enter_context(opened(program, folder, shown, seed, overwrite=False)))
-        should_stop = stack.enter_context(stop_signals())
+            journals.append(stack.enter_context(opened(program, folder, shown, seed, overwrite=False, in_crowd=True)))
         became: dict[int, dict[str, Any] | DivergedError] = {
             id(journal): journal.result for journal in journals if journal.result
         }
@@ -128,7 +129,7 @@ def train_together(members: Sequence[Member]) -> list[dict[str, Any] | DivergedE
 
 def _fit_together(journals: Sequence[Journal], should_stop: Callable[[], bool]) -> list[dict[str, Any] | DivergedError]:
     """What became of each run, all of which stand at the same step."""
-    crowd, first = train.together([journal.program for journal in journals]), journals[0]
+    crowd, first = together([journal.program for journal in journals]), journals[0]
     diverged: dict[int, DivergedError] = {}
 
     def each(call: Callable[[int, Journal], None]) -> None:
@@ -141,19 +142,19 @@ def _fit_together(journals: Sequence[Journal], should_stop: Callable[[], bool]) 
                 journal.failed(error)
                 diverged[number] = error
 
-    recent = [train.stacked(parts) for parts in zip(*(journal.recent for journal in journals), strict=True)]
+    recent = [stacked(parts) for parts in zip(*(journal.recent for journal in journals), strict=True)]
     state, step = train.fit(
         crowd,
-        train.stacked([journal.state for journal in journals]),
+        stacked([journal.state for journal in journals]),
         seed=tuple(journal.seed for journal in journals),
         step=first.start,
         stop=_stop(first.plan, first.program.experiment),
         cadence=cadence(first.plan, first.program.experiment, crowd.strategy.devices[0].platform),
         recent=recent,
-        on_log=lambda step, parts: each(lambda number, journal: journal.on_log(step, train.part(parts, number))),
-        on_evaluate=lambda step, state: each(lambda number, journal: journal.on_evaluate(step, train.part(state, number))),
+        on_log=lambda step, parts: each(lambda number, journal: journal.on_log(step, part(parts, number))),
+        on_evaluate=lambda step, state: each(lambda number, journal: journal.on_evaluate(step, part(state, number))),
         on_save=lambda step, state, recent: each(
-            lambda number, journal: journal.on_save(step, train.part(state, number), train.part(jax.device_get(recent), number))
+            lambda number, journal: journal.on_save(step, part(state, number), part(jax.device_get(recent), number))
         ),
         should_stop=lambda: should_stop() or len(diverged) == len(journals),
     )
@@ -164,7 +165,7 @@ def _fit_together(journals: Sequence[Journal], should_stop: Callable[[], bool]) 
             became.append(diverged[number])
             continue
         try:
-            became.append(journal.ended(train.part(state, number), step, train.part(jax.device_get(recent), number)))
+            became.append(journal.ended(part(state, number), step, part(jax.device_get(recent), number)))
         except Preempted as error:  # the others have to be saved too
             stopped = error
     if stopped:
@@ -182,19 +183,19 @@ def _stop(plan: Plan, experiment: Experiment) -> int:
     return min(experiment.steps, plan.stop_after or experiment.steps)
 
 
-def build(resolved: Resolved, plan: Plan, *, numbers: Mapping[str, float] | None = None) -> train.Program:
+def build(resolved: Resolved, plan: Plan, *, numbers: Mapping[str, float] | None = None) -> Program:
     """Calls the experiment's function and compiles its step for the devices; every usage and data error shows here.
 
     Args:
         resolved: the experiment's function and its knobs.
         plan: how it is carried out.
-        numbers: {path: value} of those knobs that the program takes as arguments (see `train.Program.member`).
+        numbers: {path: value} of those knobs that the program takes as arguments (see `Program.member`).
     """
     strategy = STRATEGIES[plan.strategy](pick_devices(plan.devices))
     experiment = resolved.call()
     check_batch(experiment.data.batch_size, strategy)
     family = resolved.call_with if numbers else None
-    return train.build(experiment, strategy, precision=plan.precision, family=family, numbers=numbers)
+    return build_program(experiment, strategy, precision=plan.precision, family=family, numbers=numbers)
 
 
 def train_seeds(resolved: Resolved, plan: Plan, folders: Mapping[int, pathlib.Path], *, overwrite: bool) -> int:
@@ -225,7 +226,7 @@ def train_seeds(resolved: Resolved, plan: Plan, folders: Mapping[int, pathlib.Pa
     return DivergedError.exit_code if None in results.values() else 0
 
 
-def introduce(program: train.Program, plan: Plan) -> str:
+def introduce(program: Program, plan: Plan) -> str:
     """What is about to be trained, on what."""
     experiment = program.experiment
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.shapes.params))
@@ -267,7 +268,7 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, pl
     return f"{plan.experiment}: test {shown} (mean ± standard deviation of {len(results)} seeds)\n  in {folder / 'seeds.json'}"
 
 
-def restored(resolved: Resolved, plan: Plan, folder: pathlib.Path, *, best: bool) -> tuple[train.Program, TrainState, int]:
+def restored(resolved: Resolved, plan: Plan, folder: pathlib.Path, *, best: bool) -> tuple[Program, TrainState, int]:
     """(program, host state, step) of a run's newest checkpoint, or of the best on validation."""
     recorded(folder)
     nothing = CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")

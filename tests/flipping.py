@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab import knobs, train
+from cnnlab import knobs
 from cnnlab.core import Experiment, TrainState
+from cnnlab.program import init_state, make_train_step, phases
 
 STANDINS = ("tfds", "folder", "npz", "real", "instance")
 """Options that need a file, or that are the same as another on the data of these tests."""
@@ -25,17 +26,17 @@ def signature(recipe: Callable[..., Any], values: Mapping[str, Any]) -> str:
     data = experiment.data
     feed, resident = next(data.train(0, 0)), data.resident["train"]
     batch = data.prepare(resident, feed, None)
-    start = functools.partial(train.init_state, experiment)
+    start = functools.partial(init_state, experiment)
     state = jax.eval_shape(start, np.uint32(0), batch)
     traces = [jax.make_jaxpr(start)(np.uint32(0), batch)]
-    for phase in train.phases(experiment):
-        step = train.make_train_step(experiment, precision="f32", turns=phase.turns)
+    for phase in phases(experiment):
+        step = make_train_step(experiment, precision="f32", turns=phase.turns)
         traces.append(jax.make_jaxpr(step)(state, resident, feed))
     traces += _of_task(experiment, state, batch)
     total = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", " ".join(map(str, traces))).encode())
     for array in [constant for trace in traces for constant in trace.consts]:
         total.update(np.asarray(array).tobytes())
-    lengths = [phase.steps for phase in train.phases(experiment)]
+    lengths = [phase.steps for phase in phases(experiment)]
     total.update(f"{lengths} {dict(data.sizes)} {data.fingerprint} {experiment.average_decay} {feed}".encode())
     return total.hexdigest()
 

@@ -131,8 +131,10 @@ def test_study_of_twelve_runs_survives_a_killed_and_a_requeued_job(tmp_path: pat
     wait_until(lambda: found_statuses(tmp_path)[killed]["state"] == "FAILED", launcher)
 
     def busy_job() -> tuple[str, str] | None:
-        """(Slurm job, run) of a run in the midst of it."""
+        """(Slurm job, run) of another run in the midst of it."""
         for process, run in at_work():
+            if run == killed:
+                continue
             for job in slurm_says("squeue", "-h", "-t", "RUNNING", "-o", "%i").split():
                 log = (logs / f"{job}_0_log.out").read_text() if (logs / f"{job}_0_log.out").exists() else ""
                 if environment_of(process).get("SLURM_JOB_ID") == job and log:

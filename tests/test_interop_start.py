@@ -10,7 +10,7 @@ from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.folder import Plan
 from cnnlab.ops import trees
 from cnnlab.parallel import STRATEGIES, pick_devices
-from cnnlab.train import build
+from cnnlab.program import build_program
 from experiments.recipes import classification
 
 SMALL = {"model": "mlp", "model.widths": "8", "duration": "3 steps", "validation": "0.1"}
@@ -19,7 +19,7 @@ SMALL = {"model": "mlp", "model.widths": "8", "duration": "3 steps", "validation
 def first_parameters(**given):
     """{path: array} of the parameters before the first step."""
     resolved = knobs.resolve(classification, {**SMALL, **given})
-    program = build(resolved.call(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    program = build_program(resolved.call(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
     params = program.strategy.fetch(program.init(1)).params
     return {path.partition("/")[2]: leaf for path, leaf in trees.flatten(params).items()}
 

@@ -15,7 +15,8 @@ LEVELS = [
     {"core"},
     {"models", "data"},
     {"tasks"},
-    {"train", "parallel", "checkpoint", "write", "knobs"},
+    {"program", "parallel", "checkpoint", "write", "knobs"},
+    {"train"},
     {"folder"},
     {"journal"},
     {"run"},
@@ -24,7 +25,7 @@ LEVELS = [
 ]
 """From the ground up. A room imports those below it."""
 
-BLIND = {"train", "parallel", "checkpoint", "write", "knobs", "folder", "journal", "run"}
+BLIND = {"program", "train", "parallel", "checkpoint", "write", "knobs", "folder", "journal", "run"}
 """The loop and its neighbours never know a model, a task or a data set."""
 
 

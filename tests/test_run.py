@@ -111,12 +111,16 @@ def test_kill_9_at_random_moments_changes_nothing(whole: pathlib.Path, tmp_path:
     assert not list((tmp_path / "run" / "checkpoints").glob("*tmp*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_75_and_the_same_command_goes_on(number: int, whole: pathlib.Path, tmp_path: pathlib.Path):
+@pytest.mark.parametrize(
+    ("number", "when"), [(signal.SIGTERM, "metrics.jsonl"), (signal.SIGINT, "metrics.jsonl"), (signal.SIGTERM, ".lock")]
+)
+def test_a_signal_saves_and_exits_75_and_the_same_command_goes_on(
+    number: int, when: str, whole: pathlib.Path, tmp_path: pathlib.Path
+):
     process = start(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
-    while process.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
-        time.sleep(0.01)
-    time.sleep(0.1)
+    while process.poll() is None and not (tmp_path / "run" / when).exists():
+        time.sleep(0.001)
+    time.sleep(0.0 if when == ".lock" else 0.1)  # the lock is there before the first state
     process.send_signal(number)
     asked = time.monotonic()
     code, _, err = finish(process)

@@ -17,6 +17,7 @@ from cnnlab.errors import UsageError
 from cnnlab.folder import Plan
 from cnnlab.ops.adversarial import GAN_LOSSES
 from cnnlab.parallel import STRATEGIES, pick_devices
+from cnnlab.program import build_program
 from cnnlab.tasks.adversarial import _map_of, adversarial
 from cnnlab.tasks.judging import pixels
 from experiments.recipes_gan import adversarial_pair
@@ -118,7 +119,7 @@ def curve(strategy: str, devices: int) -> tuple[dict[str, np.ndarray], dict[str,
     """(numbers of training after each of six steps, those of the test split at the end), with batch norm and an average."""
     made = experiment(average_decay=0.9, conditional=True, r1=None, optimizer="sgd", lr=0.01)
     state, _, logged, _ = toys.run(made, strategy=strategy, devices=devices, cadence=CADENCE)
-    program = train.build(made, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
+    program = build_program(made, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
     tested = made.task.summary(train.evaluate(program, program.strategy.place(state), "test"))
     return {name: np.array([row[name] for row in logged.values()]) for name in logged[1]}, tested
 

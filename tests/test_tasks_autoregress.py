@@ -18,6 +18,7 @@ from cnnlab.errors import UsageError
 from cnnlab.models import PIXEL_MODELS
 from cnnlab.ops import collectives
 from cnnlab.ops.pixel_outputs import OUTPUTS
+from cnnlab.program import computing_in
 from cnnlab.tasks.autoregress import PLAYER, autoregress
 from cnnlab.tasks.raster import evaluations
 from experiments.recipes_pixels import pixel_by_pixel
@@ -217,7 +218,7 @@ def test_bf16_says_that_it_cannot_tell_256_levels_apart():
 
 def test_bf16_computes_near_f32_and_tells_in_f32():
     task, params = task_of(output="mixture", levels=17)
-    cast = train.computing_in("bf16")
+    cast = computing_in("bf16")
     whole, half = (
         task.measure(p, {}, b)["rows"]["nats"] for p, b in ((params, batch_of(4)), (cast(params), cast(batch_of(4))))
     )

@@ -15,6 +15,7 @@ from cnnlab.models.linear import Linear
 from cnnlab.models.mlp import MLP
 from cnnlab.ops import collectives
 from cnnlab.ops.losses import LOSSES
+from cnnlab.program import computing_in
 from cnnlab.tasks.classify import PLAYER, classify, first_kernels
 
 K, B = 7, 16
@@ -86,7 +87,7 @@ def test_model_without_statistics_has_no_state():
 
 def test_bf16_computes_in_bf16_and_keeps_statistics_and_losses_in_f32():
     task, params, state = started()
-    cast = train.computing_in("bf16")
+    cast = computing_in("bf16")
     loss, (updated, stats) = task.loss(cast(params), state, cast(BATCH), KEY, PLAYER)
     assert {leaf.dtype for leaf in jax.tree.leaves((loss, updated, stats))} == {jnp.dtype("float32")}
     measured = task.measure(cast(params), state, cast(BATCH))

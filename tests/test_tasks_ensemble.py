@@ -13,6 +13,7 @@ from cnnlab.models.convnet import ConvNet
 from cnnlab.models.mlp import MLP
 from cnnlab.ops import collectives
 from cnnlab.ops.losses import LOSSES
+from cnnlab.program import init_state, make_train_step
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import averaged, ensemble, summary
 from experiments.recipes import classification, ensemble_classification
@@ -45,9 +46,9 @@ def moved(task, params, state, key=KEY):
 def trained(experiment, steps=5, seed=3):
     """(state after some steps, stats of the test split)."""
     resident = experiment.data.resident["train"]
-    step = jax.jit(train.make_train_step(experiment, precision="f32"))
+    step = jax.jit(make_train_step(experiment, precision="f32"))
     feeds = experiment.data.train(seed, 0)
-    state = train.init_state(experiment, jnp.uint32(seed), experiment.data.prepare(resident, next(feeds), None))
+    state = init_state(experiment, jnp.uint32(seed), experiment.data.prepare(resident, next(feeds), None))
     for _ in range(steps):
         state, _ = step(state, resident, next(feeds))
     feed = next(experiment.data.evaluate("test", 100))

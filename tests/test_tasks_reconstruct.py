@@ -18,6 +18,7 @@ from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.errors import UsageError
 from cnnlab.parallel import STRATEGIES, pick_devices
+from cnnlab.program import Program, build_program
 from cnnlab.tasks.principal import principal
 from experiments.recipes_autoencoder import principal_components, reconstruction
 
@@ -51,8 +52,8 @@ def test_resumed_equals_uninterrupted_bit_for_bit():
     assert rest == {step: numbers for step, numbers in curve.items() if step > 10}
 
 
-def started(one: Experiment) -> tuple[train.Program, Any]:
-    program = train.build(one, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+def started(one: Experiment) -> tuple[Program, Any]:
+    program = build_program(one, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     return program, program.init(0)
 
 

@@ -19,6 +19,7 @@ from cnnlab.models.vae import mlp
 from cnnlab.ops.bounds import elbo, importance_weighted
 from cnnlab.ops.likelihoods import bernoulli, gaussian
 from cnnlab.parallel import STRATEGIES, pick_devices
+from cnnlab.program import build_program
 from cnnlab.tasks.judging import pixels
 from cnnlab.tasks.variational import CODES, PLAYER, remark, summary, variational
 from experiments.recipes_vae import variational_autoencoder
@@ -238,7 +239,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit():
 
 def test_what_is_dear_is_measured_at_the_end_alone():
     experiment = small()
-    program = train.build(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    program = build_program(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     state = program.init(0)
     often, once = (experiment.task.summary(train.evaluate(program, state, "test", final=final)) for final in (False, True))
     assert {name: once[name] for name in often} == often

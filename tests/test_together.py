@@ -11,7 +11,7 @@ import pytest
 from cnnlab import knobs, run
 from cnnlab.checkpoint import Checkpoints
 from cnnlab.errors import DivergedError
-from cnnlab.folder import Plan
+from cnnlab.folder import Busy, Plan, locked
 from experiments.convnet_digits import experiment
 
 KNOBS = {"widths": "4,8", "dropout": 0.2, "batch_size": 16, "duration": "24 steps", "average_decay": 0.9}
@@ -116,3 +116,14 @@ def test_a_member_that_diverges_leaves_the_others_alone(crowd: pathlib.Path, tmp
     assert states == ["DONE", "DIVERGED", "DONE"]
     for seed in (0, 2):
         assert gap(last(tmp_path / str(seed)), last(crowd / str(seed))) < 1e-5
+
+
+def test_runs_of_a_crowd_that_cannot_be_trained_together_are_not_failures(tmp_path: pathlib.Path):
+    *_, last_one = some = list(members(tmp_path))
+    last_one[1].mkdir()
+    with locked(last_one[1]), pytest.raises(Busy):
+        run.train_together(some)
+    states = [json.loads((tmp_path / str(seed) / "status.json").read_text())["state"] for seed in range(2)]
+    assert states == ["RUNNING", "RUNNING"] and not (last_one[1] / "status.json").exists()
+    result = run.train_run(*some[0], overwrite=False)
+    assert result["steps"] == 24

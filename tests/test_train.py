@@ -16,6 +16,7 @@ from cnnlab.checkpoint import digest, leaves
 from cnnlab.core import Phase, Stats
 from cnnlab.errors import UsageError
 from cnnlab.parallel import STRATEGIES, check_batch, pick_devices
+from cnnlab.program import build_program
 
 
 def test_two_players_reach_the_equilibrium_and_the_third_never_moves():
@@ -97,7 +98,7 @@ def test_a_stop_between_two_logs_loses_no_statistics():
 
     recent: list[Stats] = []
     experiment = toys.chase()
-    program = train.build(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    program = build_program(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     state, step = train.fit(
         program,
         program.init(0),
@@ -140,7 +141,7 @@ def test_bf16_computes_in_bf16_and_keeps_everything_else_in_f32():
 
 def test_the_average_is_what_is_evaluated():
     experiment = toys.chase(average_decay=0.99)
-    program = train.build(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    program = build_program(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     state = program.init(0)
     moved = dataclasses.replace(state, average=jax.tree.map(lambda leaf: leaf + 1.0, state.average))
     plain, shifted = (experiment.task.summary(train.evaluate(program, s, "test")) for s in (state, moved))
@@ -153,7 +154,7 @@ def test_evaluation_counts_every_example_once_whatever_the_padding(
     strategy: str, devices: int, monkeypatch: pytest.MonkeyPatch
 ):
     experiment = toys.chase()
-    program = train.build(experiment, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
+    program = build_program(experiment, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
     state = program.init(0)
     scout = program.strategy.fetch(state).average["scout"]["at"]
     expected = ((toys.POINTS[80:] - scout) ** 2).sum(1)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab import train
 from cnnlab.core import Experiment
 from cnnlab.data.arrays import digits
 from cnnlab.data.pipeline import build
@@ -19,6 +18,7 @@ from cnnlab.ops import trees
 from cnnlab.ops.optimizers import adam, momentum, scale_by_layer, sgd
 from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.parallel import STRATEGIES, pick_devices
+from cnnlab.program import build_program
 from cnnlab.tasks.classify import PLAYER, classify, joined
 
 NETWORK = ConvNet(classes=10, widths=(4, 8), depth=1, dropout=0.1)
@@ -33,7 +33,7 @@ def experiment(frozen=(), optimizer=None, start=None, **fields) -> Experiment:
 
 def trained(which: Experiment, steps: int = 3):
     """(host state before, after some steps)."""
-    program = train.build(which, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    program = build_program(which, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     state = program.init(0)
     before, feeds = program.strategy.fetch(state), which.data.train(0, 0)
     for _ in range(steps):

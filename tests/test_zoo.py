@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from jax.interpreters import partial_eval
 
-from cnnlab import knobs, train
+from cnnlab import knobs
 from cnnlab.errors import UsageError
 from cnnlab.models import MODELS
 from cnnlab.models.layers import NORMS, smallest_image
 from cnnlab.ops import trees
 from cnnlab.parallel import STRATEGIES, pick_devices
+from cnnlab.program import build_program
 from experiments.zoo_digits import experiment
 from tests.zoo import ZOO, deep_later, fields, kinds, thin
 
@@ -142,7 +143,7 @@ def test_the_loss_falls_and_every_parameter_moves(name):
     }
     heads = {"model.auxiliary": True} if "auxiliary" in fields(name) else {}
     which = knobs.resolve(experiment, {**given, **heads, "schedule": "constant"}).call()
-    program = train.build(which, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    program = build_program(which, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     state, feed = program.init(0), next(which.data.train(0, 0))
     placed = program.strategy.split({key: value[None] for key, value in feed.items()})
     before, losses = trees.flatten(program.strategy.fetch(state).params), []

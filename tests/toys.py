@@ -12,6 +12,7 @@ from cnnlab import train
 from cnnlab.core import Batch, Dataset, Experiment, Feed, Stats, Task, TrainState
 from cnnlab.ops import collectives
 from cnnlab.parallel import STRATEGIES, pick_devices
+from cnnlab.program import build_program
 
 POINTS = np.random.default_rng(0).normal(3.0, 1.0, size=(96, 4)).astype(np.float32)
 
@@ -123,7 +124,7 @@ CADENCE = train.Cadence(log=5, evaluate=10, save=10)
 
 def run(experiment: Experiment, *, strategy: str = "jit", devices: int = 1, seed: int = 0, precision: str = "f32", **how: Any):
     """(host state, step, {step: train numbers}, {step: (host state, recent)}) of a run of `fit`."""
-    program = train.build(experiment, STRATEGIES[strategy](pick_devices(devices)), precision=precision)
+    program = build_program(experiment, STRATEGIES[strategy](pick_devices(devices)), precision=precision)
     logged: dict[int, dict[str, float]] = {}
     saved: dict[int, tuple[TrainState, list[Stats]]] = {}
 

@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab import inspect, train
+from cnnlab import inspect
 from cnnlab.ablation.study import Arm, Study
 from cnnlab.core import Experiment, Strategy
 from cnnlab.errors import CnnlabError, UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.parallel import check_batch
+from cnnlab.program import trace
 from cnnlab.write import duration, size
 
 Resolve = Callable[[Arm], Resolved]
@@ -135,7 +136,7 @@ def _traces(one: Checked, paths: list[str], precision: str) -> bool:
 def _trace(one: Checked, paths: list[str], precision: str) -> None:
     numbers = {path: one.resolved.values[path] for path in paths}
     try:
-        train.trace(one.experiment, precision=precision, family=one.resolved.call_with, numbers=numbers)
+        trace(one.experiment, precision=precision, family=one.resolved.call_with, numbers=numbers)
     except CnnlabError as error:
         raise UsageError(f"{one.arm.name}: {error}") from None
 

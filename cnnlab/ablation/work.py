@@ -5,13 +5,14 @@ import logging
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
-from cnnlab import run, train, write
+from cnnlab import run, write
 from cnnlab.ablation.cells import Cell, Targets, sign, this_process
 from cnnlab.ablation.pruning import FINISHED, is_due
 from cnnlab.ablation.study import Arm
 from cnnlab.errors import CnnlabError, DivergedError, Preempted
 from cnnlab.folder import Busy, Plan, check_folder
 from cnnlab.knobs import Resolved
+from cnnlab.program import Program
 
 log = logging.getLogger("cnnlab")
 
@@ -43,7 +44,7 @@ def work(
     broken_before = {str(cell.folder): _broken(cell) for cell in cells} if given is None else given
     ended = 0
     sign(note, [], ended=ended)
-    programs: dict[str, train.Program] = {}
+    programs: dict[str, Program] = {}
     group = None
     for some, stop in turns(cells, targets, at_once) if targets else _groups(cells, at_once):
         free = [cell for cell in some if _is_free(cell, broken_before.get(str(cell.folder)))]
@@ -102,7 +103,7 @@ def turns(cells: Sequence[Cell], targets: Targets, at_once: int = 1) -> Iterator
         yield some, stop
 
 
-def _train_together(cells: Sequence[Cell], resolve: Resolve, programs: dict[str, train.Program], stop: int | None) -> int:
+def _train_together(cells: Sequence[Cell], resolve: Resolve, programs: dict[str, Program], stop: int | None) -> int:
     """Trains cells of one group up to a step, in one batched program; how many it was this process that did.
 
     Where that fails (memory that ran out, a folder that another process holds) they are trained one after another, so that
@@ -123,7 +124,7 @@ def _train_together(cells: Sequence[Cell], resolve: Resolve, programs: dict[str,
     return sum(_train(cell, resolve, programs, stop) for cell in cells)
 
 
-def _member(cell: Cell, resolve: Resolve, programs: dict[str, train.Program], stop: int | None) -> run.Member:
+def _member(cell: Cell, resolve: Resolve, programs: dict[str, Program], stop: int | None) -> run.Member:
     """What `run.train_run` takes of a cell. Fills in `programs`, {arm: program} of the group."""
     resolved, plan = resolve(cell.arm)
     check_folder(cell.folder, plan, overwrite=False)
@@ -136,7 +137,7 @@ def _member(cell: Cell, resolve: Resolve, programs: dict[str, train.Program], st
     return programs[cell.arm.name], cell.folder, dataclasses.replace(plan, stop_after=stop) if stop else plan, cell.seed
 
 
-def _train(cell: Cell, resolve: Resolve, programs: dict[str, train.Program], stop: int | None) -> bool:
+def _train(cell: Cell, resolve: Resolve, programs: dict[str, Program], stop: int | None) -> bool:
     """Trains one cell up to a step, or writes down why it failed; whether it was this process that did."""
     log.info("%s, seed %d", cell.arm.name, cell.seed)
     attempt = cell.status.get("attempt", 0) + 1

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from cnnlab import run, train
+from cnnlab import run
 from cnnlab.checkpoint import leaves
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.folder import Plan, recorded
 from cnnlab.interop import files
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
+from cnnlab.program import Program, computing_in
 
 SUFFIXES = (".safetensors", ".stablehlo")
 """What a network can be exported as."""
@@ -68,9 +69,9 @@ def _check_target(target: pathlib.Path, *, replace: bool) -> None:
         raise UsageError(f"--to={target}: {target.parent} is no folder that can be written to.")
 
 
-def _predictor(program: train.Program, precision: str) -> Callable[[Any, jax.Array], jax.Array]:
+def _predictor(program: Program, precision: str) -> Callable[[Any, jax.Array], jax.Array]:
     """predict({"params", "model_state"}, images as stored) -> what the task predicts, in the precision of the run."""
-    data, task, cast = program.experiment.data, program.experiment.task, train.computing_in(precision)
+    data, task, cast = program.experiment.data, program.experiment.task, computing_in(precision)
 
     def predict(variables: Any, images: jax.Array) -> jax.Array:
         numbers = jnp.zeros(images.shape[0], jnp.int32)
