@@ -56,9 +56,6 @@ def test_vary_is_read(text, knob, levels):
         (["norm:"], r"--vary=norm:: no levels\.\nExpected levels separated by single commas"),
         (["norm:batch,,none"], "an empty level"),
         (["norm:batch,"], "an empty level"),
-        (["norm:batch,none,batch"], r"the level batch stands there twice\.\nExpected each level once"),
-        (["lr:0.1,1e-1"], "the level 1e-1 stands there twice"),
-        (["widths:(64,32),(64,32)"], r"the level \(64,32\) stands there twice"),
         (["norm:batch", "norm:none"], r"--vary names norm twice\.\n.*--vary=norm:…"),
         (["widths:(64,32"], "the brackets do not match"),
         (["widths:(64]"], "the brackets do not match"),
@@ -115,8 +112,26 @@ def test_zip_goes_through_the_levels_together():
     arms = zip_levels(factors)
     assert_sound(arms, factors)
     assert [arm.name for arm in arms[1:]] == ["depth=2, widths=(64,32)", "depth=3, widths=(64,32,16)"]
+    together = zip_levels({"loss": ("a", "b", "c"), "turns": ("1", "1", "5")})
+    assert [arm.name for arm in together] == [BASELINE, "loss=b", "loss=c, turns=5"]
+    with pytest.raises(UsageError, match=r"the level \(loss=a, turns=1\) stands there twice"):
+        zip_levels({"loss": ("a", "b", "a"), "turns": ("1", "1", "1")})
     with pytest.raises(UsageError, match=r"zip goes .* norm has 3, activation has 2, widths has 2\.\nExpected as many of each"):
         zip_levels(FACTORS)
+
+
+@pytest.mark.parametrize("make", [grid, one_factor_at_a_time, lambda factors: design.random(factors, trials=3, seed=0)])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("norm:batch,none,batch", r"the level batch stands there twice\.\nExpected each level once"),
+        ("lr:0.1,1e-1", "the level 1e-1 stands there twice"),
+        ("widths:(64,32),(64,32)", r"the level \(64,32\) stands there twice"),
+    ],
+)
+def test_a_level_that_comes_twice_is_refused(make, text, message):
+    with pytest.raises(UsageError, match=message):
+        make(parse_vary([text]))
 
 
 @pytest.mark.parametrize("make", [grid, zip_levels, one_factor_at_a_time])

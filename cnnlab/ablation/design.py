@@ -34,15 +34,20 @@ def grid(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
 
 
 def zip_levels(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
-    """The first level of every factor, then the second of every factor, …: factors that change together."""
-    levels = _only_levels(factors, "zip")
+    """The first level of every factor, then the second of every factor, …: factors that change together.
+
+    A level may come again, beside other levels of the other factors.
+    """
+    levels = _only_levels(factors, "zip", again=True)
     if len({len(texts) for texts in levels.values()}) > 1:
         counts = ", ".join(f"{knob} has {len(texts)}" for knob, texts in levels.items())
         raise UsageError(
             f"zip goes through the levels of all factors together, and {counts}.\n"
             "Expected as many of each. Add or remove some, or take another design."
         )
-    return _against_first([dict(zip(levels, row, strict=True)) for row in zip(*levels.values(), strict=True)])
+    rows = list(zip(*levels.values(), strict=True))
+    distinct("zip", tuple(", ".join(f"{knob}={shown(text)}" for knob, text in zip(levels, row, strict=True)) for row in rows))
+    return _against_first([dict(zip(levels, row, strict=True)) for row in rows])
 
 
 def one_factor_at_a_time(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
@@ -67,6 +72,9 @@ def random(factors: Mapping[str, Levels], trials: int, seed: int, baseline: Mapp
     _require_factors(factors)
     if trials < 1:
         raise UsageError(f"a random design of {trials} trials has no arms.\nExpected at least 1. Give more trials.")
+    for knob, levels in factors.items():
+        if not isinstance(levels, Distribution):
+            distinct(f"--vary={knob}", levels)
     first = [] if baseline is None else [Arm(BASELINE, dict(baseline))]
     drawn = [{knob: _drawn(levels, seed, number, knob) for knob, levels in factors.items()} for number in range(1, trials + 1)]
     return (*first, *(_trial(number, knobs) for number, knobs in enumerate(drawn, start=1)))
@@ -137,8 +145,8 @@ def _require_factors(factors: Mapping[str, Levels]) -> None:
         )
 
 
-def _only_levels(factors: Mapping[str, Levels], design: str) -> dict[str, tuple[str, ...]]:
-    """The factors of a design that goes through levels, or UsageError for a distribution."""
+def _only_levels(factors: Mapping[str, Levels], design: str, *, again: bool = False) -> dict[str, tuple[str, ...]]:
+    """The factors of a design that goes through levels, or UsageError for a distribution and, unless `again`, a level twice."""
     _require_factors(factors)
     levels = {}
     for knob, values in factors.items():
@@ -150,7 +158,7 @@ def _only_levels(factors: Mapping[str, Levels], design: str) -> dict[str, tuple[
             )
         if not values:
             raise UsageError(f"--vary={knob}: no levels.\nExpected at least one, the baseline's first.")
-        levels[knob] = distinct(f"--vary={knob}", values)
+        levels[knob] = values if again else distinct(f"--vary={knob}", values)
     return levels
 
 

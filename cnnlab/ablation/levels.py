@@ -57,7 +57,7 @@ def parse_vary(texts: Sequence[str]) -> dict[str, Levels]:
     """{knob: levels} of `norm:batch,none`, `lr:log(1e-4,1)` or `model.widths:(64,32),(128,)`, in the order given.
 
     A level with commas stands in brackets; `()` is the empty list. Raises UsageError for a text that is not so, an empty
-    level, a level or a knob given twice, and a distribution that cannot be.
+    level, a knob given twice, and a distribution that cannot be. Whether a level may come twice is the design's to say.
     """
     factors: dict[str, Levels] = {}
     for text in texts:
@@ -89,7 +89,7 @@ def _read_levels(where: str, text: str) -> Levels:
     if len(parts) == 1 and calls[0] and all(_number_or_none(part) is not None for part in calls[0][2].split(",")):
         guess = did_you_mean(calls[0][1], list(FORMS))
         raise UsageError(f"{where}: no distribution {calls[0][1]}.{guess}\nExpected one of {', '.join(FORMS.values())}.")
-    return distinct(where, tuple(unwrapped(part) for part in parts))
+    return tuple(unwrapped(part) for part in parts)
 
 
 def _split(where: str, text: str) -> list[str]:

@@ -1,0 +1,50 @@
+"""Claim C23, its gap: pre-training sigmoid layers is worth more the deeper they are and the fewer labels there are.
+
+Paper:    D. Erhan, Y. Bengio, A. Courville, P.-A. Manzagol, P. Vincent, S. Bengio, Why does unsupervised pre-training help deep
+          learning?, 2010, JMLR 11, Figures 1 and 8
+Command:  python launch.py ablate --experiment=c23_depth_labels
+Result:   not yet
+"""
+
+from functools import partial
+
+from cnnlab.ablation.study import Declared
+from cnnlab.ablation.verdicts import every, interaction
+from cnnlab.values import Duration
+from experiments.c23_pretraining import experiment as on_few_labels
+
+experiment = partial(on_few_labels, widths=(256,), duration=Duration(800, "steps"))
+
+DEEP = "widths=(256,256,256,256)"
+
+study = Declared(
+    question="Is pre-training sigmoid layers worth more, the deeper they are and the fewer labels there are?",
+    claim="C23",
+    vary=("widths:(256,),(256,256),(256,256,256,256)", "pretrained:false,true", "examples_per_class:100,10,1000"),
+    seeds=5,
+    metric="test/accuracy",
+    allow=("steps",),
+    verdict=every(
+        interaction(
+            "C23",
+            (f"{DEEP}, pretrained=true", DEEP),
+            ("pretrained=true", "baseline"),
+            "better",
+            "With 1000 labels pre-training helps four layers more than one",
+        ),
+        interaction(
+            "C23",
+            ("pretrained=true, examples_per_class=10", "examples_per_class=10"),
+            ("pretrained=true, examples_per_class=1000", "examples_per_class=1000"),
+            "better",
+            "Pre-training helps one layer more with 100 labels than with 10,000",
+        ),
+        interaction(
+            "C23",
+            (f"{DEEP}, pretrained=true, examples_per_class=10", f"{DEEP}, examples_per_class=10"),
+            (f"{DEEP}, pretrained=true, examples_per_class=1000", f"{DEEP}, examples_per_class=1000"),
+            "better",
+            "Pre-training helps four layers more with 100 labels than with 10,000",
+        ),
+    ),
+)
