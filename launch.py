@@ -289,6 +289,7 @@ def make_plan(name: str, path: pathlib.Path, resolved: Any) -> Any:
         devices=FLAGS.devices,
         stop_after=FLAGS.stop_after,
         dispatch=FLAGS.dispatch,
+        data_dir=FLAGS.data_dir and str(pathlib.Path(FLAGS.data_dir).expanduser().absolute()),
         quiet=FLAGS.log_level in ("warning", "error"),
         **every,
     )
@@ -316,6 +317,9 @@ def trained_run(values: dict[str, str]) -> tuple[Any, Any, dict[int, pathlib.Pat
     if FLAGS.workdir and not FLAGS.experiment:
         recorded = read_run(pathlib.Path(FLAGS.workdir))
         FLAGS.experiment, FLAGS.precision = recorded["experiment"], recorded["flags"]["precision"]
+        known = recorded["flags"].get("data_dir")
+        if FLAGS.data_dir is None and known and pathlib.Path(known).is_dir():  # the run may come from another machine
+            FLAGS.data_dir = known
     name, function, path = load_experiment(values)
     resolved = resolve(function, {**recorded.get("knobs", {}), **values})
     return resolved, make_plan(name, path, resolved), seed_folders(name, resolved.digest)
@@ -613,7 +617,8 @@ def reproduce(values: dict[str, str], *folders: str) -> int:
     folder = pathlib.Path(folders[0])
     target = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else reproducing.again(folder)
     if not (folder / cells.STUDY).exists():
-        agree, text = reproducing.reproduce_run(folder, target, main_again)
+        moved = [f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else []
+        agree, text = reproducing.reproduce_run(folder, target, lambda words: main_again([*words, *moved]))
         print(f"{folder}: {text}\n  the second run is in {target}")
         return int(not agree)
     study, inner = cells.load(folder), target / folder.name

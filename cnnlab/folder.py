@@ -45,6 +45,8 @@ class Plan:
     eval_every: Duration | None = None
     save_every: Duration | None = None
     dispatch: int | None = None
+    data_dir: str | None = None
+    """Where its data are, an absolute path; None: the default."""
     quiet: bool = False
 
     def identity(self) -> dict[str, Any]:
@@ -134,9 +136,8 @@ def provenance(plan: Plan, experiment: Experiment, seed: int) -> dict[str, Any]:
     except FileNotFoundError:  # no git on this machine
         commit = changes = None
     flags = {"strategy": plan.strategy, "devices": plan.devices, "seed": seed, "precision": plan.precision}
-    flags |= {
-        name: str(value) for name in ("log_every", "eval_every", "save_every") if (value := getattr(plan, name)) is not None
-    }
+    given = ("log_every", "eval_every", "save_every", "data_dir")
+    flags |= {name: str(value) for name in given if (value := getattr(plan, name)) is not None}
     return {
         "experiment": plan.experiment,
         "knobs": dict(plan.knobs),

@@ -4,6 +4,10 @@ Paper:    D. Erhan, Y. Bengio, A. Courville, P.-A. Manzagol, P. Vincent, S. Beng
           learning?, 2010, JMLR 11, Figures 1 and 8
 Command:  python launch.py ablate --experiment=c23_depth_labels
 Result:   not yet
+
+800 steps of fine-tuning in every arm. Each rate is the best of 0.0003, 0.001, 0.003 and 0.01 by the mean validation accuracy of
+the three depths at 1000 labels, on seeds 100 and 101 (random start: 88.4, 86.7, 75.2 % at one, two, four layers; pre-trained:
+89.2, 89.9, 90.0 %), which the study does not use.
 """
 
 from functools import partial
@@ -12,8 +16,11 @@ from cnnlab.ablation.study import Declared
 from cnnlab.ablation.verdicts import every, interaction
 from cnnlab.values import Duration
 from experiments.c23_pretraining import experiment as on_few_labels
+from experiments.c23_pretraining import sigmoid
 
-experiment = partial(on_few_labels, widths=(256,), duration=Duration(800, "steps"))
+experiment = partial(
+    on_few_labels, units=partial(sigmoid, lr=0.003, pretrained_lr=0.01), widths=(256,), duration=Duration(800, "steps")
+)
 
 DEEP = "widths=(256,256,256,256)"
 

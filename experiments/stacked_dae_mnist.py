@@ -2,8 +2,8 @@
 
 Paper:    P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol, Stacked denoising autoencoders, 2010, JMLR 11
 Command:  python launch.py --experiment=stacked_dae_mnist
-Result:   test error 1.55 %, one seed (the paper: 1.28 % with three layers of up to 2000 units); 19 min on 2 CPU cores beside
-          much other work.
+Result:   test error 1.41 %, one seed (the paper: 1.28 % with three layers of up to 2000 units, 50,000 images); 7 min 29 s on 2
+          CPU cores beside other tests. With --widths=500,500,500 --pretrain="4 epochs" --epochs=15 --optimizer.lr=0.002: 1.55 %.
 """
 
 from functools import partial
@@ -15,8 +15,8 @@ from experiments.recipes_autoencoder import stacked_autoencoders
 experiment = partial(
     stacked_autoencoders,
     dataset="tfds:mnist",
-    widths=(500, 500, 500),
-    pretrain=Duration(4, "epochs"),
-    optimizer=partial(adam, lr=0.002),
-    duration=Duration(15, "epochs"),
+    widths=(1000, 1000, 1000),
+    pretrain=Duration(10, "epochs"),
+    optimizer=partial(adam, lr=0.001),
+    duration=Duration(25, "epochs"),
 )

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from commands import launch
 
 from cnnlab.data import tfds
 from cnnlab.data.pipeline import build
@@ -124,3 +125,14 @@ def test_set_without_image_and_label_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("cnnlab.data.tfds_sets._builder", lambda *_: Builder())
     with pytest.raises(DataError, match="does not classify images: its supervised keys are"):
         tfds("ag_news_subset", data_dir=str(tmp_path))
+
+
+def test_a_run_remembers_where_its_data_were(prepared, tmp_path, monkeypatch):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    given = ["--experiment=mlp_mnist", "--steps=2", "--widths=4", f"--data_dir={prepared}", "--workdir=run"]
+    code, _, err = launch(*given, cwd=tmp_path)
+    assert code == 0, err
+    code, out, err = launch("evaluate", "--workdir=run", cwd=tmp_path)
+    assert code == 0 and "test/accuracy" in out, err
+    code, out, err = launch("reproduce", "run", cwd=tmp_path)
+    assert code == 0 and "the same to the last bit" in out, out + err
