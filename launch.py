@@ -36,6 +36,7 @@ from typing import Any
 
 from absl import flags
 
+from cnnlab.catalogue import catalogue, experiment_files
 from cnnlab.errors import CnnlabError, UsageError, did_you_mean
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -185,19 +186,6 @@ def help_text() -> str:
             default = f"={flag.default}" if flag.default not in (None, False, "") else ""
             lines.append(f"  --{name}{default}".ljust(22) + f" {flag.help}")
     return "\n".join(lines)
-
-
-def experiment_files() -> dict[str, pathlib.Path]:
-    """Experiments by name: the files of experiments/ that define `experiment` at the top (parsed, not imported)."""
-
-    def defines(path: pathlib.Path) -> bool:
-        targets: list[Any] = []
-        for node in ast.parse(path.read_text()).body:
-            targets += [node.name] if isinstance(node, ast.FunctionDef) else []
-            targets += [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
-        return "experiment" in targets
-
-    return {path.stem: path for path in sorted((ROOT / "experiments").glob("*.py")) if defines(path)}
 
 
 def load_experiment(values: dict[str, str]) -> tuple[str, Callable[..., Any], pathlib.Path]:
@@ -383,26 +371,11 @@ def inspect(values: dict[str, str]) -> int:
     return 0
 
 
-FAMILIES = {
-    "models": "MODELS",
-    "autoencoders": "AUTOENCODERS",
-    "variational autoencoders": "VAES",
-    "vector-quantised autoencoders": "VQ_VAES",
-    "adversarial pairs": "GANS",
-    "models of one pixel after another": "PIXEL_MODELS",
-}
-"""Titles in `list` of the dicts of cnnlab/models/__init__.py."""
-
-
 def list_all(values: dict[str, str]) -> int:
     """Prints what there is, read from the source without importing it."""
     if values:
         raise UsageError(f"list takes no --{next(iter(values))}.")
-    experiments = {}
-    for name, path in experiment_files().items():
-        experiments[name] = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
-    families = {title: _options("models", variable) for title, variable in FAMILIES.items()}
-    found = {"experiments": experiments, **families, "data sets": _options("data", "DATASETS")}
+    found = catalogue()
     if FLAGS.format == "json":
         print(json.dumps(found, indent=1))
         return 0
@@ -634,34 +607,6 @@ def reproduce(values: dict[str, str], *folders: str) -> int:
 def main_again(words: Sequence[str]) -> int:
     """Another command of launch.py in a process of its own."""
     return subprocess.run([sys.executable, str(ROOT / "launch.py"), *words], check=False).returncode
-
-
-def _options(room: str, variable: str) -> dict[str, str]:
-    """{key: first line of its docstring} of the dict literal `variable` in cnnlab/<room>/__init__.py."""
-    docs: dict[str, str] = {}
-    folder = ROOT / "cnnlab" / room
-    for path in sorted(folder.glob("*.py")):
-        body = ast.parse(path.read_text()).body
-        for node, following in zip(body, [*body[1:], None], strict=True):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                name, text = node.name, ast.get_docstring(node) or ""
-            elif isinstance(node, ast.Assign) and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-                name, text = _name(node.targets[0]), str(following.value.value)
-            else:
-                continue
-            docs[name] = docs[f"{path.stem}.{name}"] = text.partition("\n")[0]
-    for node in ast.parse((folder / "__init__.py").read_text()).body:
-        if isinstance(node, ast.Assign) and _name(node.targets[0]) == variable and isinstance(node.value, ast.Dict):
-            pairs = zip(node.value.keys, node.value.values, strict=True)
-            return {
-                ast.literal_eval(key): docs.get(ast.unparse(value), docs.get(_name(value), "")) for key, value in pairs if key
-            }
-    raise AssertionError(f"cnnlab/{room}/__init__.py has no dict literal {variable}")
-
-
-def _name(node: ast.expr) -> str:
-    """`f` of the expressions `f` and `module.f`."""
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 VERBS: dict[str, Callable[..., int]] = {

@@ -10,7 +10,7 @@ PACKAGE = sorted((ROOT / "cnnlab").rglob("*.py"))
 
 LEVELS = [
     {"errors"},
-    {"values"},
+    {"values", "catalogue"},
     {"ops", "figures"},
     {"core"},
     {"models", "data"},
