@@ -52,7 +52,7 @@ def batch_of(made: Experiment) -> dict:
 def test_a_player_moves_its_own_parameters_and_state_alone(loss: str):
     made = experiment(loss=loss, spectral=loss == "hinge", critic_steps=2)
     batch = batch_of(made)
-    params, state = made.task.init(jax.random.key(0), batch)
+    params, state = jax.jit(made.task.init)(jax.random.key(0), batch)
     assert made.task.turns == ("discriminator", "discriminator", "generator")
     for player, other in (("generator", "discriminator"), ("discriminator", "generator")):
 
@@ -80,8 +80,8 @@ def test_penalties_of_a_linear_critic_are_those_of_its_kernel():
     def loss_and_kernel(gradient_penalty: float, r1: float | None) -> tuple[float, jax.Array]:
         objective = GAN_LOSSES["wgan_gp"](gradient_penalty=gradient_penalty)
         task = adversarial(Scale(), Linear(), objective=objective, judge=pixels(), latent=64, r1=r1)
-        params, state = task.init(jax.random.key(0), batch)
-        loss, _ = task.loss(params, state, batch, jax.random.key(1), "discriminator")
+        params, state = jax.jit(task.init)(jax.random.key(0), batch)
+        loss, _ = jax.jit(task.loss, static_argnums=4)(params, state, batch, jax.random.key(1), "discriminator")
         return float(loss), params["discriminator"]["output"]["kernel"]
 
     plain, kernel = loss_and_kernel(0.0, None)
@@ -101,8 +101,9 @@ class Scale(nn.Module):
 def test_the_penalty_of_a_network_equals_finite_differences():
     made = points(loss="wgan_gp", pieces=1)
     batch = batch_of(made)
-    params, state = made.task.init(jax.random.key(0), batch)
+    params, state = jax.jit(made.task.init)(jax.random.key(0), batch)
 
+    @jax.jit
     def loss_of(own) -> jax.Array:
         return made.task.loss({**params, "discriminator": own}, state, batch, jax.random.key(1), "discriminator")[0]
 
@@ -157,26 +158,28 @@ def test_two_players_resume_to_the_bit_through_a_run(tmp_path: pathlib.Path):
 
 def test_what_is_measured_belongs_to_the_example_and_leaves_padding_out():
     made = experiment()
-    params, state = made.task.init(jax.random.key(0), batch_of(made))
+    params, state = jax.jit(made.task.init)(jax.random.key(0), batch_of(made))
     feed = next(made.data.evaluate("test", 50))
     batch = made.data.prepare(made.data.resident["test"], feed, None)
-    whole = made.task.measure(params, state, batch)
-    part = made.task.measure(params, state, {name: values[10:20] for name, values in batch.items()})
+    measure = jax.jit(made.task.measure)
+    whole = measure(params, state, batch)
+    part = measure(params, state, {name: values[10:20] for name, values in batch.items()})
     np.testing.assert_allclose(part["rows"]["drawn_features"], whole["rows"]["drawn_features"][10:20], rtol=1e-5, atol=1e-5)
-    masked = made.task.measure(params, state, {**batch, "mask": jnp.arange(50) < 20})
+    masked = measure(params, state, {**batch, "mask": jnp.arange(50) < 20})
     assert float(masked["sums"]["count"]) == 20.0 and float(masked["sums"]["real_score"]) < float(whole["sums"]["real_score"])
 
 
 def test_a_draw_depends_on_its_own_key_class_and_temperature():
     made = experiment(conditional=True)
-    params, state = made.task.init(jax.random.key(0), batch_of(made))
+    params, state = jax.jit(made.task.init)(jax.random.key(0), batch_of(made))
     sampler, keys = made.task.sampler, jax.random.split(jax.random.key(3), 6)
     labels = jnp.arange(6, dtype=jnp.int32)
-    images = sampler.draw(params, state, keys, labels, jnp.float32(1))
+    draw = jax.jit(sampler.draw)
+    images = draw(params, state, keys, labels, jnp.float32(1))
     assert images.shape == (6, 8, 8, 1) and 0.0 <= float(images.min()) < float(images.max()) <= 1.0
-    np.testing.assert_allclose(sampler.draw(params, state, keys[2:3], labels[2:3], jnp.float32(1))[0], images[2], atol=1e-6)
-    assert not np.allclose(sampler.draw(params, state, keys, labels + 1, jnp.float32(1)), images)
-    cold = sampler.draw(params, state, keys, jnp.zeros(6, jnp.int32), jnp.float32(0))
+    np.testing.assert_allclose(draw(params, state, keys[2:3], labels[2:3], jnp.float32(1))[0], images[2], atol=1e-6)
+    assert not np.allclose(draw(params, state, keys, labels + 1, jnp.float32(1)), images)
+    cold = draw(params, state, keys, jnp.zeros(6, jnp.int32), jnp.float32(0))
     np.testing.assert_allclose(cold, jnp.broadcast_to(cold[:1], cold.shape), atol=1e-6)
     codes = sampler.codes(params, state, keys, jnp.float32(0.5))
     assert codes.shape == (6, 8) and sampler.conditional

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from scipy import stats
-from toys import gap, run
+from toys import compiled, gap, run
 
 from cnnlab import knobs, train
 from cnnlab.checkpoint import digest
@@ -58,7 +58,7 @@ def linear(bound=None, log_p_samples: int = 3):
     model = mlp(image_shape=(1, D, 1), outputs=1, classes=0, latent=Z, widths=())
     noise = gaussian(scale=float(np.sqrt(closed_form().noise)))
     more = {"binarize": "none", "steps": 100, "judge": pixels(), "log_p_samples": log_p_samples}
-    return variational(model, likelihood=noise, bound=bound or elbo(), **more)
+    return compiled(variational(model, likelihood=noise, bound=bound or elbo(), **more))
 
 
 def solved() -> dict:
@@ -120,16 +120,27 @@ def test_training_reaches_probabilistic_pca_and_does_not_pass_it():
 def grey(binarize, **more):
     model = mlp(image_shape=(4, 4, 1), outputs=1, classes=0, latent=2, widths=(8,))
     more = {"bound": elbo(), "steps": 10, "judge": pixels(), **more}
-    return variational(model, likelihood=bernoulli(), binarize=binarize, **more)
+    return compiled(variational(model, likelihood=bernoulli(), binarize=binarize, **more))
+
+
+@functools.cache
+def shown(binarize: str):
+    """(key, batch) -> what a decoder that says ½ everywhere is shown: from the gradient of the loss by its last bias."""
+
+    @jax.jit
+    def shown(key: jax.Array, batch: dict) -> jax.Array:
+        task = grey(binarize)
+        params, state = task.init(KEY, batch)
+        params = jax.tree.map(jnp.zeros_like, params)
+        gradient = jax.grad(lambda p: task.loss(p, state, batch, key, PLAYER)[0])(params)
+        return 0.5 - gradient[PLAYER]["decoder"]["output"]["bias"]
+
+    return shown
 
 
 def black_and_white(binarize: str, key: jax.Array, **other) -> np.ndarray:
-    """What a decoder that says ½ everywhere is shown: from the gradient of the loss with respect to its last bias."""
-    task, batch = grey(binarize), batch_of(np.full((1, 4, 4, 1), 0.5)) | other
-    params, state = task.init(KEY, batch)
-    params = jax.tree.map(jnp.zeros_like, params)
-    gradient = jax.grad(lambda p: task.loss(p, state, batch, key, PLAYER)[0])(params)
-    return 0.5 - np.asarray(gradient[PLAYER]["decoder"]["output"]["bias"])
+    """A grey image as the network is shown it."""
+    return np.asarray(shown(binarize)(key, batch_of(np.full((1, 4, 4, 1), 0.5)) | other))
 
 
 def test_images_are_drawn_afresh_once_or_not_at_all():
