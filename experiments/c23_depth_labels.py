@@ -4,10 +4,10 @@ Paper:    D. Erhan, Y. Bengio, A. Courville, P.-A. Manzagol, P. Vincent, S. Beng
           learning?, 2010, JMLR 11, Figures 1 and 8
 Command:  python launch.py ablate --experiment=c23_depth_labels
 Result:   supported here in its three parts. What pre-training adds to test accuracy, in points, n = 5 paired seeds. By layers,
-          with 1000 labels: one +0.86, two +2.50, four +24.4; four less one +23.6 [8.2, 38.9] (95 % t-interval, p = 0.013). By labels,
-          100, 1000 and 10,000: one layer +2.58, +0.86, +1.79, the first less the last +0.79 [0.13, 1.45] (p = 0.029); four
-          layers +37.7, +24.4, +12.2, the first less the last +25.5 [2.2, 48.8] (p = 0.038). The three are not corrected for one
-          another. 3 to 9 s a run from a random start, 10 to 35 s a pre-trained one, two at once on 2 CPU cores beside others.
+          with 1000 labels: one +0.86, two +2.50, four +24.4; four less one +23.6 [8.2, 38.9] (95 % t-interval, p = 0.013). By
+          labels, 100, 1000 and 10,000: one layer +2.58, +0.86, +1.79, the first less the last +0.79 [0.13, 1.45] (p = 0.029);
+          four layers +37.7, +24.4, +12.2, the first less the last +25.5 [2.2, 48.8] (p = 0.038). The three are not corrected
+          for one another. 3 to 9 s a run from a random start, 10 to 35 s a pre-trained one, two at once on 2 CPU cores.
 
 Four layers from a random start reach 67 ± 13 % with 1000 labels and no two seeds alike, one layer 89.7 %; pre-trained they are
 all within 0.6 points of one another. With labels the gap of one layer does not fall steadily (+2.58, +0.86, +1.79).

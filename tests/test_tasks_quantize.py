@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import gap, run
+from toys import compiled, gap, run
 
 from cnnlab import knobs, train
 from cnnlab.checkpoint import digest
@@ -29,7 +29,7 @@ BATCH = {
 
 def task(**how):
     model = vq_vae(image_shape=(8, 8, 1), outputs=1, entries=4, dimension=3, widths=(4, 4), blocks=0)
-    return quantize(model, likelihood=bernoulli(), **({"commitment": 0.25, "decay": 0.9, "restart": 0.0} | how))
+    return compiled(quantize(model, likelihood=bernoulli(), **({"commitment": 0.25, "decay": 0.9, "restart": 0.0} | how)))
 
 
 def state_of(codebook: jax.Array, counts: jax.Array, grid: tuple[int, int]) -> dict[str, jax.Array]:
@@ -65,7 +65,7 @@ def test_the_gradient_of_the_decoder_passes_the_codes_unchanged():
 
     zeros = jnp.zeros(3)
     found = jax.grad(of_shift)(zeros)
-    np.testing.assert_allclose(found, jax.grad(of_entries)(zeros), rtol=1e-4)
+    np.testing.assert_allclose(found, jax.jit(jax.grad(of_entries))(zeros), rtol=1e-4)
     assert np.any(found != 0)
 
 

@@ -19,7 +19,7 @@ POINTS = np.random.default_rng(0).normal(3.0, 1.0, size=(96, 4)).astype(np.float
 
 
 def compiled(task: Task) -> Task:
-    """The task with its functions compiled, as they are in training: an operation at a time takes a test several times longer."""
+    """The task with its functions compiled, as in training: one operation after another takes a test several times as long."""
     draws = task.sampler and dataclasses.replace(
         task.sampler,
         **{

@@ -32,7 +32,19 @@ ZOO = [name for name in MODELS if "width" in fields(name)]
 """The networks of the verified zoo, which have all knobs of it."""
 
 
-DEEP = ("cifar_resnet1202", "inception_v3", "inception_v4", "inception_resnet_v2", "densenet121")
+DEEP = (
+    "cifar_resnet1202",
+    "inception_v3",
+    "inception_v4",
+    "inception_resnet_v2",
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "cifar_densenet100_24",
+    "cifar_densenet_bc190_40",
+    "cifar_densenet_bc250_24",
+)
 """Networks of so many layers that tracing them takes many times as long as the others."""
 
 
