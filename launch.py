@@ -360,7 +360,10 @@ def inspect(values: dict[str, str]) -> int:
     from cnnlab import inspect as inspector
 
     if FLAGS.experiment:
-        layers = inspector.of_experiment(resolve(function, values).call())
+        experiment = resolve(function, values).call()
+        layers = inspector.of_experiment(experiment)
+        if not layers and (count := inspector.parameters(experiment)):
+            raise UsageError(f"{FLAGS.experiment}: its {count:,} parameters are no Linen modules, which alone can be listed.")
     else:
         from cnnlab.models import MODELS, native_shape
 

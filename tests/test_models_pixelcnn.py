@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnlab.inspect import trace
 from cnnlab.models import PIXEL_MODELS
 from cnnlab.models.causal import POINT, Place, channel_of, mask, square
 
@@ -107,3 +108,13 @@ def test_convolutions_and_products_of_windows_compute_the_same(name, channels):
     whole, _ = model.apply(variables, images, labels(2), train=False)
     products, _ = model.apply(variables, images, labels(2), train=False, at=Place((S, S)))
     np.testing.assert_allclose(whole, products, atol=2e-5)
+
+
+def test_multiply_accumulates_are_of_the_weights_that_count():
+    """14x14 places; 24 of 49 taps of the first convolution, 5 of 9 of the others."""
+    model = PIXEL_MODELS["pixelcnn"](outputs=1, groups=1, classes=0, width=16)
+    labels = jnp.zeros(1, jnp.int32)
+    image = jax.ShapeDtypeStruct((1, 14, 14, 1), jnp.float32)
+    layers = trace(lambda x: model.init_with_output(jax.random.key(0), x, labels, train=False), image)
+    block = 32 * 16 + 5 * 16 * 16 + 16 * 32
+    assert sum(layer.macs for layer in layers) == 14 * 14 * (24 * 32 + 7 * block + 2 * 32 * 32 + 32)

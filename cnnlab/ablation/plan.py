@@ -145,7 +145,7 @@ def described(one: Checked) -> dict[str, Any]:
     """What the report says of an arm's size."""
     return {
         "parameters": one.parameters,
-        "macs": sum(layer.macs for layer in one.layers),
+        "macs": sum(layer.macs for layer in one.layers) if one.layers or not one.parameters else None,
         "steps": one.experiment.steps,
     }
 
@@ -159,7 +159,8 @@ def estimate(arms: Sequence[Checked], unfinished: Mapping[str, int], share: Mapp
     seconds = COMPILE_SECONDS * len({one.arm.group for one in arms if unfinished[one.arm.name]})
     memory, disk = 0, 0
     for one in arms:
-        weights, macs = one.parameters, sum(layer.macs for layer in one.layers)
+        weights = one.parameters
+        macs = sum(layer.macs for layer in one.layers) if one.layers else weights  # unknown: as of dense layers
         batch, steps = one.experiment.data.batch_size, one.experiment.steps
         whole_runs = unfinished[one.arm.name] * (share or {}).get(one.arm.name, 1.0)
         seconds += whole_runs * steps * (STEP_SECONDS + 6 * macs * batch / rate)

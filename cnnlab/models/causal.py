@@ -6,6 +6,7 @@ sampling it is evaluated at one pixel (or row) after another: each layer keeps i
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import flax.linen as nn
@@ -131,6 +132,12 @@ class Causal(nn.Module):
         kernel = kernel * jnp.asarray(counts, kernel.dtype)
         x = self._whole(x, kernel, counts) if at is None else self._by_products(x, kernel, counts, at)
         return x if bias is None else x + bias.reshape(1, 1, 1, -1)
+
+    def macs(self, output: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one image with the weights that count; output: [1, H, W, features]."""
+        inputs = channel_of(self.variables["params"]["kernel"].shape[2], self.groups)
+        counts = mask(self.window, self.order, inputs, channel_of(self.features, self.groups, self.parts))
+        return math.prod(output[1:-1]) * int(counts.sum())
 
     def _whole(self, x: jax.Array, kernel: jax.Array, counts: np.ndarray) -> jax.Array:
         """A convolution with the rows and columns of the kernel that count; the image is cut where windows end before it."""

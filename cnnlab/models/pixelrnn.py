@@ -1,6 +1,7 @@
 """M20: PixelRNN with Row LSTM layers."""
 
 import functools
+import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -56,6 +57,10 @@ class RowLSTM(nn.Module):
         start = jnp.zeros((batch, columns, self.width), given.dtype)
         _, hidden = jax.lax.scan(next_row, (start, start), jnp.moveaxis(given, 1, 0))
         return jnp.moveaxis(hidden, 0, 1)
+
+    def macs(self, output: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one image from state to state; output: [1, H, W, width]."""
+        return math.prod(output[1:-1]) * math.prod(self.variables["params"]["state_to_state"].shape)
 
     def _at(self, given: jax.Array, weights: jax.Array, at: Place) -> jax.Array:
         """The same at one pixel, from the kept states of the row above, which stand one row lower and one column right."""
