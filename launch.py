@@ -563,10 +563,20 @@ def report(values: dict[str, str], *folders: str) -> int:
         raise UsageError("report on what? Give the folder of a study, or folders of runs: python launch.py report runs/…")
     places = [pathlib.Path(folder) for folder in folders]
     if len(places) == 1 and (places[0] / cells.STUDY).exists():
-        print(conduct.conclude(cells.load(places[0]), places[0], allow=FLAGS.allow, metric=FLAGS.metric))
+        study = cells.load(places[0])
+        verdict = declared_verdict(study) if study.claim and FLAGS.metric in (None, study.metric) else None
+        print(conduct.conclude(study, places[0], allow=FLAGS.allow, metric=FLAGS.metric, verdict=verdict))
     else:
         print(conduct.compare(places, allow=FLAGS.allow, metric=FLAGS.metric, to=FLAGS.workdir))
     return 0
+
+
+def declared_verdict(study: Any) -> Any:
+    """The verdict of a study's experiment, where its file is still there and declares one."""
+    FLAGS.experiment = study.experiment
+    if study.experiment not in experiment_files() and not pathlib.Path(study.experiment).is_file():
+        return None
+    return getattr(getattr(load_module({})[1], "study", None), "verdict", None)
 
 
 def claims(values: dict[str, str], *folders: str) -> int:

@@ -455,3 +455,9 @@ def test_analyse_takes_its_verdicts_from_the_function_that_was_simulated():
 def test_the_analysis_needs_no_jax():
     code = "import sys, cnnlab.ablation.analysis; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_many_decided_arms_are_counted():
+    worse = {f"arm{index}": [-0.2, -0.21, -0.19] for index in range(7)}
+    analysis = compared({**worse, "good": [0.2, 0.21, 0.19], "better": [0.3, 0.31, 0.29]})
+    assert analysis.sentence.endswith("; 1 more arm is worse; 2 more arms are better.") and "arm6" not in analysis.sentence

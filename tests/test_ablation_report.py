@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -20,7 +21,7 @@ import pytest
 
 from cnnlab.ablation.report import tensorboard_hparams, terminal_table, write_report
 from cnnlab.ablation.results import Analysis, Contrast, Effect, Interval, Row
-from cnnlab.ablation.study import Arm, Outcome, Study
+from cnnlab.ablation.study import Arm, Outcome, Study, Verdict
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ODD = "norm=<b>&_%, width=2"
@@ -361,6 +362,18 @@ def test_report_is_one_file_that_needs_nothing_else(tmp_path: pathlib.Path):
     page = Page(text)
     fetched = [attributes.get("src") or attributes.get("href") for _, attributes in page.tags]
     assert {place for place in fetched if place} == {"data:,"}
+
+
+def test_the_verdict_of_a_claim_leads_every_form_of_the_report(tmp_path: pathlib.Path):
+    plan, outcomes, analysis = study()
+    said = "[supported] A <b> helps (p = 0.01). [undecided] B helps."
+    analysis = dataclasses.replace(analysis, verdict=Verdict("C9", "undecided", 0.1, (0.0, 0.2), 0.1, 3, said))
+    html_page, markdown, *_ = (path.read_text() for path in write_report(tmp_path, plan, outcomes, analysis))
+    assert Page(html_page).words.count("C9 undecided.") == 1
+    first, second = (html_page.index(text) for text in ("<li>[supported] A &lt;b&gt; helps", "<li>[undecided] B helps.</li>"))
+    assert first < second < html_page.index(analysis.sentence[:20])
+    assert "**C9 undecided.**" in markdown and markdown.index("B helps") < markdown.index("## What was asked")
+    assert "\nC9 undecided:\n  [supported] A <b> helps (p = 0.01).\n  [undecided] B helps." in terminal_table(plan, analysis)
 
 
 def test_report_escapes_names_and_messages_everywhere(tmp_path: pathlib.Path):

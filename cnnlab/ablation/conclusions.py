@@ -1,11 +1,14 @@
 """An analysis in words: the sentence for a person in a hurry, and the warnings."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cnnlab.ablation.results import Contrast, Effect, Interval, Row
-from cnnlab.ablation.study import Arm, Outcome, Study
+from cnnlab.ablation.study import Arm, Outcome, Study, Verdict
 
+NAMED_DECIDED = 6
+"""Arms that are better or worse and that the sentence spells out; of the others it tells the number."""
 NAMED_UNDECIDED = 4
 """Undecided arms that the sentence spells out; of the others it tells the number."""
 
@@ -41,7 +44,9 @@ def sentence(rows: Sequence[Row], controls: frozenset[str], metric: str) -> str:
     compared = [row for row in others if row.contrast and row not in decided]
     alone = [row.arm for row in others if not row.contrast and not row.pruned]
     pruned = sum(not row.contrast and row.pruned is not None for row in others)
-    parts = [_decided(row.arm, row.contrast, baseline.arm, metric) for row in decided if row.contrast]
+    parts = [_decided(row.arm, row.contrast, baseline.arm, metric) for row in decided[:NAMED_DECIDED] if row.contrast]
+    rest = Counter(row.contrast.verdict for row in decided[NAMED_DECIDED:] if row.contrast)
+    parts += [f"{count} more {'arms are' if count > 1 else 'arm is'} {word}" for word, count in rest.items()]
     parts += [_undecided(row.arm, row.contrast, baseline.arm, metric) for row in compared[:NAMED_UNDECIDED] if row.contrast]
     if more := len(compared[NAMED_UNDECIDED:]):
         parts.append(f"{more} more {'arms are' if more > 1 else 'arm is'} undecided")
@@ -74,6 +79,11 @@ def _undecided(arm: str, contrast: Contrast, baseline: str, metric: str) -> str:
         return f"{arm} is undecided (equal to the {_noun(baseline)} in each of {seeds(contrast.n)})"
     needed = "no feasible number of" if contrast.seeds_needed is None else f"about {contrast.seeds_needed}"
     return f"{arm} is undecided ({told}{span(contrast.interval, metric)}{unit}; {needed} seeds would decide)"
+
+
+def claim_parts(verdict: Verdict) -> list[str]:
+    """What became of each part of a claim: `[supported] …`; of a claim in one part, its sentence."""
+    return [part.strip() for part in re.split(r" (?=\[(?:supported|refuted|undecided)\] )", verdict.sentence)]
 
 
 def _noun(baseline: str) -> str:

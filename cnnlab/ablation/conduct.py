@@ -220,19 +220,18 @@ def conclude(
     require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed)
     analysis = analyse(study, outcomes, metric=metric)
     tensorboard_hparams(folder / "tensorboard", study, outcomes)
-    said = ""
     if verdict:
         chosen = (analyse(study, outcomes, metric=verdict.chosen_by),) if isinstance(verdict, BestOf) else ()
         found = verdict(analysis, *chosen)
         write.write_json(folder / "verdict.json", dataclasses.asdict(found))
-        said = f"\n\n{found.claim} {found.verdict}: {found.sentence}"
-    return _reported(folder, study, outcomes, analysis, said)
+        analysis = dataclasses.replace(analysis, verdict=found)
+    return _reported(folder, study, outcomes, analysis)
 
 
-def _reported(folder: pathlib.Path, study: Study, outcomes: Sequence[Outcome], analysis: Analysis, said: str = "") -> str:
-    """Writes the report's files; returns the table and where they lie, with what else there is to be said between."""
+def _reported(folder: pathlib.Path, study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+    """Writes the report's files; returns the table and where they lie."""
     names = ", ".join(path.name for path in write_report(folder, study, outcomes, analysis))
-    return f"{terminal_table(study, analysis)}{said}\n\n  in {folder} ({names})"
+    return f"{terminal_table(study, analysis)}\n\n  in {folder} ({names})"
 
 
 def compare(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: str | None, to: str | None) -> str:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnlab.ablation.levels import shown
 from cnnlab.ablation.results import Analysis, Effect
 from cnnlab.ablation.study import Outcome, Study
 
@@ -52,11 +53,11 @@ def _levels(levels: Sequence[str]) -> str:
     """All of a few; of many, as a random search has, their number and their ends or the first of them."""
     different = list(dict.fromkeys(levels))
     if len(different) <= SPELT_OUT:
-        return ", ".join(different)
+        return ", ".join(map(shown, different))
     try:
         ends = min(different, key=float), max(different, key=float)
     except ValueError:
-        return f"{', '.join(different[:SPELT_OUT])} and {len(different) - SPELT_OUT} more"
+        return f"{', '.join(map(shown, different[:SPELT_OUT]))} and {len(different) - SPELT_OUT} more"
     return f"{len(different)} values from {ends[0]} to {ends[1]}"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cnnlab.ablation import charts, panels, telling
+from cnnlab.ablation import charts, conclusions, panels, telling
 from cnnlab.ablation.arms_table import arms_table
 from cnnlab.ablation.facts import asked, effect_name, provenance
 from cnnlab.ablation.markup import cell, escape, header, plain_table, section, table
@@ -57,7 +57,12 @@ def _head(study: Study, analysis: Analysis) -> str:
     parts = [f'<header><p class="eyebrow">{eyebrow}</p><h1>{escape(study.name)}</h1>']
     parts += [f'<p class="lead">{escape(study.question)}</p>'] if study.question else []
     parts.append(_list([fact for fact in asked(study, analysis) if fact[0] != "Claim"]))
-    parts += [f'<p class="sentence">{escape(analysis.sentence)}</p>'] if analysis.sentence else []
+    if analysis.verdict:
+        found = "".join(f"<li>{escape(part)}</li>" for part in conclusions.claim_parts(analysis.verdict))
+        says = f"<strong>{escape(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}</strong>"
+        parts.append(f'<div class="sentence">{says}<ul>{found}</ul></div>')
+    kind = "note" if analysis.verdict else "sentence"
+    parts += [f'<p class="{kind}">{escape(analysis.sentence)}</p>'] if analysis.sentence else []
     if analysis.warnings:
         parts.append(f'<ul class="warnings">{"".join(f"<li>{escape(text)}</li>" for text in analysis.warnings)}</ul>')
     return "".join(parts) + "</header>"

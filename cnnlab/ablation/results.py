@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from cnnlab.ablation.study import Verdict
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -119,3 +121,5 @@ class Analysis:
     """The verdict for a person in a hurry."""
     warnings: tuple[str, ...]
     """Diverged and missing cells, unpaired seeds, few seeds, a control that did not fail."""
+    verdict: Verdict | None = None
+    """Of the claim that the study tests."""

@@ -29,7 +29,8 @@ p { margin: 0 0 12px; max-width: 46rem; }
 .lead { font-size: 1.15rem; line-height: 1.5; color: var(--soft); }
 .note { color: var(--soft); font-size: .875rem; margin-bottom: 16px; }
 .sentence { font-size: 1.15rem; line-height: 1.5; border-left: 3px solid var(--accent); padding: 4px 0 4px 20px;
-  margin: 32px 0 20px; }
+  margin: 32px 0 20px; max-width: 46rem; }
+.sentence ul { font-size: .95rem; line-height: 1.5; margin: 6px 0 0; padding: 0 0 0 18px; }
 .warnings { list-style: none; margin: 0 0 8px; padding: 12px 18px; background: var(--warning-paper);
   border-radius: 8px; font-size: .92rem; max-width: 60rem; }
 .warnings li { padding: 2px 0 2px 22px; position: relative; }

@@ -5,7 +5,7 @@ import io
 import textwrap
 from collections.abc import Sequence
 
-from cnnlab.ablation import telling
+from cnnlab.ablation import conclusions, telling
 from cnnlab.ablation.facts import asked, effect_name, provenance
 from cnnlab.ablation.results import Analysis, Contrast, Effect, Interval, Row
 from cnnlab.ablation.study import Outcome, Study
@@ -68,6 +68,10 @@ def terminal_table(study: Study, analysis: Analysis) -> str:
             lines += textwrap.wrap(f"! {warning}", WIDTH, subsequent_indent="  ")
     if analysis.sentence:
         lines += ["", *textwrap.wrap(analysis.sentence, WIDTH)]
+    if analysis.verdict:
+        lines += ["", f"{analysis.verdict.claim} {analysis.verdict.verdict}:"]
+        for part in conclusions.claim_parts(analysis.verdict):
+            lines += textwrap.wrap(part, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)
 
 
@@ -234,7 +238,11 @@ def markdown(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> s
     arms, controls = telling.ordered(study, analysis)
     lines = [f"# {_markdown_cell(study.name)}", ""]
     lines += [_markdown_cell(study.question), ""] if study.question else []
-    lines += [f"**{_markdown_cell(analysis.sentence)}**", ""] if analysis.sentence else []
+    if analysis.verdict:
+        lines += [f"**{_markdown_cell(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}**", ""]
+        lines += [*(f"- {_markdown_cell(part)}" for part in conclusions.claim_parts(analysis.verdict)), ""]
+    emphasis = "" if analysis.verdict else "**"
+    lines += [f"{emphasis}{_markdown_cell(analysis.sentence)}{emphasis}", ""] if analysis.sentence else []
     lines += [*(f"- Warning: {_markdown_cell(warning)}" for warning in analysis.warnings), ""] if analysis.warnings else []
     lines += ["## What was asked", ""]
     lines += [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in asked(study, analysis)]
