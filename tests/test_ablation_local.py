@@ -154,7 +154,7 @@ def test_slots_get_an_accelerator_each_or_a_share_of_its_memory():
 
 
 STUDY = ["ablate", f"--experiment={TESTS / 'misbehaving.py'}", "--workdir=runs/study", "--log_every=1 steps"]
-ATTEMPTS = 600
+ATTEMPTS = 1800
 """Looks at a condition, a tenth of a second apart."""
 
 
