@@ -2,7 +2,9 @@
 
 Paper:    A. van den Oord, O. Vinyals, K. Kavukcuoglu, Neural discrete representation learning, 2017, arXiv 1711.00937
 Command:  python launch.py --experiment=vq_vae_fashion
-Result:   not yet; with --dataset=digits --steps=300 the perplexity of its codes is 109 of 128, ELBO −39.1 nats (one seed).
+Result:   reconstruction 205.2 nats (Bernoulli), perplexity of the codes 100.7 of 128, all entries used, after 5 epochs, one
+          seed; 10 min on 2 CPU cores beside other work. Reconstructions lose fine patterns; draws are blobs, for each code is
+          drawn by how often its place takes it, without a learned prior over codes.
 """
 
 from functools import partial
