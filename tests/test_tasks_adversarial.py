@@ -115,6 +115,37 @@ def test_the_penalty_of_a_network_equals_finite_differences():
         assert float(gradient[layer]["kernel"][place]) == pytest.approx(slope, rel=3e-2, abs=2e-3)
 
 
+class Smooth(nn.Module):
+    """A convolutional critic without kinks: where a leaky ReLU turns, the slope jumps, which no gradient tells of."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        x = jnp.tanh(nn.Conv(4, (3, 3), strides=2, name="conv1")(images))
+        x = jnp.tanh(nn.Conv(6, (3, 3), strides=2, name="conv2")(x))
+        return nn.Dense(1, name="output")(x.reshape(len(x), -1))[:, 0]
+
+
+def test_the_penalty_of_convolutions_equals_finite_differences_in_every_direction():
+    batch = batch_of(experiment())
+    objective = GAN_LOSSES["wgan_gp"](gradient_penalty=10.0)
+    task = toys.compiled(adversarial(Scale(), Smooth(), objective=objective, judge=pixels(), latent=64))
+    params, state = task.init(jax.random.key(0), batch)
+
+    @jax.jit
+    def loss_of(own) -> jax.Array:
+        return task.loss({**params, "discriminator": own}, state, batch, jax.random.key(1), "discriminator")[0]
+
+    own, step = params["discriminator"], 1e-3
+    gradient = jax.jit(jax.grad(loss_of))(own)
+    for key in jax.random.split(jax.random.key(2), 4):
+        direction = jax.tree.map(lambda leaf, key=key: jax.random.normal(key, leaf.shape), own)
+        ahead, behind = (
+            loss_of(jax.tree.map(lambda leaf, way, sign=sign: leaf + sign * step * way, own, direction)) for sign in (1, -1)
+        )
+        along = sum(float(jnp.sum(leaf * way)) for leaf, way in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+        assert float(ahead - behind) / (2 * step) == pytest.approx(along, rel=5e-3, abs=1e-2)
+
+
 @functools.cache
 def curve(strategy: str, devices: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """(numbers of training after each of six steps, those of the test split at the end), with batch norm and an average."""
