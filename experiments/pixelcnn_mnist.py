@@ -6,9 +6,9 @@ Command:  python launch.py --experiment=pixelcnn_mnist
 Result:   test 43.83 nats (0.3226 bits/dim), one seed, 8 min 04 s on 2 CPU cores beside tests (13 steps/s where they are
           quiet: 5 to 6 min). Each pixel by the training mean alone: 53.29 (28x28: 205.80).
 
-Grey is drawn to black or white, which costs most of the nats at 14x14, where every edge is grey. The run of 28x28 was begun on
-the CPU, for 3 epochs in place of 100: 91.80 test nats after 1,923 of its 2,531 steps, 33 min beside other work. The paper reaches
-81.30 nats there, on one binarisation for ever (near static, but another draw).
+Grey is drawn to black or white, which costs most of the nats at 14x14, where every edge is grey. The run of 28x28 was begun
+on the CPU, for 3 epochs in place of 100: 91.80 test nats after 1,923 of its 2,531 steps, 33 min beside other work. The paper
+reaches 81.30 nats there, on one binarisation for ever (near static, but another draw).
 """
 
 from functools import partial
