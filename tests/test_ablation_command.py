@@ -124,6 +124,7 @@ def test_commands_that_make_no_sense_are_refused(words: list[str], text: str, tm
     assert code == 2 and text in err and not list(tmp_path.iterdir()), out
 
 
+@pytest.mark.slow
 def test_members_that_train_together_are_the_runs_that_train_apart(studied, tmp_path: pathlib.Path):
     place, _, _ = studied
     code, out, err = launch(*WORDS, "--members=together", "--members_at_once=3", cwd=tmp_path)

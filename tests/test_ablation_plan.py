@@ -132,6 +132,7 @@ def parameters(folder: pathlib.Path, arm: Arm) -> dict[str, np.ndarray]:
     return trees.flatten(run.restored(resolved, found, folder, best=False)[1].params)
 
 
+@pytest.mark.slow
 def test_members_of_one_compilation_equal_runs_made_alone(tmp_path):
     one = planned(study("lr:0.1,0.02", "model.dropout:0.1,0.4", seeds=(0, 1)))
     assert one.groups == (0,)

@@ -430,6 +430,7 @@ def designed(*vary: str, design: str = "random", trials: int = 9, common: Mappin
     )
 
 
+@pytest.mark.slow
 def test_what_goes_on_equals_the_run_without_pruning(tmp_path: pathlib.Path):
     full, found = designed("lr:log(1e-3,1)", "smoothing:uniform(0,0.2)")
     study = conduct.pruned(full, found, "halving", lambda experiment: 2, factor=3)

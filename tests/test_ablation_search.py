@@ -127,4 +127,4 @@ def test_a_study_is_concluded_with_both_numbers(monkeypatch, tmp_path):
     said = conduct.conclude(study, tmp_path, verdict=JUDGE)
     found = json.loads((tmp_path / "verdict.json").read_text())
     assert found["effect"] == pytest.approx((0.4 + 0.1) / 2 - 0.5) and found["n"] == 2
-    assert f"C15 {found['verdict']}: Random beats grid: the best of 1 " in said
+    assert f"C15 {found['verdict']}:\n  Random beats grid: the best of 1 " in said

@@ -28,7 +28,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if not p.stem.startswith(("__init__", "recipes")))
 CLAIM = re.compile(r"c\d\d_")
 """How the names of claims begin. Most train what another experiment does, with other knobs."""
-LONG = ("zoo_digits", "dcgan_fashion", "gan_mnist", "gated_pixelcnn_mnist", "vae_conv_fashion")
+LONG = (
+    "convnet_cifar10",
+    "convnet_fashion",
+    "cvae_mnist",
+    "dcgan_fashion",
+    "gan_mnist",
+    "gated_pixelcnn_mnist",
+    "pixelcnn_mnist",
+    "vae_conv_fashion",
+    "vq_vae_fashion",
+    "zoo_digits",
+)
 """Experiments whose networks take long to compile."""
 
 

@@ -14,6 +14,8 @@ from cnnlab.errors import DivergedError
 from cnnlab.folder import Busy, Plan, locked
 from experiments.convnet_digits import experiment
 
+pytestmark = pytest.mark.slow
+
 KNOBS = {"widths": "4,8", "dropout": 0.2, "batch_size": 16, "duration": "24 steps", "average_decay": 0.9}
 RATES = (0.05, 0.01, 0.1)
 
