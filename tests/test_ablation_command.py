@@ -131,7 +131,7 @@ def test_members_that_train_together_are_the_runs_that_train_apart(studied, tmp_
     assert code == 0 and "2/2" in out, err
     logs = "".join(path.read_text() for path in tmp_path.glob("runs/study-*/logs/*.txt"))
     assert "3 runs of baseline … together" in logs and "one after another" not in logs
-    for path in sorted((place / "runs").glob("mlp_digits-*/seed_*/result.json")):
+    for path in sorted((place / "runs").glob("mlp_digits-*/seed_[0-9]/result.json")):
         alone = json.loads(path.read_text())
         other = json.loads((tmp_path / path.relative_to(place)).read_text())
         assert other["metrics"] == pytest.approx(alone["metrics"], abs=1e-4) and other["steps"] == alone["steps"]
