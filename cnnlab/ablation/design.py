@@ -45,9 +45,9 @@ def zip_levels(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
             f"zip goes through the levels of all factors together, and {counts}.\n"
             "Expected as many of each. Add or remove some, or take another design."
         )
-    rows = list(zip(*levels.values(), strict=True))
-    distinct("zip", tuple(", ".join(f"{knob}={shown(text)}" for knob, text in zip(levels, row, strict=True)) for row in rows))
-    return _against_first([dict(zip(levels, row, strict=True)) for row in rows])
+    settings = [dict(zip(levels, row, strict=True)) for row in zip(*levels.values(), strict=True)]
+    distinct("zip", tuple(map(_settings, settings)))
+    return _against_first(settings)
 
 
 def one_factor_at_a_time(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:

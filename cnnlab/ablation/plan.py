@@ -48,6 +48,11 @@ class Checked:
     parameters: int
     """Of all players."""
 
+    @property
+    def macs(self) -> int | None:
+        """Of one example's forward pass; None for a network whose layers are not known."""
+        return sum(layer.macs for layer in self.layers) if self.layers or not self.parameters else None
+
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
@@ -145,7 +150,7 @@ def described(one: Checked) -> dict[str, Any]:
     """What the report says of an arm's size."""
     return {
         "parameters": one.parameters,
-        "macs": sum(layer.macs for layer in one.layers) if one.layers or not one.parameters else None,
+        "macs": one.macs,
         "steps": one.experiment.steps,
     }
 
@@ -160,7 +165,7 @@ def estimate(arms: Sequence[Checked], unfinished: Mapping[str, int], share: Mapp
     memory, disk = 0, 0
     for one in arms:
         weights = one.parameters
-        macs = sum(layer.macs for layer in one.layers) if one.layers else weights  # unknown: as of dense layers
+        macs = weights if one.macs is None else one.macs  # unknown: as of dense layers
         batch, steps = one.experiment.data.batch_size, one.experiment.steps
         whole_runs = unfinished[one.arm.name] * (share or {}).get(one.arm.name, 1.0)
         seconds += whole_runs * steps * (STEP_SECONDS + 6 * macs * batch / rate)
