@@ -36,8 +36,8 @@ from typing import Any
 
 from absl import flags
 
-from cnnlab.catalogue import catalogue, experiment_files
 from cnnlab.errors import CnnlabError, UsageError, did_you_mean
+from cnnlab.runs.catalogue import catalogue, experiment_files
 
 ROOT = pathlib.Path(__file__).resolve().parent
 FLAGS = flags.FlagValues()
@@ -229,7 +229,7 @@ def setup_jax() -> None:
         # Fewer threads than devices that wait for each other is a deadlock.
         os.environ.setdefault("PJRT_NPROC", str(max(16, 4 * FLAGS.fake_devices)))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from cnnlab.parallel import use_compilation_cache
+    from cnnlab.engine.parallel import use_compilation_cache
 
     use_compilation_cache()
 
@@ -254,7 +254,7 @@ def train(values: dict[str, str]) -> int:
         doc = ast.get_docstring(ast.parse(path.read_text())) or ""
         print(f"{doc}\n\nKnobs of {name} (the last part of a name is enough where it is unique)\n{as_text(resolved)}")
         return 0
-    from cnnlab import run
+    from cnnlab.runs import run
 
     return run.train_seeds(
         resolved, make_plan(name, path, resolved), seed_folders(name, resolved.digest), overwrite=FLAGS.overwrite
@@ -262,8 +262,8 @@ def train(values: dict[str, str]) -> int:
 
 
 def make_plan(name: str, path: pathlib.Path, resolved: Any) -> Any:
-    """The run flags as cnnlab.run.Plan."""
-    from cnnlab.folder import Plan
+    """The run flags as cnnlab.runs.run.Plan."""
+    from cnnlab.runs.folder import Plan
     from cnnlab.values import Duration
 
     texts = {key: FLAGS[key].value for key in ("log_every", "eval_every", "save_every")}
@@ -299,7 +299,7 @@ def folder_name(name: str) -> str:
 
 def trained_run(values: dict[str, str]) -> tuple[Any, Any, dict[int, pathlib.Path]]:
     """(knobs, plan, folders by seed) of the run of --workdir, or of those that --experiment and its knobs name."""
-    from cnnlab.folder import recorded as read_run
+    from cnnlab.runs.folder import recorded as read_run
 
     recorded = {}
     if FLAGS.workdir and not FLAGS.experiment:
@@ -316,7 +316,7 @@ def trained_run(values: dict[str, str]) -> tuple[Any, Any, dict[int, pathlib.Pat
 def evaluate(values: dict[str, str]) -> int:
     """Measures a run's checkpoint."""
     resolved, plan, folders = trained_run(values)
-    from cnnlab import run
+    from cnnlab.runs import run
 
     for folder in folders.values():
         print(run.evaluate_run(resolved, plan, folder, best=FLAGS.best))
@@ -340,7 +340,7 @@ def export(values: dict[str, str]) -> int:
 def sample(values: dict[str, str]) -> int:
     """Draws images from a run's checkpoint."""
     resolved, plan, folders = trained_run(values)
-    from cnnlab.sample import Wanted, sample_run
+    from cnnlab.runs.sample import Wanted, sample_run
 
     wanted = Wanted(FLAGS.n, FLAGS.temperature, FLAGS["class"].value, FLAGS.interpolate, FLAGS.seed)
     folder = folders.get(FLAGS.seed) or next(iter(folders.values()))
@@ -405,27 +405,28 @@ PASSED_ON = (
 
 def ablate(values: dict[str, str]) -> int:
     """Plans a study, runs what is not finished and reports."""
-    from cnnlab.ablation import cells, conduct
-    from cnnlab.ablation.study import merged
-    from cnnlab.folder import locked
-    from cnnlab.run import cadence
+    from cnnlab.ablation import commands
+    from cnnlab.ablation.plan.study import merged
+    from cnnlab.ablation.run import runs
+    from cnnlab.runs.folder import locked
+    from cnnlab.runs.run import cadence
     from cnnlab.values import Duration
 
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
     run = launcher()
     name, module, path = load_module(values)
-    from cnnlab.parallel import STRATEGIES, pick_devices
+    from cnnlab.engine.parallel import STRATEGIES, pick_devices
 
     controls = tuple(values.pop("control", "").replace(",", " ").split())
     common = resolve(module.experiment, values)
     own = None if FLAGS.vary or FLAGS.components else getattr(module, "study", None)
     study = study_of(name, values, common, own, controls)
     strategy = STRATEGIES[FLAGS.strategy](pick_devices(FLAGS.devices))
-    study, found = conduct.planned(
+    study, found = commands.planned(
         study, lambda arm: resolve(module.experiment, merged(values, arm)), strategy, folder_name(name)
     )
     flags_of_run = make_plan(name, path, common)
-    study = conduct.pruned(
+    study = commands.pruned(
         study,
         found,
         FLAGS.prune,
@@ -433,17 +434,17 @@ def ablate(values: dict[str, str]) -> int:
         factor=FLAGS.prune_factor,
         start=Duration.parse(FLAGS.prune_from) if FLAGS.prune_from else None,
     )
-    folder = pathlib.Path(FLAGS.workdir or f"runs/study-{study.name}-{conduct.digest(study)}")
-    need = conduct.needed(study, found, folder)
-    print(conduct.introduce(study, need, folder), flush=True)
+    folder = pathlib.Path(FLAGS.workdir or f"runs/study-{study.name}-{commands.digest(study)}")
+    need = commands.needed(study, found, folder)
+    print(commands.introduce(study, need, folder), flush=True)
     if FLAGS.budget_minutes and need.seconds > 60 * FLAGS.budget_minutes:
         raise UsageError(f"--budget_minutes={FLAGS.budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
     if FLAGS.dry_run:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        cells.hold(folder)
-        cells.save(study, folder)
+        runs.hold(folder)
+        runs.save(study, folder)
         code = run(
             study,
             folder,
@@ -454,17 +455,17 @@ def ablate(values: dict[str, str]) -> int:
             quiet=FLAGS.log_level in ("warning", "error"),
         )
     if code in (0, 1):
-        print(conduct.conclude(study, folder, allow=FLAGS.allow, verdict=own.verdict if own else None))
+        print(commands.conclude(study, folder, allow=FLAGS.allow, verdict=own.verdict if own else None))
     return code
 
 
 def study_of(name: str, values: dict[str, str], common: Any, own: Any, controls: tuple[str, ...]) -> Any:
     """The study that the command line asks for, or that the experiment declares (`own`) where it asks for none; not planned."""
-    from cnnlab.ablation import conduct
-    from cnnlab.ablation.study import Study
+    from cnnlab.ablation import commands
+    from cnnlab.ablation.plan.study import Study
 
-    asked = conduct.declared(
-        conduct.Asked(tuple(FLAGS.vary), FLAGS.design, tuple(FLAGS.components), FLAGS.trials, controls), own
+    asked = commands.declared(
+        commands.Asked(tuple(FLAGS.vary), FLAGS.design, tuple(FLAGS.components), FLAGS.trials, controls), own
     )
     count = FLAGS.seeds if FLAGS["seeds"].present else own.seeds if own else 5
     arms = asked.arms(common, FLAGS.seed)
@@ -475,7 +476,7 @@ def study_of(name: str, values: dict[str, str], common: Any, own: Any, controls:
         design=asked.design,
         arms=arms,
         seeds=tuple(range(FLAGS.seed, FLAGS.seed + count)),
-        factors=conduct.design.varied([arm for arm in arms if not arm.control]),
+        factors=commands.designs.varied([arm for arm in arms if not arm.control]),
         metric=FLAGS.metric or (own.metric if own else f"test/{common.call().task.headline}"),
         precision=FLAGS.precision,
         flags=tuple(f"--{flag}={FLAGS[flag].value}" for flag in PASSED_ON if FLAGS[flag].present),
@@ -487,7 +488,7 @@ def study_of(name: str, values: dict[str, str], common: Any, own: Any, controls:
 
 def launcher() -> Callable[..., int]:
     """What trains the runs of a study by --launcher, with its options."""
-    from cnnlab.ablation import local, ray, slurm
+    from cnnlab.ablation.run import local, ray, slurm
 
     if FLAGS.members == "together" and FLAGS.strategy != "jit":
         raise UsageError(f"--members=together is for --strategy=jit, not {FLAGS.strategy}. Leave one of them out.")
@@ -518,25 +519,25 @@ def worker_command(study: Any, folder: pathlib.Path, numbers: Sequence[int]) -> 
 
 def work(values: dict[str, str]) -> int:
     """Trains some runs of the study in --workdir in this process."""
-    from cnnlab.ablation import cells, local
+    from cnnlab.ablation.run import local, runs
 
     if not FLAGS.workdir:
         raise UsageError("work on what? Give --workdir=FOLDER of a study.")
     local.join(FLAGS.parent, [int(core) for core in FLAGS.cores])
     folder = pathlib.Path(FLAGS.workdir)
-    study = cells.load(folder)
+    study = runs.load(folder)
     FLAGS["experiment"].value = study.experiment
     name, function, path = load_experiment(values)
-    from cnnlab.ablation.study import merged
-    from cnnlab.ablation.work import work as train_cells
+    from cnnlab.ablation.plan.study import merged
+    from cnnlab.ablation.run.worker import work as train_cells
 
     def resolved(arm: Any) -> tuple[Any, Any]:
         knobs = resolve(function, merged(study.knobs, arm))
         return knobs, make_plan(name, path, knobs)
 
-    everything = list(cells.cells(study, folder))
+    everything = list(runs.cells(study, folder))
     chosen = [everything[int(number)] for number in FLAGS.cells] if FLAGS.cells else everything
-    targets = cells.Targets(study, everything) if study.pruning else None
+    targets = runs.Targets(study, everything) if study.pruning else None
     train_cells(chosen, resolved, pathlib.Path(FLAGS.note) if FLAGS.note else None, targets, at_once=members_at_once())
     return 0
 
@@ -555,19 +556,20 @@ def members_at_once() -> int:
 
 def report(values: dict[str, str], *folders: str) -> int:
     """Writes the report of a study, or of runs."""
-    from cnnlab.ablation import cells, conduct
+    from cnnlab.ablation import commands
+    from cnnlab.ablation.run import runs
 
     if values:
         raise UsageError(f"report takes no --{next(iter(values))}.")
     if not folders:
         raise UsageError("report on what? Give the folder of a study, or folders of runs: python launch.py report runs/…")
     places = [pathlib.Path(folder) for folder in folders]
-    if len(places) == 1 and (places[0] / cells.STUDY).exists():
-        study = cells.load(places[0])
+    if len(places) == 1 and (places[0] / runs.STUDY).exists():
+        study = runs.load(places[0])
         verdict = declared_verdict(study) if study.claim and FLAGS.metric in (None, study.metric) else None
-        print(conduct.conclude(study, places[0], allow=FLAGS.allow, metric=FLAGS.metric, verdict=verdict))
+        print(commands.conclude(study, places[0], allow=FLAGS.allow, metric=FLAGS.metric, verdict=verdict))
     else:
-        print(conduct.compare(places, allow=FLAGS.allow, metric=FLAGS.metric, to=FLAGS.workdir))
+        print(commands.compare(places, allow=FLAGS.allow, metric=FLAGS.metric, to=FLAGS.workdir))
     return 0
 
 
@@ -581,7 +583,7 @@ def declared_verdict(study: Any) -> Any:
 
 def claims(values: dict[str, str], *folders: str) -> int:
     """Writes the page of claims from the verdicts of studies."""
-    from cnnlab.ablation.claims import write_page
+    from cnnlab.ablation.report.claims import write_page
 
     if values:
         raise UsageError(f"claims takes no --{next(iter(values))}.")
@@ -593,8 +595,8 @@ def claims(values: dict[str, str], *folders: str) -> int:
 
 def reproduce(values: dict[str, str], *folders: str) -> int:
     """Runs a run or a study again and compares; 1 where the numbers do not agree."""
-    from cnnlab.ablation import cells, local
-    from cnnlab.ablation import reproduce as reproducing
+    from cnnlab.ablation.run import local, runs
+    from cnnlab.ablation.run import reproduce as reproducing
 
     if values:
         raise UsageError(f"reproduce takes no --{next(iter(values))}: it repeats what the run's own file says.")
@@ -602,13 +604,13 @@ def reproduce(values: dict[str, str], *folders: str) -> int:
         raise UsageError("reproduce what? Give the folder of one run or study, such as runs/NAME-HASH/seed_0.")
     folder = pathlib.Path(folders[0])
     target = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else reproducing.again(folder)
-    if not (folder / cells.STUDY).exists():
+    if not (folder / runs.STUDY).exists():
         moved = [f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else []
         agree, text = reproducing.reproduce_run(folder, target, lambda words: main_again([*words, *moved]))
         print(f"{folder}: {text}\n  the second run is in {target}")
         return int(not agree)
-    study, inner = cells.load(folder), target / folder.name
-    cells.save(study, inner)
+    study, inner = runs.load(folder), target / folder.name
+    runs.save(study, inner)
     code = local.run_locally(study, inner, lambda numbers: worker_command(study, inner, numbers), jobs=FLAGS.jobs)
     if code > 1:
         return code

@@ -57,9 +57,10 @@ def steps(rates: list[float]) -> dict[str, float]:
 
     import jax
 
-    from cnnlab import knobs, run
-    from cnnlab.folder import Plan
-    from cnnlab.program import stacked, together
+    from cnnlab import knobs
+    from cnnlab.engine.program import stacked, together
+    from cnnlab.runs import run
+    from cnnlab.runs.folder import Plan
 
     module = importlib.import_module(f"experiments.{FLAGS.experiment}")
     resolved = knobs.resolve(module.experiment, {"lr": str(rates[0])})

@@ -19,9 +19,11 @@ from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cnnlab import knobs, train, write
-from cnnlab.parallel import STRATEGIES, pick_devices
-from cnnlab.program import build_program
+from cnnlab import knobs
+from cnnlab.engine import train
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import build_program
+from cnnlab.runs import writers
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("experiment", "lenet5_mnist", "name of a file in experiments/")
@@ -47,8 +49,8 @@ def main(argv: list[str]) -> None:
         return jax.block_until_ready(state)
 
     with tempfile.TemporaryDirectory() as folder:
-        lines = write.metrics_file(pathlib.Path(folder) / "metrics.jsonl", resume_at=0)
-        events, _, close = write.tensorboard(pathlib.Path(folder) / "tensorboard", resume_at=0)
+        lines = writers.metrics_file(pathlib.Path(folder) / "metrics.jsonl", resume_at=0)
+        events, _, close = writers.tensorboard(pathlib.Path(folder) / "tensorboard", resume_at=0)
 
         def on_log(step, parts):
             numbers = program.experiment.task.summary(train.merge(parts))

@@ -20,8 +20,8 @@ from absl import app, flags
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cnnlab.models import PIXEL_MODELS
-from cnnlab.ops.pixel_outputs import bernoulli
-from cnnlab.tasks.raster import LOOPS, as_seen
+from cnnlab.ops.pixel_distributions import bernoulli
+from cnnlab.tasks.pixel_sampling import LOOPS, as_seen
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("model", "pixelcnn", list(PIXEL_MODELS), "network")

@@ -25,8 +25,9 @@ class Ours:
     """The experiment in training."""
 
     def __init__(self) -> None:
-        from cnnlab import knobs, run
-        from cnnlab.folder import Plan
+        from cnnlab import knobs
+        from cnnlab.runs import run
+        from cnnlab.runs.folder import Plan
         from experiments.vae_mnist import experiment
 
         given = {"dataset": "stripes", "dataset.size": 28, "dataset.examples": EXAMPLES, "validation": 0.0}

@@ -10,8 +10,8 @@ from functools import partial
 
 from cnnlab.models.autoencoder import MLPAutoencoder
 from cnnlab.ops.optimizers import adam
+from cnnlab.recipes.autoencoder import reconstruction
 from cnnlab.values import Duration
-from experiments.recipes_autoencoder import reconstruction
 
 experiment = partial(
     reconstruction,

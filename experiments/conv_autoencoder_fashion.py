@@ -8,7 +8,7 @@ Result:   test squared error 9.96, one seed (12.24 with 30 and 8.13 with 64 prin
 
 from functools import partial
 
+from cnnlab.recipes.autoencoder import reconstruction
 from cnnlab.values import Duration
-from experiments.recipes_autoencoder import reconstruction
 
 experiment = partial(reconstruction, model="conv", dataset="tfds:fashion_mnist", duration=Duration(2, "epochs"))

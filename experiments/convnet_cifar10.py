@@ -8,8 +8,8 @@ Result:   test accuracy 0.8104, one seed; 22 min on 2 CPU cores beside other wor
 from functools import partial
 
 from cnnlab.ops.optimizers import momentum
+from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
-from experiments.recipes import classification
 
 experiment = partial(
     classification,

@@ -8,8 +8,8 @@ Result:   test accuracy 0.9288 ± 0.0014 over 2 seeds; 12 to 15 min a seed on 2 
 from functools import partial
 
 from cnnlab.ops.optimizers import momentum
+from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
-from experiments.recipes import classification
 
 experiment = partial(
     classification,

@@ -9,8 +9,8 @@ Result:   test ELBO −98.71 nats, log p −95.43 by 100 samples, KL 23.8 after 
 
 from functools import partial
 
+from cnnlab.recipes.vae import variational_autoencoder
 from cnnlab.values import Duration
-from experiments.recipes_vae import variational_autoencoder
 
 experiment = partial(
     variational_autoencoder,

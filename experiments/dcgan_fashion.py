@@ -14,8 +14,8 @@ Result:   Fréchet distance 10.6 to the 10,000 test images, on the features of L
 from functools import partial
 
 from cnnlab.models.gan import dcgan
+from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.values import Duration
-from experiments.recipes_gan import adversarial_pair
 
 experiment = partial(
     adversarial_pair,

@@ -11,8 +11,8 @@ import jax
 
 from cnnlab.models.autoencoder import MLPAutoencoder
 from cnnlab.ops.init import xavier
+from cnnlab.recipes.autoencoder import reconstruction
 from cnnlab.values import Duration
-from experiments.recipes_autoencoder import reconstruction
 
 experiment = partial(
     reconstruction,

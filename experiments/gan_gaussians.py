@@ -10,8 +10,8 @@ from functools import partial
 
 from cnnlab.models.gan import mlp
 from cnnlab.ops.optimizers import adam
+from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.values import Duration
-from experiments.recipes_gan import adversarial_pair
 
 experiment = partial(
     adversarial_pair,

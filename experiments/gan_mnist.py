@@ -9,8 +9,8 @@ Result:   digits that one can read, with speckles, after 10 epochs, one seed, 7 
 
 from functools import partial
 
+from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.values import Duration
-from experiments.recipes_gan import adversarial_pair
 
 experiment = partial(
     adversarial_pair,

@@ -6,6 +6,6 @@ Result:   test accuracy 0.9833 (nothing random); under 1 s on 2 CPU cores.
 
 from functools import partial
 
-from experiments.recipes import nearest_neighbours
+from cnnlab.recipes.classification import nearest_neighbours
 
 experiment = partial(nearest_neighbours, dataset="digits", k=None)

@@ -7,6 +7,6 @@ Result:   309 errors; with --dataset=tfds:fashion_mnist 1503 (nothing random); 8
 
 from functools import partial
 
-from experiments.recipes import nearest_neighbours
+from cnnlab.recipes.classification import nearest_neighbours
 
 experiment = partial(nearest_neighbours, dataset="tfds:mnist", k=1)

@@ -7,8 +7,8 @@ Result:   test accuracy 0.9939 ± 0.0060 over 5 seeds; 27 s a seed on 2 CPU core
 
 from functools import partial
 
+from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
-from experiments.recipes import classification
 
 experiment = partial(
     classification,

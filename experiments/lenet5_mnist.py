@@ -9,8 +9,8 @@ from functools import partial
 
 from cnnlab.data.augment import pad_crop
 from cnnlab.ops.optimizers import momentum
+from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
-from experiments.recipes import classification
 
 experiment = partial(
     classification,

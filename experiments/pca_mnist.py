@@ -8,6 +8,6 @@ Result:   squared error of a test image 13.8663 (nothing random), 43.6449 with -
 
 from functools import partial
 
-from experiments.recipes_autoencoder import principal_components
+from cnnlab.recipes.autoencoder import principal_components
 
 experiment = partial(principal_components, dataset="tfds:mnist", components=30)

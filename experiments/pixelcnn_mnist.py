@@ -15,8 +15,8 @@ from functools import partial
 
 from cnnlab.models.pixelcnn import PixelCNN
 from cnnlab.ops.optimizers import adam
+from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.values import Duration
-from experiments.recipes_pixels import pixel_by_pixel
 
 experiment = partial(
     pixel_by_pixel,

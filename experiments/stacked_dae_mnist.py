@@ -9,8 +9,8 @@ Result:   test error 1.41 %, one seed (the paper: 1.28 % with three layers of up
 from functools import partial
 
 from cnnlab.ops.optimizers import adam
+from cnnlab.recipes.autoencoder import stacked_autoencoders
 from cnnlab.values import Duration
-from experiments.recipes_autoencoder import stacked_autoencoders
 
 experiment = partial(
     stacked_autoencoders,

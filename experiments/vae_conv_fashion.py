@@ -9,8 +9,8 @@ Result:   test ELBO −1953.9 nats (3.60 bits/dim), log p −1935.5 by 100 sampl
 
 from functools import partial
 
+from cnnlab.recipes.vae import variational_autoencoder
 from cnnlab.values import Duration
-from experiments.recipes_vae import variational_autoencoder
 
 experiment = partial(
     variational_autoencoder,

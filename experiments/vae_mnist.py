@@ -9,8 +9,8 @@ Result:   test ELBO −96.22 nats after 100 epochs, one seed; log p −91.84 by 
 
 from functools import partial
 
+from cnnlab.recipes.vae import variational_autoencoder
 from cnnlab.values import Duration
-from experiments.recipes_vae import variational_autoencoder
 
 experiment = partial(
     variational_autoencoder,

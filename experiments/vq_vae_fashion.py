@@ -9,7 +9,7 @@ Result:   reconstruction 205.2 nats (Bernoulli), perplexity of the codes 100.7 o
 
 from functools import partial
 
+from cnnlab.recipes.vae import quantized_autoencoder
 from cnnlab.values import Duration
-from experiments.recipes_vae import quantized_autoencoder
 
 experiment = partial(quantized_autoencoder, dataset="tfds:fashion_mnist", duration=Duration(5, "epochs"))

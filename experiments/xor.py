@@ -8,8 +8,8 @@ Result:   test accuracy 1.0000 ± 0.0000 (MLP), 0.5000 ± 0.0000 (perceptron) ov
 from functools import partial
 
 from cnnlab.models.mlp import MLP
+from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
-from experiments.recipes import classification
 
 experiment = partial(
     classification,

@@ -19,8 +19,8 @@ from cnnlab.models import MODELS
 from cnnlab.ops.losses import LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, momentum
 from cnnlab.ops.schedules import SCHEDULES
+from cnnlab.recipes.classification import classification
 from cnnlab.values import Choice, Count, Duration, Fraction
-from experiments.recipes import classification
 
 
 def _small(model: Any) -> Any:
@@ -35,11 +35,11 @@ SMALL = {name: _small(model) for name, model in MODELS.items()}
 def experiment(
     *,
     model: Choice[SMALL] = "resnet18",
-    optimizer: Choice[OPTIMIZERS] = partial(momentum, lr=0.01),  # noqa: B008 — frozen
+    optimizer: Choice[OPTIMIZERS] = partial(momentum, lr=0.01),
     schedule: Choice[SCHEDULES] = "cosine",
     augment: Choice[AUGMENTS] = "none",
     batch_size: Count = 32,
-    duration: Duration = Duration(10, "epochs"),  # noqa: B008 — frozen
+    duration: Duration = Duration(10, "epochs"),
     validation: Fraction = 0.1,
 ) -> Experiment:
     """The digits by a network of the zoo.

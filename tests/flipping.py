@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnlab import knobs
 from cnnlab.core import Experiment, TrainState
-from cnnlab.program import init_state, make_train_step, phases
+from cnnlab.engine.program import init_state, make_train_step, phases
 
 STANDINS = ("tfds", "folder", "npz", "real", "instance")
 """Options that need a file, or that are the same as another on the data of these tests."""

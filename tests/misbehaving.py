@@ -19,8 +19,8 @@ from cnnlab.models import MODELS
 from cnnlab.ops.losses import LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.schedules import SCHEDULES
+from cnnlab.recipes.classification import classification
 from cnnlab.values import Choice, Duration
-from experiments.recipes import classification
 
 
 def experiment(
@@ -30,7 +30,7 @@ def experiment(
     model: Choice[MODELS] = "linear",
     dataset: Choice[DATASETS] = "digits",
     optimizer: Choice[OPTIMIZERS] = "momentum",
-    duration: Duration = Duration(6, "steps"),  # noqa: B008 — frozen
+    duration: Duration = Duration(6, "steps"),
 ) -> Experiment:
     """A linear classifier of the digits.
 

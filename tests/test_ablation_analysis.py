@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from cnnlab.ablation import statistics
-from cnnlab.ablation.analysis import Analysis, analyse, require_comparable
-from cnnlab.ablation.study import Arm, Outcome, Study
+from cnnlab.ablation.analyse import statistics
+from cnnlab.ablation.analyse.analysis import Analysis, analyse, require_comparable
+from cnnlab.ablation.plan.study import Arm, Outcome, Study
 from cnnlab.errors import UsageError
 
 SLEEP = np.array([-1.2, -2.4, -1.3, -1.3, 0.0, -1.0, -1.8, -0.8, -4.6, -1.4])
@@ -453,7 +453,7 @@ def test_analyse_takes_its_verdicts_from_the_function_that_was_simulated():
 
 
 def test_the_analysis_needs_no_jax():
-    code = "import sys, cnnlab.ablation.analysis; sys.exit('jax' in sys.modules)"
+    code = "import sys, cnnlab.ablation.analyse.analysis; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

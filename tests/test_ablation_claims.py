@@ -8,8 +8,9 @@ import shutil
 import pytest
 from commands import launch
 
-from cnnlab.ablation import cells, claims
-from cnnlab.ablation.study import Arm, Study, Verdict
+from cnnlab.ablation.plan.study import Arm, Study, Verdict
+from cnnlab.ablation.report import claims
+from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
 
 REPORT = """# toy
@@ -51,12 +52,12 @@ def study_folder(root: pathlib.Path, claim: str, **changes) -> pathlib.Path:
         claim=claim,
     )
     folder = root / f"study-{claim}"
-    cells.save(study, folder)
+    runs.save(study, folder)
     verdict = Verdict(claim, "supported", 0.125, (0.1, 0.15), 0.0004, 2, "It holds: a − baseline = +0.125 [0.1, 0.15].")
     content = dataclasses.asdict(dataclasses.replace(verdict, **changes))
     (folder / "verdict.json").write_text(json.dumps(content))
     (folder / "report.md").write_text(REPORT)
-    for cell in cells.cells(study, folder):
+    for cell in runs.cells(study, folder):
         cell.folder.mkdir(parents=True)
         (cell.folder / "status.json").write_text(json.dumps({"state": "DONE", "time": 1795276947.9}))
         (cell.folder / "run.json").write_text(json.dumps({"commit": "0123456789abcdef", "uncommitted_changes": cell.seed == 1}))

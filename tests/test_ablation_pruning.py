@@ -16,23 +16,26 @@ from typing import Any
 
 import pytest
 
-from cnnlab import knobs, write
-from cnnlab.ablation import cells, conduct, plan, pruning
-from cnnlab.ablation.analysis import analyse
-from cnnlab.ablation.conduct import Asked
-from cnnlab.ablation.pruning import Seen, first_rung, promoted, rungs, targets
-from cnnlab.ablation.random_search import random_search
-from cnnlab.ablation.study import Arm, Outcome, Pruning, Study, merged
-from cnnlab.ablation.tables import arms_csv, markdown, terminal_table
-from cnnlab.ablation.watch import watch
-from cnnlab.ablation.work import turns, work
+from cnnlab import files, knobs
+from cnnlab.ablation import commands
+from cnnlab.ablation.analyse.analysis import analyse
+from cnnlab.ablation.commands import Asked
+from cnnlab.ablation.plan import check, pruning
+from cnnlab.ablation.plan.pruning import Seen, first_rung, promoted, rungs, targets
+from cnnlab.ablation.plan.study import Arm, Outcome, Pruning, Study, merged
+from cnnlab.ablation.report.random_search import random_search
+from cnnlab.ablation.report.text import arms_csv, markdown, terminal_table
+from cnnlab.ablation.run import runs
+from cnnlab.ablation.run.scheduler import watch
+from cnnlab.ablation.run.worker import turns, work
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.errors import UsageError
-from cnnlab.folder import Plan, locked
-from cnnlab.parallel import STRATEGIES, pick_devices
+from cnnlab.recipes.classification import classification
+from cnnlab.runs import writers
+from cnnlab.runs.folder import Plan, locked
 from cnnlab.values import Duration
-from experiments.recipes import classification
 from tests.commands import launch, start
-from tests.test_ablation_local import found_statuses, is_alive, running, wait_until
+from tests.test_ablation_scheduler import found_statuses, is_alive, running, wait_until
 
 HALVING = Pruning("halving", (1, 3, 9, 27), 3, "validation/accuracy", higher_is_better=True)
 ASHA = dataclasses.replace(HALVING, method="asha")
@@ -214,43 +217,43 @@ class Trainer:
 
     def __init__(self, study: Study, folder: pathlib.Path, numbers: Sequence[int], note: pathlib.Path, log: list) -> None:
         self.log = note.with_suffix(".txt")
-        self._everything = list(cells.cells(study, folder))
+        self._everything = list(runs.cells(study, folder))
         self._study, self._note, self._trained = study, note, log
         self._asked = threading.Event()
         self._thread = threading.Thread(target=self._work, args=([self._everything[number] for number in numbers],))
         self._thread.start()
 
-    def _work(self, mine: Sequence[cells.Cell]) -> None:
+    def _work(self, mine: Sequence[runs.Cell]) -> None:
         ended = 0
-        cells.sign(self._note, [], ended=0)
-        for (cell,), stop in turns(mine, cells.Targets(self._study, self._everything)):
+        runs.sign(self._note, [], ended=0)
+        for (cell,), stop in turns(mine, runs.Targets(self._study, self._everything)):
             if self._asked.is_set():
                 return
-            cells.sign(self._note, [cell], ended=ended)
+            runs.sign(self._note, [cell], ended=ended)
             cell.folder.mkdir(parents=True, exist_ok=True)
             with open(cell.folder / ".turn", "a+") as turn:
                 if not lock(turn) or not pruning.is_due(cell.status, stop):
                     continue
                 self._train(cell, stop or 27)
             ended += 1
-            cells.sign(self._note, [], ended=ended)
+            runs.sign(self._note, [], ended=ended)
 
-    def _train(self, cell: cells.Cell, stop: int) -> None:
+    def _train(self, cell: runs.Cell, stop: int) -> None:
         before, name = cell.status.get("step", 0), cell.arm.name
-        common = {"process": cells.this_process(), "attempt": cell.status.get("attempt", 0) + 1, "steps": 27}
+        common = {"process": runs.this_process(), "attempt": cell.status.get("attempt", 0) + 1, "steps": 27}
         with locked(cell.folder):
-            write.write_json(cell.folder / "status.json", {"state": "RUNNING", "step": before, **common})
+            files.write_json(cell.folder / "status.json", {"state": "RUNNING", "step": before, **common})
             time.sleep(0.002)
             if name == "arm 5":
                 state = "FAILED" if "fails" in self._study.name else "DIVERGED"
-                write.write_json(cell.folder / "status.json", {"state": state, "step": 0, "message": "bad", **common})
+                files.write_json(cell.folder / "status.json", {"state": state, "step": 0, "message": "bad", **common})
                 return
             self._trained.append((name, cell.seed, before, stop))
             with open(cell.folder / "metrics.jsonl", "a") as file:
                 for rung in [rung for rung in HALVING.rungs if before < rung <= stop]:
                     file.write(json.dumps({"step": rung, "validation/accuracy": quality(name)}) + "\n")
             state = "DONE" if stop == 27 else "STOPPED"
-            write.write_json(cell.folder / "status.json", {"state": state, "step": stop, **common})
+            files.write_json(cell.folder / "status.json", {"state": state, "step": stop, **common})
 
     def poll(self) -> int | None:
         return None if self._thread.is_alive() else 0
@@ -293,10 +296,10 @@ def toy(rule: Pruning | None, arms: int = 10, seeds: Sequence[int] = (0,), name:
 def conducted(study: Study, folder: pathlib.Path, jobs: int = 2) -> tuple[int, list[tuple[str, int, int, int]]]:
     """(exit code, (arm, seed, from, to) of everything that was trained)."""
     trained: list[tuple[str, int, int, int]] = []
-    cells.save(study, folder)
+    runs.save(study, folder)
 
     def begin(numbers: Sequence[int], slot: int, note: pathlib.Path) -> Trainer:
-        return Trainer(cells.load(folder), folder, numbers, note, trained)
+        return Trainer(runs.load(folder), folder, numbers, note, trained)
 
     return watch(study, folder, begin, jobs=jobs, quiet=True, seconds=0.02), trained
 
@@ -315,7 +318,7 @@ def test_the_loop_trains_every_rung_once_and_ends(tmp_path: pathlib.Path, rule: 
         assert parts[0][0] == 0 and all(one[1] == other[0] for one, other in itertools.pairwise(parts))
         if arm in ("arm 0", "arm 10"):
             assert parts == [(0, 27)], "the baseline and the control are trained to their end"
-    states = {(o.arm, o.seed): o.state for o in cells.outcomes(study, folder)}
+    states = {(o.arm, o.seed): o.state for o in runs.outcomes(study, folder)}
     assert all(states[f"arm {i}", 0] == states[f"arm {i}", 1] for i in range(11)), "all seeds of an arm go as far"
     assert states["arm 5", 0] == "DIVERGED"
     last = {arm: parts[-1][1] for (arm, _), parts in ends.items()}
@@ -353,7 +356,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[Outcome]
     assert conducted(study, folder)[0] == 0
     found = [
         dataclasses.replace(o, metrics={"test/accuracy": quality(o.arm)} if o.state == "DONE" else {})
-        for o in cells.outcomes(study, folder)
+        for o in runs.outcomes(study, folder)
     ]
     return study, found
 
@@ -397,8 +400,8 @@ def test_the_picture_of_a_random_search_compares_all_arms_at_the_first_rung(told
 def test_a_pruned_study_survives_its_file(tmp_path: pathlib.Path):
     for rule in (ASHA, None):
         study = toy(rule)
-        cells.save(study, tmp_path)
-        assert cells.load(tmp_path) == study
+        runs.save(study, tmp_path)
+        assert runs.load(tmp_path) == study
 
 
 # Real runs ------------------------------------------------------------------------------------------------------------
@@ -420,9 +423,9 @@ def plan_of(arm: Arm) -> tuple[knobs.Resolved, Plan]:
 def designed(*vary: str, design: str = "random", trials: int = 9, common: Mapping[str, str] = COMMON) -> tuple[Study, list]:
     """A planned study and its arms as checked."""
     arms = Asked(tuple(vary), design, (), trials).arms(knobs.resolve(classification, common), 0)
-    factors = conduct.design.varied(arms)
+    factors = commands.design.varied(arms)
     study = Study("toy", "toy", common, design, arms, (0,), factors)
-    return conduct.planned(
+    return commands.planned(
         study,
         lambda arm: knobs.resolve(classification, merged(common, arm)),
         STRATEGIES["jit"](pick_devices(1)),
@@ -433,10 +436,10 @@ def designed(*vary: str, design: str = "random", trials: int = 9, common: Mappin
 @pytest.mark.slow
 def test_what_goes_on_equals_the_run_without_pruning(tmp_path: pathlib.Path):
     full, found = designed("lr:log(1e-3,1)", "smoothing:uniform(0,0.2)")
-    study = conduct.pruned(full, found, "halving", lambda experiment: 2, factor=3)
+    study = commands.pruned(full, found, "halving", lambda experiment: 2, factor=3)
     assert study.pruning == Pruning("halving", (2, 6, 18), 3, "validation/accuracy", higher_is_better=True)
     folder = tmp_path / "pruned" / "study"
-    everything = list(cells.cells(study, folder))
+    everything = list(runs.cells(study, folder))
     calls = 0
 
     def interrupted(arm: Arm) -> tuple[knobs.Resolved, Plan]:
@@ -447,40 +450,40 @@ def test_what_goes_on_equals_the_run_without_pruning(tmp_path: pathlib.Path):
         return plan_of(arm)
 
     with pytest.raises(KeyboardInterrupt):
-        work(everything, interrupted, targets=cells.Targets(study, everything))
+        work(everything, interrupted, targets=runs.Targets(study, everything))
     assert 0 < plan_runs(study, found, folder) < 10
-    work(everything, plan_of, targets=cells.Targets(study, everything))
-    states = [outcome.state for outcome in cells.outcomes(study, folder)]
+    work(everything, plan_of, targets=runs.Targets(study, everything))
+    states = [outcome.state for outcome in runs.outcomes(study, folder)]
     assert states.count("DONE") == 2 and states.count("PRUNED") == 8 and plan_runs(study, found, folder) == 0
     logged = {}
     for cell in everything:
-        steps = [record["step"] for record in write.read_metrics(cell.folder / "metrics.jsonl") if "train/loss" in record]
+        steps = [record["step"] for record in writers.read_metrics(cell.folder / "metrics.jsonl") if "train/loss" in record]
         assert steps == list(range(1, len(steps) + 1)), "no step is taken twice"
         logged[cell.arm.name] = len(steps)
     assert sorted(logged.values()) == [2] * 6 + [6] * 2 + [18] * 2, "6 stop at the first rung, 2 at the second"
-    unpruned = list(cells.cells(full, tmp_path / "full" / "study"))
+    unpruned = list(runs.cells(full, tmp_path / "full" / "study"))
     pairs = sorted(zip(everything, unpruned, strict=True), key=lambda pair: -logged[pair[0].arm.name])[1:4]
     work([whole for _, whole in pairs], plan_of)
     for cell, whole in pairs:  # a run in full, two that were stopped at the second rung
         reached = logged[cell.arm.name]
-        here, there = (write.read_metrics(one.folder / "metrics.jsonl") for one in (cell, whole))
+        here, there = (writers.read_metrics(one.folder / "metrics.jsonl") for one in (cell, whole))
         assert here == [record for record in there if record["step"] <= reached], "the same curve to the last bit"
         if reached == 18:
             one, other = (json.loads((c.folder / "result.json").read_text()) for c in (cell, whole))
             assert one["state_digest"] == other["state_digest"] and one["metrics"] == other["metrics"]
 
 
-def plan_runs(study: Study, found: Sequence[plan.Checked], folder: pathlib.Path) -> int:
+def plan_runs(study: Study, found: Sequence[check.Checked], folder: pathlib.Path) -> int:
     """How many runs there are to do."""
-    return conduct.needed(study, found, folder).runs
+    return commands.needed(study, found, folder).runs
 
 
 def test_the_estimate_counts_the_steps_that_are_expected(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plan, "_rate", lambda: 1e10)
-    monkeypatch.setattr(plan, "COMPILE_SECONDS", 0.0)
+    monkeypatch.setattr(check, "_rate", lambda: 1e10)
+    monkeypatch.setattr(check, "COMPILE_SECONDS", 0.0)
     full, found = designed("lr:log(1e-3,1)")
-    study = conduct.pruned(full, found, "asha", lambda experiment: 1, factor=3)
-    whole, less = (conduct.needed(one, found, tmp_path / "study") for one in (full, study))
+    study = commands.pruned(full, found, "asha", lambda experiment: 1, factor=3)
+    whole, less = (commands.needed(one, found, tmp_path / "study") for one in (full, study))
     assert whole.runs == less.runs == 10
     steps = 18 + 9 * 2 + 3 * 4 + 1 * 12  # the baseline, then what is left of nine arms between the rungs 2, 6 and 18
     assert less.seconds / whole.seconds == pytest.approx(steps / (10 * 18))
@@ -522,7 +525,7 @@ def test_pruning_that_makes_no_sense_is_refused(vary: list[str], common: Mapping
     study, found = designed(*vary, design="grid", common=common)
     given = {"method": "asha", "factor": 3, **more}
     with pytest.raises(UsageError, match=text):
-        conduct.pruned(study, found, given.pop("method"), lambda experiment: 1, **given)
+        commands.pruned(study, found, given.pop("method"), lambda experiment: 1, **given)
 
 
 PRUNED = [
@@ -555,7 +558,7 @@ def test_a_killed_launcher_and_an_interrupted_one_repeat_no_step(tmp_path: pathl
         wait_for_end(workers)
     code, out, err = launch(*words, cwd=tmp_path)
     assert code == 0, err
-    outcomes = cells.outcomes(cells.load(tmp_path / "runs" / "study"), tmp_path / "runs" / "study")
+    outcomes = runs.outcomes(runs.load(tmp_path / "runs" / "study"), tmp_path / "runs" / "study")
     assert {outcome.state for outcome in outcomes} == {"DONE", "PRUNED"}
     ends = []
     for outcome in outcomes:

@@ -13,10 +13,10 @@ import pytest
 from commands import finish, launch, start
 from test_ablation_local import STUDY, assert_each_step_once, found_statuses, is_alive, wait_until
 
-from cnnlab import write
-from cnnlab.ablation.ray import _check_room, _memory_share, actor_class, run_on_ray
-from cnnlab.ablation.study import Arm, Study
+from cnnlab.ablation.plan.study import Arm, Study
+from cnnlab.ablation.run.ray import _check_room, _memory_share, actor_class, run_on_ray
 from cnnlab.errors import UsageError
+from cnnlab.runs import writers
 
 WORDS = [*STUDY, "--vary=optimizer.lr:0.1,0.01", "--pause=0.2", "--save_every=2 steps", "--jobs=2"]
 needs_ray = pytest.mark.skipif(
@@ -62,7 +62,7 @@ def curves(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
     return {
         str(path.parent.relative_to(folder / "runs")): [
             {name: value for name, value in record.items() if name.startswith(("train/", "validation/", "test/", "step"))}
-            for record in write.read_metrics(path)
+            for record in writers.read_metrics(path)
         ]
         for path in folder.glob("runs/misbehaving-*/seed_*/metrics.jsonl")
     }

@@ -19,9 +19,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from cnnlab.ablation.report import tensorboard_hparams, terminal_table, write_report
-from cnnlab.ablation.results import Analysis, Contrast, Effect, Interval, Row
-from cnnlab.ablation.study import Arm, Outcome, Study, Verdict
+from cnnlab.ablation.analyse.results import Analysis, Contrast, Effect, Interval, Row
+from cnnlab.ablation.plan.study import Arm, Outcome, Study, Verdict
+from cnnlab.ablation.report.write import tensorboard_hparams, terminal_table, write_report
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ODD = "norm=<b>&_%, width=2"
@@ -488,7 +488,7 @@ def test_tensorboard_reads_the_hyperparameters_of_every_cell_that_was_begun(tmp_
 
 
 def test_report_does_not_need_jax():
-    code = "import sys, cnnlab.ablation.report; assert not {'jax', 'sklearn', 'matplotlib'} & set(sys.modules)"
+    code = "import sys, cnnlab.ablation.report.write; assert not {'jax', 'sklearn', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

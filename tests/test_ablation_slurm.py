@@ -14,9 +14,9 @@ import pytest
 from commands import finish, start
 from test_ablation_local import STUDY, assert_each_step_once, found_statuses, wait_until
 
-from cnnlab.ablation.local import parse_options
-from cnnlab.ablation.slurm import _executor
-from cnnlab.ablation.study import Arm, Study
+from cnnlab.ablation.plan.study import Arm, Study
+from cnnlab.ablation.run.local import parse_options
+from cnnlab.ablation.run.slurm import _executor
 from cnnlab.errors import UsageError
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue")

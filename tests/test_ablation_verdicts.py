@@ -3,9 +3,9 @@
 import pytest
 from scipy import stats
 
-from cnnlab.ablation import verdicts
-from cnnlab.ablation.analysis import Analysis, analyse
-from cnnlab.ablation.study import Arm, Outcome, Study
+from cnnlab.ablation.analyse import verdicts
+from cnnlab.ablation.analyse.analysis import Analysis, analyse
+from cnnlab.ablation.plan.study import Arm, Outcome, Study
 from cnnlab.errors import UsageError
 
 

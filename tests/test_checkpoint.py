@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from cnnlab.checkpoint import MANIFEST, Checkpoints, digest
 from cnnlab.core import TrainState
+from cnnlab.engine.checkpoint import MANIFEST, Checkpoints, digest
 from cnnlab.errors import CheckpointError, DivergedError
 
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from cnnlab.data import augment, digits, stripes, xor
-from cnnlab.data.fit import pad, resize
 from cnnlab.data.normalize import NORMALIZERS
-from cnnlab.data.order import visiting
 from cnnlab.data.pipeline import build
+from cnnlab.data.resize import pad, resize
 from cnnlab.data.source import LazyImages, carve, shuffled
+from cnnlab.data.stream_order import visiting
 from cnnlab.errors import DataError, UsageError
 
 

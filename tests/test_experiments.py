@@ -10,22 +10,23 @@ from typing import Any
 
 import pytest
 
-from cnnlab import knobs, run
+from cnnlab import knobs
 from cnnlab.data import DATASETS
 from cnnlab.data.augment import AUGMENTS
-from cnnlab.folder import Plan
 from cnnlab.models import MODELS
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.losses import LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.schedules import SCHEDULES
-from experiments.recipes import classification
+from cnnlab.recipes.classification import classification
+from cnnlab.runs import run
+from cnnlab.runs.folder import Plan
 from tests.flipping import require_every_knob_does_something
 from tests.zoo import ZOO
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if not p.stem.startswith(("__init__", "recipes")))
+NAMES = sorted(p.stem for p in (ROOT / "experiments").rglob("*.py") if p.stem != "__init__")
 CLAIM = re.compile(r"c\d\d_")
 """How the names of claims begin. Most train what another experiment does, with other knobs."""
 LONG = (

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.inspect import views
-from cnnlab.inspect.views import UNKNOWN, WHOLE, Fixed, Grid, Scattered
-from cnnlab.inspect.walk import LOST, NOTHING, mark, walk
-from cnnlab.ops import pooling
-from cnnlab.ops.responses import local_response_normalization
+from cnnlab.inspect.receptive_field import views
+from cnnlab.inspect.receptive_field.views import UNKNOWN, WHOLE, Fixed, Grid, Scattered
+from cnnlab.inspect.receptive_field.walk import LOST, NOTHING, mark, walk
+from cnnlab.ops.cpu import pooling
+from cnnlab.ops.local_response_norm import local_response_normalization
 
 SHAPE = (1, 20, 19, 4)
 RANDOM = np.random.default_rng(0)

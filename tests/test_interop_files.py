@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import save_file
 from toys import chase
 
-from cnnlab.checkpoint import Checkpoints, digest
 from cnnlab.core import TrainState
+from cnnlab.engine.checkpoint import Checkpoints, digest
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import export, files
 

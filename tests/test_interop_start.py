@@ -5,13 +5,14 @@ import logging
 import numpy as np
 import pytest
 
-from cnnlab import knobs, run
+from cnnlab import knobs
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import build_program
 from cnnlab.errors import CheckpointError, UsageError
-from cnnlab.folder import Plan
 from cnnlab.ops import trees
-from cnnlab.parallel import STRATEGIES, pick_devices
-from cnnlab.program import build_program
-from experiments.recipes import classification
+from cnnlab.recipes.classification import classification
+from cnnlab.runs import run
+from cnnlab.runs.folder import Plan
 
 SMALL = {"model": "mlp", "model.widths": "8", "duration": "3 steps", "validation": "0.1"}
 

@@ -65,7 +65,7 @@ def experiment(
     mode: Literal["a", "b"] = "a",
     limit: int | None = None,
     flag: bool = True,
-    duration: Duration = Duration(3, "epochs"),  # noqa: B008
+    duration: Duration = Duration(3, "epochs"),
 ) -> dict[str, Any]:
     """An experiment.
 

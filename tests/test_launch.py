@@ -23,8 +23,8 @@ def test_list_as_json_names_experiments_models_and_data_sets(tmp_path: pathlib.P
     code, out, _ = launch("list", "--format=json", cwd=tmp_path)
     found = json.loads(out)
     assert code == 0 and list(found)[:2] == ["experiments", "models"] and list(found)[-1] == "data sets"
-    files = {path.stem for path in (ROOT / "experiments").glob("*.py")}
-    assert set(found["experiments"]) == {name for name in files if not name.startswith(("__init__", "recipes"))}
+    files = {path.stem for path in (ROOT / "experiments").rglob("*.py")}
+    assert set(found["experiments"]) == {name for name in files if name != "__init__"}
     assert "conv" in found["autoencoders"] and "dcgan" in found["adversarial pairs"]
     # the first line of each one's own docstring, though several files define `mlp`
     assert "815,824" in found["variational autoencoders"]["mlp"] and "Goodfellow" in found["adversarial pairs"]["mlp"]
@@ -77,7 +77,7 @@ def test_a_mistake_is_one_clear_message_with_its_code_and_nothing_is_written(cas
 
 
 def test_a_file_of_ones_own_is_an_experiment(tmp_path: pathlib.Path):
-    text = '"""Mine."""\nfrom functools import partial\nfrom experiments.recipes import classification\n'
+    text = '"""Mine."""\nfrom functools import partial\nfrom cnnlab.recipes.classification import classification\n'
     (tmp_path / "mine.py").write_text(text + 'experiment = partial(classification, model="linear")\n')
     code, out, err = launch("--experiment=mine.py", "--steps=3", cwd=tmp_path)
     assert code == 0 and "test accuracy" in out, err

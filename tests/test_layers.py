@@ -68,7 +68,7 @@ def test_the_package_never_imports_the_experiments_or_the_launcher():
 
 
 def test_only_the_launcher_reads_flags_and_nothing_runs_what_it_reads():
-    for path in [*PACKAGE, *(ROOT / "experiments").glob("*.py"), ROOT / "launch.py"]:
+    for path in [*PACKAGE, *(ROOT / "experiments").rglob("*.py"), ROOT / "launch.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {alias.name for alias in node.names} | {getattr(node, "module", None)}

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 
 from cnnlab.models import AUTOENCODERS
 from cnnlab.models.autoencoder import ConvAutoencoder, MLPAutoencoder, linear_autoencoder
-from cnnlab.ops.fidelity import squared_error
+from cnnlab.ops.reconstruction_losses import squared_error
 
 KEY = jax.random.key(0)
 

@@ -11,9 +11,9 @@ import pytest
 from cnnlab import inspect
 from cnnlab.models import layers
 from cnnlab.models.efficientnet import EfficientNet
-from cnnlab.models.inverted import InvertedResidual
+from cnnlab.models.inverted_residual import InvertedResidual
 from cnnlab.models.layers import Dropout
-from cnnlab.models.residual import SqueezeExcitation
+from cnnlab.models.residual_parts import SqueezeExcitation
 
 KEY = jax.random.key(0)
 

@@ -13,8 +13,8 @@ from cnnlab import inspect
 from cnnlab.errors import UsageError
 from cnnlab.interop.families.inception import SCHEMES
 from cnnlab.models import layers
-from cnnlab.models.branches import MAX_POOL, Branch, Convolution, Fork, Mixed, factorized, shrinking
 from cnnlab.models.googlenet import AuxiliaryHead, googlenet, googlenet_bn
+from cnnlab.models.inception_blocks import MAX_POOL, Branch, Convolution, Fork, Mixed, factorized, shrinking
 from cnnlab.models.inception_bn import inception_bn
 from cnnlab.models.inception_resnet_v2 import Residual, inception_resnet_v2
 from cnnlab.models.inception_v3 import inception_v3

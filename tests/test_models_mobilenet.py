@@ -9,7 +9,7 @@ import pytest
 
 from cnnlab import inspect
 from cnnlab.models import layers
-from cnnlab.models.inverted import InvertedResidual, divisible
+from cnnlab.models.inverted_residual import InvertedResidual, divisible
 from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
 from cnnlab.ops import init
 

@@ -10,8 +10,8 @@ import pytest
 from jax import lax
 
 from cnnlab.models import layers
-from cnnlab.ops import convolve as ops
-from cnnlab.ops.convolve import FORMS, Geometry, convolve, convolve_transpose, form, pairs
+from cnnlab.ops.cpu import convolve as ops
+from cnnlab.ops.cpu.convolve import FORMS, Geometry, convolve, convolve_transpose, form, pairs
 
 CASES = {  # image, kernel, strides, padding, dilation, groups
     "3x3": ((4, 9, 8, 5), (3, 3, 5, 7), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),

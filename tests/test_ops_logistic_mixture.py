@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnlab.ops import logistic_mixture as mixture
-from cnnlab.ops.pixel_outputs import OUTPUTS
+from cnnlab.ops.pixel_distributions import OUTPUTS
 
 random = np.random.default_rng(0)
 

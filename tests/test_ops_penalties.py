@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.scipy.special import rel_entr
 
-from cnnlab.ops import fidelity, moments, penalties
+from cnnlab.ops import penalties, reconstruction_losses, running_gaussian
 from cnnlab.ops.collectives import AXIS
 
 random = np.random.default_rng(0)
@@ -76,22 +76,22 @@ def test_sparse_kl_of_a_split_batch_is_that_of_the_whole_with_its_gradient():
 
 def test_fidelities_are_the_sums_over_a_whole_image():
     outputs, images = jnp.asarray(random.normal(size=(3, 4, 4, 2)), jnp.float32), jnp.asarray(random.uniform(size=(3, 4, 4, 2)))
-    plain = fidelity.squared()
+    plain = reconstruction_losses.squared()
     np.testing.assert_allclose(plain.losses(outputs, images), ((outputs - images) ** 2).sum((1, 2, 3)), rtol=1e-6)
-    squashed = fidelity.squared(output="sigmoid")
+    squashed = reconstruction_losses.squared(output="sigmoid")
     np.testing.assert_allclose(
         squashed.losses(outputs, images), ((jax.nn.sigmoid(outputs) - images) ** 2).sum((1, 2, 3)), rtol=1e-5
     )
-    coins, p = fidelity.cross_entropy(), jax.nn.sigmoid(outputs)
+    coins, p = reconstruction_losses.cross_entropy(), jax.nn.sigmoid(outputs)
     np.testing.assert_array_equal(coins.read(outputs), p)
     nats = -(images * jnp.log(p) + (1 - images) * jnp.log(1 - p)).sum((1, 2, 3))
     np.testing.assert_allclose(coins.losses(outputs, images), nats, rtol=1e-5)
 
 
-def followed(batches: np.ndarray, window: int) -> moments.Moments:
-    state = moments.start(batches.shape[-1])
+def followed(batches: np.ndarray, window: int) -> running_gaussian.Moments:
+    state = running_gaussian.start(batches.shape[-1])
     for batch in batches:
-        state = moments.update(state, jnp.asarray(batch, jnp.float32), window=window)
+        state = running_gaussian.update(state, jnp.asarray(batch, jnp.float32), window=window)
     return state
 
 
@@ -112,9 +112,11 @@ def test_draws_have_the_moments_and_temperature_scales_their_deviation():
     spread = np.array([[2.0, 0.9], [0.9, 0.5]], np.float32)
     state = {"batches": jnp.float32(1), "mean": jnp.asarray([3.0, -1.0]), "covariance": jnp.asarray(spread)}
     keys = jax.random.split(jax.random.key(0), 20_000)
-    drawn = np.asarray(moments.draw(state, keys, jnp.float32(1)))
+    drawn = np.asarray(running_gaussian.draw(state, keys, jnp.float32(1)))
     np.testing.assert_allclose(drawn.mean(0), [3, -1], atol=0.05)
     np.testing.assert_allclose(np.cov(drawn.T), spread, atol=0.06)
-    np.testing.assert_allclose(np.cov(np.asarray(moments.draw(state, keys, jnp.float32(0.5))).T), spread / 4, atol=0.02)
-    np.testing.assert_allclose(moments.draw(state, keys[:3], jnp.float32(0)), [[3, -1]] * 3)
-    np.testing.assert_allclose(moments.draw(state, keys[5:6], jnp.float32(1))[0], drawn[5], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.cov(np.asarray(running_gaussian.draw(state, keys, jnp.float32(0.5))).T), spread / 4, atol=0.02
+    )
+    np.testing.assert_allclose(running_gaussian.draw(state, keys[:3], jnp.float32(0)), [[3, -1]] * 3)
+    np.testing.assert_allclose(running_gaussian.draw(state, keys[5:6], jnp.float32(1))[0], drawn[5], rtol=1e-5)

@@ -7,9 +7,10 @@ import pytest
 import toys
 from toys import run
 
-from cnnlab import knobs, train
+from cnnlab import knobs
 from cnnlab.core import Experiment
-from experiments.recipes import classification
+from cnnlab.engine import train
+from cnnlab.recipes.classification import classification
 
 CADENCE = train.Cadence(log=1, evaluate=100, save=100)
 FIRST, LAST = 1e-6, 1e-5

@@ -9,10 +9,11 @@ import pytest
 from commands import launch
 from PIL import Image
 
-from cnnlab import knobs, run
+from cnnlab import knobs
 from cnnlab.errors import UsageError
-from cnnlab.folder import Plan
-from cnnlab.sample import BETWEEN, Wanted, sample_run
+from cnnlab.runs import run
+from cnnlab.runs.folder import Plan
+from cnnlab.runs.sample import BETWEEN, Wanted, sample_run
 
 
 class Trained:

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 import toys
 
-from cnnlab import knobs, train
+from cnnlab import knobs
 from cnnlab.core import Experiment
+from cnnlab.engine import train
+from cnnlab.engine.program import computing_in
 from cnnlab.errors import UsageError
 from cnnlab.models import PIXEL_MODELS
 from cnnlab.ops import collectives
-from cnnlab.ops.pixel_outputs import OUTPUTS
-from cnnlab.program import computing_in
+from cnnlab.ops.pixel_distributions import OUTPUTS
+from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.tasks.autoregress import PLAYER, autoregress
-from cnnlab.tasks.raster import evaluations
-from experiments.recipes_pixels import pixel_by_pixel
+from cnnlab.tasks.pixel_sampling import evaluations
 
 KEY = jax.random.key(3)
 SMALL = {"pixelcnn": {"blocks": 2}, "gated_pixelcnn": {"layers": 3}, "pixelrnn": {"layers": 2}}

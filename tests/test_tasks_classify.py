@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab import train
+from cnnlab.engine import train
+from cnnlab.engine.program import computing_in
 from cnnlab.models import MODELS
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.linear import Linear
 from cnnlab.models.mlp import MLP
 from cnnlab.ops import collectives
 from cnnlab.ops.losses import LOSSES
-from cnnlab.program import computing_in
 from cnnlab.tasks.classify import PLAYER, classify, first_kernels
 
 K, B = 7, 16

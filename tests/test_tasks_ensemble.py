@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab import inspect, knobs, train
+from cnnlab import inspect, knobs
+from cnnlab.engine import train
+from cnnlab.engine.program import init_state, make_train_step
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.mlp import MLP
 from cnnlab.ops import collectives
 from cnnlab.ops.losses import LOSSES
-from cnnlab.program import init_state, make_train_step
+from cnnlab.recipes.classification import classification, ensemble_classification
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import averaged, ensemble, summary
-from experiments.recipes import classification, ensemble_classification
 
 K, B, KEY = 7, 16, jax.random.key(5)
 random = np.random.default_rng(0)

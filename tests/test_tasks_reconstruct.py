@@ -12,15 +12,16 @@ from flipping import require_every_knob_does_something
 from sklearn.decomposition import PCA
 from toys import gap, run
 
-from cnnlab import knobs, train
-from cnnlab.checkpoint import digest
+from cnnlab import knobs
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
+from cnnlab.engine import train
+from cnnlab.engine.checkpoint import digest
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import UsageError
-from cnnlab.parallel import STRATEGIES, pick_devices
-from cnnlab.program import Program, build_program
-from cnnlab.tasks.principal import principal
-from experiments.recipes_autoencoder import principal_components, reconstruction
+from cnnlab.recipes.autoencoder import principal_components, reconstruction
+from cnnlab.tasks.pca import principal
 
 SMALL = {"widths": "12", "code": "5", "batch_size": "32", "duration": "20 steps"}
 CADENCE = train.Cadence(log=5, evaluate=20, save=10)

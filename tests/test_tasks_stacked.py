@@ -10,13 +10,14 @@ import pytest
 from flipping import require_every_knob_does_something
 from toys import gap, run
 
-from cnnlab import knobs, train
-from cnnlab.checkpoint import digest, leaves
+from cnnlab import knobs
 from cnnlab.core import Experiment, Phase
+from cnnlab.engine import train
+from cnnlab.engine.checkpoint import digest, leaves
 from cnnlab.errors import UsageError
-from cnnlab.ops import corrupt
+from cnnlab.ops import corruptions
+from cnnlab.recipes.autoencoder import stacked_autoencoders
 from cnnlab.tasks.stacked import Stack, layer_losses
-from experiments.recipes_autoencoder import stacked_autoencoders
 
 SMALL = {"widths": "10,8", "batch_size": "32", "pretrain": "6 steps", "duration": "8 steps", "optimizer.lr": "0.01"}
 CADENCE = train.Cadence(log=2, evaluate=20, save=1)
@@ -85,10 +86,10 @@ def test_losses_of_a_layer_are_those_of_its_clean_input_from_a_corrupted_copy():
     keys = jax.random.split(jax.random.key(2), 7)
     first, second = params["layer1"]["kernel"], params["layer2"]["kernel"]
     below = jax.nn.sigmoid(images.reshape(7, -1) @ first)
-    noisy = corrupt.masking(below, keys, rate=0.5)
+    noisy = corruptions.masking(below, keys, rate=0.5)
     p = jax.nn.sigmoid(jax.nn.sigmoid(noisy @ second) @ second.T)
     nats = -(below * jnp.log(p) + (1 - below) * jnp.log(1 - p)).sum(1)
-    corruption = functools.partial(corrupt.masking, rate=0.5)
+    corruption = functools.partial(corruptions.masking, rate=0.5)
     np.testing.assert_allclose(layer_losses(stack, params, 2, images, keys, corruption), nats, rtol=1e-4)
     codes = stack.encode(params, images, 2)
     back = jax.nn.sigmoid(codes @ second.T) @ first.T
@@ -100,7 +101,7 @@ def test_real_valued_units_are_given_back_by_squared_error():
     params, images = stack.init(jax.random.key(0)), jax.random.uniform(jax.random.key(1), (7, 4, 4, 1))
     below = stack.encode(params, images, 1)
     outputs = jax.nn.relu(below @ params["layer2"]["kernel"]) @ params["decoder2"]["kernel"]
-    losses = layer_losses(stack, params, 2, images, jax.random.split(jax.random.key(2), 7), corrupt.none)
+    losses = layer_losses(stack, params, 2, images, jax.random.split(jax.random.key(2), 7), corruptions.none)
     np.testing.assert_allclose(losses, ((outputs - below) ** 2).sum(1), rtol=1e-4)
 
 

@@ -12,17 +12,18 @@ import pytest
 from scipy import stats
 from toys import compiled, gap, run
 
-from cnnlab import knobs, train
-from cnnlab.checkpoint import digest
+from cnnlab import knobs
 from cnnlab.data import DATASETS
+from cnnlab.engine import train
+from cnnlab.engine.checkpoint import digest
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import build_program
 from cnnlab.models.vae import mlp
-from cnnlab.ops.bounds import elbo, importance_weighted
+from cnnlab.ops.elbo import elbo, importance_weighted
 from cnnlab.ops.likelihoods import bernoulli, gaussian
-from cnnlab.parallel import STRATEGIES, pick_devices
-from cnnlab.program import build_program
-from cnnlab.tasks.judging import pixels
+from cnnlab.recipes.vae import variational_autoencoder
+from cnnlab.tasks.sample_quality import pixels
 from cnnlab.tasks.variational import CODES, PLAYER, remark, summary, variational
-from experiments.recipes_vae import variational_autoencoder
 from tests.flipping import require_every_knob_does_something
 
 random = np.random.default_rng(0)

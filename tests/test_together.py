@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnlab import knobs, run
-from cnnlab.checkpoint import Checkpoints
+from cnnlab import knobs
+from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.errors import DivergedError
-from cnnlab.folder import Busy, Plan, locked
+from cnnlab.runs import run
+from cnnlab.runs.folder import Busy, Plan, locked
 from experiments.convnet_digits import experiment
 
 pytestmark = pytest.mark.slow

@@ -11,12 +11,12 @@ import pytest
 import toys
 from toys import CADENCE, gap, run
 
-from cnnlab import train
-from cnnlab.checkpoint import digest, leaves
 from cnnlab.core import Phase, Stats
+from cnnlab.engine import train
+from cnnlab.engine.checkpoint import digest, leaves
+from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
+from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
-from cnnlab.parallel import STRATEGIES, check_batch, pick_devices
-from cnnlab.program import build_program
 
 
 def test_two_players_reach_the_equilibrium_and_the_third_never_moves():

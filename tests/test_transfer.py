@@ -12,13 +12,13 @@ from cnnlab.core import Experiment
 from cnnlab.data.arrays import digits
 from cnnlab.data.pipeline import build
 from cnnlab.data.select import select
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
 from cnnlab.models.convnet import ConvNet
 from cnnlab.ops import trees
 from cnnlab.ops.optimizers import adam, momentum, scale_by_layer, sgd
 from cnnlab.ops.schedules import SCHEDULES
-from cnnlab.parallel import STRATEGIES, pick_devices
-from cnnlab.program import build_program
 from cnnlab.tasks.classify import PLAYER, classify, joined
 
 NETWORK = ConvNet(classes=10, widths=(4, 8), depth=1, dropout=0.1)

@@ -9,12 +9,12 @@ import pytest
 from jax.interpreters import partial_eval
 
 from cnnlab import knobs
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
 from cnnlab.models import MODELS
 from cnnlab.models.layers import NORMS, smallest_image
 from cnnlab.ops import trees
-from cnnlab.parallel import STRATEGIES, pick_devices
-from cnnlab.program import build_program
 from experiments.zoo_digits import experiment
 from tests.zoo import ZOO, deep_later, fields, kinds, thin
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab import train
 from cnnlab.core import Batch, Dataset, Experiment, Feed, Stats, Task, TrainState
+from cnnlab.engine import train
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import build_program
 from cnnlab.ops import collectives
-from cnnlab.parallel import STRATEGIES, pick_devices
-from cnnlab.program import build_program
 
 POINTS = np.random.default_rng(0).normal(3.0, 1.0, size=(96, 4)).astype(np.float32)
 

@@ -12,10 +12,10 @@ import numpy as np
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
 from cnnlab.data.augment import none as no_augmentation
 from cnnlab.data.cache import cached
-from cnnlab.data.fit import Fit, fitted
 from cnnlab.data.normalize import Normalisation, standard
-from cnnlab.data.order import evaluation_feeds, train_feeds
+from cnnlab.data.resize import Fit, fitted
 from cnnlab.data.source import Images, LazyImages, Source, Split, carve, digest, note, subset
+from cnnlab.data.stream_order import evaluation_feeds, train_feeds
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.values import Count, Fraction, Range
 

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab import write
+from cnnlab import text
 from cnnlab.core import Experiment, Params, PyTree
-from cnnlab.inspect.views import measures
-from cnnlab.inspect.walk import LOST, Pair, mark, walk
+from cnnlab.inspect.receptive_field.views import measures
+from cnnlab.inspect.receptive_field.walk import LOST, Pair, mark, walk
 from cnnlab.models import MODELS
 from cnnlab.models.layers import Conv
 from cnnlab.models.lenet import LeNet5
@@ -174,8 +174,8 @@ def as_table(layers: list[Layer]) -> str:
     total = as_json(layers)["total"]
     memory = as_json(layers)["memory"]
     rows = [COLUMNS, *map(_row, layers)]
-    rows.append(("parameters in f32", "", "", write.size(memory["parameters"]), "", "", "", ""))
-    rows.append(("total", "", "", f"{total['params']:,}", f"{total['macs']:,}", write.size(memory["activations"]), "", ""))
+    rows.append(("parameters in f32", "", "", text.size(memory["parameters"]), "", "", "", ""))
+    rows.append(("total", "", "", f"{total['params']:,}", f"{total['macs']:,}", text.size(memory["activations"]), "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = []
     for row in rows:
@@ -195,7 +195,7 @@ def _row(layer: Layer) -> tuple[str, ...]:
         for stride, size in zip(layer.stride, fields, strict=True)
     ]
     windows = ["?" if size is None else "all" if math.isinf(size) else f"{size:g}" for size in fields]
-    counts = (f"{layer.params:,}", f"{layer.macs:,}", write.size(layer.memory))
+    counts = (f"{layer.params:,}", f"{layer.macs:,}", text.size(layer.memory))
     return (layer.name, layer.type, "x".join(map(str, layer.output)), *counts, _sides(strides), _sides(windows))
 
 

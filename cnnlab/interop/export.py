@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from cnnlab import run
-from cnnlab.checkpoint import leaves
+from cnnlab.engine.checkpoint import leaves
+from cnnlab.engine.program import Program, computing_in
 from cnnlab.errors import CheckpointError, UsageError
-from cnnlab.folder import Plan, recorded
 from cnnlab.interop import files
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
-from cnnlab.program import Program, computing_in
+from cnnlab.runs import run
+from cnnlab.runs.folder import Plan, recorded
 
 SUFFIXES = (".safetensors", ".stablehlo")
 """What a network can be exported as."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlab.checkpoint import MANIFEST, Checkpoints
+from cnnlab.engine.checkpoint import MANIFEST, Checkpoints
 from cnnlab.errors import CheckpointError
 from cnnlab.interop.scheme import Leaves, some
 from cnnlab.tasks.classify import FROZEN, PLAYER

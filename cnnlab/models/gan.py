@@ -16,7 +16,7 @@ from cnnlab.models import layers
 from cnnlab.models.layers import Conv, ConvTranspose, Dropout, flatten
 from cnnlab.ops import init
 from cnnlab.ops.activations import leaky_relu
-from cnnlab.ops.convolve import convolve, pairs
+from cnnlab.ops.cpu.convolve import convolve, pairs
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count, Fraction
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.models import layers
-from cnnlab.models.branches import AVERAGE_POOL, MAX_POOL, Convolution, Mixed, Pool, Steps
+from cnnlab.models.inception_blocks import AVERAGE_POOL, MAX_POOL, Convolution, Mixed, Pool, Steps
 from cnnlab.models.layers import NORMS, Conv, Dropout, MaxPool, scaled
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
-from cnnlab.ops.convolve import Padding
+from cnnlab.ops.cpu.convolve import Padding
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Fraction, Positive
 

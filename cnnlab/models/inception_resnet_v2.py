@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.models import layers
-from cnnlab.models.branches import (
+from cnnlab.models.inception_blocks import (
     IMAGE_AVERAGE_POOL,
     SHRINKING_POOL,
     Convolution,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.models import layers
-from cnnlab.models.branches import AVERAGE_POOL, SHRINKING_POOL, Convolution, Fork, Mixed, Steps, factorized, shrinking
+from cnnlab.models.inception_blocks import AVERAGE_POOL, SHRINKING_POOL, Convolution, Fork, Mixed, Steps, factorized, shrinking
 from cnnlab.models.layers import NORMS, AveragePool, ConvNorm, Dropout, MaxPool, scaled
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS

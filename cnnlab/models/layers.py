@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.errors import UsageError
-from cnnlab.ops import collectives, init, pooling
+from cnnlab.ops import collectives, init
 from cnnlab.ops.activations import ACTIVATIONS
-from cnnlab.ops.convolve import Padding, Pairs, convolve, convolve_transpose, pairs
+from cnnlab.ops.cpu import pooling
+from cnnlab.ops.cpu.convolve import Padding, Pairs, convolve, convolve_transpose, pairs
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count, Fraction, Positive
 

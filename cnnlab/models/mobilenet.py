@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.models import layers
-from cnnlab.models.inverted import InvertedResidual, Stage, divisible, scaled_stages
+from cnnlab.models.inverted_residual import InvertedResidual, Stage, divisible, scaled_stages
 from cnnlab.models.layers import NORMS, ConvNorm, Dropout
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS, relu6

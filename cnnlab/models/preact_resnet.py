@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from cnnlab.models import layers
 from cnnlab.models.layers import NORMS, Conv, Dropout, MaxPool
-from cnnlab.models.residual import Convolutions, block_convolutions, drop_path, padded_identity, projects
+from cnnlab.models.residual_parts import Convolutions, block_convolutions, drop_path, padded_identity, projects
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from cnnlab.errors import UsageError
 from cnnlab.models import layers
 from cnnlab.models.layers import NORMS, Conv, ConvNorm, Dropout, MaxPool
-from cnnlab.models.residual import (
+from cnnlab.models.residual_parts import (
     REFERENCE_WIDTH,
     Convolutions,
     SqueezeExcitation,

@@ -11,7 +11,7 @@ from cnnlab.models.layers import NORMS, Conv, MaxPool, scaled
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
-from cnnlab.ops.responses import local_response_normalization
+from cnnlab.ops.local_response_norm import local_response_normalization
 from cnnlab.values import Choice, Count, Fraction, Positive
 
 CHANNELS = (64, 128, 256, 512, 512)

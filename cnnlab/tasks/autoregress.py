@@ -13,8 +13,8 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, T
 from cnnlab.errors import UsageError
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
-from cnnlab.ops.pixel_outputs import PixelOutput, on_levels
-from cnnlab.tasks.raster import LOOPS, as_seen
+from cnnlab.ops.pixel_distributions import PixelOutput, on_levels
+from cnnlab.tasks.pixel_sampling import LOOPS, as_seen
 
 PLAYER = "pixels"
 

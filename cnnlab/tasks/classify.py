@@ -15,7 +15,7 @@ from cnnlab.errors import UsageError
 from cnnlab.models.layers import OUTPUT, BatchNorm
 from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
-from cnnlab.tasks import evaluation
+from cnnlab.tasks import classification_metrics
 
 PLAYER = "classifier"
 FROZEN = "frozen"
@@ -69,7 +69,7 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
         total = jnp.mean(losses)
         for name in sorted(name for name in seen if name.startswith("auxiliary")):
             total += AUXILIARY_WEIGHT * jnp.mean(loss(seen[name].astype(jnp.float32), batch["label"]))
-        return total, (dict(updated), {"sums": evaluation.sums(logits, losses, batch), "rows": {}})
+        return total, (dict(updated), {"sums": classification_metrics.sums(logits, losses, batch), "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
         logits, _ = model.apply({"params": joined(params), **model_state}, inputs, train=False)
@@ -77,14 +77,14 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         logits = predict(params, model_state, batch["image"])
-        return evaluation.measure(logits, jax.nn.softmax(logits, axis=1), loss(logits, batch["label"]), batch)
+        return classification_metrics.measure(logits, jax.nn.softmax(logits, axis=1), loss(logits, batch["label"]), batch)
 
     return Task(
         init=init,
         loss=loss_of,
         predict=predict,
         measure=measure,
-        summary=evaluation.summary,
+        summary=classification_metrics.summary,
         pictures=pictures,
         turns=(PLAYER,),
     )
@@ -108,7 +108,7 @@ def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.Abstract
 
 def pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """The confusion matrix, the most confident mistakes, and the first layer's kernels seen as images."""
-    shown = evaluation.pictures(stats, data, split)
+    shown = classification_metrics.pictures(stats, data, split)
     kernels = first_kernels(joined(params), data.image_shape)
     if kernels is not None:
         from cnnlab import figures

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.ops.losses import cross_entropy
-from cnnlab.tasks import evaluation
+from cnnlab.tasks import classification_metrics
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.values import Count
 
@@ -59,7 +59,7 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         found = each(params, model_state, batch["image"])
         scores = averaged(found)
-        stats = evaluation.measure(scores, jnp.exp(scores), loss(scores, batch["label"]), batch)
+        stats = classification_metrics.measure(scores, jnp.exp(scores), loss(scores, batch["label"]), batch)
         return {**stats, "rows": {**stats["rows"], "member_predictions": jnp.argmax(found, axis=-1).astype(jnp.int32).T}}
 
     return Task(init=init, loss=loss_of, predict=predict, measure=measure, summary=summary, pictures=_pictures, turns=players)
@@ -95,7 +95,7 @@ def summary(stats: Stats) -> dict[str, float]:
     which two members differ, averaged over all pairs; of one member the last two are 0. Statistics of training are sums over
     members: there, `loss` and `accuracy` are those of a member, averaged.
     """
-    found, rows = evaluation.summary(stats), stats["rows"]
+    found, rows = classification_metrics.summary(stats), stats["rows"]
     if rows:
         votes = np.asarray(rows["member_predictions"])
         found["member_accuracy"] = float(np.mean(votes == rows["label"][:, None], dtype=np.float64))
@@ -107,4 +107,4 @@ def summary(stats: Stats) -> dict[str, float]:
 
 
 def _pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    return evaluation.pictures(stats, data, split)
+    return classification_metrics.pictures(stats, data, split)

@@ -12,9 +12,9 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.data.normalize import unit
-from cnnlab.ops import collectives, corrupt, moments, penalties
-from cnnlab.ops.fidelity import Fidelity, squared, squared_error
+from cnnlab.ops import collectives, corruptions, penalties, running_gaussian
 from cnnlab.ops.keys import stream
+from cnnlab.ops.reconstruction_losses import Fidelity, squared, squared_error
 from cnnlab.tasks.classify import first_kernels
 
 PLAYER = "autoencoder"
@@ -48,7 +48,7 @@ def reconstruct(
     model: nn.Module,
     *,
     loss: Fidelity | None = None,
-    corruption: Corrupt = corrupt.none,
+    corruption: Corrupt = corruptions.none,
     penalty: Callable[[Callable[[Array], Array], Array, Array], Array] = penalties.none,
 ) -> Task:
     """The task of giving back the image that was put in.
@@ -77,7 +77,7 @@ def reconstruct(
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
         params = {PLAYER: model.init(key, batch["image"][:1], train=False)["params"]}
         codes = jax.eval_shape(coder.encode, params, {}, batch["image"][:1])
-        return params, {CODES: moments.start(codes.shape[1])}
+        return params, {CODES: running_gaussian.start(codes.shape[1])}
 
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
@@ -87,7 +87,7 @@ def reconstruct(
         codes = coder.encode(params, model_state, noisy)
         losses, _, sums = compare(coder, params, model_state, codes, batch)
         extra = penalty(lambda inputs: coder.encode(params, model_state, inputs), noisy, codes)
-        state = {**model_state, CODES: moments.update(model_state[CODES], codes, window=BATCHES_REMEMBERED)}
+        state = {**model_state, CODES: running_gaussian.update(model_state[CODES], codes, window=BATCHES_REMEMBERED)}
         sums["penalty"] = extra * sums["count"]
         return jnp.mean(losses) + extra, (state, {"sums": sums, "rows": {}})
 
@@ -151,7 +151,7 @@ def snapshot(
         "reconstructions": beside(images, coder.reconstruct(params, model_state, images)),
         "samples": sampler(coder).draw(params, model_state, keys, batch["label"], jnp.float32(1)),
     }
-    if corruption is not corrupt.none:
+    if corruption is not corruptions.none:
         noisy = corruption(images, keys)
         shown["denoised"] = beside(noisy, coder.reconstruct(params, model_state, noisy))
     return shown
@@ -167,7 +167,7 @@ def sampler(coder: Coder) -> Sampler:
     """Draws codes from the Gaussian with the mean and covariance of the codes of training, and decodes them."""
 
     def codes(params: Params, model_state: PyTree, keys: Array, temperature: Array) -> Array:
-        return moments.draw(model_state[CODES], keys, temperature)
+        return running_gaussian.draw(model_state[CODES], keys, temperature)
 
     def decode(params: Params, model_state: PyTree, codes: Array, labels: Array) -> Array:
         return jnp.clip(coder.fidelity.read(coder.decode(params, model_state, codes)).astype(jnp.float32), 0.0, 1.0)

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
-from cnnlab.ops import collectives, corrupt, init, moments
+from cnnlab.ops import collectives, corruptions, init, running_gaussian
 from cnnlab.ops.activations import ACTIVATIONS
-from cnnlab.ops.fidelity import cross_entropy, squared
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.keys import stream
 from cnnlab.ops.losses import cross_entropy as classification_loss
-from cnnlab.tasks import evaluation, reconstruct
+from cnnlab.ops.reconstruction_losses import cross_entropy, squared
+from cnnlab.tasks import classification_metrics, reconstruct
 from cnnlab.tasks.reconstruct import BATCHES_REMEMBERED, CODES, Coder, Corrupt
 from cnnlab.values import Choice
 
@@ -109,7 +109,7 @@ def stacked(
     activation: Choice[ACTIVATIONS] = jax.nn.sigmoid,
     initializer: Choice[INITIALIZERS] = init.xavier,
     tied: bool = True,
-    corruption: Corrupt = corrupt.none,
+    corruption: Corrupt = corruptions.none,
     finetune: Finetune = "supervised",
 ) -> Task:
     """The task of pre-training layer by layer, and then of the class or of the image with all layers.
@@ -137,7 +137,7 @@ def stacked(
     owns = players(stack.depth, supervised=supervised)
 
     def start(key: Array, batch: Batch) -> tuple[Params, PyTree]:
-        return stack.init(key), {} if supervised else {CODES: moments.start(widths[-1])}
+        return stack.init(key), {} if supervised else {CODES: running_gaussian.start(widths[-1])}
 
     def loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
         if player == FINETUNE:
@@ -172,7 +172,7 @@ def _classify(stack: Stack, params: Params, model_state: PyTree, batch: Batch) -
     """The loss of supervised fine-tuning."""
     scores = stack.scores(params, batch["image"])
     losses = classification_loss(scores, batch["label"])
-    return jnp.mean(losses), (model_state, {"sums": evaluation.sums(scores, losses, batch), "rows": {}})
+    return jnp.mean(losses), (model_state, {"sums": classification_metrics.sums(scores, losses, batch), "rows": {}})
 
 
 def _reconstruct(
@@ -181,7 +181,7 @@ def _reconstruct(
     """The loss of unsupervised fine-tuning."""
     codes = stack.encode(params, batch["image"], stack.depth)
     losses, _, sums = reconstruct.compare(coder, params, model_state, codes, batch)
-    state = {**model_state, CODES: moments.update(model_state[CODES], codes, window=BATCHES_REMEMBERED)}
+    state = {**model_state, CODES: running_gaussian.update(model_state[CODES], codes, window=BATCHES_REMEMBERED)}
     return jnp.mean(losses), (state, {"sums": sums, "rows": {}})
 
 
@@ -191,12 +191,12 @@ def _of_classes(stack: Stack) -> dict[str, Any]:
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         scores = stack.scores(params, batch["image"])
         losses = classification_loss(scores, batch["label"])
-        return evaluation.measure(scores, jax.nn.softmax(scores, axis=1), losses, batch)
+        return classification_metrics.measure(scores, jax.nn.softmax(scores, axis=1), losses, batch)
 
     return {
         "predict": lambda params, model_state, inputs: stack.scores(params, inputs),
         "measure": measure,
-        "summary": functools.partial(summary, evaluation.summary),
+        "summary": functools.partial(summary, classification_metrics.summary),
         "pictures": _pictures,
     }
 
@@ -210,7 +210,7 @@ def _of_images(coder: Coder) -> dict[str, Any]:
         "pictures": functools.partial(reconstruct.pictures, coder),
         "headline": "squared_error",
         "higher_is_better": False,
-        "snapshot": functools.partial(reconstruct.snapshot, coder, corrupt.none),
+        "snapshot": functools.partial(reconstruct.snapshot, coder, corruptions.none),
         "sampler": reconstruct.sampler(coder),
     }
 
@@ -226,4 +226,7 @@ def summary(of_finetuning: Callable[[Stats], dict[str, float]], stats: Stats) ->
 
 def _pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """The confusion matrix, the most confident mistakes, and the first layer's kernels seen as images."""
-    return {**evaluation.pictures(stats, data, split), **reconstruct.first_filters({"layer1": params["layer1"]}, data)}
+    return {
+        **classification_metrics.pictures(stats, data, split),
+        **reconstruct.first_filters({"layer1": params["layer1"]}, data),
+    }

@@ -15,14 +15,14 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.models.vae import VAE
-from cnnlab.ops import collectives, moments
-from cnnlab.ops.bounds import Bound, Draws, log_mean_exp
+from cnnlab.ops import collectives, running_gaussian
 from cnnlab.ops.divergences import kl_to_standard_normal, normal_log_density
+from cnnlab.ops.elbo import Bound, Draws, log_mean_exp
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
-from cnnlab.ops.spherical import slerp
-from cnnlab.tasks.judging import Judge, drawing_keys, judged, numbers
+from cnnlab.ops.slerp import slerp
 from cnnlab.tasks.reconstruct import beside
+from cnnlab.tasks.sample_quality import Judge, drawing_keys, judged, numbers
 
 PLAYER = "autoencoder"
 
@@ -139,7 +139,7 @@ class _Network:
 
         def codes(params: Params, model_state: PyTree, keys: Array, temperature: Array) -> Array:
             if self.codes_from == "fitted":
-                return moments.draw(model_state[CODES], keys, temperature)
+                return running_gaussian.draw(model_state[CODES], keys, temperature)
             return temperature * jax.vmap(lambda key: jax.random.normal(key, (self.model.latent,)))(keys)
 
         def draw(params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
@@ -202,7 +202,7 @@ def variational(
 
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
         variables = model.init(key, batch["image"][:1], batch["label"][:1])
-        fitted = {CODES: moments.start(model.latent)} if codes_from == "fitted" else {}
+        fitted = {CODES: running_gaussian.start(model.latent)} if codes_from == "fitted" else {}
         return {PLAYER: variables["params"]}, {"steps": jnp.zeros((), jnp.int32), **fitted}
 
     def loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
@@ -213,7 +213,7 @@ def variational(
         done = model_state["steps"] + 1
         state = {"steps": done}
         if codes_from == "fitted":
-            state[CODES] = moments.update(model_state[CODES], codes[0], window=BATCHES_REMEMBERED)
+            state[CODES] = running_gaussian.update(model_state[CODES], codes[0], window=BATCHES_REMEMBERED)
         value = bound.loss(draws, done.astype(jnp.float32) / max(steps, 1))
         return value, (state, {"sums": {"loss": value * count, **_sums(draws, batch)}, "rows": {}})
 

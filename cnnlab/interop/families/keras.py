@@ -13,9 +13,9 @@ import numpy as np
 
 from cnnlab.interop.scheme import Leaves, Scheme, by_rules
 from cnnlab.models import inception_resnet_v2, inception_v3
-from cnnlab.models.branches import Convolution, Fork, Steps
 from cnnlab.models.densenet import DenseNet
 from cnnlab.models.efficientnet import EfficientNet
+from cnnlab.models.inception_blocks import Convolution, Fork, Steps
 from cnnlab.models.inception_resnet_v2 import InceptionResNetV2
 from cnnlab.models.inception_v3 import InceptionV3
 from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2

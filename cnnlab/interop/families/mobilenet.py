@@ -8,7 +8,7 @@ import re
 import flax.linen as nn
 
 from cnnlab.interop.scheme import Scheme, by_rules
-from cnnlab.models.inverted import Stage
+from cnnlab.models.inverted_residual import Stage
 from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
 
 LEAF = {"0": "conv", "1": "norm"}

@@ -1,0 +1,242 @@
+"""Statistics of a study: `analyse` turns outcomes into an `Analysis`, which report.py shows.
+
+The plan of the analysis is fixed before a number is seen: paired differences to the baseline over the seeds that both
+finished, Student's t for the verdict, Holm over all planned arms. The sign flips, the ranks and the bootstrap stand beside it
+to show whether t's assumption matters. Negative controls have no part in the family, and are judged by their plain p.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cnnlab.ablation.analyse import statistics, summary
+from cnnlab.ablation.analyse.comparable import require_comparable
+from cnnlab.ablation.analyse.results import Analysis, Contrast, Effect, Interval, Row
+from cnnlab.ablation.plan import pruning
+from cnnlab.ablation.plan.study import Arm, Outcome, Study, more_is_better
+from cnnlab.errors import UsageError, did_you_mean
+
+__all__ = ["Analysis", "Contrast", "Effect", "Interval", "Row", "analyse", "require_comparable"]
+
+Values = Mapping[int, float]
+"""{seed: metric} of an arm's runs that are done and whose metric is finite, in the study's order of seeds."""
+
+
+def analyse(
+    study: Study,
+    outcomes: Sequence[Outcome],
+    *,
+    metric: str | None = None,
+    alpha: float = 0.05,
+    resamples: int = statistics.RESAMPLES,
+) -> Analysis:
+    """All that the outcomes say about the study's arms; it does not ask whether they are comparable.
+
+    metric: of the outcomes, the study's own by default; the sense of another one is told by its name.
+    alpha: of verdicts, and 1 − the confidence of intervals.
+    resamples: of the bootstrap, and of the sign flips where there are more than these.
+    Raises UsageError where no finished run has the metric.
+    """
+    metric = metric or study.metric
+    higher = study.higher_is_better if metric == study.metric else more_is_better(metric)
+    planned = set(itertools.product((arm.name for arm in study.arms), study.seeds))
+    cells = {(outcome.arm, outcome.seed): outcome for outcome in outcomes if (outcome.arm, outcome.seed) in planned}
+    _require_metric(metric, [outcome for outcome in cells.values() if outcome.state == "DONE"])
+
+    values = {arm.name: _values(study, arm, cells, metric) for arm in study.arms}
+    contrasts = _contrasts(study, cells, values, higher_is_better=higher, alpha=alpha, resamples=resamples)
+    rows = tuple(
+        _row(study, arm, cells, values[arm.name], contrasts.get(arm.name), metric=metric, alpha=alpha, resamples=resamples)
+        for arm in study.arms
+    )
+    effects, complete_seeds = _effects(study, values, alpha)
+    controls = frozenset(arm.name for arm in study.arms[1:] if arm.control)
+    warnings = summary.pruning(study, cells.values())
+    warnings += summary.warnings(study, rows, effects, complete_seeds, metric, alpha)
+    warnings += summary.outcome_warnings(study, outcomes, cells)
+    return Analysis(metric, higher, rows, effects, summary.sentence(rows, controls, metric), tuple(warnings))
+
+
+def _require_metric(metric: str, done: Sequence[Outcome]) -> None:
+    known = sorted({name for outcome in done for name in outcome.metrics})
+    if done and metric not in known:
+        raise UsageError(
+            f"No finished run has the metric {metric}.{did_you_mean(metric, known)} There are: {', '.join(known)}."
+        )
+
+
+def _values(study: Study, arm: Arm, cells: Mapping[tuple[str, int], Outcome], metric: str) -> Values:
+    found = {}
+    for seed in study.seeds:
+        cell = cells.get((arm.name, seed))
+        value = cell.metrics.get(metric) if cell and cell.state == "DONE" else None
+        if value is not None and math.isfinite(value):
+            found[seed] = float(value)
+    return found
+
+
+def _contrasts(
+    study: Study,
+    cells: Mapping[tuple[str, int], Outcome],
+    values: Mapping[str, Values],
+    *,
+    higher_is_better: bool,
+    alpha: float,
+    resamples: int,
+) -> dict[str, Contrast]:
+    """{arm: contrast} of every arm that shares a seed with the baseline."""
+    baseline = values[study.baseline.name]
+    shared = {arm.name: [seed for seed in baseline if seed in values[arm.name]] for arm in study.arms[1:]}
+    differences = {
+        name: statistics.paired_differences([values[name][s] for s in seeds], [baseline[s] for s in seeds])
+        for name, seeds in shared.items()
+    }
+    family = [arm.name for arm in study.arms[1:] if not arm.control]
+    judged = statistics.verdicts([differences[name] for name in family], higher_is_better=higher_is_better, alpha=alpha)
+    decisions = dict(zip(family, judged, strict=True))
+    for arm in study.arms[1:]:
+        if arm.control:
+            [(p, _, verdict)] = statistics.verdicts(
+                [differences[arm.name]], higher_is_better=higher_is_better, alpha=alpha
+            )  # a family of its own: the plain p
+            decisions[arm.name] = (p, None, verdict)
+    return {
+        name: _contrast(
+            differences[name],
+            decisions[name],
+            _mcnemar(cells, study.baseline.name, name, seeds[0]),
+            alpha=alpha,
+            first_alpha=alpha / len(family) if name in family else alpha,
+            resamples=resamples,
+        )
+        for name, seeds in shared.items()
+        if seeds
+    }
+
+
+def _contrast(
+    differences: np.ndarray,
+    decision: tuple[float | None, float | None, str],
+    mcnemar_p: float | None,
+    *,
+    alpha: float,
+    first_alpha: float,
+    resamples: int,
+) -> Contrast:
+    """first_alpha: what Holm's first step asks of an arm of this family."""
+    p, p_holm, verdict = decision
+    effect = statistics.effect_size(differences)
+    undecided = effect is not None and verdict == "undecided"
+    return Contrast(
+        n=len(differences),
+        difference=float(np.mean(differences)),
+        interval=statistics.student_interval(differences, alpha),
+        bootstrap=statistics.bootstrap_interval(differences, alpha, resamples),
+        p_t=p,
+        p_signs=statistics.p_of_sign_flips(differences, resamples),
+        p_wilcoxon=statistics.p_of_ranks(differences),
+        p_holm=p_holm,
+        effect_size=effect,
+        power=None if effect is None else statistics.power_of_t(effect, len(differences), alpha),
+        seeds_needed=statistics.seeds_needed(effect, first_alpha) if effect is not None and undecided else None,
+        mcnemar_p=mcnemar_p,
+        verdict=verdict,
+    )
+
+
+def _mcnemar(cells: Mapping[tuple[str, int], Outcome], baseline: str, arm: str, seed: int) -> float | None:
+    ours, theirs = cells[arm, seed].correct, cells[baseline, seed].correct
+    return None if ours is None or theirs is None else statistics.p_of_mcnemar(ours, theirs)
+
+
+def _row(
+    study: Study,
+    arm: Arm,
+    cells: Mapping[tuple[str, int], Outcome],
+    values: Values,
+    contrast: Contrast | None,
+    *,
+    metric: str,
+    alpha: float,
+    resamples: int,
+) -> Row:
+    runs = [cells[arm.name, seed] for seed in study.seeds if (arm.name, seed) in cells]
+    states = [run.state for run in runs]
+    numbers = np.asarray(list(values.values()), np.float64)
+    numbers = statistics.on_grid(numbers, float(np.max(np.abs(numbers), initial=0)))
+    times = [run.wall_seconds for run in runs if run.state == "DONE" and run.wall_seconds is not None]
+    done, diverged, failed = (states.count(state) for state in ("DONE", "DIVERGED", "FAILED"))
+    pruned = pruning.stopped(runs, study.pruning)
+    return Row(
+        arm=arm.name,
+        planned=len(study.seeds),
+        done=done,
+        diverged=diverged,
+        failed=failed,
+        missing=len(study.seeds) - done - diverged - failed - (pruned.runs if pruned else 0),
+        values=tuple(values.items()),
+        mean=float(np.mean(numbers)) if len(numbers) else None,
+        sd=float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
+        interval=statistics.student_interval(numbers, alpha),
+        bootstrap=statistics.bootstrap_interval(numbers, alpha, resamples),
+        test_se=_sampling_error(metric, numbers, [run for run in runs if run.seed in values]),
+        seconds=float(np.mean(times)) if times else None,
+        contrast=contrast,
+        pruned=pruned,
+    )
+
+
+def _sampling_error(metric: str, values: np.ndarray, runs: Sequence[Outcome]) -> float | None:
+    """Of one run's accuracy, from the number of examples of the metric's split."""
+    if not runs or not summary.in_points(metric):
+        return None
+    split, share = metric.split("/")[0], float(np.mean(values))
+    examples = ((runs[0].provenance.get("data") or {}).get("sizes") or {}).get(split)
+    if not examples and split == "test":
+        examples = len(runs[0].correct or ())
+    return math.sqrt(share * (1 - share) / examples) if examples and 0 <= share <= 1 else None
+
+
+def _factorial(study: Study) -> tuple[dict[str, tuple[str, ...]], dict[tuple[str, ...], str]] | None:
+    """({factor: levels}, {level of each factor: arm}) where the arms that are no controls are all combinations, once each."""
+    factors = {knob: tuple(levels) for knob, levels in study.factors.items() if len(levels) > 1}
+    arms = [arm for arm in study.arms if not arm.control]
+    if len(factors) < 2 or any(knob not in arm.knobs for arm in arms for knob in factors):
+        return None
+    named = {tuple(arm.knobs[knob] for knob in factors): arm.name for arm in arms}
+    full = set(itertools.product(*factors.values()))
+    return (factors, named) if set(named) == full and len(arms) == len(full) else None
+
+
+def _effects(study: Study, values: Mapping[str, Values], alpha: float) -> tuple[tuple[Effect, ...], int]:
+    """Main effects, then two-way interactions, and over how many seeds: a seed is a block, complete or left out."""
+    found = _factorial(study)
+    if found is None:
+        return (), 0
+    factors, arms = found
+    seeds = [seed for seed in study.seeds if all(seed in values[arm] for arm in arms.values())]
+    if not seeds:
+        return (), 0
+    sizes = [len(levels) for levels in factors.values()]
+    ordered = [[values[arms[key]][seed] for seed in seeds] for key in itertools.product(*factors.values())]
+    table = np.asarray(ordered, np.float64).reshape(*sizes, len(seeds))
+    changes = [[(axis, level) for level in range(1, size)] for axis, size in enumerate(sizes)]
+    named: list[tuple[tuple[int, int], ...]] = [(change,) for several in changes for change in several]
+    named += [pair for one, other in itertools.combinations(changes, 2) for pair in itertools.product(one, other)]
+    samples = [statistics.factorial_contrast(table, against_first) for against_first in named]
+    plain = [statistics.p_of_t(sample) for sample in samples]
+    knobs, levels = list(factors), list(factors.values())
+    effects = tuple(
+        Effect(
+            factors=tuple(knobs[axis] for axis, _ in against_first),
+            levels=tuple(levels[axis][level] for axis, level in against_first),
+            estimate=float(np.mean(sample)),
+            interval=statistics.student_interval(sample, alpha),
+            p=p,
+            p_holm=p_holm,
+        )
+        for against_first, sample, p, p_holm in zip(named, samples, plain, statistics.holm(plain), strict=True)
+    )
+    return effects, len(seeds)

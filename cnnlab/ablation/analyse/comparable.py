@@ -1,0 +1,66 @@
+"""Whether runs may be compared at all: same data, same sizes, same number of steps, same code."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from cnnlab.ablation.plan.study import Outcome
+from cnnlab.errors import UsageError, did_you_mean
+
+Provenance = Mapping[str, Any]
+
+
+def _data(provenance: Provenance) -> str:
+    data = provenance.get("data") or {}
+    return f"{data.get('name', 'unknown data')} with fingerprint {str(data.get('fingerprint', 'unknown'))[:12]}"
+
+
+def _splits(provenance: Provenance) -> str:
+    sizes = (provenance.get("data") or {}).get("sizes")
+    return ", ".join(f"{split} {size}" for split, size in sorted(sizes.items())) if sizes else "unknown sizes"
+
+
+def _steps(provenance: Provenance) -> str:
+    return f"{provenance.get('steps', 'an unknown number of')} steps"
+
+
+def _code(provenance: Provenance) -> str:
+    changes = " with uncommitted changes" if provenance.get("uncommitted_changes") else ""
+    return f"commit {str(provenance.get('commit') or 'unknown')[:12]}{changes}"
+
+
+KINDS: dict[str, Callable[[Provenance], str]] = {"data": _data, "splits": _splits, "steps": _steps, "code": _code}
+"""What must agree, and how it is read from run.json and told to a person; the keys are the words of --allow."""
+NAMED_RUNS = 3
+"""Runs named for each value that differs; of the others only the number is told."""
+
+
+def require_comparable(outcomes: Iterable[Outcome], *, allow: Collection[str] = ()) -> None:
+    """Raises UsageError, naming what differs and in which runs, unless the runs that are DONE differ in their arms only.
+
+    allow: kinds that may differ, of data, splits, steps and code; steps, for one, where the duration is a factor. Runs that
+    all had uncommitted changes to one commit pass, since nothing shows that they differ; `analyse` warns of them.
+    """
+    for kind in allow:
+        if kind not in KINDS:
+            raise UsageError(f"--allow={kind}: no such difference.{did_you_mean(kind, list(KINDS))} Known: {', '.join(KINDS)}.")
+    done = [outcome for outcome in outcomes if outcome.state == "DONE"]
+    differing = {}
+    for kind, describe in KINDS.items():
+        runs: dict[str, list[str]] = {}
+        for outcome in done:
+            runs.setdefault(describe(outcome.provenance), []).append(f"{outcome.arm} seed {outcome.seed}")
+        if len(runs) > 1 and kind not in allow:
+            differing[kind] = runs
+    if differing:
+        lines = [f"  {kind}: " + "; ".join(_told(*item) for item in runs.items()) for kind, runs in differing.items()]
+        raise UsageError(
+            "These runs differ in more than their arms, so a difference of their results has several explanations:\n"
+            + "\n".join(lines)
+            + "\nRun the ones that differ again under the same conditions, or accept the difference with "
+            + f"--allow={','.join([*allow, *differing])}."
+        )
+
+
+def _told(value: str, runs: list[str]) -> str:
+    more = f" and {len(runs) - NAMED_RUNS} more" if len(runs) > NAMED_RUNS else ""
+    return f"{value} in {', '.join(runs[:NAMED_RUNS])}{more}"

@@ -1,0 +1,125 @@
+"""The nouns of an analysis, which analysis.py fills and report.py shows. Data only."""
+
+import dataclasses
+
+from cnnlab.ablation.plan.study import Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """An interval of confidence 1 − alpha: 95 %, unless `analyse` is given another alpha."""
+
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """An arm against the baseline, over the seeds that both finished."""
+
+    n: int
+    """Pairs."""
+    difference: float
+    """Mean of arm − baseline."""
+    interval: Interval | None
+    """Of the difference, by Student's t of the paired differences, not widened for the number of arms; None below two pairs
+    and where all pairs differ by the same."""
+    bootstrap: Interval | None
+    """The same by the bootstrap (BCa) over pairs; None below three pairs, and too narrow below about ten."""
+    p_t: float | None
+    """Paired t-test, two-sided. 1 where all pairs are equal; None below two pairs, and where all pairs differ by the same
+    number other than 0: the spread is then 0 and t undefined."""
+    p_signs: float | None
+    """Exact or sampled sign-flip permutation test of the mean difference, two-sided."""
+    p_wilcoxon: float | None
+    p_holm: float | None
+    """p_t after Holm's correction over all planned arms, those without a p_t among them as if it were 1. Negative controls
+    are not among them: None."""
+    effect_size: float | None
+    """Cohen's d of paired differences: mean / standard deviation; None where that is 0."""
+    power: float | None
+    """Of the paired t-test for the effect as observed, at this n and the uncorrected alpha."""
+    seeds_needed: int | None
+    """Pairs that would decide an undecided difference of the observed size with power 0.8, at alpha / arms as Holm's first
+    step asks; None where it is decided, and where a million would not do."""
+    mcnemar_p: float | None
+    """McNemar's exact test of the first shared seed's two models on the same test examples: the test set's share of doubt."""
+    verdict: str
+    """better, worse, or undecided: by p_holm at alpha (a negative control by p_t), in the sense of the metric."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruned:
+    """Where the runs of an arm were stopped early, because others were better."""
+
+    runs: int
+    step: int
+    """The rung."""
+    metric: str
+    """What was judged, such as validation/accuracy."""
+    score: float | None
+    """Its mean over these runs; None where one of them had no finite one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An arm in figures."""
+
+    arm: str
+    planned: int
+    done: int
+    diverged: int
+    failed: int
+    missing: int
+    """Neither done, diverged, failed nor pruned: never begun, running, stopped or pre-empted."""
+    values: tuple[tuple[int, float], ...]
+    """(seed, metric) of the runs that are done and whose metric is finite."""
+    mean: float | None
+    sd: float | None
+    """Over seeds (n − 1); None below two."""
+    interval: Interval | None
+    """Of the mean, by Student's t; None below two seeds and where all agree."""
+    bootstrap: Interval | None
+    test_se: float | None
+    """Standard error of one run's accuracy that comes from the finite test set, sqrt(p (1 − p) / N); None for
+    other metrics."""
+    seconds: float | None
+    """Mean wall time of a run."""
+    contrast: Contrast | None
+    """None for the baseline itself, and where no seed is shared with it."""
+    pruned: Pruned | None = None
+    """None where no run was stopped early."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """A main effect or a two-way interaction in a full factorial."""
+
+    factors: tuple[str, ...]
+    """(knob,) or (knob, knob)."""
+    levels: tuple[str, ...]
+    """The level, or the pair of levels, against the first ones."""
+    estimate: float
+    """Of a main effect: the mean over the other factors and over seeds of level − first level. Of an interaction: the
+    difference of differences."""
+    interval: Interval | None
+    p: float | None
+    p_holm: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """All that the report says in numbers."""
+
+    metric: str
+    higher_is_better: bool
+    rows: tuple[Row, ...]
+    """The baseline first, then as planned."""
+    effects: tuple[Effect, ...]
+    """Empty where the design is no full factorial of two factors or more. Over the seeds that finished every arm."""
+    sentence: str
+    """The verdict for a person in a hurry."""
+    warnings: tuple[str, ...]
+    """Diverged and missing cells, unpaired seeds, few seeds, a control that did not fail."""
+    verdict: Verdict | None = None
+    """Of the claim that the study tests."""

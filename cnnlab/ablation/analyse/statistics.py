@@ -1,0 +1,171 @@
+"""Tests, intervals and power on arrays, by scipy and statsmodels, with an answer for each degenerate case.
+
+None stands for "not defined": too few numbers, or no spread to judge by. Nothing here warns, and nothing returns NaN.
+Sources: Efron (1987), "Better bootstrap confidence intervals", JASA 82(397); Holm (1979), "A simple sequentially rejective
+multiple test procedure", Scand. J. Statist. 6(2); McNemar (1947), Psychometrika 12(2).
+"""
+
+import bisect
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats import multitest, power  # type: ignore[import-untyped]
+from statsmodels.stats.contingency_tables import mcnemar  # type: ignore[import-untyped]
+
+from cnnlab.ablation.analyse.results import Interval
+
+RESAMPLES = 9999
+"""Of the bootstrap and of the sign flips; up to 13 pairs have fewer sign flips than that and get all of them: exact."""
+RESOLUTION = 1e-9
+"""Relative: numbers closer than this agree. 0.91 − 0.90 and 0.81 − 0.80 differ by 1e-16, and are one tie."""
+ENOUGH_POWER = 0.8
+MOST_SEEDS = 1_000_000
+"""Beyond this many seeds, the answer to how many are needed is: nobody can run them."""
+
+
+def on_grid(values: np.ndarray, scale: float) -> np.ndarray:
+    """The values with what lies below the resolution of numbers as large as `scale` rounded away, so that ties are ties."""
+    unit = max(RESOLUTION * scale, np.finfo(np.float64).tiny)
+    return np.round(values / unit) * unit
+
+
+def paired_differences(arm: Sequence[float], baseline: Sequence[float]) -> np.ndarray:
+    """f64 [S]: arm − baseline, seed by seed."""
+    ours, theirs = np.asarray(arm, np.float64), np.asarray(baseline, np.float64)
+    return on_grid(ours - theirs, float(np.max(np.abs([ours, theirs]), initial=0)))
+
+
+def varies(values: np.ndarray) -> bool:
+    """Whether there are two numbers at least, and not all the same."""
+    return len(values) > 1 and float(np.ptp(values)) > RESOLUTION * float(np.max(np.abs(values)))
+
+
+def student_interval(values: np.ndarray, alpha: float) -> Interval | None:
+    """Of the mean of f64 [S], by Student's t."""
+    if not varies(values):
+        return None
+    found = stats.ttest_1samp(values, 0.0).confidence_interval(1 - alpha)
+    return Interval(float(found.low), float(found.high))
+
+
+def bootstrap_interval(values: np.ndarray, alpha: float, resamples: int = RESAMPLES) -> Interval | None:
+    """Of the mean of f64 [S], by the bias-corrected and accelerated bootstrap; the same numbers give the same interval."""
+    if len(values) < 3 or not varies(values):
+        return None
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # where its resamples degenerate, scipy warns and returns NaN
+        found = stats.bootstrap(
+            (values,), np.mean, confidence_level=1 - alpha, n_resamples=resamples, method="BCa", rng=np.random.default_rng(0)
+        ).confidence_interval
+    return Interval(float(found.low), float(found.high)) if np.isfinite([found.low, found.high]).all() else None
+
+
+def p_of_t(differences: np.ndarray) -> float | None:
+    """Paired t-test of f64 [S], two-sided.
+
+    Where all differences are 0 there is nothing to explain: 1. Where all are the same number other than 0, t divides by a
+    spread of 0: None rather than a p of 0, since seeds that change nothing are one observation, however often it is repeated.
+    """
+    if varies(differences):
+        return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return 1.0 if len(differences) > 1 and not differences.any() else None
+
+
+def p_of_sign_flips(differences: np.ndarray, resamples: int = RESAMPLES) -> float | None:
+    """Permutation test of the mean of f64 [S] under flips of the signs, two-sided: exact where 2^S is at most `resamples`."""
+    if len(differences) < 2:
+        return None
+    if not differences.any():
+        return 1.0
+
+    def mean(flipped: np.ndarray, axis: int) -> np.ndarray:
+        return np.asarray(np.mean(flipped, axis=axis)).round(12)  # sums of the same numbers in another order are ties
+
+    scaled = differences / np.max(np.abs(differences))
+    found = stats.permutation_test(
+        (scaled,), mean, permutation_type="samples", vectorized=True, n_resamples=resamples, rng=np.random.default_rng(0)
+    )
+    return float(found.pvalue)
+
+
+def p_of_ranks(differences: np.ndarray) -> float | None:
+    """Wilcoxon's signed-rank test of f64 [S], two-sided."""
+    if len(differences) < 2:
+        return None
+    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Corrected by Holm's method. None stays None, yet counts in the family as 1: that a test could not be made, or not yet,
+    must not make the others easier."""
+    if not p_values:
+        return []
+    corrected = multitest.multipletests([1.0 if p is None else p for p in p_values], method="holm")[1]
+    return [None if p is None else float(value) for p, value in zip(p_values, corrected, strict=True)]
+
+
+def verdict(difference: float, p: float | None, *, higher_is_better: bool, alpha: float) -> str:
+    """better, worse or undecided."""
+    if p is None or p >= alpha:
+        return "undecided"
+    return "better" if (difference > 0) == higher_is_better else "worse"
+
+
+def verdicts(
+    differences: Sequence[np.ndarray], *, higher_is_better: bool, alpha: float
+) -> list[tuple[float | None, float | None, str]]:
+    """(p of t, that after Holm, verdict) of each arm of a family from its paired differences f64 [S], S its own."""
+    plain = [p_of_t(values) for values in differences]
+    return [
+        (p, q, verdict(float(np.mean(values)) if len(values) else 0.0, q, higher_is_better=higher_is_better, alpha=alpha))
+        for values, p, q in zip(differences, plain, holm(plain), strict=True)
+    ]
+
+
+def effect_size(differences: np.ndarray) -> float | None:
+    """Cohen's d of paired differences f64 [S]."""
+    return float(np.mean(differences) / np.std(differences, ddof=1)) if varies(differences) else None
+
+
+def power_of_t(effect: float, pairs: int, alpha: float) -> float:
+    """Chance that a paired t-test of so many pairs finds an effect of so many standard deviations."""
+    with np.errstate(all="ignore"):
+        both = float(power.TTestPower().power(abs(effect), pairs, alpha))
+        # The far tail of scipy's noncentral t is NaN for large effects, where it is below 1e-10; the near tail is the power.
+        return (
+            both if np.isfinite(both) else float(power.TTestPower().power(abs(effect), pairs, alpha / 2, alternative="larger"))
+        )
+
+
+def seeds_needed(effect: float, alpha: float) -> int | None:
+    """The fewest pairs whose power is 0.8; None where a million are too few.
+
+    By bisection over whole numbers: `TTestPower.solve_power` does not converge for effects above five standard deviations,
+    which two or three seeds show easily.
+    """
+    if power_of_t(effect, MOST_SEEDS, alpha) < ENOUGH_POWER:
+        return None
+    return 2 + bisect.bisect_left(range(2, MOST_SEEDS), ENOUGH_POWER, key=lambda pairs: power_of_t(effect, pairs, alpha))
+
+
+def p_of_mcnemar(ours: Sequence[bool], theirs: Sequence[bool]) -> float | None:
+    """McNemar's exact test of two classifiers from which of the same examples, bool [N], each has right."""
+    if not ours or len(ours) != len(theirs):
+        return None
+    mine, other = np.asarray(ours, bool), np.asarray(theirs, bool)
+    table = [[np.sum(mine & other), np.sum(mine & ~other)], [np.sum(~mine & other), np.sum(~mine & ~other)]]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def factorial_contrast(table: np.ndarray, against_first: Sequence[tuple[int, int]]) -> np.ndarray:
+    """f64 [S]: an effect in a full factorial f64 [levels of each factor..., S], seed by seed.
+
+    against_first: (axis, level) to compare with level 0 of that axis. One pair makes a main effect, two a difference of
+    differences; the axes that are not named are averaged over.
+    """
+    values = table
+    for axis, level in against_first:
+        values = np.take(values, [level], axis) - np.take(values, [0], axis)
+    return on_grid(np.mean(values, axis=tuple(range(table.ndim - 1))), float(np.max(np.abs(table), initial=0)))

@@ -1,0 +1,181 @@
+"""An analysis in words: the sentence for a person in a hurry, and the warnings."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from cnnlab.ablation.analyse.results import Contrast, Effect, Interval, Row
+from cnnlab.ablation.plan.study import Arm, Outcome, Study, Verdict
+
+NAMED_DECIDED = 6
+"""Arms that are better or worse and that the sentence spells out; of the others it tells the number."""
+NAMED_UNDECIDED = 4
+"""Undecided arms that the sentence spells out; of the others it tells the number."""
+
+
+def in_points(metric: str) -> bool:
+    """Whether the metric is a share that people read in points of a hundred."""
+    return metric.endswith("accuracy")
+
+
+def amount(value: float, metric: str) -> str:
+    """`2.10` (points) of an accuracy of 0.021, `0.0213` of another metric; with a true minus."""
+    return (f"{100 * value:.2f}" if in_points(metric) else f"{value:.3g}").replace("-", "−")
+
+
+def span(interval: Interval | None, metric: str) -> str:
+    """` [1.40, 2.80]`, or nothing."""
+    return f" [{amount(interval.low, metric)}, {amount(interval.high, metric)}]" if interval else ""
+
+
+def seeds(count: int) -> str:
+    """`1 paired seed`, `5 paired seeds`."""
+    return f"{count} paired seed{'s' if count > 1 else ''}"
+
+
+def sentence(rows: Sequence[Row], controls: frozenset[str], metric: str) -> str:
+    """What can be said of each arm that is no control: first the decided ones, then what is undecided."""
+    baseline, *others = [row for row in rows if row.arm not in controls]
+    if not others:
+        return "Nothing to compare: the study has no arm beside its baseline that is not a control."
+    if not baseline.values:
+        return f"No verdict: {baseline.arm}, which the others are compared with, has no finished run with a finite {metric}."
+    decided = [row for row in others if row.contrast and row.contrast.verdict != "undecided"]
+    compared = [row for row in others if row.contrast and row not in decided]
+    alone = [row.arm for row in others if not row.contrast and not row.pruned]
+    pruned = sum(not row.contrast and row.pruned is not None for row in others)
+    parts = [_decided(row.arm, row.contrast, baseline.arm, metric) for row in decided[:NAMED_DECIDED] if row.contrast]
+    rest = Counter(row.contrast.verdict for row in decided[NAMED_DECIDED:] if row.contrast)
+    parts += [f"{count} more {'arms are' if count > 1 else 'arm is'} {word}" for word, count in rest.items()]
+    parts += [_undecided(row.arm, row.contrast, baseline.arm, metric) for row in compared[:NAMED_UNDECIDED] if row.contrast]
+    if more := len(compared[NAMED_UNDECIDED:]):
+        parts.append(f"{more} more {'arms are' if more > 1 else 'arm is'} undecided")
+    if pruned:
+        parts.append(f"{pruned} {'arms were' if pruned > 1 else 'arm was'} pruned")
+    if alone:
+        parts.append(f"{', '.join(alone)}: nothing to say, no seed is finished there and in {baseline.arm}")
+    return "; ".join(parts) + "."
+
+
+def _decided(arm: str, contrast: Contrast, baseline: str, metric: str) -> str:
+    interval = contrast.interval
+    if interval and contrast.difference < 0:
+        interval = Interval(-interval.high, -interval.low)
+    unit = " points" if in_points(metric) else ""
+    return (
+        f"{arm} is {contrast.verdict} than the {_noun(baseline)} by {amount(abs(contrast.difference), metric)}{unit}"
+        f"{span(interval, metric)} (p = {contrast.p_holm:.2g} after Holm, {seeds(contrast.n)})"
+    )
+
+
+def _undecided(arm: str, contrast: Contrast, baseline: str, metric: str) -> str:
+    unit = " points" if in_points(metric) else ""
+    told = amount(contrast.difference, metric)
+    if contrast.n == 1:
+        return f"{arm} is undecided ({told}{unit} in the one paired seed; one seed cannot decide)"
+    if contrast.p_t is None:
+        return f"{arm} is undecided (the same {told}{unit} in each of {seeds(contrast.n)}, so that t is undefined)"
+    if contrast.effect_size is None:
+        return f"{arm} is undecided (equal to the {_noun(baseline)} in each of {seeds(contrast.n)})"
+    needed = "no feasible number of" if contrast.seeds_needed is None else f"about {contrast.seeds_needed}"
+    return f"{arm} is undecided ({told}{span(contrast.interval, metric)}{unit}; {needed} seeds would decide)"
+
+
+def claim_parts(verdict: Verdict) -> list[str]:
+    """What became of each part of a claim: `[supported] …`; of a claim in one part, its sentence."""
+    return [part.strip() for part in re.split(r" (?=\[(?:supported|refuted|undecided)\] )", verdict.sentence)]
+
+
+def _noun(baseline: str) -> str:
+    return "baseline" if baseline == "baseline" else f"baseline {baseline}"
+
+
+def warnings(
+    study: Study, rows: Sequence[Row], effects: Sequence[Effect], complete_seeds: int, metric: str, alpha: float
+) -> list[str]:
+    """All that a reader must know before believing the rows, arm by arm, then of the study; outcomes apart."""
+    found = [line for row in rows for line in (*_losses(row, metric), *_pairing(row, rows[0]))]
+    found += [line for arm, row in zip(study.arms, rows, strict=True) if arm.control for line in _control(arm, row)]
+    pairs = [row.contrast.n for row in rows if row.contrast]
+    if pairs and 2.0 ** (1 - min(pairs)) > alpha:
+        found.append(
+            f"Few seeds: with {seeds(min(pairs))} the sign-flip test cannot fall below p = {2.0 ** (1 - min(pairs)):.2g}, so "
+            "that a verdict rests on the differences being normally distributed, as the t-test supposes."
+        )
+    if effects and complete_seeds < len(study.seeds):
+        found.append(f"Effects: over the {complete_seeds} of {len(study.seeds)} seeds for which every arm has finished.")
+    return found
+
+
+def pruning(study: Study, outcomes: Collection[Outcome]) -> list[str]:
+    """How many runs were stopped early, where, what that saved and what they were judged by."""
+    if study.pruning is None:
+        return []
+    lengths = {arm.name: arm.steps or 0 for arm in study.arms}
+    taken, rungs = 0, Counter[int]()
+    for run in outcomes:
+        reached = int(max((record["step"] for record in run.curve), default=0))
+        taken += lengths[run.arm] if run.state == "DONE" else reached
+        rungs.update([reached] if run.state == "PRUNED" else [])
+    done, planned = sum(run.state == "DONE" for run in outcomes), len(lengths) * len(study.seeds)
+    share = taken / max(sum(lengths.values()) * len(study.seeds), 1)
+    where = ", ".join(f"{count} at step {rung:,}" for rung, count in sorted(rungs.items()))
+    return [
+        f"Pruned by {study.pruning.method}: {done} of {planned} runs done, {rungs.total()} pruned"
+        f"{f' ({where})' if where else ''}, after {share:.0%} of the steps of the full study. They were judged by "
+        f"{study.pruning.metric}, which stands beside the step; the test split had no part in it. Means are of finished runs."
+    ]
+
+
+def _losses(row: Row, metric: str) -> Iterable[str]:
+    """Cells that are not in the row's numbers."""
+    lost = {"diverged": row.diverged, "failed": row.failed, "missing or unfinished": row.missing}
+    if any(lost.values()):
+        told = ", ".join(f"{count} {state}" for state, count in lost.items() if count)
+        survivors = "; its numbers are those of the survivors, which flatters it" if row.diverged and row.values else ""
+        yield f"{row.arm}: of {row.planned} runs {told}{survivors}."
+    if len(row.values) < row.done:
+        left_out = f"{row.done - len(row.values)} of {row.done} finished runs left out"
+        yield f"{row.arm}: {left_out}, since {metric} is absent or not finite there."
+
+
+def _pairing(row: Row, baseline: Row) -> Iterable[str]:
+    """Seeds that are not compared, and comparisons without a spread."""
+    contrast = row.contrast
+    if row is not baseline and baseline.values and row.values:
+        single = sorted({seed for seed, _ in row.values} ^ {seed for seed, _ in baseline.values})
+        if single:
+            named = ", ".join(map(str, single))
+            yield f"{row.arm}: seeds {named} have no partner; compared over the {contrast.n if contrast else 0} that both have."
+    if contrast and contrast.n > 1 and contrast.p_t is None:
+        yield (
+            f"{row.arm}: differs from {baseline.arm} by the same number in all {seeds(contrast.n)}, so that t is undefined and "
+            "there is no verdict. Do the seeds change anything?"
+        )
+    elif contrast and contrast.n > 1 and contrast.effect_size is None:
+        yield f"{row.arm}: equals {baseline.arm} in all {seeds(contrast.n)}. Does the knob change anything?"
+
+
+def _control(arm: Arm, row: Row) -> Iterable[str]:
+    """A control must fail, or the study shows less than it seems to."""
+    if row.contrast is None:
+        yield f"Control {arm.name}: nothing to compare it by, so that a leak in the metric or the data would not be seen."
+    elif row.contrast.verdict != "worse":
+        seen = {"better": "is better than the baseline"}.get(row.contrast.verdict, "is not clearly worse than the baseline")
+        few = f" ({seeds(row.contrast.n)} may be too few to show it)" if row.contrast.n < 3 else ""
+        yield f"Control {arm.name} did not fail: it {seen}{few}. The metric or the data may leak."
+
+
+def outcome_warnings(study: Study, outcomes: Sequence[Outcome], cells: Mapping[tuple[str, int], Outcome]) -> list[str]:
+    """Outcomes that are not of the study, and code of which nobody knows what it was."""
+    found = []
+    if strangers := len(outcomes) - len(cells):
+        found.append(f"{strangers} outcomes left out: not among the planned arms and seeds, or there twice.")
+    changed = Counter(
+        str(outcome.provenance.get("commit"))[:12]
+        for outcome in cells.values()
+        if outcome.state == "DONE" and outcome.provenance.get("uncommitted_changes")
+    )
+    for commit, count in changed.items():
+        found.append(f"{count} runs had uncommitted changes to commit {commit}: what code they ran is not on record.")
+    return found

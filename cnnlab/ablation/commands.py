@@ -1,0 +1,289 @@
+"""From what was asked on the command line to a study that is planned, and from its runs to its report."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cnnlab import files
+from cnnlab.ablation.analyse.analysis import Analysis, analyse
+from cnnlab.ablation.analyse.comparable import require_comparable
+from cnnlab.ablation.analyse.verdicts import BestOf
+from cnnlab.ablation.plan import check, designs, pruning
+from cnnlab.ablation.plan.levels import Levels, parse_vary
+from cnnlab.ablation.plan.study import Arm, Declared, Outcome, Pruning, Study, Verdict, more_is_better
+from cnnlab.ablation.report import provenance
+from cnnlab.ablation.report.hparams import tensorboard_hparams
+from cnnlab.ablation.report.text import terminal_table
+from cnnlab.ablation.report.write import write_report
+from cnnlab.ablation.run import runs
+from cnnlab.core import Experiment, Strategy
+from cnnlab.errors import UsageError
+from cnnlab.knobs import Resolved
+from cnnlab.values import Duration
+
+CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
+"""Values of the knob `control` of a recipe, each of which makes an arm that must fail."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What to vary and how, as on the command line."""
+
+    vary: tuple[str, ...] = ()
+    design: str = "grid"
+    components: tuple[str, ...] = ()
+    trials: int = 20
+    controls: tuple[str, ...] = ()
+
+    def arms(self, common: Resolved, seed: int) -> tuple[Arm, ...]:
+        """Baseline first, negative controls last."""
+        factors = parse_vary(self.vary)
+        if self.design in ("leave_one_out", "add_one_in"):
+            if factors:
+                raise UsageError(f"--design={self.design} switches --components; --vary is for other designs.")
+            arms = designs.DESIGNS[self.design](self.components, common)
+        elif self.components:
+            raise UsageError(f"--components are for the designs leave_one_out and add_one_in, not {self.design}. Give --vary.")
+        elif self.design == "random":
+            arms = designs.random(factors, self.trials, seed, _own_levels(common, factors))
+        elif self.design == "grid_and_random":
+            arms = designs.grid_and_random(factors, seed, _own_levels(common, factors))
+        else:
+            arms = designs.DESIGNS[self.design](factors)
+        return (*arms, *self._negative(arms[0], common))
+
+    def _negative(self, baseline: Arm, common: Resolved) -> list[Arm]:
+        wrong = [control for control in self.controls if control not in CONTROLS]
+        if wrong:
+            raise UsageError(f"--control={wrong[0]}: unknown. It takes some of: {', '.join(CONTROLS)}.")
+        if self.controls and "control" not in common.knobs:
+            raise UsageError("--control: this experiment has no knob `control`, so no arm that must fail can be made of it.")
+        return [Arm(f"control: {name}", {**baseline.knobs, "control": name}, control=True) for name in self.controls]
+
+
+def _own_levels(common: Resolved, factors: Mapping[str, Levels]) -> dict[str, str]:
+    """The experiment's own values of the factors."""
+    own = {}
+    for name in factors:
+        knobs = [knob for path, knob in common.knobs.items() if path == name or path.endswith(f".{name}")]
+        if len(knobs) != 1:
+            raise UsageError(f"--vary={name}: {'no such knob' if not knobs else 'several knobs have this name'}.")
+        own[name] = designs.level_of(knobs[0])
+    return own
+
+
+def declared(asked: Asked, study: Declared | None) -> Asked:
+    """What the command line asks, or what the experiment declares where it asks nothing."""
+    if asked.vary or asked.components:
+        return asked
+    if study is None:
+        raise UsageError(
+            "ablate what? Give --vary=KNOB:LEVEL,LEVEL (several times), or --design=leave_one_out --components=KNOB,KNOB.\n"
+            "This experiment declares no study of its own."
+        )
+    return dataclasses.replace(
+        asked, vary=study.vary, components=study.components, design=study.design, controls=asked.controls or study.controls
+    )
+
+
+def planned(study: Study, resolve: check.Resolve, strategy: Strategy, prefix: str) -> tuple[Study, list[check.Checked]]:
+    """The study with every arm checked, measured, grouped, and with a place for its runs.
+
+    Args:
+        study: as designed.
+        resolve: arm -> its knobs.
+        strategy: where it will run.
+        prefix: of the folders of runs: PREFIX-DIGEST.
+    """
+    found = check.checked(study, resolve, strategy)
+    groups = check.grouped(found, precision=study.precision)
+    arms = tuple(
+        dataclasses.replace(arm, **check.described(one), folder=prefix.format(digest=one.resolved.digest))
+        for arm, one in zip(groups, found, strict=True)
+    )
+    found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
+    task = found[0].experiment.task
+    if study.metric.partition("/")[0] not in found[0].experiment.data.sizes:
+        raise UsageError(f"--metric={study.metric}: expected SPLIT/NAME, such as test/{task.headline} or train/loss.")
+    is_headline = study.metric.rpartition("/")[2] == task.headline
+    higher = task.higher_is_better if is_headline else more_is_better(study.metric)
+    return dataclasses.replace(study, arms=arms, higher_is_better=higher), found
+
+
+def pruned(
+    study: Study,
+    found: Sequence[check.Checked],
+    method: str,
+    cadence: Callable[[Experiment], int],
+    *,
+    factor: int,
+    start: Duration | None = None,
+) -> Study:
+    """The study with rungs at which its worse arms stop. Raises UsageError where arms cannot be compared at rungs.
+
+    Args:
+        study: as planned.
+        found: its arms as checked.
+        method: asha or halving; none: the study as it is.
+        cadence: experiment -> steps between its evaluations.
+        factor: about one arm in so many goes on.
+        start: the first rung; None: as in pruning.first_rung.
+    """
+    if method == "none":
+        if start:
+            raise UsageError(f"--prune_from={start} says where pruning begins. Add --prune=asha or --prune=halving.")
+        return study
+    names = pruning.judged(study)
+    experiments = [one.experiment for one in found if one.arm.name in names]
+    if len(experiments) < 2:
+        raise UsageError(
+            f"--prune={method} chooses between arms, and beside its baseline and controls the study has {len(experiments)}.\n"
+            "Expected at least 2. Vary more, or leave --prune out."
+        )
+    first = experiments[0]
+    if any("validation" not in experiment.data.sizes for experiment in experiments):
+        raise UsageError(
+            f"--prune={method} judges by the validation split, and {first.data.name} has none here.\n"
+            "Give --validation=SHARE of the training examples; the test split is never judged by."
+        )
+    lengths = {(experiment.steps, cadence(experiment)) for experiment in experiments}
+    if len(lengths) > 1:
+        told = "; ".join(f"{steps:,} steps, evaluated every {every:,}" for steps, every in sorted(lengths))
+        raise UsageError(
+            f"--prune={method} compares arms at the same steps, and theirs differ: {told}.\n"
+            "Vary neither duration nor batch size, and give --steps and --eval_every in steps."
+        )
+    steps, every = lengths.pop()
+    wanted = start.steps(size=first.data.sizes["train"], batch_size=first.data.batch_size) if start else None
+    rungs = pruning.rungs(steps, pruning.first_rung(steps, every, factor, len(names), wanted), factor)
+    metric = f"validation/{first.task.headline}"
+    return dataclasses.replace(study, pruning=Pruning(method, rungs, factor, metric, first.task.higher_is_better))
+
+
+def needed(study: Study, found: Sequence[check.Checked], folder: pathlib.Path) -> check.Estimate:
+    """What the runs that are not finished will take."""
+    everything = list(runs.cells(study, folder))
+    statuses = [cell.status for cell in everything]
+    due = {arm.name: 0 for arm in study.arms}
+    for cell, status, target in zip(everything, statuses, runs.Targets(study, everything).by(statuses), strict=True):
+        due[cell.arm.name] += pruning.is_due(status, target)
+    names = pruning.judged(study)
+    share = dict.fromkeys(names, pruning.expected_share(study.pruning, len(names))) if study.pruning else None
+    return check.estimate(found, due, share)
+
+
+def digest(study: Study) -> str:
+    """Eight hex digits of what is compared with what, however many seeds."""
+    content = [study.experiment, dict(study.knobs), [[arm.name, dict(arm.knobs)] for arm in study.arms], study.precision]
+    content += [dataclasses.asdict(study.pruning)] if study.pruning else []
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def introduce(study: Study, need: check.Estimate, folder: pathlib.Path) -> str:
+    """What is about to be run."""
+    width = max(len(arm.name) for arm in study.arms)
+    rows = [
+        f"  {arm.name.ljust(width)}  {arm.parameters:>11,} parameters  {arm.steps:>7,} steps  compilation {arm.group + 1}"
+        for arm in study.arms
+    ]
+    seeds = f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
+    return (
+        f"{study.name}, {study.design}: {len(study.arms)} arms x {seeds} = {len(study.arms) * len(study.seeds)} runs, "
+        f"compared by {study.metric}\n"
+        + "\n".join([*rows, *filter(None, [provenance.pruned(study)])])
+        + f"\nto do: {need}\nin {folder}"
+    )
+
+
+def conclude(
+    study: Study,
+    folder: pathlib.Path,
+    *,
+    allow: Sequence[str] = (),
+    metric: str | None = None,
+    verdict: Callable[..., Verdict] | None = None,
+) -> str:
+    """Writes the report of what is there, and returns what a terminal shows of it.
+
+    Args:
+        study: as planned.
+        folder: of the study.
+        allow: differences between runs that do not matter (comparable.KINDS).
+        metric: in place of the study's own.
+        verdict: of a claim, from the analysis; it is written to verdict.json.
+    """
+    outcomes = runs.outcomes(study, folder)
+    compared = {arm.name for arm in study.arms if not arm.control}
+    varied = {knob.rpartition(".")[2] for knob in study.factors}
+    allowed = {*allow, *study.allow, *(["steps"] if varied & {"duration", "batch_size"} else [])}
+    require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed)
+    analysis = analyse(study, outcomes, metric=metric)
+    tensorboard_hparams(folder / "tensorboard", study, outcomes)
+    if verdict:
+        chosen = (analyse(study, outcomes, metric=verdict.chosen_by),) if isinstance(verdict, BestOf) else ()
+        found = verdict(analysis, *chosen)
+        files.write_json(folder / "verdict.json", dataclasses.asdict(found))
+        analysis = dataclasses.replace(analysis, verdict=found)
+    return _reported(folder, study, outcomes, analysis)
+
+
+def _reported(folder: pathlib.Path, study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+    """Writes the report's files; returns the table and where they lie."""
+    names = ", ".join(path.name for path in write_report(folder, study, outcomes, analysis))
+    return f"{terminal_table(study, analysis)}\n\n  in {folder} ({names})"
+
+
+def compare(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: str | None, to: str | None) -> str:
+    """The report of runs that lie anywhere, as a study whose arms are the settings found; written to `to`."""
+    found = [run for folder in folders for run in _runs(folder)]
+    if not found:
+        raise UsageError(f"there is no run in {', '.join(map(str, folders))}. Give folders with a run.json below them.")
+    kinds = {run["experiment"] for _, run in found}
+    if len(kinds) > 1:
+        raise UsageError(f"these are runs of {' and '.join(sorted(kinds))}; a report compares runs of one experiment.")
+    settings = {json.dumps(run["knobs"], sort_keys=True): run["knobs"] for _, run in found}
+    paths = sorted({path for knobs in settings.values() for path in knobs})
+    varied = [path for path in paths if len({json.dumps(knobs.get(path)) for knobs in settings.values()}) > 1]
+    named = {key: {path: str(knobs[path]) for path in varied if path in knobs} for key, knobs in settings.items()}
+    arms = tuple(Arm(_setting(levels) if number else "baseline", levels) for number, levels in enumerate(named.values()))
+    by_key = dict(zip(named, arms, strict=True))
+    outcomes = []
+    for folder, run in found:
+        arm = by_key[json.dumps(run["knobs"], sort_keys=True)]
+        outcomes.append(runs.outcome(arm.name, run["flags"]["seed"], folder, f"python launch.py reproduce {folder}"))
+    first = found[0][1]
+    compared = metric or _first_metric(outcomes)
+    study = Study(
+        name=pathlib.Path(first["experiment"]).stem,
+        experiment=first["experiment"],
+        knobs={},
+        design="declared",
+        arms=arms,
+        seeds=tuple(sorted({outcome.seed for outcome in outcomes})),
+        factors={path: tuple(dict.fromkeys(levels.get(path, "") for levels in named.values())) for path in varied},
+        metric=compared,
+        higher_is_better=more_is_better(compared),
+        precision=first["flags"]["precision"],
+    )
+    require_comparable(outcomes, allow=allow)
+    return _reported(pathlib.Path(to or "runs/report"), study, outcomes, analyse(study, outcomes))
+
+
+def _setting(levels: Mapping[str, str]) -> str:
+    return ", ".join(f"{path.rpartition('.')[2]}={level}" for path, level in levels.items())
+
+
+def _runs(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
+    """(folder, run.json) of every run at or below a folder."""
+    return [(path.parent, content) for path in sorted(folder.rglob("run.json")) if (content := files.read_json(path))]
+
+
+def _first_metric(outcomes: Sequence[Outcome]) -> str:
+    """The headline of the first run that is done: metrics come with it first."""
+    names = [name for outcome in outcomes for name in outcome.metrics if name.startswith("test/")]
+    if not names:
+        raise UsageError("none of these runs is done, so there is nothing to report.")
+    return names[0]

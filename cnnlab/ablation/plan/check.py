@@ -1,0 +1,190 @@
+"""What a study will take: every arm is checked before the first starts, and arms that can share a compilation are found.
+
+Arms that differ in nothing but numbers (learning rate, decay, smoothing, dropout …) are members of one family: the
+experiment's function is called inside the compiled step with tracers for these numbers. Whether a number can be a tracer is
+not declared but tried, by tracing a step over shapes; where it cannot, its values get compilations of their own.
+"""
+
+import collections
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab import inspect
+from cnnlab.ablation.plan.study import Arm, Study
+from cnnlab.core import Experiment, Strategy
+from cnnlab.engine.parallel import check_batch
+from cnnlab.engine.program import trace
+from cnnlab.errors import CnnlabError, UsageError
+from cnnlab.knobs import Resolved
+from cnnlab.text import duration, size
+
+Resolve = Callable[[Arm], Resolved]
+
+COMPILE_SECONDS = 15.0
+"""Of a small network on a CPU, with the start of the process: LeNet-5 8 s, ResNet-18 21 s on two cores."""
+STEP_SECONDS = 1e-3
+"""What a step takes beside its arithmetic."""
+EFFICIENCY = 0.35
+"""Of a matrix product's rate that a training step reaches on a CPU (LeNet-5 0.2, ResNet-18 0.5 on two cores)."""
+KEPT = 3
+"""Checkpoints that a run keeps: two newest and the best."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """An arm that can run."""
+
+    arm: Arm
+    resolved: Resolved
+    experiment: Experiment
+    layers: list[inspect.Layer]
+    parameters: int
+    """Of all players."""
+
+    @property
+    def macs(self) -> int | None:
+        """Of one example's forward pass; None for a network whose layers are not known."""
+        return sum(layer.macs for layer in self.layers) if self.layers or not self.parameters else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What the unfinished runs of a study will take, roughly."""
+
+    runs: int
+    compilations: int
+    seconds: float
+    memory: int
+    """Bytes of the largest arm's parameters, optimiser state and activations."""
+    disk: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.runs} runs from {self.compilations} compilation{'s' * (self.compilations != 1)}; about "
+            f"{duration(self.seconds)}, {size(self.memory)} of memory, {size(self.disk)} of disk at most"
+        )
+
+
+def checked(study: Study, resolve: Resolve, strategy: Strategy) -> list[Checked]:
+    """Every arm with its knobs read and its experiment built; all that is wrong with any of them in one UsageError."""
+    found: list[Checked] = []
+    wrong: dict[str, list[str]] = {}
+    for arm in study.arms:
+        try:
+            resolved = resolve(arm)
+            experiment = resolved.call()
+            check_batch(experiment.data.batch_size, strategy)
+            found.append(Checked(arm, resolved, experiment, inspect.of_experiment(experiment), inspect.parameters(experiment)))
+        except CnnlabError as error:
+            wrong.setdefault(str(error), []).append(arm.name)
+    if wrong:
+        rows = "\n".join(f"{', '.join(names)}: {text}" for text, names in wrong.items())
+        raise UsageError(
+            f"{sum(len(names) for names in wrong.values())} of {len(study.arms)} arms cannot run, so none was started.\n{rows}"
+        )
+    same = collections.defaultdict(list)
+    for one in found:
+        same[one.resolved.digest].append(one.arm.name)
+    twice = [names for names in same.values() if len(names) > 1]
+    if twice:
+        raise UsageError(f"the arms {' and '.join(twice[0])} are one and the same. Leave one out.")
+    return found
+
+
+def grouped(arms: Sequence[Checked], *, precision: str) -> list[Arm]:
+    """The arms with `group` and `numbers`; a step of every group is traced, so that shapes that do not fit show here."""
+    families: dict[str, list[Checked]] = collections.defaultdict(list)
+    for one in arms:
+        fixed = {path: value for path, value in one.resolved.values.items() if path not in _numbers(one.resolved)}
+        families[json.dumps([fixed, one.experiment.data.fingerprint, one.experiment.steps])].append(one)
+    divided = [group for family in families.values() for group in _divided(family, precision)]
+    placed = {}
+    for number, (members, paths) in enumerate(divided):
+        for one in members:
+            numbers = {path: one.resolved.values[path] for path in paths}
+            placed[one.arm.name] = dataclasses.replace(one.arm, group=number, numbers=numbers)
+    return [placed[one.arm.name] for one in arms]
+
+
+def _numbers(resolved: Resolved) -> list[str]:
+    """Knobs that hold a number and may take any."""
+    return [p for p, knob in resolved.knobs.items() if knob.kind.startswith("float") and isinstance(knob.value, float)]
+
+
+def _divided(family: list[Checked], precision: str) -> list[tuple[list[Checked], list[str]]]:
+    """[(members, paths of the numbers that are arguments)] of arms that differ in numbers alone."""
+    first = family[0]
+    varied = [p for p in _numbers(first.resolved) if len({one.resolved.values[p] for one in family}) > 1]
+    _trace(first, [], precision)
+    paths = varied if not varied or _traces(first, varied, precision) else [p for p in varied if _traces(first, [p], precision)]
+    parts: dict[tuple, list[Checked]] = collections.defaultdict(list)
+    for one in family:
+        parts[tuple(one.resolved.values[path] for path in varied if path not in paths)].append(one)
+    return [(members, paths) for members in parts.values()]
+
+
+def _traces(one: Checked, paths: list[str], precision: str) -> bool:
+    try:
+        _trace(one, paths, precision)
+    except Exception:  # the same step was traced with plain numbers before, so it is the tracer that does not fit
+        return False
+    return True
+
+
+def _trace(one: Checked, paths: list[str], precision: str) -> None:
+    numbers = {path: one.resolved.values[path] for path in paths}
+    try:
+        trace(one.experiment, precision=precision, family=one.resolved.call_with, numbers=numbers)
+    except CnnlabError as error:
+        raise UsageError(f"{one.arm.name}: {error}") from None
+
+
+def described(one: Checked) -> dict[str, Any]:
+    """What the report says of an arm's size."""
+    return {
+        "parameters": one.parameters,
+        "macs": one.macs,
+        "steps": one.experiment.steps,
+    }
+
+
+def estimate(arms: Sequence[Checked], unfinished: Mapping[str, int], share: Mapping[str, float] | None = None) -> Estimate:
+    """What {arm: runs to do} will take. A matrix product tells how fast this machine is now.
+
+    share: {arm: how much of its steps its runs are expected to take}; all where an arm is not named.
+    """
+    rate = _rate() * EFFICIENCY
+    seconds = COMPILE_SECONDS * len({one.arm.group for one in arms if unfinished[one.arm.name]})
+    memory, disk = 0, 0
+    for one in arms:
+        weights = one.parameters
+        macs = weights if one.macs is None else one.macs  # unknown: as of dense layers
+        batch, steps = one.experiment.data.batch_size, one.experiment.steps
+        whole_runs = unfinished[one.arm.name] * (share or {}).get(one.arm.name, 1.0)
+        seconds += whole_runs * steps * (STEP_SECONDS + 6 * macs * batch / rate)
+        activations = 2.5 * batch * sum(layer.memory for layer in one.layers)
+        memory = max(memory, int(activations + 16 * weights))
+        disk += unfinished[one.arm.name] * KEPT * 12 * weights
+    return Estimate(
+        sum(unfinished.values()), len({arm.arm.group for arm in arms if unfinished[arm.arm.name]}), seconds, memory, disk
+    )
+
+
+def _rate() -> float:
+    """Operations a second of a matrix product, f32."""
+    a = jnp.asarray(np.ones((1024, 1024), np.float32))
+    product = jax.jit(jnp.matmul)
+    product(a, a).block_until_ready()
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        product(a, a).block_until_ready()
+        times.append(time.perf_counter() - began)
+    return 2 * 1024**3 / min(times)

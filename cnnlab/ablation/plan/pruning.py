@@ -1,0 +1,203 @@
+"""Which arms of a study go on: successive halving, and ASHA, its asynchronous form. Pure functions that read no file.
+
+A rung is a number of steps at which arms are compared; about the best 1/factor of them goes on to the next rung, and the
+others stay where they are, with a checkpoint. Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943, figure 3)
+waits until all arms of a rung have come; ASHA (Li et al. 2020, arXiv 1810.05934, algorithm 2) decides among those that have
+come, so no worker waits, and some arms go on that would not have at the end. An arm is judged by the mean over its seeds of
+one number on the validation split. The baseline and negative controls are not judged: they are trained to their end.
+
+What goes on follows from the runs' folders alone, so any worker may ask at any time, and a study that was killed goes on.
+"""
+
+import dataclasses
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cnnlab.ablation.analyse.results import Pruned
+from cnnlab.ablation.plan.study import Outcome, Pruning, Study
+from cnnlab.errors import UsageError
+
+FINISHED = ("DONE", "DIVERGED")
+"""States of runs that would end the same way again."""
+MOST_RUNGS = 3
+"""Before the last one, where the command line does not say at which step the first is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What is known of a run."""
+
+    state: str
+    step: int
+    scores: Mapping[int, float | None]
+    """{rung: its number there}; None where that was not finite."""
+
+
+def rungs(max_steps: int, min_steps: int, factor: int) -> tuple[int, ...]:
+    """The steps after which the better 1/factor goes on: min_steps, min_steps · factor, …, max_steps.
+
+    Deviation: the last rung is max_steps itself, where the papers' is the largest of the series below it, so that what
+    comes through has been trained in full whatever the numbers are. A rung that is nearer to the end than a factor of
+    sqrt(factor) is left out.
+    """
+    if factor < 2:
+        raise UsageError(f"--prune_factor={factor} leaves nothing out.\nExpected a whole number >= 2: one in so many goes on.")
+    if not 1 <= min_steps < max_steps:
+        raise UsageError(
+            f"the first rung is at step {min_steps:,}, the whole training has {max_steps:,}, so nothing could be pruned.\n"
+            "Give an earlier --prune_from, a shorter --eval_every (a rung is an evaluation), or train for longer."
+        )
+    found = [min_steps]
+    while found[-1] * factor * math.sqrt(factor) <= max_steps:
+        found.append(found[-1] * factor)
+    return (*found, max_steps)
+
+
+def first_rung(steps: int, evaluate: int, factor: int, arms: int, wanted: int | None = None) -> int:
+    """The step of the first rung: `wanted`, moved on to an evaluation, so that there is a number to judge by.
+
+    By default steps / factor^k, where k is as often as `arms` can be divided by the factor, from 1 to MOST_RUNGS.
+
+    Args:
+        steps: of the whole training.
+        evaluate: steps between evaluations.
+        factor: one arm in so many goes on; one below 2 is left to `rungs` to refuse.
+        arms: that are judged.
+        wanted: in steps; None: the default.
+    """
+    times = next((k for k in range(MOST_RUNGS, 1, -1) if factor**k <= arms), 1)
+    return math.ceil((wanted or steps / max(factor, 2) ** times) / evaluate) * evaluate
+
+
+def promoted(scores: Mapping[str, float], factor: int, higher_is_better: bool, *, at_least: int = 0) -> set[str]:
+    """Of the arms that have come to a rung, the best 1/factor, rounded down: those that may go to the next.
+
+    Asked each time a worker is free it is ASHA's rule, asked once when all have come successive halving's.
+
+    Args:
+        scores: {arm: its score at this rung}; of equals the first goes on. A score that is not finite (the arm diverged)
+            counts as one that has come, and never goes on.
+        factor: one in so many goes on.
+        higher_is_better: whether a larger score is better.
+        at_least: so many go on, where so many scores are finite.
+    """
+    finite = {arm: score for arm, score in scores.items() if math.isfinite(score)}
+    ranked = sorted(finite, key=lambda arm: -finite[arm] if higher_is_better else finite[arm])
+    return set(ranked[: max(len(scores) // factor, at_least)])
+
+
+def targets(pruning: Pruning, runs: Mapping[str, Sequence[Seen]]) -> dict[str, int]:
+    """{arm: the step to which it is to be trained now}, the first rung at least.
+
+    An arm that went on stays so, also where later ones beat it. Once all that can come to a rung have come, the best of them
+    goes on even where they are fewer than the factor, so that the study always has an arm that was trained in full.
+
+    Args:
+        pruning: the rungs, and how they are judged.
+        runs: {arm that is judged: its runs}, in the order in which equals go on.
+    """
+    found = dict.fromkeys(runs, pruning.rungs[0])
+    here, complete = list(runs), True
+    for rung, following in itertools.pairwise(pruning.rungs):
+        scores = {arm: score for arm in here if (score := mean_at(runs[arm], rung)) is not None}
+        complete = complete and len(scores) == len(here)
+        chosen: set[str] = set()
+        if complete or pruning.method == "asha":
+            chosen = promoted(scores, pruning.factor, pruning.higher_is_better, at_least=int(complete))
+        here = [arm for arm in here if arm in chosen or any(run.step > rung for run in runs[arm])]
+        found |= dict.fromkeys(here, following)
+    return found
+
+
+def mean_at(runs: Sequence[Seen], rung: int) -> float | None:
+    """An arm's score at a rung, NaN where one of its runs has no finite one, or None as long as not all have come."""
+    scores = [_at(run, rung) for run in runs]
+    known = [score for score in scores if score is not None]
+    return statistics.fmean(known) if len(known) == len(scores) else None
+
+
+def _at(run: Seen, rung: int) -> float | None:
+    """A run's score at a rung; NaN where it will have none: it diverged, failed, or was trained without evaluating there."""
+    if rung in run.scores:
+        score = run.scores[rung]
+        return math.nan if score is None else score
+    lost = run.state in ("DIVERGED", "FAILED") or (run.state in ("DONE", "STOPPED") and run.step >= rung)
+    return math.nan if lost else None
+
+
+def is_due(status: Mapping[str, Any], target: int | None) -> bool:
+    """Whether a run with this status.json has to be trained (on) to reach its target; None: its end."""
+    if target is not None and status.get("state") == "STOPPED":
+        return status.get("step", 0) < target
+    return status.get("state") not in FINISHED
+
+
+def judged(study: Study) -> list[str]:
+    """Names of the arms that may be pruned: all but the baseline and the negative controls."""
+    return [arm.name for arm in study.arms[1:] if not arm.control]
+
+
+def scores_in(records: Iterable[Mapping[str, Any]], pruning: Pruning) -> dict[int, float | None]:
+    """{rung: the number that is judged} of the records of metrics.jsonl."""
+    return {
+        int(record["step"]): record[pruning.metric]
+        for record in records
+        if pruning.metric in record and record["step"] in pruning.rungs
+    }
+
+
+def expected_share(pruning: Pruning, arms: int) -> float:
+    """Of the steps that so many judged arms would take unpruned, those that successive halving takes (ASHA: some more)."""
+    steps, before, left = 0, 0, arms
+    for rung in pruning.rungs:
+        steps += left * (rung - before)
+        before, left = rung, max(1, left // pruning.factor)
+    return steps / (arms * pruning.rungs[-1])
+
+
+def seen(outcome: Outcome, pruning: Pruning) -> Seen:
+    """A run as it was read for a report."""
+    step = max((record["step"] for record in outcome.curve), default=0)
+    return Seen(outcome.state, int(step), scores_in(outcome.curve, pruning))
+
+
+def marked(study: Study, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, those of runs that were stopped at a rung and do not go on with the state PRUNED."""
+    if study.pruning is None:
+        return list(outcomes)
+    runs: dict[str, list[Seen]] = {name: [] for name in judged(study)}
+    for outcome in outcomes:
+        if outcome.arm in runs:
+            runs[outcome.arm].append(seen(outcome, study.pruning))
+    aims = targets(study.pruning, runs)
+
+    def is_pruned(outcome: Outcome) -> bool:
+        step = max((record["step"] for record in outcome.curve), default=0)
+        return outcome.arm in aims and outcome.state == "STOPPED" and step >= aims[outcome.arm]
+
+    return [dataclasses.replace(outcome, state="PRUNED") if is_pruned(outcome) else outcome for outcome in outcomes]
+
+
+def stopped(runs: Sequence[Outcome], pruning: Pruning | None) -> Pruned | None:
+    """Where those of an arm's runs are that were stopped early; None where there are none."""
+    there = [seen(run, pruning) for run in runs if run.state == "PRUNED"] if pruning else []
+    if not pruning or not there:
+        return None
+    rung = max((rung for rung in pruning.rungs if rung <= min(run.step for run in there)), default=0)
+    score = mean_at(there, rung)
+    return Pruned(len(there), rung, pruning.metric, score if score is not None and math.isfinite(score) else None)
+
+
+def at_first_rung(study: Study, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """{arm: its mean number at the first rung, to which all came}; controls and arms without a finite one left out."""
+    if study.pruning is None:
+        return {}
+    rung, controls, found = study.pruning.rungs[0], {arm.name for arm in study.arms if arm.control}, {}
+    for arm in dict.fromkeys(outcome.arm for outcome in outcomes if outcome.arm not in controls):
+        score = mean_at([seen(outcome, study.pruning) for outcome in outcomes if outcome.arm == arm], rung)
+        if score is not None and math.isfinite(score):
+            found[arm] = score
+    return found

@@ -1,0 +1,161 @@
+"""The table of arms in report.html, its columns one by one."""
+
+from collections.abc import Callable, Sequence
+
+from cnnlab.ablation.analyse.results import Analysis, Row
+from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.report import formatting, svg
+from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
+from cnnlab.ablation.report.plots import arm_curves
+
+Column = tuple[str, Callable[[Row], str]]
+"""(head, row -> cell), both HTML."""
+
+NONE = f'<span class="soft">{formatting.NOTHING}</span>'
+
+
+def arms_table(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+    """Every arm in a line, negative controls below the others."""
+    if not analysis.rows:
+        return section("Arms", "<p>No arm has been planned.</p>")
+    arms, controls = formatting.ordered(study, analysis)
+    places = {row.arm: i + 1 for i, row in enumerate((*arms, *controls))}
+    columns: list[Column] = [
+        (header("#", sort="ascending"), lambda row: cell(f'<span class="soft">{places[row.arm]}</span>', places[row.arm])),
+        (header("Arm", kind="left"), lambda row: cell(escape(row.arm), row.arm, kind="left name")),
+        *_measured(study, analysis),
+        *_costs(study, analysis),
+        *_curves(study, outcomes, analysis),
+    ]
+
+    def lines(rows: Sequence[Row]) -> str:
+        return "".join(f"<tr>{''.join(show(row) for _, show in columns)}</tr>" for row in rows)
+
+    title = f'<tr class="group"><td colspan="{len(columns)}">Negative controls, which must fail</td></tr>'
+    shown = table([head for head, _ in columns], [lines(arms), title + lines(controls) if controls else ""], kind="sortable")
+    note = (
+        "Mean ± standard deviation over seeds, below it the 95 % interval of the mean; paired difference to the baseline with "
+        "its 95 % interval; p of the paired t-test after Holm’s correction, below it without; d is Cohen’s. "
+        "A click on a head sorts."
+    )
+    return section("Arms", shown + _doubts(analysis), note)
+
+
+def _measured(study: Study, analysis: Analysis) -> list[Column]:
+    scale = formatting.scale_of(analysis)
+    best = "descending" if analysis.higher_is_better else "ascending"
+    difference = f"Difference{', ' + scale.difference_unit if scale.difference_unit else ''}"
+
+    def mean(row: Row) -> str:
+        return cell(scale.spread(row.mean, row.sd), row.mean, sub=scale.interval(row.interval) if row.interval else "")
+
+    def done(row: Row) -> str:
+        trouble = formatting.trouble(row).replace(", ", "<br>")
+        return cell(formatting.finished(row), row.done, sub=f'<span class="trouble">{trouble}</span>' if trouble else "")
+
+    def against(row: Row) -> str:
+        if row.contrast is None:
+            return cell(NONE)
+        around = scale.difference_interval(row.contrast.interval) if row.contrast.interval else ""
+        return cell(scale.difference(row.contrast.difference), row.contrast.difference, sub=around)
+
+    def p_values(row: Row) -> str:
+        if row.contrast is None:
+            return cell(NONE)
+        p, holm = row.contrast.p_t, row.contrast.p_holm
+        single = f"p {escape(formatting.p_value(p))}" if p is not None else ""
+        return cell(NONE if holm is None else escape(formatting.p_value(holm)), holm, sub=single)
+
+    def effect_size(row: Row) -> str:
+        value = row.contrast.effect_size if row.contrast else None
+        return cell(NONE if value is None else escape(formatting.effect_size(value)), value)
+
+    def verdict(row: Row) -> str:
+        word = formatting.verdict(row, study)
+        if word == formatting.NOTHING:
+            return cell(NONE, kind="left")
+        if word == "pruned":
+            return cell('<span class="soft">pruned</span>', word, sub=escape(formatting.pruned(row, analysis)), kind="left")
+        shown = f'<span class="verdict {word}">{svg.badge(word)}{word}</span>'
+        return cell(shown, word, sub=formatting.seeds_needed(row.contrast), kind="left")
+
+    return [
+        (header(formatting.headed(analysis, scale), first=best), mean),
+        (header("n", first="descending"), done),
+        (header(difference, first=best), against),
+        (header("p Holm"), p_values),
+        (header("d", first="descending"), effect_size),
+        (header("Verdict", kind="left"), verdict),
+    ]
+
+
+def _costs(study: Study, analysis: Analysis) -> list[Column]:
+    """Time, parameters, MACs: those that are known of some arm."""
+    parameters = {arm.name: arm.parameters for arm in study.arms}
+    macs = {arm.name: arm.macs for arm in study.arms}
+    columns: list[Column] = []
+    if any(formatting.finite(row.seconds) for row in analysis.rows):
+        columns.append((header("Time"), lambda row: cell(formatting.seconds(row.seconds), row.seconds)))
+    for name, sizes in (("Parameters", parameters), ("MACs", macs)):
+        if any(size is not None for size in sizes.values()):
+            columns.append((header(name), _size(sizes)))
+    return columns
+
+
+def _size(sizes: dict[str, int | None]) -> Callable[[Row], str]:
+    return lambda row: cell(formatting.count(sizes.get(row.arm)), sizes.get(row.arm))
+
+
+def _curves(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> list[Column]:
+    curves, name, _ = arm_curves(study, outcomes, analysis.metric)
+    if not curves:
+        return []
+    controls = {arm.name for arm in study.arms if arm.control}
+    shared = [curve for arm, curve in curves.items() if arm not in controls]
+
+    def show(row: Row) -> str:
+        if row.arm not in curves:
+            return f'<td class="left curve">{NONE}</td>'
+        alone = row.arm in controls  # on the scale of arms that learn, one that does not would lie outside
+        down = svg.curve_axes([curves[row.arm]] if alone else shared, log=False)[1]
+        return f'<td class="left curve">{svg.sparkline(curves[row.arm], down)}</td>'
+
+    title = f"{name.split('/')[0].capitalize()} {name.split('/')[-1]}"
+    return [(f'<th scope="col" class="left curve">{escape(title)}</th>', show)]
+
+
+def _doubts(analysis: Analysis) -> str:
+    """What a reader who doubts the t-test looks at."""
+    scale = formatting.scale_of(analysis)
+    compared = [(row, row.contrast) for row in analysis.rows if row.contrast is not None]
+    if not compared:
+        return ""
+    heads = [
+        "Arm",
+        "pairs",
+        "bootstrap interval",
+        "p of sign flips",
+        "p of Wilcoxon",
+        "power",
+        "p of McNemar",
+        "test-set error",
+    ]
+    lines = [
+        [
+            row.arm,
+            str(contrast.n),
+            scale.difference_interval(contrast.bootstrap),
+            formatting.p_value(contrast.p_signs),
+            formatting.p_value(contrast.p_wilcoxon),
+            formatting.plain(contrast.power, ".2f"),
+            formatting.p_value(contrast.mcnemar_p),
+            scale.value(row.test_se),
+        ]
+        for row, contrast in compared
+    ]
+    note = (
+        '<p class="note">Power is that of the t-test for the difference as observed. McNemar compares the first shared seed’s '
+        "two models on the same test examples. The test-set error is the standard error of one run that comes from the finite "
+        "test set.</p>"
+    )
+    return f"<details><summary>More statistics</summary>{note}{plain_table(heads, lines)}</details>"

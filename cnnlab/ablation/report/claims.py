@@ -1,0 +1,229 @@
+"""The page of claims: what became of each, from the verdict.json files of studies. Imports no jax.
+
+Beside the page lies a record of each claim, from which its row and its section are written again when the page is made from
+the folders of other studies: those of this one may be gone by then.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+
+from cnnlab import files
+from cnnlab.ablation.analyse import summary
+from cnnlab.ablation.analyse.results import Interval
+from cnnlab.ablation.plan.study import Study, Verdict
+from cnnlab.ablation.report import formatting
+from cnnlab.ablation.run import runs
+from cnnlab.errors import UsageError
+
+VERDICT = "verdict.json"
+SECTIONS = ("Arms", "Negative controls")
+"""Of a study's report.md, what the page shows."""
+MOST_ARMS = 30
+"""Of a table that the page shows; a search has hundreds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A claim, what became of it, and by which runs. The content of its record."""
+
+    verdict: Verdict
+    question: str
+    experiment: str
+    """As on the command line."""
+    command: str
+    """What one types to run the study again."""
+    metric: str
+    seeds: int
+    """Of each arm."""
+    tables: str
+    """Those of its report.md."""
+    commits: tuple[str, ...]
+    """That its finished runs were made from; with ` and changes` where these were not committed."""
+    finished: float | None
+    """Of its last run, in seconds since 1970; None where none is done."""
+
+    @property
+    def key(self) -> str:
+        """Of two with the same key the last one counts: claim and experiment, such as C7-c07_plain_vs_residual."""
+        return f"{self.verdict.claim}-{pathlib.Path(self.experiment).stem}"
+
+    @property
+    def date(self) -> str:
+        """Of its last run, UTC, such as 2026-11-21."""
+        return formatting.NOTHING if self.finished is None else time.strftime("%Y-%m-%d", time.gmtime(self.finished))
+
+
+def collect(folders: Sequence[pathlib.Path]) -> list[Claim]:
+    """The claims whose verdict.json lies in or below the folders, by the number of the claim, then by experiment.
+
+    Of several studies of one claim by one experiment the one that ran last counts. Raises UsageError where a folder is not
+    there, and where there is no verdict in any.
+    """
+    missing = [folder for folder in folders if not folder.is_dir()]
+    if missing:
+        raise UsageError(f"{missing[0]}: there is no such folder. Give those that `launch.py ablate` named, or runs.")
+    found = {path.resolve(): path.parent for folder in folders for path in sorted(folder.rglob(VERDICT))}
+    if not found:
+        raise UsageError(
+            f"there is no {VERDICT} in {', '.join(map(str, folders))}.\n"
+            "`launch.py ablate` writes it for an experiment whose study declares a verdict, such as c07_plain_vs_residual."
+        )
+    return ordered(map(read, found.values()))
+
+
+def ordered(claims: Iterable[Claim]) -> list[Claim]:
+    """By the number of the claim, then by experiment; of those with the same key the one that ran last."""
+    last = {claim.key: claim for claim in sorted(claims, key=lambda claim: claim.finished or 0.0)}
+    return sorted(last.values(), key=lambda claim: (_number(claim.verdict.claim), claim.experiment))
+
+
+def recorded(target: pathlib.Path) -> list[Claim]:
+    """The claims that the records beside a page hold."""
+    return [_from_json(path) for path in sorted(target.glob("*.json"))]
+
+
+def _from_json(path: pathlib.Path) -> Claim:
+    content = files.read_json(path) or {}
+    try:
+        verdict = Verdict(**{**content["verdict"], "interval": _pair(content["verdict"]["interval"])})
+        return Claim(**{**content, "verdict": verdict, "commits": tuple(content["commits"])})
+    except (KeyError, TypeError):
+        raise UsageError(
+            f"{path} is no record of a claim.\nExpected what `launch.py claims` writes there. Remove the file, and name the "
+            "study's folder again if it still exists."
+        ) from None
+
+
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    return (interval[0], interval[1]) if interval else None
+
+
+def _command(study: Study) -> str:
+    """What one types to run it again; a place that is this machine's own is called FOLDER."""
+    given = [f"--experiment={study.experiment}", *(f"--{name}={value}" for name, value in study.knobs.items())]
+    given += [f"--seed={study.seeds[0]}"] if study.seeds[0] else []
+    words = ["python", "launch.py", "ablate", *given, f"--seeds={len(study.seeds)}", *study.flags]
+    return shlex.join(re.sub(r"(?<=[=:])(?:/|[A-Za-z]:[\\/]).*", "FOLDER", word) for word in words)
+
+
+def read(folder: pathlib.Path) -> Claim:
+    """The claim of a study's folder."""
+    study = runs.load(folder)
+    content = files.read_json(folder / VERDICT)
+    if content is None:
+        raise UsageError(
+            f"{folder / VERDICT} is not JSON.\nWrite it again with `launch.py ablate`, which repeats no finished run."
+        )
+    verdict = Verdict(**{**content, "interval": _pair(content["interval"])})
+    report = folder / "report.md"
+    commits, last = [], 0.0
+    for cell in runs.cells(study, folder):
+        if cell.state == "DONE":
+            run, status = (files.read_json(cell.folder / name) or {} for name in ("run.json", "status.json"))
+            commits.append(f"{str(run.get('commit'))[:12]}{' and changes' if run.get('uncommitted_changes') else ''}")
+            last = max(last, status.get("time", 0.0))
+    return Claim(
+        verdict,
+        study.question,
+        study.experiment,
+        _command(study),
+        study.metric,
+        len(study.seeds),
+        tables=_tables(report.read_text(encoding="utf-8")) if report.exists() else "",
+        commits=tuple(dict.fromkeys(commits)),
+        finished=last or None,
+    )
+
+
+def _number(claim: str) -> tuple[int, str]:
+    """C7 before C13."""
+    digits = re.search(r"\d+", claim)
+    return (int(digits[0]) if digits else 0, claim)
+
+
+def _tables(report: str) -> str:
+    """The tables of SECTIONS, without their heads; of one with many arms, only how many there are."""
+    parts = re.split(r"^## (.+)\n", report, flags=re.MULTILINE)
+    shown = []
+    for name, text in zip(parts[1::2], parts[2::2], strict=True):
+        count = len(re.findall(r"^\|", text, flags=re.MULTILINE)) - 2
+        if name in SECTIONS:
+            shown.append(text.strip() if count <= MOST_ARMS else f"{count} arms, which the study's report.md lists.")
+    return "\n\n".join(shown)
+
+
+def page(claims: Sequence[Claim]) -> str:
+    """The claims as Markdown: one table of all, then a section for each."""
+    heads = ("claim", "what it says", "verdict", "effect", "95 % interval", "p", "n", "experiment", "command")
+    lines = [
+        "# Claims",
+        "",
+        "What became of claims of the literature in the studies of this repository, each at the size that its command says. "
+        "The test was declared in the experiment's file before the runs; a claim is undecided where it does not decide.",
+        "",
+        f"| {' | '.join(heads)} |",
+        f"|{'|'.join('---' for _ in heads)}|",
+        *(f"| {' | '.join(_summary(claim))} |" for claim in claims),
+        "",
+        "Written by `python launch.py claims FOLDER …` from the folders of the studies, and from the records beside this page "
+        "of those that are not named.",
+    ]
+    for claim in claims:
+        lines += ["", *_section(claim)]
+    return "\n".join(lines) + "\n"
+
+
+def _summary(claim: Claim) -> list[str]:
+    """A row of the table of all."""
+    verdict, metric = claim.verdict, claim.metric
+    interval = summary.span(Interval(*verdict.interval), metric).strip() if verdict.interval else formatting.NOTHING
+    unit = "points" if summary.in_points(metric) else f"in {metric}"
+    effect = formatting.NOTHING if verdict.effect is None else f"{summary.amount(verdict.effect, metric)} {unit}"
+    texts = [verdict.claim, claim.question, f"**{verdict.verdict}**", effect, interval]
+    texts += [formatting.p_value(verdict.p), str(verdict.n)]
+    return [*(_cell(text) for text in texts), f"`{claim.experiment}`", f"`{claim.command}`"]
+
+
+def _section(claim: Claim) -> list[str]:
+    """The claim with its arms and where the numbers come from."""
+    return [
+        f"## {claim.verdict.claim}: {_cell(claim.question)}",
+        "",
+        f"**{claim.verdict.verdict.capitalize()}.** {_cell(claim.verdict.sentence)}",
+        "",
+        *([claim.tables, ""] if claim.tables else []),
+        f"Run {claim.date} from commit {', '.join(claim.commits) or formatting.NOTHING}, {claim.seeds} seeds an arm:",
+        "",
+        f"    {claim.command}",
+    ]
+
+
+def _cell(text: str) -> str:
+    """One line, in which nothing but ** is a mark of Markdown or of HTML."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`_|\[\]])", r"\\\1", text)
+
+
+def write_page(folders: Sequence[pathlib.Path], target: pathlib.Path) -> str:
+    """Writes README.md in `target`, and a record of each claim; returns what a terminal shows of it.
+
+    The claims are those of the studies in or below the folders, and those that earlier pages in `target` recorded.
+    """
+    found = collect(folders)
+    replaced = {claim.key for claim in found}
+    target.mkdir(parents=True, exist_ok=True)
+    claims = ordered([*found, *(claim for claim in recorded(target) if claim.key not in replaced)])
+    for claim in found:
+        files.write_json(target / f"{claim.key}.json", dataclasses.asdict(claim))
+    path = target / "README.md"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(page(claims), encoding="utf-8")
+    os.replace(temporary, path)
+    width = max(len(claim.verdict.claim) for claim in claims)
+    rows = [f"{c.verdict.claim.ljust(width)}  {c.verdict.verdict.ljust(9)}  {c.question}" for c in claims]
+    return "\n".join([*rows, "", f"  in {path}"])

@@ -1,0 +1,210 @@
+"""How a report tells numbers: as many decimals for a whole table, percent for shares, an en dash for what is not there."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from cnnlab import text
+from cnnlab.ablation.analyse.results import Analysis, Contrast, Interval, Row
+from cnnlab.ablation.plan.study import Outcome, Study
+
+NOTHING = "–"
+"""Stands for a number that does not exist."""
+
+SHARES = ("accuracy", "error", "precision", "recall", "f1", "iou", "dice")
+"""Last words of metrics that are shares of one and are told in percent."""
+
+
+def finite(value: float | None) -> bool:
+    """Whether there is a number that can be told or drawn."""
+    return value is not None and math.isfinite(value)
+
+
+Teller = Callable[[float], str]
+"""From a number to its text."""
+
+
+def plain(value: float | None, style: str = ".3g", factor: float = 1.0) -> str:
+    """A number in a style of `format`, with a true minus sign."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return format(value * factor, style).replace("-", "−")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How the values of one metric are told."""
+
+    percent: bool
+    decimals: int
+
+    @property
+    def unit(self) -> str:
+        """Of a value, for the head of a column."""
+        return "%" if self.percent else ""
+
+    @property
+    def difference_unit(self) -> str:
+        """Of a difference: points of a hundred are no percent."""
+        return "points" if self.percent else ""
+
+    @property
+    def factor(self) -> float:
+        """From the value to the number that is told."""
+        return 100.0 if self.percent else 1.0
+
+    def value(self, value: float | None) -> str:
+        """`98.61`."""
+        return plain(value, f".{self.decimals}f", self.factor)
+
+    def difference(self, value: float | None) -> str:
+        """`+0.42` or `−0.42`."""
+        return plain(value, f"+.{self.decimals}f", self.factor)
+
+    def tick(self, value: float) -> str:
+        """A value beside an axis, without needless zeros."""
+        return plain(value, ".4g", self.factor)
+
+    def difference_tick(self, value: float) -> str:
+        """The same of a difference."""
+        return plain(value, "+.3g", self.factor) if value else "0"
+
+    def spread(self, mean: float | None, sd: float | None) -> str:
+        """`98.61 ± 0.12`, or the mean alone."""
+        return f"{self.value(mean)} ± {self.value(sd)}" if finite(mean) and finite(sd) else self.value(mean)
+
+    def interval(self, interval: Interval | None) -> str:
+        """`[98.31, 98.91]`."""
+        if interval is None or not (finite(interval.low) and finite(interval.high)):
+            return NOTHING
+        return f"[{self.value(interval.low)}, {self.value(interval.high)}]"
+
+    def difference_interval(self, interval: Interval | None) -> str:
+        """`[−0.80, +0.04]`."""
+        if interval is None or not (finite(interval.low) and finite(interval.high)):
+            return NOTHING
+        return f"[{self.difference(interval.low)}, {self.difference(interval.high)}]"
+
+
+def scale_of(analysis: Analysis) -> Scale:
+    """Percent for a share; as many decimals as give the usual standard deviation two digits."""
+    values = [value for row in analysis.rows for _, value in row.values if math.isfinite(value)]
+    percent = analysis.metric.replace("_", "/").rsplit("/", 1)[-1] in SHARES and all(0 <= value <= 1 for value in values)
+    factor = 100 if percent else 1
+    spreads = sorted(row.sd * factor for row in analysis.rows if row.sd and math.isfinite(row.sd))
+    if spreads:
+        decimals = 1 - math.floor(math.log10(spreads[len(spreads) // 2]))
+    else:
+        largest = max((abs(value) * factor for value in values), default=0) or 1
+        decimals = 3 - math.floor(math.log10(largest))
+    return Scale(percent, min(max(decimals, 1), 2 if percent else 6))
+
+
+def short_metric(metric: str) -> str:
+    """`accuracy` of `test/accuracy`."""
+    return metric.rsplit("/", 1)[-1].replace("_", " ")
+
+
+def headed(analysis: Analysis, scale: Scale) -> str:
+    """`Accuracy, %`, above a column or beside an axis."""
+    name = short_metric(analysis.metric)
+    return f"{name[:1].upper()}{name[1:]}{', %' if scale.percent else ''}"
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals, `< 0.001` below."""
+    return "< 0.001" if p is not None and p < 0.001 else plain(p, ".3f")
+
+
+def effect_size(value: float | None) -> str:
+    """Cohen's d with two decimals; of pairs that hardly differ from each other it says nothing beyond 100."""
+    if value is not None and abs(value) >= 100:
+        return "> 100" if value > 0 else "< −100"
+    return plain(value, "+.2f")
+
+
+def tick(value: float) -> str:
+    """A number beside an axis: `0.5`, `250 k`, `1.5 M`."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(value) >= size:
+            return f"{plain(value / min(size, 1e3 if size == 1e4 else size), '.4g')}{letter}"
+    return plain(value, ".4g")
+
+
+def count(number: float | None) -> str:
+    """`61,706`, `11.7 M` or `4.09 G`."""
+    if number is None or not math.isfinite(number):
+        return NOTHING
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if number >= size:
+            return f"{number / size:.{0 if number >= 100 * size else 1 if number >= 10 * size else 2}f} {letter}"
+    return f"{round(number):,}"
+
+
+def seconds(value: float | None) -> str:
+    """`3.4 s`, `47 s` or `3 min 05 s`."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:.1f} s" if value < 9.95 else text.duration(value)
+
+
+def finished(row: Row) -> str:
+    """`2/3`, runs that are done of those planned."""
+    return f"{row.done}/{row.planned}"
+
+
+def trouble(row: Row) -> str:
+    """`1 diverged, 2 missing`, or nothing."""
+    parts = ((row.diverged, "diverged"), (row.failed, "failed"), (row.missing, "missing"))
+    return ", ".join(f"{number} {word}" for number, word in parts if number)
+
+
+def pruned(row: Row, analysis: Analysis) -> str:
+    """`step 90: 87.33`, the rung at which an arm was stopped and its number on the validation split; or nothing."""
+    if row.pruned is None:
+        return ""
+    alike = short_metric(row.pruned.metric) == short_metric(analysis.metric)
+    score = scale_of(analysis).value(row.pruned.score) if alike else plain(row.pruned.score, ".4g")
+    return f"step {row.pruned.step:,}: {score}"
+
+
+def verdict(row: Row, study: Study) -> str:
+    """better, worse or undecided; baseline; pruned; or nothing where no pair of runs is done."""
+    if row.contrast is not None:
+        return row.contrast.verdict
+    if row.pruned is not None:
+        return "pruned"
+    return "baseline" if study.arms and row.arm == study.baseline.name else NOTHING
+
+
+def seeds_needed(contrast: Contrast | None) -> str:
+    """What would decide an undecided difference."""
+    return "" if contrast is None or contrast.seeds_needed is None else f"≈ {contrast.seeds_needed:,} seeds decide"
+
+
+def cut(text: str, width: int) -> str:
+    """At most so many letters, the middle left out."""
+    if len(text) <= width:
+        return text
+    head = width // 2
+    return f"{text[:head].rstrip()}…{text[len(text) - (width - 1 - head) :].lstrip()}"
+
+
+def ordered(study: Study, analysis: Analysis) -> tuple[list[Row], list[Row]]:
+    """(rows of the arms, rows of the negative controls), each as planned."""
+    controls = {arm.name for arm in study.arms if arm.control}
+    return [row for row in analysis.rows if row.arm not in controls], [row for row in analysis.rows if row.arm in controls]
+
+
+def planned(study: Study, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Cells in the order of the arms, then of the seeds."""
+    places = {arm.name: i for i, arm in enumerate(study.arms)}
+    return sorted(outcomes, key=lambda outcome: (places.get(outcome.arm, len(places)), outcome.seed))
+
+
+def by_arm(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """{arm: its cells in order of the seed}."""
+    arms: dict[str, list[Outcome]] = {}
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.seed):
+        arms.setdefault(outcome.arm, []).append(outcome)
+    return arms

@@ -1,0 +1,123 @@
+"""report.html: one file that says what was asked, what was found, and how far to believe it."""
+
+from collections.abc import Sequence
+
+from cnnlab.ablation.analyse import summary
+from cnnlab.ablation.analyse.results import Analysis
+from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.report import formatting, plots, svg
+from cnnlab.ablation.report.arms_table import arms_table
+from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
+from cnnlab.ablation.report.page_style import CSS, SCRIPT
+from cnnlab.ablation.report.provenance import asked, effect_name, provenance
+from cnnlab.ablation.report.random_search import random_search
+
+OPEN_RUNS = 24
+"""Runs that are shown without a click."""
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+"""The browser itself sees to it that the page fetches nothing."""
+
+
+def page(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+    """The report as HTML."""
+    parts = [
+        _head(study, analysis),
+        arms_table(study, outcomes, analysis),
+        plots.forest(study, analysis),
+        plots.learning_curves(study, outcomes, analysis),
+        plots.costs(study, analysis),
+        _effects(study, analysis),
+        random_search(study, outcomes, analysis),
+        _runs(study, outcomes, analysis),
+        section("Provenance", _list(provenance(outcomes))),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+        f"<title>{escape(study.name)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(filter(None, parts))
+        + f"\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+
+
+def _list(facts: Sequence[tuple[str, str]]) -> str:
+    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{_flags(text)}</dd>' for name, text in facts)}</dl>"
+
+
+def _flags(text: str) -> str:
+    """Text in which no line breaks behind the dashes of a flag."""
+    words = (f'<span class="flag">{escape(word)}</span>' if word.startswith("--") else escape(word) for word in text.split(" "))
+    return " ".join(words)
+
+
+def _head(study: Study, analysis: Analysis) -> str:
+    """Title, what was asked, the verdict, the warnings."""
+    eyebrow = f"Ablation study{f' · claim {escape(study.claim)}' if study.claim else ''}"
+    parts = [f'<header><p class="eyebrow">{eyebrow}</p><h1>{escape(study.name)}</h1>']
+    parts += [f'<p class="lead">{escape(study.question)}</p>'] if study.question else []
+    parts.append(_list([fact for fact in asked(study, analysis) if fact[0] != "Claim"]))
+    if analysis.verdict:
+        found = "".join(f"<li>{escape(part)}</li>" for part in summary.claim_parts(analysis.verdict))
+        says = f"<strong>{escape(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}</strong>"
+        parts.append(f'<div class="sentence">{says}<ul>{found}</ul></div>')
+    kind = "note" if analysis.verdict else "sentence"
+    parts += [f'<p class="{kind}">{escape(analysis.sentence)}</p>'] if analysis.sentence else []
+    if analysis.warnings:
+        parts.append(f'<ul class="warnings">{"".join(f"<li>{escape(text)}</li>" for text in analysis.warnings)}</ul>')
+    return "".join(parts) + "</header>"
+
+
+def _effects(study: Study, analysis: Analysis) -> str:
+    """Main effects and interactions of a full factorial."""
+    if not analysis.effects:
+        return ""
+    scale = formatting.scale_of(analysis)
+    limits = svg.strip_limits([(effect.estimate, effect.interval) for effect in analysis.effects])
+    lines, pictures = [], []
+    for effect in analysis.effects:
+        name, around = effect_name(effect, study), scale.difference_interval(effect.interval)
+        estimate = scale.difference(effect.estimate)
+        lines.append([name, estimate, around, formatting.p_value(effect.p), formatting.p_value(effect.p_holm)])
+        decided = effect.p_holm is not None and effect.p_holm < 0.05
+        kind = ("better" if (effect.estimate > 0) == analysis.higher_is_better else "worse") if decided else "undecided"
+        title = f"{name}: {estimate} {around}"
+        pictures.append(svg.strip(effect.estimate, effect.interval, kind, limits=limits, title=title, height=22))
+    unit = f", {scale.difference_unit}" if scale.difference_unit else ""
+    note = "A main effect is the mean over the other factors and seeds; an interaction is the difference of differences."
+    shown = plain_table(["Effect", f"Estimate{unit}", "95 % interval", "p", "p Holm"], lines, pictures)
+    return section("Main effects and interactions", shown, note)
+
+
+def _runs(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+    """Every run: its state, its number, where it lies, and what to type for it alone."""
+    if not outcomes:
+        return section("Runs", "<p>No run has been planned.</p>")
+    scale = formatting.scale_of(analysis)
+    best = "descending" if analysis.higher_is_better else "ascending"
+    heads = [header("Arm", kind="left"), header("Seed"), header("State", kind="left")]
+    heads += [header(formatting.headed(analysis, scale), first=best), header("Time")]
+    heads += ['<th scope="col" class="left wide">Folder and command</th>', '<th scope="col" class="button"></th>']
+    lines = [_run(outcome, analysis.metric, scale) for outcome in formatting.planned(study, outcomes)]
+    shown = " open" if len(outcomes) <= OPEN_RUNS else ""
+    summary = f"<summary>{len(outcomes)} run{'s' * (len(outcomes) != 1)}</summary>"
+    return section("Runs", f"<details{shown}>{summary}{table(heads, [''.join(lines)], kind='sortable runs')}</details>")
+
+
+def _run(outcome: Outcome, metric: str, scale: formatting.Scale) -> str:
+    tone = {"DONE": "", "FAILED": "trouble", "DIVERGED": "trouble"}.get(outcome.state, "soft")
+    state = f'<span class="{tone}">{escape(outcome.state.lower())}</span>'
+    again = f"begun {outcome.attempts} times" if outcome.attempts > 1 else ""  # also by a study that let it go on
+    value, message = outcome.metrics.get(metric), escape(outcome.message.strip())
+    place = f'<code>{escape(outcome.folder)}</code><br><code class="command soft">{escape(outcome.command)}</code>'
+    cells = [
+        cell(escape(outcome.arm), outcome.arm, kind="left name"),
+        cell(str(outcome.seed), outcome.seed),
+        cell(state, outcome.state, sub=again, kind="left"),
+        cell(scale.value(value), value),
+        cell(formatting.seconds(outcome.wall_seconds), outcome.wall_seconds),
+        cell(place, sub=f'<span class="message trouble">{message}</span>' if message else "", kind="left wide"),
+        '<td class="button"><button type="button" class="copy">Copy</button></td>',
+    ]
+    return f"<tr>{''.join(cells)}</tr>"

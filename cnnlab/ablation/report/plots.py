@@ -1,0 +1,216 @@
+"""The pictures of a report: paired differences, learning curves, cost against quality.
+
+Each is HTML, or empty where there is nothing to show.
+"""
+
+import math
+from collections.abc import Sequence
+
+from cnnlab.ablation.analyse.results import Analysis, Interval, Row
+from cnnlab.ablation.plan.study import Arm, Outcome, Study
+from cnnlab.ablation.report import formatting, svg
+from cnnlab.ablation.report.html import escape, section
+
+LABELLED = 15
+"""Arms that are numbered in a scatter; more would cover each other."""
+
+OVERLAID = svg.SERIES
+"""Arms whose curves lie in one chart; of more, each has a tile of its own."""
+
+
+def verdict_key(kinds: Sequence[str]) -> str:
+    """What the shapes mean, for those of them that are drawn."""
+    items = "".join(
+        f"<li>{svg.badge(kind)}{kind}</li>" for kind in ("baseline", "better", "worse", "undecided") if kind in kinds
+    )
+    return f'<ul class="key">{items}</ul>'
+
+
+def forest(study: Study, analysis: Analysis) -> str:
+    """Paired differences to the baseline with their intervals, a line for every arm."""
+    scale = formatting.scale_of(analysis)
+    arms, controls = formatting.ordered(study, analysis)
+    found = [(row, row.contrast) for row in arms if row.contrast is not None and formatting.finite(row.contrast.difference)]
+    if not found:
+        return ""
+    limits = svg.strip_limits([(contrast.difference, contrast.interval) for _, contrast in found])
+    lines = []
+    for row, contrast in found:
+        figures = f"{scale.difference(contrast.difference)} {scale.difference_interval(contrast.interval)}"
+        title = f"{row.arm}: {figures}, {contrast.verdict}"
+        picture = svg.strip(contrast.difference, contrast.interval, contrast.verdict, limits=limits, title=title)
+        lines.append(
+            f'<div class="label">{escape(row.arm)}</div><div>{picture}</div><div class="figures">{escape(figures)}</div>'
+        )
+    lines.append(
+        f'<div class="plain"></div><div>{svg.strip_axis(limits, scale.difference_tick)}</div><div class="plain"></div>'
+    )
+    unit = f" in {scale.difference_unit}" if scale.difference_unit else ""
+    sense = "right" if analysis.higher_is_better else "left"
+    note = f"Arm − baseline{unit}, with 95 % intervals of Student’s t over paired seeds. Better is to the {sense} of the line."
+    note += " An arrow leaves the picture." if any(_leaves(c.interval, c.difference, limits) for _, c in found) else ""
+    note += " Negative controls are left out." if controls else ""
+    key = verdict_key([contrast.verdict for _, contrast in found])
+    return section("Difference to the baseline", f'<div class="forest">{"".join(lines)}</div>{key}', note)
+
+
+def _leaves(interval: Interval | None, difference: float, limits: tuple[float, float]) -> bool:
+    low, high = (interval.low, interval.high) if interval else (difference, difference)
+    return low < limits[0] or high > limits[1]
+
+
+def arm_curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> tuple[dict[str, svg.Curve], str, str]:
+    """({arm: its mean curve}, name of what is drawn, clock): the metric on validation, else the loss of training.
+
+    Of the runs that are done; of an arm without any, of those there are.
+    """
+    cells = formatting.by_arm(outcomes)
+    records = [record for outcome in outcomes for record in outcome.curve]
+    validation = f"validation/{metric.rsplit('/', 1)[-1]}"
+    name = validation if any(record.get(validation) is not None for record in records) else "train/loss"
+    told = [record for record in records if record.get(name) is not None]
+    clock = "epoch" if told and all(record.get("epoch") is not None for record in told) else "step"
+    curves = {}
+    for arm in study.arms:
+        done = [outcome.curve for outcome in cells.get(arm.name, []) if outcome.state == "DONE"]
+        curve = svg.mean_curve(done or [outcome.curve for outcome in cells.get(arm.name, [])], name, clock)
+        if curve is not None:
+            curves[arm.name] = curve
+    return curves, name, clock
+
+
+def learning_curves(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+    """Mean ± standard deviation over seeds of every arm: overlaid, or as tiles where they are many."""
+    curves, name, clock = arm_curves(study, outcomes, analysis.metric)
+    controls = {arm.name for arm in study.arms if arm.control}
+    curves = {arm: curve for arm, curve in curves.items() if arm not in controls}
+    if not curves:
+        return ""
+    scale = formatting.scale_of(analysis)
+    percent = scale.percent and name != "train/loss"
+    means = [float(value) for curve in curves.values() for value in curve.mean]
+    log = name.endswith("loss") and min(means) > 0 and max(means) > 10 * min(means)
+    across, down, cut = svg.curve_axes(list(curves.values()), log=log)
+    title = f"{name}{', %' if percent else ''}"
+
+    def tell(value: float) -> str:
+        return formatting.plain(100 * value if percent else value, ".4g")
+
+    note = f"{escape(title)}: mean over seeds; the band is ± one standard deviation."
+    note += " Logarithmic scale." if log else " Early values that would squeeze the rest are cut off." if cut else ""
+    note += " Negative controls are left out." if controls else ""
+    if len(curves) > OVERLAID:
+        first, last = (min(curve.at[0] for curve in curves.values()), max(curve.at[-1] for curve in curves.values()))
+        note += (
+            f" All tiles: {clock} {formatting.plain(first)} to {formatting.plain(last)}, {tell(down.low)} to {tell(down.high)}."
+        )
+        note += f" Dashed: {escape(study.baseline.name)}."
+        return section("Learning curves", _tiles(curves, study.baseline.name, across, down, tell), note)
+    body = svg.stretched(
+        "".join(svg.drawn(curve, across, down, f"s{i}") for i, curve in reversed(list(enumerate(curves.values()))))
+    )
+    picture = svg.frame(
+        across,
+        down,
+        body,
+        height=320,
+        labels=(clock, title),
+        tell=formatting.plain,
+        tell_down=tell,
+        title=f"Learning curves: {title}",
+    )
+    items = "".join(
+        f'<li><svg width="22" height="10" aria-hidden="true"><path class="curve s{i} thick" d="M2 5H20"/></svg>'
+        f"{escape(arm)} <b>{escape(_last(curve, scale if percent else None))}</b></li>"
+        for i, (arm, curve) in enumerate(curves.items())
+    )
+    return section("Learning curves", f'{picture}<ul class="key">{items}</ul>', note)
+
+
+def _last(curve: svg.Curve, scale: formatting.Scale | None) -> str:
+    return scale.value(float(curve.mean[-1])) if scale else formatting.plain(float(curve.mean[-1]))
+
+
+def _tiles(curves: dict[str, svg.Curve], baseline: str, across: svg.Axis, down: svg.Axis, tell: formatting.Teller) -> str:
+    """A small chart for every arm, on one scale, with the baseline in each."""
+    behind = svg.drawn(curves[baseline], across, down, "dashed", band=False) if baseline in curves else ""
+    tiles = []
+    for arm, curve in curves.items():
+        line = svg.drawn(curve, across, down, "accent")
+        picture = f'<svg width="100%" height="72" role="img" aria-label="{escape(arm)}">{svg.stretched(behind + line)}</svg>'
+        last = tell(float(curve.mean[-1]))
+        tiles.append(f'<div class="tile">{picture}<span>{escape(arm)}</span> <span class="soft">{escape(last)}</span></div>')
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def costs(study: Study, analysis: Analysis) -> str:
+    """What an arm costs against how good it is: seconds, parameters, MACs, each where the arms differ in it."""
+    scale = formatting.scale_of(analysis)
+    networks = {arm.name: arm for arm in study.arms}
+    arms = [(i + 1, row) for i, row in enumerate(formatting.ordered(study, analysis)[0]) if formatting.finite(row.mean)]
+    pictures, drawn = [], set()
+    for title in ("seconds a run", "parameters", "MACs"):
+        points = [(i, row, cost) for i, row in arms if (cost := _cost(title, row, networks.get(row.arm))) is not None]
+        if len(points) < 2 or len({cost for *_, cost in points}) < 2:
+            continue
+        drawn |= {i for i, *_ in points}
+        pictures.append(_scatter(points, study, scale, title=title, quality=formatting.headed(analysis, scale)))
+    if not pictures:
+        return ""
+    kinds = [formatting.verdict(row, study) for i, row in arms if i in drawn]
+    items = "".join(f"<li><b>{i}</b>{escape(row.arm)}</li>" for i, row in arms if i in drawn)
+    few = len(drawn) <= LABELLED
+    key = verdict_key(kinds) + (f'<ul class="key">{items}</ul>' if few else "")
+    note = "One mark for every arm, with the 95 % interval of its mean; "
+    note += "the numbers are those of the table." if few else "its name comes under the pointer."
+    return section("Cost against quality", f'<div class="charts">{"".join(pictures)}</div>{key}', note)
+
+
+def _cost(title: str, row: Row, arm: Arm | None) -> float | None:
+    """A positive number, or None."""
+    known = {"seconds a run": row.seconds, "parameters": arm.parameters if arm else None, "MACs": arm.macs if arm else None}
+    cost = known[title]
+    return float(cost) if cost is not None and math.isfinite(cost) and cost > 0 else None
+
+
+def _scatter(
+    points: Sequence[tuple[int, Row, float]],
+    study: Study,
+    scale: formatting.Scale,
+    *,
+    title: str,
+    quality: str,
+) -> str:
+    values = [cost for *_, cost in points]
+    log = max(values) > 10 * min(values)
+    across = svg.Axis.around(values, log=log, space=0.08)
+    means = [row.mean or 0.0 for _, row, _ in points]
+    down, height = svg.Axis.around(means, space=0.12), 240
+    whiskers, marks, labels = "", "", ""
+    placed: list[tuple[float, float]] = []
+    for i, row, cost in points:
+        x, y = across.share(cost), height * (1 - down.share(row.mean or 0.0))
+        kind = formatting.verdict(row, study)
+        if row.interval is not None:
+            ends = [min(max(height * (1 - down.share(end)), 0), height) for end in (row.interval.low, row.interval.high)]
+            whiskers += f'<line class="whisker thin {kind}" x1="{x:.2%}" x2="{x:.2%}" y1="{ends[0]:.1f}" y2="{ends[1]:.1f}"/>'
+        marks += svg.mark(
+            kind, x, y, f"{row.arm}: {scale.spread(row.mean, row.sd)}, {formatting.tick(cost)} {title.split()[0]}"
+        )
+        up = y - 8
+        while any(abs(x - other) < 0.06 and abs(up - above) < 12 for other, above in placed) and up > 4:
+            up -= 12
+        placed.append((x, up))
+        labels += "" if len(points) > LABELLED else f'<svg x="{x:.2%}" y="{up:.1f}" class="place"><text x="7">{i}</text></svg>'
+    names = (f"{title}{' (logarithmic)' if log else ''}", quality)
+
+    return svg.frame(
+        across,
+        down,
+        whiskers + marks + labels,
+        height=height,
+        labels=names,
+        tell=formatting.tick,
+        tell_down=scale.tick,
+        title=f"{quality} against {title}",
+    )

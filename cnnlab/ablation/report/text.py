@@ -1,0 +1,298 @@
+"""The numbers of a study as text: for the terminal, as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+import textwrap
+from collections.abc import Sequence
+
+from cnnlab.ablation.analyse import summary
+from cnnlab.ablation.analyse.results import Analysis, Contrast, Effect, Interval, Row
+from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.report import formatting
+from cnnlab.ablation.report.provenance import asked, effect_name, provenance
+
+WIDTH = 110
+"""Columns of the terminal that a table may take."""
+
+
+def _cells(row: Row, study: Study, analysis: Analysis) -> list[str]:
+    """What every text table says of an arm after its name."""
+    contrast, scale = row.contrast, formatting.scale_of(analysis)
+    return [
+        formatting.finished(row),
+        scale.spread(row.mean, row.sd),
+        scale.interval(row.interval),
+        _difference(contrast, scale),
+        formatting.p_value(contrast.p_holm if contrast else None),
+        ", ".join(filter(None, (formatting.verdict(row, study), formatting.pruned(row, analysis)))),
+    ]
+
+
+def _difference(found: Contrast | Effect | None, scale: formatting.Scale) -> str:
+    """`−0.42 [−0.80, −0.04]`."""
+    if found is None:
+        return formatting.NOTHING
+    estimate = found.difference if isinstance(found, Contrast) else found.estimate
+    interval = "" if found.interval is None else scale.difference_interval(found.interval)
+    return f"{scale.difference(estimate)} {interval}".strip()
+
+
+def terminal_table(study: Study, analysis: Analysis) -> str:
+    """The arms, the warnings and the verdict for a terminal of 110 columns, without boxes."""
+    scale = formatting.scale_of(analysis)
+    arms, controls = formatting.ordered(study, analysis)
+    metric = f"{formatting.short_metric(analysis.metric)} {scale.unit}".strip()
+    head = ["n", metric, "95 % interval", f"difference {scale.difference_unit}".strip(), "p (Holm)", "verdict"]
+    body = [_cells(row, study, analysis) for row in (*arms, *controls)]
+    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+    kept = list(range(len(head)))
+    if WIDTH - sum(widths) - 2 * len(widths) < 16:  # numbers of many digits: the interval of the mean is the least needed
+        kept.remove(2)
+    room = WIDTH - sum(widths[i] + 2 for i in kept)
+    first = min(room, max((len(row.arm) for row in (*arms, *controls)), default=3))
+    first = max(first, 3)
+
+    def line(name: str, cells: Sequence[str]) -> str:
+        aligned = [cells[i].ljust(widths[i]) if i == len(head) - 1 else cells[i].rjust(widths[i]) for i in kept]
+        return "  ".join([formatting.cut(name, first).ljust(first), *aligned]).rstrip()
+
+    lines = [line("arm", head)]
+    lines += [line(row.arm, cells) for row, cells in zip(arms, body, strict=False)]
+    if controls:
+        lines += ["", "negative controls"]
+        lines += [line(row.arm, cells) for row, cells in zip(controls, body[len(arms) :], strict=True)]
+    if not body:
+        lines = ["No arm has been planned."]
+    if analysis.warnings:
+        lines.append("")
+        for warning in analysis.warnings:
+            lines += textwrap.wrap(f"! {warning}", WIDTH, subsequent_indent="  ")
+    if analysis.sentence:
+        lines += ["", *textwrap.wrap(analysis.sentence, WIDTH)]
+    if analysis.verdict:
+        lines += ["", f"{analysis.verdict.claim} {analysis.verdict.verdict}:"]
+        for part in summary.claim_parts(analysis.verdict):
+            lines += textwrap.wrap(part, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+COLUMNS = (
+    "arm",
+    "control",
+    "planned",
+    "done",
+    "diverged",
+    "failed",
+    "missing",
+    "pruned",
+    "pruned_at",
+    "pruned_score",
+    "mean",
+    "sd",
+    "low",
+    "high",
+    "bootstrap_low",
+    "bootstrap_high",
+    "test_se",
+    "pairs",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "difference_bootstrap_low",
+    "difference_bootstrap_high",
+    "p_t",
+    "p_signs",
+    "p_wilcoxon",
+    "p_holm",
+    "effect_size",
+    "power",
+    "seeds_needed",
+    "mcnemar_p",
+    "verdict",
+    "seconds",
+    "parameters",
+    "macs",
+    "values",
+)
+"""Of arms.csv. Numbers are as measured: shares of one, not percent, and in full precision."""
+
+
+def arms_csv(study: Study, analysis: Analysis) -> str:
+    """One line for every arm, for other programs: all digits; `values` are seed:value pairs."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    arms = {arm.name: arm for arm in study.arms}
+    for row in analysis.rows:
+        arm, contrast = arms.get(row.arm), row.contrast
+        plain = ("planned", "done", "diverged", "failed", "missing", "mean", "sd", "test_se", "seconds")
+        cells = {"arm": row.arm, **{name: getattr(row, name) for name in plain}}
+        cells |= _ends("", row.interval) | _ends("bootstrap_", row.bootstrap)
+        cells["values"] = " ".join(f"{seed}:{value!r}" for seed, value in row.values)
+        cells["verdict"] = formatting.verdict(row, study)
+        if arm is not None:
+            cells |= {"control": int(arm.control), "parameters": arm.parameters, "macs": arm.macs}
+        if row.pruned is not None:
+            cells |= {"pruned": row.pruned.runs, "pruned_at": row.pruned.step, "pruned_score": row.pruned.score}
+        if contrast is not None:
+            cells |= _ends("difference_", contrast.interval) | _ends("difference_bootstrap_", contrast.bootstrap)
+            tests = (
+                "difference",
+                "p_t",
+                "p_signs",
+                "p_wilcoxon",
+                "p_holm",
+                "effect_size",
+                "power",
+                "seeds_needed",
+                "mcnemar_p",
+            )
+            cells |= {"pairs": contrast.n, **{name: getattr(contrast, name) for name in tests}}
+        writer.writerow(cells)
+    return file.getvalue()
+
+
+def _ends(prefix: str, interval: Interval | None) -> dict[str, float]:
+    return {} if interval is None else {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
+
+
+TEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "–": "--",
+    "…": r"\ldots{}",
+}
+"""What a letter is written as in LaTeX; [ is harmless except after a \\\\, where no cell of ours begins with it."""
+
+
+def tex(text: str) -> str:
+    """Text that LaTeX sets as it is."""
+    return "".join(TEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def arms_tex(study: Study, analysis: Analysis) -> str:
+    """A tabular in the style of booktabs, to be \\input in a table of the paper."""
+    scale = formatting.scale_of(analysis)
+    arms, controls = formatting.ordered(study, analysis)
+    metric = formatting.short_metric(analysis.metric)
+    heads = ["Arm", "$n$", tex(f"{metric} [{scale.unit}]" if scale.unit else metric), r"95\,\% interval"]
+    heads += [
+        f"Difference [{scale.difference_unit}]" if scale.difference_unit else "Difference",
+        r"$p_\mathrm{Holm}$",
+        "Verdict",
+    ]
+
+    def line(row: Row) -> str:
+        return " & ".join(
+            tex(cell).replace("\\textless{} 0.001", "$<$ 0.001") for cell in (row.arm, *_cells(row, study, analysis))
+        )
+
+    lines = [
+        f"% {tex(study.name)}: {tex(study.question)}",
+        "% Mean and standard deviation over seeds; paired differences to the baseline with 95 % intervals of Student's t.",
+        "% Needs \\usepackage{booktabs,textcomp} and UTF-8.",
+        r"\begin{tabular}{lrrrrrl}",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        r"\midrule",
+        *(f"{line(row)} \\\\" for row in arms),
+    ]
+    if controls:
+        lines += [r"\midrule", r"\multicolumn{7}{l}{\emph{Negative controls}} \\", *(f"{line(row)} \\\\" for row in controls)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _markdown_cell(text: str) -> str:
+    """One line, in which nothing is a mark of Markdown or of HTML."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{letter}" if letter in "\\`*_|[]" else letter for letter in text)
+
+
+def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """A table whose first `left` columns are set to the left, the others to the right."""
+    rule = ["---" if i < left else "--:" for i in range(len(heads))]
+    return [
+        f"| {' | '.join(map(_markdown_cell, row))} |" if row is not rule else f"|{'|'.join(rule)}|"
+        for row in (heads, rule, *rows)
+    ]
+
+
+def markdown(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+    """The report as Markdown."""
+    scale = formatting.scale_of(analysis)
+    arms, controls = formatting.ordered(study, analysis)
+    lines = [f"# {_markdown_cell(study.name)}", ""]
+    lines += [_markdown_cell(study.question), ""] if study.question else []
+    if analysis.verdict:
+        lines += [f"**{_markdown_cell(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}**", ""]
+        lines += [*(f"- {_markdown_cell(part)}" for part in summary.claim_parts(analysis.verdict)), ""]
+    emphasis = "" if analysis.verdict else "**"
+    lines += [f"{emphasis}{_markdown_cell(analysis.sentence)}{emphasis}", ""] if analysis.sentence else []
+    lines += [*(f"- Warning: {_markdown_cell(warning)}" for warning in analysis.warnings), ""] if analysis.warnings else []
+    lines += ["## What was asked", ""]
+    lines += [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in asked(study, analysis)]
+    metric = f"{formatting.short_metric(analysis.metric)} {scale.unit}".strip()
+    difference = f"difference {scale.difference_unit}".strip()
+    heads = ["arm", "n", metric, "95 % interval", difference, "p", "p (Holm)", "d", "verdict", "time", "parameters", "MACs"]
+    networks = {arm.name: arm for arm in study.arms}
+
+    def cells(row: Row) -> list[str]:
+        done, spread, interval, against, corrected, word = _cells(row, study, analysis)
+        contrast, arm = row.contrast, networks.get(row.arm)
+        costs = [
+            formatting.seconds(row.seconds),
+            formatting.count(arm.parameters if arm else None),
+            formatting.count(arm.macs if arm else None),
+        ]
+        p, size = (
+            formatting.p_value(contrast.p_t if contrast else None),
+            formatting.effect_size(contrast.effect_size if contrast else None),
+        )
+        return [row.arm, done, spread, interval, against, p, corrected, size, word, *costs]
+
+    for title, rows in (("Arms", arms), ("Negative controls", controls)):
+        if rows:
+            lines += ["", f"## {title}", "", *_markdown_table(heads, [cells(row) for row in rows])]
+    if not analysis.rows:
+        lines += ["", "No arm has been planned."]
+    if analysis.effects:
+        told = [
+            [
+                effect_name(effect, study),
+                _difference(effect, scale),
+                formatting.p_value(effect.p),
+                formatting.p_value(effect.p_holm),
+            ]
+            for effect in analysis.effects
+        ]
+        lines += ["", "## Main effects and interactions", "", *_markdown_table(["effect", difference, "p", "p (Holm)"], told)]
+    if outcomes:
+        runs = [
+            [o.arm, str(o.seed), o.state, scale.value(o.metrics.get(analysis.metric)), o.folder, o.command, o.message]
+            for o in formatting.planned(study, outcomes)
+        ]
+        lines += [
+            "",
+            "## Runs",
+            "",
+            *_markdown_table(["arm", "seed", "state", metric, "folder", "command", "message"], runs, left=3),
+        ]
+    lines += ["", "## Provenance", ""]
+    lines += [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in provenance(outcomes)]
+    return "\n".join(lines) + "\n"

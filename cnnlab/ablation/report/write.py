@@ -1,0 +1,37 @@
+"""Shows what a study found: report.html for a person, report.md for a page, arms.csv for a program, arms.tex for a paper."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from cnnlab.ablation.analyse.results import Analysis
+from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.report.hparams import tensorboard_hparams
+from cnnlab.ablation.report.page import page
+from cnnlab.ablation.report.text import arms_csv, arms_tex, markdown, terminal_table
+
+__all__ = ["tensorboard_hparams", "terminal_table", "write_report"]
+
+
+def write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> list[pathlib.Path]:
+    """Writes report.html, report.md, arms.csv and arms.tex; each appears whole or not at all. Returns their paths."""
+    contents = {
+        "report.html": page(study, outcomes, analysis),
+        "report.md": markdown(study, outcomes, analysis),
+        "arms.csv": arms_csv(study, analysis),
+        "arms.tex": arms_tex(study, analysis),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in contents.items():
+        _write_text(folder / name, text)
+    return [folder / name for name in contents]
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces `path` atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

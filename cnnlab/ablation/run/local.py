@@ -1,0 +1,157 @@
+"""Runs a study in processes of this machine. They end with the launcher, however it ends, with a checkpoint saved."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from cnnlab.ablation.plan.study import Study
+from cnnlab.ablation.run.scheduler import GRACE_SECONDS, POLL_SECONDS, watch
+from cnnlab.errors import Preempted, UsageError
+
+Command = Callable[[Sequence[int]], list[str]]
+"""Numbers of cells, in the order of cells() -> the command line that trains them."""
+Value = str | int | float | bool
+"""Of an option of a launcher."""
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, Value]:
+    """{key: value} of KEY=VALUE: a number, true, false or the text itself; UsageError where there is no `=`."""
+    wrong = [text for text in texts if "=" not in text]
+    if wrong:
+        raise UsageError(
+            f"--launcher_options={wrong[0]}: expected KEY=VALUE, such as timeout_min=60 (Slurm) or num_cpus=2 (Ray)."
+        )
+    return {name: _value(text) for name, _, text in (option.partition("=") for option in texts)}
+
+
+def _value(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+class Process:
+    """A worker on this machine, in a session of its own."""
+
+    def __init__(self, command: list[str], log: pathlib.Path, environment: dict[str, str]) -> None:
+        self.log = log
+        with open(log, "w") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+                start_new_session=True,  # Ctrl-C reaches the launcher alone, which ends its workers in order
+            )
+
+    def poll(self) -> int | None:
+        """Exit code, the negative number of the signal that killed it, or None while it lives."""
+        if self._process.returncode is None and self._process.poll() is not None:
+            self._kill_group()  # what it started itself, such as readers of data, and could no longer end
+        return self._process.returncode
+
+    def is_running(self) -> bool:
+        """Whether it lives."""
+        return self.poll() is None
+
+    def how(self) -> str:
+        """How it ended, in words."""
+        code = self._process.returncode
+        if code == -signal.SIGKILL:
+            return "killed by SIGKILL, as the system does when memory runs out"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def end(self, *, now: bool) -> None:
+        """Asks it to save a checkpoint and to end, or kills it and what it started."""
+        if now:
+            self._kill_group()
+        else:
+            self._process.terminate()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def run_locally(
+    study: Study,
+    folder: pathlib.Path,
+    command: Command,
+    *,
+    jobs: int,
+    max_attempts: int = 1,
+    fail_fast: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Trains every cell that is not finished, `jobs` workers at once, each with its share of cores and accelerators.
+
+    See `watch` for the other arguments and the result.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    accelerators = _accelerators() if jobs > 1 else []
+
+    def start(numbers: Sequence[int], slot: int, note: pathlib.Path) -> Process:
+        environment, mine = slot_environment(slot, jobs, cores=cores, accelerators=accelerators) if jobs > 1 else ({}, [])
+        words = [*command(numbers), f"--note={note}", f"--parent={os.getpid()}"]
+        if mine:
+            words.append(f"--cores={','.join(map(str, mine))}")
+        return Process(words, note.with_suffix(".txt"), environment)
+
+    return watch(study, folder, start, jobs=jobs, max_attempts=max_attempts, fail_fast=fail_fast, quiet=quiet)
+
+
+def slot_environment(
+    slot: int, jobs: int, *, cores: Sequence[int], accelerators: Sequence[str]
+) -> tuple[dict[str, str], list[int]]:
+    """(environment, cores) of a slot: its share of the cores, one accelerator, and its share of that one's memory."""
+    share = max(len(cores) // jobs, 1)
+    mine = [cores[(slot * share + i) % len(cores)] for i in range(share)] if cores else []
+    if not accelerators:
+        return {}, mine
+    on_one = -(-jobs // len(accelerators))
+    return {
+        "CUDA_VISIBLE_DEVICES": accelerators[slot % len(accelerators)],
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / on_one:.2f}",
+    }, mine
+
+
+def _accelerators() -> list[str]:
+    """NVIDIA GPUs that this process may use."""
+    if (allowed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [part.strip() for part in allowed.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+        return [str(number) for number, line in enumerate(line for line in listed.splitlines() if line.startswith("GPU"))]
+    return []
+
+
+def join(parent: int | None, cores: Sequence[int]) -> None:
+    """In a worker, before it imports jax: keeps to some cores, and saves and ends when its launcher is gone."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    if parent is not None:
+        if os.getppid() != parent:
+            sys.exit(Preempted.exit_code)
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Waits for the launcher's end, whatever it was, then ends this process with a checkpoint.
+
+    A thread instead of Linux's PR_SET_PDEATHSIG: it works on every Unix, and can kill a worker that hangs.
+    """
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)  # it hangs, and nobody else is left to see it

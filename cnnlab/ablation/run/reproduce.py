@@ -1,0 +1,108 @@
+"""Runs a run or a study again, in a folder beside it, and says whether bits and numbers agree."""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cnnlab import files
+from cnnlab.ablation.plan.study import Study
+from cnnlab.ablation.run import runs
+from cnnlab.errors import UsageError
+from cnnlab.runs.folder import recorded
+
+TOLERANCE = 1e-6
+"""Relative difference of a metric that counts as none: another machine adds in another order."""
+DIGESTS = ("params_digest", "state_digest")
+
+
+def command_of(run: Mapping[str, Any], folder: pathlib.Path) -> list[str]:
+    """The words after `launch.py` that repeat what run.json says, into another folder."""
+    flags = {name: value for name, value in run["flags"].items() if value is not None}
+    return [
+        "train",
+        f"--experiment={run['experiment']}",
+        *(f"--{path}={_text(value)}" for path, value in run["knobs"].items()),
+        *(f"--{name}={value}" for name, value in flags.items()),
+        f"--workdir={folder}",
+    ]
+
+
+def _text(value: Any) -> str:
+    """A knob's recorded value as on the command line."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def again(folder: pathlib.Path) -> pathlib.Path:
+    """Where the second run of a folder goes."""
+    return folder.with_name(f"{folder.name}-again")
+
+
+def require_done(folder: pathlib.Path) -> dict[str, Any]:
+    """run.json of a finished run; UsageError for any other."""
+    run = recorded(folder)
+    state = (files.read_json(folder / "status.json") or {}).get("state", "MISSING")
+    if state != "DONE":
+        raise UsageError(f"{folder} is {state}, not DONE, so there is nothing to compare with. Finish it first.")
+    return run
+
+
+def compared(before: pathlib.Path, after: pathlib.Path) -> tuple[bool, str]:
+    """(whether the numbers agree, what a person should know of the difference)."""
+    old, new = (files.read_json(folder / "result.json") or {} for folder in (before, after))
+    if not new:
+        return False, f"{after} was not finished"
+    same = all(old[name] == new[name] for name in DIGESTS)
+    differing = [
+        f"{name}: {value:.6g} then, {new['metrics'].get(name, float('nan')):.6g} now"
+        for name, value in old["metrics"].items()
+        if not abs(value - new["metrics"].get(name, float("nan"))) <= TOLERANCE * max(abs(value), 1.0)
+    ]
+    if same and not differing:
+        return True, "the same to the last bit: parameters, optimiser state and metrics"
+    causes = _causes(*(recorded(folder) for folder in (before, after)))
+    because = f"; what changed in between: {', '.join(causes)}" if causes else "; nothing that is recorded changed in between"
+    if differing:
+        return False, f"metrics differ ({'; '.join(differing)}){because}"
+    return True, f"the same metrics within {TOLERANCE:g}, but not the same bits{because}"
+
+
+def _causes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What is recorded of the two runs and differs."""
+    found = [
+        name for name in ("commit", "uncommitted_changes", "host", "platform", "devices") if old.get(name) != new.get(name)
+    ]
+    if old["data"]["fingerprint"] != new["data"]["fingerprint"]:
+        found.append("the data")
+    libraries = {**old["versions"], **new["versions"]}
+    return found + [name for name in libraries if old["versions"].get(name) != new["versions"].get(name)]
+
+
+def reproduce_run(folder: pathlib.Path, target: pathlib.Path, launch: Callable[[Sequence[str]], int]) -> tuple[bool, str]:
+    """Runs one run again.
+
+    Args:
+        folder: of the run.
+        target: where the second one goes; what an interrupted attempt left there is gone on with.
+        launch: runs a command line, given the words after `launch.py`; returns its exit code.
+    """
+    run = require_done(folder)
+    code = launch(command_of(run, target))
+    if code:
+        return False, f"the second run ended with exit code {code}"
+    return compared(folder, target)
+
+
+def compare_study(study: Study, folder: pathlib.Path, target: pathlib.Path) -> tuple[bool, str]:
+    """(whether every finished run of a study agrees with its second, a line for each)."""
+    lines, agree = [], True
+    for before, after in zip(runs.cells(study, folder), runs.cells(study, target), strict=True):
+        if before.state != "DONE":
+            lines.append(f"  {before.arm.name}, seed {before.seed}: was {before.state}, now {after.state}")
+            agree &= before.state == after.state
+            continue
+        fine, text = compared(before.folder, after.folder)
+        agree &= fine
+        lines.append(f"  {before.arm.name}, seed {before.seed}: {text}")
+    return agree, "\n".join(lines)

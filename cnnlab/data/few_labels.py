@@ -1,0 +1,62 @@
+"""Two parts of training that see different examples: all of them first, later a few whose labels may be looked at."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from cnnlab.core import Dataset, Feed
+from cnnlab.data.source import digest, shuffled
+from cnnlab.data.stream_order import train_feeds
+from cnnlab.errors import UsageError
+
+
+def few(labels: np.ndarray, classes: int, each: int) -> np.ndarray:
+    """Positions i32 [K · each], ascending, of `each` examples of every class, always the same ones.
+
+    Raises UsageError where a class has fewer.
+
+    Args:
+        labels: i32 [N] in [0, K).
+        classes: K.
+        each: how many.
+    """
+    order = shuffled(len(labels), 0x5E1EC7, len(labels))
+    found = [order[labels[order] == number] for number in range(classes)]
+    smallest = min(range(classes), key=lambda number: len(found[number]))
+    if len(found[smallest]) < each:
+        raise UsageError(
+            f"--examples_per_class={each}: class {smallest} has {len(found[smallest])} training examples.\n"
+            "Take that many or less."
+        )
+    return np.sort(np.concatenate([own[:each] for own in found])).astype(np.int32)
+
+
+def then_few(data: Dataset, *, steps: int, examples_per_class: int) -> tuple[Dataset, int]:
+    """(the data, whose training batches hold from step `steps` on a few examples of each class alone; how many these are).
+
+    Raises UsageError for a training split that is streamed, whose labels are not known before it is read.
+
+    Args:
+        data: with its training split on the device.
+        steps: of training on all examples, before.
+        examples_per_class: how many of each class.
+    """
+    resident = data.resident["train"]
+    if not resident:
+        raise UsageError(
+            f"--examples_per_class: the training images of {data.name} are too many to stay on the device, and their labels "
+            "are not known before they are read.\nGive a smaller --image_size, or leave --examples_per_class out."
+        )
+    chosen = few(np.asarray(resident["label"]), data.classes, examples_per_class)
+
+    def train(seed: int, step: int) -> Iterator[Feed]:
+        feeds = data.train(seed, step)
+        while step < steps:
+            yield next(feeds)
+            step += 1
+        for feed in train_feeds(len(chosen), data.batch_size, None, seed, step - steps):
+            yield {"index": chosen[feed["index"]]}
+
+    fingerprint = digest(data.fingerprint, f"examples {examples_per_class}")
+    return dataclasses.replace(data, train=train, fingerprint=fingerprint), len(chosen)

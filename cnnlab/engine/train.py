@@ -1,0 +1,128 @@
+"""The loop and the evaluation: one of each, for every task, strategy and number of players.
+
+Nothing here touches the world: `fit` calls back when it is time to log, evaluate or save (journal.py does these).
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab.core import Batch, Dataset, Stats, TrainState
+from cnnlab.engine.program import Program, in_steps
+
+EVALUATION_BATCH = 250
+"""Examples measured at once; on a CPU larger batches fall out of the cache."""
+
+IN_FLIGHT = 8
+"""Dispatches that may wait unfinished. Unbounded, forced CPU devices deadlock and the host runs far ahead of a SIGTERM."""
+
+
+def merge(parts: Sequence[Stats]) -> Stats:
+    """Merges fetched statistics: sums add in f64, rows concatenate, rows whose `mask` is False are dropped.
+
+    Each leaf of the sums [k, …] is added over its first axis and over the parts that have it (players differ by phase).
+    """
+    names = dict.fromkeys(name for part in parts for name in part["sums"])
+    sums = {name: sum(_added(part["sums"][name]) for part in parts if name in part["sums"]) for name in names}
+    rows = {
+        name: np.concatenate([np.asarray(part["rows"][name]) for part in parts]) for name in (parts[0]["rows"] if parts else {})
+    }
+    if "mask" in rows:
+        real = rows.pop("mask")
+        rows = {name: values[real] for name, values in rows.items()}
+    return {"sums": sums, "rows": rows}
+
+
+def _added(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float64).sum()
+
+
+def watched(data: Dataset, count: int) -> Batch:
+    """The first `count` held-out examples, as a batch of NumPy arrays for `Program.snapshot`."""
+    split = "validation" if "validation" in data.sizes else "test"
+    feed = next(data.evaluate(split, min(count, data.sizes[split])))
+    return jax.tree.map(np.asarray, data.prepare(data.resident.get(split, {}), jax.tree.map(jnp.asarray, feed), None))
+
+
+def evaluate(program: Program, state: TrainState, split: str, *, final: bool = False) -> Stats:
+    """Merged statistics of one pass over a split, with the averaged parameters where there are any.
+
+    final: with what the task measures at the end of a run alone.
+    """
+    count = len(program.strategy.devices)
+    data = program.experiment.data
+    batch_size = -(-min(EVALUATION_BATCH, data.sizes[split]) // count) * count
+    params, shared = state.average or state.params, program.shared(split)
+    measure = program.final if final else program.measure
+    parts = []
+    for feed in data.evaluate(split, batch_size):
+        placed = program.strategy.split(in_steps([feed]))
+        parts.append(jax.device_get(measure(params, state.model_state, shared, placed)))
+    return merge(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """Every how many steps to log, evaluate and save; `dispatch` is the most steps sent to the device at once."""
+
+    log: int
+    evaluate: int
+    save: int
+    dispatch: int = 1
+
+
+def fit(
+    program: Program,
+    state: TrainState,
+    *,
+    seed: int | tuple[int, ...],
+    step: int,
+    stop: int,
+    cadence: Cadence,
+    recent: list[Stats],
+    on_log: Callable[[int, list[Stats]], None],
+    on_evaluate: Callable[[int, TrainState], None],
+    on_save: Callable[[int, TrainState, list[Stats]], None],
+    should_stop: Callable[[], bool],
+) -> tuple[TrainState, int]:
+    """Trains from `step` to `stop` (at most `experiment.steps`); returns the state and the step reached.
+
+    It ends earlier only when `should_stop()` says so. Of a crowd (`together`), `seed` is one for each member, and state and
+    statistics have a leading axis of members.
+
+    Callbacks come after the step whose number they get, in the order log, evaluate, save. `recent` holds the statistics
+    since the last log; what a checkpoint keeps of it makes a resumed log equal to an uninterrupted one.
+    """
+    last = program.experiment.steps
+    feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # a crowd's takes one seed for each member
+    shared = program.shared("train")
+    in_flight: collections.deque[Stats] = collections.deque()
+    while step < stop and not should_stop():
+        steps, end = program.game(step)
+        size = _dispatch_size(step, min(stop, end), cadence)
+        placed = program.strategy.split(in_steps([next(feeds) for _ in range(size)]))
+        state, stats = steps(state, shared, placed)
+        step += size
+        recent.append(stats)
+        in_flight.append(stats)
+        if len(in_flight) > IN_FLIGHT:
+            jax.block_until_ready(in_flight.popleft())
+        if step % cadence.log == 0 or step == last:
+            on_log(step, jax.device_get(recent))
+            recent.clear()
+        if step % cadence.evaluate == 0 or step == last:
+            on_evaluate(step, state)
+        if step % cadence.save == 0 or step == last:
+            on_save(step, state, recent)
+    return state, step
+
+
+def _dispatch_size(step: int, stop: int, cadence: Cadence) -> int:
+    """The largest power of two of steps (few shapes to compile) that does not pass the next callback."""
+    until = min(stop, *(step - step % every + every for every in (cadence.log, cadence.evaluate, cadence.save))) - step
+    return 1 << (min(until, cadence.dispatch).bit_length() - 1)

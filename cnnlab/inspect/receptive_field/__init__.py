@@ -1,0 +1,1 @@
+"""Receptive fields of every layer, from one walk over the network's jaxpr."""

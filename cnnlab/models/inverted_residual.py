@@ -1,0 +1,117 @@
+"""Parts that MobileNet and EfficientNet share: rounding of widths, the inverted residual block and its stages."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+
+from cnnlab.models import layers, residual_parts
+from cnnlab.models.layers import NORMS, ConvNorm
+from cnnlab.ops import init
+from cnnlab.ops.activations import ACTIVATIONS, identity, relu6
+from cnnlab.ops.init import INITIALIZERS
+from cnnlab.values import Choice, Count, Fraction
+
+DIVISOR = 8
+"""Channels are multiples of this."""
+
+
+class Stage(NamedTuple):
+    """One row of the tables of MobileNetV2 and EfficientNet."""
+
+    expansion: int
+    """Channels within a block over those that enter it (t)."""
+    channels: int
+    """That come out (c)."""
+    depth: int
+    """Blocks (n)."""
+    strides: int
+    """Of the first block (s)."""
+    kernel: int = 3
+    """Side of the depth-wise kernel."""
+
+
+def divisible(channels: float, width: float) -> int:
+    """Channels times the width factor, to the nearest multiple of 8, the next one where that takes away over a tenth.
+
+    The rule of the authors' code of MobileNetV2, which the networks that followed kept; the papers say only "width".
+    """
+    wanted = channels * width
+    rounded = max(DIVISOR, int(wanted + DIVISOR / 2) // DIVISOR * DIVISOR)
+    return rounded + DIVISOR if rounded < 0.9 * wanted else rounded
+
+
+class InvertedResidual(nn.Module):
+    """Widens, filters each channel in space, narrows again; the shortcut joins the narrow ends (MobileNetV2, Table 1).
+
+    Attributes:
+        features: channels that come out.
+        expansion: channels within over channels that come in; 1: the widening convolution is left out.
+        strides: of the depth-wise convolution.
+        kernel: side of its kernel.
+        squeezed: hidden units of the squeeze-and-excitation after it; 0: there is none.
+        drop_path: probability that an example skips the block, where there is a shortcut.
+        shortcut: whether there is one, given that shapes allow it.
+        linear: whether nothing non-linear follows the narrowing convolution.
+        norm, activation, initializer: as of the network.
+    """
+
+    features: Count
+    expansion: Count = 6
+    strides: Count = 1
+    kernel: Count = 3
+    squeezed: int = 0
+    drop_path: Fraction = 0.0
+    shortcut: bool = True
+    linear: bool = True
+    norm: Choice[NORMS] = layers.batch
+    activation: Choice[ACTIVATIONS] = relu6
+    initializer: Choice[INITIALIZERS] = init.he
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """x [B, H, W, C] -> [B, ⌈H / strides⌉, ⌈W / strides⌉, features]."""
+        before, wide = x, self.expansion * x.shape[-1]
+        conv_norm = functools.partial(ConvNorm, norm=self.norm, initializer=self.initializer)
+        if self.expansion != 1:
+            x = conv_norm(wide, 1, padding=0, activation=self.activation, name="expand")(x, train=train)
+        x = conv_norm(
+            wide,
+            self.kernel,
+            self.strides,
+            padding=self.kernel // 2,
+            groups=wide,
+            activation=self.activation,
+            name="depthwise",
+        )(x, train=train)
+        if self.squeezed:
+            x = residual_parts.SqueezeExcitation(self.squeezed, self.activation, self.initializer, name="se")(x)
+        last = identity if self.linear else self.activation
+        x = conv_norm(self.features, 1, padding=0, activation=last, name="project")(x, train=train)
+        if self.shortcut and x.shape == before.shape and self.strides == 1:
+            x = residual_parts.drop_path(x, self.drop_path, train=train) + before
+        return x
+
+
+def scaled_stages(table: tuple[Stage, ...], *, expansion: int, width: float, depth: float, small: bool) -> tuple[Stage, ...]:
+    """The rows of a table with a network's knobs applied.
+
+    Args:
+        table: the rows as published.
+        expansion: takes the place of that of every row that widens at all.
+        width: factor on the channels, which stay multiples of 8.
+        depth: factor on the blocks, rounded up.
+        small: the first row with a stride of 2 gets 1.
+    """
+    first = next(number for number, row in enumerate(table) if row.strides == 2)
+    return tuple(
+        row._replace(
+            expansion=expansion if row.expansion > 1 else 1,
+            channels=divisible(row.channels, width),
+            depth=math.ceil(depth * row.depth),
+            strides=1 if small and number == first else row.strides,
+        )
+        for number, row in enumerate(table)
+    )

@@ -1,0 +1,1 @@
+"""What experiments fill in with defaults of their own: one recipe for each kind of task."""

@@ -1,0 +1,68 @@
+"""What there is to choose from: experiments, models, data sets. Read from the sources, nothing of which is imported."""
+
+import ast
+import pathlib
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+FAMILIES = {
+    "models": "MODELS",
+    "autoencoders": "AUTOENCODERS",
+    "variational autoencoders": "VAES",
+    "vector-quantised autoencoders": "VQ_VAES",
+    "adversarial pairs": "GANS",
+    "models of one pixel after another": "PIXEL_MODELS",
+}
+"""Titles in `list` of the dicts of cnnlab/models/__init__.py."""
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """{title: {name: what it is, in a line}} of everything that a name on the command line may mean."""
+    experiments = {
+        name: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+        for name, path in experiment_files().items()
+    }
+    families = {title: _options("models", variable) for title, variable in FAMILIES.items()}
+    return {"experiments": experiments, **families, "data sets": _options("data", "DATASETS")}
+
+
+def experiment_files() -> dict[str, pathlib.Path]:
+    """Experiments by name: the files of experiments/ and its folders that define `experiment` at the top."""
+
+    def defines(path: pathlib.Path) -> bool:
+        targets: list[Any] = []
+        for node in ast.parse(path.read_text()).body:
+            targets += [node.name] if isinstance(node, ast.FunctionDef) else []
+            targets += [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
+        return "experiment" in targets
+
+    return {path.stem: path for path in sorted((ROOT / "experiments").rglob("*.py")) if defines(path)}
+
+
+def _options(room: str, variable: str) -> dict[str, str]:
+    """{key: first line of its docstring} of the dict literal `variable` in cnnlab/<room>/__init__.py."""
+    docs: dict[str, str] = {}
+    folder = ROOT / "cnnlab" / room
+    for path in sorted(folder.glob("*.py")):
+        body = ast.parse(path.read_text()).body
+        for node, following in zip(body, [*body[1:], None], strict=True):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                name, text = node.name, ast.get_docstring(node) or ""
+            elif isinstance(node, ast.Assign) and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                name, text = _name(node.targets[0]), str(following.value.value)
+            else:
+                continue
+            docs[name] = docs[f"{path.stem}.{name}"] = text.partition("\n")[0]
+    for node in ast.parse((folder / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and _name(node.targets[0]) == variable and isinstance(node.value, ast.Dict):
+            pairs = zip(node.value.keys, node.value.values, strict=True)
+            return {
+                ast.literal_eval(key): docs.get(ast.unparse(value), docs.get(_name(value), "")) for key, value in pairs if key
+            }
+    raise AssertionError(f"cnnlab/{room}/__init__.py has no dict literal {variable}")
+
+
+def _name(node: ast.expr) -> str:
+    """`f` of the expressions `f` and `module.f`."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")

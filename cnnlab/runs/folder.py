@@ -1,0 +1,159 @@
+"""A run's folder: whose it is, who holds it, and what is written down about where the numbers come from."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from cnnlab import files
+from cnnlab.core import Experiment
+from cnnlab.errors import UsageError
+from cnnlab.values import Duration
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+LOCK = ".lock"
+
+
+class Busy(UsageError):
+    """Another process trains in the folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run is, apart from its seed: the identity (first three) and how it is carried out."""
+
+    experiment: str
+    """Name or path as given on the command line."""
+    knobs: Mapping[str, Any]
+    precision: str
+    source: str
+    """Text of the experiment's file."""
+    strategy: str = "jit"
+    devices: int | None = None
+    stop_after: int | None = None
+    log_every: Duration | None = None
+    eval_every: Duration | None = None
+    save_every: Duration | None = None
+    dispatch: int | None = None
+    data_dir: str | None = None
+    """Where its data are, an absolute path; None: the default."""
+    quiet: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """What must agree for a folder to be this run."""
+        return {"experiment": self.experiment, "precision": self.precision, **{f"--{k}": v for k, v in self.knobs.items()}}
+
+
+def check_folder(folder: pathlib.Path, plan: Plan, *, overwrite: bool) -> dict[str, Any] | None:
+    """The result of a run that is finished already, or None.
+
+    Raises UsageError where the folder holds something else, or cannot be written to.
+    """
+    above = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    if not os.access(above, os.W_OK):
+        raise UsageError(f"{above} cannot be written to, so the run cannot be kept there.\nGive another --workdir.")
+    first = (LOCK, "status.json")
+    if not folder.exists() or all(entry.name in first or entry.name.endswith(".tmp") for entry in folder.iterdir()):
+        return None  # at most what a run leaves that ended before it wrote its first word
+    recorded = files.read_json(folder / "run.json")
+    if recorded is None:
+        raise UsageError(f"{folder} is not empty and holds no run.json, so it is not a run of cnnlab.\nGive another --workdir.")
+    if overwrite:
+        return None
+    before, now = recorded["identity"], json.loads(json.dumps(plan.identity()))
+    differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if differing:
+        rows = "\n".join(f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing[:10])
+        raise UsageError(
+            f"{folder} holds a run of other knobs:\n{rows}\n"
+            "Give another --workdir, or --overwrite to delete that run and start afresh."
+        )
+    return finished(folder)
+
+
+def finished(folder: pathlib.Path) -> dict[str, Any] | None:
+    """The result of a run that is DONE."""
+    status = files.read_json(folder / "status.json") or {}
+    return files.read_json(folder / "result.json") if status.get("state") == "DONE" else None
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Holds the folder for this process; the lock goes with the process, however it ends."""
+    with open(folder / LOCK, "a+") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = (files.read_json(folder / "status.json") or {}).get("process", "another process")
+            raise Busy(f"{folder} is being trained by {holder}.\nWait for it, or give another --workdir.") from None
+        yield
+
+
+def empty(folder: pathlib.Path) -> None:
+    """Deletes what a run left in its folder, for the process that holds the lock."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+
+
+def recorded(folder: pathlib.Path) -> dict[str, Any]:
+    """run.json of a run's folder; UsageError where there is none."""
+    content = files.read_json(folder / "run.json")
+    if content is None:
+        raise UsageError(f"{folder} is not a run: it has no run.json.\nGive the folder of one, such as runs/NAME-HASH/seed_0.")
+    return content
+
+
+def provenance(plan: Plan, experiment: Experiment, seed: int) -> dict[str, Any]:
+    """The content of run.json."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str | None:
+        asked = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return asked.stdout.strip() if asked.returncode == 0 else None
+
+    try:
+        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    except FileNotFoundError:  # no git on this machine
+        commit = changes = None
+    flags = {"strategy": plan.strategy, "devices": plan.devices, "seed": seed, "precision": plan.precision}
+    given = ("log_every", "eval_every", "save_every", "data_dir")
+    flags |= {name: str(value) for name in given if (value := getattr(plan, name)) is not None}
+    return {
+        "experiment": plan.experiment,
+        "knobs": dict(plan.knobs),
+        "identity": plan.identity(),
+        "flags": flags,
+        "steps": experiment.steps,
+        "data": {
+            "name": experiment.data.name,
+            "fingerprint": experiment.data.fingerprint,
+            "sizes": dict(experiment.data.sizes),
+        },
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        "commit": commit,
+        "uncommitted_changes": bool(changes) if changes is not None else None,
+        "source": plan.source,
+    }

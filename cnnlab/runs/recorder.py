@@ -1,0 +1,289 @@
+"""What a run writes into its folder while it trains, and how it begins and ends there."""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import math
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from cnnlab import figures, files
+from cnnlab.core import Batch, Stats, TrainState
+from cnnlab.engine import train
+from cnnlab.engine.checkpoint import Checkpoints, digest
+from cnnlab.engine.program import Program
+from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted
+from cnnlab.runs import writers
+from cnnlab.runs.writers import Writer
+from cnnlab.runs.folder import Plan, empty, finished, locked, provenance
+
+log = logging.getLogger("cnnlab")
+
+WATCHED = 32
+"""Held-out examples that a task's snapshots are made with."""
+STATES: dict[type[BaseException], str] = {DivergedError: "DIVERGED", Preempted: "PREEMPTED"}
+"""What status.json says of a run that ended with an error; FAILED for any other."""
+
+
+@dataclasses.dataclass
+class Journal:
+    """One run in its folder: what the callbacks of `train.fit` write, and what is written when it ends."""
+
+    program: Program
+    folder: pathlib.Path
+    plan: Plan
+    seed: int
+    checkpoints: Checkpoints
+    writers: list[Writer]
+    images: Callable[[int, Mapping[str, np.ndarray]], None]
+    """Writer of pictures u8 [H, W, 3] by name."""
+    wall_before: float
+    began: float = dataclasses.field(default_factory=time.monotonic)
+    measured: tuple[int, dict[str, float]] = (-1, {})
+    """The latest validation numbers, after the step at which they were taken."""
+    step: int = 0
+    """The last step that is known to be done."""
+    attempt: int = 1
+    """How often the run was begun or gone on with."""
+    start: int = 0
+    """The step from which it goes on."""
+    state: TrainState | None = None
+    """Placed, at that step; `fit` takes it over."""
+    recent: list[Stats] = dataclasses.field(default_factory=list)
+    """Statistics since the last log before that step."""
+    result: dict[str, Any] | None = None
+    """Of a run that is finished already."""
+    is_closed: bool = False
+    """Whether its last word is written."""
+
+    @property
+    def wall_seconds(self) -> float:
+        """Of training in all, over every attempt."""
+        return self.wall_before + time.monotonic() - self.began
+
+    def status(self, state: str, step: int, **more: Any) -> None:
+        """Writes status.json."""
+        self.step = step
+        process = f"process {os.getpid()} on {socket.gethostname()}"
+        content = {
+            "state": state,
+            "step": step,
+            "steps": self.program.experiment.steps,
+            "attempt": self.attempt,
+            "process": process,
+            "time": time.time(),
+        }
+        files.write_json(self.folder / "status.json", content | more)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Gives numbers to every writer."""
+        data = self.program.experiment.data
+        for writer in self.writers:
+            writer(step, {"epoch": step * data.batch_size / data.sizes["train"], **scalars})
+
+    def on_log(self, step: int, recent: list[Stats]) -> None:
+        """Writes the numbers of training since the last log; DivergedError where one is not finite."""
+        numbers = self.program.experiment.task.summary(train.merge(recent))
+        scalars = {f"train/{name}": value for name, value in numbers.items()}
+        self.write(step, scalars)
+        self.status("RUNNING", step)
+        bad = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if bad:
+            raise DivergedError(
+                f"{bad[0]} is not finite at step {step}: training diverged.\n"
+                "Try a smaller --lr, a --clip_norm, or a warm-up of the schedule; the last good checkpoint is kept."
+            )
+
+    def on_evaluate(self, step: int, state: TrainState) -> None:
+        """Measures the validation split and keeps a snapshot."""
+        experiment = self.program.experiment
+        self.keep_snapshots(step, state)
+        if "validation" not in experiment.data.sizes:
+            return
+        numbers = experiment.task.summary(train.evaluate(self.program, state, "validation"))
+        self.write(step, {f"validation/{name}": value for name, value in numbers.items()})
+        self.measured = step, numbers
+
+    @functools.cached_property
+    def watched(self) -> Batch:
+        """The examples that snapshots are made with."""
+        return train.watched(self.program.experiment.data, WATCHED)
+
+    def keep_snapshots(self, step: int, state: TrainState) -> None:
+        """Writes a sheet of each of the task's snapshots to snapshots/NAME/STEP.png and TensorBoard."""
+        if self.program.experiment.task.snapshot is None:
+            return
+        for name, images in self.program.snapshot(state, self.watched).items():
+            (self.folder / "snapshots" / name).mkdir(parents=True, exist_ok=True)
+            sheet = figures.sheet(images)
+            Image.fromarray(sheet).save(self.folder / "snapshots" / name / f"{step:08d}.png")
+            self.images(step, {name: sheet})
+
+    def on_save(self, step: int, state: TrainState, recent: list[Stats]) -> None:
+        """Writes a checkpoint, with what is needed to go on logging as if nothing had happened."""
+        meta = {
+            "seed": self.seed,
+            "fingerprint": self.program.experiment.data.fingerprint,
+            "recent": train.merge(jax.device_get(recent))["sums"] if recent else {},
+            "wall_seconds": self.wall_seconds,
+        }
+        measured_at, numbers = self.measured
+        known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.headline])
+        self.checkpoints.save(step, self.program.strategy.fetch(state), meta, numbers if known else None)
+
+    def ended(self, state: TrainState, step: int, recent: list[Stats]) -> dict[str, Any]:
+        """The content of result.json of a run that came to its end, or what is known of one that was asked to stop before.
+
+        Raises Preempted where it was not asked by --stop_after. `recent` are the statistics since the last log.
+        """
+        if step not in self.checkpoints.steps():
+            self.on_save(step, state, recent)
+        self.checkpoints.close()
+        if step == self.program.experiment.steps:
+            return self._finish(state)
+        self.step = step
+        if step != self.plan.stop_after:
+            raise Preempted(
+                f"stopped by a signal at step {step}, with a checkpoint in {self.folder}.\nThe same command goes on."
+            )
+        self.status("STOPPED", step)
+        self.is_closed = True
+        return {"metrics": {}, "steps": step, "wall_seconds": self.wall_seconds, "stopped": True}
+
+    def failed(self, error: BaseException) -> None:
+        """Writes down how a run ended that did not come to its end."""
+        text = str(error) if isinstance(error, CnnlabError) else f"{type(error).__name__}: {error}"
+        self.status(STATES.get(type(error), "FAILED"), self.step, message=text)
+        self.is_closed = True
+
+    def _finish(self, state: TrainState) -> dict[str, Any]:
+        """Measures every held-out split, draws the figures and writes result.json, then DONE."""
+        experiment, task = self.program.experiment, self.program.experiment.task
+        stats = {
+            split: train.evaluate(self.program, state, split, final=split == "test")
+            for split in experiment.data.sizes
+            if split != "train"
+        }
+        metrics = named({split: task.summary(part) for split, part in stats.items()}, task.headline)
+        host = self.program.strategy.fetch(state)
+        records = writers.read_metrics(self.folder / "metrics.jsonl")
+        trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
+        result = {
+            "metrics": metrics,
+            "remark": task.remark(trained | metrics),
+            "steps": experiment.steps,
+            "wall_seconds": self.wall_seconds,
+            "params_digest": digest(host.params),
+            "state_digest": digest(host),
+        }
+        drawn = task.pictures(host.average or host.params, host.model_state, stats["test"], experiment.data, "test")
+        if records:
+            tested = {"step": experiment.steps, **{name: value for name, value in metrics.items() if name.startswith("test/")}}
+            title = f"{pathlib.Path(self.plan.experiment).stem}, seed {self.seed}"
+            drawn = {
+                "curves": figures.learning_curves(
+                    [*records, tested],
+                    title=title,
+                    headline=task.headline,
+                    higher_is_better=task.higher_is_better,
+                    others=task.shown,
+                ),
+                **drawn,
+            }
+        (self.folder / "figures").mkdir(exist_ok=True)
+        for name, figure in drawn.items():
+            figures.save(figure, self.folder / "figures" / f"{name}.png")
+        self.images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in drawn.items()})
+        for kept in sorted((self.folder / "snapshots").glob("*")):
+            figures.animate(sorted(kept.glob("*.png")), self.folder / "figures" / f"{kept.name}.webp")
+        np.savez(self.folder / "test_rows.npz", **stats["test"]["rows"])
+        files.write_json(self.folder / "result.json", result)
+        self.status("DONE", experiment.steps)
+        self.is_closed = True
+        return result
+
+
+@contextlib.contextmanager
+def opened(
+    program: Program, folder: pathlib.Path, plan: Plan, seed: int, *, overwrite: bool, in_crowd: bool = False
+) -> Iterator[Journal]:
+    """The journal of one run, at its beginning or where it was; its folder is held until the end.
+
+    One that another process finished in the meantime has a `result` and no state. An error that leaves the block is written
+    to status.json. Not so in a crowd, unless it is a signal: what ends the crowd does not end the run, which stays RUNNING for
+    this process to train alone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        if overwrite:
+            empty(folder)
+        if not (folder / "run.json").exists():
+            files.write_json(folder / "run.json", provenance(plan, program.experiment, seed))
+        experiment, task = program.experiment, program.experiment.task
+        checkpoints = Checkpoints(folder / "checkpoints", headline=task.headline, higher_is_better=task.higher_is_better)
+        if result := finished(folder):  # by a process that held the lock until now
+            yield Journal(program, folder, plan, seed, checkpoints, [], lambda step, images: None, 0.0, result=result)
+            return
+        checkpoints.clear_unfinished()
+        state, meta, start = _begin(program, folder, checkpoints, seed)
+        events, images, close_events = writers.tensorboard(folder / "tensorboard", resume_at=start)
+        epoch = experiment.data.sizes["train"] / experiment.data.batch_size
+        names = [*(name for name in task.shown if name != task.headline), task.headline]
+        shown = writers.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=plan.quiet)
+        journal = Journal(
+            program,
+            folder,
+            plan,
+            seed,
+            checkpoints,
+            [writers.metrics_file(folder / "metrics.jsonl", resume_at=start), events, shown],
+            images,
+            wall_before=meta.get("wall_seconds", 0.0),
+            attempt=1 + (files.read_json(folder / "status.json") or {}).get("attempt", 0),
+            start=start,
+            state=state,
+            recent=[{"sums": meta["recent"], "rows": {}}] if meta.get("recent") else [],
+        )
+        try:
+            journal.status("RUNNING", start)
+            yield journal
+        except BaseException as error:
+            if not journal.is_closed and not (in_crowd and isinstance(error, Exception) and not isinstance(error, Preempted)):
+                journal.failed(error)
+            raise
+        finally:
+            close_events()
+            checkpoints.close()
+
+
+def _begin(
+    program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int
+) -> tuple[TrainState, dict[str, Any], int]:
+    """(placed state, meta, step): from the newest good checkpoint, or initialised."""
+    restored = checkpoints.restore(program.shapes)
+    if restored is None:
+        return program.init(seed), {}, 0
+    state, meta, step = restored
+    data = program.experiment.data
+    if meta["fingerprint"] != data.fingerprint:
+        raise DataError(
+            f"the data set {data.name} changed since {folder} was begun (fingerprint {meta['fingerprint'][:12]}, now "
+            f"{data.fingerprint[:12]}).\nBring the old data back, or give another --workdir to train on the new ones."
+        )
+    checkpoints.quarantine()
+    log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
+    return program.strategy.place(state), meta, step
+
+
+def named(numbers: Mapping[str, Mapping[str, float]], headline: str) -> dict[str, float]:
+    """{split: {name: value}} -> {"split/name": value}, the headline first."""
+    return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=headline.__ne__)}

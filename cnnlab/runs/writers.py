@@ -1,0 +1,91 @@
+"""Where numbers go: writers are functions `(step, scalars) -> None`. Files appear whole or not at all."""
+
+import json
+import math
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from cnnlab import text
+
+Writer = Callable[[int, Mapping[str, float]], None]
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
+    """The records of a metrics.jsonl; a torn last line (the process was killed in it) is left out."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
+    """Appends {"step": …, name: value} lines to `path`, after dropping the records behind step `resume_at`."""
+    kept = [record for record in read_metrics(path) if record["step"] <= resume_at]
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    os.replace(temporary, path)
+
+    def write(step: int, scalars: Mapping[str, float]) -> None:
+        finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
+        with open(path, "a") as file:  # opened each time: a full disk fails here and now
+            file.write(json.dumps({"step": step, **finite}) + "\n")
+
+    return write
+
+
+def tensorboard(
+    folder: pathlib.Path, *, resume_at: int
+) -> tuple[Writer, Callable[[int, Mapping[str, np.ndarray]], None], Callable[[], None]]:
+    """(scalar writer, image writer of u8 [H, W, 3], close) for event files that TensorBoard reads; needs no TensorFlow."""
+    from tensorboardX import SummaryWriter
+
+    events = SummaryWriter(str(folder), purge_step=resume_at + 1 if resume_at else None)
+
+    def write(step: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            events.add_scalar(name, value, step)
+
+    def pictures(step: int, images: Mapping[str, np.ndarray]) -> None:
+        for name, image in images.items():
+            events.add_image(name, image, step, dataformats="HWC")
+
+    return write, pictures, events.close
+
+
+def progress(*, steps: int, start: int, epoch_steps: float, names: Sequence[str], quiet: bool = False) -> Writer:
+    """Shows where training stands, the numbers `names` of training and validation, its speed and when it will be done.
+
+    On a terminal one line is rewritten; elsewhere a line comes every two seconds at most and at the end.
+    """
+    began, live = time.monotonic(), sys.stderr.isatty()
+    last_shown = 0.0
+    latest: dict[str, float] = {}
+    labels = {f"{split}/{name}": f"{short}{name}" for split, short in (("train", ""), ("validation", "val ")) for name in names}
+
+    def write(step: int, scalars: Mapping[str, float]) -> None:
+        nonlocal last_shown
+        latest.update(scalars)
+        now = time.monotonic()
+        if quiet or (not live and step < steps and now - last_shown < 2):
+            return
+        last_shown = now
+        speed = (step - start) / max(now - began, 1e-9)
+        shown = [f"{label} {latest[name]:.4g}" for name, label in labels.items() if latest.get(name) is not None]
+        line = (
+            f"step {step:,}/{steps:,} ({step / steps:.0%}, epoch {step / epoch_steps:.1f})  "
+            f"ETA {text.duration((steps - step) / max(speed, 1e-9))}  {speed:.1f} steps/s  {'  '.join(shown)}"
+        )
+        if live:  # one line, rewritten: a wrapped one could not be
+            line = f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}"
+        print(line, end="" if live and step < steps else "\n", file=sys.stderr, flush=True)
+
+    return write

@@ -1,0 +1,333 @@
+"""M19: generative adversarial networks, the game of two players."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.ops import collectives
+from cnnlab.ops.gan_losses import Objective, between, slopes, through_images, unit_slope_penalty
+from cnnlab.ops.keys import stream
+from cnnlab.tasks.sample_quality import Judge, drawing_keys, judged, numbers
+from cnnlab.values import Count, NonNegative
+
+GENERATOR = "generator"
+DISCRIMINATOR = "discriminator"
+Prior = Literal["normal", "uniform"]
+
+SHOWN_POINTS = 4096
+"""Points drawn for a snapshot of two-dimensional data."""
+CELLS = 96
+"""Side of that snapshot."""
+DOUBTFUL = 0.02
+"""D(G(z)) below which the discriminator is as good as certain."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Nets:
+    """The two networks of a game, with conditions joined to what they take."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    latent: int
+    classes: int
+    """Of a conditional pair; 0: it is not told the labels."""
+
+    def draw(self, params: Params, state: PyTree, codes: Array, labels: Array, *, train: bool) -> tuple[Array, PyTree]:
+        """(images [B, H, W, C] in [−1, 1], the generator's new state) of codes [B, Z] and labels i32 [B]."""
+        if self.classes:
+            codes = jnp.concatenate([codes, jax.nn.one_hot(labels, self.classes, dtype=codes.dtype)], axis=1)
+        return _applied(self.generator, GENERATOR, params, state, codes, None, train=train)
+
+    def score(
+        self, params: Params, state: PyTree, images: Array, labels: Array, key: Array | None, *, train: bool
+    ) -> tuple[Array, PyTree]:
+        """(scores f32 [B], the discriminator's new state) of images in [−1, 1]; `key` is that of dropout."""
+        if self.classes:
+            named = jax.nn.one_hot(labels, self.classes, dtype=images.dtype)[:, None, None]
+            spread = jnp.broadcast_to(named, (*images.shape[:3], self.classes))
+            images = jnp.concatenate([images, spread], axis=3)
+        scores, state = _applied(self.discriminator, DISCRIMINATOR, params, state, images, key, train=train)
+        return scores.astype(jnp.float32), state
+
+
+def _applied(
+    module: nn.Module, player: str, params: Params, state: PyTree, inputs: Array, key: Array | None, *, train: bool
+) -> tuple[Array, PyTree]:
+    """(output, new state) of one player's network; outside of training the state stays as it is."""
+    variables = {"params": params[player], **state[player]}
+    if not train:
+        output: Any = module.apply(variables, inputs, train=False)
+        return output, state[player]
+    rngs = {} if key is None else {"dropout": key}
+    output, updated = module.apply(variables, inputs, train=True, rngs=rngs, mutable=sorted(state[player]))
+    return output, dict(updated)
+
+
+def adversarial(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    *,
+    objective: Objective,
+    judge: Judge,
+    latent: Count = 100,
+    prior: Prior = "normal",
+    classes: int = 0,
+    critic_steps: Count = 1,
+    r1: NonNegative | None = None,
+) -> Task:
+    """The game of a generator and a discriminator on images in [0, 1].
+
+    In a step the discriminator moves `critic_steps` times and then the generator once. A player's batch statistics move in
+    its own turns alone; real and drawn images are normalised apart. Deviation: the discriminator's turns of a step see the same
+    real images, with new codes each, where Gulrajani et al. 2017 (algorithm 1) take new ones.
+
+    Args:
+        generator: codes [B, Z] -> images [B, H, W, C] in [−1, 1] (see models/gan.py).
+        discriminator: images -> scores [B].
+        objective: what they lower, one of ops.adversarial.GAN_LOSSES.
+        judge: of what is drawn for held-out examples.
+        latent: Z, numbers in a code.
+        prior: of the codes: standard normal, or uniform in [−1, 1].
+        classes: K of a pair that is told the labels (Mirza and Osindero 2014, arXiv 1411.1784); 0: it is not.
+        critic_steps: turns of the discriminator in a step.
+        r1: weight of ½ ‖∇D‖² at real images (Mescheder et al. 2018, arXiv 1801.04406, eq. 9); none: it is not computed.
+    """
+    nets = Nets(generator, discriminator, latent, classes)
+    codes_of = functools.partial(_codes, latent=latent, prior=prior)
+    as_discriminator = functools.partial(_discriminator_loss, nets, objective, codes_of, r1)
+    as_generator = functools.partial(_generator_loss, nets, objective, codes_of)
+
+    def loss(params: Params, state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
+        return (as_discriminator if player == DISCRIMINATOR else as_generator)(params, state, batch, key)
+
+    def predict(params: Params, state: PyTree, inputs: Array) -> Array:
+        nobody = jnp.zeros(inputs.shape[0], jnp.int32)
+        return nets.score(params, state, _to_signed(inputs), nobody, None, train=False)[0]
+
+    sampler = _sampler(nets, codes_of)
+    return Task(
+        init=functools.partial(_init, nets),
+        loss=loss,
+        predict=predict,
+        measure=functools.partial(_measured, nets, objective, judge, codes_of),
+        summary=lambda stats: {**_means(stats["sums"]), **numbers(judge, stats["rows"])},
+        pictures=lambda params, state, stats, data, split: _pictures(sampler, params, state, data),
+        turns=(*(DISCRIMINATOR,) * critic_steps, GENERATOR),
+        headline=judge.headline,
+        higher_is_better=False,
+        shown=("discriminator_loss", "generator_loss", "real_score", "fake_score"),
+        snapshot=functools.partial(_snapshot, sampler, classes),
+        sampler=sampler,
+        remark=functools.partial(_remark, judge, objective.is_probability),
+    )
+
+
+def _codes(keys: Array, dtype: Any, *, latent: int, prior: Prior) -> Array:
+    """codes [B, Z], each of its own key."""
+    if prior == "normal":
+        return jax.vmap(lambda key: jax.random.normal(key, (latent,), dtype))(keys)
+    return jax.vmap(lambda key: jax.random.uniform(key, (latent,), dtype, -1.0, 1.0))(keys)
+
+
+def _init(nets: Nets, key: Array, batch: Batch) -> tuple[Params, PyTree]:
+    image = batch["image"][:1]
+    codes = jnp.zeros((1, nets.latent + nets.classes), image.dtype)
+    told = jnp.zeros((*image.shape[:3], image.shape[3] + nets.classes), image.dtype)
+    started = {
+        GENERATOR: nets.generator.init(stream(key, GENERATOR), codes, train=False),
+        DISCRIMINATOR: nets.discriminator.init(stream(key, DISCRIMINATOR), told, train=False),
+    }
+    params = {player: variables["params"] for player, variables in started.items()}
+    return params, {player: {k: v for k, v in variables.items() if k != "params"} for player, variables in started.items()}
+
+
+def _measured(
+    nets: Nets,
+    objective: Objective,
+    judge: Judge,
+    codes_of: Callable[..., Array],
+    params: Params,
+    state: PyTree,
+    batch: Batch,
+) -> Stats:
+    """What the discriminator and the judge say of held-out images, and of one drawn for each."""
+    images, labels, mask = batch["image"], batch["label"], batch["mask"]
+    drawn, _ = nets.draw(params, state, codes_of(drawing_keys(batch), images.dtype), labels, train=False)
+    sums = {"count": jnp.sum(mask.astype(jnp.float32))}
+    for name, shown in (("real_score", _to_signed(images)), ("fake_score", drawn)):
+        scores, _ = nets.score(params, state, shown, labels, None, train=False)
+        sums[name] = jnp.sum(jnp.where(mask, objective.opinion(scores), 0.0))
+    return {"sums": sums, "rows": {**judged(judge, images, _to_unit(drawn)), "mask": mask}}
+
+
+def _to_signed(images: Array) -> Array:
+    return 2.0 * images - 1.0
+
+
+def _to_unit(images: Array) -> Array:
+    return 0.5 * (images + 1.0)
+
+
+def _discriminator_loss(
+    nets: Nets,
+    objective: Objective,
+    codes_of: Callable[..., Array],
+    r1: float | Array | None,
+    params: Params,
+    state: PyTree,
+    batch: Batch,
+    key: Array,
+) -> tuple[Array, tuple[PyTree, Stats]]:
+    real, labels, size = _to_signed(batch["image"]), batch["label"], len(batch["label"])
+    codes = codes_of(collectives.example_keys(stream(key, "codes"), size), real.dtype)
+    drawn = jax.lax.stop_gradient(nets.draw(params, state, codes, labels, train=True)[0])
+    own = state
+    real_scores, own = _scored(nets, params, own, real, labels, stream(key, "real"))
+    fake_scores, own = _scored(nets, params, own, drawn, labels, stream(key, "fake"))
+    losses = objective.discriminator(real_scores, fake_scores)
+    sums = {
+        "discriminator_loss": jnp.sum(losses),
+        "real_score": jnp.sum(objective.opinion(real_scores)),
+        "fake_score": jnp.sum(objective.opinion(fake_scores)),
+        "discriminator_count": jnp.float32(size),
+    }
+
+    def squared_slopes(images: Array, name: str) -> Array:
+        return slopes(lambda x: _scored(nets, params, own, x, labels, stream(key, name))[0], images)
+
+    if objective.gradient_penalty is not None:
+        middle = between(real, drawn, collectives.example_keys(stream(key, "between"), size))
+        squared = squared_slopes(middle, "penalty")
+        losses += jnp.asarray(objective.gradient_penalty, jnp.float32) * unit_slope_penalty(squared)
+        sums["critic_slope"] = jnp.sum(jnp.sqrt(squared))
+    if r1 is not None:
+        squared = squared_slopes(real, "r1")
+        losses += 0.5 * jnp.asarray(r1, jnp.float32) * squared
+        sums["real_slope"] = jnp.sum(jnp.sqrt(squared))
+    return jnp.mean(losses), (own, {"sums": sums, "rows": {}})
+
+
+def _scored(nets: Nets, params: Params, state: PyTree, images: Array, labels: Array, key: Array) -> tuple[Array, PyTree]:
+    """(scores [B], the whole model state with the discriminator's new part), in training."""
+    scores, own = nets.score(params, state, images, labels, key, train=True)
+    return scores, {**state, DISCRIMINATOR: own}
+
+
+def _generator_loss(
+    nets: Nets,
+    objective: Objective,
+    codes_of: Callable[..., Array],
+    params: Params,
+    state: PyTree,
+    batch: Batch,
+    key: Array,
+) -> tuple[Array, tuple[PyTree, Stats]]:
+    labels, size = batch["label"], len(batch["label"])
+    codes = codes_of(collectives.example_keys(stream(key, "codes"), size), batch["image"].dtype)
+    drawn, own = nets.draw(params, state, codes, labels, train=True)
+
+    def loss_of(images: Array) -> tuple[Array, Array]:
+        scores = _scored(nets, params, state, images, labels, stream(key, "fake"))[0]
+        losses = objective.generator(scores)
+        return jnp.mean(losses), losses
+
+    loss, losses, gradient = through_images(loss_of, drawn)
+    each = gradient.reshape(size, -1).astype(jnp.float32) * size
+    sums = {
+        "generator_loss": jnp.sum(losses),
+        "sample_gradient": jnp.sum(jnp.linalg.norm(each, axis=1)),
+        "generator_count": jnp.float32(size),
+    }
+    return loss, ({**state, GENERATOR: own}, {"sums": sums, "rows": {}})
+
+
+def _means(sums: Mapping[str, Any]) -> dict[str, float]:
+    """Means over the turns of training, or over a held-out split.
+
+    `discriminator_loss` (without penalties), `generator_loss`; `real_score`, `fake_score`: D(x) and D(G(z)), probabilities
+    where the loss has them; `sample_gradient`: length of the gradient of a drawn example's loss by its pixels; `critic_slope`,
+    `real_slope`: ‖∇D‖ where it is penalised.
+    """
+    generator = ("generator_loss", "sample_gradient")
+    counts = {name: "generator_count" if name in generator else "discriminator_count" for name in sums}
+    if "count" in sums:
+        counts = dict.fromkeys(counts, "count")
+    return {
+        name: float(value) / max(float(sums[counts[name]]), 1.0)
+        for name, value in sums.items()
+        if not name.endswith("count") and counts[name] in sums
+    }
+
+
+def _sampler(nets: Nets, codes_of: Callable[..., Array]) -> Sampler:
+    def codes(params: Params, state: PyTree, keys: Array, temperature: Array) -> Array:
+        return codes_of(keys, jnp.float32) * temperature
+
+    def decode(params: Params, state: PyTree, codes: Array, labels: Array) -> Array:
+        return _to_unit(nets.draw(params, state, codes, labels, train=False)[0])
+
+    def draw(params: Params, state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
+        return decode(params, state, codes(params, state, keys, temperature), labels)
+
+    return Sampler(draw, codes, decode, conditional=nets.classes > 0)
+
+
+def _drawn(sampler: Sampler, params: Params, state: PyTree, key: Array, count: int, classes: int) -> Array:
+    """Images f32 [count, H, W, C] of the sampler, all classes in turn where there are any."""
+    labels = jnp.arange(count, dtype=jnp.int32) % max(classes, 1)
+    return sampler.draw(params, state, collectives.example_keys(key, count), labels, jnp.float32(1))
+
+
+def _snapshot(sampler: Sampler, classes: int, params: Params, state: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
+    """`samples` of the same codes each time; of two-dimensional data a map of where they fall."""
+    if math.prod(batch["image"].shape[1:]) == 2:
+        points = _drawn(sampler, params, state, stream(key, "samples"), SHOWN_POINTS, classes)
+        return {"samples": _map_of(points.reshape(-1, 2))[None]}
+    return {"samples": _drawn(sampler, params, state, stream(key, "samples"), len(batch["label"]), classes)}
+
+
+def _map_of(points: Array) -> Array:
+    """f32 [CELLS, CELLS, 1]: how many of points [N, 2] in [0, 1]² fall into a cell, darker for more; the rest is left out."""
+    across, up = jnp.floor(points * CELLS).astype(jnp.int32).T
+    inside = (across >= 0) & (up >= 0) & (up < CELLS)  # a negative row or column would count from the end
+    row, column = jnp.where(inside, CELLS - 1 - up, CELLS), jnp.where(inside, across, CELLS)
+    counts = jnp.zeros((CELLS, CELLS), jnp.float32).at[row, column].add(1.0, mode="drop")
+    return (1.0 - jnp.minimum(jnp.sqrt(counts / 8.0), 1.0))[..., None]
+
+
+def _pictures(sampler: Sampler, params: Params, state: PyTree, data: Dataset) -> dict[str, Any]:
+    """`samples`: what is drawn, one class a column where the pair is told the class."""
+    from cnnlab import figures
+
+    if math.prod(data.image_shape) == 2:
+        return {}
+    classes = data.classes if sampler.conditional else 0
+    columns = classes if 0 < classes <= 16 else 8
+    images = np.asarray(_drawn(sampler, params, state, jax.random.key(1), 8 * columns, classes))
+    captions = [data.class_names[i % classes] if classes and i >= 7 * columns else "" for i in range(len(images))]
+    return {"samples": figures.image_grid(np.clip(images, 0, 1), captions, title="Drawn by the generator", columns=columns)}
+
+
+def _remark(judge: Judge, is_probability: bool, metrics: Mapping[str, float]) -> str:
+    """What went wrong, of a run's last numbers: classes that are never drawn, or a discriminator that is certain."""
+    said = []
+    hit = metrics.get(f"test/{judge.name}_classes", math.inf)
+    if hit < judge.classes / 2:
+        said.append(
+            f"Of {judge.classes} classes the judge finds {hit:.0f} among samples: the generator collapsed or has not learnt."
+        )
+    fake, gradient = metrics.get("train/fake_score", math.inf), metrics.get("train/sample_gradient", math.inf)
+    if is_probability and fake < DOUBTFUL:
+        said.append(
+            f"The discriminator won: D(G(z)) is {fake:.2g}, and the gradient that reaches a sample is {gradient:.2g} long.\n"
+            "  Try --loss=non_saturating or wgan_gp, or a smaller --discriminator_rate."
+        )
+    return " ".join(said)

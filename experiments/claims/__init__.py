@@ -1,0 +1,1 @@
+"""Claims of the literature, each a study with a declared test."""

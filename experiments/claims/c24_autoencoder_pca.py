@@ -1,0 +1,127 @@
+"""Claim C24: a deep autoencoder gives images back better than PCA with a code of the same size, a linear one just as well.
+
+Paper:    G. Hinton, R. Salakhutdinov, Reducing the dimensionality of data with neural networks, 2006, Science 313
+          P. Baldi, K. Hornik, Neural networks and principal component analysis, 1989, Neural Networks 2
+Command:  python launch.py ablate --experiment=c24_autoencoder_pca
+Result:   supported here, in its three parts. Squared error of a test image, n = 5 seeds: PCA 13.8663 (nothing random), linear
+          autoencoder 13.914 ± 0.024, deep one (784-500-250-30) 5.16 ± 0.03. Differences to PCA, paired by seed, 95 %
+          t-interval: deep −8.71 [−8.75, −8.67] (p < 0.001 against the margin of −6.93, half of PCA's error); linear
+          +0.048 [0.018, 0.078] (p = 0.001 against +1 %; p = 0.004 against −0.1 %). 8 s a linear run, 100 to 170 s a deep one
+          on 2 CPU cores beside much other work.
+
+After three seeds the last part, that the linear one does not go below PCA, was undecided (p = 0.06); seeds 3 and 4 were added
+then. Rates were chosen on seeds 0 and 100, Adam with a cosine schedule, batches of 64, three epochs. The deep one lowers the
+cross-entropy: by the squared error, rectified units were at 12.07 after three epochs of 784-1000-500-250-30 with batches of 128
+and a rate of 0.001; by the cross-entropy and 0.002 at 6.10 after two of 784-500-250-30 with batches of 64.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from cnnlab.ablation.analyse.verdicts import bounded, every
+from cnnlab.ablation.plan.study import Declared
+from cnnlab.core import Experiment
+from cnnlab.data import DATASETS
+from cnnlab.data.source import Source
+from cnnlab.models.autoencoder import MLPAutoencoder, linear_autoencoder
+from cnnlab.ops import corruptions, penalties
+from cnnlab.ops.optimizers import adam
+from cnnlab.ops.reconstruction_losses import cross_entropy, squared
+from cnnlab.ops.schedules import cosine
+from cnnlab.recipes.autoencoder import principal_components, reconstruction
+from cnnlab.values import Choice, Count, Duration, Positive
+
+PCA_30 = 13.8663
+"""Squared error of a test image of MNIST from 30 principal components."""
+
+
+def pca(*, dataset: Callable[[], Source], code: int, duration: Duration, batch_size: int) -> Experiment:
+    """Principal components; one decomposition, whatever the duration."""
+    return principal_components(dataset=dataset, components=code)
+
+
+def linear(*, dataset: Callable[[], Source], code: int, duration: Duration, batch_size: int, lr: Positive = 0.01) -> Experiment:
+    """One linear layer to the code and one back, by the squared error.
+
+    Args:
+        lr: learning rate of Adam at the peak of the schedule.
+    """
+    return reconstruction(
+        model=partial(linear_autoencoder, code=code),
+        loss=squared,
+        dataset=dataset,
+        corruption=corruptions.none,
+        penalty=penalties.none,
+        optimizer=partial(adam, lr=lr),
+        schedule=cosine,
+        batch_size=batch_size,
+        duration=duration,
+        validation=0.0,
+    )
+
+
+def deep(
+    *,
+    dataset: Callable[[], Source],
+    code: int,
+    duration: Duration,
+    batch_size: int,
+    widths: tuple[int, ...] = (500, 250),
+    lr: Positive = 0.002,
+) -> Experiment:
+    """Layers of rectified units on both sides of the code, by the cross-entropy.
+
+    Args:
+        widths: units of the encoder's hidden layers, mirrored in the decoder.
+        lr: learning rate of Adam at the peak of the schedule.
+    """
+    return reconstruction(
+        model=partial(MLPAutoencoder, widths=widths, code=code),
+        loss=cross_entropy,
+        dataset=dataset,
+        corruption=corruptions.none,
+        penalty=penalties.none,
+        optimizer=partial(adam, lr=lr),
+        schedule=cosine,
+        batch_size=batch_size,
+        duration=duration,
+        validation=0.0,
+    )
+
+
+METHODS = {"pca": pca, "linear": linear, "deep": deep}
+
+
+def experiment(
+    *,
+    method: Choice[METHODS] = "pca",
+    dataset: Choice[DATASETS] = "tfds:mnist",
+    code: Count = 30,
+    duration: Duration = Duration(3, "epochs"),
+    batch_size: Count = 64,
+) -> Experiment:
+    """Images given back from a code, by one of three methods. All see the whole training split.
+
+    Args:
+        method: pca, linear (an autoencoder without hidden layers) or deep.
+        dataset: digits is embedded; tfds:NAME, folder:PATH and npz:PATH bring others.
+        code: numbers that an image becomes.
+        duration: of the two autoencoders' training; --steps, --epochs and --examples set it.
+        batch_size: examples a step of theirs, over all devices.
+    """
+    return method(dataset=dataset, code=code, duration=duration, batch_size=batch_size)
+
+
+study = Declared(
+    question="With 30 numbers for an image of MNIST, how well do PCA, a linear and a deep autoencoder give it back?",
+    claim="C24",
+    vary=("method:pca,linear,deep",),
+    seeds=5,
+    metric="test/squared_error",
+    allow=("steps",),
+    verdict=every(
+        bounded("C24", "method=deep", "not worse", -PCA_30 / 2, "A deep autoencoder halves the error of PCA"),
+        bounded("C24", "method=linear", "not worse", 0.01 * PCA_30, "A linear autoencoder comes within 1 % of PCA"),
+        bounded("C24", "method=linear", "not better", 0.001 * PCA_30, "A linear autoencoder does not go below PCA"),
+    ),
+)

@@ -1,0 +1,199 @@
+"""Planning a study: arms are checked together, share compilations where they can, and equal the runs made alone."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+
+from cnnlab import knobs
+from cnnlab.ablation import commands
+from cnnlab.ablation.commands import Asked
+from cnnlab.ablation.plan import check
+from cnnlab.ablation.plan.study import Arm, Study, merged
+from cnnlab.ablation.run import reproduce, runs
+from cnnlab.ablation.run.worker import work
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.errors import UsageError
+from cnnlab.ops import trees
+from cnnlab.recipes.classification import classification
+from cnnlab.runs import run
+from cnnlab.runs.folder import Plan
+
+COMMON = {"model": "mlp", "widths": "8", "duration": "6 steps", "dropout": "0.1", "batch_size": "32"}
+
+
+def resolve(arm: Arm) -> knobs.Resolved:
+    return knobs.resolve(classification, merged(COMMON, arm))
+
+
+def study(*vary: str, seeds=(0,), controls=(), design="grid", components=()) -> Study:
+    asked = Asked(tuple(vary), design, tuple(components), 4, tuple(controls))
+    arms = asked.arms(knobs.resolve(classification, COMMON), 0)
+    factors = commands.design.varied([arm for arm in arms if not arm.control])
+    return Study("toy", "toy", COMMON, design, arms, seeds, factors)
+
+
+def planned(one: Study) -> Study:
+    return commands.planned(one, resolve, STRATEGIES["jit"](pick_devices(1)), "toy-{digest}")[0]
+
+
+def groups(one: Study) -> dict[str, int]:
+    return {arm.name: arm.group for arm in planned(one).arms}
+
+
+def test_arms_that_differ_in_numbers_share_a_compilation():
+    found = planned(study("lr:0.1,0.01", "smoothing:0,0.1", "weight_decay:0.0,1e-4", "model.dropout:0.1,0.3"))
+    assert len(found.arms) == 16 and found.groups == (0,)
+    assert set(found.arms[0].numbers) == {"optimizer.lr", "loss.smoothing", "optimizer.weight_decay", "model.dropout"}
+
+
+def test_arms_of_another_network_have_a_compilation_of_their_own():
+    found = groups(study("activation:relu,tanh", "lr:0.1,0.01"))
+    assert found["baseline"] == found["lr=0.01"] != found["activation=tanh"] == found["activation=tanh, lr=0.01"]
+
+
+def test_a_number_that_cannot_be_a_tracer_gets_compilations_of_its_own():
+    found = planned(study("warmup:0.0,0.5", "lr:0.1,0.01"))
+    assert len(found.groups) == 2 and all(set(arm.numbers) == {"optimizer.lr"} for arm in found.arms)
+    by_name = {arm.name: arm.group for arm in found.arms}
+    assert by_name["baseline"] == by_name["lr=0.01"] != by_name["warmup=0.5"]
+
+
+def test_a_number_that_changes_the_data_is_no_argument():
+    assert len(set(groups(study("validation:0.1,0.2")).values())) == 2
+
+
+def test_every_arm_that_cannot_run_is_named_before_any_starts():
+    with pytest.raises(UsageError) as caught:
+        planned(study("batch_size:32,100000", "lr:0.1,-1"))
+    text = str(caught.value)
+    assert text.startswith("3 of 4 arms cannot run, so none was started.")
+    assert "lr=-1: --optimizer.lr=-1: expected float finite and > 0" in text and "batch 100000" in text
+
+
+def test_a_network_that_does_not_fit_its_images_is_found_by_shapes_alone():
+    arms = Asked(("model:linear,vgg16_d",)).arms(knobs.resolve(classification, {}), 0)
+    one = dataclasses.replace(study("lr:0.1,0.2"), arms=arms)
+    with pytest.raises(UsageError, match=r"model=vgg16_d: .* needs at least"):
+        commands.planned(
+            one, lambda arm: knobs.resolve(classification, arm.knobs), STRATEGIES["jit"](pick_devices(1)), "toy-{digest}"
+        )
+
+
+def test_arms_that_are_one_are_refused():
+    twice = dataclasses.replace(study("lr:0.1,0.2"), arms=(Arm("a", {"lr": "0.1"}), Arm("b", {"lr": "1e-1"})))
+    with pytest.raises(UsageError, match="the arms a and b are one and the same"):
+        planned(twice)
+
+
+def test_controls_come_last_and_have_no_share_in_the_factors():
+    one = planned(study("lr:0.1,0.01", controls=["shuffle_labels", "random_parameters"]))
+    assert [arm.control for arm in one.arms] == [False, False, True, True]
+    assert one.factors == {"lr": ("0.1", "0.01")} and one.arms[3].steps == 0
+
+
+def test_an_unknown_control_is_refused():
+    with pytest.raises(UsageError, match=r"--control=shuffle: unknown\. It takes some of: shuffle_labels"):
+        study("lr:0.1,0.01", controls=["shuffle"])
+
+
+def test_the_arms_knob_wins_over_the_common_one_however_they_are_written():
+    assert merged({"lr": "1", "seeds": "2"}, Arm("a", {"optimizer.lr": "3"})) == {"seeds": "2", "optimizer.lr": "3"}
+    assert merged({"model.dropout": "1"}, Arm("a", {"dropout": "3"})) == {"dropout": "3"}
+
+
+def test_the_command_of_a_cell_says_every_knob_once(tmp_path):
+    one = planned(study("optimizer.lr:0.1,0.01"))
+    one = dataclasses.replace(one, knobs={**COMMON, "lr": "0.5"})
+    words = [runs.command(one, cell) for cell in runs.cells(one, tmp_path / "study")]
+    assert all("--optimizer.lr=" in text and "--lr=" not in text for text in words)
+
+
+def test_leave_one_out_compares_with_everything_switched_on():
+    baseline, without = study(design="leave_one_out", components=["model.dropout"]).arms
+    assert baseline.knobs == {"model.dropout": "0.1"} and without.knobs == {"model.dropout": "0"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        (Asked(("lr:1,2",), "leave_one_out", ("dropout",)), "--vary is for other designs"),
+        (Asked(("lr:1,2",), "grid", ("dropout",)), "--components are for the designs leave_one_out and add_one_in"),
+        (Asked((), "grid"), "there is nothing to vary"),
+        (Asked(("depth_of_field:uniform(0,1)",), "random"), "--vary=depth_of_field: no such knob"),
+    ],
+)
+def test_designs_that_make_no_sense_are_refused(asked: Asked, text: str):
+    with pytest.raises(UsageError, match=text):
+        asked.arms(knobs.resolve(classification, COMMON), 0)
+
+
+def parameters(folder: pathlib.Path, arm: Arm) -> dict[str, np.ndarray]:
+    resolved = resolve(arm)
+    found = Plan("toy", resolved.values, "f32", source="", devices=1, quiet=True)
+    return trees.flatten(run.restored(resolved, found, folder, best=False)[1].params)
+
+
+@pytest.mark.slow
+def test_members_of_one_compilation_equal_runs_made_alone(tmp_path):
+    one = planned(study("lr:0.1,0.02", "model.dropout:0.1,0.4", seeds=(0, 1)))
+    assert one.groups == (0,)
+    place = tmp_path / "study"
+
+    def plan_of(arm: Arm) -> tuple[knobs.Resolved, Plan]:
+        resolved = resolve(arm)
+        return resolved, Plan("toy", resolved.values, "f32", source="", devices=1, quiet=True)
+
+    runs.save(one, place)
+    everything = list(runs.cells(one, place))
+    work(everything, plan_of)
+    assert [cell.state for cell in everything] == ["DONE"] * 8
+    for cell in everything[::3]:
+        resolved, alone = plan_of(cell.arm)
+        single = tmp_path / "alone" / cell.folder.parent.name / cell.folder.name
+        assert run.train_seeds(resolved, alone, {cell.seed: single}, overwrite=False) == 0
+        assert reproduce.compared(cell.folder, single)[0]
+        here, there = parameters(cell.folder, cell.arm), parameters(single, cell.arm)
+        assert here.keys() == there.keys()
+        for path, leaf in here.items():
+            np.testing.assert_allclose(leaf, there[path], atol=1e-5)
+        assert {path.name for path in single.iterdir()} == {path.name for path in cell.folder.iterdir()}
+    outcomes = runs.outcomes(one, place)
+    assert len({outcome.metrics["test/loss"] for outcome in outcomes}) == 8, "every member is a run of its own"
+    assert all(len(outcome.correct) == 359 for outcome in outcomes)
+    mtimes = [(cell.folder / "result.json").stat().st_mtime_ns for cell in everything]
+    work(everything, plan_of)
+    assert mtimes == [(cell.folder / "result.json").stat().st_mtime_ns for cell in everything], "DONE is never run twice"
+
+
+def test_a_member_that_diverges_does_not_touch_the_others(tmp_path):
+    one = planned(study("lr:0.1,1e30,0.2"))
+    assert one.groups == (0,)
+    everything = list(runs.cells(one, tmp_path / "study"))
+
+    def plan_of(arm: Arm) -> tuple[knobs.Resolved, Plan]:
+        resolved = resolve(arm)
+        return resolved, Plan("toy", resolved.values, "f32", source="", devices=1, quiet=True)
+
+    work(everything, plan_of)
+    assert [cell.state for cell in everything] == ["DONE", "DIVERGED", "DONE"]
+
+
+def test_a_study_survives_its_file(tmp_path):
+    one = planned(study("lr:0.1,0.01", controls=["shuffle_labels"], seeds=(3, 4)))
+    runs.save(one, tmp_path / "study")
+    again = runs.load(tmp_path / "study")
+    assert dataclasses.asdict(again) == dataclasses.asdict(one)
+    with pytest.raises(UsageError, match=r"is not a study: it has no study\.json"):
+        runs.load(tmp_path)
+
+
+def test_the_estimate_counts_what_is_left():
+    one, found = commands.planned(
+        study("lr:0.1,0.01", seeds=(0, 1, 2)), resolve, STRATEGIES["jit"](pick_devices(1)), "toy-{digest}"
+    )
+    left, none = ({arm.name: count for arm in one.arms} for count in (3, 0))
+    need = check.estimate(found, left)
+    assert need.runs == 6 and need.compilations == 1 and need.seconds > check.COMPILE_SECONDS and need.disk > 0
+    assert check.estimate(found, none).seconds == 0

@@ -1,0 +1,112 @@
+"""What judges drawn images: a classifier trained here or pixels; the same images are no distance away."""
+
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnlab import knobs
+from cnnlab.core import Dataset
+from cnnlab.data.pipeline import build
+from cnnlab.data.procedural import gaussians, stripes
+from cnnlab.errors import UsageError
+from cnnlab.recipes.classification import classification, ensemble_classification
+from cnnlab.recipes.evaluators import by_run
+from cnnlab.runs import run
+from cnnlab.runs.folder import Plan
+from cnnlab.tasks.sample_quality import drawing_keys, judged, mixture, numbers, pixels
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A run of LeNet-5 on digits padded to 16x16, two steps long."""
+    return trained(tmp_path_factory.mktemp("judge"), classification)
+
+
+def trained(place: pathlib.Path, recipe, **more) -> pathlib.Path:
+    given = {"dataset": "digits", "duration": "2 steps", **more}
+    if recipe is classification:
+        given |= {"model": "lenet5", "image_size": 16, "image_fit": "pad"}
+    resolved = knobs.resolve(recipe, given)
+    plan = Plan("judge", resolved.values, "f32", source="", devices=1, quiet=True)
+    assert run.train_seeds(resolved, plan, {0: place / "run"}, overwrite=False) == 0
+    return place / "run"
+
+
+def shown(side: int, channels: int = 1) -> Dataset:
+    """A data set of images of that size, as far as a judge looks at it."""
+    return dataclasses.replace(build(stripes(examples=8, size=side), batch_size=4), image_shape=(side, side, channels))
+
+
+def images(count: int, side: int, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).random((count, side, side, 1), np.float32))
+
+
+def test_a_judge_says_what_its_run_predicted(folder: pathlib.Path):
+    data = knobs.resolve(classification, {"dataset": "digits", "normalize": "none"}).call().data
+    batch = next(data.evaluate("test", 359))
+    real = data.prepare(data.resident["test"], batch, None)["image"]
+    logits, features = by_run(str(folder), data=data).look(real)
+    rows = np.load(folder / "test_rows.npz")
+    confidence = jnp.take_along_axis(jax.nn.softmax(logits, axis=1), rows["prediction"][:, None], axis=1)[:, 0]
+    np.testing.assert_array_equal(np.argmax(logits, axis=1), rows["prediction"])
+    np.testing.assert_allclose(confidence, rows["confidence"], rtol=1e-4)
+    assert features.shape == (359, 84)
+
+
+def test_equal_images_are_at_no_distance_and_noise_is_far(folder: pathlib.Path):
+    judge, real = by_run(str(folder), data=shown(8)), images(64, 8)
+    same = numbers(judge, judged(judge, real, real))
+    other = numbers(judge, judged(judge, real, jnp.zeros_like(real)))
+    assert same["judge_frechet"] < 1e-6 < 1e-2 < other["judge_frechet"]
+    assert same["judge_precision"] == same["judge_recall"] == 1.0 and other["judge_recall"] == 0.0
+    assert other["judge_two_sample"] == 1.0 and other["judge_classes"] == 1.0 and other["judge_entropy"] == 0.0
+    assert other["judge_score"] == pytest.approx(1.0)
+
+
+def test_pixels_judge_without_classes_and_keep_few_pixels_as_they_are():
+    few, many = images(40, 2), images(40, 28) - 0.5
+    assert judged(pixels(), few, few)["real_features"].shape == (40, 4)
+    rows = judged(pixels(), many, many)
+    lengths = jnp.linalg.norm(rows["real_features"], axis=1) / jnp.linalg.norm(many.reshape(40, -1), axis=1)
+    assert rows["real_features"].shape == (40, 64) and abs(float(jnp.mean(lengths)) - 1.0) < 0.1
+    expected = {f"pixels_{name}" for name in ("frechet", "precision", "recall", "two_sample")} | {"sharpness"}
+    assert set(numbers(pixels(), rows)) == expected and numbers(pixels(), rows)["sharpness"] == pytest.approx(1.0)
+    blurred = 0.25 * (many + jnp.roll(many, 1, 1) + jnp.roll(many, 1, 2) + jnp.roll(many, (1, 1), (1, 2)))
+    assert numbers(pixels(), judged(pixels(), many, blurred))["sharpness"] < 0.5
+    assert numbers(pixels(), {}) == {}
+
+
+def test_keys_of_drawing_belong_to_the_example():
+    whole = jax.random.key_data(drawing_keys({"index": jnp.arange(8)}))
+    part = jax.random.key_data(drawing_keys({"index": jnp.arange(3, 6)}))
+    np.testing.assert_array_equal(part, whole[3:6])
+    assert not np.array_equal(whole, jax.random.key_data(drawing_keys({"index": jnp.arange(8)}, "other")))
+
+
+def test_a_judge_of_other_images_or_of_another_task_is_refused(folder: pathlib.Path, tmp_path: pathlib.Path):
+    with pytest.raises(UsageError, match="sees images of 1 channels, and these have 3"):
+        by_run(str(folder), data=shown(8, 3))
+    with pytest.raises(UsageError, match="is not a run"):
+        by_run(str(tmp_path), data=shown(8))
+    other = trained(tmp_path, ensemble_classification, members=2, model="linear")
+    with pytest.raises(UsageError, match="expected the run of a classifier, and this is another task's: no knob --members"):
+        by_run(str(other), data=shown(8))
+
+
+def test_modes_are_hit_by_points_near_them_alone():
+    train = gaussians().splits["train"]
+    judge, real = mixture(train.images, train.labels), jnp.asarray(train.images[:800])
+    same = numbers(judge, judged(judge, real, real))
+    assert same["modes_classes"] == 8.0 and same["modes_good"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
+    half = real[np.asarray(train.labels[:800]) < 4]
+    middle = jnp.full_like(half, 0.5)
+    other = numbers(judge, judged(judge, real, jnp.concatenate([half, middle])))
+    assert other["modes_classes"] == 4.0 and other["modes_good"] == pytest.approx(0.5, abs=0.01)
+    assert other["modes_entropy"] == pytest.approx(np.log(4), abs=0.02)
+    assert same["modes_entropy"] == pytest.approx(np.log(8), abs=0.02)
+    nowhere = numbers(judge, judged(judge, real, middle))
+    assert nowhere["modes_classes"] == nowhere["modes_good"] == nowhere["modes_entropy"] == 0.0

@@ -1,0 +1,57 @@
+"""Files appear whole or not at all, torn lines do not break a reader, and times are told as people say them."""
+
+import json
+import pathlib
+
+import pytest
+
+from cnnlab import files
+from cnnlab.runs import writers
+
+
+def test_json_is_replaced_as_a_whole_and_leaves_nothing_beside_it(tmp_path: pathlib.Path):
+    path = tmp_path / "status.json"
+    for content in ({"state": "RUNNING"}, {"state": "DONE", "steps": 3}):
+        files.write_json(path, content)
+        assert files.read_json(path) == content
+    assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
+    with pytest.raises(TypeError):
+        files.write_json(path, {"state": object()})
+    assert files.read_json(path) == {"state": "DONE", "steps": 3}
+
+
+def test_a_missing_or_broken_json_reads_as_none(tmp_path: pathlib.Path):
+    (tmp_path / "broken.json").write_text('{"state": ')
+    assert files.read_json(tmp_path / "broken.json") is None and files.read_json(tmp_path / "no.json") is None
+
+
+def test_a_torn_last_line_is_left_out_and_resuming_drops_what_came_after(tmp_path: pathlib.Path):
+    path = tmp_path / "metrics.jsonl"
+    lines = writers.metrics_file(path, resume_at=0)
+    for step in (10, 20, 30):
+        lines(step, {"train/loss": 1 / step})
+    with open(path, "a") as file:
+        file.write('{"step": 40, "train/lo')
+    assert [record["step"] for record in writers.read_metrics(path)] == [10, 20, 30]
+    writers.metrics_file(path, resume_at=20)(25, {"train/loss": 0.5})
+    assert [record["step"] for record in writers.read_metrics(path)] == [10, 20, 25]
+
+
+def test_numbers_that_json_has_no_word_for_become_null(tmp_path: pathlib.Path):
+    path = tmp_path / "metrics.jsonl"
+    writers.metrics_file(path, resume_at=0)(1, {"train/loss": float("nan"), "train/accuracy": 0.5})
+    assert json.loads(path.read_text()) == {"step": 1, "train/loss": None, "train/accuracy": 0.5}
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (47, "47 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])
+def test_durations_read_as_people_say_them(seconds: float, text: str):
+    assert text.duration(seconds) == text
+
+
+def test_progress_off_a_terminal_is_plain_lines_with_an_estimate(capsys: pytest.CaptureFixture[str]):
+    shown = writers.progress(steps=100, start=0, epoch_steps=50, names=("loss", "accuracy"))
+    shown(50, {"train/loss": 0.5, "train/accuracy": 0.75})
+    shown(100, {"validation/accuracy": 0.8})
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert "step 50/100 (50%, epoch 1.0)" in first and "ETA" in first and "loss 0.5" in first and "\r" not in first
+    assert "step 100/100" in last and "val accuracy 0.8" in last
