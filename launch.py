@@ -263,12 +263,12 @@ def train(values: dict[str, str]) -> int:
 
 def make_plan(name: str, path: pathlib.Path, resolved: Any) -> Any:
     """The run flags as cnnlab.runs.run.Plan."""
-    from cnnlab.runs.folder import Plan
+    from cnnlab.runs.folder import RunSpec
     from cnnlab.values import Duration
 
     texts = {key: FLAGS[key].value for key in ("log_every", "eval_every", "save_every")}
     every = {key: Duration.parse(text) for key, text in texts.items() if text}
-    return Plan(
+    return RunSpec(
         experiment=name,
         knobs=resolved.values,
         source=path.read_text(),
@@ -276,7 +276,7 @@ def make_plan(name: str, path: pathlib.Path, resolved: Any) -> Any:
         strategy=FLAGS.strategy,
         devices=FLAGS.devices,
         stop_after=FLAGS.stop_after,
-        dispatch=FLAGS.dispatch,
+        steps_per_dispatch=FLAGS.dispatch,
         data_dir=FLAGS.data_dir and str(pathlib.Path(FLAGS.data_dir).expanduser().absolute()),
         quiet=FLAGS.log_level in ("warning", "error"),
         **every,
@@ -299,7 +299,7 @@ def folder_name(name: str) -> str:
 
 def trained_run(values: dict[str, str]) -> tuple[Any, Any, dict[int, pathlib.Path]]:
     """(knobs, plan, folders by seed) of the run of --workdir, or of those that --experiment and its knobs name."""
-    from cnnlab.runs.folder import recorded as read_run
+    from cnnlab.runs.folder import read_run
 
     recorded = {}
     if FLAGS.workdir and not FLAGS.experiment:
@@ -340,9 +340,9 @@ def export(values: dict[str, str]) -> int:
 def sample(values: dict[str, str]) -> int:
     """Draws images from a run's checkpoint."""
     resolved, plan, folders = trained_run(values)
-    from cnnlab.runs.sample import Wanted, sample_run
+    from cnnlab.runs.sample import SampleRequest, sample_run
 
-    wanted = Wanted(FLAGS.n, FLAGS.temperature, FLAGS["class"].value, FLAGS.interpolate, FLAGS.seed)
+    wanted = SampleRequest(FLAGS.n, FLAGS.temperature, FLAGS["class"].value, FLAGS.interpolate, FLAGS.seed)
     folder = folders.get(FLAGS.seed) or next(iter(folders.values()))
     target = pathlib.Path(FLAGS.to) if FLAGS.to else None
     print(sample_run(resolved, plan, folder, wanted, target=target, best=FLAGS.best))
@@ -406,10 +406,10 @@ PASSED_ON = (
 def ablate(values: dict[str, str]) -> int:
     """Plans a study, runs what is not finished and reports."""
     from cnnlab.ablation import commands
-    from cnnlab.ablation.plan.study import merged
+    from cnnlab.ablation.plan.study import merge_knobs
     from cnnlab.ablation.run import runs
     from cnnlab.runs.folder import locked
-    from cnnlab.runs.run import cadence
+    from cnnlab.runs.run import intervals_of
     from cnnlab.values import Duration
 
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
@@ -422,29 +422,29 @@ def ablate(values: dict[str, str]) -> int:
     own = None if FLAGS.vary or FLAGS.components else getattr(module, "study", None)
     study = study_of(name, values, common, own, controls)
     strategy = STRATEGIES[FLAGS.strategy](pick_devices(FLAGS.devices))
-    study, found = commands.planned(
-        study, lambda arm: resolve(module.experiment, merged(values, arm)), strategy, folder_name(name)
+    study, found = commands.plan_study(
+        study, lambda arm: resolve(module.experiment, merge_knobs(values, arm)), strategy, folder_name(name)
     )
     flags_of_run = make_plan(name, path, common)
-    study = commands.pruned(
+    study = commands.add_rungs(
         study,
         found,
         FLAGS.prune,
-        lambda experiment: cadence(flags_of_run, experiment, strategy.devices[0].platform).evaluate,
+        lambda experiment: intervals_of(flags_of_run, experiment, strategy.devices[0].platform).evaluate,
         factor=FLAGS.prune_factor,
         start=Duration.parse(FLAGS.prune_from) if FLAGS.prune_from else None,
     )
-    folder = pathlib.Path(FLAGS.workdir or f"runs/study-{study.name}-{commands.digest(study)}")
-    need = commands.needed(study, found, folder)
-    print(commands.introduce(study, need, folder), flush=True)
+    folder = pathlib.Path(FLAGS.workdir or f"runs/study-{study.name}-{commands.study_digest(study)}")
+    need = commands.estimate_remaining(study, found, folder)
+    print(commands.describe_study(study, need, folder), flush=True)
     if FLAGS.budget_minutes and need.seconds > 60 * FLAGS.budget_minutes:
         raise UsageError(f"--budget_minutes={FLAGS.budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
     if FLAGS.dry_run:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        runs.hold(folder)
-        runs.save(study, folder)
+        runs.write_owner(folder)
+        runs.save_study(study, folder)
         code = run(
             study,
             folder,
@@ -455,7 +455,7 @@ def ablate(values: dict[str, str]) -> int:
             quiet=FLAGS.log_level in ("warning", "error"),
         )
     if code in (0, 1):
-        print(commands.conclude(study, folder, allow=FLAGS.allow, verdict=own.verdict if own else None))
+        print(commands.write_study_report(study, folder, allow=FLAGS.allow, verdict=own.verdict if own else None))
     return code
 
 
@@ -464,8 +464,8 @@ def study_of(name: str, values: dict[str, str], common: Any, own: Any, controls:
     from cnnlab.ablation import commands
     from cnnlab.ablation.plan.study import Study
 
-    asked = commands.declared(
-        commands.Asked(tuple(FLAGS.vary), FLAGS.design, tuple(FLAGS.components), FLAGS.trials, controls), own
+    asked = commands.requested_design(
+        commands.DesignRequest(tuple(FLAGS.vary), FLAGS.design, tuple(FLAGS.components), FLAGS.trials, controls), own
     )
     count = FLAGS.seeds if FLAGS["seeds"].present else own.seeds if own else 5
     arms = asked.arms(common, FLAGS.seed)
@@ -523,19 +523,19 @@ def work(values: dict[str, str]) -> int:
 
     if not FLAGS.workdir:
         raise UsageError("work on what? Give --workdir=FOLDER of a study.")
-    local.join(FLAGS.parent, [int(core) for core in FLAGS.cores])
+    local.bind_to_parent(FLAGS.parent, [int(core) for core in FLAGS.cores])
     folder = pathlib.Path(FLAGS.workdir)
-    study = runs.load(folder)
+    study = runs.load_study(folder)
     FLAGS["experiment"].value = study.experiment
     name, function, path = load_experiment(values)
-    from cnnlab.ablation.plan.study import merged
-    from cnnlab.ablation.run.worker import work as train_cells
+    from cnnlab.ablation.plan.study import merge_knobs
+    from cnnlab.ablation.run.worker import run_worker as train_cells
 
     def resolved(arm: Any) -> tuple[Any, Any]:
-        knobs = resolve(function, merged(study.knobs, arm))
+        knobs = resolve(function, merge_knobs(study.knobs, arm))
         return knobs, make_plan(name, path, knobs)
 
-    everything = list(runs.cells(study, folder))
+    everything = list(runs.study_runs(study, folder))
     chosen = [everything[int(number)] for number in FLAGS.cells] if FLAGS.cells else everything
     targets = runs.Targets(study, everything) if study.pruning else None
     train_cells(chosen, resolved, pathlib.Path(FLAGS.note) if FLAGS.note else None, targets, at_once=members_at_once())
@@ -565,11 +565,11 @@ def report(values: dict[str, str], *folders: str) -> int:
         raise UsageError("report on what? Give the folder of a study, or folders of runs: python launch.py report runs/…")
     places = [pathlib.Path(folder) for folder in folders]
     if len(places) == 1 and (places[0] / runs.STUDY).exists():
-        study = runs.load(places[0])
+        study = runs.load_study(places[0])
         verdict = declared_verdict(study) if study.claim and FLAGS.metric in (None, study.metric) else None
-        print(commands.conclude(study, places[0], allow=FLAGS.allow, metric=FLAGS.metric, verdict=verdict))
+        print(commands.write_study_report(study, places[0], allow=FLAGS.allow, metric=FLAGS.metric, verdict=verdict))
     else:
-        print(commands.compare(places, allow=FLAGS.allow, metric=FLAGS.metric, to=FLAGS.workdir))
+        print(commands.report_runs(places, allow=FLAGS.allow, metric=FLAGS.metric, to=FLAGS.workdir))
     return 0
 
 
@@ -609,8 +609,8 @@ def reproduce(values: dict[str, str], *folders: str) -> int:
         agree, text = reproducing.reproduce_run(folder, target, lambda words: main_again([*words, *moved]))
         print(f"{folder}: {text}\n  the second run is in {target}")
         return int(not agree)
-    study, inner = runs.load(folder), target / folder.name
-    runs.save(study, inner)
+    study, inner = runs.load_study(folder), target / folder.name
+    runs.save_study(study, inner)
     code = local.run_locally(study, inner, lambda numbers: worker_command(study, inner, numbers), jobs=FLAGS.jobs)
     if code > 1:
         return code

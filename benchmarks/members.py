@@ -58,32 +58,32 @@ def steps(rates: list[float]) -> dict[str, float]:
     import jax
 
     from cnnlab import knobs
-    from cnnlab.engine.program import stacked, together
+    from cnnlab.engine.program import batch_programs, stack_members
     from cnnlab.runs import run
-    from cnnlab.runs.folder import Plan
+    from cnnlab.runs.folder import RunSpec
 
     module = importlib.import_module(f"experiments.{FLAGS.experiment}")
     resolved = knobs.resolve(module.experiment, {"lr": str(rates[0])})
     path = next(path for path in resolved.knobs if path.endswith(".lr"))
-    plan = Plan(FLAGS.experiment, resolved.values, "f32", source="")
+    plan = RunSpec(FLAGS.experiment, resolved.values, "f32", source="")
     going = {}
     for name, numbers in (("argument", {path: rates[0]}), ("constant", {}), ("together", {path: rates[0]})):
         program, seed = run.build(resolved, plan, numbers=numbers), 0
         state = program.init(0)
         if name == "together":
             members = [program.member(program.experiment, {path: rate}) for rate in rates]
-            program, seed = together(members), (0,) * len(rates)
-            state = stacked([state] * len(rates))
+            program, seed = batch_programs(members), (0,) * len(rates)
+            state = stack_members([state] * len(rates))
         feed = next(program.experiment.data.train(seed, 0))
-        placed = program.strategy.split({key: leaf[None] for key, leaf in feed.items()})
-        going[name] = [program, state, program.shared("train"), placed]
+        placed = program.strategy.shard_batch({key: leaf[None] for key, leaf in feed.items()})
+        going[name] = [program, state, program.step_inputs("train"), placed]
     times: dict[str, list[float]] = {name: [] for name in going}
     for _ in range(FLAGS.rounds):
         for name, parts in going.items():
             program, state, shared, placed = parts
             began = time.perf_counter()
             for _ in range(20):
-                state, stats = program.games[0](state, shared, placed)
+                state, stats = program.phase_steps[0](state, shared, placed)
             jax.block_until_ready(stats)
             times[name].append(1e3 * (time.perf_counter() - began) / 20 / (len(rates) if name == "together" else 1))
             parts[1] = state

@@ -38,14 +38,16 @@ def main(argv: list[str]) -> None:
     given = {"dataset": FLAGS.dataset} if FLAGS.dataset else {}
     resolved = knobs.resolve(experiment, {**given, "duration": "1000000 steps"}, {"data_dir": FLAGS.data_dir})
     program = build_program(resolved.call(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
-    shared = program.shared("train")
+    shared = program.step_inputs("train")
     feeds = program.experiment.data.train(0, 0)
-    placed = [program.strategy.split({name: leaf[None] for name, leaf in next(feeds).items()}) for _ in range(FLAGS.steps)]
+    placed = [
+        program.strategy.shard_batch({name: leaf[None] for name, leaf in next(feeds).items()}) for _ in range(FLAGS.steps)
+    ]
     state = program.init(0)
 
     def bare(state):
         for feed in placed:
-            state, _ = program.games[0](state, shared, feed)
+            state, _ = program.phase_steps[0](state, shared, feed)
         return jax.block_until_ready(state)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -58,11 +60,19 @@ def main(argv: list[str]) -> None:
             events(step, numbers)
 
         def fitted(state):
-            cadence = train.Cadence(log=50, evaluate=10**9, save=10**9)
+            intervals = train.Intervals(log=50, evaluate=10**9, save=10**9)
             quiet = {"on_evaluate": lambda *_: None, "on_save": lambda *_: None, "should_stop": lambda: False}
             start = int(state.step)
             state, _ = train.fit(
-                program, state, seed=0, step=start, stop=start + FLAGS.steps, cadence=cadence, recent=[], on_log=on_log, **quiet
+                program,
+                state,
+                seed=0,
+                step=start,
+                stop=start + FLAGS.steps,
+                intervals=intervals,
+                pending_stats=[],
+                on_log=on_log,
+                **quiet,
             )
             return jax.block_until_ready(state)
 

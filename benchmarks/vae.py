@@ -27,13 +27,13 @@ class Ours:
     def __init__(self) -> None:
         from cnnlab import knobs
         from cnnlab.runs import run
-        from cnnlab.runs.folder import Plan
+        from cnnlab.runs.folder import RunSpec
         from experiments.vae_mnist import experiment
 
         given = {"dataset": "stripes", "dataset.size": 28, "dataset.examples": EXAMPLES, "validation": 0.0}
         resolved = knobs.resolve(experiment, given)
-        self.program = run.build(resolved, Plan("vae_mnist", resolved.values, "f32", source=""))
-        self.feeds, self.shared = self.program.experiment.data.train(0, 0), self.program.shared("train")
+        self.program = run.build(resolved, RunSpec("vae_mnist", resolved.values, "f32", source=""))
+        self.feeds, self.shared = self.program.experiment.data.train(0, 0), self.program.step_inputs("train")
         self.state = self.program.init(0)
 
     @property
@@ -48,8 +48,8 @@ class Ours:
         import jax
 
         for _ in range(steps):
-            feed = self.program.strategy.split({name: leaf[None] for name, leaf in next(self.feeds).items()})
-            self.state, _ = self.program.games[0](self.state, self.shared, feed)
+            feed = self.program.strategy.shard_batch({name: leaf[None] for name, leaf in next(self.feeds).items()})
+            self.state, _ = self.program.phase_steps[0](self.state, self.shared, feed)
         jax.block_until_ready(self.state)
 
 

@@ -64,7 +64,7 @@ class Task:
     """(params, model_state, batch) -> statistics of a held-out batch."""
     summary: Callable[[Stats], dict[str, float]]
     """Merged statistics (NumPy, padding gone) -> named numbers; takes those of `loss` and those of `measure`."""
-    pictures: Callable[[Params, PyTree, Stats, "Dataset", str], dict[str, Any]]
+    figures: Callable[[Params, PyTree, Stats, "Dataset", str], dict[str, Any]]
     """(params, model_state, merged statistics of a split, data, split) -> {name: matplotlib figure} for a person."""
     turns: tuple[str, ...]
     """Who moves in one step, in order; () for a task that only remembers (nearest neighbours)."""
@@ -73,7 +73,7 @@ class Task:
     higher_is_better: bool = True
     shown: tuple[str, ...] = ("loss",)
     """Other numbers of `summary` that a person watches during training."""
-    owns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    param_groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """{player: the groups of parameters that it moves}, for a player that does not move the one group of its own name.
     Its gradients, updates and optimiser state are dicts of these groups."""
     snapshot: Callable[[Params, PyTree, Batch, Array], dict[str, Array]] | None = None
@@ -81,10 +81,10 @@ class Task:
     every evaluation; the batch and the key are always the same."""
     sampler: Sampler | None = None
     """How the trained model draws images; None: it cannot."""
-    remark: Callable[[Mapping[str, float]], str] = lambda metrics: ""
+    diagnosis: Callable[[Mapping[str, float]], str] = lambda metrics: ""
     """Final numbers, {"test/loss": …} and the last ones of training, {"train/loss": …} -> a sentence that a person should
     read, such as that a generator collapsed; or nothing."""
-    final: Callable[[Params, PyTree, Batch], Stats] | None = None
+    measure_final: Callable[[Params, PyTree, Batch], Stats] | None = None
     """As `measure`, and beside it, for what is too dear to be measured often: taken of the test split at the end of a run."""
 
 
@@ -174,13 +174,13 @@ class Strategy:
 
     name: str
     devices: tuple[Any, ...]
-    place: Callable[[PyTree], PyTree]
+    to_devices: Callable[[PyTree], PyTree]
     """Host tree of a TrainState -> arrays on the devices."""
-    fetch: Callable[[TrainState], TrainState]
+    to_host: Callable[[TrainState], TrainState]
     """Placed state -> host tree; the copy is safe to keep while training goes on."""
-    share: Callable[[PyTree], PyTree]
+    replicate: Callable[[PyTree], PyTree]
     """Host arrays -> the same arrays on every device (resident data)."""
-    split: Callable[[Feed], PyTree]
+    shard_batch: Callable[[Feed], PyTree]
     """Feeds of k steps, stacked [k, B, …] -> arrays on the devices, the batch axis split over them."""
     compile_steps: Callable[[Callable[..., Any]], Callable[..., Any]]
     """steps(state, resident, feeds [k, B, …]) -> (state, stats [k, …]), compiled, the state donated."""

@@ -1,7 +1,7 @@
 """Numbers in words for a person. Imports nothing."""
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`47 s`, `3 min 05 s` or `2 h 10 min`."""
     seconds = round(seconds)
     if seconds < 60:
@@ -11,7 +11,7 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes as `392.0 KiB`."""
     power = min(max(count.bit_length() - 1, 0) // 10, 3)
     return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {'KMG'[power - 1]}iB"

@@ -45,8 +45,8 @@ def _of_task(experiment: Experiment, state: TrainState, batch: Any) -> list[Any]
     """The jaxprs of what a task does beside training."""
     task, held = experiment.task, (state.params, state.model_state)
     traces = [jax.make_jaxpr(task.measure)(*held, batch)]
-    if task.final:
-        traces.append(jax.make_jaxpr(task.final)(*held, batch))
+    if task.measure_final:
+        traces.append(jax.make_jaxpr(task.measure_final)(*held, batch))
     if task.snapshot:
         traces.append(jax.make_jaxpr(task.snapshot)(*held, batch, jax.random.key(0)))
     if task.sampler:

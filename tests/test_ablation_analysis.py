@@ -12,7 +12,7 @@ from scipy import integrate, stats
 
 from cnnlab.ablation.analyse import statistics
 from cnnlab.ablation.analyse.analysis import Analysis, analyse, require_comparable
-from cnnlab.ablation.plan.study import Arm, Outcome, Study
+from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.errors import UsageError
 
 SLEEP = np.array([-1.2, -2.4, -1.3, -1.3, 0.0, -1.0, -1.8, -0.8, -4.6, -1.4])
@@ -33,11 +33,11 @@ def study(arms, count=5, factors=None, controls=(), **options) -> Study:
     return Study("toy", "toy", {}, "grid", made, tuple(range(count)), factors or {}, **options)
 
 
-def finished(values, metric="test/accuracy", **options) -> list[Outcome]:
+def finished(values, metric="test/accuracy", **options) -> list[RunResult]:
     """Outcomes of {arm: metric of seed 0, 1, …}; None leaves a seed out."""
     options = {"provenance": PROVENANCE} | options
     return [
-        Outcome(arm, seed, "DONE", "", "", {metric: value}, **options)
+        RunResult(arm, seed, "DONE", "", "", {metric: value}, **options)
         for arm, several in values.items()
         for seed, value in enumerate(several)
         if value is not None
@@ -143,9 +143,9 @@ def test_mcnemar_agrees_with_the_binomial():
 def test_mcnemar_takes_the_first_seed_that_both_have():
     ours, theirs = (True,) * 9 + (False,), (False,) * 9 + (True,)
     outcomes = [
-        Outcome("baseline", 1, "DONE", "", "", {"test/accuracy": 0.1}, correct=theirs),
-        Outcome("a", 0, "DONE", "", "", {"test/accuracy": 0.5}, correct=theirs),
-        Outcome("a", 1, "DONE", "", "", {"test/accuracy": 0.9}, correct=ours),
+        RunResult("baseline", 1, "DONE", "", "", {"test/accuracy": 0.1}, correct=theirs),
+        RunResult("a", 0, "DONE", "", "", {"test/accuracy": 0.5}, correct=theirs),
+        RunResult("a", 1, "DONE", "", "", {"test/accuracy": 0.9}, correct=ours),
     ]
     contrast = analyse(study(["baseline", "a"], 2), outcomes).rows[1].contrast
     assert contrast.mcnemar_p == pytest.approx(stats.binomtest(1, 10).pvalue)
@@ -264,7 +264,11 @@ def test_numbers_that_are_not_finite_are_left_out_and_told():
 
 def test_cells_that_did_not_finish_are_counted_and_told():
     outcomes = finished({"baseline": [0.5, 0.6, 0.7, 0.7], "a": [0.5, 0.7]})
-    outcomes += [Outcome("a", 2, "DIVERGED", "", ""), Outcome("a", 3, "FAILED", "", ""), Outcome("a", 4, "RUNNING", "", "")]
+    outcomes += [
+        RunResult("a", 2, "DIVERGED", "", ""),
+        RunResult("a", 3, "FAILED", "", ""),
+        RunResult("a", 4, "RUNNING", "", ""),
+    ]
     row = (analysis := analyse(study(["baseline", "a"], 5), outcomes)).rows[1]
     assert (row.planned, row.done, row.diverged, row.failed, row.missing) == (5, 2, 1, 1, 1)
     assert row.contrast.n == 2
@@ -407,7 +411,7 @@ def test_every_difference_is_named_at_once_beside_what_is_allowed_already():
 
 
 def test_only_finished_runs_are_compared():
-    require_comparable([*finished({"a": [0.5]}), Outcome("b", 0, "FAILED", "", "", provenance={"steps": 1})])
+    require_comparable([*finished({"a": [0.5]}), RunResult("b", 0, "FAILED", "", "", provenance={"steps": 1})])
     require_comparable([])
     with pytest.raises(
         UsageError, match=r"--allow=step: no such difference. Did you mean steps\? Known: data, splits, steps, code"

@@ -8,8 +8,8 @@ import pytest
 
 from cnnlab.ablation import commands
 from cnnlab.ablation.analyse import best_of_n, verdicts
-from cnnlab.ablation.analyse.results import Analysis, Row
-from cnnlab.ablation.plan.study import Arm, Outcome, Study
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary
+from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def analysis(metric, table, *, failed=()):
         counts = {"planned": len(values), "done": len(done), "failed": fallen, "missing": 0}
         counts["diverged"] = len(values) - len(done) - fallen
         unused = dict.fromkeys(("mean", "sd", "interval", "bootstrap", "test_se", "seconds", "contrast"))
-        rows.append(Row(arm=arm, values=done, **counts, **unused))
+        rows.append(ArmSummary(arm=arm, values=done, **counts, **unused))
     return Analysis(metric, not metric.endswith("loss"), tuple(rows), (), "", ())
 
 
@@ -119,13 +119,13 @@ def test_a_study_is_concluded_with_both_numbers(monkeypatch, tmp_path):
     arms = tuple(Arm(name, {}) for name in losses)
     study = Study("toy", "toy", {}, "grid_and_random", arms, (0, 1), {}, metric="test/loss", higher_is_better=False)
     outcomes = [
-        Outcome(name, seed, "DONE", "", "", {"validation/loss": chosen, "test/loss": worth})
+        RunResult(name, seed, "DONE", "", "", {"validation/loss": chosen, "test/loss": worth})
         for name, (chosen, worth) in losses.items()
         for seed in study.seeds
     ]
     monkeypatch.setattr(commands.cells, "outcomes", lambda *_: outcomes)
     monkeypatch.setattr(commands, "require_comparable", lambda *_, **__: None)
-    said = commands.conclude(study, tmp_path, verdict=JUDGE)
+    said = commands.write_study_report(study, tmp_path, verdict=JUDGE)
     found = json.loads((tmp_path / "verdict.json").read_text())
     assert found["effect"] == pytest.approx((0.4 + 0.1) / 2 - 0.5) and found["n"] == 2
     assert f"C15 {found['verdict']}:\n  Random beats grid: the best of 1 " in said

@@ -8,34 +8,34 @@ import pytest
 
 from cnnlab import knobs
 from cnnlab.ablation import commands
-from cnnlab.ablation.commands import Asked
+from cnnlab.ablation.commands import DesignRequest
 from cnnlab.ablation.plan import check
-from cnnlab.ablation.plan.study import Arm, Study, merged
+from cnnlab.ablation.plan.study import Arm, Study, merge_knobs
 from cnnlab.ablation.run import reproduce, runs
-from cnnlab.ablation.run.worker import work
+from cnnlab.ablation.run.worker import run_worker
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import run
-from cnnlab.runs.folder import Plan
+from cnnlab.runs.folder import RunSpec
 
 COMMON = {"model": "mlp", "widths": "8", "duration": "6 steps", "dropout": "0.1", "batch_size": "32"}
 
 
 def resolve(arm: Arm) -> knobs.Resolved:
-    return knobs.resolve(classification, merged(COMMON, arm))
+    return knobs.resolve(classification, merge_knobs(COMMON, arm))
 
 
 def study(*vary: str, seeds=(0,), controls=(), design="grid", components=()) -> Study:
-    asked = Asked(tuple(vary), design, tuple(components), 4, tuple(controls))
+    asked = DesignRequest(tuple(vary), design, tuple(components), 4, tuple(controls))
     arms = asked.arms(knobs.resolve(classification, COMMON), 0)
     factors = commands.design.varied([arm for arm in arms if not arm.control])
     return Study("toy", "toy", COMMON, design, arms, seeds, factors)
 
 
 def planned(one: Study) -> Study:
-    return commands.planned(one, resolve, STRATEGIES["jit"](pick_devices(1)), "toy-{digest}")[0]
+    return commands.plan_study(one, resolve, STRATEGIES["jit"](pick_devices(1)), "toy-{digest}")[0]
 
 
 def groups(one: Study) -> dict[str, int]:
@@ -73,10 +73,10 @@ def test_every_arm_that_cannot_run_is_named_before_any_starts():
 
 
 def test_a_network_that_does_not_fit_its_images_is_found_by_shapes_alone():
-    arms = Asked(("model:linear,vgg16_d",)).arms(knobs.resolve(classification, {}), 0)
+    arms = DesignRequest(("model:linear,vgg16_d",)).arms(knobs.resolve(classification, {}), 0)
     one = dataclasses.replace(study("lr:0.1,0.2"), arms=arms)
     with pytest.raises(UsageError, match=r"model=vgg16_d: .* needs at least"):
-        commands.planned(
+        commands.plan_study(
             one, lambda arm: knobs.resolve(classification, arm.knobs), STRATEGIES["jit"](pick_devices(1)), "toy-{digest}"
         )
 
@@ -99,14 +99,14 @@ def test_an_unknown_control_is_refused():
 
 
 def test_the_arms_knob_wins_over_the_common_one_however_they_are_written():
-    assert merged({"lr": "1", "seeds": "2"}, Arm("a", {"optimizer.lr": "3"})) == {"seeds": "2", "optimizer.lr": "3"}
-    assert merged({"model.dropout": "1"}, Arm("a", {"dropout": "3"})) == {"dropout": "3"}
+    assert merge_knobs({"lr": "1", "seeds": "2"}, Arm("a", {"optimizer.lr": "3"})) == {"seeds": "2", "optimizer.lr": "3"}
+    assert merge_knobs({"model.dropout": "1"}, Arm("a", {"dropout": "3"})) == {"dropout": "3"}
 
 
 def test_the_command_of_a_cell_says_every_knob_once(tmp_path):
     one = planned(study("optimizer.lr:0.1,0.01"))
     one = dataclasses.replace(one, knobs={**COMMON, "lr": "0.5"})
-    words = [runs.command(one, cell) for cell in runs.cells(one, tmp_path / "study")]
+    words = [runs.run_command(one, cell) for cell in runs.study_runs(one, tmp_path / "study")]
     assert all("--optimizer.lr=" in text and "--lr=" not in text for text in words)
 
 
@@ -118,21 +118,21 @@ def test_leave_one_out_compares_with_everything_switched_on():
 @pytest.mark.parametrize(
     ("asked", "text"),
     [
-        (Asked(("lr:1,2",), "leave_one_out", ("dropout",)), "--vary is for other designs"),
-        (Asked(("lr:1,2",), "grid", ("dropout",)), "--components are for the designs leave_one_out and add_one_in"),
-        (Asked((), "grid"), "there is nothing to vary"),
-        (Asked(("depth_of_field:uniform(0,1)",), "random"), "--vary=depth_of_field: no such knob"),
+        (DesignRequest(("lr:1,2",), "leave_one_out", ("dropout",)), "--vary is for other designs"),
+        (DesignRequest(("lr:1,2",), "grid", ("dropout",)), "--components are for the designs leave_one_out and add_one_in"),
+        (DesignRequest((), "grid"), "there is nothing to vary"),
+        (DesignRequest(("depth_of_field:uniform(0,1)",), "random"), "--vary=depth_of_field: no such knob"),
     ],
 )
-def test_designs_that_make_no_sense_are_refused(asked: Asked, text: str):
+def test_designs_that_make_no_sense_are_refused(asked: DesignRequest, text: str):
     with pytest.raises(UsageError, match=text):
         asked.arms(knobs.resolve(classification, COMMON), 0)
 
 
 def parameters(folder: pathlib.Path, arm: Arm) -> dict[str, np.ndarray]:
     resolved = resolve(arm)
-    found = Plan("toy", resolved.values, "f32", source="", devices=1, quiet=True)
-    return trees.flatten(run.restored(resolved, found, folder, best=False)[1].params)
+    found = RunSpec("toy", resolved.values, "f32", source="", devices=1, quiet=True)
+    return trees.flatten(run.restore_run(resolved, found, folder, best=False)[1].params)
 
 
 @pytest.mark.slow
@@ -141,13 +141,13 @@ def test_members_of_one_compilation_equal_runs_made_alone(tmp_path):
     assert one.groups == (0,)
     place = tmp_path / "study"
 
-    def plan_of(arm: Arm) -> tuple[knobs.Resolved, Plan]:
+    def plan_of(arm: Arm) -> tuple[knobs.Resolved, RunSpec]:
         resolved = resolve(arm)
-        return resolved, Plan("toy", resolved.values, "f32", source="", devices=1, quiet=True)
+        return resolved, RunSpec("toy", resolved.values, "f32", source="", devices=1, quiet=True)
 
-    runs.save(one, place)
-    everything = list(runs.cells(one, place))
-    work(everything, plan_of)
+    runs.save_study(one, place)
+    everything = list(runs.study_runs(one, place))
+    run_worker(everything, plan_of)
     assert [cell.state for cell in everything] == ["DONE"] * 8
     for cell in everything[::3]:
         resolved, alone = plan_of(cell.arm)
@@ -159,38 +159,38 @@ def test_members_of_one_compilation_equal_runs_made_alone(tmp_path):
         for path, leaf in here.items():
             np.testing.assert_allclose(leaf, there[path], atol=1e-5)
         assert {path.name for path in single.iterdir()} == {path.name for path in cell.folder.iterdir()}
-    outcomes = runs.outcomes(one, place)
+    outcomes = runs.read_results(one, place)
     assert len({outcome.metrics["test/loss"] for outcome in outcomes}) == 8, "every member is a run of its own"
     assert all(len(outcome.correct) == 359 for outcome in outcomes)
     mtimes = [(cell.folder / "result.json").stat().st_mtime_ns for cell in everything]
-    work(everything, plan_of)
+    run_worker(everything, plan_of)
     assert mtimes == [(cell.folder / "result.json").stat().st_mtime_ns for cell in everything], "DONE is never run twice"
 
 
 def test_a_member_that_diverges_does_not_touch_the_others(tmp_path):
     one = planned(study("lr:0.1,1e30,0.2"))
     assert one.groups == (0,)
-    everything = list(runs.cells(one, tmp_path / "study"))
+    everything = list(runs.study_runs(one, tmp_path / "study"))
 
-    def plan_of(arm: Arm) -> tuple[knobs.Resolved, Plan]:
+    def plan_of(arm: Arm) -> tuple[knobs.Resolved, RunSpec]:
         resolved = resolve(arm)
-        return resolved, Plan("toy", resolved.values, "f32", source="", devices=1, quiet=True)
+        return resolved, RunSpec("toy", resolved.values, "f32", source="", devices=1, quiet=True)
 
-    work(everything, plan_of)
+    run_worker(everything, plan_of)
     assert [cell.state for cell in everything] == ["DONE", "DIVERGED", "DONE"]
 
 
 def test_a_study_survives_its_file(tmp_path):
     one = planned(study("lr:0.1,0.01", controls=["shuffle_labels"], seeds=(3, 4)))
-    runs.save(one, tmp_path / "study")
-    again = runs.load(tmp_path / "study")
+    runs.save_study(one, tmp_path / "study")
+    again = runs.load_study(tmp_path / "study")
     assert dataclasses.asdict(again) == dataclasses.asdict(one)
     with pytest.raises(UsageError, match=r"is not a study: it has no study\.json"):
-        runs.load(tmp_path)
+        runs.load_study(tmp_path)
 
 
 def test_the_estimate_counts_what_is_left():
-    one, found = commands.planned(
+    one, found = commands.plan_study(
         study("lr:0.1,0.01", seeds=(0, 1, 2)), resolve, STRATEGIES["jit"](pick_devices(1)), "toy-{digest}"
     )
     left, none = ({arm.name: count for arm in one.arms} for count in (3, 0))

@@ -52,12 +52,12 @@ def study_folder(root: pathlib.Path, claim: str, **changes) -> pathlib.Path:
         claim=claim,
     )
     folder = root / f"study-{claim}"
-    runs.save(study, folder)
+    runs.save_study(study, folder)
     verdict = Verdict(claim, "supported", 0.125, (0.1, 0.15), 0.0004, 2, "It holds: a − baseline = +0.125 [0.1, 0.15].")
     content = dataclasses.asdict(dataclasses.replace(verdict, **changes))
     (folder / "verdict.json").write_text(json.dumps(content))
     (folder / "report.md").write_text(REPORT)
-    for cell in runs.cells(study, folder):
+    for cell in runs.study_runs(study, folder):
         cell.folder.mkdir(parents=True)
         (cell.folder / "status.json").write_text(json.dumps({"state": "DONE", "time": 1795276947.9}))
         (cell.folder / "run.json").write_text(json.dumps({"commit": "0123456789abcdef", "uncommitted_changes": cell.seed == 1}))
@@ -86,7 +86,7 @@ def test_the_table_has_a_row_for_each_claim_in_the_order_of_their_numbers(tmp_pa
 
 
 def test_a_section_has_the_sentence_the_arms_the_commits_and_the_date(tmp_path: pathlib.Path):
-    text = claims.page([claims.read(study_folder(tmp_path, "C7"))])
+    text = claims.page([claims.read_claim(study_folder(tmp_path, "C7"))])
     section = text[text.index("## C7: Does C7 hold?") :]
     assert "**Supported.** It holds: a − baseline = +0.125 \\[0.1, 0.15\\]." in section
     assert "| baseline | 2/2 | 0.1 |" in section and "/somewhere" not in section and "design: grid" not in section
@@ -98,27 +98,27 @@ def test_of_many_arms_the_page_tells_the_number(tmp_path: pathlib.Path):
     for count, shown in ((30, True), (31, False)):
         rows = "".join(f"| trial {number} | 2/2 | 0.1 |\n" for number in range(count - 1))
         (folder / "report.md").write_text(REPORT.replace("\n\n## Runs", f"\n{rows}\n\n## Runs"))
-        text = claims.page([claims.read(folder)])
+        text = claims.page([claims.read_claim(folder)])
         assert ("| trial 3 |" in text) == shown and ("31 arms, which the study's report.md lists." in text) != shown
 
 
 def test_what_is_unknown_is_a_dash(tmp_path: pathlib.Path):
     folder = study_folder(tmp_path, "C14", verdict="undecided", effect=None, interval=None, p=None, n=0)
     (folder / "report.md").unlink()
-    row = next(line for line in claims.page(claims.collect([folder])).splitlines() if line.startswith("| C14"))
+    row = next(line for line in claims.page(claims.collect_claims([folder])).splitlines() if line.startswith("| C14"))
     assert row.split(" | ")[2:7] == ["**undecided**", "–", "–", "–", "0"]
 
 
 def test_a_study_that_is_named_twice_is_shown_once(tmp_path: pathlib.Path):
     folder = study_folder(tmp_path, "C3")
-    assert len(claims.collect([tmp_path, folder])) == 1
+    assert len(claims.collect_claims([tmp_path, folder])) == 1
 
 
 def test_a_folder_without_a_verdict_is_an_error(tmp_path: pathlib.Path):
     with pytest.raises(UsageError, match=r"no verdict.json in .*\n.*declares a verdict"):
-        claims.collect([tmp_path])
+        claims.collect_claims([tmp_path])
     with pytest.raises(UsageError, match="no such folder"):
-        claims.collect([tmp_path / "absent"])
+        claims.collect_claims([tmp_path / "absent"])
 
 
 def test_the_verb_writes_the_page_and_says_what_is_missing(tmp_path: pathlib.Path):
@@ -159,7 +159,7 @@ def test_of_two_studies_of_one_claim_by_one_experiment_the_last_counts(tmp_path:
     for status in (tmp_path / "a").rglob("status.json"):
         status.write_text(json.dumps({"state": "DONE", "time": 1795276999.0}))
     study_folder(tmp_path / "b", "C3")
-    assert [claim.verdict.verdict for claim in claims.collect([tmp_path])] == ["refuted"]
+    assert [claim.verdict.verdict for claim in claims.collect_claims([tmp_path])] == ["refuted"]
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"verdict": {"interval": null}}', '{"verdict": 1}'])
@@ -177,5 +177,5 @@ def test_a_command_names_no_place_of_this_machine(tmp_path: pathlib.Path):
     content["knobs"] = {"judge": "run:/home/somebody/judge", "dataset": "tfds:mnist", "data_dir": "D:\\data"}
     content["flags"] = ["--data_dir=/data/sets"]
     (folder / "study.json").write_text(json.dumps(content))
-    command = claims.read(folder).command
+    command = claims.read_claim(folder).command
     assert "--judge=run:FOLDER --dataset=tfds:mnist --data_dir=FOLDER --seeds=2 --data_dir=FOLDER" in command

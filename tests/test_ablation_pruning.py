@@ -19,20 +19,20 @@ import pytest
 from cnnlab import files, knobs
 from cnnlab.ablation import commands
 from cnnlab.ablation.analyse.analysis import analyse
-from cnnlab.ablation.commands import Asked
+from cnnlab.ablation.commands import DesignRequest
 from cnnlab.ablation.plan import check, pruning
-from cnnlab.ablation.plan.pruning import Seen, first_rung, promoted, rungs, targets
-from cnnlab.ablation.plan.study import Arm, Outcome, Pruning, Study, merged
+from cnnlab.ablation.plan.pruning import RungScores, first_rung, promoted, rungs, targets
+from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, merge_knobs
 from cnnlab.ablation.report.random_search import random_search
 from cnnlab.ablation.report.text import arms_csv, markdown, terminal_table
 from cnnlab.ablation.run import runs
 from cnnlab.ablation.run.scheduler import watch
-from cnnlab.ablation.run.worker import turns, work
+from cnnlab.ablation.run.worker import next_runs, run_worker
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.errors import UsageError
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import writers
-from cnnlab.runs.folder import Plan, locked
+from cnnlab.runs.folder import RunSpec, locked
 from cnnlab.values import Duration
 from tests.commands import launch, start
 from tests.test_ablation_scheduler import found_statuses, is_alive, running, wait_until
@@ -111,7 +111,7 @@ def simulated(rule: Pruning, curves: Mapping[str, Mapping[int, float]]) -> tuple
     while True:
         runs = {
             arm: [
-                Seen(
+                RungScores(
                     "STOPPED" if reached[arm] else "MISSING",
                     reached[arm],
                     {r: s for r, s in scores.items() if r <= reached[arm]},
@@ -174,9 +174,9 @@ def test_asha_trains_more_than_halving_and_ends_with_an_arm_in_full_however_few_
             assert steps["halving"] == 27 * 9 * pruning.expected_share(HALVING, 9) == 6 * 1 + 2 * 3 + 27
 
 
-def run_at(step: int, *scores: float | None, state: str = "STOPPED") -> Seen:
+def run_at(step: int, *scores: float | None, state: str = "STOPPED") -> RungScores:
     """A run with numbers at the first rungs."""
-    return Seen(state, step, dict(zip(HALVING.rungs, scores, strict=False)))
+    return RungScores(state, step, dict(zip(HALVING.rungs, scores, strict=False)))
 
 
 def test_halving_waits_for_all_and_asha_does_not():
@@ -217,28 +217,28 @@ class Trainer:
 
     def __init__(self, study: Study, folder: pathlib.Path, numbers: Sequence[int], note: pathlib.Path, log: list) -> None:
         self.log = note.with_suffix(".txt")
-        self._everything = list(runs.cells(study, folder))
+        self._everything = list(runs.study_runs(study, folder))
         self._study, self._note, self._trained = study, note, log
         self._asked = threading.Event()
         self._thread = threading.Thread(target=self._work, args=([self._everything[number] for number in numbers],))
         self._thread.start()
 
-    def _work(self, mine: Sequence[runs.Cell]) -> None:
+    def _work(self, mine: Sequence[runs.StudyRun]) -> None:
         ended = 0
-        runs.sign(self._note, [], ended=0)
-        for (cell,), stop in turns(mine, runs.Targets(self._study, self._everything)):
+        runs.write_worker_note(self._note, [], ended=0)
+        for (cell,), stop in next_runs(mine, runs.Targets(self._study, self._everything)):
             if self._asked.is_set():
                 return
-            runs.sign(self._note, [cell], ended=ended)
+            runs.write_worker_note(self._note, [cell], ended=ended)
             cell.folder.mkdir(parents=True, exist_ok=True)
             with open(cell.folder / ".turn", "a+") as turn:
                 if not lock(turn) or not pruning.is_due(cell.status, stop):
                     continue
                 self._train(cell, stop or 27)
             ended += 1
-            runs.sign(self._note, [], ended=ended)
+            runs.write_worker_note(self._note, [], ended=ended)
 
-    def _train(self, cell: runs.Cell, stop: int) -> None:
+    def _train(self, cell: runs.StudyRun, stop: int) -> None:
         before, name = cell.status.get("step", 0), cell.arm.name
         common = {"process": runs.this_process(), "attempt": cell.status.get("attempt", 0) + 1, "steps": 27}
         with locked(cell.folder):
@@ -296,10 +296,10 @@ def toy(rule: Pruning | None, arms: int = 10, seeds: Sequence[int] = (0,), name:
 def conducted(study: Study, folder: pathlib.Path, jobs: int = 2) -> tuple[int, list[tuple[str, int, int, int]]]:
     """(exit code, (arm, seed, from, to) of everything that was trained)."""
     trained: list[tuple[str, int, int, int]] = []
-    runs.save(study, folder)
+    runs.save_study(study, folder)
 
     def begin(numbers: Sequence[int], slot: int, note: pathlib.Path) -> Trainer:
-        return Trainer(runs.load(folder), folder, numbers, note, trained)
+        return Trainer(runs.load_study(folder), folder, numbers, note, trained)
 
     return watch(study, folder, begin, jobs=jobs, quiet=True, seconds=0.02), trained
 
@@ -318,7 +318,7 @@ def test_the_loop_trains_every_rung_once_and_ends(tmp_path: pathlib.Path, rule: 
         assert parts[0][0] == 0 and all(one[1] == other[0] for one, other in itertools.pairwise(parts))
         if arm in ("arm 0", "arm 10"):
             assert parts == [(0, 27)], "the baseline and the control are trained to their end"
-    states = {(o.arm, o.seed): o.state for o in runs.outcomes(study, folder)}
+    states = {(o.arm, o.seed): o.state for o in runs.read_results(study, folder)}
     assert all(states[f"arm {i}", 0] == states[f"arm {i}", 1] for i in range(11)), "all seeds of an arm go as far"
     assert states["arm 5", 0] == "DIVERGED"
     last = {arm: parts[-1][1] for (arm, _), parts in ends.items()}
@@ -349,19 +349,19 @@ def test_runs_of_another_study_are_gone_on_with(tmp_path: pathlib.Path):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[Outcome]]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[RunResult]]:
     """A pruned study and its outcomes, with test numbers of what is done."""
     folder = tmp_path_factory.mktemp("told") / "study"
     study = toy(HALVING)
     assert conducted(study, folder)[0] == 0
     found = [
         dataclasses.replace(o, metrics={"test/accuracy": quality(o.arm)} if o.state == "DONE" else {})
-        for o in runs.outcomes(study, folder)
+        for o in runs.read_results(study, folder)
     ]
     return study, found
 
 
-def test_pruned_runs_are_counted_and_in_no_mean(told: tuple[Study, list[Outcome]]):
+def test_pruned_runs_are_counted_and_in_no_mean(told: tuple[Study, list[RunResult]]):
     study, outcomes = told
     analysis = analyse(study, outcomes)
     rows = {row.arm: row for row in analysis.rows}
@@ -378,7 +378,7 @@ def test_pruned_runs_are_counted_and_in_no_mean(told: tuple[Study, list[Outcome]
     assert analysis.sentence.endswith("7 arms were pruned; arm 5: nothing to say, no seed is finished there and in arm 0.")
 
 
-def test_every_table_tells_the_rung_and_the_number_there(told: tuple[Study, list[Outcome]]):
+def test_every_table_tells_the_rung_and_the_number_there(told: tuple[Study, list[RunResult]]):
     study, outcomes = told
     analysis = analyse(study, outcomes)
     last = next(row for row in analysis.rows if row.pruned and row.pruned.step == 3)
@@ -390,7 +390,7 @@ def test_every_table_tells_the_rung_and_the_number_there(told: tuple[Study, list
     assert float(table[last.arm]["pruned_score"]) == quality(last.arm) and table["arm 0"]["pruned"] == ""
 
 
-def test_the_picture_of_a_random_search_compares_all_arms_at_the_first_rung(told: tuple[Study, list[Outcome]]):
+def test_the_picture_of_a_random_search_compares_all_arms_at_the_first_rung(told: tuple[Study, list[RunResult]]):
     study, outcomes = told
     text = random_search(study, outcomes, analyse(study, outcomes))
     assert "Parallel coordinates of 9 arms" in text and "validation/accuracy at step 1, before any was pruned" in text
@@ -400,8 +400,8 @@ def test_the_picture_of_a_random_search_compares_all_arms_at_the_first_rung(told
 def test_a_pruned_study_survives_its_file(tmp_path: pathlib.Path):
     for rule in (ASHA, None):
         study = toy(rule)
-        runs.save(study, tmp_path)
-        assert runs.load(tmp_path) == study
+        runs.save_study(study, tmp_path)
+        assert runs.load_study(tmp_path) == study
 
 
 # Real runs ------------------------------------------------------------------------------------------------------------
@@ -412,22 +412,24 @@ NEVER = Duration(100, "steps")
 
 
 def resolve(arm: Arm) -> knobs.Resolved:
-    return knobs.resolve(classification, merged(COMMON, arm))
+    return knobs.resolve(classification, merge_knobs(COMMON, arm))
 
 
-def plan_of(arm: Arm) -> tuple[knobs.Resolved, Plan]:
+def plan_of(arm: Arm) -> tuple[knobs.Resolved, RunSpec]:
     resolved = resolve(arm)
-    return resolved, Plan("toy", resolved.values, "f32", source="", devices=1, quiet=True, eval_every=EVERY, save_every=NEVER)
+    return resolved, RunSpec(
+        "toy", resolved.values, "f32", source="", devices=1, quiet=True, eval_every=EVERY, save_every=NEVER
+    )
 
 
 def designed(*vary: str, design: str = "random", trials: int = 9, common: Mapping[str, str] = COMMON) -> tuple[Study, list]:
     """A planned study and its arms as checked."""
-    arms = Asked(tuple(vary), design, (), trials).arms(knobs.resolve(classification, common), 0)
+    arms = DesignRequest(tuple(vary), design, (), trials).arms(knobs.resolve(classification, common), 0)
     factors = commands.design.varied(arms)
     study = Study("toy", "toy", common, design, arms, (0,), factors)
-    return commands.planned(
+    return commands.plan_study(
         study,
-        lambda arm: knobs.resolve(classification, merged(common, arm)),
+        lambda arm: knobs.resolve(classification, merge_knobs(common, arm)),
         STRATEGIES["jit"](pick_devices(1)),
         "toy-{digest}",
     )
@@ -436,13 +438,13 @@ def designed(*vary: str, design: str = "random", trials: int = 9, common: Mappin
 @pytest.mark.slow
 def test_what_goes_on_equals_the_run_without_pruning(tmp_path: pathlib.Path):
     full, found = designed("lr:log(1e-3,1)", "smoothing:uniform(0,0.2)")
-    study = commands.pruned(full, found, "halving", lambda experiment: 2, factor=3)
+    study = commands.add_rungs(full, found, "halving", lambda experiment: 2, factor=3)
     assert study.pruning == Pruning("halving", (2, 6, 18), 3, "validation/accuracy", higher_is_better=True)
     folder = tmp_path / "pruned" / "study"
-    everything = list(runs.cells(study, folder))
+    everything = list(runs.study_runs(study, folder))
     calls = 0
 
-    def interrupted(arm: Arm) -> tuple[knobs.Resolved, Plan]:
+    def interrupted(arm: Arm) -> tuple[knobs.Resolved, RunSpec]:
         nonlocal calls
         calls += 1
         if calls == 8:
@@ -450,10 +452,10 @@ def test_what_goes_on_equals_the_run_without_pruning(tmp_path: pathlib.Path):
         return plan_of(arm)
 
     with pytest.raises(KeyboardInterrupt):
-        work(everything, interrupted, targets=runs.Targets(study, everything))
+        run_worker(everything, interrupted, targets=runs.Targets(study, everything))
     assert 0 < plan_runs(study, found, folder) < 10
-    work(everything, plan_of, targets=runs.Targets(study, everything))
-    states = [outcome.state for outcome in runs.outcomes(study, folder)]
+    run_worker(everything, plan_of, targets=runs.Targets(study, everything))
+    states = [outcome.state for outcome in runs.read_results(study, folder)]
     assert states.count("DONE") == 2 and states.count("PRUNED") == 8 and plan_runs(study, found, folder) == 0
     logged = {}
     for cell in everything:
@@ -461,9 +463,9 @@ def test_what_goes_on_equals_the_run_without_pruning(tmp_path: pathlib.Path):
         assert steps == list(range(1, len(steps) + 1)), "no step is taken twice"
         logged[cell.arm.name] = len(steps)
     assert sorted(logged.values()) == [2] * 6 + [6] * 2 + [18] * 2, "6 stop at the first rung, 2 at the second"
-    unpruned = list(runs.cells(full, tmp_path / "full" / "study"))
+    unpruned = list(runs.study_runs(full, tmp_path / "full" / "study"))
     pairs = sorted(zip(everything, unpruned, strict=True), key=lambda pair: -logged[pair[0].arm.name])[1:4]
-    work([whole for _, whole in pairs], plan_of)
+    run_worker([whole for _, whole in pairs], plan_of)
     for cell, whole in pairs:  # a run in full, two that were stopped at the second rung
         reached = logged[cell.arm.name]
         here, there = (writers.read_metrics(one.folder / "metrics.jsonl") for one in (cell, whole))
@@ -473,17 +475,17 @@ def test_what_goes_on_equals_the_run_without_pruning(tmp_path: pathlib.Path):
             assert one["state_digest"] == other["state_digest"] and one["metrics"] == other["metrics"]
 
 
-def plan_runs(study: Study, found: Sequence[check.Checked], folder: pathlib.Path) -> int:
+def plan_runs(study: Study, found: Sequence[check.CheckedArm], folder: pathlib.Path) -> int:
     """How many runs there are to do."""
-    return commands.needed(study, found, folder).runs
+    return commands.estimate_remaining(study, found, folder).runs
 
 
 def test_the_estimate_counts_the_steps_that_are_expected(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(check, "_rate", lambda: 1e10)
     monkeypatch.setattr(check, "COMPILE_SECONDS", 0.0)
     full, found = designed("lr:log(1e-3,1)")
-    study = commands.pruned(full, found, "asha", lambda experiment: 1, factor=3)
-    whole, less = (commands.needed(one, found, tmp_path / "study") for one in (full, study))
+    study = commands.add_rungs(full, found, "asha", lambda experiment: 1, factor=3)
+    whole, less = (commands.estimate_remaining(one, found, tmp_path / "study") for one in (full, study))
     assert whole.runs == less.runs == 10
     steps = 18 + 9 * 2 + 3 * 4 + 1 * 12  # the baseline, then what is left of nine arms between the rungs 2, 6 and 18
     assert less.seconds / whole.seconds == pytest.approx(steps / (10 * 18))
@@ -525,7 +527,7 @@ def test_pruning_that_makes_no_sense_is_refused(vary: list[str], common: Mapping
     study, found = designed(*vary, design="grid", common=common)
     given = {"method": "asha", "factor": 3, **more}
     with pytest.raises(UsageError, match=text):
-        commands.pruned(study, found, given.pop("method"), lambda experiment: 1, **given)
+        commands.add_rungs(study, found, given.pop("method"), lambda experiment: 1, **given)
 
 
 PRUNED = [
@@ -558,7 +560,7 @@ def test_a_killed_launcher_and_an_interrupted_one_repeat_no_step(tmp_path: pathl
         wait_for_end(workers)
     code, out, err = launch(*words, cwd=tmp_path)
     assert code == 0, err
-    outcomes = runs.outcomes(runs.load(tmp_path / "runs" / "study"), tmp_path / "runs" / "study")
+    outcomes = runs.read_results(runs.load_study(tmp_path / "runs" / "study"), tmp_path / "runs" / "study")
     assert {outcome.state for outcome in outcomes} == {"DONE", "PRUNED"}
     ends = []
     for outcome in outcomes:

@@ -19,8 +19,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from cnnlab.ablation.analyse.results import Analysis, Contrast, Effect, Interval, Row
-from cnnlab.ablation.plan.study import Arm, Outcome, Study, Verdict
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect, Interval
+from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 from cnnlab.ablation.report.write import tensorboard_hparams, terminal_table, write_report
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -76,9 +76,9 @@ PROVENANCE = {
 }
 
 
-def outcome(arm: str, seed: int, value: float | None, state: str = "DONE", message: str = "", steps: int = 20) -> Outcome:
+def outcome(arm: str, seed: int, value: float | None, state: str = "DONE", message: str = "", steps: int = 20) -> RunResult:
     done = state == "DONE"
-    return Outcome(
+    return RunResult(
         arm=arm,
         seed=seed,
         state=state,
@@ -101,7 +101,7 @@ VALUES = {
 }
 
 
-def study() -> tuple[Study, list[Outcome], Analysis]:
+def study() -> tuple[Study, list[RunResult], Analysis]:
     """Four arms with three seeds and a control; one cell diverged, one is missing."""
     names = list(VALUES)
     sizes = dict(
@@ -153,7 +153,7 @@ def study() -> tuple[Study, list[Outcome], Analysis]:
         lost = {ODD: (1, 0), "activation=tanh": (0, 1)}.get(name, (0, 0))
         around = Interval(mean - half, mean + half)
         rows.append(
-            Row(
+            ArmSummary(
                 name,
                 3,
                 len(values),
@@ -298,7 +298,7 @@ class Browser:
         self.process.wait(30)
 
 
-def random_study(count: int = 40) -> tuple[Study, list[Outcome], Analysis]:
+def random_study(count: int = 40) -> tuple[Study, list[RunResult], Analysis]:
     """Many arms of a random search, in which the rate matters most and the activation a little."""
     noise = np.random.default_rng(0)
     rates = ["0.1"] + [f"{10 ** noise.uniform(-4, 0):.3g}" for _ in range(count - 1)]
@@ -318,7 +318,9 @@ def random_study(count: int = 40) -> tuple[Study, list[Outcome], Analysis]:
         word = "undecided" if abs(difference) < 0.01 else "better" if difference > 0 else "worse"
         found = contrast([difference - 0.003, difference + 0.002], word, 0.001) if i else None
         around = Interval(mean - 9 * sd, mean + 9 * sd)
-        rows.append(Row(name, 2, 2, 0, 0, 0, tuple(enumerate(values)), mean, sd, around, None, None, 10.0 * int(width), found))
+        rows.append(
+            ArmSummary(name, 2, 2, 0, 0, 0, tuple(enumerate(values)), mean, sd, around, None, None, 10.0 * int(width), found)
+        )
     levels = {"optimizer.lr": tuple(rates), "model.activation": ("relu", "tanh", "gelu"), "model.width": tuple(widths)}
     plan = Study("search", "lenet5_digits", {}, "random", tuple(arms), (0, 1), levels)
     return plan, outcomes, Analysis("test/accuracy", True, tuple(rows), (), "Many arms.", ())
@@ -419,8 +421,8 @@ def test_terminal_table_is_aligned_and_fits_the_terminal():
     assert " ".join(text.split()).endswith(analysis.sentence)
 
 
-def empty_row(name: str, planned: int = 3) -> Row:
-    return Row(name, planned, 0, 0, 0, planned, (), None, None, None, None, None, None, None)
+def empty_row(name: str, planned: int = 3) -> ArmSummary:
+    return ArmSummary(name, planned, 0, 0, 0, planned, (), None, None, None, None, None, None, None)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -437,13 +439,13 @@ def test_report_of_a_study_without_a_finished_run_says_so(tmp_path: pathlib.Path
 
 def test_report_without_curves_spreads_or_costs_leaves_their_parts_out(tmp_path: pathlib.Path):
     rows = (
-        Row("baseline", 1, 1, 0, 0, 0, ((0, 0.51),), 0.51, None, None, None, None, None, None),
-        Row("width=2", 1, 1, 0, 0, 0, ((0, 0.48),), 0.48, None, None, None, None, None, None),
+        ArmSummary("baseline", 1, 1, 0, 0, 0, ((0, 0.51),), 0.51, None, None, None, None, None, None),
+        ArmSummary("width=2", 1, 1, 0, 0, 0, ((0, 0.48),), 0.48, None, None, None, None, None, None),
     )
     one = Contrast(1, -0.03, None, None, None, None, None, None, None, None, None, None, "undecided")
-    rows = (rows[0], Row(**{**rows[1].__dict__, "contrast": one}))
+    rows = (rows[0], ArmSummary(**{**rows[1].__dict__, "contrast": one}))
     plan = Study("one seed", "lenet5_digits", {}, "grid", (Arm("baseline", {}), Arm("width=2", {"width": "2"})), (0,), {})
-    outcomes = [Outcome(row.arm, 0, "DONE", "runs/x", "python", {"test/loss": row.mean or 0.0}) for row in rows]
+    outcomes = [RunResult(row.arm, 0, "DONE", "runs/x", "python", {"test/loss": row.mean or 0.0}) for row in rows]
     text = write_report(tmp_path, plan, outcomes, Analysis("test/loss", False, rows, (), "", ()))[0].read_text()
     page = Page(text)
     heads = [word for word in page.words if word in ("Learning curves", "Cost against quality", "Difference to the baseline")]

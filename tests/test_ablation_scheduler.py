@@ -29,7 +29,7 @@ def study_of(folder: pathlib.Path, behaviour: dict[str, Any], arms: int = 3) -> 
     """A saved study of arms a0, a1, … whose stub workers behave as told."""
     made = tuple(Arm(f"arm {number}", {}, folder=f"a{number}", group=number) for number in range(arms))
     study = Study(name="stub", experiment="none", knobs={}, design="grid", arms=made, seeds=(0,), factors={})
-    runs.save(study, folder)
+    runs.save_study(study, folder)
     (folder / "behaviour.json").write_text(json.dumps(behaviour))
     return study
 
@@ -46,7 +46,7 @@ def run(study: Study, folder: pathlib.Path, **more: Any) -> int:
 
 def statuses(study: Study, folder: pathlib.Path) -> list[tuple[str, int]]:
     """(state, attempt) of every run."""
-    return [(cell.state, cell.status.get("attempt", 0)) for cell in runs.cells(study, folder)]
+    return [(cell.state, cell.status.get("attempt", 0)) for cell in runs.study_runs(study, folder)]
 
 
 def test_one_killed_and_one_failing_run_leave_the_others_done_and_are_alone_repeated(
@@ -92,7 +92,7 @@ def test_a_worker_that_never_trains_ends_the_study_with_its_log(tmp_path: pathli
 def test_a_run_left_by_a_process_that_is_gone_is_taken_over(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "study"
     study = study_of(folder, {})
-    left = list(runs.cells(study, folder))[1].folder
+    left = list(runs.study_runs(study, folder))[1].folder
     left.mkdir(parents=True)
     (left / ".lock").touch()
     gone = {"state": "RUNNING", "attempt": 3, "process": "process 1 on another", "step": 7, "steps": 9}
@@ -105,7 +105,7 @@ def test_a_run_left_by_a_process_that_is_gone_is_taken_over(tmp_path: pathlib.Pa
 def test_a_run_that_another_process_trains_is_waited_for(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "study"
     study = study_of(folder, {})
-    other = next(runs.cells(study, folder)).folder
+    other = next(runs.study_runs(study, folder)).folder
     other.mkdir(parents=True)
     begun = threading.Event()
 

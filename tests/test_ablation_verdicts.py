@@ -5,7 +5,7 @@ from scipy import stats
 
 from cnnlab.ablation.analyse import verdicts
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
-from cnnlab.ablation.plan.study import Arm, Outcome, Study
+from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.errors import UsageError
 
 
@@ -23,7 +23,7 @@ def analysis(metric: str = "test/accuracy", **arms: list[float | None]) -> Analy
         higher_is_better=not metric.endswith("loss"),
     )
     outcomes = [
-        Outcome(arm, seed, "DIVERGED" if value is None else "DONE", "", "", {} if value is None else {metric: value})
+        RunResult(arm, seed, "DIVERGED" if value is None else "DONE", "", "", {} if value is None else {metric: value})
         for arm, values in arms.items()
         for seed, value in enumerate(values)
     ]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnnlab.core import TrainState
-from cnnlab.engine.checkpoint import MANIFEST, Checkpoints, digest
+from cnnlab.engine.checkpoint import MANIFEST, Checkpoints, tree_digest
 from cnnlab.errors import CheckpointError, DivergedError
 
 
@@ -51,7 +51,7 @@ def test_what_comes_back_is_what_was_saved_bit_for_bit(saved: pathlib.Path):
     restored = open_at(saved).restore(state(0))
     assert restored is not None
     tree, meta, step = restored
-    assert step == 2 and meta == {"note": 2} and digest(tree) == digest(state(2))
+    assert step == 2 and meta == {"note": 2} and tree_digest(tree) == tree_digest(state(2))
     assert jax.tree.structure(tree) == jax.tree.structure(state(2))
 
 
@@ -91,7 +91,7 @@ def test_damage_to_any_file_is_found_and_the_checkpoint_before_is_taken(
         caplog.clear()
         with caplog.at_level(logging.WARNING, logger="cnnlab"):
             restored = open_at(copy).restore(state(0))
-        assert restored is not None and restored[2] == 1 and digest(restored[0]) == digest(state(1)), name
+        assert restored is not None and restored[2] == 1 and tree_digest(restored[0]) == tree_digest(state(1)), name
         assert "WARNING: checkpoint of step 2" in caplog.text and (name.name == MANIFEST or name.name in caplog.text), name
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnlab.data import DATASETS
-from cnnlab.data.few_labels import few, then_few
+from cnnlab.data.few_labels import few_per_class, then_few_labels
 from cnnlab.data.pipeline import build
 from cnnlab.errors import UsageError
 
@@ -17,15 +17,15 @@ def digits(**how):
 
 def test_few_examples_are_balanced_and_always_the_same():
     labels = np.random.default_rng(0).integers(0, 5, 400).astype(np.int32)
-    chosen = few(labels, 5, 12)
+    chosen = few_per_class(labels, 5, 12)
     np.testing.assert_array_equal(np.bincount(labels[chosen]), np.full(5, 12))
-    np.testing.assert_array_equal(chosen, few(labels, 5, 12))
-    assert np.all(np.diff(chosen) > 0) and set(few(labels, 5, 3)) < set(chosen)
+    np.testing.assert_array_equal(chosen, few_per_class(labels, 5, 12))
+    assert np.all(np.diff(chosen) > 0) and set(few_per_class(labels, 5, 3)) < set(chosen)
 
 
 def test_training_sees_all_examples_before_the_border_and_the_few_ones_after_it():
     data = digits()
-    late, size = then_few(data, steps=30, examples_per_class=5)
+    late, size = then_few_labels(data, steps=30, examples_per_class=5)
     assert size == 50 and late.fingerprint != data.fingerprint
     feeds = list(itertools.islice(late.train(3, 0), 40))
     for step, (ours, theirs) in enumerate(zip(feeds, itertools.islice(data.train(3, 0), 30), strict=False)):
@@ -42,7 +42,7 @@ def test_training_sees_all_examples_before_the_border_and_the_few_ones_after_it(
 
 @pytest.mark.parametrize("step", [0, 17, 29, 30, 31, 45])
 def test_feeds_from_any_step_are_those_of_the_whole_stream(step: int):
-    late, _ = then_few(digits(), steps=30, examples_per_class=5)
+    late, _ = then_few_labels(digits(), steps=30, examples_per_class=5)
     whole = list(itertools.islice(late.train(0, 0), 50))
     for ours, theirs in zip(late.train(0, step), whole[step:], strict=False):
         np.testing.assert_array_equal(ours["index"], theirs["index"])
@@ -50,6 +50,6 @@ def test_feeds_from_any_step_are_those_of_the_whole_stream(step: int):
 
 def test_too_many_labels_and_a_streamed_split_are_refused():
     with pytest.raises(UsageError, match=r"--examples_per_class=500: class \d has \d+ training examples\.\nTake that many or"):
-        then_few(digits(), steps=1, examples_per_class=500)
+        then_few_labels(digits(), steps=1, examples_per_class=500)
     with pytest.raises(UsageError, match=r"too many to stay on the device(.|\n)*smaller --image_size, or leave --examples_per"):
-        then_few(digits(resident_mib=0), steps=1, examples_per_class=5)
+        then_few_labels(digits(resident_mib=0), steps=1, examples_per_class=5)

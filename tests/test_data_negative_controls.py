@@ -13,7 +13,7 @@ from cnnlab.data.source import LazyImages, Source, Split
 from cnnlab.errors import UsageError
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import run
-from cnnlab.runs.folder import Plan
+from cnnlab.runs.folder import RunSpec
 
 
 def lazily(source: Source) -> Source:
@@ -99,7 +99,7 @@ def trained(folder: pathlib.Path, **values: str) -> dict:
     """result.json of a small network on the digits."""
     given = {"model": "mlp", "model.widths": "32", "duration": "8 epochs", "batch_size": "32", **values}
     resolved = knobs.resolve(classification, given)
-    plan = Plan("control", resolved.values, "f32", source="", devices=1, quiet=True)
+    plan = RunSpec("control", resolved.values, "f32", source="", devices=1, quiet=True)
     assert run.train_seeds(resolved, plan, {0: folder}, overwrite=False) == 0
     return run.write.read_json(folder / "result.json")
 

@@ -10,7 +10,7 @@ from cnnlab.data import augment, digits, stripes, xor
 from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import pad, resize
-from cnnlab.data.source import LazyImages, carve, shuffled
+from cnnlab.data.source import LazyImages, shuffled, stratified_split
 from cnnlab.data.stream_order import visiting
 from cnnlab.errors import DataError, UsageError
 
@@ -131,13 +131,13 @@ def test_reading_error_of_a_streamed_split_surfaces_with_its_text():
 def test_carve_is_deterministic_disjoint_and_stratified():
     labels = np.repeat(np.arange(5), [3, 10, 41, 100, 1]).astype(np.int32)
     for fraction in (0.0, 0.1, 0.25, 0.5):
-        kept, carved = carve(labels, fraction)
+        kept, carved = stratified_split(labels, fraction)
         assert sorted([*kept, *carved]) == list(range(len(labels)))
         assert len(carved) == round(fraction * len(labels))
         counts = np.bincount(labels[carved], minlength=5)
         assert np.all(np.abs(counts - fraction * np.bincount(labels)) <= 1)
         assert counts[4] == 0  # a class is never emptied
-        assert np.array_equal(carved, carve(labels, fraction)[1])
+        assert np.array_equal(carved, stratified_split(labels, fraction)[1])
 
 
 def test_validation_comes_from_train_alone_and_does_not_depend_on_the_batch():
@@ -184,7 +184,7 @@ def test_raw_gives_whole_grey_levels_exactly_also_after_an_augmentation():
     source = small(examples=4, classes=2)
     splits = {name: dataclasses.replace(source.splits["train"], images=values) for name in ("train", "test")}
     source = dataclasses.replace(source, splits=splits)
-    data = build(source, batch_size=4, validation=0.0, normalize=NORMALIZERS["raw"], augment=augment.none)
+    data = build(source, batch_size=4, validation=0.0, normalize=NORMALIZERS["raw"], augment=augment.no_augmentation)
     feed = {"index": np.arange(4, dtype=np.int32)}
     for key in (None, jax.random.key(0)):
         np.testing.assert_array_equal(jax.jit(data.prepare)(data.resident["train"], feed, key)["image"], values)

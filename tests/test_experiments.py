@@ -21,7 +21,7 @@ from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import run
-from cnnlab.runs.folder import Plan
+from cnnlab.runs.folder import RunSpec
 from tests.flipping import require_every_knob_does_something
 from tests.zoo import ZOO
 
@@ -66,7 +66,7 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
     resolved = knobs.resolve(experiment, given)
     folder = tmp_path / "run"
     for stop_after in (1, None):
-        plan = Plan(name, resolved.values, "f32", source="", stop_after=stop_after, devices=1, quiet=True)
+        plan = RunSpec(name, resolved.values, "f32", source="", stop_after=stop_after, devices=1, quiet=True)
         assert run.train_seeds(resolved, plan, {0: folder}, overwrite=False) == 0
     result = run.write.read_json(folder / "result.json")
     assert result["steps"] in (0, 2) and all(math.isfinite(value) for value in result["metrics"].values())

@@ -23,7 +23,7 @@ class Toy(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool):
         x = Conv(4, 3, bias=False, name="conv")(images)
-        x = layers.batch(train=train, name="norm")(x)
+        x = layers.batch_norm(train=train, name="norm")(x)
         x = x * nn.Dense(4, name="gate")(jnp.mean(x, (1, 2)))[:, None, None]
         x = nn.Dense(5, name="hidden")(layers.flatten(x))
         return layers.output_layer(x, self.classes, nn.initializers.ones), {}

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from toys import chase
 
 from cnnlab.core import TrainState
-from cnnlab.engine.checkpoint import Checkpoints, digest
+from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import export, files
 
@@ -349,5 +349,5 @@ def test_the_digest_is_of_names_types_shapes_numbers_and_notes():
         ({"a": base["a"] + 1}, {}),
         (base, {"step": "1"}),
     ]
-    assert len({files.digest(leaves, notes) for leaves, notes in [(base, {}), *others]}) == 6
-    assert files.digest(base, {}) != digest(base), "of the notes too"
+    assert len({files.leaves_digest(leaves, notes) for leaves, notes in [(base, {}), *others]}) == 6
+    assert files.leaves_digest(base, {}) != tree_digest(base), "of the notes too"

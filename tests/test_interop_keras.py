@@ -132,7 +132,7 @@ class Small(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool):
-        return ConvNorm(4, 3, norm=layers.batch, activation=jnp.tanh, name="stem")(images, train=train), {}
+        return ConvNorm(4, 3, norm=layers.batch_norm, activation=jnp.tanh, name="stem")(images, train=train), {}
 
 
 def test_a_bias_before_a_norm_moves_into_its_mean_and_a_missing_scale_is_one():
@@ -166,5 +166,7 @@ def test_a_bias_that_no_norm_follows_is_not_lost_in_silence():
 
 
 def test_what_differs_is_said():
-    report = convert.Report("keras", {"params/a/b": "c"}, [], [], [], {}, {}, [], keras.SCHEMES[MobileNetV1][0].caveat)
+    report = convert.ConversionReport(
+        "keras", {"params/a/b": "c"}, [], [], [], {}, {}, [], keras.SCHEMES[MobileNetV1][0].caveat
+    )
     assert "keras differs: --model.activation=relu6 --model.norm.epsilon=0.001; keras pads" in report.as_text()

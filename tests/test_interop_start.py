@@ -12,7 +12,7 @@ from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.ops import trees
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import run
-from cnnlab.runs.folder import Plan
+from cnnlab.runs.folder import RunSpec
 
 SMALL = {"model": "mlp", "model.widths": "8", "duration": "3 steps", "validation": "0.1"}
 
@@ -21,7 +21,7 @@ def first_parameters(**given):
     """{path: array} of the parameters before the first step."""
     resolved = knobs.resolve(classification, {**SMALL, **given})
     program = build_program(resolved.call(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
-    params = program.strategy.fetch(program.init(1)).params
+    params = program.strategy.to_host(program.init(1)).params
     return {path.partition("/")[2]: leaf for path, leaf in trees.flatten(params).items()}
 
 
@@ -30,9 +30,9 @@ def trained(tmp_path_factory):
     """The folder of a run of three steps, and its parameters at the end."""
     folder = tmp_path_factory.mktemp("source") / "run"
     resolved = knobs.resolve(classification, SMALL)
-    plan = Plan("source", resolved.values, "f32", source="", devices=1, quiet=True)
+    plan = RunSpec("source", resolved.values, "f32", source="", devices=1, quiet=True)
     assert run.train_seeds(resolved, plan, {0: folder}, overwrite=False) == 0
-    _, state, _ = run.restored(resolved, plan, folder, best=False)
+    _, state, _ = run.restore_run(resolved, plan, folder, best=False)
     return folder, {path.partition("/")[2]: leaf for path, leaf in trees.flatten(state.params).items()}
 
 

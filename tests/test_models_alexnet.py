@@ -158,7 +158,7 @@ KNOBS = {
     "hidden": (512, 4096),
     "head": "convolution",
     "activation": jnp.tanh,
-    "norm": layers.batch,
+    "norm": layers.batch_norm,
     "dropout": 0.1,
     "initializer": init.xavier,
     "width": 1 / 16,

@@ -94,7 +94,7 @@ def test_boxes_are_shared_or_one_for_each_class():
 
 
 def test_batch_statistics_of_the_trunk_move_in_training():
-    network = Localizer(classes=2, trunk=trunk(norm=layers.batch))
+    network = Localizer(classes=2, trunk=trunk(norm=layers.batch_norm))
     images = scene()[0]
 
     @jax.jit

@@ -66,7 +66,7 @@ def test_alexnet_has_fifty_times_as_many_parameters_and_1_1_computes_2_4_times_l
 
 
 def test_bypass_adds_the_input_where_the_channels_agree():
-    module = Fire(2, 4, bypass=True, norm=layers.none, activation=jax.nn.relu, initializer=init.zeros)
+    module = Fire(2, 4, bypass=True, norm=layers.no_norm, activation=jax.nn.relu, initializer=init.zeros)
     for channels, kept in ((8, 1.0), (6, 0.0)):
         x = jax.random.normal(KEY, (1, 5, 5, channels))
         y, _ = module.init_with_output(KEY, x, train=False)
@@ -119,7 +119,7 @@ KNOBS = {
     "pools": (2, 4, 6),
     "bypass": True,
     "activation": jnp.tanh,
-    "norm": layers.batch,
+    "norm": layers.batch_norm,
     "dropout": 0.1,
     "initializer": init.xavier,
     "width": 1 / 4,

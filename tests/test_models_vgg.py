@@ -123,7 +123,7 @@ KNOBS = {
     "grid": 6,
     "head": "convolution",
     "activation": jnp.tanh,
-    "norm": layers.batch,
+    "norm": layers.batch_norm,
     "dropout": 0.1,
     "initializer": init.xavier,
     "width": 1 / 16,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.ops.gan_losses import GAN_LOSSES, between, saturating, slopes, through_images, unit_slope_penalty
+from cnnlab.ops.gan_losses import GAN_LOSSES, gradient_penalty, interpolate, saturating, squared_gradient_norms, through_images
 
 LN2 = float(np.log(2))
 
@@ -86,14 +86,14 @@ def test_slopes_and_the_penalty_equal_finite_differences():
     draw = np.random.default_rng(0)
     images = jnp.asarray(draw.normal(size=(5, 2, 3, 1)), jnp.float32)
     weight = jnp.asarray(draw.normal(size=(6, 4)), jnp.float32)
-    squared = slopes(lambda x: critic(x, weight), images)
+    squared = squared_gradient_norms(lambda x: critic(x, weight), images)
     step = 1e-2
     bumps = step * jnp.eye(6).reshape(6, 1, 2, 3, 1)
     numeric = jnp.stack([critic(images + b, weight) - critic(images - b, weight) for b in bumps]) / (2 * step)
     np.testing.assert_allclose(squared, jnp.sum(numeric**2, axis=0), rtol=3e-3)
 
     def penalty(weight: jax.Array) -> jax.Array:
-        return jnp.sum(unit_slope_penalty(slopes(lambda x: critic(x, weight), images)))
+        return jnp.sum(gradient_penalty(squared_gradient_norms(lambda x: critic(x, weight), images)))
 
     gradient = jax.grad(penalty)(weight)
     for row, column in [(0, 0), (2, 3), (5, 1)]:
@@ -103,18 +103,18 @@ def test_slopes_and_the_penalty_equal_finite_differences():
 
 
 def test_the_penalty_is_one_with_a_finite_gradient_where_the_critic_is_flat():
-    value, gradient = jax.value_and_grad(lambda s: jnp.sum(unit_slope_penalty(s)))(jnp.zeros(2))
+    value, gradient = jax.value_and_grad(lambda s: jnp.sum(gradient_penalty(s)))(jnp.zeros(2))
     assert float(value) == pytest.approx(2.0, abs=1e-5) and bool(jnp.all(jnp.isfinite(gradient)))
-    assert float(unit_slope_penalty(jnp.ones(1))[0]) == pytest.approx(0.0, abs=1e-9)
+    assert float(gradient_penalty(jnp.ones(1))[0]) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_points_between_lie_on_the_way_and_belong_to_the_example():
     keys = jax.random.split(jax.random.key(0), 200)
     real, fake = jnp.ones((200, 2, 2, 1)), jnp.zeros((200, 2, 2, 1))
-    middle = between(real, fake, keys)
+    middle = interpolate(real, fake, keys)
     assert bool(jnp.all(middle == middle[:, :1, :1])) and 0.0 <= float(middle.min()) <= float(middle.max()) <= 1.0
     assert float(middle.mean()) == pytest.approx(0.5, abs=0.06)
-    np.testing.assert_array_equal(between(real[50:60], fake[50:60], keys[50:60]), middle[50:60])
+    np.testing.assert_array_equal(interpolate(real[50:60], fake[50:60], keys[50:60]), middle[50:60])
 
 
 def test_a_loss_through_images_has_the_gradient_of_the_direct_one():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnlab.ops import logistic_mixture as mixture
-from cnnlab.ops.pixel_distributions import OUTPUTS
+from cnnlab.ops.pixel_distributions import PIXEL_DISTRIBUTIONS
 
 random = np.random.default_rng(0)
 
@@ -89,9 +89,9 @@ def test_what_is_drawn_has_the_probabilities_that_log_p_says():
     assert (np.abs(seen - expected) < 5 * np.sqrt(expected * (1 - expected) / count) + 1e-6).all()
 
 
-@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("name", PIXEL_DISTRIBUTIONS)
 def test_a_low_temperature_draws_what_is_most_likely(name):
-    output = OUTPUTS[name]() if name == "bernoulli" else OUTPUTS[name](levels=8)
+    output = PIXEL_DISTRIBUTIONS[name]() if name == "bernoulli" else PIXEL_DISTRIBUTIONS[name](levels=8)
     given = jnp.asarray(random.normal(size=output.numbers(1)), jnp.float32)
     values = jnp.arange(output.levels, dtype=jnp.float32)[:, None] / (output.levels - 1)
     if name == "mixture":  # one narrow component: the likeliest level is that of its mean

@@ -88,7 +88,7 @@ def test_fidelities_are_the_sums_over_a_whole_image():
     np.testing.assert_allclose(coins.losses(outputs, images), nats, rtol=1e-5)
 
 
-def followed(batches: np.ndarray, window: int) -> running_gaussian.Moments:
+def followed(batches: np.ndarray, window: int) -> running_gaussian.GaussianState:
     state = running_gaussian.start(batches.shape[-1])
     for batch in batches:
         state = running_gaussian.update(state, jnp.asarray(batch, jnp.float32), window=window)

@@ -12,7 +12,7 @@ from cnnlab.core import Experiment
 from cnnlab.engine import train
 from cnnlab.recipes.classification import classification
 
-CADENCE = train.Cadence(log=1, evaluate=100, save=100)
+INTERVALS = train.Intervals(log=1, evaluate=100, save=100)
 FIRST, LAST = 1e-6, 1e-5
 """Largest relative gap of the loss after one step and after any of twelve. More devices sum over the batch in another order, so
 bits differ; measured on a CPU: up to 1.2e-7 and 1.5e-7."""
@@ -38,7 +38,7 @@ def experiment(model: str) -> Experiment:
 @functools.cache
 def curve(model: str, strategy: str, devices: int) -> np.ndarray:
     """Training loss after each step, f64 [12]."""
-    _, _, logged, _ = run(experiment(model), strategy=strategy, devices=devices, cadence=CADENCE)
+    _, _, logged, _ = run(experiment(model), strategy=strategy, devices=devices, intervals=INTERVALS)
     return np.array([numbers["loss"] for _, numbers in sorted(logged.items())])
 
 
@@ -57,5 +57,5 @@ def test_lenet5_with_dropout_has_the_same_curve_on_eight_devices():
 
 
 def test_three_hundred_steps_on_eight_forced_devices_do_not_deadlock():
-    _, step, _, _ = run(toys.chase(steps=300), devices=8, cadence=train.Cadence(log=300, evaluate=300, save=300))
+    _, step, _, _ = run(toys.chase(steps=300), devices=8, intervals=train.Intervals(log=300, evaluate=300, save=300))
     assert step == 300

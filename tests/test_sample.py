@@ -12,8 +12,8 @@ from PIL import Image
 from cnnlab import knobs
 from cnnlab.errors import UsageError
 from cnnlab.runs import run
-from cnnlab.runs.folder import Plan
-from cnnlab.runs.sample import BETWEEN, Wanted, sample_run
+from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.sample import INTERPOLATED, SampleRequest, sample_run
 
 
 class Trained:
@@ -22,13 +22,13 @@ class Trained:
     def __init__(self, folder: pathlib.Path, name: str, **given: Any) -> None:
         experiment = importlib.import_module(f"experiments.{name}").experiment
         self.resolved = knobs.resolve(experiment, {"dataset": "digits", "duration": "2 steps", **given})
-        self.plan = Plan(name, self.resolved.values, "f32", source="", devices=1, quiet=True)
+        self.plan = RunSpec(name, self.resolved.values, "f32", source="", devices=1, quiet=True)
         self.folder = folder / name
         run.train_seeds(self.resolved, self.plan, {0: self.folder}, overwrite=False)
 
     def sample(self, to: pathlib.Path | None = None, **wanted: Any) -> dict[str, np.ndarray]:
         """The images and labels that a command leaves."""
-        said = sample_run(self.resolved, self.plan, self.folder, Wanted(**wanted), target=to, best=False)
+        said = sample_run(self.resolved, self.plan, self.folder, SampleRequest(**wanted), target=to, best=False)
         sheet = pathlib.Path(said.splitlines()[1].split(" and ")[0].removeprefix("  in "))
         assert Image.open(sheet).convert("RGB").size[0] > 100
         with np.load(sheet.with_suffix(".npz")) as kept:
@@ -68,10 +68,10 @@ def test_no_temperature_is_one_image_for_all(autoencoder: Trained):
 
 
 def test_rows_go_from_code_to_code(autoencoder: Trained, tmp_path: pathlib.Path):
-    rows = autoencoder.sample(tmp_path / "rows.png", count=2 * BETWEEN - 3, interpolate=True)["images"]
-    assert len(rows) == 2 * BETWEEN and (tmp_path / "rows.png").exists()
-    steps = np.abs(np.diff(rows.reshape(2, BETWEEN, -1), axis=1)).max(axis=(1, 2))
-    ends = np.abs(rows[[0, BETWEEN]] - rows[[BETWEEN - 1, -1]]).reshape(2, -1).max(axis=1)
+    rows = autoencoder.sample(tmp_path / "rows.png", count=2 * INTERPOLATED - 3, interpolate=True)["images"]
+    assert len(rows) == 2 * INTERPOLATED and (tmp_path / "rows.png").exists()
+    steps = np.abs(np.diff(rows.reshape(2, INTERPOLATED, -1), axis=1)).max(axis=(1, 2))
+    ends = np.abs(rows[[0, INTERPOLATED]] - rows[[INTERPOLATED - 1, -1]]).reshape(2, -1).max(axis=1)
     assert (steps < ends).all()
 
 

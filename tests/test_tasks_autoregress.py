@@ -19,7 +19,7 @@ from cnnlab.engine.program import computing_in
 from cnnlab.errors import UsageError
 from cnnlab.models import PIXEL_MODELS
 from cnnlab.ops import collectives
-from cnnlab.ops.pixel_distributions import OUTPUTS
+from cnnlab.ops.pixel_distributions import PIXEL_DISTRIBUTIONS
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.tasks.autoregress import PLAYER, autoregress
 from cnnlab.tasks.pixel_sampling import evaluations
@@ -31,7 +31,7 @@ SMALL = {"pixelcnn": {"blocks": 2}, "gated_pixelcnn": {"layers": 3}, "pixelrnn":
 @functools.cache
 def task_of(name="pixelcnn", shape=(5, 4, 1), output="bernoulli", classes=0, sampling="cached", **given):
     """(task, params with biases that are not 0)."""
-    told, channels = OUTPUTS[output](**given), shape[2]
+    told, channels = PIXEL_DISTRIBUTIONS[output](**given), shape[2]
     groups = channels if told.ordered else 1
     model = PIXEL_MODELS[name](outputs=told.numbers(channels), groups=groups, classes=classes, width=6, head=9, **SMALL[name])
     task = autoregress(model, output=told, image_shape=shape, classes=classes, sampling=sampling)
@@ -87,7 +87,7 @@ def test_both_loops_draw_the_same_images(name, shape, output, given):
         task, params = task_of(name, shape, output, 3, sampling, **given)
         draw = jax.jit(lambda params, task=task: task.sampler.draw(params, {}, keys_of(4), jnp.arange(4) % 3, jnp.float32(0.8)))
         drawn[sampling] = np.asarray(draw(params))
-    levels = OUTPUTS[output](**given).levels
+    levels = PIXEL_DISTRIBUTIONS[output](**given).levels
     assert (drawn["naive"] != drawn["cached"]).mean() == 0  # a draw exactly at an edge could fall on either side: none does
     assert len(np.unique(drawn["cached"])) == levels or levels > 5
     np.testing.assert_allclose(drawn["cached"] * (levels - 1), np.rint(drawn["cached"] * (levels - 1)), atol=1e-4)
@@ -173,7 +173,7 @@ def test_one_step_is_the_same_on_one_device_and_on_eight():
 
     def step(params, batch):
         (loss, (_, stats)), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, {}, batch, KEY, PLAYER)
-        return collectives.mean(loss), collectives.mean(gradient), collectives.total(stats["sums"])
+        return collectives.global_mean(loss), collectives.global_mean(gradient), collectives.global_sum(stats["sums"])
 
     batch = batch_of(16)
     whole = jax.jit(step)(params, batch)
@@ -205,8 +205,8 @@ def test_training_is_the_same_on_four_devices(strategy):
 
 
 def test_a_stopped_run_goes_on_exactly():
-    whole, step, _, saved = toys.run(experiment(), cadence=train.Cadence(log=5, evaluate=12, save=7))
-    resumed, again, _, _ = toys.run(experiment(), resume=(*saved[7], 7), cadence=train.Cadence(log=5, evaluate=12, save=7))
+    whole, step, _, saved = toys.run(experiment(), intervals=train.Intervals(log=5, evaluate=12, save=7))
+    resumed, again, _, _ = toys.run(experiment(), resume=(*saved[7], 7), intervals=train.Intervals(log=5, evaluate=12, save=7))
     assert step == again == 12 and toys.gap(whole, resumed) == 0
 
 
@@ -228,7 +228,10 @@ def test_bf16_computes_near_f32_and_tells_in_f32():
 
 
 def test_evaluations_are_one_a_value_or_one_a_pixel():
-    assert evaluations(OUTPUTS["softmax"](), (4, 5, 3)) == 60 and evaluations(OUTPUTS["mixture"](), (4, 5, 3)) == 20
+    assert (
+        evaluations(PIXEL_DISTRIBUTIONS["softmax"](), (4, 5, 3)) == 60
+        and evaluations(PIXEL_DISTRIBUTIONS["mixture"](), (4, 5, 3)) == 20
+    )
 
 
 def signature(values):

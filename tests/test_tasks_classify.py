@@ -51,7 +51,7 @@ def step_of(task):
             return task.loss({PLAYER: p}, state, batch, KEY, PLAYER)
 
         (loss, (state, stats)), gradient = jax.value_and_grad(own, has_aux=True)(params[PLAYER])
-        return collectives.mean(loss), collectives.mean(gradient), state, collectives.total(stats["sums"])
+        return collectives.global_mean(loss), collectives.global_mean(gradient), state, collectives.global_sum(stats["sums"])
 
     return step
 
@@ -184,11 +184,11 @@ def test_pictures_are_figures(toy_data):
 
     task, params, state = started()
     stats = train.merge([jax.device_get(task.measure(params, state, BATCH))])
-    shown = task.pictures(params, state, stats, toy_data, "test")
+    shown = task.figures(params, state, stats, toy_data, "test")
     assert set(shown) == {"confusion_matrix", "mistakes", "filters"}
     assert all(isinstance(figure, Figure) for figure in shown.values())
     stats["rows"]["prediction"] = stats["rows"]["label"]
-    assert "mistakes" not in task.pictures(params, state, stats, toy_data, "test")
+    assert "mistakes" not in task.figures(params, state, stats, toy_data, "test")
     plt.close("all")
 
 

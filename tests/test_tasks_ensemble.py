@@ -173,7 +173,7 @@ def test_a_turn_is_the_same_on_one_device_and_on_several():
             return task.loss({**params, "member_1": p}, state, batch, KEY, "member_1")
 
         (loss, (updated, _)), gradient = jax.value_and_grad(own, has_aux=True)(params["member_1"])
-        return collectives.mean(loss), collectives.mean(gradient), updated
+        return collectives.global_mean(loss), collectives.global_mean(gradient), updated
 
     whole = jax.jit(step)(params, state, BATCH)
     parts = jax.tree.map(lambda leaf: leaf.reshape(4, -1, *leaf.shape[1:]), BATCH)

@@ -13,16 +13,16 @@ import toys
 from cnnlab import knobs
 from cnnlab.core import Experiment
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import digest
+from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
 from cnnlab.ops.gan_losses import GAN_LOSSES
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.runs import run
-from cnnlab.runs.folder import Plan
-from cnnlab.tasks.gan import _map_of, adversarial
-from cnnlab.tasks.sample_quality import pixels
+from cnnlab.runs.folder import RunSpec
+from cnnlab.tasks.gan import _map_of, gan_task
+from cnnlab.tasks.sample_quality import pixel_evaluator
 from tests.flipping import require_every_knob_does_something
 
 SMALL = {"model": "dcgan", "model.width": 4, "dataset": "digits", "latent": 8, "batch_size": 48, "duration": "6 steps"}
@@ -34,7 +34,7 @@ POINTS = {
     "discriminator_widths": "16",
 }
 POINTS |= {"latent": 4, "batch_size": 32, "duration": "8 steps", "judge": "modes"}
-CADENCE = train.Cadence(log=1, evaluate=100, save=3)
+INTERVALS = train.Intervals(log=1, evaluate=100, save=3)
 
 
 def experiment(**given) -> Experiment:
@@ -63,8 +63,8 @@ def test_a_player_moves_its_own_parameters_and_state_alone(loss: str):
 
         gradient, (new, stats) = jax.jit(jax.grad(of_own, has_aux=True))(params[player])
         assert all(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(gradient)), "every parameter is learnt"
-        assert digest(new[other]) == digest(state[other])
-        assert not jax.tree.leaves(state[player]) or digest(new[player]) != digest(state[player])
+        assert tree_digest(new[other]) == tree_digest(state[other])
+        assert not jax.tree.leaves(state[player]) or tree_digest(new[player]) != tree_digest(state[player])
         assert float(stats["sums"][f"{player}_count"]) == 48.0
 
 
@@ -81,7 +81,7 @@ def test_penalties_of_a_linear_critic_are_those_of_its_kernel():
 
     def loss_and_kernel(gradient_penalty: float, r1: float | None) -> tuple[float, jax.Array]:
         objective = GAN_LOSSES["wgan_gp"](gradient_penalty=gradient_penalty)
-        task = adversarial(Scale(), Linear(), objective=objective, judge=pixels(), latent=64, r1=r1)
+        task = gan_task(Scale(), Linear(), objective=objective, judge=pixel_evaluator(), latent=64, r1=r1)
         params, state = jax.jit(task.init)(jax.random.key(0), batch)
         loss, _ = jax.jit(task.loss, static_argnums=4)(params, state, batch, jax.random.key(1), "discriminator")
         return float(loss), params["discriminator"]["output"]["kernel"]
@@ -130,7 +130,7 @@ class Smooth(nn.Module):
 def test_the_penalty_of_convolutions_equals_finite_differences_in_every_direction():
     batch = batch_of(experiment())
     objective = GAN_LOSSES["wgan_gp"](gradient_penalty=10.0)
-    task = toys.compiled(adversarial(Scale(), Smooth(), objective=objective, judge=pixels(), latent=64))
+    task = toys.compiled(gan_task(Scale(), Smooth(), objective=objective, judge=pixel_evaluator(), latent=64))
     params, state = task.init(jax.random.key(0), batch)
 
     @jax.jit
@@ -152,9 +152,9 @@ def test_the_penalty_of_convolutions_equals_finite_differences_in_every_directio
 def curve(strategy: str, devices: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """(numbers of training after each of six steps, those of the test split at the end), with batch norm and an average."""
     made = experiment(average_decay=0.9, conditional=True, r1=None, optimizer="sgd", lr=0.01)
-    state, _, logged, _ = toys.run(made, strategy=strategy, devices=devices, cadence=CADENCE)
+    state, _, logged, _ = toys.run(made, strategy=strategy, devices=devices, intervals=INTERVALS)
     program = build_program(made, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
-    tested = made.task.summary(train.evaluate(program, program.strategy.place(state), "test"))
+    tested = made.task.summary(train.evaluate(program, program.strategy.to_devices(state), "test"))
     return {name: np.array([row[name] for row in logged.values()]) for name in logged[1]}, tested
 
 
@@ -169,10 +169,10 @@ def test_all_strategies_have_the_same_curves(strategy: str):
 
 def test_two_players_resume_to_the_bit():
     made = experiment(spectral=True, critic_steps=2, average_decay=0.9)
-    whole, _, logged, saved = toys.run(made, cadence=CADENCE)
+    whole, _, logged, saved = toys.run(made, intervals=INTERVALS)
     state, recent = saved[3]
-    again, step, logged_again, _ = toys.run(made, cadence=CADENCE, resume=(state, recent, 3))
-    assert step == 6 and digest(again) == digest(whole) != digest(state)
+    again, step, logged_again, _ = toys.run(made, intervals=INTERVALS, resume=(state, recent, 3))
+    assert step == 6 and tree_digest(again) == tree_digest(whole) != tree_digest(state)
     assert logged_again == {step: logged[step] for step in (4, 5, 6)}
 
 
@@ -181,7 +181,7 @@ def test_two_players_resume_to_the_bit_through_a_run(tmp_path: pathlib.Path):
     resolved = knobs.resolve(adversarial_pair, POINTS)
     for name, stops in (("whole", (None,)), ("parts", (3, None))):
         for stop in stops:
-            plan = Plan("gan", resolved.values, "f32", source="", stop_after=stop, devices=1, quiet=True)
+            plan = RunSpec("gan", resolved.values, "f32", source="", stop_after=stop, devices=1, quiet=True)
             assert run.train_seeds(resolved, plan, {0: tmp_path / name}, overwrite=False) == 0
     results = [run.write.read_json(tmp_path / name / "result.json") for name in ("whole", "parts")]
     assert results[0]["state_digest"] == results[1]["state_digest"] and results[0]["metrics"] == results[1]["metrics"]
@@ -230,9 +230,9 @@ def test_the_map_of_points_has_them_where_they_are_and_leaves_out_what_is_outsid
 def test_a_remark_tells_of_missing_classes_and_of_a_certain_discriminator():
     task = points().task
     fine = {"test/modes_classes": 7.0, "train/fake_score": 0.4, "train/sample_gradient": 0.3}
-    assert task.remark(fine) == "" and task.remark({}) == ""
-    assert "Of 8 classes the judge finds 3 among samples" in task.remark({**fine, "test/modes_classes": 3.0})
-    assert "The discriminator won: D(G(z)) is 0.001" in task.remark({**fine, "train/fake_score": 0.001})
+    assert task.diagnosis(fine) == "" and task.diagnosis({}) == ""
+    assert "Of 8 classes the judge finds 3 among samples" in task.diagnosis({**fine, "test/modes_classes": 3.0})
+    assert "The discriminator won: D(G(z)) is 0.001" in task.diagnosis({**fine, "train/fake_score": 0.001})
     score = points(loss="wgan_gp").task
     assert score.remark({**fine, "train/fake_score": -3.0}) == ""
 
@@ -254,8 +254,8 @@ def test_every_loss_finds_one_gaussian(loss: str):
     given = {**POINTS, "loss": loss, "dataset.modes": 2, "dataset.deviation": 0.1, "pieces": 1, "dropout": 0.0}
     given |= {"output": "linear", "duration": "1500 steps", "lr": 0.001, "average_decay": 0.99, "dataset.radius": 0.001}
     made = knobs.resolve(adversarial_pair, {**given, "critic_steps": 2, "batch_size": 64}).call()
-    cadence = train.Cadence(log=1500, evaluate=1500, save=1500)
-    state, _, _, _ = toys.run(made, cadence=cadence)
+    intervals = train.Intervals(log=1500, evaluate=1500, save=1500)
+    state, _, _, _ = toys.run(made, intervals=intervals)
     keys = jax.random.split(jax.random.key(0), 500)
     drawn = made.task.sampler.draw(state.average, state.model_state, keys, jnp.zeros(500, jnp.int32), jnp.float32(1))
     at = np.asarray(drawn).reshape(500, 2)

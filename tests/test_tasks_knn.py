@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from cnnlab.errors import UsageError
-from cnnlab.tasks.knn import CANDIDATES, nearest
+from cnnlab.tasks.knn import CANDIDATES, knn_task
 
 KEY = jax.random.key(0)
 random = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def predictions(task, remembered, questions):
 @pytest.mark.parametrize("k", [1, 3, 4, 7])
 def test_predictions_agree_with_scikit_learn_whatever_the_order_of_the_batch(k, distance):
     order = random.permutation(1200)
-    task = nearest(10, k=k, distance=distance, memory_chunk=500)
+    task = knn_task(10, k=k, distance=distance, memory_chunk=500)
     ours = predictions(task, batch_of(IMAGES, LABELS, order), batch_of(IMAGES[1200:], LABELS[1200:]))
     judge = KNeighborsClassifier(k, p=int(distance[1]), algorithm="brute").fit(IMAGES[:1200].reshape(1200, -1), LABELS[:1200])
     theirs = judge.predict(IMAGES[1200:].reshape(597, -1))
@@ -54,20 +54,20 @@ def test_ties_of_distance_go_to_the_first_example_and_ties_of_votes_to_the_small
     questions = batch_of(np.array([12, 20, 28], np.float32).reshape(3, 1, 1, 1), np.zeros(3, np.int32))
     for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1]):
         remembered = batch_of(images, labels, np.array(order))
-        np.testing.assert_array_equal(predictions(nearest(4, k=1), remembered, questions), [3, 3, 2])
-        np.testing.assert_array_equal(predictions(nearest(4, k=2), remembered, questions), [1, 1, 0])
-        np.testing.assert_array_equal(predictions(nearest(4, k=4), remembered, questions), [0, 0, 0])
+        np.testing.assert_array_equal(predictions(knn_task(4, k=1), remembered, questions), [3, 3, 2])
+        np.testing.assert_array_equal(predictions(knn_task(4, k=2), remembered, questions), [1, 1, 0])
+        np.testing.assert_array_equal(predictions(knn_task(4, k=4), remembered, questions), [0, 0, 0])
 
 
 def test_chosen_k_is_the_best_on_the_held_out_tenth():
     noisy = LABELS[:600].copy()
     noisy[::7] = random.integers(0, 10, len(noisy[::7]))
-    task = nearest(10)
+    task = knn_task(10)
     _, state = jax.jit(task.init)(KEY, batch_of(IMAGES[:600], noisy, random.permutation(600)))
     held = np.arange(600) % 10 == 0
     kept = batch_of(IMAGES[:600][~held], noisy[~held])
     right = [
-        (predictions(nearest(10, k=k), kept, batch_of(IMAGES[:600][held], noisy[held])) == noisy[held]).sum()
+        (predictions(knn_task(10, k=k), kept, batch_of(IMAGES[:600][held], noisy[held])) == noisy[held]).sum()
         for k in CANDIDATES
     ]
     assert int(state["k"]) == CANDIDATES[int(np.argmax(right))]
@@ -76,12 +76,12 @@ def test_chosen_k_is_the_best_on_the_held_out_tenth():
 
 @pytest.mark.parametrize("size", [1, 2, 4, 12])
 def test_k_can_be_chosen_among_very_few_examples(size):
-    _, state = nearest(10).init(KEY, batch_of(IMAGES[:size], LABELS[:size]))
+    _, state = knn_task(10).init(KEY, batch_of(IMAGES[:size], LABELS[:size]))
     assert 1 <= int(state["k"]) <= size
 
 
 def test_statistics_agree_with_the_votes():
-    task = nearest(10, k=3)
+    task = knn_task(10, k=3)
     params, state = jax.jit(task.init)(KEY, batch_of(IMAGES[:300], LABELS[:300]))
     questions = batch_of(IMAGES[300:320], LABELS[300:320])
     counted = np.asarray(task.predict(params, state, questions["image"]))
@@ -95,7 +95,7 @@ def test_statistics_agree_with_the_votes():
 
 
 def test_remembering_has_no_turns_no_parameters_and_a_byte_a_pixel():
-    task = nearest(10, k=1)
+    task = knn_task(10, k=1)
     params, state = task.init(KEY, batch_of(IMAGES[:20], LABELS[:20]))
     assert task.turns == () and params == {}
     assert state["images"].dtype == jnp.uint8
@@ -106,15 +106,15 @@ def test_remembering_has_no_turns_no_parameters_and_a_byte_a_pixel():
 def test_values_that_are_no_whole_pixels_give_no_answer_unless_declared():
     scaled = batch_of(IMAGES[:50] / 16, LABELS[:50])
     for remembered, asked in ((scaled, batch_of(IMAGES[:5], LABELS)), (batch_of(IMAGES[:50], LABELS[:50]), scaled)):
-        task = nearest(10, k=1)
+        task = knn_task(10, k=1)
         assert bool(jnp.any(jnp.isnan(task.predict(*task.init(KEY, remembered), asked["image"][:5]))))
-    real = nearest(10, k=1, pixels="real")
+    real = knn_task(10, k=1, pixels="real")
     np.testing.assert_array_equal(predictions(real, scaled, scaled), LABELS[:50])
 
 
 def test_more_neighbours_than_examples_are_refused():
     with pytest.raises(UsageError, match="k=9 neighbours of 5 training examples"):
-        nearest(10, k=9).init(KEY, batch_of(IMAGES[:5], LABELS[:5]))
+        knn_task(10, k=9).init(KEY, batch_of(IMAGES[:5], LABELS[:5]))
 
 
 def read(path):
@@ -133,7 +133,7 @@ def test_errors_on_the_real_test_set_are_the_published_ones(shared_data, name, e
         labels[split] = read(folder / f"{split}-labels-idx1-ubyte.gz")[8:].astype(np.int32)
     remembered = batch_of(images["train"], labels["train"])
     for k, expected in errors.items():
-        task = nearest(10, k=k)
+        task = knn_task(10, k=k)
         state = jax.jit(task.init)(KEY, remembered)
         measure = jax.jit(task.measure)
         wrong = 0

@@ -16,15 +16,15 @@ from cnnlab import knobs
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import digest
+from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import UsageError
 from cnnlab.recipes.autoencoder import principal_components, reconstruction
-from cnnlab.tasks.pca import principal
+from cnnlab.tasks.pca import pca_task
 
 SMALL = {"widths": "12", "code": "5", "batch_size": "32", "duration": "20 steps"}
-CADENCE = train.Cadence(log=5, evaluate=20, save=10)
+INTERVALS = train.Intervals(log=5, evaluate=20, save=10)
 
 
 @functools.cache
@@ -38,8 +38,8 @@ NOISY = {"corruption": "gaussian", "penalty": "sparse_kl", "code_activation": "s
 
 @pytest.mark.parametrize(("strategy", "devices"), [("jit", 4), ("pmap", 4), ("fsdp", 4)])
 def test_noise_and_penalties_have_one_curve_on_any_number_of_devices(strategy: str, devices: int):
-    alone, _, curve, _ = run(experiment(**NOISY), cadence=CADENCE)
-    shared, _, other, _ = run(experiment(**NOISY), strategy=strategy, devices=devices, cadence=CADENCE)
+    alone, _, curve, _ = run(experiment(**NOISY), intervals=INTERVALS)
+    shared, _, other, _ = run(experiment(**NOISY), strategy=strategy, devices=devices, intervals=INTERVALS)
     assert gap(alone, shared) < 1e-4
     for step, numbers in curve.items():
         assert other[step] == pytest.approx(numbers, rel=1e-5)
@@ -47,9 +47,9 @@ def test_noise_and_penalties_have_one_curve_on_any_number_of_devices(strategy: s
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit():
-    whole, _, curve, saved = run(experiment(**NOISY), cadence=CADENCE)
-    state, _, rest, _ = run(experiment(**NOISY), cadence=CADENCE, resume=(*saved[10], 10))
-    assert digest(state) == digest(whole)
+    whole, _, curve, saved = run(experiment(**NOISY), intervals=INTERVALS)
+    state, _, rest, _ = run(experiment(**NOISY), intervals=INTERVALS, resume=(*saved[10], 10))
+    assert tree_digest(state) == tree_digest(whole)
     assert rest == {step: numbers for step, numbers in curve.items() if step > 10}
 
 
@@ -75,8 +75,8 @@ def test_held_out_errors_are_of_clean_images_and_count_every_image_once(monkeypa
 def test_snapshots_stand_beside_their_inputs_and_draws_depend_on_their_own_keys():
     one = experiment(corruption="gaussian")
     program, _ = started(one)
-    state = program.strategy.place(run(one, cadence=CADENCE)[0])
-    batch = train.watched(one.data, 6)
+    state = program.strategy.to_devices(run(one, intervals=INTERVALS)[0])
+    batch = train.snapshot_batch(one.data, 6)
     shown = program.snapshot(state, batch)
     assert {name: len(images) for name, images in shown.items()} == {"reconstructions": 12, "denoised": 12, "samples": 6}
     np.testing.assert_allclose(shown["reconstructions"][::2], batch["image"])
@@ -98,7 +98,7 @@ def test_pictures_of_a_code_of_two_units_have_its_plane():
     one = experiment(code="2")
     program, state = started(one)
     stats = train.evaluate(program, state, "test")
-    shown = one.task.pictures(state.params, state.model_state, stats, one.data, "test")
+    shown = one.task.figures(state.params, state.model_state, stats, one.data, "test")
     assert set(shown) == {"reconstructions", "worst", "filters", "codes"}
 
 
@@ -140,7 +140,7 @@ def as_batch(images: np.ndarray) -> dict[str, jax.Array]:
 def test_components_agree_with_scikit_learn(solver: Any, tolerance: float, count: int):
     data = principal_components(dataset=DATASETS["digits"]).data
     images, held = (data.images(split, np.arange(n)).astype(np.float32) / 255 for split, n in (("train", count), ("test", 300)))
-    task = principal(data.image_shape, components=10, solver=solver)
+    task = pca_task(data.image_shape, components=10, solver=solver)
     params, state = jax.jit(task.init)(jax.random.key(0), as_batch(images))
     judge = PCA(10, svd_solver="full").fit(images.reshape(count, -1).astype(np.float64))
     flat = held.reshape(300, -1)
@@ -156,7 +156,7 @@ def test_more_components_than_values_and_a_step_are_refused():
     with pytest.raises(UsageError, match="--components=70: 1438 training images of 64 values have at most 64"):
         principal_components(dataset=DATASETS["digits"], components=70)
     with pytest.raises(UsageError, match="no loss to train"):
-        principal((8, 8, 1)).loss({}, {}, {}, jax.random.key(0), "")
+        pca_task((8, 8, 1)).loss({}, {}, {}, jax.random.key(0), "")
 
 
 PUBLISHED = {"mnist": (43.6449, 13.8663, 7.0927), "fashion_mnist": (36.1394, 12.2429, 8.1286)}
@@ -172,7 +172,7 @@ def read(path: Any) -> np.ndarray:
 def test_errors_on_the_real_test_set_are_the_published_ones(shared_data: Any, name: str):
     images, held = (read(shared_data / name / f"{split}-images-idx3-ubyte.gz") for split in ("train", "t10k"))
     for components, expected in zip((2, 30, 64), PUBLISHED[name], strict=True):
-        task = principal((28, 28, 1), components=components)
+        task = pca_task((28, 28, 1), components=components)
         held_state = jax.jit(task.init)(jax.random.key(0), as_batch(images))
         stats = jax.device_get(task.measure(*held_state, as_batch(held)))
         assert stats["rows"]["squared_error"].mean(dtype=np.float64) == pytest.approx(expected, abs=1e-3)

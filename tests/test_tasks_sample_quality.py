@@ -16,8 +16,8 @@ from cnnlab.errors import UsageError
 from cnnlab.recipes.classification import classification, ensemble_classification
 from cnnlab.recipes.evaluators import by_run
 from cnnlab.runs import run
-from cnnlab.runs.folder import Plan
-from cnnlab.tasks.sample_quality import drawing_keys, judged, mixture, numbers, pixels
+from cnnlab.runs.folder import RunSpec
+from cnnlab.tasks.sample_quality import drawing_keys, evaluation_rows, mixture_evaluator, pixel_evaluator, sample_metrics
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def trained(place: pathlib.Path, recipe, **more) -> pathlib.Path:
     if recipe is classification:
         given |= {"model": "lenet5", "image_size": 16, "image_fit": "pad"}
     resolved = knobs.resolve(recipe, given)
-    plan = Plan("judge", resolved.values, "f32", source="", devices=1, quiet=True)
+    plan = RunSpec("judge", resolved.values, "f32", source="", devices=1, quiet=True)
     assert run.train_seeds(resolved, plan, {0: place / "run"}, overwrite=False) == 0
     return place / "run"
 
@@ -59,8 +59,8 @@ def test_a_judge_says_what_its_run_predicted(folder: pathlib.Path):
 
 def test_equal_images_are_at_no_distance_and_noise_is_far(folder: pathlib.Path):
     judge, real = by_run(str(folder), data=shown(8)), images(64, 8)
-    same = numbers(judge, judged(judge, real, real))
-    other = numbers(judge, judged(judge, real, jnp.zeros_like(real)))
+    same = sample_metrics(judge, evaluation_rows(judge, real, real))
+    other = sample_metrics(judge, evaluation_rows(judge, real, jnp.zeros_like(real)))
     assert same["judge_frechet"] < 1e-6 < 1e-2 < other["judge_frechet"]
     assert same["judge_precision"] == same["judge_recall"] == 1.0 and other["judge_recall"] == 0.0
     assert other["judge_two_sample"] == 1.0 and other["judge_classes"] == 1.0 and other["judge_entropy"] == 0.0
@@ -69,15 +69,17 @@ def test_equal_images_are_at_no_distance_and_noise_is_far(folder: pathlib.Path):
 
 def test_pixels_judge_without_classes_and_keep_few_pixels_as_they_are():
     few, many = images(40, 2), images(40, 28) - 0.5
-    assert judged(pixels(), few, few)["real_features"].shape == (40, 4)
-    rows = judged(pixels(), many, many)
+    assert evaluation_rows(pixel_evaluator(), few, few)["real_features"].shape == (40, 4)
+    rows = evaluation_rows(pixel_evaluator(), many, many)
     lengths = jnp.linalg.norm(rows["real_features"], axis=1) / jnp.linalg.norm(many.reshape(40, -1), axis=1)
     assert rows["real_features"].shape == (40, 64) and abs(float(jnp.mean(lengths)) - 1.0) < 0.1
     expected = {f"pixels_{name}" for name in ("frechet", "precision", "recall", "two_sample")} | {"sharpness"}
-    assert set(numbers(pixels(), rows)) == expected and numbers(pixels(), rows)["sharpness"] == pytest.approx(1.0)
+    assert set(sample_metrics(pixel_evaluator(), rows)) == expected and sample_metrics(pixel_evaluator(), rows)[
+        "sharpness"
+    ] == pytest.approx(1.0)
     blurred = 0.25 * (many + jnp.roll(many, 1, 1) + jnp.roll(many, 1, 2) + jnp.roll(many, (1, 1), (1, 2)))
-    assert numbers(pixels(), judged(pixels(), many, blurred))["sharpness"] < 0.5
-    assert numbers(pixels(), {}) == {}
+    assert sample_metrics(pixel_evaluator(), evaluation_rows(pixel_evaluator(), many, blurred))["sharpness"] < 0.5
+    assert sample_metrics(pixel_evaluator(), {}) == {}
 
 
 def test_keys_of_drawing_belong_to_the_example():
@@ -99,14 +101,14 @@ def test_a_judge_of_other_images_or_of_another_task_is_refused(folder: pathlib.P
 
 def test_modes_are_hit_by_points_near_them_alone():
     train = gaussians().splits["train"]
-    judge, real = mixture(train.images, train.labels), jnp.asarray(train.images[:800])
-    same = numbers(judge, judged(judge, real, real))
+    judge, real = mixture_evaluator(train.images, train.labels), jnp.asarray(train.images[:800])
+    same = sample_metrics(judge, evaluation_rows(judge, real, real))
     assert same["modes_classes"] == 8.0 and same["modes_good"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
     half = real[np.asarray(train.labels[:800]) < 4]
     middle = jnp.full_like(half, 0.5)
-    other = numbers(judge, judged(judge, real, jnp.concatenate([half, middle])))
+    other = sample_metrics(judge, evaluation_rows(judge, real, jnp.concatenate([half, middle])))
     assert other["modes_classes"] == 4.0 and other["modes_good"] == pytest.approx(0.5, abs=0.01)
     assert other["modes_entropy"] == pytest.approx(np.log(4), abs=0.02)
     assert same["modes_entropy"] == pytest.approx(np.log(8), abs=0.02)
-    nowhere = numbers(judge, judged(judge, real, middle))
+    nowhere = sample_metrics(judge, evaluation_rows(judge, real, middle))
     assert nowhere["modes_classes"] == nowhere["modes_good"] == nowhere["modes_entropy"] == 0.0

@@ -13,14 +13,14 @@ from toys import gap, run
 from cnnlab import knobs
 from cnnlab.core import Experiment, Phase
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import digest, leaves
+from cnnlab.engine.checkpoint import leaves, tree_digest
 from cnnlab.errors import UsageError
 from cnnlab.ops import corruptions
 from cnnlab.recipes.autoencoder import stacked_autoencoders
 from cnnlab.tasks.stacked import Stack, layer_losses
 
 SMALL = {"widths": "10,8", "batch_size": "32", "pretrain": "6 steps", "duration": "8 steps", "optimizer.lr": "0.01"}
-CADENCE = train.Cadence(log=2, evaluate=20, save=1)
+INTERVALS = train.Intervals(log=2, evaluate=20, save=1)
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def moved(before: Any, after: Any) -> set[str]:
 def test_each_phase_moves_its_own_layer_alone():
     one = experiment()
     assert one.phases == (Phase(6, ("pretrain1",)), Phase(6, ("pretrain2",)), Phase(8, ("finetune",))) and one.steps == 20
-    last, _, curve, saved = run(one, cadence=CADENCE)
+    last, _, curve, saved = run(one, intervals=INTERVALS)
     start = run(one, stop=0)[0]
     assert moved(start, saved[6][0]) == {"layer1", "decoder1"}
     assert moved(saved[6][0], saved[12][0]) == {"layer2", "decoder2"}
@@ -50,17 +50,17 @@ def test_each_phase_moves_its_own_layer_alone():
 
 @pytest.mark.parametrize("at", [3, 6, 12, 15])
 def test_resumed_equals_uninterrupted_bit_for_bit_within_and_at_a_border(at: int):
-    whole, _, curve, saved = run(experiment(examples_per_class="5"), cadence=CADENCE)
-    state, _, rest, _ = run(experiment(examples_per_class="5"), cadence=CADENCE, resume=(*saved[at], at))
-    assert digest(state) == digest(whole)
+    whole, _, curve, saved = run(experiment(examples_per_class="5"), intervals=INTERVALS)
+    state, _, rest, _ = run(experiment(examples_per_class="5"), intervals=INTERVALS, resume=(*saved[at], at))
+    assert tree_digest(state) == tree_digest(whole)
     assert rest == {step: numbers for step, numbers in curve.items() if step > at}
 
 
 @pytest.mark.parametrize("strategy", ["jit", "pmap", "fsdp"])
 @pytest.mark.parametrize("finetune", ["supervised", "unsupervised"])
 def test_one_curve_on_any_number_of_devices(strategy: str, finetune: str):
-    alone, _, curve, _ = run(experiment(finetune=finetune), cadence=CADENCE)
-    shared, _, other, _ = run(experiment(finetune=finetune), strategy=strategy, devices=4, cadence=CADENCE)
+    alone, _, curve, _ = run(experiment(finetune=finetune), intervals=INTERVALS)
+    shared, _, other, _ = run(experiment(finetune=finetune), strategy=strategy, devices=4, intervals=INTERVALS)
     assert gap(alone, shared) < 1e-4
     for step, numbers in curve.items():
         assert other[step] == pytest.approx(numbers, rel=1e-4)
@@ -69,7 +69,7 @@ def test_one_curve_on_any_number_of_devices(strategy: str, finetune: str):
 def test_without_pre_training_fine_tuning_is_all_there_is():
     one = experiment(pretrain="0 steps")
     assert one.phases == (Phase(8, ("finetune",)),) and one.steps == 8
-    assert moved(run(one, stop=0)[0], run(one, cadence=CADENCE)[0]) == {"layer1", "layer2", "output"}
+    assert moved(run(one, stop=0)[0], run(one, intervals=INTERVALS)[0]) == {"layer1", "layer2", "output"}
 
 
 def test_few_labels_are_those_of_fine_tuning_alone():
@@ -101,7 +101,7 @@ def test_real_valued_units_are_given_back_by_squared_error():
     params, images = stack.init(jax.random.key(0)), jax.random.uniform(jax.random.key(1), (7, 4, 4, 1))
     below = stack.encode(params, images, 1)
     outputs = jax.nn.relu(below @ params["layer2"]["kernel"]) @ params["decoder2"]["kernel"]
-    losses = layer_losses(stack, params, 2, images, jax.random.split(jax.random.key(2), 7), corruptions.none)
+    losses = layer_losses(stack, params, 2, images, jax.random.split(jax.random.key(2), 7), corruptions.no_corruption)
     np.testing.assert_allclose(losses, ((outputs - below) ** 2).sum(1), rtol=1e-4)
 
 

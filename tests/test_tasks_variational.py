@@ -15,15 +15,15 @@ from toys import compiled, gap, run
 from cnnlab import knobs
 from cnnlab.data import DATASETS
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import digest
+from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.models.vae import mlp
 from cnnlab.ops.elbo import elbo, importance_weighted
 from cnnlab.ops.likelihoods import bernoulli, gaussian
 from cnnlab.recipes.vae import variational_autoencoder
-from cnnlab.tasks.sample_quality import pixels
-from cnnlab.tasks.variational import CODES, PLAYER, remark, summary, variational
+from cnnlab.tasks.sample_quality import pixel_evaluator
+from cnnlab.tasks.variational import CODES, PLAYER, diagnosis, summary, variational
 from tests.flipping import require_every_knob_does_something
 
 random = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def linear(bound=None, log_p_samples: int = 3):
     """A VAE without hidden layers, the noise of its Gaussian given as probabilistic PCA has it."""
     model = mlp(image_shape=(1, D, 1), outputs=1, classes=0, latent=Z, widths=())
     noise = gaussian(scale=float(np.sqrt(closed_form().noise)))
-    more = {"binarize": "none", "steps": 100, "judge": pixels(), "log_p_samples": log_p_samples}
+    more = {"binarize": "none", "steps": 100, "judge": pixel_evaluator(), "log_p_samples": log_p_samples}
     return compiled(variational(model, likelihood=noise, bound=bound or elbo(), **more))
 
 
@@ -120,7 +120,7 @@ def test_training_reaches_probabilistic_pca_and_does_not_pass_it():
 
 def grey(binarize, **more):
     model = mlp(image_shape=(4, 4, 1), outputs=1, classes=0, latent=2, widths=(8,))
-    more = {"bound": elbo(), "steps": 10, "judge": pixels(), **more}
+    more = {"bound": elbo(), "steps": 10, "judge": pixel_evaluator(), **more}
     return compiled(variational(model, likelihood=bernoulli(), binarize=binarize, **more))
 
 
@@ -184,7 +184,7 @@ def test_the_slope_of_a_linear_decoder_is_the_norm_of_its_kernel():
 
 
 def test_a_collapsed_posterior_is_told():
-    assert "collapsed" in remark({"test/active_units": 0.0}) and remark({"test/active_units": 3.0}) == ""
+    assert "collapsed" in diagnosis({"test/active_units": 0.0}) and diagnosis({"test/active_units": 3.0}) == ""
 
 
 def test_draws_depend_on_their_own_key_and_a_low_temperature_draws_the_middle():
@@ -230,8 +230,8 @@ def small():
 
 @functools.cache
 def curve(strategy: str, devices: int) -> np.ndarray:
-    cadence = train.Cadence(log=1, evaluate=100, save=100)
-    _, _, logged, _ = run(small(), strategy=strategy, devices=devices, cadence=cadence)
+    intervals = train.Intervals(log=1, evaluate=100, save=100)
+    _, _, logged, _ = run(small(), strategy=strategy, devices=devices, intervals=intervals)
     return np.array([numbers["loss"] for _, numbers in sorted(logged.items())])
 
 
@@ -242,10 +242,10 @@ def test_noise_and_curve_are_the_same_on_any_number_of_devices(strategy: str, de
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit():
-    cadence = train.Cadence(log=3, evaluate=100, save=6)
-    whole, _, logged, saved = run(small(), cadence=cadence)
-    state, _, rest, _ = run(small(), cadence=cadence, resume=(*saved[6], 6))
-    assert digest(state) == digest(whole) and gap(state, whole) == 0
+    intervals = train.Intervals(log=3, evaluate=100, save=6)
+    whole, _, logged, saved = run(small(), intervals=intervals)
+    state, _, rest, _ = run(small(), intervals=intervals, resume=(*saved[6], 6))
+    assert tree_digest(state) == tree_digest(whole) and gap(state, whole) == 0
     assert rest == {step: numbers for step, numbers in logged.items() if step > 6}
 
 

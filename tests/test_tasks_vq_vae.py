@@ -10,12 +10,12 @@ from toys import compiled, gap, run
 
 from cnnlab import knobs
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import digest
+from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.models.vq_vae import vq_vae
 from cnnlab.ops.likelihoods import bernoulli
 from cnnlab.recipes.vae import quantized_autoencoder
 from cnnlab.tasks.variational import PLAYER
-from cnnlab.tasks.vq_vae import follow, nearest, quantize, remark
+from cnnlab.tasks.vq_vae import diagnosis, nearest_entries, update_codebook, vq_vae_task
 from tests.flipping import require_every_knob_does_something
 
 KEY = jax.random.key(0)
@@ -30,7 +30,7 @@ BATCH = {
 
 def task(**how):
     model = vq_vae(image_shape=(8, 8, 1), outputs=1, entries=4, dimension=3, widths=(4, 4), blocks=0)
-    return compiled(quantize(model, likelihood=bernoulli(), **({"commitment": 0.25, "decay": 0.9, "restart": 0.0} | how)))
+    return compiled(vq_vae_task(model, likelihood=bernoulli(), **({"commitment": 0.25, "decay": 0.9, "restart": 0.0} | how)))
 
 
 def state_of(codebook: jax.Array, counts: jax.Array, grid: tuple[int, int]) -> dict[str, jax.Array]:
@@ -41,7 +41,9 @@ def state_of(codebook: jax.Array, counts: jax.Array, grid: tuple[int, int]) -> d
 def test_the_nearest_entry_is_chosen():
     vectors, codebook = random.normal(size=(2, 3, 5, 4)), random.normal(size=(7, 4))
     expected = ((vectors[..., None, :] - codebook) ** 2).sum(-1).argmin(-1)
-    np.testing.assert_array_equal(nearest(jnp.asarray(vectors, jnp.float32), jnp.asarray(codebook, jnp.float32)), expected)
+    np.testing.assert_array_equal(
+        nearest_entries(jnp.asarray(vectors, jnp.float32), jnp.asarray(codebook, jnp.float32)), expected
+    )
 
 
 @pytest.mark.slow
@@ -61,7 +63,7 @@ def test_the_gradient_of_the_decoder_passes_the_codes_unchanged():
         fixed = {name: params[PLAYER][name] for name in params[PLAYER]}
         model = vq_vae(image_shape=(8, 8, 1), outputs=1, entries=4, dimension=3, widths=(4, 4), blocks=0)
         vectors = model.apply({"params": fixed}, BATCH["image"], method="encode")
-        out = model.apply({"params": fixed}, moved["codebook"][nearest(vectors, state["codebook"])], method="decode")
+        out = model.apply({"params": fixed}, moved["codebook"][nearest_entries(vectors, state["codebook"])], method="decode")
         return -jnp.mean(bernoulli().log_p(out, BATCH["image"]))
 
     zeros = jnp.zeros(3)
@@ -74,7 +76,11 @@ def test_entries_follow_the_mean_of_the_vectors_that_choose_them():
     codebook = jnp.float32([[0.0, 0.0], [10.0, 0.0]])
     state = state_of(codebook, jnp.ones(2), (2, 2))
     vectors = jnp.asarray(random.normal(size=(50, 2, 2, 2)) * 0.1 + [1.0, 2.0], jnp.float32)
-    step = jax.jit(lambda state, key: follow(state, vectors, nearest(vectors, state["codebook"]), key, decay=0.9, restart=0.0))
+    step = jax.jit(
+        lambda state, key: update_codebook(
+            state, vectors, nearest_entries(vectors, state["codebook"]), key, decay=0.9, restart=0.0
+        )
+    )
     for number in range(100):
         state = step(state, jax.random.fold_in(KEY, number))
     np.testing.assert_allclose(state["codebook"][0], vectors.reshape(-1, 2).mean(0), rtol=1e-3)
@@ -86,10 +92,10 @@ def test_entries_that_none_chooses_start_again_at_a_vector_of_the_batch():
     codebook = jnp.float32([[0.0, 0.0], [99.0, 99.0], [99.0, 98.0]])
     vectors = jnp.asarray(random.normal(size=(5, 2, 2, 2)), jnp.float32)
     state = state_of(codebook, jnp.float32([20.0, 0.1, 0.1]), (2, 2))
-    moved = follow(state, vectors, nearest(vectors, codebook), KEY, decay=0.9, restart=1.0)["codebook"]
+    moved = update_codebook(state, vectors, nearest_entries(vectors, codebook), KEY, decay=0.9, restart=1.0)["codebook"]
     apart = np.abs(np.asarray(moved)[1:, None] - np.asarray(vectors).reshape(1, -1, 2)).max(-1).min(-1)
     assert np.all(apart < 1e-3)
-    stay = follow(state, vectors, nearest(vectors, codebook), KEY, decay=0.9, restart=0.0)["codebook"]
+    stay = update_codebook(state, vectors, nearest_entries(vectors, codebook), KEY, decay=0.9, restart=0.0)["codebook"]
     np.testing.assert_allclose(stay[1:], codebook[1:], rtol=1e-3)
 
 
@@ -98,7 +104,7 @@ def test_codes_cost_the_logarithm_of_their_number():
     numbers = task().summary(jax.device_get(task().measure(params, state, BATCH)))
     assert numbers["elbo"] == pytest.approx(-numbers["reconstruction_nats"] - 4 * np.log(4), rel=1e-6)
     assert 1.0 <= numbers["perplexity"] <= numbers["used_entries"] <= 4
-    assert "collapsed" in remark({"test/perplexity": 1.0}) and remark({"test/perplexity": 3.0}) == ""
+    assert "collapsed" in diagnosis({"test/perplexity": 1.0}) and diagnosis({"test/perplexity": 3.0}) == ""
 
 
 def test_draws_follow_what_each_place_was_used_for():
@@ -127,8 +133,8 @@ def small():
 
 @functools.cache
 def curve(strategy: str, devices: int) -> np.ndarray:
-    cadence = train.Cadence(log=1, evaluate=100, save=100)
-    _, _, logged, _ = run(small(), strategy=strategy, devices=devices, cadence=cadence)
+    intervals = train.Intervals(log=1, evaluate=100, save=100)
+    _, _, logged, _ = run(small(), strategy=strategy, devices=devices, intervals=intervals)
     return np.array([numbers["loss"] for _, numbers in sorted(logged.items())])
 
 
@@ -138,10 +144,10 @@ def test_codebook_and_curve_are_the_same_on_any_number_of_devices(strategy: str,
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit():
-    cadence = train.Cadence(log=5, evaluate=100, save=5)
-    whole, _, _, saved = run(small(), cadence=cadence)
-    state, *_ = run(small(), cadence=cadence, resume=(*saved[5], 5))
-    assert digest(state) == digest(whole) and gap(state, whole) == 0
+    intervals = train.Intervals(log=5, evaluate=100, save=5)
+    whole, _, _, saved = run(small(), intervals=intervals)
+    state, *_ = run(small(), intervals=intervals, resume=(*saved[5], 5))
+    assert tree_digest(state) == tree_digest(whole) and gap(state, whole) == 0
 
 
 @pytest.mark.slow

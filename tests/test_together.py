@@ -12,7 +12,7 @@ from cnnlab import knobs
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.errors import DivergedError
 from cnnlab.runs import run
-from cnnlab.runs.folder import Busy, Plan, locked
+from cnnlab.runs.folder import Busy, RunSpec, locked
 from experiments.convnet_digits import experiment
 
 pytestmark = pytest.mark.slow
@@ -25,11 +25,11 @@ def resolved(rate: float, **more: Any) -> knobs.Resolved:
     return knobs.resolve(experiment, {**KNOBS, "lr": rate, **more})
 
 
-def plan(one: knobs.Resolved, **more: Any) -> Plan:
-    return Plan("convnet_digits", one.values, "f32", source="", devices=1, quiet=True, **more)
+def plan(one: knobs.Resolved, **more: Any) -> RunSpec:
+    return RunSpec("convnet_digits", one.values, "f32", source="", devices=1, quiet=True, **more)
 
 
-def members(folder: pathlib.Path, rates: Mapping[int, float] | None = None, **more: Any) -> Iterator[run.Member]:
+def members(folder: pathlib.Path, rates: Mapping[int, float] | None = None, **more: Any) -> Iterator[run.RunInputs]:
     """A run for every learning rate, with a seed of its own."""
     compiled = None
     for seed, rate in (rates or dict(enumerate(RATES))).items():
@@ -61,7 +61,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("crowd")
-    results = run.train_together(list(members(folder)))
+    results = run.train_batched(list(members(folder)))
     assert all(isinstance(result, dict) and result["steps"] == 24 for result in results)
     return folder
 
@@ -92,9 +92,9 @@ def test_members_differ_from_one_another(crowd: pathlib.Path):
 
 
 def test_a_crowd_that_was_stopped_goes_on_to_the_same_end(crowd: pathlib.Path, tmp_path: pathlib.Path):
-    assert all(result["stopped"] for result in run.train_together(list(members(tmp_path, stop_after=13))))
+    assert all(result["stopped"] for result in run.train_batched(list(members(tmp_path, stop_after=13))))
     assert json.loads((tmp_path / "1" / "status.json").read_text())["state"] == "STOPPED"
-    run.train_together(list(members(tmp_path)))
+    run.train_batched(list(members(tmp_path)))
     for seed in range(len(RATES)):
         assert gap(last(tmp_path / str(seed)), last(crowd / str(seed))) == 0
         assert (tmp_path / str(seed) / "metrics.jsonl").read_text() == (crowd / str(seed) / "metrics.jsonl").read_text()
@@ -104,16 +104,16 @@ def test_members_that_stand_at_different_steps_and_one_that_is_done_all_come_to_
     crowd: pathlib.Path, tmp_path: pathlib.Path
 ):
     first, second, third = members(tmp_path)
-    run.train_together([first])
-    run.train_together([(second[0], second[1], plan(resolved(RATES[1]), stop_after=7), 1)])
-    results = run.train_together([first, second, third])
+    run.train_batched([first])
+    run.train_batched([(second[0], second[1], plan(resolved(RATES[1]), stop_after=7), 1)])
+    results = run.train_batched([first, second, third])
     assert [result["steps"] for result in results] == [24, 24, 24]
     for seed in range(len(RATES)):
         assert gap(last(tmp_path / str(seed)).params, last(crowd / str(seed)).params) < 1e-5
 
 
 def test_a_member_that_diverges_leaves_the_others_alone(crowd: pathlib.Path, tmp_path: pathlib.Path):
-    results = run.train_together(list(members(tmp_path, {0: RATES[0], 1: 1e30, 2: RATES[2]})))
+    results = run.train_batched(list(members(tmp_path, {0: RATES[0], 1: 1e30, 2: RATES[2]})))
     assert isinstance(results[1], DivergedError)
     states = [json.loads((tmp_path / str(seed) / "status.json").read_text())["state"] for seed in range(3)]
     assert states == ["DONE", "DIVERGED", "DONE"]
@@ -125,7 +125,7 @@ def test_runs_of_a_crowd_that_cannot_be_trained_together_are_not_failures(tmp_pa
     *_, last_one = some = list(members(tmp_path))
     last_one[1].mkdir()
     with locked(last_one[1]), pytest.raises(Busy):
-        run.train_together(some)
+        run.train_batched(some)
     states = [json.loads((tmp_path / str(seed) / "status.json").read_text())["state"] for seed in range(2)]
     assert states == ["RUNNING", "RUNNING"] and not (last_one[1] / "status.json").exists()
     result = run.train_run(*some[0], overwrite=False)

@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 import toys
-from toys import CADENCE, gap, run
+from toys import INTERVALS, gap, run
 
 from cnnlab.core import Phase, Stats
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import digest, leaves
+from cnnlab.engine.checkpoint import leaves, tree_digest
 from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
@@ -62,9 +62,9 @@ def test_fsdp_splits_large_arrays_and_checkpoints_are_whole():
     strategy = STRATEGIES["fsdp"](pick_devices(8))
     state = run(toys.chase(), stop=0)[0]
     kernel = np.arange(64 * 48, dtype=np.float32).reshape(64, 48)
-    placed = strategy.place(dataclasses.replace(state, params={"scout": {"kernel": kernel}}))
+    placed = strategy.to_devices(dataclasses.replace(state, params={"scout": {"kernel": kernel}}))
     assert {shard.data.shape for shard in placed.params["scout"]["kernel"].addressable_shards} == {(8, 48)}
-    np.testing.assert_array_equal(strategy.fetch(placed).params["scout"]["kernel"], kernel)
+    np.testing.assert_array_equal(strategy.to_host(placed).params["scout"]["kernel"], kernel)
 
 
 @pytest.mark.parametrize("strategy", ["jit", "pmap", "fsdp"])
@@ -79,7 +79,7 @@ def test_a_state_saved_on_four_devices_goes_on_alone_on_one(strategy: str):
 def test_resumed_equals_uninterrupted_bit_for_bit(at: int):
     whole, _, curve, saved = run(toys.chase())
     state, _, rest, _ = run(toys.chase(), resume=(*saved[at], at))
-    assert digest(state) == digest(whole)
+    assert tree_digest(state) == tree_digest(whole)
     assert rest == {step: numbers for step, numbers in curve.items() if step > at}
 
 
@@ -105,8 +105,8 @@ def test_a_stop_between_two_logs_loses_no_statistics():
         seed=0,
         step=0,
         stop=40,
-        cadence=CADENCE,
-        recent=recent,
+        intervals=INTERVALS,
+        pending_stats=recent,
         on_log=lambda step, stats: None,
         on_evaluate=lambda step, state: None,
         on_save=lambda step, state, recent: None,
@@ -114,22 +114,24 @@ def test_a_stop_between_two_logs_loses_no_statistics():
     )
     assert step == 13 and len(recent) == 3
     kept = train.merge(jax.device_get(recent))
-    resumed, _, rest, _ = run(experiment, resume=(program.strategy.fetch(state), [{"sums": kept["sums"], "rows": {}}], 13))
-    assert digest(resumed) == digest(whole) and rest == {step: numbers for step, numbers in curve.items() if step > 13}
+    resumed, _, rest, _ = run(experiment, resume=(program.strategy.to_host(state), [{"sums": kept["sums"], "rows": {}}], 13))
+    assert tree_digest(resumed) == tree_digest(whole) and rest == {
+        step: numbers for step, numbers in curve.items() if step > 13
+    }
 
 
 @pytest.mark.parametrize("dispatch", [2, 8, 32])
 def test_several_steps_in_one_dispatch_change_nothing(dispatch: int):
     whole, _, curve, _ = run(toys.chase())
-    cadence = train.Cadence(log=5, evaluate=20, save=20, dispatch=dispatch)
-    state, _, other, _ = run(toys.chase(), cadence=cadence)
+    intervals = train.Intervals(log=5, evaluate=20, save=20, steps_per_dispatch=dispatch)
+    state, _, other, _ = run(toys.chase(), intervals=intervals)
     assert gap(whole, state) < 1e-5 and other.keys() == curve.keys()
     assert other[40] == pytest.approx(curve[40], rel=1e-4)
 
 
 def test_seeds_differ_and_repeat():
     first, again, other = (run(toys.chase(), seed=seed)[0] for seed in (1, 1, 2))
-    assert digest(first) == digest(again) != digest(other)
+    assert tree_digest(first) == tree_digest(again) != tree_digest(other)
 
 
 def test_bf16_computes_in_bf16_and_keeps_everything_else_in_f32():
@@ -156,7 +158,7 @@ def test_evaluation_counts_every_example_once_whatever_the_padding(
     experiment = toys.chase()
     program = build_program(experiment, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
     state = program.init(0)
-    scout = program.strategy.fetch(state).average["scout"]["at"]
+    scout = program.strategy.to_host(state).average["scout"]["at"]
     expected = ((toys.POINTS[80:] - scout) ** 2).sum(1)
     for size in (3, 5, 16, 250):
         monkeypatch.setattr(train, "EVALUATION_BATCH", size)
@@ -187,7 +189,7 @@ def pair(task: Any) -> Any:
         each = sum(jnp.sum((params[group]["at"] - 1.0) ** 2) for group in ("hunter", "rock"))
         return each, (model_state, {"sums": {"pair_loss": each, "pair_count": jnp.float32(1)}, "rows": {}})
 
-    return dataclasses.replace(task, loss=loss, owns={"pair": ("hunter", "rock")}, turns=("pair",))
+    return dataclasses.replace(task, loss=loss, param_groups={"pair": ("hunter", "rock")}, turns=("pair",))
 
 
 def test_a_player_may_move_several_groups_with_one_optimiser():
@@ -220,12 +222,12 @@ def test_games_are_played_one_after_another():
 
 @pytest.mark.parametrize("stop", [5, 7, 11, 15, 18])
 def test_a_sequence_of_games_goes_on_at_any_step_as_if_it_had_never_stopped(stop: int):
-    every_step = dataclasses.replace(CADENCE, save=1, dispatch=4)
-    whole, _, curve, _ = run(in_phases(), cadence=every_step)
-    _, _, _, saved = run(in_phases(), cadence=every_step, stop=stop)
+    every_step = dataclasses.replace(INTERVALS, save=1, dispatch=4)
+    whole, _, curve, _ = run(in_phases(), intervals=every_step)
+    _, _, _, saved = run(in_phases(), intervals=every_step, stop=stop)
     state, recent = saved[stop]
-    again, _, rest, _ = run(in_phases(), cadence=every_step, resume=(state, recent, stop))
-    assert digest(again) == digest(whole)
+    again, _, rest, _ = run(in_phases(), intervals=every_step, resume=(state, recent, stop))
+    assert tree_digest(again) == tree_digest(whole)
     assert rest == {step: numbers for step, numbers in curve.items() if step > stop}
 
 

@@ -35,11 +35,11 @@ def trained(which: Experiment, steps: int = 3):
     """(host state before, after some steps)."""
     program = build_program(which, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     state = program.init(0)
-    before, feeds = program.strategy.fetch(state), which.data.train(0, 0)
+    before, feeds = program.strategy.to_host(state), which.data.train(0, 0)
     for _ in range(steps):
         feed = jax.tree.map(lambda leaf: leaf[None], next(feeds))
-        state, _ = program.games[0](state, program.shared("train"), program.strategy.split(feed))
-    return before, program.strategy.fetch(state)
+        state, _ = program.phase_steps[0](state, program.step_inputs("train"), program.strategy.shard_batch(feed))
+    return before, program.strategy.to_host(state)
 
 
 def changed(before, after) -> set[str]:

@@ -145,13 +145,13 @@ def test_the_loss_falls_and_every_parameter_moves(name):
     which = knobs.resolve(experiment, {**given, **heads, "schedule": "constant"}).call()
     program = build_program(which, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     state, feed = program.init(0), next(which.data.train(0, 0))
-    placed = program.strategy.split({key: value[None] for key, value in feed.items()})
-    before, losses = trees.flatten(program.strategy.fetch(state).params), []
+    placed = program.strategy.shard_batch({key: value[None] for key, value in feed.items()})
+    before, losses = trees.flatten(program.strategy.to_host(state).params), []
     while len(losses) < MOST_STEPS and not (losses and losses[-1] < 0.9 * losses[0]):
-        state, stats = program.games[0](state, program.shared("train"), placed)
+        state, stats = program.phase_steps[0](state, program.step_inputs("train"), placed)
         losses.append(float(stats["sums"]["loss"][0]))
     assert np.isfinite(losses).all() and losses[-1] < 0.9 * losses[0], losses
-    after = trees.flatten(program.strategy.fetch(state).params)
+    after = trees.flatten(program.strategy.to_host(state).params)
     assert all(np.isfinite(leaf).all() for leaf in after.values())
     still = [path for path, leaf in after.items() if np.array_equal(leaf, before[path])]
     assert not still, still

@@ -33,7 +33,7 @@ def compiled(task: Task) -> Task:
         init=jax.jit(task.init),
         loss=jax.jit(task.loss, static_argnums=4),
         measure=jax.jit(task.measure),
-        final=task.final and jax.jit(task.final),
+        measure_final=task.measure_final and jax.jit(task.measure_final),
         sampler=draws,
     )
 
@@ -103,7 +103,7 @@ def pursuit(turns: tuple[str, ...] = ("scout", "scout", "hunter")) -> Task:
         else:
             each = jnp.broadcast_to(jnp.sum((2 * jax.lax.stop_gradient(params["scout"]["at"]) - at) ** 2), batch["label"].shape)
         each = each.astype(jnp.float32)
-        seen = model_state["seen"] + collectives.total(jnp.float32(len(each)))
+        seen = model_state["seen"] + collectives.global_sum(jnp.float32(len(each)))
         count = jnp.float32(len(each))
         return each.mean(), ({"seen": seen}, {"sums": {f"{player}_loss": each.sum(), f"{player}_count": count}})
 
@@ -127,7 +127,7 @@ def pursuit(turns: tuple[str, ...] = ("scout", "scout", "hunter")) -> Task:
         predict=predict,
         measure=measure,
         summary=summary,
-        pictures=lambda params, model_state, stats, data, split: {},
+        figures=lambda params, model_state, stats, data, split: {},
         turns=turns,
         headline="scout_loss",
         higher_is_better=False,
@@ -140,11 +140,11 @@ def chase(*, lr: float = 0.05, steps: int = 40, batch_size: int = 16, average_de
     return Experiment(pursuit(), points(batch_size), optimizers, steps, average_decay)
 
 
-CADENCE = train.Cadence(log=5, evaluate=10, save=10)
+INTERVALS = train.Intervals(log=5, evaluate=10, save=10)
 
 
 def run(experiment: Experiment, *, strategy: str = "jit", devices: int = 1, seed: int = 0, precision: str = "f32", **how: Any):
-    """(host state, step, {step: train numbers}, {step: (host state, recent)}) of a run of `fit`."""
+    """(host state, step, {step: train numbers}, {step: (host state, pending_stats)}) of a run of `fit`."""
     program = build_program(experiment, STRATEGIES[strategy](pick_devices(devices)), precision=precision)
     logged: dict[int, dict[str, float]] = {}
     saved: dict[int, tuple[TrainState, list[Stats]]] = {}
@@ -152,24 +152,24 @@ def run(experiment: Experiment, *, strategy: str = "jit", devices: int = 1, seed
     def on_log(step: int, parts: list[Stats]) -> None:
         logged[step] = experiment.task.summary(train.merge(parts))
 
-    def on_save(step: int, state: TrainState, recent: list[Stats]) -> None:
-        saved[step] = (program.strategy.fetch(state), [train.merge(jax.device_get(recent))] if recent else [])
+    def on_save(step: int, state: TrainState, pending_stats: list[Stats]) -> None:
+        saved[step] = (program.strategy.to_host(state), [train.merge(jax.device_get(pending_stats))] if pending_stats else [])
 
-    start, recent, step = how.pop("resume", (None, [], 0))
+    start, pending_stats, step = how.pop("resume", (None, [], 0))
     state, step = train.fit(
         program,
-        program.init(seed) if start is None else program.strategy.place(start),
+        program.init(seed) if start is None else program.strategy.to_devices(start),
         seed=seed,
         step=step,
         stop=how.pop("stop", experiment.steps),
-        cadence=how.pop("cadence", CADENCE),
-        recent=list(recent),
+        intervals=how.pop("intervals", INTERVALS),
+        pending_stats=list(pending_stats),
         on_log=on_log,
         on_evaluate=lambda step, state: None,
         on_save=on_save,
         should_stop=how.pop("should_stop", lambda: False),
     )
-    return program.strategy.fetch(state), step, logged, saved
+    return program.strategy.to_host(state), step, logged, saved
 
 
 def gap(a: TrainState, b: TrainState) -> float:

@@ -13,7 +13,7 @@ from cnnlab.ablation.analyse.comparable import require_comparable
 from cnnlab.ablation.analyse.verdicts import BestOf
 from cnnlab.ablation.plan import check, designs, pruning
 from cnnlab.ablation.plan.levels import Levels, parse_vary
-from cnnlab.ablation.plan.study import Arm, Declared, Outcome, Pruning, Study, Verdict, more_is_better
+from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, StudySpec, Verdict, more_is_better
 from cnnlab.ablation.report import provenance
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.text import terminal_table
@@ -29,7 +29,7 @@ CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class DesignRequest:
     """What to vary and how, as on the command line."""
 
     vary: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ def _own_levels(common: Resolved, factors: Mapping[str, Levels]) -> dict[str, st
     return own
 
 
-def declared(asked: Asked, study: Declared | None) -> Asked:
+def requested_design(asked: DesignRequest, study: StudySpec | None) -> DesignRequest:
     """What the command line asks, or what the experiment declares where it asks nothing."""
     if asked.vary or asked.components:
         return asked
@@ -89,7 +89,7 @@ def declared(asked: Asked, study: Declared | None) -> Asked:
     )
 
 
-def planned(study: Study, resolve: check.Resolve, strategy: Strategy, prefix: str) -> tuple[Study, list[check.Checked]]:
+def plan_study(study: Study, resolve: check.Resolve, strategy: Strategy, prefix: str) -> tuple[Study, list[check.CheckedArm]]:
     """The study with every arm checked, measured, grouped, and with a place for its runs.
 
     Args:
@@ -98,10 +98,10 @@ def planned(study: Study, resolve: check.Resolve, strategy: Strategy, prefix: st
         strategy: where it will run.
         prefix: of the folders of runs: PREFIX-DIGEST.
     """
-    found = check.checked(study, resolve, strategy)
-    groups = check.grouped(found, precision=study.precision)
+    found = check.check_arms(study, resolve, strategy)
+    groups = check.group_arms(found, precision=study.precision)
     arms = tuple(
-        dataclasses.replace(arm, **check.described(one), folder=prefix.format(digest=one.resolved.digest))
+        dataclasses.replace(arm, **check.describe_arm(one), folder=prefix.format(digest=one.resolved.digest))
         for arm, one in zip(groups, found, strict=True)
     )
     found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
@@ -113,9 +113,9 @@ def planned(study: Study, resolve: check.Resolve, strategy: Strategy, prefix: st
     return dataclasses.replace(study, arms=arms, higher_is_better=higher), found
 
 
-def pruned(
+def add_rungs(
     study: Study,
-    found: Sequence[check.Checked],
+    found: Sequence[check.CheckedArm],
     method: str,
     cadence: Callable[[Experiment], int],
     *,
@@ -136,7 +136,7 @@ def pruned(
         if start:
             raise UsageError(f"--prune_from={start} says where pruning begins. Add --prune=asha or --prune=halving.")
         return study
-    names = pruning.judged(study)
+    names = pruning.prunable_arms(study)
     experiments = [one.experiment for one in found if one.arm.name in names]
     if len(experiments) < 2:
         raise UsageError(
@@ -163,26 +163,26 @@ def pruned(
     return dataclasses.replace(study, pruning=Pruning(method, rungs, factor, metric, first.task.higher_is_better))
 
 
-def needed(study: Study, found: Sequence[check.Checked], folder: pathlib.Path) -> check.Estimate:
+def estimate_remaining(study: Study, found: Sequence[check.CheckedArm], folder: pathlib.Path) -> check.Estimate:
     """What the runs that are not finished will take."""
-    everything = list(runs.cells(study, folder))
+    everything = list(runs.study_runs(study, folder))
     statuses = [cell.status for cell in everything]
     due = {arm.name: 0 for arm in study.arms}
     for cell, status, target in zip(everything, statuses, runs.Targets(study, everything).by(statuses), strict=True):
         due[cell.arm.name] += pruning.is_due(status, target)
-    names = pruning.judged(study)
+    names = pruning.prunable_arms(study)
     share = dict.fromkeys(names, pruning.expected_share(study.pruning, len(names))) if study.pruning else None
     return check.estimate(found, due, share)
 
 
-def digest(study: Study) -> str:
+def study_digest(study: Study) -> str:
     """Eight hex digits of what is compared with what, however many seeds."""
     content = [study.experiment, dict(study.knobs), [[arm.name, dict(arm.knobs)] for arm in study.arms], study.precision]
     content += [dataclasses.asdict(study.pruning)] if study.pruning else []
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def introduce(study: Study, need: check.Estimate, folder: pathlib.Path) -> str:
+def describe_study(study: Study, need: check.Estimate, folder: pathlib.Path) -> str:
     """What is about to be run."""
     width = max(len(arm.name) for arm in study.arms)
     rows = [
@@ -193,12 +193,12 @@ def introduce(study: Study, need: check.Estimate, folder: pathlib.Path) -> str:
     return (
         f"{study.name}, {study.design}: {len(study.arms)} arms x {seeds} = {len(study.arms) * len(study.seeds)} runs, "
         f"compared by {study.metric}\n"
-        + "\n".join([*rows, *filter(None, [provenance.pruned(study)])])
+        + "\n".join([*rows, *filter(None, [provenance.describe_rungs(study)])])
         + f"\nto do: {need}\nin {folder}"
     )
 
 
-def conclude(
+def write_study_report(
     study: Study,
     folder: pathlib.Path,
     *,
@@ -215,7 +215,7 @@ def conclude(
         metric: in place of the study's own.
         verdict: of a claim, from the analysis; it is written to verdict.json.
     """
-    outcomes = runs.outcomes(study, folder)
+    outcomes = runs.read_results(study, folder)
     compared = {arm.name for arm in study.arms if not arm.control}
     varied = {knob.rpartition(".")[2] for knob in study.factors}
     allowed = {*allow, *study.allow, *(["steps"] if varied & {"duration", "batch_size"} else [])}
@@ -227,16 +227,16 @@ def conclude(
         found = verdict(analysis, *chosen)
         files.write_json(folder / "verdict.json", dataclasses.asdict(found))
         analysis = dataclasses.replace(analysis, verdict=found)
-    return _reported(folder, study, outcomes, analysis)
+    return _write_report(folder, study, outcomes, analysis)
 
 
-def _reported(folder: pathlib.Path, study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+def _write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """Writes the report's files; returns the table and where they lie."""
     names = ", ".join(path.name for path in write_report(folder, study, outcomes, analysis))
     return f"{terminal_table(study, analysis)}\n\n  in {folder} ({names})"
 
 
-def compare(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: str | None, to: str | None) -> str:
+def report_runs(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: str | None, to: str | None) -> str:
     """The report of runs that lie anywhere, as a study whose arms are the settings found; written to `to`."""
     found = [run for folder in folders for run in _runs(folder)]
     if not found:
@@ -253,7 +253,7 @@ def compare(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: st
     outcomes = []
     for folder, run in found:
         arm = by_key[json.dumps(run["knobs"], sort_keys=True)]
-        outcomes.append(runs.outcome(arm.name, run["flags"]["seed"], folder, f"python launch.py reproduce {folder}"))
+        outcomes.append(runs.read_result(arm.name, run["flags"]["seed"], folder, f"python launch.py reproduce {folder}"))
     first = found[0][1]
     compared = metric or _first_metric(outcomes)
     study = Study(
@@ -269,7 +269,7 @@ def compare(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: st
         precision=first["flags"]["precision"],
     )
     require_comparable(outcomes, allow=allow)
-    return _reported(pathlib.Path(to or "runs/report"), study, outcomes, analyse(study, outcomes))
+    return _write_report(pathlib.Path(to or "runs/report"), study, outcomes, analyse(study, outcomes))
 
 
 def _setting(levels: Mapping[str, str]) -> str:
@@ -281,7 +281,7 @@ def _runs(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
     return [(path.parent, content) for path in sorted(folder.rglob("run.json")) if (content := files.read_json(path))]
 
 
-def _first_metric(outcomes: Sequence[Outcome]) -> str:
+def _first_metric(outcomes: Sequence[RunResult]) -> str:
     """The headline of the first run that is done: metrics come with it first."""
     names = [name for outcome in outcomes for name in outcome.metrics if name.startswith("test/")]
     if not names:

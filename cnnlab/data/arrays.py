@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnlab.data.cache import cached
-from cnnlab.data.source import TEST_FRACTION, Source, Split, carve, digest_splits, with_test_split
+from cnnlab.data.source import TEST_FRACTION, Source, Split, digest_splits, stratified_split, with_test_split
 from cnnlab.errors import DataError
 from cnnlab.values import Count
 
@@ -27,7 +27,7 @@ def digits() -> Source:
     """
     found = cached("digits-1", _load_digits)  # importing scikit-learn takes 1 s of the 2.8 s to the first step
     images, labels = found["images"], found["labels"]
-    kept, carved = carve(labels, TEST_FRACTION)
+    kept, carved = stratified_split(labels, TEST_FRACTION)
     splits = {"train": Split(images[kept], labels[kept]), "test": Split(images[carved], labels[carved])}
     return Source("digits", splits, tuple(map(str, range(10))), digest_splits("digits", splits))
 

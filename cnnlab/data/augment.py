@@ -14,7 +14,7 @@ from cnnlab.values import Count, Fraction, NonNegative, Probability
 Array = jax.Array
 
 
-def none(images: Array, keys: Array) -> Array:
+def no_augmentation(images: Array, keys: Array) -> Array:
     """The images as they are."""
     return images
 
@@ -119,7 +119,7 @@ def _bilinear(image: Array, rows: Array, columns: Array) -> Array:
 
 
 AUGMENTS: dict[str, Callable[..., Array]] = {
-    "none": none,
+    "none": no_augmentation,
     "flip": flip,
     "pad_crop": pad_crop,
     "flip_crop": flip_crop,

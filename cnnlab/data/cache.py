@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cnnlab.data.source import note
+from cnnlab.data.source import notify
 
 Arrays = dict[str, np.ndarray]
 
@@ -33,7 +33,7 @@ def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
     try:
         _save(folder, made)
     except OSError as error:
-        note(f"not cached: {folder} cannot be written ({error.strerror or error})")
+        notify(f"not cached: {folder} cannot be written ({error.strerror or error})")
         return made
     return _load(folder) or made
 
@@ -54,7 +54,7 @@ def _load(folder: pathlib.Path) -> Arrays | None:
         reason = "a digest does not match"
     except (OSError, ValueError) as error:
         reason = str(error)
-    note(f"cache entry {folder} is damaged ({reason}): making it again")
+    notify(f"cache entry {folder} is damaged ({reason}): making it again")
     shutil.rmtree(folder, ignore_errors=True)
     return None
 

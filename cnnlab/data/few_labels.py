@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from cnnlab.core import Dataset, Feed
-from cnnlab.data.source import digest, shuffled
+from cnnlab.data.source import combined_digest, shuffled
 from cnnlab.data.stream_order import train_feeds
 from cnnlab.errors import UsageError
 
 
-def few(labels: np.ndarray, classes: int, each: int) -> np.ndarray:
+def few_per_class(labels: np.ndarray, classes: int, each: int) -> np.ndarray:
     """Positions i32 [K · each], ascending, of `each` examples of every class, always the same ones.
 
     Raises UsageError where a class has fewer.
@@ -32,7 +32,7 @@ def few(labels: np.ndarray, classes: int, each: int) -> np.ndarray:
     return np.sort(np.concatenate([own[:each] for own in found])).astype(np.int32)
 
 
-def then_few(data: Dataset, *, steps: int, examples_per_class: int) -> tuple[Dataset, int]:
+def then_few_labels(data: Dataset, *, steps: int, examples_per_class: int) -> tuple[Dataset, int]:
     """(the data, whose training batches hold from step `steps` on a few examples of each class alone; how many these are).
 
     Raises UsageError for a training split that is streamed, whose labels are not known before it is read.
@@ -48,7 +48,7 @@ def then_few(data: Dataset, *, steps: int, examples_per_class: int) -> tuple[Dat
             f"--examples_per_class: the training images of {data.name} are too many to stay on the device, and their labels "
             "are not known before they are read.\nGive a smaller --image_size, or leave --examples_per_class out."
         )
-    chosen = few(np.asarray(resident["label"]), data.classes, examples_per_class)
+    chosen = few_per_class(np.asarray(resident["label"]), data.classes, examples_per_class)
 
     def train(seed: int, step: int) -> Iterator[Feed]:
         feeds = data.train(seed, step)
@@ -58,5 +58,5 @@ def then_few(data: Dataset, *, steps: int, examples_per_class: int) -> tuple[Dat
         for feed in train_feeds(len(chosen), data.batch_size, None, seed, step - steps):
             yield {"index": chosen[feed["index"]]}
 
-    fingerprint = digest(data.fingerprint, f"examples {examples_per_class}")
+    fingerprint = combined_digest(data.fingerprint, f"examples {examples_per_class}")
     return dataclasses.replace(data, train=train, fingerprint=fingerprint), len(chosen)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlab.data.cache import cached
 from cnnlab.data.decode import EXTENSIONS, BadImage, read_image
-from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, digest, note, with_test_split
+from cnnlab.data.source import LazyImages, Source, Split, combined_digest, decoding_threads, notify, with_test_split
 from cnnlab.errors import DataError
 from cnnlab.values import Count
 
@@ -50,7 +50,7 @@ def folder(path: str, /, *, skip_bad_images: int = 0, max_pixels: Count = 50_000
         splits[split] = Split(_lazy(paths, shapes[chosen], channels, max_pixels), labels)
     names = [file.relative_to(root).as_posix() for _, _, file in files]
     contents = "\n".join(f"{names[position]} {digests[position]}" for position in np.flatnonzero(good))
-    fingerprint = digest(f"folder {channels}", contents)
+    fingerprint = combined_digest(f"folder {channels}", contents)
     name = f"folder:{root.resolve().name}"
     return Source(name, with_test_split(name, splits), class_names, fingerprint)
 
@@ -102,24 +102,24 @@ def _entries(path: pathlib.Path) -> str:
 def _check(root: pathlib.Path, files: Sequence[pathlib.Path], max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(reason or "" [N], (H, W, channels) i32 [N, 3], SHA-256 of the file [N]): every file decoded once, result cached."""
     states = [f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    key = f"checked-{digest(str(root.resolve()), str(max_pixels), *states)[:24]}"
+    key = f"checked-{combined_digest(str(root.resolve()), str(max_pixels), *states)[:24]}"
 
     def check(file: pathlib.Path) -> tuple[str, tuple[int, ...], str]:
         try:
             data, pixels = read_image(file, max_pixels=max_pixels)
         except BadImage as error:
             return str(error), (0, 0, 0), ""
-        return "", pixels.shape, digest(np.frombuffer(data, np.uint8))
+        return "", pixels.shape, combined_digest(np.frombuffer(data, np.uint8))
 
     def check_all() -> Mapping[str, np.ndarray]:
-        note(f"checking {len(files)} images below {root} (once) …")
+        notify(f"checking {len(files)} images below {root} (once) …")
         told, results = time.monotonic(), []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for result in pool.map(check, files):
                 results.append(result)
                 if time.monotonic() - told > 5:
                     told = time.monotonic()
-                    note(f"checked {len(results)} of {len(files)} images")
+                    notify(f"checked {len(results)} of {len(files)} images")
         bad, shapes, digests = zip(*results, strict=True)
         return {"bad": np.array(bad), "shapes": np.array(shapes, np.int32), "digests": np.array(digests)}
 
@@ -139,7 +139,7 @@ def _refuse_bad(root: pathlib.Path, files: Sequence[pathlib.Path], bad: np.ndarr
             f"Repair or remove them, or leave them out with --skip_bad_images={len(wrong)}."
         )
     for line in listed:
-        note(f"left out: {line}")
+        notify(f"left out: {line}")
 
 
 def _lazy(paths: Sequence[pathlib.Path], shapes: np.ndarray, channels: int, max_pixels: int) -> LazyImages:

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from cnnlab.data.source import Images, Source, Split, carve, digest, shuffled, subset
+from cnnlab.data.source import Images, Source, Split, combined_digest, shuffled, stratified_split, subset
 from cnnlab.values import Fraction
 
 LABELS_KEY, PIXELS_KEY = 0x1ABE15, 0x914E15
@@ -27,13 +27,13 @@ def shuffle_labels(source: Source, *, validation: Fraction) -> Source:
     splits = dict(source.splits)
     train = splits["train"]
     if "validation" not in splits:
-        kept, held_out = carve(train.labels, validation)
+        kept, held_out = stratified_split(train.labels, validation)
         if len(held_out):
             splits["validation"] = Split(subset(train.images, held_out), train.labels[held_out])
             train = Split(subset(train.images, kept), train.labels[kept])
     order = shuffled(len(train.labels), LABELS_KEY, len(train.labels))
     splits["train"] = Split(train.images, train.labels[order])
-    fingerprint = digest(source.fingerprint, f"shuffle_labels {validation}")
+    fingerprint = combined_digest(source.fingerprint, f"shuffle_labels {validation}")
     return dataclasses.replace(source, splits=splits, fingerprint=fingerprint)
 
 
@@ -48,7 +48,7 @@ def shuffle_pixels(source: Source) -> Source:
         split: Split(_permuted(part.images, PIXELS_KEY + number), part.labels)
         for number, (split, part) in enumerate(sorted(source.splits.items()))
     }
-    return dataclasses.replace(source, splits=splits, fingerprint=digest(source.fingerprint, "shuffle_pixels"))
+    return dataclasses.replace(source, splits=splits, fingerprint=combined_digest(source.fingerprint, "shuffle_pixels"))
 
 
 def _permuted(images: Images, key: int) -> Images:

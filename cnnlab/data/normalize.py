@@ -10,7 +10,7 @@ Normalisation = tuple[np.ndarray, np.ndarray]
 CHUNK = 4096
 
 
-def none(images: np.ndarray) -> Normalisation:
+def no_normalization(images: np.ndarray) -> Normalisation:
     """[0, 1]: u8 divided by 255; floats as they are."""
     return _constant(0), _constant(unit(images.dtype))
 
@@ -47,5 +47,5 @@ def _constant(value: float) -> np.ndarray:
     return np.full((1, 1, 1, 1), value, np.float32)
 
 
-NORMALIZERS = {"none": none, "raw": raw, "standard": standard, "per_pixel": per_pixel}
+NORMALIZERS = {"none": no_normalization, "raw": raw, "standard": standard, "per_pixel": per_pixel}
 """By name, for `Choice[NORMALIZERS]`."""

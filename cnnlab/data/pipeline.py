@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
-from cnnlab.data.augment import none as no_augmentation
+from cnnlab.data.augment import no_augmentation
 from cnnlab.data.cache import cached
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.resize import Fit, fitted
-from cnnlab.data.source import Images, LazyImages, Source, Split, carve, digest, note, subset
+from cnnlab.data.source import Images, LazyImages, Source, Split, combined_digest, notify, stratified_split, subset
 from cnnlab.data.stream_order import evaluation_feeds, train_feeds
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.values import Count, Fraction, Range
@@ -55,7 +55,7 @@ def build(
             not fit is streamed.
     """
     parts, resident = _loaded(source, image_size, image_fit, resident_mib * 2**20)
-    held_out = np.zeros(0, np.int32) if "validation" in parts else carve(parts["train"].labels, validation)[1]
+    held_out = np.zeros(0, np.int32) if "validation" in parts else stratified_split(parts["train"].labels, validation)[1]
     if len(held_out):
         parts |= _divided(parts["train"], held_out)
         resident |= {"validation"} if "train" in resident else set()
@@ -83,7 +83,7 @@ def build(
         },
         prepare=functools.partial(_prepare, normalize(_sample(source.name, parts["train"].images)), augment),
         images=functools.partial(_images, parts),
-        fingerprint=digest(source.fingerprint, f"{sizes} {image_size} {image_fit if image_size else ''}", held_out),
+        fingerprint=combined_digest(source.fingerprint, f"{sizes} {image_size} {image_fit if image_size else ''}", held_out),
     )
 
 
@@ -98,7 +98,7 @@ def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[di
         if needed <= budget:
             budget -= needed
             resident.add(split)
-            images = _in_memory(images, f"{source.name} {split}", digest(source.fingerprint, split, f"{size} {fit}"))
+            images = _in_memory(images, f"{source.name} {split}", combined_digest(source.fingerprint, split, f"{size} {fit}"))
         parts[split] = Split(images, part.labels)
     return parts, resident
 
@@ -131,15 +131,15 @@ def _in_memory(images: Images, name: str, key: str) -> np.ndarray:
 def _decoded(images: LazyImages, name: str) -> np.ndarray:
     """u8 [N, H, W, C], told on stderr while it lasts."""
     began = told = time.monotonic()
-    note(f"decoding the {len(images)} images of {name} (once) …")
+    notify(f"decoding the {len(images)} images of {name} (once) …")
     out = np.empty((len(images), *_image_shape(images)), images.dtype)
     for start in range(0, len(out), DECODED_AT_ONCE):
         stop = min(start + DECODED_AT_ONCE, len(out))
         out[start:stop] = images[np.arange(start, stop)]
         if time.monotonic() - told > 5:
             told = time.monotonic()
-            note(f"{name}: {stop} of {len(out)} images decoded")
-    note(f"{name}: decoded in {time.monotonic() - began:.1f} s")
+            notify(f"{name}: {stop} of {len(out)} images decoded")
+    notify(f"{name}: decoded in {time.monotonic() - began:.1f} s")
     return out
 
 
@@ -148,7 +148,7 @@ def _sample(name: str, images: Images) -> np.ndarray:
     if isinstance(images, np.ndarray):
         return images
     chosen = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int32))
-    note(f"{name} is streamed: it is normalised by the statistics of {len(chosen)} of its {len(images)} training images")
+    notify(f"{name} is streamed: it is normalised by the statistics of {len(chosen)} of its {len(images)} training images")
     return images[chosen]
 
 

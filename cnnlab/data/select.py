@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from cnnlab.data.source import Source, Split, digest, shuffled, subset
+from cnnlab.data.source import Source, Split, combined_digest, shuffled, subset
 from cnnlab.errors import UsageError
 
 
@@ -33,7 +33,7 @@ def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class:
         source,
         splits=parts,
         class_names=tuple(source.class_names[number] for number in kept),
-        fingerprint=digest(source.fingerprint, f"classes {kept} examples {examples_per_class}"),
+        fingerprint=combined_digest(source.fingerprint, f"classes {kept} examples {examples_per_class}"),
     )
 
 

@@ -107,7 +107,7 @@ class Source:
             )
 
 
-def note(text: str) -> None:
+def notify(text: str) -> None:
     """Tells the person at the terminal what takes long or was decided for them (stderr, so that results stay clean)."""
     print(f"[data] {text}", file=sys.stderr, flush=True)
 
@@ -121,7 +121,7 @@ def shuffled(size: int, *key: int) -> np.ndarray:
     return np.argsort(stream.random_raw(size), kind="stable").astype(np.int32)
 
 
-def carve(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     """Divides positions into (kept i32 [N - M], carved i32 [M]), both ascending, M = round(fraction * N).
 
     Deterministic and stratified: each class gives its share rounded down, and the classes with the largest remainders one
@@ -152,17 +152,17 @@ def with_test_split(name: str, splits: dict[str, Split]) -> dict[str, Split]:
     if "test" in splits or "train" not in splits:
         return splits
     if "validation" in splits:
-        note(f"{name} has no labelled test split: its validation split serves as the test split")
+        notify(f"{name} has no labelled test split: its validation split serves as the test split")
         return {"train": splits["train"], "test": splits["validation"]}
     train = splits["train"]
-    kept, carved = carve(train.labels, TEST_FRACTION)
-    note(
+    kept, carved = stratified_split(train.labels, TEST_FRACTION)
+    notify(
         f"{name} has no test split: {len(carved)} of its {len(train.labels)} examples (stratified, always the same) become one"
     )
     return {part: Split(subset(train.images, ids), train.labels[ids]) for part, ids in (("train", kept), ("test", carved))}
 
 
-def digest(*parts: str | np.ndarray) -> str:
+def combined_digest(*parts: str | np.ndarray) -> str:
     """SHA-256 (hexadecimal) over texts and arrays with their types and shapes."""
     total = hashlib.sha256()
     for part in parts:
@@ -180,4 +180,4 @@ def digest_splits(name: str, splits: Mapping[str, Split]) -> str:
     for split, part in splits.items():
         assert isinstance(part.images, np.ndarray)
         parts += [split, part.images, part.labels]
-    return digest(*parts)
+    return combined_digest(*parts)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cnnlab.data.cache import cached
-from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, digest, note, with_test_split
+from cnnlab.data.source import LazyImages, Source, Split, combined_digest, decoding_threads, notify, with_test_split
 from cnnlab.errors import DataError, UsageError
 
 SAMPLED = 64
@@ -50,7 +50,7 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
         raise DataError(f"tfds:{name} has no train split; it has {', '.join(builder.info.splits)}.\nTake another set.")
     files = sorted(pathlib.Path(str(builder.data_path)).iterdir())
     states = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    key = f"labels-{re.sub('[^a-z0-9_]+', '-', name.lower())}-{digest(str(builder.data_path), *states)[:24]}"
+    key = f"labels-{re.sub('[^a-z0-9_]+', '-', name.lower())}-{combined_digest(str(builder.data_path), *states)[:24]}"
     found = cached(key, lambda: _labels_and_samples(tensorflow_datasets, name, builder, image, label))
     splits: dict[str, Split] = {
         split: Split(_lazy(builder, split, image), np.asarray(found[split]))
@@ -58,7 +58,7 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
         if split in found and (split == "train" or not np.all(found[split] == -1))  # -1 throughout: a test split without labels
     }
     version = f"{builder.info.full_name} {builder.info.version}"
-    fingerprint = digest(version, *(part for split in sorted(found) for part in (split, found[split])))
+    fingerprint = combined_digest(version, *(part for split in sorted(found) for part in (split, found[split])))
     names = tuple(builder.info.features[label].names)
     return Source(f"tfds:{name}", with_test_split(f"tfds:{name}", splits), names, fingerprint)
 
@@ -102,7 +102,7 @@ def _prepare(name: str, folder: pathlib.Path) -> None:
             f"tfds:{name} is not prepared in {folder}, and preparing it needs {', '.join(missing)} (reading it does not).\n"
             f"Install it: pip install tensorflow importlib_resources pillow\n{elsewhere}"
         )
-    note(f"tfds:{name} is not prepared in {folder}: downloading and preparing it there, once, in a process of its own …")
+    notify(f"tfds:{name} is not prepared in {folder}: downloading and preparing it there, once, in a process of its own …")
     command = [sys.executable, "-m", "cnnlab.data.prepare", name, str(folder)]
     root = str(pathlib.Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
@@ -144,7 +144,7 @@ def _lazy(builder: Any, split: str, image: str) -> LazyImages:
 
 def _labels_and_samples(tensorflow_datasets: Any, name: str, builder: Any, image: str, label: str) -> dict[str, np.ndarray]:
     """{split: labels i32 [N], "split-sample": digests of a few images, spread evenly}; the labels need no image decoded."""
-    note(f"reading the labels of tfds:{name} (once) …")
+    notify(f"reading the labels of tfds:{name} (once) …")
     began = time.monotonic()
     found: dict[str, np.ndarray] = {}
     undecoded = {image: tensorflow_datasets.decode.SkipDecoding()}
@@ -157,6 +157,6 @@ def _labels_and_samples(tensorflow_datasets: Any, name: str, builder: Any, image
         found[split] = np.array(labels, np.int32)
         images = _lazy(builder, split, image)
         chosen = np.linspace(0, len(images) - 1, min(SAMPLED, len(images))).astype(int).tolist()
-        found[f"{split}-sample"] = np.array([digest(sample) for sample in images.read(chosen)])
-    note(f"labels of tfds:{name} read in {time.monotonic() - began:.1f} s")
+        found[f"{split}-sample"] = np.array([combined_digest(sample) for sample in images.read(chosen)])
+    notify(f"labels of tfds:{name} read in {time.monotonic() - began:.1f} s")
     return found

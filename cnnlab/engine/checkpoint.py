@@ -39,7 +39,7 @@ def leaves(tree: PyTree) -> dict[str, Any]:
     }
 
 
-def digest(tree: PyTree) -> str:
+def tree_digest(tree: PyTree) -> str:
     """SHA-256 over path, dtype, shape and bytes of every leaf: equal digests mean equal bits."""
     total = hashlib.sha256()
     for path, leaf in sorted(leaves(tree).items()):

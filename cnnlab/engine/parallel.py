@@ -78,7 +78,7 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
     mesh = Mesh(np.array(devices), (AXIS,))
     everywhere = NamedSharding(mesh, PartitionSpec())
 
-    def place(state: TrainState) -> TrainState:
+    def to_devices(state: TrainState) -> TrainState:
         put = jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, rule(np.shape(leaf)))), state)
         return _data_to_keys(put)
 
@@ -98,10 +98,10 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
     return Strategy(
         name=name,
         devices=tuple(devices),
-        place=place,
-        fetch=lambda state: _host(_keys_to_data(state)),
-        share=lambda tree: jax.device_put(tree, everywhere),
-        split=lambda feeds: jax.device_put(feeds, NamedSharding(mesh, PartitionSpec(None, AXIS))),
+        to_devices=to_devices,
+        to_host=lambda state: _host(_keys_to_data(state)),
+        replicate=lambda tree: jax.device_put(tree, everywhere),
+        shard_batch=lambda feeds: jax.device_put(feeds, NamedSharding(mesh, PartitionSpec(None, AXIS))),
         compile_steps=compile_steps,
         compile_measure=lambda measure: jax.jit(measure, out_shardings=everywhere),
     )
@@ -130,10 +130,10 @@ def pmap(devices: Sequence[Any]) -> Strategy:
     count = len(devices)
     by_device = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
 
-    def share(tree: PyTree) -> PyTree:
+    def replicate(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: jax.device_put(np.broadcast_to(leaf, (count, *np.shape(leaf))), by_device), tree)
 
-    def split(feeds: PyTree) -> PyTree:
+    def shard_batch(feeds: PyTree) -> PyTree:
         def parts(leaf: np.ndarray) -> jax.Array:
             steps, batch, *rest = leaf.shape
             by_part = leaf.reshape(steps, count, batch // count, *rest).swapaxes(0, 1)  # [devices, k, B / devices, …]
@@ -154,10 +154,10 @@ def pmap(devices: Sequence[Any]) -> Strategy:
     return Strategy(
         name="pmap",
         devices=tuple(devices),
-        place=lambda state: _data_to_keys(share(state)),
-        fetch=lambda state: _host(jax.tree.map(lambda leaf: leaf[0], _keys_to_data(state))),
-        share=share,
-        split=split,
+        to_devices=lambda state: _data_to_keys(replicate(state)),
+        to_host=lambda state: _host(jax.tree.map(lambda leaf: leaf[0], _keys_to_data(state))),
+        replicate=replicate,
+        shard_batch=shard_batch,
         compile_steps=lambda steps: jax.pmap(steps, axis_name=AXIS, devices=devices, donate_argnums=0, out_axes=(0, None)),
         compile_measure=compile_measure,
     )

@@ -47,7 +47,7 @@ def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
 
 
 def phases(experiment: Experiment) -> tuple[Phase, ...]:
-    """The games that are played one after another; at least one."""
+    """The phase_steps that are played one after another; at least one."""
     played = experiment.phases or (Phase(experiment.steps, experiment.task.turns),)
     assert sum(phase.steps for phase in played) == experiment.steps, "the phases make up the whole training"
     return played
@@ -55,12 +55,12 @@ def phases(experiment: Experiment) -> tuple[Phase, ...]:
 
 def _owned(task: Task, params: Params, player: str) -> PyTree:
     """What a player moves: its own group of parameters, or a dict of the groups that it owns."""
-    return {group: params[group] for group in task.owns[player]} if player in task.owns else params[player]
+    return {group: params[group] for group in task.param_groups[player]} if player in task.param_groups else params[player]
 
 
 def _with_owned(task: Task, params: Params, player: str, own: PyTree) -> Params:
     """The parameters with what a player moves put in place."""
-    return {**params, **(own if player in task.owns else {player: own})}
+    return {**params, **(own if player in task.param_groups else {player: own})}
 
 
 def make_train_step(
@@ -79,11 +79,11 @@ def make_train_step(
             loss_of = functools.partial(_loss_of, task, cast, player, params, model_state, batch, jax.random.fold_in(key, turn))
             own = _owned(task, params, player)
             gradient, (model_state, stats) = jax.grad(loss_of, has_aux=True)(own)
-            gradient = collectives.mean(gradient)
+            gradient = collectives.global_mean(gradient)
             with jax.numpy_dtype_promotion("standard"):  # optax leans on promotion (decay ** count); our own code does not
                 updates, opt_state[player] = optimizers[player].update(gradient, opt_state[player], own)
             params = _with_owned(task, params, player, optax.apply_updates(own, updates))
-            for name, value in collectives.total(stats["sums"]).items():
+            for name, value in collectives.global_sum(stats["sums"]).items():
                 sums[name] = sums[name] + value if name in sums else value
         average = _averaged(state.average, params, experiment.average_decay, state.step)
         state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average)
@@ -130,7 +130,7 @@ def make_steps(train_step: Callable[..., tuple[TrainState, Stats]]) -> Callable[
     return steps
 
 
-Numbers = Mapping[str, Array]
+TracedKnobs = Mapping[str, Array]
 """f32 [] by the path of a knob: values that a compiled program takes as arguments."""
 
 
@@ -143,10 +143,10 @@ class Program:
     shapes: TrainState
     """The host tree of a state, as shapes and dtypes."""
     compiled_init: Callable[..., TrainState]
-    games: tuple[Callable[..., tuple[TrainState, Stats]], ...]
+    phase_steps: tuple[Callable[..., tuple[TrainState, Stats]], ...]
     """One for each phase: (state, shared(split), feeds [k, B, …]) -> (state, stats [k])."""
-    games_together: tuple[Callable[..., tuple[TrainState, Stats]], ...]
-    """The same for a crowd of M members: (state [M], shared(split) with numbers [M], feeds [k, B, M, …]) -> (state [M],
+    batched_phase_steps: tuple[Callable[..., tuple[TrainState, Stats]], ...]
+    """The same for a crowd of M members: (state [M], shared(split) with traced_knobs [M], feeds [k, B, M, …]) -> (state [M],
     stats [M, k])."""
     measure: Callable[..., Stats]
     """(params, model_state, shared(split), feeds [1, B, …]) -> stats."""
@@ -154,36 +154,36 @@ class Program:
     """As `measure`, with what the task measures at the end alone."""
     compiled_snapshot: Callable[..., dict[str, Array]]
     resident: dict[str, PyTree]
-    numbers: Mapping[str, Any]
-    """The experiment's own, for its family: f32 []."""
+    traced_knobs: Mapping[str, Any]
+    """The experiment's own, for its experiment_of: f32 []."""
 
     def init(self, seed: int) -> TrainState:
         """The placed state before the first step."""
         start = self.experiment.start
         given = start(self.shapes.params, self.shapes.model_state) if start else None
-        host = jax.tree.map(np.asarray, self.compiled_init(np.uint32(seed), self.numbers))
-        return self.strategy.place(host if given is None else _with_given(host, *given))
+        host = jax.tree.map(np.asarray, self.compiled_init(np.uint32(seed), self.traced_knobs))
+        return self.strategy.to_devices(host if given is None else _with_given(host, *given))
 
     def snapshot(self, state: TrainState, batch: Batch) -> dict[str, np.ndarray]:
         """{name: images f32 [N, H, W, C]} of the task's snapshot, with the averaged parameters where there are any."""
-        host = self.strategy.fetch(state)
-        shown = self.compiled_snapshot(host.average or host.params, host.model_state, batch, self.numbers)
+        host = self.strategy.to_host(state)
+        shown = self.compiled_snapshot(host.average or host.params, host.model_state, batch, self.traced_knobs)
         return jax.tree.map(np.asarray, shown)
 
-    def shared(self, split: str) -> PyTree:
-        """What every step or measurement of a split reads: the numbers and the resident arrays."""
-        return self.strategy.share(self.numbers), self.resident.get(split, {})
+    def step_inputs(self, split: str) -> PyTree:
+        """What every step or measurement of a split reads: the traced knobs and the resident arrays."""
+        return self.strategy.replicate(self.traced_knobs), self.resident.get(split, {})
 
-    def game(self, step: int) -> tuple[Callable[..., tuple[TrainState, Stats]], int]:
+    def phase_at(self, step: int) -> tuple[Callable[..., tuple[TrainState, Stats]], int]:
         """(compiled steps of the phase in which `step` lies, the step at which that phase ends)."""
         ends = list(itertools.accumulate(phase.steps for phase in phases(self.experiment)))
         number = min(bisect.bisect_right(ends, step), len(ends) - 1)
-        return self.games[number], ends[number]
+        return self.phase_steps[number], ends[number]
 
-    def member(self, experiment: Experiment, numbers: Mapping[str, float]) -> "Program":
-        """The same compilation for an experiment of the same family with other numbers."""
+    def member(self, experiment: Experiment, traced_knobs: Mapping[str, float]) -> "Program":
+        """The same compilation for an experiment of the same family with other values of its traced knobs."""
         assert experiment.data.fingerprint == self.experiment.data.fingerprint, "members of a family share their data"
-        return dataclasses.replace(self, experiment=experiment, numbers=_as_arrays(numbers))
+        return dataclasses.replace(self, experiment=experiment, traced_knobs=_as_arrays(traced_knobs))
 
 
 def build_program(
@@ -191,8 +191,8 @@ def build_program(
     strategy: Strategy,
     *,
     precision: str,
-    family: Callable[[Numbers], Experiment] | None = None,
-    numbers: Mapping[str, float] | None = None,
+    experiment_of: Callable[[TracedKnobs], Experiment] | None = None,
+    traced_knobs: Mapping[str, float] | None = None,
 ) -> Program:
     """Places the resident data and wraps the step for the strategy; nothing is compiled until it is first called.
 
@@ -200,20 +200,20 @@ def build_program(
         experiment: to train.
         strategy: where.
         precision: one of PRECISIONS.
-        family: numbers -> the experiment with these numbers; it is called with tracers, so that one compilation serves all
-            members. None: a family of one.
-        numbers: of `experiment` itself, for which `family` gives what it does.
+        experiment_of: traced knobs -> the experiment with these values; it is called with tracers, so that one compilation
+            serves all members of a family. None: a family of one.
+        traced_knobs: the values with which `experiment_of` returns `experiment` itself.
     """
     data = experiment.data
     resident, first = data.resident.get("train", {}), next(data.train(0, 0))
-    init, steps, measure = _functions(family or (lambda _: experiment), precision=precision)
-    host = _as_arrays(numbers or {})
-    games = [functools.partial(steps, turns=phase.turns) for phase in phases(experiment)]
+    init, steps, measure = _functions(experiment_of or (lambda _: experiment), precision=precision)
+    host = _as_arrays(traced_knobs or {})
+    phase_steps = [functools.partial(steps, turns=phase.turns) for phase in phases(experiment)]
 
     # Drawing truncated normals takes XLA:CPU 9 s to compile for eight kernels at its default level, 0.8 s at level 1; the
     # numbers are the same to the bit.
-    def snapshot(params: Params, model_state: PyTree, batch: Batch, numbers: Numbers) -> dict[str, Array]:
-        task = (family(numbers) if family else experiment).task
+    def snapshot(params: Params, model_state: PyTree, batch: Batch, traced_knobs: TracedKnobs) -> dict[str, Array]:
+        task = (experiment_of(traced_knobs) if experiment_of else experiment).task
         return task.snapshot(params, model_state, batch, jax.random.key(0)) if task.snapshot else {}
 
     quickly = {"xla_backend_optimization_level": 1} if strategy.devices[0].platform == "cpu" else None
@@ -222,58 +222,66 @@ def build_program(
         experiment=experiment,
         strategy=strategy,
         shapes=jax.eval_shape(init, np.uint32(0), (host, resident), first),
-        compiled_init=lambda seed, numbers: compiled_init(seed, (numbers, resident), first),
-        games=tuple(strategy.compile_steps(game) for game in games),
-        games_together=tuple(strategy.compile_steps(jax.vmap(game, in_axes=(0, (0, None), 2))) for game in games),
+        compiled_init=lambda seed, traced_knobs: compiled_init(seed, (traced_knobs, resident), first),
+        phase_steps=tuple(strategy.compile_steps(game) for game in phase_steps),
+        batched_phase_steps=tuple(strategy.compile_steps(jax.vmap(game, in_axes=(0, (0, None), 2))) for game in phase_steps),
         measure=compiled_measure,
-        final=strategy.compile_measure(functools.partial(measure, final=True)) if experiment.task.final else compiled_measure,
+        final=strategy.compile_measure(functools.partial(measure, final=True))
+        if experiment.task.measure_final
+        else compiled_measure,
         compiled_snapshot=jax.jit(snapshot),
-        resident={split: strategy.share(arrays) for split, arrays in data.resident.items()},
-        numbers=host,
+        resident={split: strategy.replicate(arrays) for split, arrays in data.resident.items()},
+        traced_knobs=host,
     )
 
 
 def _functions(
-    family: Callable[[Numbers], Experiment], *, precision: str
+    experiment_of: Callable[[TracedKnobs], Experiment], *, precision: str
 ) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Stats]], Callable[..., Stats]]:
-    """(init, steps, measure) of a family, not compiled; `shared` is (numbers, resident arrays of the split).
+    """(init, steps, measure) of a family, not compiled; `shared` is (traced_knobs, resident arrays of the split).
 
     init(seed, shared, feed) -> host-like state, steps(state, shared, feeds [k, B, …], turns=…) -> (state, stats [k]),
     measure(params, model_state, shared, feeds [1, B, …], final=…) -> stats.
     """
 
     def init(seed: Array, shared: PyTree, feed: PyTree) -> TrainState:
-        numbers, resident = shared
-        experiment = family(numbers)
+        traced_knobs, resident = shared
+        experiment = experiment_of(traced_knobs)
         state = init_state(experiment, seed, experiment.data.prepare(resident, feed, None))
         return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
     def steps(
         state: TrainState, shared: PyTree, feeds: PyTree, *, turns: tuple[str, ...] | None = None
     ) -> tuple[TrainState, Stats]:
-        numbers, resident = shared
-        return make_steps(make_train_step(family(numbers), precision=precision, turns=turns))(state, resident, feeds)
+        traced_knobs, resident = shared
+        return make_steps(make_train_step(experiment_of(traced_knobs), precision=precision, turns=turns))(
+            state, resident, feeds
+        )
 
     def measure(params: Params, model_state: PyTree, shared: PyTree, feeds: PyTree, *, final: bool = False) -> Stats:
-        (numbers, resident), feed, cast = shared, jax.tree.map(lambda leaf: leaf[0], feeds), computing_in(precision)
-        experiment = family(numbers)
+        (traced_knobs, resident), feed, cast = shared, jax.tree.map(lambda leaf: leaf[0], feeds), computing_in(precision)
+        experiment = experiment_of(traced_knobs)
         task, batch = experiment.task, cast(experiment.data.prepare(resident, feed, None))
         stats = task.measure(cast(params), model_state, batch)
-        if final and task.final:
-            more = task.final(cast(params), model_state, batch)
+        if final and task.measure_final:
+            more = task.measure_final(cast(params), model_state, batch)
             stats = {kind: {**stats[kind], **more[kind]} for kind in stats}
-        return {"sums": collectives.total(stats["sums"]), "rows": stats["rows"]}
+        return {"sums": collectives.global_sum(stats["sums"]), "rows": stats["rows"]}
 
     return init, steps, measure
 
 
 def trace(
-    experiment: Experiment, *, precision: str, family: Callable[[Numbers], Experiment], numbers: Mapping[str, float]
+    experiment: Experiment,
+    *,
+    precision: str,
+    experiment_of: Callable[[TracedKnobs], Experiment],
+    traced_knobs: Mapping[str, float],
 ) -> None:
     """Traces a start, a step and a measurement over shapes alone: whatever is wrong with a network or a knob shows here."""
-    init, steps, measure = _functions(family, precision=precision)
+    init, steps, measure = _functions(experiment_of, precision=precision)
     data = experiment.data
-    shared, feed = (_as_arrays(numbers), data.resident.get("train", {})), in_steps([next(data.train(0, 0))])
+    shared, feed = (_as_arrays(traced_knobs), data.resident.get("train", {})), stack_steps([next(data.train(0, 0))])
     host = jax.eval_shape(init, np.uint32(0), shared, jax.tree.map(lambda leaf: leaf[0], feed))
     state = dataclasses.replace(host, key=jax.eval_shape(jax.random.key, np.uint32(0)))
     for phase in phases(experiment):
@@ -281,37 +289,37 @@ def trace(
     jax.eval_shape(measure, host.params, host.model_state, shared, feed)
 
 
-def together(members: Sequence[Program]) -> Program:
+def batch_programs(members: Sequence[Program]) -> Program:
     """Members of one family as a crowd that takes its steps in one batched program, for `fit`.
 
-    Each member keeps its own batches, randomness and numbers. What is batched is the members' parameters too, so that
+    Each member keeps its own batches, randomness and traced knobs. What is batched is the members' parameters too, so that
     convolutions become grouped ones: good for an accelerator that a single small network leaves idle, bad for a CPU.
     """
     first = members[0]
-    numbers = {path: np.stack([member.numbers[path] for member in members]) for path in first.numbers}
-    train = functools.partial(_feeds_together, first.experiment.data.train)
+    traced_knobs = {path: np.stack([member.traced_knobs[path] for member in members]) for path in first.traced_knobs}
+    train = functools.partial(_batched_feeds, first.experiment.data.train)
     experiment = dataclasses.replace(first.experiment, data=dataclasses.replace(first.experiment.data, train=train))
-    return dataclasses.replace(first, experiment=experiment, games=first.games_together, numbers=numbers)
+    return dataclasses.replace(first, experiment=experiment, phase_steps=first.batched_phase_steps, traced_knobs=traced_knobs)
 
 
-def _feeds_together(train: Callable[[int, int], Iterator[Feed]], seeds: tuple[int, ...], step: int) -> Iterator[Feed]:
+def _batched_feeds(train: Callable[[int, int], Iterator[Feed]], seeds: tuple[int, ...], step: int) -> Iterator[Feed]:
     """The feeds of M seeds as one, [B, M, …]."""
     for feeds in zip(*(train(seed, step) for seed in seeds), strict=True):
         yield {name: np.stack([feed[name] for feed in feeds], axis=1) for name in feeds[0]}
 
 
-def stacked(trees: Sequence[PyTree]) -> PyTree:
+def stack_members(trees: Sequence[PyTree]) -> PyTree:
     """Trees of M members as one with a leading axis M."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def part(tree: PyTree, member: int) -> PyTree:
+def select_member(tree: PyTree, member: int) -> PyTree:
     """What belongs to one member of a crowd."""
     return jax.tree.map(lambda leaf: leaf[member], tree)
 
 
-def _as_arrays(numbers: Mapping[str, float]) -> dict[str, np.ndarray]:
-    return {path: np.asarray(value, np.float32) for path, value in numbers.items()}
+def _as_arrays(traced_knobs: Mapping[str, float]) -> dict[str, np.ndarray]:
+    return {path: np.asarray(value, np.float32) for path, value in traced_knobs.items()}
 
 
 def _with_given(host: TrainState, params: Params, model_state: PyTree) -> TrainState:
@@ -325,6 +333,6 @@ def _with_given(host: TrainState, params: Params, model_state: PyTree) -> TrainS
     return dataclasses.replace(host, params=params, model_state=model_state, average=params if host.average else {})
 
 
-def in_steps(feeds: list[Feed]) -> Feed:
+def stack_steps(feeds: list[Feed]) -> Feed:
     """k feeds [B, …] -> one feed [k, B, …]."""
     return {name: np.stack([feed[name] for feed in feeds]) for name in feeds[0]}

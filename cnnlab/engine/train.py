@@ -1,6 +1,6 @@
 """The loop and the evaluation: one of each, for every task, strategy and number of players.
 
-Nothing here touches the world: `fit` calls back when it is time to log, evaluate or save (journal.py does these).
+Nothing here touches the world: `fit` calls back when it is time to log, evaluate or save (recorder.py does these).
 """
 
 import collections
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Batch, Dataset, Stats, TrainState
-from cnnlab.engine.program import Program, in_steps
+from cnnlab.engine.program import Program, stack_steps
 
 EVALUATION_BATCH = 250
 """Examples measured at once; on a CPU larger batches fall out of the cache."""
@@ -42,7 +42,7 @@ def _added(values: Any) -> np.ndarray:
     return np.asarray(values, np.float64).sum()
 
 
-def watched(data: Dataset, count: int) -> Batch:
+def snapshot_batch(data: Dataset, count: int) -> Batch:
     """The first `count` held-out examples, as a batch of NumPy arrays for `Program.snapshot`."""
     split = "validation" if "validation" in data.sizes else "test"
     feed = next(data.evaluate(split, min(count, data.sizes[split])))
@@ -57,23 +57,23 @@ def evaluate(program: Program, state: TrainState, split: str, *, final: bool = F
     count = len(program.strategy.devices)
     data = program.experiment.data
     batch_size = -(-min(EVALUATION_BATCH, data.sizes[split]) // count) * count
-    params, shared = state.average or state.params, program.shared(split)
+    params, shared = state.average or state.params, program.step_inputs(split)
     measure = program.final if final else program.measure
     parts = []
     for feed in data.evaluate(split, batch_size):
-        placed = program.strategy.split(in_steps([feed]))
+        placed = program.strategy.shard_batch(stack_steps([feed]))
         parts.append(jax.device_get(measure(params, state.model_state, shared, placed)))
     return merge(parts)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cadence:
+class Intervals:
     """Every how many steps to log, evaluate and save; `dispatch` is the most steps sent to the device at once."""
 
     log: int
     evaluate: int
     save: int
-    dispatch: int = 1
+    steps_per_dispatch: int = 1
 
 
 def fit(
@@ -83,8 +83,8 @@ def fit(
     seed: int | tuple[int, ...],
     step: int,
     stop: int,
-    cadence: Cadence,
-    recent: list[Stats],
+    intervals: Intervals,
+    pending_stats: list[Stats],
     on_log: Callable[[int, list[Stats]], None],
     on_evaluate: Callable[[int, TrainState], None],
     on_save: Callable[[int, TrainState, list[Stats]], None],
@@ -95,34 +95,34 @@ def fit(
     It ends earlier only when `should_stop()` says so. Of a crowd (`together`), `seed` is one for each member, and state and
     statistics have a leading axis of members.
 
-    Callbacks come after the step whose number they get, in the order log, evaluate, save. `recent` holds the statistics
+    Callbacks come after the step whose number they get, in the order log, evaluate, save. `pending_stats` holds the statistics
     since the last log; what a checkpoint keeps of it makes a resumed log equal to an uninterrupted one.
     """
     last = program.experiment.steps
     feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # a crowd's takes one seed for each member
-    shared = program.shared("train")
+    shared = program.step_inputs("train")
     in_flight: collections.deque[Stats] = collections.deque()
     while step < stop and not should_stop():
-        steps, end = program.game(step)
-        size = _dispatch_size(step, min(stop, end), cadence)
-        placed = program.strategy.split(in_steps([next(feeds) for _ in range(size)]))
+        steps, end = program.phase_at(step)
+        size = _dispatch_size(step, min(stop, end), intervals)
+        placed = program.strategy.shard_batch(stack_steps([next(feeds) for _ in range(size)]))
         state, stats = steps(state, shared, placed)
         step += size
-        recent.append(stats)
+        pending_stats.append(stats)
         in_flight.append(stats)
         if len(in_flight) > IN_FLIGHT:
             jax.block_until_ready(in_flight.popleft())
-        if step % cadence.log == 0 or step == last:
-            on_log(step, jax.device_get(recent))
-            recent.clear()
-        if step % cadence.evaluate == 0 or step == last:
+        if step % intervals.log == 0 or step == last:
+            on_log(step, jax.device_get(pending_stats))
+            pending_stats.clear()
+        if step % intervals.evaluate == 0 or step == last:
             on_evaluate(step, state)
-        if step % cadence.save == 0 or step == last:
-            on_save(step, state, recent)
+        if step % intervals.save == 0 or step == last:
+            on_save(step, state, pending_stats)
     return state, step
 
 
-def _dispatch_size(step: int, stop: int, cadence: Cadence) -> int:
+def _dispatch_size(step: int, stop: int, intervals: Intervals) -> int:
     """The largest power of two of steps (few shapes to compile) that does not pass the next callback."""
-    until = min(stop, *(step - step % every + every for every in (cadence.log, cadence.evaluate, cadence.save))) - step
-    return 1 << (min(until, cadence.dispatch).bit_length() - 1)
+    until = min(stop, *(step - step % every + every for every in (intervals.log, intervals.evaluate, intervals.save))) - step
+    return 1 << (min(until, intervals.steps_per_dispatch).bit_length() - 1)

@@ -174,8 +174,10 @@ def as_table(layers: list[Layer]) -> str:
     total = as_json(layers)["total"]
     memory = as_json(layers)["memory"]
     rows = [COLUMNS, *map(_row, layers)]
-    rows.append(("parameters in f32", "", "", text.size(memory["parameters"]), "", "", "", ""))
-    rows.append(("total", "", "", f"{total['params']:,}", f"{total['macs']:,}", text.size(memory["activations"]), "", ""))
+    rows.append(("parameters in f32", "", "", text.format_bytes(memory["parameters"]), "", "", "", ""))
+    rows.append(
+        ("total", "", "", f"{total['params']:,}", f"{total['macs']:,}", text.format_bytes(memory["activations"]), "", "")
+    )
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = []
     for row in rows:
@@ -195,7 +197,7 @@ def _row(layer: Layer) -> tuple[str, ...]:
         for stride, size in zip(layer.stride, fields, strict=True)
     ]
     windows = ["?" if size is None else "all" if math.isinf(size) else f"{size:g}" for size in fields]
-    counts = (f"{layer.params:,}", f"{layer.macs:,}", text.size(layer.memory))
+    counts = (f"{layer.params:,}", f"{layer.macs:,}", text.format_bytes(layer.memory))
     return (layer.name, layer.type, "x".join(map(str, layer.output)), *counts, _sides(strides), _sides(windows))
 
 

@@ -41,7 +41,7 @@ CHANNELS_LAST = ("cnnlab", "keras")
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class ConversionReport:
     """What became of every leaf; paths are ours, names are theirs."""
 
     library: str
@@ -81,7 +81,9 @@ def shapes_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple
     return {path: leaf.shape for path, leaf in flatten(variables).items()}
 
 
-def start_from(variables: Any, model: nn.Module, path: str | pathlib.Path, new_head: bool = False) -> tuple[Any, Report]:
+def start_from(
+    variables: Any, model: nn.Module, path: str | pathlib.Path, new_head: bool = False
+) -> tuple[Any, ConversionReport]:
     """The variables of `model` with the weights of a file or a run in their place, in NumPy, and what became of each.
 
     Args:
@@ -100,7 +102,7 @@ def start_from(variables: Any, model: nn.Module, path: str | pathlib.Path, new_h
 
 def convert(
     leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], *, new_head: bool = False
-) -> tuple[Leaves, Report]:
+) -> tuple[Leaves, ConversionReport]:
     """Our leaves, {"collection/layer/leaf": array}, from theirs, by the scheme of the model's family that fits best.
 
     Args:
@@ -120,9 +122,9 @@ def convert(
 
 def _match(
     leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme, new_head: bool
-) -> tuple[Leaves, Report]:
+) -> tuple[Leaves, ConversionReport]:
     filled: Leaves = {}
-    report = Report(scheme.library, {}, [], [], [], {}, {}, [], scheme.caveat)
+    report = ConversionReport(scheme.library, {}, [], [], [], {}, {}, [], scheme.caveat)
     head = {path for path in shapes if path.split("/")[1] == OUTPUT} if new_head else set()
     leaves, notes = scheme.prepare(leaves)
     for name, leaf in leaves.items():
@@ -177,7 +179,7 @@ def _lay(leaf: np.ndarray, shape: tuple[int, ...], scheme: Scheme, place: str) -
     return None, f"{leaf.shape} in the file, {shape} here"
 
 
-def _require_whole(report: Report, network: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _require_whole(report: ConversionReport, network: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """CheckpointError unless every leaf of the network was filled and every leaf of the file has a place."""
     only_head = report.wrong and all(path.split("/")[1] == OUTPUT for path in report.wrong)
     if only_head and not (report.missing or report.unexpected):

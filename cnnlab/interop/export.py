@@ -18,7 +18,7 @@ from cnnlab.interop import files
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
 from cnnlab.runs import run
-from cnnlab.runs.folder import Plan, recorded
+from cnnlab.runs.folder import RunSpec, read_run
 
 SUFFIXES = (".safetensors", ".stablehlo")
 """What a network can be exported as."""
@@ -30,27 +30,29 @@ LARGEST_PROGRAM = 2**31
 """Bytes that the container of jax.export holds at most."""
 
 
-def export_run(resolved: Resolved, plan: Plan, folder: pathlib.Path, target: pathlib.Path, *, best: bool, replace: bool) -> str:
+def export_run(
+    resolved: Resolved, spec: RunSpec, folder: pathlib.Path, target: pathlib.Path, *, best: bool, replace: bool
+) -> str:
     """Writes the network of a run's newest checkpoint (or the best on validation) and says what it wrote.
 
     The averaged parameters where there are some. A .safetensors holds the weights; a .stablehlo predicts, from images f32
     [B, H, W, C] as the data set stores them (u8 as 0 … 255), and normalises them itself.
     """
     _check_target(target, replace=replace)
-    about = recorded(folder)
-    program, state, step = run.restored(resolved, plan, folder, best=best)
+    about = read_run(folder)
+    program, state, step = run.restore_run(resolved, spec, folder, best=best)
     data = program.experiment.data
     height, width, channels = data.image_shape
     if target.suffix == ".safetensors":
         variables = trees.unflatten(files.weights_of(leaves(state)))
-        notes = {"experiment": plan.experiment, "step": str(step), "data": data.name, "knobs": json.dumps(about["knobs"])}
+        notes = {"experiment": spec.experiment, "step": str(step), "data": data.name, "knobs": json.dumps(about["knobs"])}
         notes |= {"classes": json.dumps(data.class_names), "image": f"{height}x{width}x{channels}"}
         size = write_safetensors(target, variables, notes)
         count = len(jax.tree.leaves(variables))
         what = f"{count} leaves by the names of cnnlab\n  load it by --init_from={target}, or by safetensors.numpy.load_file"
     else:
         used = {"params": state.average or state.params, "model_state": state.model_state}
-        size = write_stablehlo(target, _predictor(program, plan.precision), used, data.image_shape)
+        size = write_stablehlo(target, _predictor(program, spec.precision), used, data.image_shape)
         what = (
             f"a program with its weights, images f32 [B, {height}, {width}, {channels}] as {data.name} stores them -> what the "
             f"task predicts, for any B, on {', '.join(PLATFORMS)}\n"
@@ -90,7 +92,7 @@ def write_safetensors(path: pathlib.Path, variables: Any, metadata: Mapping[str,
 
     leaves = {name: np.ascontiguousarray(leaf) for name, leaf in trees.flatten(variables).items()}
     notes = dict(metadata)
-    return _write(path, save(leaves, {**notes, files.DIGEST: files.digest(leaves, notes)}))
+    return _write(path, save(leaves, {**notes, files.DIGEST: files.leaves_digest(leaves, notes)}))
 
 
 def write_stablehlo(

@@ -73,7 +73,7 @@ def read(path: str | pathlib.Path) -> Leaves:
     return _checked(leaves, path)
 
 
-def digest(leaves: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> str:
+def leaves_digest(leaves: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> str:
     """SHA-256 over name, type, shape and bytes of every leaf and over every note: any flipped bit changes it."""
     total = hashlib.sha256(json.dumps(sorted(notes.items())).encode())
     for name, leaf in sorted(leaves.items()):
@@ -117,7 +117,7 @@ def _safetensors(path: pathlib.Path) -> Leaves:
             f"{path} is named like a file of cnnlab and lacks its digest: it is damaged, or was written by something else.\n"
             "Copy it again, or write it by `python launch.py export`."
         )
-    if recorded is not None and recorded != digest(leaves, notes):
+    if recorded is not None and recorded != leaves_digest(leaves, notes):
         raise CheckpointError(f"{path} is damaged: its numbers do not agree with the digest that it holds.\nCopy it again.")
     return leaves if ours else _unwrapped(leaves)
 

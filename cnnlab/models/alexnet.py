@@ -69,14 +69,14 @@ class AlexNet(nn.Module):
     hidden: tuple[int, int] = (4096, 4096)
     head: Head = "dense"
     activation: Choice[ACTIVATIONS] = jax.nn.relu
-    norm: Choice[NORMS] = layers.none
+    norm: Choice[NORMS] = layers.no_norm
     dropout: Fraction = 0.5
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], every layer by its name in the papers)."""
         x, seen = images, {}

@@ -31,7 +31,7 @@ class ConvNet(nn.Module):
     widths: tuple[int, ...] = (16, 32, 64)
     depth: Count = 2
     kernel: Count = 3
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     pool: Choice[POOLS] = POOLS["max"]
     dropout: Fraction = 0.0

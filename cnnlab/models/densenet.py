@@ -28,7 +28,7 @@ class Composite(nn.Module):
 
     convolutions: tuple[tuple[int, int], ...]
     dropout: Fraction = 0.0
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
@@ -75,14 +75,14 @@ class DenseNet(nn.Module):
     compression: Annotated[float, Range(0, 1, open_low=True)] = 0.5
     channels: Count | None = None
     stem: Literal["imagenet", "small"] = "imagenet"
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     dropout: Fraction = 0.0
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], the stem, every dense block, the pooled features, the output)."""
         growth, seen = layers.scaled(self.growth, self.width), {}

@@ -48,7 +48,7 @@ class EfficientNet(nn.Module):
     depth: Positive = 1.0
     drop_path: Fraction = 0.2
     stem: Literal["imagenet", "small"] = "imagenet"
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.silu
     dropout: Fraction = 0.2
     initializer: Choice[INITIALIZERS] = init.he
@@ -72,7 +72,7 @@ class EfficientNet(nn.Module):
         )
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, every stage, head, the pooled features and the output)."""
         chosen = {"norm": self.norm, "activation": self.activation, "initializer": self.initializer}

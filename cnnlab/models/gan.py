@@ -180,7 +180,7 @@ class DCGANGenerator(nn.Module):
             name = "output" if last else f"up{number + 1}"
             x = ConvTranspose(features, kernel, strides, padding, bias=False, initializer=self.initializer, name=name)(x)
             if not last:
-                x = jax.nn.relu(layers.batch(train=train, name=f"norm{number + 1}")(x))
+                x = jax.nn.relu(layers.batch_norm(train=train, name=f"norm{number + 1}")(x))
         return jnp.tanh(x)
 
 

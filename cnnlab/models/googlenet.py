@@ -113,14 +113,14 @@ class GoogLeNet(nn.Module):
     lrn: bool = True
     pooling: Literal["caffe", "torchvision"] = "caffe"
     activation: Choice[ACTIVATIONS] = jax.nn.relu
-    norm: Choice[NORMS] = layers.none
+    norm: Choice[NORMS] = layers.no_norm
     dropout: Fraction = 0.4
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, inception_3a … inception_5b, auxiliary heads, features)."""
         seen = {}
@@ -163,7 +163,7 @@ googlenet_bn = functools.partial(
     kernel=3,
     lrn=False,
     pooling="torchvision",
-    norm=functools.partial(layers.batch, epsilon=1e-3),
+    norm=functools.partial(layers.batch_norm, epsilon=1e-3),
     dropout=0.2,
 )
 """GoogLeNet with batch norm, torchvision's, 6,624,904 parameters; 13,004,888 with the two auxiliary heads."""

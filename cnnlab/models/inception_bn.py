@@ -71,7 +71,7 @@ class BiasedConvNorm(nn.Module):
     strides: int = 1
     padding: Padding = "same"
     bias: bool = True
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
@@ -105,14 +105,14 @@ class InceptionBN(nn.Module):
     classes: int
     bias: bool = True
     activation: Choice[ACTIVATIONS] = jax.nn.relu
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     dropout: Fraction = 0.0
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, inception_3a … inception_5b and features)."""
         seen, small = {}, self.stem == "small"

@@ -20,7 +20,7 @@ from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count, Fraction, Positive
 
-NORM = functools.partial(layers.batch, epsilon=1e-3)
+NORM = functools.partial(layers.batch_norm, epsilon=1e-3)
 """The batch normalisation of Inception-v3, Inception-v4 and Inception-ResNet."""
 
 
@@ -159,7 +159,7 @@ class InceptionV3(nn.Module):
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, every module, auxiliary and features)."""
         seen, small = {}, self.stem == "small"

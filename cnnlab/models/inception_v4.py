@@ -133,7 +133,7 @@ class InceptionV4(nn.Module):
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, every module and features)."""
         seen = {}

@@ -66,7 +66,7 @@ class InvertedResidual(nn.Module):
     drop_path: Fraction = 0.0
     shortcut: bool = True
     linear: bool = True
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = relu6
     initializer: Choice[INITIALIZERS] = init.he
 

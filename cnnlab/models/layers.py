@@ -106,7 +106,7 @@ class BatchNorm(nn.Module):
         return (wide * factor.reshape(across) + shift.reshape(across)).astype(x.dtype)
 
 
-def batch(*, train: bool, name: str, momentum: Fraction = 0.9, epsilon: Positive = 1e-5) -> Layer:
+def batch_norm(*, train: bool, name: str, momentum: Fraction = 0.9, epsilon: Positive = 1e-5) -> Layer:
     """`BatchNorm` as one of the NORMS.
 
     Args:
@@ -117,7 +117,7 @@ def batch(*, train: bool, name: str, momentum: Fraction = 0.9, epsilon: Positive
     return lambda x: norm(x, train=train)
 
 
-def layer(*, train: bool, name: str, epsilon: Positive = 1e-5) -> Layer:
+def layer_norm(*, train: bool, name: str, epsilon: Positive = 1e-5) -> Layer:
     """Layer normalisation over all units of an example, scaled by channel (Ba et al. 2016, arXiv 1607.06450).
 
     Args:
@@ -126,7 +126,7 @@ def layer(*, train: bool, name: str, epsilon: Positive = 1e-5) -> Layer:
     return _mixed(lambda x: nn.LayerNorm(epsilon=epsilon, reduction_axes=tuple(range(1, x.ndim)), name=name)(x))
 
 
-def group(*, train: bool, name: str, groups: Count = 8, epsilon: Positive = 1e-5) -> Layer:
+def group_norm(*, train: bool, name: str, groups: Count = 8, epsilon: Positive = 1e-5) -> Layer:
     """Group normalisation over space and a group of channels (Wu and He 2018, arXiv 1803.08494).
 
     Args:
@@ -136,7 +136,7 @@ def group(*, train: bool, name: str, groups: Count = 8, epsilon: Positive = 1e-5
     return _mixed(lambda x: nn.GroupNorm(num_groups=math.gcd(groups, x.shape[-1]), epsilon=epsilon, name=name)(x))
 
 
-def instance(*, train: bool, name: str, epsilon: Positive = 1e-5) -> Layer:
+def instance_norm(*, train: bool, name: str, epsilon: Positive = 1e-5) -> Layer:
     """Instance normalisation over space, channel by channel (Ulyanov et al. 2016, arXiv 1607.08022); images only.
 
     Args:
@@ -151,7 +151,7 @@ def instance(*, train: bool, name: str, epsilon: Positive = 1e-5) -> Layer:
     return _mixed(normalise)
 
 
-def none(*, train: bool, name: str) -> Layer:
+def no_norm(*, train: bool, name: str) -> Layer:
     """No normalisation."""
     return lambda x: x
 
@@ -166,13 +166,19 @@ def _mixed(normalise: Layer) -> Layer:
     return apply
 
 
-NORMS: dict[str, Callable[..., Layer]] = {"batch": batch, "layer": layer, "group": group, "instance": instance, "none": none}
+NORMS: dict[str, Callable[..., Layer]] = {
+    "batch": batch_norm,
+    "layer": layer_norm,
+    "group": group_norm,
+    "instance": instance_norm,
+    "none": no_norm,
+}
 """`norm(train=…, name=…)` is a layer, called within a compact module; `batch` has statistics in `batch_stats`."""
 
 
 def needs_bias(norm: Callable[..., Layer]) -> bool:
     """Whether the layer before `norm` wants a bias of its own: a normalisation brings one, and takes the former's away."""
-    return norm is none
+    return norm is no_norm
 
 
 def _mean_pool(x: jax.Array) -> jax.Array:
@@ -316,7 +322,7 @@ class ConvNorm(nn.Module):
     strides: int | tuple[int, int] = 1
     padding: Padding = "same"
     groups: int = 1
-    norm: Choice[NORMS] = batch
+    norm: Choice[NORMS] = batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
@@ -407,7 +413,7 @@ LARGEST = 1024
 """Side of the largest image that the search for the smallest one tries."""
 
 
-def sized(call: Callable[..., Any]) -> Callable[..., Any]:
+def checks_image_size(call: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates a model's `__call__` (below nn.compact): where space runs out, the error names the smallest image."""
 
     @functools.wraps(call)

@@ -168,7 +168,7 @@ class LeNet5(nn.Module):
     classes: int
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     pool: Choice[POOLS] = POOLS["max"]
-    norm: Choice[NORMS] = layers.none
+    norm: Choice[NORMS] = layers.no_norm
     dropout: Fraction = 0.0
     initializer: Choice[INITIALIZERS] = init.he
 

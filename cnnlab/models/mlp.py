@@ -29,7 +29,7 @@ class MLP(nn.Module):
     widths: tuple[int, ...] = (256, 128)
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
-    norm: Choice[NORMS] = layers.none
+    norm: Choice[NORMS] = layers.no_norm
     dropout: Fraction = 0.0
 
     @nn.compact

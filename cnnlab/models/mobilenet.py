@@ -31,7 +31,7 @@ class SeparableConv(nn.Module):
 
     features: Count
     strides: Count = 1
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
@@ -66,14 +66,14 @@ class MobileNetV1(nn.Module):
     classes: int
     depths: tuple[int, ...] = (1, 2, 2, 6, 2)
     stem: Literal["imagenet", "small"] = "imagenet"
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     dropout: Fraction = 0.0
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], the stem, every stage, the pooled features and the output)."""
         small = self.stem == "small"
@@ -119,7 +119,7 @@ class MobileNetV2(nn.Module):
     shortcut: bool = True
     linear: bool = True
     stem: Literal["imagenet", "small"] = "imagenet"
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = relu6
     dropout: Fraction = 0.2
     initializer: Choice[INITIALIZERS] = init.he
@@ -143,7 +143,7 @@ class MobileNetV2(nn.Module):
         )
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, every stage, head, the pooled features and the output)."""
         chosen = {"norm": self.norm, "activation": self.activation, "initializer": self.initializer}

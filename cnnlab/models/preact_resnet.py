@@ -40,7 +40,7 @@ class PreActBlock(nn.Module):
     zero_init: bool = False
     drop_path: Fraction = 0.0
     dropout: Fraction = 0.0
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
@@ -103,14 +103,14 @@ class PreActResNet(nn.Module):
     block_dropout: Fraction = 0.0
     stem: Literal["imagenet", "small"] = "imagenet"
     stem_norm: bool = False
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     dropout: Fraction = 0.0
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], the stem, every stage, the pooled features and the output)."""
         seen = {}

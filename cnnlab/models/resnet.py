@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
     se_divisor: Count | None = None
     zero_init: bool = False
     drop_path: Fraction = 0.0
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
@@ -141,14 +141,14 @@ class ResNet(nn.Module):
     zero_init: bool = False
     drop_path: Fraction = 0.0
     stem: Literal["imagenet", "small"] = "imagenet"
-    norm: Choice[NORMS] = layers.batch
+    norm: Choice[NORMS] = layers.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     dropout: Fraction = 0.0
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], the stem, every stage, the pooled features and the output)."""
         if not self.residual and (self.zero_init or isinstance(self.drop_path, jax.Array) or self.drop_path != 0):

@@ -77,14 +77,14 @@ class SqueezeNet(nn.Module):
     pools: tuple[int, ...] = (2, 5, 9)
     bypass: bool = False
     activation: Choice[ACTIVATIONS] = jax.nn.relu
-    norm: Choice[NORMS] = layers.none
+    norm: Choice[NORMS] = layers.no_norm
     dropout: Fraction = 0.5
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], conv1, fire2 … fire9, class_map [B, H', W', K] and features)."""
         seen, small = {}, self.stem == "small"

@@ -51,13 +51,13 @@ class VGG(nn.Module):
     grid: Count = 7
     head: Head = "dense"
     activation: Choice[ACTIVATIONS] = jax.nn.relu
-    norm: Choice[NORMS] = layers.none
+    norm: Choice[NORMS] = layers.no_norm
     dropout: Fraction = 0.5
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
 
     @nn.compact
-    @layers.sized
+    @layers.checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """images f32 [B, H, W, C] -> (logits f32 [B, K], conv1_1 …, each stage pooled as stage1 …, fc6 and fc7)."""
         x, seen = images, {}
@@ -110,14 +110,14 @@ vgg16_d = functools.partial(VGG, depths=(2, 2, 3, 3, 3))
 vgg19_e = functools.partial(VGG, depths=(2, 2, 4, 4, 4))
 """VGG-19, network E, 143,667,240 parameters."""
 
-vgg11_a_bn = functools.partial(VGG, depths=(1, 1, 2, 2, 2), norm=layers.batch)
+vgg11_a_bn = functools.partial(VGG, depths=(1, 1, 2, 2, 2), norm=layers.batch_norm)
 """VGG-11, network A, with batch norm as in torchvision, 132,868,840 parameters."""
 
-vgg13_b_bn = functools.partial(VGG, depths=(2, 2, 2, 2, 2), norm=layers.batch)
+vgg13_b_bn = functools.partial(VGG, depths=(2, 2, 2, 2, 2), norm=layers.batch_norm)
 """VGG-13, network B, with batch norm as in torchvision, 133,053,736 parameters."""
 
-vgg16_d_bn = functools.partial(VGG, depths=(2, 2, 3, 3, 3), norm=layers.batch)
+vgg16_d_bn = functools.partial(VGG, depths=(2, 2, 3, 3, 3), norm=layers.batch_norm)
 """VGG-16, network D, with batch norm as in torchvision, 138,365,992 parameters."""
 
-vgg19_e_bn = functools.partial(VGG, depths=(2, 2, 4, 4, 4), norm=layers.batch)
+vgg19_e_bn = functools.partial(VGG, depths=(2, 2, 4, 4, 4), norm=layers.batch_norm)
 """VGG-19, network E, with batch norm as in torchvision, 143,678,248 parameters."""

@@ -21,12 +21,12 @@ def bound_axis() -> str | None:
     return AXIS
 
 
-def mean(tree: Any) -> Any:
+def global_mean(tree: Any) -> Any:
     """Means of per-device means: the mean over the global batch, since all parts are of one size."""
     return jax.lax.pmean(tree, AXIS) if bound_axis() else tree
 
 
-def total(tree: Any) -> Any:
+def global_sum(tree: Any) -> Any:
     """Sums of per-device sums: the sum over the global batch."""
     return jax.lax.psum(tree, AXIS) if bound_axis() else tree
 

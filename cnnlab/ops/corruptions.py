@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from cnnlab.values import Positive, Probability
 
 
-def none(x: jax.Array, keys: jax.Array) -> jax.Array:
+def no_corruption(x: jax.Array, keys: jax.Array) -> jax.Array:
     """x itself: an ordinary autoencoder."""
     return x
 
@@ -55,7 +55,7 @@ def _uniform(x: jax.Array, keys: jax.Array) -> jax.Array:
 
 
 CORRUPTIONS: dict[str, Callable[..., jax.Array]] = {
-    "none": none,
+    "none": no_corruption,
     "gaussian": gaussian,
     "masking": masking,
     "salt_and_pepper": salt_and_pepper,

@@ -54,7 +54,7 @@ def elbo(*, beta: NonNegative = 1.0, anneal: Fraction = 0.0, free_bits: NonNegat
     def loss(draws: Draws, progress: jax.Array) -> jax.Array:
         # Without annealing the divisor is so small that the weight is beta from the first step on; `anneal` may be a tracer.
         rise = jnp.minimum(progress / jnp.maximum(jnp.asarray(anneal, jnp.float32), 1e-9), 1.0)
-        units = collectives.mean(jnp.mean(draws.kl, axis=0))
+        units = collectives.global_mean(jnp.mean(draws.kl, axis=0))
         cost = jnp.sum(jnp.maximum(units, jnp.asarray(free_bits, jnp.float32)))
         return jnp.asarray(beta, jnp.float32) * rise * cost - jnp.mean(draws.log_likelihood)
 

@@ -14,7 +14,7 @@ from cnnlab.values import Fraction, NonNegative
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class GanLoss:
     """A pair of losses, one number for each example."""
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array]
@@ -29,7 +29,7 @@ class Objective:
     """Weight of (‖∇D‖ − 1)² between real and drawn images; None: it is not computed."""
 
 
-def saturating(*, smoothing: Fraction = 0.0) -> Objective:
+def saturating(*, smoothing: Fraction = 0.0) -> GanLoss:
     """The minimax game of Goodfellow et al. 2014 (arXiv 1406.2661, eq. 1): the generator lowers log(1 − D(G(z))).
 
     Where the discriminator is sure, D(G(z)) → 0, the generator's gradient vanishes.
@@ -38,36 +38,36 @@ def saturating(*, smoothing: Fraction = 0.0) -> Objective:
         smoothing: by how much the target of real images is below 1 (one-sided: Salimans et al. 2016, arXiv 1606.03498, section
             3.4).
     """
-    return Objective(_binary(smoothing), lambda fake: -softplus(fake), sigmoid, True)
+    return GanLoss(_binary(smoothing), lambda fake: -softplus(fake), sigmoid, True)
 
 
-def non_saturating(*, smoothing: Fraction = 0.0) -> Objective:
+def non_saturating(*, smoothing: Fraction = 0.0) -> GanLoss:
     """The generator lowers −log D(G(z)) (Goodfellow et al. 2014, arXiv 1406.2661, section 3): the same fixed point.
 
     Args:
         smoothing: by how much the target of real images is below 1 (one-sided: Salimans et al. 2016, arXiv 1606.03498, section
             3.4).
     """
-    return Objective(_binary(smoothing), lambda fake: softplus(-fake), sigmoid, True)
+    return GanLoss(_binary(smoothing), lambda fake: softplus(-fake), sigmoid, True)
 
 
-def least_squares() -> Objective:
+def least_squares() -> GanLoss:
     """½ (D(x) − 1)² + ½ D(G(z))² against ½ (D(G(z)) − 1)² (Mao et al. 2017, arXiv 1611.04076, eq. 9)."""
-    return Objective(lambda real, fake: 0.5 * ((real - 1) ** 2 + fake**2), lambda fake: 0.5 * (fake - 1) ** 2)
+    return GanLoss(lambda real, fake: 0.5 * ((real - 1) ** 2 + fake**2), lambda fake: 0.5 * (fake - 1) ** 2)
 
 
-def wgan_gp(*, gradient_penalty: NonNegative = 10.0) -> Objective:
+def wgan_gp(*, gradient_penalty: NonNegative = 10.0) -> GanLoss:
     """D(G(z)) − D(x), the critic held to slope 1 by a penalty (Gulrajani et al. 2017, arXiv 1704.00028, eq. 3).
 
     Args:
         gradient_penalty: weight of (‖∇D‖ − 1)² at points between real and drawn images.
     """
-    return Objective(lambda real, fake: fake - real, lambda fake: -fake, gradient_penalty=gradient_penalty)
+    return GanLoss(lambda real, fake: fake - real, lambda fake: -fake, gradient_penalty=gradient_penalty)
 
 
-def hinge() -> Objective:
+def hinge() -> GanLoss:
     """max(0, 1 − D(x)) + max(0, 1 + D(G(z))) against −D(G(z)) (Lim and Ye 2017, arXiv 1705.02894; Miyato 2018, eq. 16, 17)."""
-    return Objective(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda fake: -fake)
+    return GanLoss(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda fake: -fake)
 
 
 def _binary(smoothing: float | jax.Array) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -80,7 +80,7 @@ def _binary(smoothing: float | jax.Array) -> Callable[[jax.Array, jax.Array], ja
     return losses
 
 
-GAN_LOSSES: dict[str, Callable[..., Objective]] = {
+GAN_LOSSES: dict[str, Callable[..., GanLoss]] = {
     "saturating": saturating,
     "non_saturating": non_saturating,
     "least_squares": least_squares,
@@ -89,19 +89,19 @@ GAN_LOSSES: dict[str, Callable[..., Objective]] = {
 }
 
 
-def slopes(scores_of: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+def squared_gradient_norms(scores_of: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
     """f32 [B]: ‖∂ D(x_i) / ∂ x_i‖² of images [B, …], where the score of one does not depend on the others."""
     gradient = jax.grad(lambda x: jnp.sum(scores_of(x)))(images)
     return jnp.sum(gradient.reshape(gradient.shape[0], -1).astype(jnp.float32) ** 2, axis=1)
 
 
-def between(real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
+def interpolate(real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
     """A point on the way from each real image [B, …] to its drawn one, at an even place of its own key [B]."""
     place = jax.vmap(lambda key: jax.random.uniform(key, (1,) * (real.ndim - 1), real.dtype))(keys)
     return place * real + (1.0 - place) * fake
 
 
-def unit_slope_penalty(squared_slopes: jax.Array) -> jax.Array:
+def gradient_penalty(squared_slopes: jax.Array) -> jax.Array:
     """(‖∇D‖ − 1)² [B] of squared slopes [B]; its gradient is finite where the slope is 0."""
     return (jnp.sqrt(squared_slopes + 1e-12) - 1.0) ** 2
 

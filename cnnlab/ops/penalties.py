@@ -18,7 +18,7 @@ SMALLEST = 1e-6
 """Mean activations are kept so far from 0 and 1, where the divergence is infinite."""
 
 
-def none(encode: Encode, inputs: jax.Array, codes: jax.Array) -> jax.Array:
+def no_penalty(encode: Encode, inputs: jax.Array, codes: jax.Array) -> jax.Array:
     """0."""
     return jnp.zeros((), jnp.float32)
 
@@ -34,7 +34,7 @@ def sparse_kl(
         rho: the mean activation that units are drawn to.
         weight: of the penalty.
     """
-    mean = collectives.mean(jnp.mean(codes.astype(jnp.float32), axis=0))
+    mean = collectives.global_mean(jnp.mean(codes.astype(jnp.float32), axis=0))
     mean, wanted = jnp.clip(mean, SMALLEST, 1 - SMALLEST), jnp.clip(jnp.asarray(rho, jnp.float32), SMALLEST, 1 - SMALLEST)
     each = wanted * jnp.log(wanted / mean) + (1 - wanted) * jnp.log((1 - wanted) / (1 - mean))
     return jnp.asarray(weight, jnp.float32) * jnp.sum(each)
@@ -77,7 +77,7 @@ def squared_jacobian(encode: Encode, inputs: jax.Array, units: int) -> jax.Array
 
 
 PENALTIES: dict[str, Callable[..., jax.Array]] = {
-    "none": none,
+    "none": no_penalty,
     "sparse_kl": sparse_kl,
     "sparse_l1": sparse_l1,
     "contractive": contractive,

@@ -17,7 +17,7 @@ Levels = Annotated[int, Range(2, 256)]
 
 
 @dataclasses.dataclass(frozen=True)
-class PixelOutput:
+class PixelDistribution:
     """A distribution over the values of a pixel."""
 
     numbers: Callable[[int], int]
@@ -42,7 +42,7 @@ def on_levels(image: jax.Array, levels: int) -> jax.Array:
     return jnp.round(image * (levels - 1)) / (levels - 1)
 
 
-def bernoulli(*, binarize: Literal["dynamic", "static", "threshold"] = "dynamic") -> PixelOutput:
+def bernoulli(*, binarize: Literal["dynamic", "static", "threshold"] = "dynamic") -> PixelDistribution:
     """Black or white, one logit for each channel.
 
     Args:
@@ -62,10 +62,10 @@ def bernoulli(*, binarize: Literal["dynamic", "static", "threshold"] = "dynamic"
         noise = jax.random.uniform(key, (channels,), numbers.dtype)
         return (noise < jax.nn.sigmoid(numbers / temperature)).astype(numbers.dtype)
 
-    return PixelOutput(lambda channels: channels, 2, True, values, binarize == "dynamic", log_p, draw)
+    return PixelDistribution(lambda channels: channels, 2, True, values, binarize == "dynamic", log_p, draw)
 
 
-def softmax(*, levels: Levels = 256) -> PixelOutput:
+def softmax(*, levels: Levels = 256) -> PixelDistribution:
     """One of `levels` levels, a softmax for each channel (van den Oord et al. 2016, arXiv 1601.06759, section 2.2).
 
     Args:
@@ -81,12 +81,12 @@ def softmax(*, levels: Levels = 256) -> PixelOutput:
         level = jax.random.categorical(key, numbers.reshape(channels, levels) / temperature)
         return level.astype(numbers.dtype) / (levels - 1)
 
-    return PixelOutput(
+    return PixelDistribution(
         lambda channels: channels * levels, levels, True, lambda image, key: on_levels(image, levels), False, log_p, draw
     )
 
 
-def mixture(*, components: Count = 5, levels: Levels = 256) -> PixelOutput:
+def mixture(*, components: Count = 5, levels: Levels = 256) -> PixelDistribution:
     """One of `levels` levels, by a mixture of discretised logistics (Salimans et al. 2017, arXiv 1701.05517).
 
     Args:
@@ -103,7 +103,11 @@ def mixture(*, components: Count = 5, levels: Levels = 256) -> PixelOutput:
     def numbers_of(channels: int) -> int:
         return logistic_mixture.numbers_of(channels, components)
 
-    return PixelOutput(numbers_of, levels, False, lambda image, key: on_levels(image, levels), False, log_p, draw)
+    return PixelDistribution(numbers_of, levels, False, lambda image, key: on_levels(image, levels), False, log_p, draw)
 
 
-OUTPUTS: dict[str, Callable[..., PixelOutput]] = {"bernoulli": bernoulli, "softmax": softmax, "mixture": mixture}
+PIXEL_DISTRIBUTIONS: dict[str, Callable[..., PixelDistribution]] = {
+    "bernoulli": bernoulli,
+    "softmax": softmax,
+    "mixture": mixture,
+}

@@ -13,7 +13,7 @@ import optax
 
 
 @dataclasses.dataclass(frozen=True)
-class Fidelity:
+class ReconstructionLoss:
     """How outputs [B, …] of a decoder are read."""
 
     read: Callable[[jax.Array], jax.Array]
@@ -22,7 +22,7 @@ class Fidelity:
     """(outputs, inputs) -> f32 [B]."""
 
 
-def squared(*, output: Literal["identity", "sigmoid"] = "identity") -> Fidelity:
+def squared(*, output: Literal["identity", "sigmoid"] = "identity") -> ReconstructionLoss:
     """Σ (reconstruction − input)² over the values of an image, as PCA has it.
 
     Args:
@@ -32,17 +32,17 @@ def squared(*, output: Literal["identity", "sigmoid"] = "identity") -> Fidelity:
     def read(outputs: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(outputs) if output == "sigmoid" else outputs
 
-    return Fidelity(read, lambda outputs, inputs: squared_error(read(outputs), inputs))
+    return ReconstructionLoss(read, lambda outputs, inputs: squared_error(read(outputs), inputs))
 
 
-def cross_entropy() -> Fidelity:
+def cross_entropy() -> ReconstructionLoss:
     """−Σ x log r + (1 − x) log(1 − r), r the sigmoid of the output: nats, for values in [0, 1] (Vincent et al. 2010, eq. 5)."""
 
     def losses(outputs: jax.Array, inputs: jax.Array) -> jax.Array:
         each = optax.sigmoid_binary_cross_entropy(outputs.astype(jnp.float32), inputs.astype(jnp.float32))
         return jnp.sum(each, axis=tuple(range(1, each.ndim)))
 
-    return Fidelity(jax.nn.sigmoid, losses)
+    return ReconstructionLoss(jax.nn.sigmoid, losses)
 
 
 def squared_error(reconstructions: jax.Array, inputs: jax.Array) -> jax.Array:
@@ -51,5 +51,5 @@ def squared_error(reconstructions: jax.Array, inputs: jax.Array) -> jax.Array:
     return jnp.sum(apart**2, axis=tuple(range(1, apart.ndim)))
 
 
-FIDELITIES: dict[str, Callable[..., Fidelity]] = {"squared": squared, "cross_entropy": cross_entropy}
+RECONSTRUCTION_LOSSES: dict[str, Callable[..., ReconstructionLoss]] = {"squared": squared, "cross_entropy": cross_entropy}
 """By name, for `Choice[FIDELITIES]`."""

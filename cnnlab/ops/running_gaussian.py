@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from cnnlab.ops import collectives
 
-Moments = dict[str, jax.Array]
+GaussianState = dict[str, jax.Array]
 """`batches` f32 [], `mean` f32 [Z], `covariance` f32 [Z, Z]."""
 
 
-def start(size: int) -> Moments:
+def start(size: int) -> GaussianState:
     """Of vectors of `size` units, before the first was seen."""
     return {
         "batches": jnp.zeros((), jnp.float32),
@@ -21,7 +21,7 @@ def start(size: int) -> Moments:
     }
 
 
-def update(moments: Moments, vectors: jax.Array, *, window: int) -> Moments:
+def update(moments: GaussianState, vectors: jax.Array, *, window: int) -> GaussianState:
     """With a batch of vectors [B, Z] more: of all up to `window` batches, from then on an exponential average over as many.
 
     The covariance stays positive semi-definite, and nothing large is subtracted from anything large.
@@ -29,15 +29,15 @@ def update(moments: Moments, vectors: jax.Array, *, window: int) -> Moments:
     vectors = jax.lax.stop_gradient(vectors.astype(jnp.float32))
     count = moments["batches"] + 1.0
     share = 1.0 / jnp.minimum(count, jnp.float32(window))
-    mean = collectives.mean(jnp.mean(vectors, axis=0))
+    mean = collectives.global_mean(jnp.mean(vectors, axis=0))
     apart = vectors - mean[None]
-    own = collectives.mean(apart.T @ apart / jnp.float32(len(vectors)))
+    own = collectives.global_mean(apart.T @ apart / jnp.float32(len(vectors)))
     shift = mean - moments["mean"]
     spread = (1.0 - share) * (moments["covariance"] + share * jnp.outer(shift, shift)) + share * own
     return {"batches": count, "mean": moments["mean"] + share * shift, "covariance": spread}
 
 
-def draw(moments: Moments, keys: jax.Array, temperature: jax.Array) -> jax.Array:
+def draw(moments: GaussianState, keys: jax.Array, temperature: jax.Array) -> jax.Array:
     """f32 [N, Z]: one draw for each of keys [N] from the Gaussian, whose standard deviations `temperature` [] multiplies."""
     values, vectors = jnp.linalg.eigh(moments["covariance"])
     root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None]

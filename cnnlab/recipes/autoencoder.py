@@ -7,7 +7,7 @@ import jax
 
 from cnnlab.core import Dataset, Experiment, Phase
 from cnnlab.data import DATASETS
-from cnnlab.data.few_labels import then_few
+from cnnlab.data.few_labels import then_few_labels
 from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
 from cnnlab.errors import UsageError
@@ -17,9 +17,9 @@ from cnnlab.ops.corruptions import CORRUPTIONS
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.penalties import PENALTIES
-from cnnlab.ops.reconstruction_losses import FIDELITIES
+from cnnlab.ops.reconstruction_losses import RECONSTRUCTION_LOSSES
 from cnnlab.ops.schedules import SCHEDULES
-from cnnlab.tasks.pca import Solver, principal
+from cnnlab.tasks.pca import Solver, pca_task
 from cnnlab.tasks.reconstruct import reconstruct
 from cnnlab.tasks.stacked import FINETUNE, Finetune, stacked
 from cnnlab.values import Choice, Count, Duration, Fraction
@@ -29,7 +29,7 @@ def reconstruction(
     *,
     model: Choice[AUTOENCODERS] = "mlp",
     dataset: Choice[DATASETS] = "digits",
-    loss: Choice[FIDELITIES] = "squared",
+    loss: Choice[RECONSTRUCTION_LOSSES] = "squared",
     corruption: Choice[CORRUPTIONS] = "none",
     penalty: Choice[PENALTIES] = "none",
     optimizer: Choice[OPTIMIZERS] = "adam",
@@ -106,7 +106,7 @@ def principal_components(
             f"--components={components}: {data.sizes['train']} training images of {math.prod(data.image_shape)} values have at "
             f"most {most}."
         )
-    return Experiment(principal(data.image_shape, components=components, solver=solver), data, {}, steps=0)
+    return Experiment(pca_task(data.image_shape, components=components, solver=solver), data, {}, steps=0)
 
 
 def stacked_autoencoders(
@@ -189,4 +189,4 @@ def _labelled(data: Dataset, steps: int, examples_per_class: int | None) -> tupl
     """(the data, of which fine-tuning, from step `steps` on, sees few examples where that is asked; how many it sees)."""
     if examples_per_class is None:
         return data, data.sizes["train"]
-    return then_few(data, steps=steps, examples_per_class=examples_per_class)
+    return then_few_labels(data, steps=steps, examples_per_class=examples_per_class)

@@ -20,7 +20,7 @@ from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import ensemble
-from cnnlab.tasks.knn import nearest
+from cnnlab.tasks.knn import knn_task
 from cnnlab.values import Choice, Count, Duration, Fraction
 
 
@@ -167,4 +167,4 @@ def nearest_neighbours(
     """
     data = build(dataset(), batch_size=None, validation=0.0, normalize=NORMALIZERS["raw"])
     pixels: Literal["whole", "real"] = "whole" if data.resident["train"]["image"].dtype == np.uint8 else "real"
-    return Experiment(nearest(classes=data.classes, k=k, distance=distance, pixels=pixels), data, {}, steps=0)
+    return Experiment(knn_task(classes=data.classes, k=k, distance=distance, pixels=pixels), data, {}, steps=0)

@@ -16,23 +16,23 @@ from cnnlab.interop.convert import start_from
 from cnnlab.models import MODELS
 from cnnlab.models.layers import OUTPUT
 from cnnlab.recipes.classification import classification
-from cnnlab.runs.folder import recorded
-from cnnlab.tasks.sample_quality import Judge, mixture, pixels
+from cnnlab.runs.folder import read_run
+from cnnlab.tasks.sample_quality import SampleEvaluator, mixture_evaluator, pixel_evaluator
 from cnnlab.values import Choice
 
 
-def by_pixels(*, data: Dataset) -> Judge:
+def by_pixels(*, data: Dataset) -> SampleEvaluator:
     """Pixels, projected at random where they are many: needs no file."""
-    return pixels()
+    return pixel_evaluator()
 
 
-def by_modes(*, data: Dataset) -> Judge:
+def by_modes(*, data: Dataset) -> SampleEvaluator:
     """For points of a mixture whose labels tell the cloud, as of the data set gaussians: on which cloud are they, if any?"""
     points = data.images("train", np.arange(data.sizes["train"]))
-    return mixture(points, np.asarray(data.resident["train"]["label"]))
+    return mixture_evaluator(points, np.asarray(data.resident["train"]["label"]))
 
 
-def by_run(path: str, /, *, data: Dataset, data_dir: str | None = None) -> Judge:
+def by_run(path: str, /, *, data: Dataset, data_dir: str | None = None) -> SampleEvaluator:
     """A frozen classifier: the folder of a run that trained one. Its features are what its last layer sees.
 
     Images are brought to the size that it was trained with and normalised as its training images were. Raises UsageError
@@ -43,7 +43,7 @@ def by_run(path: str, /, *, data: Dataset, data_dir: str | None = None) -> Judge
         data_dir: folder of prepared TFDS sets, for the statistics by which it normalises.
     """
     network, own, variables = _loaded(path, data_dir)
-    channels, pads = own.image_shape[2], recorded(pathlib.Path(path))["knobs"]["image_fit"] == "pad"
+    channels, pads = own.image_shape[2], read_run(pathlib.Path(path))["knobs"]["image_fit"] == "pad"
     if data.image_shape[2] != channels:
         raise UsageError(
             f"--judge=run:{path}: that classifier sees images of {channels} channels, and these have {data.image_shape[2]}.\n"
@@ -57,17 +57,17 @@ def by_run(path: str, /, *, data: Dataset, data_dir: str | None = None) -> Judge
         features = seen["features" if "features" in seen else before[-1]] if before else logits
         return logits, features.reshape(features.shape[0], -1)
 
-    return Judge("judge", look, own.classes)
+    return SampleEvaluator("judge", look, own.classes)
 
 
-JUDGES = {"pixels": by_pixels, "modes": by_modes, "run": by_run}
+EVALUATORS = {"pixels": by_pixels, "modes": by_modes, "run": by_run}
 """`judge(data=…)` is a Judge; `--judge=run:FOLDER` takes a classifier that was trained here."""
 
 
 @functools.lru_cache(maxsize=4)
 def _loaded(path: str, data_dir: str | None) -> tuple[nn.Module, Dataset, Any]:
     """(network, the data it was trained on, its variables), read once in a process."""
-    values = recorded(pathlib.Path(path))["knobs"]
+    values = read_run(pathlib.Path(path))["knobs"]
     try:
         experiment = knobs.resolve(classification, values, {"data_dir": data_dir}).call
     except UsageError as error:

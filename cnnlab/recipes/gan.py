@@ -14,8 +14,8 @@ from cnnlab.models import GANS
 from cnnlab.ops.gan_losses import GAN_LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, adam
 from cnnlab.ops.schedules import SCHEDULES
-from cnnlab.recipes.evaluators import JUDGES
-from cnnlab.tasks.gan import DISCRIMINATOR, GENERATOR, Prior, adversarial
+from cnnlab.recipes.evaluators import EVALUATORS
+from cnnlab.tasks.gan import DISCRIMINATOR, GENERATOR, Prior, gan_task
 from cnnlab.values import Choice, Count, Duration, Fraction, NonNegative, Positive
 
 RADFORD = partial(adam, lr=0.0002, b1=0.5)
@@ -32,7 +32,7 @@ def adversarial_pair(
     conditional: bool = False,
     latent: Count = 100,
     prior: Prior = "normal",
-    judge: Choice[JUDGES] = "pixels",
+    judge: Choice[EVALUATORS] = "pixels",
     optimizer: Choice[OPTIMIZERS] = RADFORD,
     discriminator_rate: Positive = 1.0,
     schedule: Choice[SCHEDULES] = "constant",
@@ -81,7 +81,7 @@ def adversarial_pair(
     objective = loss()
     is_penalised = objective.gradient_penalty is not None or r1 is not None
     generator, discriminator = model(data.image_shape, is_penalised=is_penalised)
-    task = adversarial(
+    task = gan_task(
         generator,
         discriminator,
         objective=objective,

@@ -8,7 +8,7 @@ from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
 from cnnlab.models import PIXEL_MODELS
 from cnnlab.ops.optimizers import OPTIMIZERS
-from cnnlab.ops.pixel_distributions import OUTPUTS
+from cnnlab.ops.pixel_distributions import PIXEL_DISTRIBUTIONS
 from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.tasks.autoregress import autoregress
 from cnnlab.values import Choice, Count, Duration, Fraction
@@ -17,7 +17,7 @@ from cnnlab.values import Choice, Count, Duration, Fraction
 def pixel_by_pixel(
     *,
     model: Choice[PIXEL_MODELS] = "pixelcnn",
-    output: Choice[OUTPUTS] = "bernoulli",
+    output: Choice[PIXEL_DISTRIBUTIONS] = "bernoulli",
     conditional: bool = False,
     sampling: Literal["cached", "naive"] = "cached",
     dataset: Choice[DATASETS] = "digits",

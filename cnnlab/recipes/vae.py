@@ -12,9 +12,9 @@ from cnnlab.ops.elbo import BOUNDS
 from cnnlab.ops.likelihoods import LIKELIHOODS
 from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.schedules import SCHEDULES
-from cnnlab.recipes.evaluators import JUDGES
+from cnnlab.recipes.evaluators import EVALUATORS
 from cnnlab.tasks.variational import Binarize, CodesFrom, variational
-from cnnlab.tasks.vq_vae import quantize
+from cnnlab.tasks.vq_vae import vq_vae_task
 from cnnlab.values import Choice, Count, Duration, Fraction, NonNegative, Range
 
 
@@ -28,7 +28,7 @@ def variational_autoencoder(
     conditional: bool = False,
     log_p_samples: Annotated[int, Range(0)] = 100,
     codes_from: CodesFrom = "prior",
-    judge: Choice[JUDGES] = "pixels",
+    judge: Choice[EVALUATORS] = "pixels",
     optimizer: Choice[OPTIMIZERS] = "adam",
     schedule: Choice[SCHEDULES] = "cosine",
     augment: Choice[AUGMENTS] = "none",
@@ -137,6 +137,6 @@ def quantized_autoencoder(
     steps = duration.steps(size=data.sizes["train"], batch_size=data.batch_size)
     p = likelihood()
     network = model(image_shape=data.image_shape, outputs=p.outputs)
-    task = quantize(network, likelihood=p, commitment=commitment, decay=codebook_decay, restart=restart)
+    task = vq_vae_task(network, likelihood=p, commitment=commitment, decay=codebook_decay, restart=restart)
     optimizers = {player: optimizer(schedule(steps)) for player in task.turns}
     return Experiment(task, data, optimizers, steps, average_decay)

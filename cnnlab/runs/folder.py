@@ -29,7 +29,7 @@ class Busy(UsageError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class RunSpec:
     """What a run is, apart from its seed: the identity (first three) and how it is carried out."""
 
     experiment: str
@@ -44,7 +44,7 @@ class Plan:
     log_every: Duration | None = None
     eval_every: Duration | None = None
     save_every: Duration | None = None
-    dispatch: int | None = None
+    steps_per_dispatch: int | None = None
     data_dir: str | None = None
     """Where its data are, an absolute path; None: the default."""
     quiet: bool = False
@@ -54,7 +54,7 @@ class Plan:
         return {"experiment": self.experiment, "precision": self.precision, **{f"--{k}": v for k, v in self.knobs.items()}}
 
 
-def check_folder(folder: pathlib.Path, plan: Plan, *, overwrite: bool) -> dict[str, Any] | None:
+def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dict[str, Any] | None:
     """The result of a run that is finished already, or None.
 
     Raises UsageError where the folder holds something else, or cannot be written to.
@@ -70,7 +70,7 @@ def check_folder(folder: pathlib.Path, plan: Plan, *, overwrite: bool) -> dict[s
         raise UsageError(f"{folder} is not empty and holds no run.json, so it is not a run of cnnlab.\nGive another --workdir.")
     if overwrite:
         return None
-    before, now = recorded["identity"], json.loads(json.dumps(plan.identity()))
+    before, now = recorded["identity"], json.loads(json.dumps(spec.identity()))
     differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if differing:
         rows = "\n".join(f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing[:10])
@@ -78,10 +78,10 @@ def check_folder(folder: pathlib.Path, plan: Plan, *, overwrite: bool) -> dict[s
             f"{folder} holds a run of other knobs:\n{rows}\n"
             "Give another --workdir, or --overwrite to delete that run and start afresh."
         )
-    return finished(folder)
+    return finished_result(folder)
 
 
-def finished(folder: pathlib.Path) -> dict[str, Any] | None:
+def finished_result(folder: pathlib.Path) -> dict[str, Any] | None:
     """The result of a run that is DONE."""
     status = files.read_json(folder / "status.json") or {}
     return files.read_json(folder / "result.json") if status.get("state") == "DONE" else None
@@ -106,7 +106,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def empty(folder: pathlib.Path) -> None:
+def clear_folder(folder: pathlib.Path) -> None:
     """Deletes what a run left in its folder, for the process that holds the lock."""
     for entry in folder.iterdir():
         if entry.is_dir():
@@ -115,7 +115,7 @@ def empty(folder: pathlib.Path) -> None:
             entry.unlink()
 
 
-def recorded(folder: pathlib.Path) -> dict[str, Any]:
+def read_run(folder: pathlib.Path) -> dict[str, Any]:
     """run.json of a run's folder; UsageError where there is none."""
     content = files.read_json(folder / "run.json")
     if content is None:
@@ -123,7 +123,7 @@ def recorded(folder: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def provenance(plan: Plan, experiment: Experiment, seed: int) -> dict[str, Any]:
+def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, Any]:
     """The content of run.json."""
     root = pathlib.Path(__file__).resolve().parents[2]
 
@@ -135,13 +135,13 @@ def provenance(plan: Plan, experiment: Experiment, seed: int) -> dict[str, Any]:
         commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     except FileNotFoundError:  # no git on this machine
         commit = changes = None
-    flags = {"strategy": plan.strategy, "devices": plan.devices, "seed": seed, "precision": plan.precision}
+    flags = {"strategy": spec.strategy, "devices": spec.devices, "seed": seed, "precision": spec.precision}
     given = ("log_every", "eval_every", "save_every", "data_dir")
-    flags |= {name: str(value) for name in given if (value := getattr(plan, name)) is not None}
+    flags |= {name: str(value) for name in given if (value := getattr(spec, name)) is not None}
     return {
-        "experiment": plan.experiment,
-        "knobs": dict(plan.knobs),
-        "identity": plan.identity(),
+        "experiment": spec.experiment,
+        "knobs": dict(spec.knobs),
+        "identity": spec.identity(),
         "flags": flags,
         "steps": experiment.steps,
         "data": {
@@ -155,5 +155,5 @@ def provenance(plan: Plan, experiment: Experiment, seed: int) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "commit": commit,
         "uncommitted_changes": bool(changes) if changes is not None else None,
-        "source": plan.source,
+        "source": spec.source,
     }

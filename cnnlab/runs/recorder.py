@@ -19,28 +19,28 @@ from PIL import Image
 from cnnlab import figures, files
 from cnnlab.core import Batch, Stats, TrainState
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import Checkpoints, digest
+from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.program import Program
 from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted
 from cnnlab.runs import writers
+from cnnlab.runs.folder import RunSpec, clear_folder, finished_result, locked, provenance
 from cnnlab.runs.writers import Writer
-from cnnlab.runs.folder import Plan, empty, finished, locked, provenance
 
 log = logging.getLogger("cnnlab")
 
-WATCHED = 32
+SNAPSHOT_EXAMPLES = 32
 """Held-out examples that a task's snapshots are made with."""
 STATES: dict[type[BaseException], str] = {DivergedError: "DIVERGED", Preempted: "PREEMPTED"}
 """What status.json says of a run that ended with an error; FAILED for any other."""
 
 
 @dataclasses.dataclass
-class Journal:
+class RunRecorder:
     """One run in its folder: what the callbacks of `train.fit` write, and what is written when it ends."""
 
     program: Program
     folder: pathlib.Path
-    plan: Plan
+    spec: RunSpec
     seed: int
     checkpoints: Checkpoints
     writers: list[Writer]
@@ -58,7 +58,7 @@ class Journal:
     """The step from which it goes on."""
     state: TrainState | None = None
     """Placed, at that step; `fit` takes it over."""
-    recent: list[Stats] = dataclasses.field(default_factory=list)
+    pending_stats: list[Stats] = dataclasses.field(default_factory=list)
     """Statistics since the last log before that step."""
     result: dict[str, Any] | None = None
     """Of a run that is finished already."""
@@ -90,9 +90,9 @@ class Journal:
         for writer in self.writers:
             writer(step, {"epoch": step * data.batch_size / data.sizes["train"], **scalars})
 
-    def on_log(self, step: int, recent: list[Stats]) -> None:
+    def on_log(self, step: int, pending_stats: list[Stats]) -> None:
         """Writes the numbers of training since the last log; DivergedError where one is not finite."""
-        numbers = self.program.experiment.task.summary(train.merge(recent))
+        numbers = self.program.experiment.task.summary(train.merge(pending_stats))
         scalars = {f"train/{name}": value for name, value in numbers.items()}
         self.write(step, scalars)
         self.status("RUNNING", step)
@@ -114,44 +114,44 @@ class Journal:
         self.measured = step, numbers
 
     @functools.cached_property
-    def watched(self) -> Batch:
+    def snapshot_batch(self) -> Batch:
         """The examples that snapshots are made with."""
-        return train.watched(self.program.experiment.data, WATCHED)
+        return train.snapshot_batch(self.program.experiment.data, SNAPSHOT_EXAMPLES)
 
     def keep_snapshots(self, step: int, state: TrainState) -> None:
         """Writes a sheet of each of the task's snapshots to snapshots/NAME/STEP.png and TensorBoard."""
         if self.program.experiment.task.snapshot is None:
             return
-        for name, images in self.program.snapshot(state, self.watched).items():
+        for name, images in self.program.snapshot(state, self.snapshot_batch).items():
             (self.folder / "snapshots" / name).mkdir(parents=True, exist_ok=True)
             sheet = figures.sheet(images)
             Image.fromarray(sheet).save(self.folder / "snapshots" / name / f"{step:08d}.png")
             self.images(step, {name: sheet})
 
-    def on_save(self, step: int, state: TrainState, recent: list[Stats]) -> None:
+    def on_save(self, step: int, state: TrainState, pending_stats: list[Stats]) -> None:
         """Writes a checkpoint, with what is needed to go on logging as if nothing had happened."""
         meta = {
             "seed": self.seed,
             "fingerprint": self.program.experiment.data.fingerprint,
-            "recent": train.merge(jax.device_get(recent))["sums"] if recent else {},
+            "recent": train.merge(jax.device_get(pending_stats))["sums"] if pending_stats else {},
             "wall_seconds": self.wall_seconds,
         }
         measured_at, numbers = self.measured
         known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.headline])
-        self.checkpoints.save(step, self.program.strategy.fetch(state), meta, numbers if known else None)
+        self.checkpoints.save(step, self.program.strategy.to_host(state), meta, numbers if known else None)
 
-    def ended(self, state: TrainState, step: int, recent: list[Stats]) -> dict[str, Any]:
+    def finish(self, state: TrainState, step: int, pending_stats: list[Stats]) -> dict[str, Any]:
         """The content of result.json of a run that came to its end, or what is known of one that was asked to stop before.
 
-        Raises Preempted where it was not asked by --stop_after. `recent` are the statistics since the last log.
+        Raises Preempted where it was not asked by --stop_after. `pending_stats` are the statistics since the last log.
         """
         if step not in self.checkpoints.steps():
-            self.on_save(step, state, recent)
+            self.on_save(step, state, pending_stats)
         self.checkpoints.close()
         if step == self.program.experiment.steps:
-            return self._finish(state)
+            return self._write_results(state)
         self.step = step
-        if step != self.plan.stop_after:
+        if step != self.spec.stop_after:
             raise Preempted(
                 f"stopped by a signal at step {step}, with a checkpoint in {self.folder}.\nThe same command goes on."
             )
@@ -165,7 +165,7 @@ class Journal:
         self.status(STATES.get(type(error), "FAILED"), self.step, message=text)
         self.is_closed = True
 
-    def _finish(self, state: TrainState) -> dict[str, Any]:
+    def _write_results(self, state: TrainState) -> dict[str, Any]:
         """Measures every held-out split, draws the figures and writes result.json, then DONE."""
         experiment, task = self.program.experiment, self.program.experiment.task
         stats = {
@@ -173,22 +173,22 @@ class Journal:
             for split in experiment.data.sizes
             if split != "train"
         }
-        metrics = named({split: task.summary(part) for split, part in stats.items()}, task.headline)
-        host = self.program.strategy.fetch(state)
+        metrics = flat_metrics({split: task.summary(part) for split, part in stats.items()}, task.headline)
+        host = self.program.strategy.to_host(state)
         records = writers.read_metrics(self.folder / "metrics.jsonl")
         trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
         result = {
             "metrics": metrics,
-            "remark": task.remark(trained | metrics),
+            "remark": task.diagnosis(trained | metrics),
             "steps": experiment.steps,
             "wall_seconds": self.wall_seconds,
-            "params_digest": digest(host.params),
-            "state_digest": digest(host),
+            "params_digest": tree_digest(host.params),
+            "state_digest": tree_digest(host),
         }
-        drawn = task.pictures(host.average or host.params, host.model_state, stats["test"], experiment.data, "test")
+        drawn = task.figures(host.average or host.params, host.model_state, stats["test"], experiment.data, "test")
         if records:
             tested = {"step": experiment.steps, **{name: value for name, value in metrics.items() if name.startswith("test/")}}
-            title = f"{pathlib.Path(self.plan.experiment).stem}, seed {self.seed}"
+            title = f"{pathlib.Path(self.spec.experiment).stem}, seed {self.seed}"
             drawn = {
                 "curves": figures.learning_curves(
                     [*records, tested],
@@ -213,10 +213,10 @@ class Journal:
 
 
 @contextlib.contextmanager
-def opened(
-    program: Program, folder: pathlib.Path, plan: Plan, seed: int, *, overwrite: bool, in_crowd: bool = False
-) -> Iterator[Journal]:
-    """The journal of one run, at its beginning or where it was; its folder is held until the end.
+def open_run(
+    program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, *, overwrite: bool, batched: bool = False
+) -> Iterator[RunRecorder]:
+    """The recorder of one run, at its beginning or where it was; its folder is held until the end.
 
     One that another process finished in the meantime has a `result` and no state. An error that leaves the block is written
     to status.json. Not so in a crowd, unless it is a signal: what ends the crowd does not end the run, which stays RUNNING for
@@ -225,24 +225,24 @@ def opened(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         if overwrite:
-            empty(folder)
+            clear_folder(folder)
         if not (folder / "run.json").exists():
-            files.write_json(folder / "run.json", provenance(plan, program.experiment, seed))
+            files.write_json(folder / "run.json", provenance(spec, program.experiment, seed))
         experiment, task = program.experiment, program.experiment.task
         checkpoints = Checkpoints(folder / "checkpoints", headline=task.headline, higher_is_better=task.higher_is_better)
-        if result := finished(folder):  # by a process that held the lock until now
-            yield Journal(program, folder, plan, seed, checkpoints, [], lambda step, images: None, 0.0, result=result)
+        if result := finished_result(folder):  # by a process that held the lock until now
+            yield RunRecorder(program, folder, spec, seed, checkpoints, [], lambda step, images: None, 0.0, result=result)
             return
         checkpoints.clear_unfinished()
-        state, meta, start = _begin(program, folder, checkpoints, seed)
+        state, meta, start = restore_or_init(program, folder, checkpoints, seed)
         events, images, close_events = writers.tensorboard(folder / "tensorboard", resume_at=start)
         epoch = experiment.data.sizes["train"] / experiment.data.batch_size
         names = [*(name for name in task.shown if name != task.headline), task.headline]
-        shown = writers.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=plan.quiet)
-        journal = Journal(
+        shown = writers.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=spec.quiet)
+        recorder = RunRecorder(
             program,
             folder,
-            plan,
+            spec,
             seed,
             checkpoints,
             [writers.metrics_file(folder / "metrics.jsonl", resume_at=start), events, shown],
@@ -251,21 +251,21 @@ def opened(
             attempt=1 + (files.read_json(folder / "status.json") or {}).get("attempt", 0),
             start=start,
             state=state,
-            recent=[{"sums": meta["recent"], "rows": {}}] if meta.get("recent") else [],
+            pending_stats=[{"sums": meta["recent"], "rows": {}}] if meta.get("recent") else [],
         )
         try:
-            journal.status("RUNNING", start)
-            yield journal
+            recorder.status("RUNNING", start)
+            yield recorder
         except BaseException as error:
-            if not journal.is_closed and not (in_crowd and isinstance(error, Exception) and not isinstance(error, Preempted)):
-                journal.failed(error)
+            if not recorder.is_closed and not (batched and isinstance(error, Exception) and not isinstance(error, Preempted)):
+                recorder.failed(error)
             raise
         finally:
             close_events()
             checkpoints.close()
 
 
-def _begin(
+def restore_or_init(
     program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int
 ) -> tuple[TrainState, dict[str, Any], int]:
     """(placed state, meta, step): from the newest good checkpoint, or initialised."""
@@ -281,9 +281,9 @@ def _begin(
         )
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
-    return program.strategy.place(state), meta, step
+    return program.strategy.to_devices(state), meta, step
 
 
-def named(numbers: Mapping[str, Mapping[str, float]], headline: str) -> dict[str, float]:
+def flat_metrics(numbers: Mapping[str, Mapping[str, float]], headline: str) -> dict[str, float]:
     """{split: {name: value}} -> {"split/name": value}, the headline first."""
     return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=headline.__ne__)}

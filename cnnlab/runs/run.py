@@ -27,23 +27,23 @@ from cnnlab.core import Experiment, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
-from cnnlab.engine.program import Program, build_program, part, stacked, together
+from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
-from cnnlab.runs.folder import Plan, check_folder, recorded
-from cnnlab.runs.recorder import Journal, named, opened
+from cnnlab.runs.folder import RunSpec, check_folder, read_run
+from cnnlab.runs.recorder import RunRecorder, flat_metrics, open_run
 from cnnlab.values import Duration
 
 log = logging.getLogger("cnnlab")
 
-Member = tuple[Program, pathlib.Path, Plan, int]
-"""What `train_run` takes: program, folder, plan and seed."""
+RunInputs = tuple[Program, pathlib.Path, RunSpec, int]
+"""What `train_run` takes: program, folder, spec and seed."""
 SPLITS = ("train", "validation", "test")
 ON_ACCELERATOR = 32
 """Steps sent to an accelerator at once; one on a CPU, where a convolution inside a loop is slow."""
 
 
-def cadence(plan: Plan, experiment: Experiment, backend: str) -> train.Cadence:
+def intervals_of(spec: RunSpec, experiment: Experiment, backend: str) -> train.Intervals:
     """Steps between logs, evaluations and checkpoints; by default about 20 evaluations a run, never oftener than an epoch."""
     data, steps = experiment.data, max(1, experiment.steps)
 
@@ -51,12 +51,12 @@ def cadence(plan: Plan, experiment: Experiment, backend: str) -> train.Cadence:
         return max(1, wanted.steps(size=data.sizes["train"], batch_size=data.batch_size) if wanted else default)
 
     epoch = math.ceil(data.sizes["train"] / data.batch_size)
-    evaluate = every(plan.eval_every, max(epoch, math.ceil(steps / 20)))
-    return train.Cadence(
-        log=every(plan.log_every, min(50, max(1, steps // 20))),
+    evaluate = every(spec.eval_every, max(epoch, math.ceil(steps / 20)))
+    return train.Intervals(
+        log=every(spec.log_every, min(50, max(1, steps // 20))),
         evaluate=evaluate,
-        save=every(plan.save_every, evaluate),
-        dispatch=plan.dispatch or (1 if backend == "cpu" else ON_ACCELERATOR),
+        save=every(spec.save_every, evaluate),
+        steps_per_dispatch=spec.steps_per_dispatch or (1 if backend == "cpu" else ON_ACCELERATOR),
     )
 
 
@@ -79,34 +79,34 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def train_run(program: Program, folder: pathlib.Path, plan: Plan, seed: int, *, overwrite: bool) -> dict[str, Any]:
+def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, *, overwrite: bool) -> dict[str, Any]:
     """Trains one seed in its folder to the end, or from where it was; returns the content of result.json.
 
     Raises Preempted after SIGTERM or Ctrl-C and DivergedError, with status.json saying so.
     """
-    with stop_signals() as should_stop, opened(program, folder, plan, seed, overwrite=overwrite) as journal:
-        if journal.result:
-            return journal.result
-        assert journal.state is not None
+    with stop_signals() as should_stop, open_run(program, folder, spec, seed, overwrite=overwrite) as recorder:
+        if recorder.result:
+            return recorder.result
+        assert recorder.state is not None
         state, step = train.fit(
             program,
-            journal.state,
+            recorder.state,
             seed=seed,
-            step=journal.start,
-            stop=_stop(plan, program.experiment),
-            cadence=cadence(plan, program.experiment, program.strategy.devices[0].platform),
-            recent=journal.recent,
-            on_log=journal.on_log,
-            on_evaluate=journal.on_evaluate,
-            on_save=journal.on_save,
+            step=recorder.start,
+            stop=_last_step(spec, program.experiment),
+            intervals=intervals_of(spec, program.experiment, program.strategy.devices[0].platform),
+            pending_stats=recorder.pending_stats,
+            on_log=recorder.on_log,
+            on_evaluate=recorder.on_evaluate,
+            on_save=recorder.on_save,
             should_stop=should_stop,
         )
-        result = journal.ended(state, step, journal.recent)
-        _heed(should_stop)
+        result = recorder.finish(state, step, recorder.pending_stats)
+        raise_if_stopped(should_stop)
         return result
 
 
-def train_together(members: Sequence[Member]) -> list[dict[str, Any] | DivergedError]:
+def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | DivergedError]:
     """Trains members of one family that take their steps in one program; what became of each.
 
     Their folders and files are those of single runs. Members that go on from the same step share a program; one that
@@ -114,59 +114,63 @@ def train_together(members: Sequence[Member]) -> list[dict[str, Any] | DivergedE
     other error leaves their status at RUNNING, for the caller to train them alone.
     """
     with contextlib.ExitStack() as stack:
-        should_stop, journals = stack.enter_context(stop_signals()), []
-        for number, (program, folder, plan, seed) in enumerate(members):
-            shown = dataclasses.replace(plan, quiet=plan.quiet or number > 0)
-            journals.append(stack.enter_context(opened(program, folder, shown, seed, overwrite=False, in_crowd=True)))
+        should_stop, recorders = stack.enter_context(stop_signals()), []
+        for number, (program, folder, spec, seed) in enumerate(members):
+            shown = dataclasses.replace(spec, quiet=spec.quiet or number > 0)
+            recorders.append(stack.enter_context(open_run(program, folder, shown, seed, overwrite=False, batched=True)))
         became: dict[int, dict[str, Any] | DivergedError] = {
-            id(journal): journal.result for journal in journals if journal.result
+            id(recorder): recorder.result for recorder in recorders if recorder.result
         }
-        for start in sorted({journal.start for journal in journals if not journal.result}):
-            same = [journal for journal in journals if journal.start == start and not journal.result]
-            became |= dict(zip(map(id, same), _fit_together(same, should_stop), strict=True))
-        _heed(should_stop)
-        return [became[id(journal)] for journal in journals]
+        for start in sorted({recorder.start for recorder in recorders if not recorder.result}):
+            same = [recorder for recorder in recorders if recorder.start == start and not recorder.result]
+            became |= dict(zip(map(id, same), _fit_batched(same, should_stop), strict=True))
+        raise_if_stopped(should_stop)
+        return [became[id(recorder)] for recorder in recorders]
 
 
-def _fit_together(journals: Sequence[Journal], should_stop: Callable[[], bool]) -> list[dict[str, Any] | DivergedError]:
+def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], bool]) -> list[dict[str, Any] | DivergedError]:
     """What became of each run, all of which stand at the same step."""
-    crowd, first = together([journal.program for journal in journals]), journals[0]
+    batched, first = batch_programs([recorder.program for recorder in recorders]), recorders[0]
     diverged: dict[int, DivergedError] = {}
 
-    def each(call: Callable[[int, Journal], None]) -> None:
-        for number, journal in enumerate(journals):
+    def each(call: Callable[[int, RunRecorder], None]) -> None:
+        for number, recorder in enumerate(recorders):
             if number in diverged:
                 continue
             try:
-                call(number, journal)
+                call(number, recorder)
             except DivergedError as error:
-                journal.failed(error)
+                recorder.failed(error)
                 diverged[number] = error
 
-    recent = [stacked(parts) for parts in zip(*(journal.recent for journal in journals), strict=True)]
+    pending_stats = [stack_members(parts) for parts in zip(*(recorder.pending_stats for recorder in recorders), strict=True)]
     state, step = train.fit(
-        crowd,
-        stacked([journal.state for journal in journals]),
-        seed=tuple(journal.seed for journal in journals),
+        batched,
+        stack_members([recorder.state for recorder in recorders]),
+        seed=tuple(recorder.seed for recorder in recorders),
         step=first.start,
-        stop=_stop(first.plan, first.program.experiment),
-        cadence=cadence(first.plan, first.program.experiment, crowd.strategy.devices[0].platform),
-        recent=recent,
-        on_log=lambda step, parts: each(lambda number, journal: journal.on_log(step, part(parts, number))),
-        on_evaluate=lambda step, state: each(lambda number, journal: journal.on_evaluate(step, part(state, number))),
-        on_save=lambda step, state, recent: each(
-            lambda number, journal: journal.on_save(step, part(state, number), part(jax.device_get(recent), number))
+        stop=_last_step(first.spec, first.program.experiment),
+        intervals=intervals_of(first.spec, first.program.experiment, batched.strategy.devices[0].platform),
+        pending_stats=pending_stats,
+        on_log=lambda step, parts: each(lambda number, recorder: recorder.on_log(step, select_member(parts, number))),
+        on_evaluate=lambda step, state: each(lambda number, recorder: recorder.on_evaluate(step, select_member(state, number))),
+        on_save=lambda step, state, pending_stats: each(
+            lambda number, recorder: recorder.on_save(
+                step, select_member(state, number), select_member(jax.device_get(pending_stats), number)
+            )
         ),
-        should_stop=lambda: should_stop() or len(diverged) == len(journals),
+        should_stop=lambda: should_stop() or len(diverged) == len(recorders),
     )
     became: list[dict[str, Any] | DivergedError] = []
     stopped: Preempted | None = None
-    for number, journal in enumerate(journals):
+    for number, recorder in enumerate(recorders):
         if number in diverged:
             became.append(diverged[number])
             continue
         try:
-            became.append(journal.ended(part(state, number), step, part(jax.device_get(recent), number)))
+            became.append(
+                recorder.finish(select_member(state, number), step, select_member(jax.device_get(pending_stats), number))
+            )
         except Preempted as error:  # the others have to be saved too
             stopped = error
     if stopped:
@@ -174,60 +178,61 @@ def _fit_together(journals: Sequence[Journal], should_stop: Callable[[], bool]) 
     return became
 
 
-def _heed(should_stop: Callable[[], bool]) -> None:
+def raise_if_stopped(should_stop: Callable[[], bool]) -> None:
     """Raises Preempted for a signal that came while the last numbers of a run were taken: nothing more is begun."""
     if should_stop():
         raise Preempted("stopped by a signal, when training had come to its end. The same command does what is left.")
 
 
-def _stop(plan: Plan, experiment: Experiment) -> int:
-    return min(experiment.steps, plan.stop_after or experiment.steps)
+def _last_step(spec: RunSpec, experiment: Experiment) -> int:
+    return min(experiment.steps, spec.stop_after or experiment.steps)
 
 
-def build(resolved: Resolved, plan: Plan, *, numbers: Mapping[str, float] | None = None) -> Program:
+def build(resolved: Resolved, spec: RunSpec, *, numbers: Mapping[str, float] | None = None) -> Program:
     """Calls the experiment's function and compiles its step for the devices; every usage and data error shows here.
 
     Args:
         resolved: the experiment's function and its knobs.
-        plan: how it is carried out.
+        spec: how it is carried out.
         numbers: {path: value} of those knobs that the program takes as arguments (see `Program.member`).
     """
-    strategy = STRATEGIES[plan.strategy](pick_devices(plan.devices))
+    strategy = STRATEGIES[spec.strategy](pick_devices(spec.devices))
     experiment = resolved.call()
     check_batch(experiment.data.batch_size, strategy)
     family = resolved.call_with if numbers else None
-    return build_program(experiment, strategy, precision=plan.precision, family=family, numbers=numbers)
+    return build_program(experiment, strategy, precision=spec.precision, experiment_of=family, traced_knobs=numbers)
 
 
-def train_seeds(resolved: Resolved, plan: Plan, folders: Mapping[int, pathlib.Path], *, overwrite: bool) -> int:
+def train_seeds(resolved: Resolved, spec: RunSpec, folders: Mapping[int, pathlib.Path], *, overwrite: bool) -> int:
     """Trains every seed that is not finished, says what came out, returns the exit code.
 
     All seeds share one compilation. A seed that diverges does not stop the others; the exit code is then 4.
     """
-    results = {seed: check_folder(folder, plan, overwrite=overwrite) for seed, folder in folders.items()}
+    results = {seed: check_folder(folder, spec, overwrite=overwrite) for seed, folder in folders.items()}
     program = None
     for seed, folder in folders.items():
         if results[seed] is not None:
-            print(f"{tell(plan, seed, results[seed])}\n  finished before; in {folder} (--overwrite trains it again)")
+            print(f"{format_result(spec, seed, results[seed])}\n  finished before; in {folder} (--overwrite trains it again)")
             continue
         if program is None:
-            program = build(resolved, plan)
-            log.info(introduce(program, plan))
+            program = build(resolved, spec)
+            log.info(describe_run(program, spec))
         try:
-            results[seed] = train_run(program, folder, plan, seed, overwrite=overwrite)
+            results[seed] = train_run(program, folder, spec, seed, overwrite=overwrite)
         except DivergedError as error:
             log.error("error: seed %d: %s", seed, error)
             continue
         print(
-            f"{tell(plan, seed, results[seed])}\n  in {folder} (figures/, metrics.jsonl, result.json, checkpoints/)", flush=True
+            f"{format_result(spec, seed, results[seed])}\n  in {folder} (figures/, metrics.jsonl, result.json, checkpoints/)",
+            flush=True,
         )
     done = {seed: result for seed, result in results.items() if result and not result.get("stopped")}
     if len(folders) > 1 and done:
-        print(summarise(done, next(iter(folders.values())).parent, plan))
+        print(summarise(done, next(iter(folders.values())).parent, spec))
     return DivergedError.exit_code if None in results.values() else 0
 
 
-def introduce(program: Program, plan: Plan) -> str:
+def describe_run(program: Program, spec: RunSpec) -> str:
     """What is about to be trained, on what."""
     experiment = program.experiment
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.shapes.params))
@@ -235,24 +240,24 @@ def introduce(program: Program, plan: Plan) -> str:
     work = f"{experiment.steps:,} steps of {experiment.data.batch_size}" if experiment.task.turns else "nothing to train"
     devices = program.strategy.devices
     return (
-        f"{plan.experiment}: {count:,} parameters on {experiment.data.name} ({sizes}); {work}; "
-        f"{program.strategy.name} on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {plan.precision}"
+        f"{spec.experiment}: {count:,} parameters on {experiment.data.name} ({sizes}); {work}; "
+        f"{program.strategy.name} on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {spec.precision}"
     )
 
 
-def tell(plan: Plan, seed: int, result: Mapping[str, Any] | None) -> str:
+def format_result(spec: RunSpec, seed: int, result: Mapping[str, Any] | None) -> str:
     """A run in one sentence."""
     assert result is not None
-    took = f"{result['steps']:,} steps in {text.duration(result['wall_seconds'])}"
+    took = f"{result['steps']:,} steps in {text.format_duration(result['wall_seconds'])}"
     if result.get("stopped"):
-        return f"{plan.experiment}, seed {seed}: stopped by --stop_after after {took}; the same command without it goes on"
+        return f"{spec.experiment}, seed {seed}: stopped by --stop_after after {took}; the same command without it goes on"
     shown = {name.removeprefix("test/"): value for name, value in result["metrics"].items() if name.startswith("test/")}
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
     remark = f"\n  {result['remark']}" if result.get("remark") else ""
-    return f"{plan.experiment}, seed {seed}: test {numbers} after {took}{remark}"
+    return f"{spec.experiment}, seed {seed}: test {numbers} after {took}{remark}"
 
 
-def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, plan: Plan) -> str:
+def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, spec: RunSpec) -> str:
     """Writes seeds.json beside the runs; returns mean ± standard deviation (n − 1) of the test metrics."""
     names = next(iter(results.values()))["metrics"]
     table = {}
@@ -266,16 +271,16 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, pl
         for name, row in table.items()
         if name.startswith("test/")
     )
-    return f"{plan.experiment}: test {shown} (mean ± standard deviation of {len(results)} seeds)\n  in {folder / 'seeds.json'}"
+    return f"{spec.experiment}: test {shown} (mean ± standard deviation of {len(results)} seeds)\n  in {folder / 'seeds.json'}"
 
 
-def restored(resolved: Resolved, plan: Plan, folder: pathlib.Path, *, best: bool) -> tuple[Program, TrainState, int]:
+def restore_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool) -> tuple[Program, TrainState, int]:
     """(program, host state, step) of a run's newest checkpoint, or of the best on validation."""
-    recorded(folder)
+    read_run(folder)
     nothing = CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
     if not (folder / "checkpoints").is_dir():
         raise nothing
-    program = build(resolved, plan)
+    program = build(resolved, spec)
     task = program.experiment.task
     checkpoints = Checkpoints(folder / "checkpoints", headline=task.headline, higher_is_better=task.higher_is_better)
     found = checkpoints.restore(program.shapes, step=checkpoints.best() if best else None)
@@ -284,15 +289,15 @@ def restored(resolved: Resolved, plan: Plan, folder: pathlib.Path, *, best: bool
     return program, found[0], found[2]
 
 
-def evaluate_run(resolved: Resolved, plan: Plan, folder: pathlib.Path, *, best: bool) -> str:
+def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool) -> str:
     """Measures the newest checkpoint of a run (or the best on validation); writes evaluation.json and returns a table."""
-    program, host, step = restored(resolved, plan, folder, best=best)
+    program, host, step = restore_run(resolved, spec, folder, best=best)
     task, sizes = program.experiment.task, program.experiment.data.sizes
-    state = program.strategy.place(host)
+    state = program.strategy.to_devices(host)
     numbers = {
         split: task.summary(train.evaluate(program, state, split, final=split == "test")) for split in sizes if split != "train"
     }
-    metrics = named(numbers, task.headline)
+    metrics = flat_metrics(numbers, task.headline)
     files.write_json(folder / "evaluation.json", {"step": step, "metrics": metrics})
     rows = [f"  {name.ljust(24)} {value:.6g}" for name, value in metrics.items()]
     return f"{folder}, step {step}\n" + "\n".join(rows)

@@ -18,18 +18,18 @@ from cnnlab.knobs import Resolved
 from cnnlab.ops.keys import stream
 from cnnlab.ops.slerp import slerp
 from cnnlab.runs import run
-from cnnlab.runs.folder import Plan
+from cnnlab.runs.folder import RunSpec
 
 log = logging.getLogger("cnnlab")
 
-AT_ONCE = 64
+DRAWN_AT_ONCE = 64
 """Images drawn in one call."""
-BETWEEN = 10
+INTERPOLATED = 10
 """Images of a row from one code to another."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class SampleRequest:
     """What is to be drawn."""
 
     count: int = 64
@@ -43,7 +43,7 @@ class Wanted:
 
 
 def sample_run(
-    resolved: Resolved, plan: Plan, folder: pathlib.Path, wanted: Wanted, *, target: pathlib.Path | None, best: bool
+    resolved: Resolved, spec: RunSpec, folder: pathlib.Path, wanted: SampleRequest, *, target: pathlib.Path | None, best: bool
 ) -> str:
     """Draws from a run's newest checkpoint (or the best on validation), writes SHEET.png and SHEET.npz beside it.
 
@@ -52,7 +52,7 @@ def sample_run(
 
     Args:
         resolved: the experiment's function and its knobs.
-        plan: how it is carried out.
+        spec: how it is carried out.
         folder: of the run.
         wanted: what to draw.
         target: the sheet, a .png; None: one in the run's folder named after what is wanted.
@@ -62,14 +62,14 @@ def sample_run(
     sampler = experiment.task.sampler
     if sampler is None:
         raise UsageError(
-            f"{folder} holds a run of {plan.experiment}, whose model draws no images: it was trained for another task.\n"
+            f"{folder} holds a run of {spec.experiment}, whose model draws no images: it was trained for another task.\n"
             "Give the --workdir of an autoencoder, a VAE, a GAN or a PixelCNN."
         )
     _check(sampler, wanted, experiment.data.classes, experiment.data.class_names)
     target = target or folder / "samples" / f"{_name(wanted)}.png"
     if target.suffix != ".png":
         raise UsageError(f"--to={target}: expected a .png file; the images themselves go beside it, as .npz.")
-    _, host, step = run.restored(resolved, plan, folder, best=best)
+    _, host, step = run.restore_run(resolved, spec, folder, best=best)
     params = host.average or host.params
 
     def draw(keys: Array, labels: Array) -> Array:
@@ -82,23 +82,23 @@ def sample_run(
     labels = _labels(wanted, max(experiment.data.classes, 1))
     if wanted.interpolate:
         assert sampler.codes is not None
-        rows = -(-wanted.count // BETWEEN)
+        rows = -(-wanted.count // INTERPOLATED)
         ends = sampler.codes(params, host.model_state, _keys(wanted.seed, 2 * rows), jnp.float32(wanted.temperature))
         images = _in_parts(decode, _between(ends), labels)
     else:
         images = _in_parts(draw, _keys(wanted.seed, wanted.count), labels)
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(figures.sheet(images, columns=BETWEEN if wanted.interpolate else None)).save(target)
+    Image.fromarray(figures.sheet(images, columns=INTERPOLATED if wanted.interpolate else None)).save(target)
     np.savez(target.with_suffix(".npz"), images=images, labels=labels)
     height, width, channels = images.shape[1:]
     kind = "rows between codes" if wanted.interpolate else f"temperature {wanted.temperature:g}"
     return (
-        f"{plan.experiment}, step {step}: {len(images)} images of {height}x{width}x{channels}, {kind}, seed {wanted.seed}\n"
+        f"{spec.experiment}, step {step}: {len(images)} images of {height}x{width}x{channels}, {kind}, seed {wanted.seed}\n"
         f"  in {target} and {target.with_suffix('.npz').name}"
     )
 
 
-def _check(sampler: Sampler, wanted: Wanted, classes: int, names: tuple[str, ...]) -> None:
+def _check(sampler: Sampler, wanted: SampleRequest, classes: int, names: tuple[str, ...]) -> None:
     if wanted.interpolate and sampler.decode is None:
         raise UsageError("--interpolate: this model draws pixel by pixel and has no codes to go between. Leave it out.")
     if wanted.label is not None and not sampler.conditional:
@@ -107,7 +107,7 @@ def _check(sampler: Sampler, wanted: Wanted, classes: int, names: tuple[str, ...
         raise UsageError(f"--class={wanted.label}: expected 0 to {classes - 1} ({', '.join(names)}).")
 
 
-def _name(wanted: Wanted) -> str:
+def _name(wanted: SampleRequest) -> str:
     """Of the sheet."""
     parts = ["between" if wanted.interpolate else "draws", f"{wanted.count}"]
     parts += [f"class{wanted.label}"] if wanted.label is not None else []
@@ -121,18 +121,18 @@ def _keys(seed: int, count: int) -> Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count, dtype=jnp.int32))
 
 
-def _labels(wanted: Wanted, classes: int) -> np.ndarray:
+def _labels(wanted: SampleRequest, classes: int) -> np.ndarray:
     """i32 [N]: the class that is wanted, or each in turn; between codes, one class for each row."""
-    count = -(-wanted.count // BETWEEN) * BETWEEN if wanted.interpolate else wanted.count
+    count = -(-wanted.count // INTERPOLATED) * INTERPOLATED if wanted.interpolate else wanted.count
     if wanted.label is not None:
         return np.full(count, wanted.label, np.int32)
-    numbers = np.arange(count) // BETWEEN if wanted.interpolate else np.arange(count)
+    numbers = np.arange(count) // INTERPOLATED if wanted.interpolate else np.arange(count)
     return (numbers % classes).astype(np.int32)
 
 
 def _between(ends: Array) -> Array:
     """codes f32 [2 R, Z] -> [R · BETWEEN, Z]: row after row, from code 2 r to code 2 r + 1."""
-    shares = jnp.linspace(0.0, 1.0, BETWEEN, dtype=jnp.float32)
+    shares = jnp.linspace(0.0, 1.0, INTERPOLATED, dtype=jnp.float32)
     rows = jax.vmap(lambda a, b: jax.vmap(lambda share: slerp(a, b, share))(shares))(ends[0::2], ends[1::2])
     return rows.reshape(-1, ends.shape[-1])
 
@@ -140,7 +140,7 @@ def _between(ends: Array) -> Array:
 def _in_parts(draw: Callable[[Any, Any], Array], first: Array, labels: np.ndarray) -> np.ndarray:
     """f32 [N, H, W, C] of draw(first [N, …], labels [N]), AT_ONCE at a time; the last part is filled up to compile once."""
     compiled, count = jax.jit(draw), len(labels)
-    at_once = min(AT_ONCE, count)
+    at_once = min(DRAWN_AT_ONCE, count)
     images = []
     for start in range(0, count, at_once):
         index = jnp.minimum(jnp.arange(start, start + at_once), count - 1)

@@ -82,7 +82,7 @@ def progress(*, steps: int, start: int, epoch_steps: float, names: Sequence[str]
         shown = [f"{label} {latest[name]:.4g}" for name, label in labels.items() if latest.get(name) is not None]
         line = (
             f"step {step:,}/{steps:,} ({step / steps:.0%}, epoch {step / epoch_steps:.1f})  "
-            f"ETA {text.duration((steps - step) / max(speed, 1e-9))}  {speed:.1f} steps/s  {'  '.join(shown)}"
+            f"ETA {text.format_duration((steps - step) / max(speed, 1e-9))}  {speed:.1f} steps/s  {'  '.join(shown)}"
         )
         if live:  # one line, rewritten: a wrapped one could not be
             line = f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}"

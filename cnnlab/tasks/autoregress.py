@@ -13,8 +13,8 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, T
 from cnnlab.errors import UsageError
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
-from cnnlab.ops.pixel_distributions import PixelOutput, on_levels
-from cnnlab.tasks.pixel_sampling import LOOPS, as_seen
+from cnnlab.ops.pixel_distributions import PixelDistribution, on_levels
+from cnnlab.tasks.pixel_sampling import LOOPS, as_shown
 
 PLAYER = "pixels"
 
@@ -25,7 +25,7 @@ SHOWN = 32
 def autoregress(
     model: nn.Module,
     *,
-    output: PixelOutput,
+    output: PixelDistribution,
     image_shape: tuple[int, int, int],
     classes: int = 0,
     sampling: Literal["cached", "naive"] = "cached",
@@ -46,7 +46,7 @@ def autoregress(
         predict=game.predict,
         measure=game.measure,
         summary=game.summary,
-        pictures=pictures,
+        figures=draw_figures,
         turns=(PLAYER,),
         headline="nats",
         higher_is_better=False,
@@ -61,7 +61,7 @@ class _Game:
     """What the functions of the task share; see `autoregress`."""
 
     model: nn.Module
-    output: PixelOutput
+    output: PixelDistribution
     image_shape: tuple[int, int, int]
     classes: int
     sampling: Literal["cached", "naive"]
@@ -83,7 +83,7 @@ class _Game:
     def told(self, params: Params, model_state: PyTree, batch: Batch, key: Array | None) -> Array:
         """-log p of every pixel in nats, f32 [B, H, W]."""
         exact = self.values(batch, key)
-        variables, seen = {"params": params[PLAYER], **model_state}, as_seen(exact.astype(batch["image"].dtype))
+        variables, seen = {"params": params[PLAYER], **model_state}, as_shown(exact.astype(batch["image"].dtype))
         numbers, _ = self.model.apply(variables, seen, batch["label"], train=key is not None)
         return -self.output.log_p(numbers.astype(jnp.float32), exact)
 
@@ -100,7 +100,7 @@ class _Game:
 
     def predict(self, params: Params, model_state: PyTree, inputs: Array) -> Array:
         labels = jnp.zeros(len(inputs), jnp.int32)
-        numbers, _ = self.model.apply({"params": params[PLAYER], **model_state}, as_seen(inputs), labels, train=False)
+        numbers, _ = self.model.apply({"params": params[PLAYER], **model_state}, as_shown(inputs), labels, train=False)
         return numbers.astype(jnp.float32)
 
     def measure(self, params: Params, model_state: PyTree, batch: Batch) -> Stats:
@@ -144,7 +144,7 @@ class _Game:
         }
 
 
-def pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+def draw_figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """The test images that the model holds least likely."""
     from cnnlab import figures
 

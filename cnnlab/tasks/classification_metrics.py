@@ -50,7 +50,7 @@ def summary(stats: Stats) -> dict[str, float]:
     return {name: float(np.mean(values, dtype=np.float64)) for name, values in numbers.items()}
 
 
-def pictures(stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+def draw_figures(stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """`confusion_matrix` and, where there are any, the most confident `mistakes` of a split: {name: matplotlib figure}."""
     from cnnlab import figures
 

@@ -85,7 +85,7 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
         predict=predict,
         measure=measure,
         summary=classification_metrics.summary,
-        pictures=pictures,
+        figures=draw_figures,
         turns=(PLAYER,),
     )
 
@@ -106,9 +106,9 @@ def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.Abstract
     return nn.intercept_methods(intercept)
 
 
-def pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+def draw_figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """The confusion matrix, the most confident mistakes, and the first layer's kernels seen as images."""
-    shown = classification_metrics.pictures(stats, data, split)
+    shown = classification_metrics.draw_figures(stats, data, split)
     kernels = first_kernels(joined(params), data.image_shape)
     if kernels is not None:
         from cnnlab import figures

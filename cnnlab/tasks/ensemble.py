@@ -62,7 +62,7 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
         stats = classification_metrics.measure(scores, jnp.exp(scores), loss(scores, batch["label"]), batch)
         return {**stats, "rows": {**stats["rows"], "member_predictions": jnp.argmax(found, axis=-1).astype(jnp.int32).T}}
 
-    return Task(init=init, loss=loss_of, predict=predict, measure=measure, summary=summary, pictures=_pictures, turns=players)
+    return Task(init=init, loss=loss_of, predict=predict, measure=measure, summary=summary, figures=_figures, turns=players)
 
 
 class Members(nn.Module):
@@ -106,5 +106,5 @@ def summary(stats: Stats) -> dict[str, float]:
     return found
 
 
-def _pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    return classification_metrics.pictures(stats, data, split)
+def _figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+    return classification_metrics.draw_figures(stats, data, split)

@@ -13,9 +13,9 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.ops import collectives
-from cnnlab.ops.gan_losses import Objective, between, slopes, through_images, unit_slope_penalty
+from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, squared_gradient_norms, through_images
 from cnnlab.ops.keys import stream
-from cnnlab.tasks.sample_quality import Judge, drawing_keys, judged, numbers
+from cnnlab.tasks.sample_quality import SampleEvaluator, drawing_keys, evaluation_rows, sample_metrics
 from cnnlab.values import Count, NonNegative
 
 GENERATOR = "generator"
@@ -31,7 +31,7 @@ DOUBTFUL = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
-class Nets:
+class Networks:
     """The two networks of a game, with conditions joined to what they take."""
 
     generator: nn.Module
@@ -44,7 +44,7 @@ class Nets:
         """(images [B, H, W, C] in [−1, 1], the generator's new state) of codes [B, Z] and labels i32 [B]."""
         if self.classes:
             codes = jnp.concatenate([codes, jax.nn.one_hot(labels, self.classes, dtype=codes.dtype)], axis=1)
-        return _applied(self.generator, GENERATOR, params, state, codes, None, train=train)
+        return _apply(self.generator, GENERATOR, params, state, codes, None, train=train)
 
     def score(
         self, params: Params, state: PyTree, images: Array, labels: Array, key: Array | None, *, train: bool
@@ -54,11 +54,11 @@ class Nets:
             named = jax.nn.one_hot(labels, self.classes, dtype=images.dtype)[:, None, None]
             spread = jnp.broadcast_to(named, (*images.shape[:3], self.classes))
             images = jnp.concatenate([images, spread], axis=3)
-        scores, state = _applied(self.discriminator, DISCRIMINATOR, params, state, images, key, train=train)
+        scores, state = _apply(self.discriminator, DISCRIMINATOR, params, state, images, key, train=train)
         return scores.astype(jnp.float32), state
 
 
-def _applied(
+def _apply(
     module: nn.Module, player: str, params: Params, state: PyTree, inputs: Array, key: Array | None, *, train: bool
 ) -> tuple[Array, PyTree]:
     """(output, new state) of one player's network; outside of training the state stays as it is."""
@@ -71,12 +71,12 @@ def _applied(
     return output, dict(updated)
 
 
-def adversarial(
+def gan_task(
     generator: nn.Module,
     discriminator: nn.Module,
     *,
-    objective: Objective,
-    judge: Judge,
+    objective: GanLoss,
+    judge: SampleEvaluator,
     latent: Count = 100,
     prior: Prior = "normal",
     classes: int = 0,
@@ -100,7 +100,7 @@ def adversarial(
         critic_steps: turns of the discriminator in a step.
         r1: weight of ½ ‖∇D‖² at real images (Mescheder et al. 2018, arXiv 1801.04406, eq. 9); none: it is not computed.
     """
-    nets = Nets(generator, discriminator, latent, classes)
+    nets = Networks(generator, discriminator, latent, classes)
     codes_of = functools.partial(_codes, latent=latent, prior=prior)
     as_discriminator = functools.partial(_discriminator_loss, nets, objective, codes_of, r1)
     as_generator = functools.partial(_generator_loss, nets, objective, codes_of)
@@ -118,15 +118,15 @@ def adversarial(
         loss=loss,
         predict=predict,
         measure=functools.partial(_measured, nets, objective, judge, codes_of),
-        summary=lambda stats: {**_means(stats["sums"]), **numbers(judge, stats["rows"])},
-        pictures=lambda params, state, stats, data, split: _pictures(sampler, params, state, data),
+        summary=lambda stats: {**_means(stats["sums"]), **sample_metrics(judge, stats["rows"])},
+        figures=lambda params, state, stats, data, split: _figures(sampler, params, state, data),
         turns=(*(DISCRIMINATOR,) * critic_steps, GENERATOR),
         headline=judge.headline,
         higher_is_better=False,
         shown=("discriminator_loss", "generator_loss", "real_score", "fake_score"),
         snapshot=functools.partial(_snapshot, sampler, classes),
         sampler=sampler,
-        remark=functools.partial(_remark, judge, objective.is_probability),
+        diagnosis=functools.partial(_diagnosis, judge, objective.is_probability),
     )
 
 
@@ -137,7 +137,7 @@ def _codes(keys: Array, dtype: Any, *, latent: int, prior: Prior) -> Array:
     return jax.vmap(lambda key: jax.random.uniform(key, (latent,), dtype, -1.0, 1.0))(keys)
 
 
-def _init(nets: Nets, key: Array, batch: Batch) -> tuple[Params, PyTree]:
+def _init(nets: Networks, key: Array, batch: Batch) -> tuple[Params, PyTree]:
     image = batch["image"][:1]
     codes = jnp.zeros((1, nets.latent + nets.classes), image.dtype)
     told = jnp.zeros((*image.shape[:3], image.shape[3] + nets.classes), image.dtype)
@@ -150,9 +150,9 @@ def _init(nets: Nets, key: Array, batch: Batch) -> tuple[Params, PyTree]:
 
 
 def _measured(
-    nets: Nets,
-    objective: Objective,
-    judge: Judge,
+    nets: Networks,
+    objective: GanLoss,
+    judge: SampleEvaluator,
     codes_of: Callable[..., Array],
     params: Params,
     state: PyTree,
@@ -165,7 +165,7 @@ def _measured(
     for name, shown in (("real_score", _to_signed(images)), ("fake_score", drawn)):
         scores, _ = nets.score(params, state, shown, labels, None, train=False)
         sums[name] = jnp.sum(jnp.where(mask, objective.opinion(scores), 0.0))
-    return {"sums": sums, "rows": {**judged(judge, images, _to_unit(drawn)), "mask": mask}}
+    return {"sums": sums, "rows": {**evaluation_rows(judge, images, _to_unit(drawn)), "mask": mask}}
 
 
 def _to_signed(images: Array) -> Array:
@@ -177,8 +177,8 @@ def _to_unit(images: Array) -> Array:
 
 
 def _discriminator_loss(
-    nets: Nets,
-    objective: Objective,
+    nets: Networks,
+    objective: GanLoss,
     codes_of: Callable[..., Array],
     r1: float | Array | None,
     params: Params,
@@ -201,12 +201,12 @@ def _discriminator_loss(
     }
 
     def squared_slopes(images: Array, name: str) -> Array:
-        return slopes(lambda x: _scored(nets, params, own, x, labels, stream(key, name))[0], images)
+        return squared_gradient_norms(lambda x: _scored(nets, params, own, x, labels, stream(key, name))[0], images)
 
     if objective.gradient_penalty is not None:
-        middle = between(real, drawn, collectives.example_keys(stream(key, "between"), size))
+        middle = interpolate(real, drawn, collectives.example_keys(stream(key, "between"), size))
         squared = squared_slopes(middle, "penalty")
-        losses += jnp.asarray(objective.gradient_penalty, jnp.float32) * unit_slope_penalty(squared)
+        losses += jnp.asarray(objective.gradient_penalty, jnp.float32) * gradient_penalty(squared)
         sums["critic_slope"] = jnp.sum(jnp.sqrt(squared))
     if r1 is not None:
         squared = squared_slopes(real, "r1")
@@ -215,15 +215,15 @@ def _discriminator_loss(
     return jnp.mean(losses), (own, {"sums": sums, "rows": {}})
 
 
-def _scored(nets: Nets, params: Params, state: PyTree, images: Array, labels: Array, key: Array) -> tuple[Array, PyTree]:
+def _scored(nets: Networks, params: Params, state: PyTree, images: Array, labels: Array, key: Array) -> tuple[Array, PyTree]:
     """(scores [B], the whole model state with the discriminator's new part), in training."""
     scores, own = nets.score(params, state, images, labels, key, train=True)
     return scores, {**state, DISCRIMINATOR: own}
 
 
 def _generator_loss(
-    nets: Nets,
-    objective: Objective,
+    nets: Networks,
+    objective: GanLoss,
     codes_of: Callable[..., Array],
     params: Params,
     state: PyTree,
@@ -267,7 +267,7 @@ def _means(sums: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _sampler(nets: Nets, codes_of: Callable[..., Array]) -> Sampler:
+def _sampler(nets: Networks, codes_of: Callable[..., Array]) -> Sampler:
     def codes(params: Params, state: PyTree, keys: Array, temperature: Array) -> Array:
         return codes_of(keys, jnp.float32) * temperature
 
@@ -303,7 +303,7 @@ def _map_of(points: Array) -> Array:
     return (1.0 - jnp.minimum(jnp.sqrt(counts / 8.0), 1.0))[..., None]
 
 
-def _pictures(sampler: Sampler, params: Params, state: PyTree, data: Dataset) -> dict[str, Any]:
+def _figures(sampler: Sampler, params: Params, state: PyTree, data: Dataset) -> dict[str, Any]:
     """`samples`: what is drawn, one class a column where the pair is told the class."""
     from cnnlab import figures
 
@@ -316,7 +316,7 @@ def _pictures(sampler: Sampler, params: Params, state: PyTree, data: Dataset) ->
     return {"samples": figures.image_grid(np.clip(images, 0, 1), captions, title="Drawn by the generator", columns=columns)}
 
 
-def _remark(judge: Judge, is_probability: bool, metrics: Mapping[str, float]) -> str:
+def _diagnosis(judge: SampleEvaluator, is_probability: bool, metrics: Mapping[str, float]) -> str:
     """What went wrong, of a run's last numbers: classes that are never drawn, or a discriminator that is certain."""
     said = []
     hit = metrics.get(f"test/{judge.name}_classes", math.inf)

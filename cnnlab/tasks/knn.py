@@ -16,7 +16,7 @@ CANDIDATES = (1, 3, 5, 7, 9, 11, 15)
 """What k is chosen from where it is not given."""
 
 
-def nearest(
+def knn_task(
     classes: int,
     *,
     k: Count | None = None,
@@ -91,7 +91,7 @@ def nearest(
         predict=predict,
         measure=measure,
         summary=classification_metrics.summary,
-        pictures=_pictures,
+        figures=_figures,
         turns=(),
     )
 
@@ -108,5 +108,5 @@ def _no_loss(params: Params, model_state: PyTree, batch: Batch, key: Array, play
     raise UsageError("nearest neighbours remember and do not descend: there is no loss to train. Take 0 steps.")
 
 
-def _pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    return classification_metrics.pictures(stats, data, split)
+def _figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+    return classification_metrics.draw_figures(stats, data, split)

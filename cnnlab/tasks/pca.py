@@ -11,7 +11,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.errors import UsageError
 from cnnlab.ops import corruptions
 from cnnlab.ops.reconstruction_losses import squared
-from cnnlab.tasks.reconstruct import CODES, Coder, measure, pictures, sampler, snapshot, summary
+from cnnlab.tasks.reconstruct import CODES, Coder, draw_figures, measure, sampler, snapshot, summary
 from cnnlab.values import Count
 
 Solver = Literal["exact", "randomised"]
@@ -20,7 +20,7 @@ POWERS = 4
 """Directions more than are asked for, and power iterations, of the randomised solver."""
 
 
-def principal(image_shape: tuple[int, int, int], *, components: Count = 30, solver: Solver = "exact") -> Task:
+def pca_task(image_shape: tuple[int, int, int], *, components: Count = 30, solver: Solver = "exact") -> Task:
     """The task of giving back an image from its first principal components.
 
     `init` gets the whole training split as one batch: there is nothing else to train (`turns` is empty). The model state holds
@@ -59,23 +59,23 @@ def principal(image_shape: tuple[int, int, int], *, components: Count = 30, solv
         predict=coder.reconstruct,
         measure=functools.partial(measure, coder),
         summary=summary,
-        pictures=functools.partial(_pictures, coder),
+        figures=functools.partial(_figures, coder),
         turns=(),
         headline="squared_error",
         higher_is_better=False,
-        snapshot=functools.partial(snapshot, coder, corruptions.none),
+        snapshot=functools.partial(snapshot, coder, corruptions.no_corruption),
         sampler=sampler(coder),
     )
 
 
-def _pictures(coder: Coder, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+def _figures(coder: Coder, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """Those of an autoencoder, and the components seen as images."""
     from cnnlab import figures
 
     components = np.asarray(model_state["components"]).T.reshape(-1, *data.image_shape)
     shares = np.diag(model_state[CODES]["covariance"])
     captions = [f"{number}: {variance:.3g}" for number, variance in enumerate(shares, start=1)]
-    shown = pictures(coder, params, model_state, stats, data, split)
+    shown = draw_figures(coder, params, model_state, stats, data, split)
     return {**shown, "components": figures.filters(components, title="Components and their variances", captions=captions)}
 
 

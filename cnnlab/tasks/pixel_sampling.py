@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from cnnlab.core import Array, PyTree
 from cnnlab.models.causal import Place
-from cnnlab.ops.pixel_distributions import PixelOutput
+from cnnlab.ops.pixel_distributions import PixelDistribution
 
 Loop = Callable[..., Array]
 """(model, output, variables, canvas f32 [N, H, W, C], labels i32 [N], keys [N], temperature f32 [], first_row) -> images like
@@ -22,7 +22,7 @@ canvas, whose rows above `first_row` are kept."""
 
 def naive(
     model: nn.Module,
-    output: PixelOutput,
+    output: PixelDistribution,
     variables: PyTree,
     canvas: Array,
     labels: Array,
@@ -37,7 +37,7 @@ def naive(
     def pixel(number: Array, images: Array) -> Array:
         row, column = number // width, number % width
         for turn in range(_turns(output, channels)):
-            numbers, _ = model.apply(variables, as_seen(images), labels, train=False, at=everywhere)
+            numbers, _ = model.apply(variables, as_shown(images), labels, train=False, at=everywhere)
             images = _drawn(output, images, numbers[:, row, column], row, column, turn, keys, temperature)
         return images
 
@@ -46,7 +46,7 @@ def naive(
 
 def cached(
     model: Any,
-    output: PixelOutput,
+    output: PixelDistribution,
     variables: PyTree,
     canvas: Array,
     labels: Array,
@@ -65,7 +65,7 @@ def cached(
     def evaluate(images: Array, cache: PyTree, row: Array, column: Array | None) -> tuple[Array, PyTree]:
         at = Place(size, row, column)
         (numbers, _), kept = model.apply(
-            {**variables, "cache": cache}, as_seen(images), labels, train=False, at=at, mutable=["cache"]
+            {**variables, "cache": cache}, as_shown(images), labels, train=False, at=at, mutable=["cache"]
         )
         return numbers, {**cache, **kept.get("cache", {})}
 
@@ -95,23 +95,23 @@ def cached(
 LOOPS: dict[str, Loop] = {"cached": cached, "naive": naive}
 
 
-def as_seen(values: Array) -> Array:
+def as_shown(values: Array) -> Array:
     """[0, 1] -> [−1, 1], so that the zeros beyond the image are not black."""
     return 2.0 * values - 1.0
 
 
-def evaluations(output: PixelOutput, shape: tuple[int, int, int]) -> int:
+def evaluations(output: PixelDistribution, shape: tuple[int, int, int]) -> int:
     """How often a loop evaluates the network for an image [H, W, C]."""
     height, width, channels = shape
     return height * width * _turns(output, channels)
 
 
-def _turns(output: PixelOutput, channels: int) -> int:
+def _turns(output: PixelDistribution, channels: int) -> int:
     return channels if output.ordered else 1
 
 
 def _drawn(
-    output: PixelOutput,
+    output: PixelDistribution,
     images: Array,
     numbers: Array,
     row: Array,

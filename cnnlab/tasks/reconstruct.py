@@ -14,7 +14,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, T
 from cnnlab.data.normalize import unit
 from cnnlab.ops import collectives, corruptions, penalties, running_gaussian
 from cnnlab.ops.keys import stream
-from cnnlab.ops.reconstruction_losses import Fidelity, squared, squared_error
+from cnnlab.ops.reconstruction_losses import ReconstructionLoss, squared, squared_error
 from cnnlab.tasks.classify import first_kernels
 
 PLAYER = "autoencoder"
@@ -36,7 +36,7 @@ class Coder:
     """(params, model_state, images f32 [B, H, W, C]) -> codes [B, Z]."""
     decode: Callable[[Params, PyTree, Array], Array]
     """(params, model_state, codes [B, Z]) -> outputs [B, H, W, C], which the fidelity reads."""
-    fidelity: Fidelity
+    fidelity: ReconstructionLoss
 
     def reconstruct(self, params: Params, model_state: PyTree, images: Array) -> Array:
         """images f32 [B, H, W, C] -> reconstructions f32 [B, H, W, C]."""
@@ -47,9 +47,9 @@ class Coder:
 def reconstruct(
     model: nn.Module,
     *,
-    loss: Fidelity | None = None,
-    corruption: Corrupt = corruptions.none,
-    penalty: Callable[[Callable[[Array], Array], Array, Array], Array] = penalties.none,
+    loss: ReconstructionLoss | None = None,
+    corruption: Corrupt = corruptions.no_corruption,
+    penalty: Callable[[Callable[[Array], Array], Array, Array], Array] = penalties.no_penalty,
 ) -> Task:
     """The task of giving back the image that was put in.
 
@@ -97,7 +97,7 @@ def reconstruct(
         predict=coder.reconstruct,
         measure=functools.partial(measure, coder),
         summary=summary,
-        pictures=functools.partial(pictures, coder),
+        figures=functools.partial(draw_figures, coder),
         turns=(PLAYER,),
         headline="squared_error",
         higher_is_better=False,
@@ -151,7 +151,7 @@ def snapshot(
         "reconstructions": beside(images, coder.reconstruct(params, model_state, images)),
         "samples": sampler(coder).draw(params, model_state, keys, batch["label"], jnp.float32(1)),
     }
-    if corruption is not corruptions.none:
+    if corruption is not corruptions.no_corruption:
         noisy = corruption(images, keys)
         shown["denoised"] = beside(noisy, coder.reconstruct(params, model_state, noisy))
     return shown
@@ -178,7 +178,7 @@ def sampler(coder: Coder) -> Sampler:
     return Sampler(draw=draw, codes=codes, decode=decode)
 
 
-def pictures(coder: Coder, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+def draw_figures(coder: Coder, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """The first and the worst reconstructions, the first layer's filters, and the plane of codes where they have two units."""
     from cnnlab import figures
 

@@ -41,7 +41,7 @@ MOST_PROJECTED = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class SampleEvaluator:
     """A frozen function of images, by whose features and classes sets of images are compared."""
 
     name: str
@@ -59,7 +59,7 @@ class Judge:
         return f"{self.name}_frechet"
 
 
-def pixels() -> Judge:
+def pixel_evaluator() -> SampleEvaluator:
     """Where no classifier is at hand: features are the pixels, projected at random to 64 numbers where they are more.
 
     The projection is the same in every run (Gaussian, its columns scaled to keep lengths on average), so that numbers of the
@@ -72,10 +72,10 @@ def pixels() -> Judge:
             return None, flat
         return None, flat @ jnp.asarray(_projection(flat.shape[1]), flat.dtype)
 
-    return Judge("pixels", look)
+    return SampleEvaluator("pixels", look)
 
 
-def mixture(points: np.ndarray, labels: np.ndarray) -> Judge:
+def mixture_evaluator(points: np.ndarray, labels: np.ndarray) -> SampleEvaluator:
     """Of points drawn from round clouds, as images f32 [N, H, W, C] of which labels i32 [N] tell the cloud.
 
     A drawn point is good within three standard deviations of a cloud's centre (Metz et al. 2017, arXiv 1611.02163, and
@@ -97,7 +97,7 @@ def mixture(points: np.ndarray, labels: np.ndarray) -> Judge:
     def is_good(images: Array) -> Array:
         return jnp.min(squared(images), axis=1) <= 9.0 * variance
 
-    return Judge("modes", look, len(numbers), is_good)
+    return SampleEvaluator("modes", look, len(numbers), is_good)
 
 
 @functools.cache
@@ -113,7 +113,7 @@ def drawing_keys(batch: Batch, name: str = "judged") -> Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
 
 
-def judged(judge: Judge, real: Array, drawn: Array) -> dict[str, Array]:
+def evaluation_rows(judge: SampleEvaluator, real: Array, drawn: Array) -> dict[str, Array]:
     """Rows for `numbers`: what the judge sees of images real and drawn, both f32 [B, H, W, C] in [0, 1]."""
     logits, features = judge.look(drawn)
     rows = {"real_features": judge.look(real)[1].astype(jnp.float32), "drawn_features": features.astype(jnp.float32)}
@@ -125,7 +125,7 @@ def judged(judge: Judge, real: Array, drawn: Array) -> dict[str, Array]:
     return rows
 
 
-def numbers(judge: Judge, rows: Mapping[str, Any]) -> dict[str, float]:
+def sample_metrics(judge: SampleEvaluator, rows: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of the rows of a split, padding gone; {} where there are none, as in training.
 
     NAME is that of the judge: `NAME_frechet` (Fréchet distance of the features), `NAME_precision` and `NAME_recall` (by 3

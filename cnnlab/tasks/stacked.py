@@ -109,7 +109,7 @@ def stacked(
     activation: Choice[ACTIVATIONS] = jax.nn.sigmoid,
     initializer: Choice[INITIALIZERS] = init.xavier,
     tied: bool = True,
-    corruption: Corrupt = corruptions.none,
+    corruption: Corrupt = corruptions.no_corruption,
     finetune: Finetune = "supervised",
 ) -> Task:
     """The task of pre-training layer by layer, and then of the class or of the image with all layers.
@@ -150,7 +150,7 @@ def stacked(
 
     held_out = _of_classes(stack) if supervised else _of_images(coder)
     shown = (*(f"{player}_loss" for player in owns if player != FINETUNE), "loss")
-    return Task(init=start, loss=loss, turns=tuple(owns), owns=owns, shown=shown, **held_out)
+    return Task(init=start, loss=loss, turns=tuple(owns), param_groups=owns, shown=shown, **held_out)
 
 
 def players(depth: int, *, supervised: bool) -> dict[str, tuple[str, ...]]:
@@ -197,7 +197,7 @@ def _of_classes(stack: Stack) -> dict[str, Any]:
         "predict": lambda params, model_state, inputs: stack.scores(params, inputs),
         "measure": measure,
         "summary": functools.partial(summary, classification_metrics.summary),
-        "pictures": _pictures,
+        "pictures": _figures,
     }
 
 
@@ -207,10 +207,10 @@ def _of_images(coder: Coder) -> dict[str, Any]:
         "predict": coder.reconstruct,
         "measure": functools.partial(reconstruct.measure, coder),
         "summary": functools.partial(summary, reconstruct.summary),
-        "pictures": functools.partial(reconstruct.pictures, coder),
+        "pictures": functools.partial(reconstruct.draw_figures, coder),
         "headline": "squared_error",
         "higher_is_better": False,
-        "snapshot": functools.partial(reconstruct.snapshot, coder, corruptions.none),
+        "snapshot": functools.partial(reconstruct.snapshot, coder, corruptions.no_corruption),
         "sampler": reconstruct.sampler(coder),
     }
 
@@ -224,9 +224,9 @@ def summary(of_finetuning: Callable[[Stats], dict[str, float]], stats: Stats) ->
     return found | (of_finetuning({"sums": rest, "rows": stats["rows"]}) if "count" in rest else {})
 
 
-def _pictures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+def _figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """The confusion matrix, the most confident mistakes, and the first layer's kernels seen as images."""
     return {
-        **classification_metrics.pictures(stats, data, split),
+        **classification_metrics.draw_figures(stats, data, split),
         **reconstruct.first_filters({"layer1": params["layer1"]}, data),
     }

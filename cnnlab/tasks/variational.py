@@ -22,7 +22,7 @@ from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
 from cnnlab.ops.slerp import slerp
 from cnnlab.tasks.reconstruct import beside
-from cnnlab.tasks.sample_quality import Judge, drawing_keys, judged, numbers
+from cnnlab.tasks.sample_quality import SampleEvaluator, drawing_keys, evaluation_rows, sample_metrics
 
 PLAYER = "autoencoder"
 
@@ -168,7 +168,7 @@ class _Network:
         batch = data.prepare(data.resident.get(split, {}), feed, None)
         ends, _ = self.encode(params, self.seen(batch, None), batch["label"])
         decode = jax.jit(functools.partial(self.images, params))
-        return _pictures(decode, np.asarray(ends), np.asarray(batch["label"]), stats, data, self.model.classes > 0, split)
+        return _figures(decode, np.asarray(ends), np.asarray(batch["label"]), stats, data, self.model.classes > 0, split)
 
 
 def variational(
@@ -178,7 +178,7 @@ def variational(
     bound: Bound,
     binarize: Binarize,
     steps: int,
-    judge: Judge,
+    judge: SampleEvaluator,
     codes_from: CodesFrom = "prior",
     log_p_samples: int = 0,
 ) -> Task:
@@ -223,7 +223,7 @@ def variational(
     def final(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         images, labels = batch["image"].astype(jnp.float32), batch["label"]
         drawn = network.sampler().draw(params, model_state, drawing_keys(batch), labels, jnp.float32(1.0))
-        rows = judged(judge, images, drawn)
+        rows = evaluation_rows(judge, images, drawn)
         if not log_p_samples:
             return {"sums": {}, "rows": rows}
         log_p = network.log_p(params, network.seen(batch, None), labels, drawing_keys(batch, "log p"), log_p_samples)
@@ -234,15 +234,15 @@ def variational(
         loss=loss,
         predict=network.predict,
         measure=measure,
-        summary=lambda stats: {**summary(stats, bits=likelihood.discrete), **numbers(judge, stats["rows"])},
-        pictures=network.pictures,
+        summary=lambda stats: {**summary(stats, bits=likelihood.discrete), **sample_metrics(judge, stats["rows"])},
+        figures=network.pictures,
         turns=(PLAYER,),
         headline=bound.headline,
         shown=("reconstruction_nats", "kl_nats"),
         snapshot=network.snapshot,
         sampler=network.sampler(),
-        remark=remark,
-        final=final,
+        diagnosis=diagnosis,
+        measure_final=final,
     )
 
 
@@ -291,7 +291,7 @@ def summary(stats: Stats, *, bits: bool) -> dict[str, float]:
     return found
 
 
-def remark(metrics: Mapping[str, float]) -> str:
+def diagnosis(metrics: Mapping[str, float]) -> str:
     """Says that the posterior collapsed, where no unit of the code is active."""
     if metrics.get("test/active_units", 1.0) > 0:
         return ""
@@ -310,7 +310,7 @@ MANIFOLD = 20
 """Codes along each side of the picture of a plane."""
 
 
-def _pictures(
+def _figures(
     decode: Any, ends: np.ndarray, labels: np.ndarray, stats: Stats, data: Dataset, conditional: bool, split: str
 ) -> dict[str, Any]:
     """{name: figure} from codes of test images f32 [N, Z] and their labels."""

@@ -49,7 +49,7 @@ class _Network:
 
     def reconstructed(self, params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array]:
         """(expected images, codes i32 [B, h, w])."""
-        codes = nearest(self.vectors(params, images), model_state["codebook"])
+        codes = nearest_entries(self.vectors(params, images), model_state["codebook"])
         return self.likelihood.mean(self.decode(params, model_state["codebook"][codes])), codes
 
     def draw(self, params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
@@ -74,10 +74,10 @@ class _Network:
         """core.Task.pictures: images, their codes, and what became of them."""
         feed: Any = next(data.evaluate(split, min(PICTURED, data.sizes[split])))
         images = data.prepare(data.resident.get(split, {}), feed, None)["image"]
-        return _pictures(images, *self.reconstructed(params, model_state, images), entries=self.model.entries, split=split)
+        return _figures(images, *self.reconstructed(params, model_state, images), entries=self.model.entries, split=split)
 
 
-def quantize(model: VQVAE, *, likelihood: Likelihood, commitment: float, decay: float, restart: float) -> Task:
+def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, decay: float, restart: float) -> Task:
     """The task of training `model` through codes: each vector is replaced by the nearest entry of the codebook.
 
     The decoder's gradient passes the replacement unchanged. Codes cost ln K nats each, the prior being uniform.
@@ -103,20 +103,20 @@ def quantize(model: VQVAE, *, likelihood: Likelihood, commitment: float, decay: 
     def loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
         images = batch["image"].astype(jnp.float32)
         vectors = network.vectors(params, images)
-        codes = nearest(vectors, model_state["codebook"])
+        codes = nearest_entries(vectors, model_state["codebook"])
         entries = model_state["codebook"][codes]
         passed = vectors + jax.lax.stop_gradient(entries - vectors)
         log_p = likelihood.log_p(network.decode(params, passed), images)
         distance = jnp.sum(jnp.square(vectors - entries), axis=(1, 2, 3))
         value = jnp.mean(jnp.asarray(commitment, jnp.float32) * distance - log_p)
-        followed = follow(model_state, jax.lax.stop_gradient(vectors), codes, key, decay=decay, restart=restart)
+        followed = update_codebook(model_state, jax.lax.stop_gradient(vectors), codes, key, decay=decay, restart=restart)
         sums = {"loss": value * len(images), **_sums(log_p, distance, batch)}
         return value, (followed, {"sums": sums, "rows": {}})
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         images = batch["image"].astype(jnp.float32)
         vectors = network.vectors(params, images)
-        codes = nearest(vectors, model_state["codebook"])
+        codes = nearest_entries(vectors, model_state["codebook"])
         entries = model_state["codebook"][codes]
         log_p = likelihood.log_p(network.decode(params, entries), images)
         distance = jnp.sum(jnp.square(vectors - entries), axis=(1, 2, 3))
@@ -129,17 +129,17 @@ def quantize(model: VQVAE, *, likelihood: Likelihood, commitment: float, decay: 
         predict=network.predict,
         measure=measure,
         summary=functools.partial(summary, entries=model.entries, cost=cost, bits=likelihood.discrete),
-        pictures=network.pictures,
+        figures=network.pictures,
         turns=(PLAYER,),
         headline="elbo",
         shown=("reconstruction_nats", "code_distance"),
         snapshot=network.snapshot,
         sampler=Sampler(network.draw),
-        remark=remark,
+        diagnosis=diagnosis,
     )
 
 
-def nearest(vectors: Array, codebook: Array) -> Array:
+def nearest_entries(vectors: Array, codebook: Array) -> Array:
     """Numbers i32 […] of the entries of the codebook [K, D] that are nearest to vectors [..., D]."""
     products = jnp.tensordot(vectors, codebook.T, axes=1)
     return jnp.argmin(_along(jnp.sum(jnp.square(codebook), axis=1), products) - 2.0 * products, axis=-1).astype(jnp.int32)
@@ -150,7 +150,7 @@ def _along(row: Array, like: Array) -> Array:
     return row.reshape((1,) * (like.ndim - 1) + row.shape)
 
 
-def follow(model_state: PyTree, vectors: Array, codes: Array, key: Array, *, decay: float, restart: float) -> PyTree:
+def update_codebook(model_state: PyTree, vectors: Array, codes: Array, key: Array, *, decay: float, restart: float) -> PyTree:
     """The codebook after a batch: every entry is the moving average of the vectors that chose it (appendix A.1).
 
     Args:
@@ -163,10 +163,10 @@ def follow(model_state: PyTree, vectors: Array, codes: Array, key: Array, *, dec
     """
     kept, entries = jnp.asarray(decay, jnp.float32), len(model_state["codebook"])
     chosen = jax.nn.one_hot(codes, entries, dtype=jnp.float32)
-    places = collectives.mean(jnp.mean(chosen, axis=0))
+    places = collectives.global_mean(jnp.mean(chosen, axis=0))
     flat, chosen = vectors.reshape(-1, vectors.shape[3]), chosen.reshape(-1, entries)
-    counts = kept * model_state["counts"] + (1.0 - kept) * collectives.total(jnp.sum(chosen, axis=0))
-    sums = kept * model_state["sums"] + (1.0 - kept) * collectives.total(chosen.T @ flat)
+    counts = kept * model_state["counts"] + (1.0 - kept) * collectives.global_sum(jnp.sum(chosen, axis=0))
+    sums = kept * model_state["sums"] + (1.0 - kept) * collectives.global_sum(chosen.T @ flat)
     least = jnp.asarray(restart, jnp.float32)
     dead = counts < least
     counts = jnp.where(dead, jnp.maximum(least, 1.0), counts)
@@ -182,10 +182,10 @@ def follow(model_state: PyTree, vectors: Array, codes: Array, key: Array, *, dec
 def _picked(flat: Array, key: Array, count: int) -> Array:
     """`count` random vectors of the global batch [count, D]; flat [vectors of the local batch, D]."""
     size = len(flat)
-    whole = collectives.total(jnp.int32(size))
+    whole = collectives.global_sum(jnp.int32(size))
     wanted = jax.random.randint(stream(key, "restart"), (count,), 0, whole) - collectives.positions(size)[0]
     here = (wanted >= 0) & (wanted < size)
-    return collectives.total(jnp.where(here[:, None], flat[jnp.clip(wanted, 0, size - 1)], 0.0))
+    return collectives.global_sum(jnp.where(here[:, None], flat[jnp.clip(wanted, 0, size - 1)], 0.0))
 
 
 def _sums(log_p: Array, distance: Array, batch: Batch) -> dict[str, Array]:
@@ -215,14 +215,14 @@ def summary(stats: Stats, *, entries: int, cost: float, bits: bool) -> dict[str,
     return found
 
 
-def remark(metrics: Mapping[str, float]) -> str:
+def diagnosis(metrics: Mapping[str, float]) -> str:
     """Says that the codebook collapsed, where all images share one entry or two."""
     if metrics.get("test/perplexity", math.inf) >= 2:
         return ""
     return "the codebook collapsed: less than two of its entries are in use. Try a smaller --commitment, or --restart=1."
 
 
-def _pictures(images: Array, out: Array, codes: Array, *, entries: int, split: str) -> dict[str, Any]:
+def _figures(images: Array, out: Array, codes: Array, *, entries: int, split: str) -> dict[str, Any]:
     """{name: figure}: images, their codes as grey levels, and what became of them."""
     from cnnlab import figures
 

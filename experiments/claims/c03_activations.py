@@ -20,7 +20,7 @@ seeds, sigmoid 70 to 190, logged every 10 steps. The paper's network is deeper a
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -35,7 +35,7 @@ experiment = partial(
     duration=Duration(200, "steps"),
 )
 
-study = Declared(
+study = StudySpec(
     question="Does ReLU train faster than tanh and sigmoid, each at its best learning rate?",
     claim="C3",
     vary=("activation:relu,tanh,sigmoid", "lr:0.02,0.1,0.3"),

@@ -17,7 +17,7 @@ seeds and 1.22 in one, which widens the interval. 56 plain layers stay near chan
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import bounded, contrast, every, interaction
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -33,7 +33,7 @@ experiment = partial(
 
 PLAIN56, RESIDUAL20, RESIDUAL56 = (f"model=cifar_{name}" for name in ("plain56", "resnet20", "resnet56"))
 
-study = Declared(
+study = StudySpec(
     question="Do 56 plain layers train worse than 20, and do residual ones not?",
     claim="C7",
     vary=("model:cifar_plain20,cifar_plain56,cifar_resnet20,cifar_resnet56",),

@@ -17,7 +17,7 @@ deviation over seeds. The difference leans to Adam, against the claim; the netwo
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import bounded
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -31,7 +31,7 @@ experiment = partial(
     duration=Duration(600, "steps"),
 )
 
-study = Declared(
+study = StudySpec(
     question="Does tuned SGD with momentum end at least as well as Adam, up to half a point of test accuracy?",
     claim="C13",
     vary=("optimizer:momentum,adam", "lr:0.01,0.005"),

@@ -16,7 +16,7 @@ the plateau is not flat. The third part is the weak one: by the sign-flip test f
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -33,7 +33,7 @@ experiment = partial(
     duration=Duration(1000, "steps"),
 )
 
-study = Declared(
+study = StudySpec(
     question="Does a learning rate 100 times lower or 20 times higher train worse, and does a step decay at the plateau help?",
     claim="C14",
     vary=("lr:0.01,0.0001,0.2", "schedule:constant,step"),

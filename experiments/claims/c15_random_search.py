@@ -23,13 +23,13 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import BestOf
 from cnnlab.ablation.plan.designs import POINT, TRIAL
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
 
 experiment = partial(classification, model="mlp", dataset="digits", validation=0.2, duration=Duration(100, "steps"))
 
-study = Declared(
+study = StudySpec(
     question="Does the best of 27 random trials beat the best of a 3x3x3 grid, where only the learning rate matters?",
     claim="C15",
     vary=("lr:log(1e-4,1)", "optimizer.momentum:uniform(0.88,0.92)", "weight_decay:log(1e-7,1e-5)"),

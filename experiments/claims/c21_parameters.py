@@ -22,7 +22,7 @@ the training images, the others at all. The claim is about ImageNet and CIFAR, a
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import bounded, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.data.augment import AUGMENTS
@@ -86,7 +86,7 @@ def experiment(
     )
 
 
-study = Declared(
+study = StudySpec(
     question="Do a ResNet, a DenseNet and an Inception network reach VGG's test error, up to a point, with fewer parameters?",
     claim="C21",
     vary=("model:vgg,vgg_narrow,resnet,densenet,inception",),

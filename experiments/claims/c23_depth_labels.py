@@ -20,7 +20,7 @@ the three depths at 1000 labels, on seeds 100 and 101 (random start: 88.4, 86.7,
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import every, interaction
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.values import Duration
 from experiments.claims.c23_pretraining import experiment as on_few_labels
 from experiments.claims.c23_pretraining import sigmoid
@@ -31,7 +31,7 @@ experiment = partial(
 
 DEEP = "widths=(256,256,256,256)"
 
-study = Declared(
+study = StudySpec(
     question="Is pre-training sigmoid layers worth more, the deeper they are and the fewer labels there are?",
     claim="C23",
     vary=("widths:(256,),(256,256),(256,256,256,256)", "pretrained:false,true", "examples_per_class:100,10,1000"),

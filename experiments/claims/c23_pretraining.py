@@ -22,7 +22,7 @@ from typing import Any
 import jax
 
 from cnnlab.ablation.analyse.verdicts import bounded, contrast, every, interaction
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.ops.corruptions import masking
@@ -99,7 +99,7 @@ def experiment(
     )
 
 
-study = Declared(
+study = StudySpec(
     question="With 1000 labels of MNIST, does pre-training on all images help three sigmoid layers, and does it help ReLU?",
     claim="C23",
     vary=("units:sigmoid,relu", "pretrained:false,true"),

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import bounded, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.data.source import Source
@@ -50,8 +50,8 @@ def linear(*, dataset: Callable[[], Source], code: int, duration: Duration, batc
         model=partial(linear_autoencoder, code=code),
         loss=squared,
         dataset=dataset,
-        corruption=corruptions.none,
-        penalty=penalties.none,
+        corruption=corruptions.no_corruption,
+        penalty=penalties.no_penalty,
         optimizer=partial(adam, lr=lr),
         schedule=cosine,
         batch_size=batch_size,
@@ -79,8 +79,8 @@ def deep(
         model=partial(MLPAutoencoder, widths=widths, code=code),
         loss=cross_entropy,
         dataset=dataset,
-        corruption=corruptions.none,
-        penalty=penalties.none,
+        corruption=corruptions.no_corruption,
+        penalty=penalties.no_penalty,
         optimizer=partial(adam, lr=lr),
         schedule=cosine,
         batch_size=batch_size,
@@ -112,7 +112,7 @@ def experiment(
     return method(dataset=dataset, code=code, duration=duration, batch_size=batch_size)
 
 
-study = Declared(
+study = StudySpec(
     question="With 30 numbers for an image of MNIST, how well do PCA, a linear and a deep autoencoder give it back?",
     claim="C24",
     vary=("method:pca,linear,deep",),

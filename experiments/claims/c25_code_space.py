@@ -23,12 +23,12 @@ distance is of the features of a classifier trained here, with one drawn image f
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from experiments.claims.c26_beta import experiment as vae
 
 experiment = partial(vae)
 
-study = Declared(
+study = StudySpec(
     question="Are images drawn from an autoencoder's code space further from digits than those drawn from a VAE's?",
     claim="C25",
     vary=("beta:1,0", "codes_from:prior,fitted"),

@@ -13,7 +13,7 @@ for all), so that these two tell nothing of a trade; it was replaced by this one
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.models.vae import mlp
 from cnnlab.recipes.vae import variational_autoencoder
 from cnnlab.values import Duration
@@ -26,7 +26,7 @@ experiment = partial(
     log_p_samples=0,
 )
 
-study = Declared(
+study = StudySpec(
     question="Does a VAE reconstruct worse the more its KL weighs?",
     claim="C26",
     vary=("beta:1,0.25,0.5,2",),

@@ -14,12 +14,12 @@ a decoder that looks at fewer of them is flatter. A collapsed posterior has the 
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from experiments.claims.c26_beta import experiment as vae
 
 experiment = partial(vae)
 
-study = Declared(
+study = StudySpec(
     question="Do images change less from code to code, the more the KL of a VAE weighs?",
     claim="C26",
     vary=("beta:1,0.25,0.5,2",),

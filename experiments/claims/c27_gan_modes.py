@@ -18,12 +18,12 @@ paper: one, and five for WGAN-GP. A mode is found when a tenth of an even share 
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from experiments.gan_gaussians import experiment as on_gaussians
 
 experiment = partial(on_gaussians, average_decay=0.0)
 
-study = Declared(
+study = StudySpec(
     question="How many of eight modes does a generator find, by the loss of its game?",
     claim="C27",
     vary=("loss:non_saturating,saturating,wgan_gp", "critic_steps:1,1,5"),

@@ -19,7 +19,7 @@ critic step in place of five, seed 0 of either binary loss found all eight modes
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.ops.optimizers import adam
 from cnnlab.values import Duration
 from experiments.gan_gaussians import experiment as on_gaussians
@@ -33,7 +33,7 @@ experiment = partial(
     average_decay=0.0,
 )
 
-study = Declared(
+study = StudySpec(
     question="Does a sure discriminator stop the generator of the saturating loss, and not that of others?",
     claim="C27",
     vary=("loss:non_saturating,saturating,wgan_gp",),

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from cnnlab import knobs
 from cnnlab.ablation.analyse.verdicts import contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Experiment
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.recipes.vae import variational_autoencoder
@@ -47,7 +47,7 @@ def experiment(
     return knobs.resolve(recipe, shared | given).call()
 
 
-study = Declared(
+study = StudySpec(
     question="Are images that a GAN draws sharper than those of a VAE?",
     claim="C27",
     vary=("method:vae,gan,wgan_gp",),

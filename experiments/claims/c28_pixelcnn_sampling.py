@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.ablation.analyse.verdicts import bounded, contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Array, Experiment, Stats, Task
 from cnnlab.data import DATASETS
 from cnnlab.models.pixelcnn import PixelCNN
@@ -112,7 +112,7 @@ def _timed(drawing: Callable[[], Array], passing: Callable[[], Array], *, pixels
     return {"passes_per_pixel": count / pixels, "passes": count, "seconds_per_image": statistics.median(seconds) / images}
 
 
-study = Declared(
+study = StudySpec(
     question="Does the time of a draw grow with the number of pixels, and what do kept activations save?",
     claim="C28",
     vary=("sampling:naive,cached", "side:14,28"),

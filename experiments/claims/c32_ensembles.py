@@ -22,13 +22,13 @@ a turn for every member, so that compiling it takes longer the more there are: k
 from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
-from cnnlab.ablation.plan.study import Declared
+from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.recipes.classification import ensemble_classification
 from cnnlab.values import Duration
 
 experiment = partial(ensemble_classification, members=1, model="mlp", dataset="digits", duration=Duration(20, "epochs"))
 
-study = Declared(
+study = StudySpec(
     question="Do 2, 5 and 10 networks whose probabilities are averaged classify better than they do alone?",
     claim="C32",
     vary=("members:1,2,5,10",),

@@ -12,13 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cnnlab.ablation.analyse import statistics, summary
-from cnnlab.ablation.analyse.comparable import require_comparable
-from cnnlab.ablation.analyse.results import Analysis, Contrast, Effect, Interval, Row
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect
 from cnnlab.ablation.plan import pruning
-from cnnlab.ablation.plan.study import Arm, Outcome, Study, more_is_better
+from cnnlab.ablation.plan.study import Arm, RunResult, Study, more_is_better
 from cnnlab.errors import UsageError, did_you_mean
-
-__all__ = ["Analysis", "Contrast", "Effect", "Interval", "Row", "analyse", "require_comparable"]
 
 Values = Mapping[int, float]
 """{seed: metric} of an arm's runs that are done and whose metric is finite, in the study's order of seeds."""
@@ -26,7 +23,7 @@ Values = Mapping[int, float]
 
 def analyse(
     study: Study,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[RunResult],
     *,
     metric: str | None = None,
     alpha: float = 0.05,
@@ -59,7 +56,7 @@ def analyse(
     return Analysis(metric, higher, rows, effects, summary.sentence(rows, controls, metric), tuple(warnings))
 
 
-def _require_metric(metric: str, done: Sequence[Outcome]) -> None:
+def _require_metric(metric: str, done: Sequence[RunResult]) -> None:
     known = sorted({name for outcome in done for name in outcome.metrics})
     if done and metric not in known:
         raise UsageError(
@@ -67,7 +64,7 @@ def _require_metric(metric: str, done: Sequence[Outcome]) -> None:
         )
 
 
-def _values(study: Study, arm: Arm, cells: Mapping[tuple[str, int], Outcome], metric: str) -> Values:
+def _values(study: Study, arm: Arm, cells: Mapping[tuple[str, int], RunResult], metric: str) -> Values:
     found = {}
     for seed in study.seeds:
         cell = cells.get((arm.name, seed))
@@ -79,7 +76,7 @@ def _values(study: Study, arm: Arm, cells: Mapping[tuple[str, int], Outcome], me
 
 def _contrasts(
     study: Study,
-    cells: Mapping[tuple[str, int], Outcome],
+    cells: Mapping[tuple[str, int], RunResult],
     values: Mapping[str, Values],
     *,
     higher_is_better: bool,
@@ -146,7 +143,7 @@ def _contrast(
     )
 
 
-def _mcnemar(cells: Mapping[tuple[str, int], Outcome], baseline: str, arm: str, seed: int) -> float | None:
+def _mcnemar(cells: Mapping[tuple[str, int], RunResult], baseline: str, arm: str, seed: int) -> float | None:
     ours, theirs = cells[arm, seed].correct, cells[baseline, seed].correct
     return None if ours is None or theirs is None else statistics.p_of_mcnemar(ours, theirs)
 
@@ -154,22 +151,22 @@ def _mcnemar(cells: Mapping[tuple[str, int], Outcome], baseline: str, arm: str, 
 def _row(
     study: Study,
     arm: Arm,
-    cells: Mapping[tuple[str, int], Outcome],
+    cells: Mapping[tuple[str, int], RunResult],
     values: Values,
     contrast: Contrast | None,
     *,
     metric: str,
     alpha: float,
     resamples: int,
-) -> Row:
+) -> ArmSummary:
     runs = [cells[arm.name, seed] for seed in study.seeds if (arm.name, seed) in cells]
     states = [run.state for run in runs]
     numbers = np.asarray(list(values.values()), np.float64)
     numbers = statistics.on_grid(numbers, float(np.max(np.abs(numbers), initial=0)))
     times = [run.wall_seconds for run in runs if run.state == "DONE" and run.wall_seconds is not None]
     done, diverged, failed = (states.count(state) for state in ("DONE", "DIVERGED", "FAILED"))
-    pruned = pruning.stopped(runs, study.pruning)
-    return Row(
+    pruned = pruning.pruned_summary(runs, study.pruning)
+    return ArmSummary(
         arm=arm.name,
         planned=len(study.seeds),
         done=done,
@@ -188,7 +185,7 @@ def _row(
     )
 
 
-def _sampling_error(metric: str, values: np.ndarray, runs: Sequence[Outcome]) -> float | None:
+def _sampling_error(metric: str, values: np.ndarray, runs: Sequence[RunResult]) -> float | None:
     """Of one run's accuracy, from the number of examples of the metric's split."""
     if not runs or not summary.in_points(metric):
         return None

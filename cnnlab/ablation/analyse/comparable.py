@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from cnnlab.ablation.plan.study import Outcome
+from cnnlab.ablation.plan.study import RunResult
 from cnnlab.errors import UsageError, did_you_mean
 
 Provenance = Mapping[str, Any]
@@ -34,7 +34,7 @@ NAMED_RUNS = 3
 """Runs named for each value that differs; of the others only the number is told."""
 
 
-def require_comparable(outcomes: Iterable[Outcome], *, allow: Collection[str] = ()) -> None:
+def require_comparable(outcomes: Iterable[RunResult], *, allow: Collection[str] = ()) -> None:
     """Raises UsageError, naming what differs and in which runs, unless the runs that are DONE differ in their arms only.
 
     allow: kinds that may differ, of data, splits, steps and code; steps, for one, where the duration is a factor. Runs that
@@ -52,7 +52,7 @@ def require_comparable(outcomes: Iterable[Outcome], *, allow: Collection[str] = 
         if len(runs) > 1 and kind not in allow:
             differing[kind] = runs
     if differing:
-        lines = [f"  {kind}: " + "; ".join(_told(*item) for item in runs.items()) for kind, runs in differing.items()]
+        lines = [f"  {kind}: " + "; ".join(_named_runs(*item) for item in runs.items()) for kind, runs in differing.items()]
         raise UsageError(
             "These runs differ in more than their arms, so a difference of their results has several explanations:\n"
             + "\n".join(lines)
@@ -61,6 +61,6 @@ def require_comparable(outcomes: Iterable[Outcome], *, allow: Collection[str] = 
         )
 
 
-def _told(value: str, runs: list[str]) -> str:
+def _named_runs(value: str, runs: list[str]) -> str:
     more = f" and {len(runs) - NAMED_RUNS} more" if len(runs) > NAMED_RUNS else ""
     return f"{value} in {', '.join(runs[:NAMED_RUNS])}{more}"

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from cnnlab.ablation.plan.study import Verdict
+from cnnlab.ablation.plan.study import Pruned, Verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +49,7 @@ class Contrast:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pruned:
-    """Where the runs of an arm were stopped early, because others were better."""
-
-    runs: int
-    step: int
-    """The rung."""
-    metric: str
-    """What was judged, such as validation/accuracy."""
-    score: float | None
-    """Its mean over these runs; None where one of them had no finite one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
+class ArmSummary:
     """An arm in figures."""
 
     arm: str
@@ -113,7 +100,7 @@ class Analysis:
 
     metric: str
     higher_is_better: bool
-    rows: tuple[Row, ...]
+    rows: tuple[ArmSummary, ...]
     """The baseline first, then as planned."""
     effects: tuple[Effect, ...]
     """Empty where the design is no full factorial of two factors or more. Over the seeds that finished every arm."""

@@ -4,8 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from cnnlab.ablation.analyse.results import Contrast, Effect, Interval, Row
-from cnnlab.ablation.plan.study import Arm, Outcome, Study, Verdict
+from cnnlab.ablation.analyse.results import ArmSummary, Contrast, Effect, Interval
+from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 
 NAMED_DECIDED = 6
 """Arms that are better or worse and that the sentence spells out; of the others it tells the number."""
@@ -33,7 +33,7 @@ def seeds(count: int) -> str:
     return f"{count} paired seed{'s' if count > 1 else ''}"
 
 
-def sentence(rows: Sequence[Row], controls: frozenset[str], metric: str) -> str:
+def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str) -> str:
     """What can be said of each arm that is no control: first the decided ones, then what is undecided."""
     baseline, *others = [row for row in rows if row.arm not in controls]
     if not others:
@@ -91,7 +91,7 @@ def _noun(baseline: str) -> str:
 
 
 def warnings(
-    study: Study, rows: Sequence[Row], effects: Sequence[Effect], complete_seeds: int, metric: str, alpha: float
+    study: Study, rows: Sequence[ArmSummary], effects: Sequence[Effect], complete_seeds: int, metric: str, alpha: float
 ) -> list[str]:
     """All that a reader must know before believing the rows, arm by arm, then of the study; outcomes apart."""
     found = [line for row in rows for line in (*_losses(row, metric), *_pairing(row, rows[0]))]
@@ -107,7 +107,7 @@ def warnings(
     return found
 
 
-def pruning(study: Study, outcomes: Collection[Outcome]) -> list[str]:
+def pruning(study: Study, outcomes: Collection[RunResult]) -> list[str]:
     """How many runs were stopped early, where, what that saved and what they were judged by."""
     if study.pruning is None:
         return []
@@ -127,7 +127,7 @@ def pruning(study: Study, outcomes: Collection[Outcome]) -> list[str]:
     ]
 
 
-def _losses(row: Row, metric: str) -> Iterable[str]:
+def _losses(row: ArmSummary, metric: str) -> Iterable[str]:
     """Cells that are not in the row's numbers."""
     lost = {"diverged": row.diverged, "failed": row.failed, "missing or unfinished": row.missing}
     if any(lost.values()):
@@ -139,7 +139,7 @@ def _losses(row: Row, metric: str) -> Iterable[str]:
         yield f"{row.arm}: {left_out}, since {metric} is absent or not finite there."
 
 
-def _pairing(row: Row, baseline: Row) -> Iterable[str]:
+def _pairing(row: ArmSummary, baseline: ArmSummary) -> Iterable[str]:
     """Seeds that are not compared, and comparisons without a spread."""
     contrast = row.contrast
     if row is not baseline and baseline.values and row.values:
@@ -156,7 +156,7 @@ def _pairing(row: Row, baseline: Row) -> Iterable[str]:
         yield f"{row.arm}: equals {baseline.arm} in all {seeds(contrast.n)}. Does the knob change anything?"
 
 
-def _control(arm: Arm, row: Row) -> Iterable[str]:
+def _control(arm: Arm, row: ArmSummary) -> Iterable[str]:
     """A control must fail, or the study shows less than it seems to."""
     if row.contrast is None:
         yield f"Control {arm.name}: nothing to compare it by, so that a leak in the metric or the data would not be seen."
@@ -166,7 +166,7 @@ def _control(arm: Arm, row: Row) -> Iterable[str]:
         yield f"Control {arm.name} did not fail: it {seen}{few}. The metric or the data may leak."
 
 
-def outcome_warnings(study: Study, outcomes: Sequence[Outcome], cells: Mapping[tuple[str, int], Outcome]) -> list[str]:
+def outcome_warnings(study: Study, outcomes: Sequence[RunResult], cells: Mapping[tuple[str, int], RunResult]) -> list[str]:
     """Outcomes that are not of the study, and code of which nobody knows what it was."""
     found = []
     if strangers := len(outcomes) - len(cells):

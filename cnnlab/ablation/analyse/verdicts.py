@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from cnnlab.ablation.analyse import best_of_n, statistics, summary
-from cnnlab.ablation.analyse.results import Analysis, Interval, Row
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
 from cnnlab.ablation.plan.study import BASELINE, Verdict
 from cnnlab.errors import UsageError, did_you_mean
 
@@ -189,7 +189,7 @@ def every(*judges: Judge) -> Judge:
     return judge
 
 
-def _row(analysis: Analysis, arm: str) -> Row:
+def _row(analysis: Analysis, arm: str) -> ArmSummary:
     for row in analysis.rows:
         if row.arm == arm:
             return row
@@ -208,7 +208,7 @@ def _table(analysis: Analysis, arms: Sequence[str]) -> np.ndarray:
     return np.array([[sign * found[arm][seed] if seed in found[arm] else worst for arm in arms] for seed in seeds], np.float64)
 
 
-def _differences(row: Row, other: Row) -> np.ndarray:
+def _differences(row: ArmSummary, other: ArmSummary) -> np.ndarray:
     """f64 [S]: row − other over the seeds that both finished."""
     ours, theirs = dict(row.values), dict(other.values)
     seeds = [seed for seed in theirs if seed in ours]
@@ -242,7 +242,7 @@ def _verdict(
     title: str,
     differences: np.ndarray,
     p: float | None,
-    rows: list[Row],
+    rows: list[ArmSummary],
     *,
     told: str = "",
 ) -> Verdict:

@@ -23,7 +23,7 @@ from cnnlab.engine.parallel import check_batch
 from cnnlab.engine.program import trace
 from cnnlab.errors import CnnlabError, UsageError
 from cnnlab.knobs import Resolved
-from cnnlab.text import duration, size
+from cnnlab.text import format_bytes, format_duration
 
 Resolve = Callable[[Arm], Resolved]
 
@@ -38,7 +38,7 @@ KEPT = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Checked:
+class CheckedArm:
     """An arm that can run."""
 
     arm: Arm
@@ -68,20 +68,22 @@ class Estimate:
     def __str__(self) -> str:
         return (
             f"{self.runs} runs from {self.compilations} compilation{'s' * (self.compilations != 1)}; about "
-            f"{duration(self.seconds)}, {size(self.memory)} of memory, {size(self.disk)} of disk at most"
+            f"{format_duration(self.seconds)}, {format_bytes(self.memory)} of memory, {format_bytes(self.disk)} of disk at most"
         )
 
 
-def checked(study: Study, resolve: Resolve, strategy: Strategy) -> list[Checked]:
+def check_arms(study: Study, resolve: Resolve, strategy: Strategy) -> list[CheckedArm]:
     """Every arm with its knobs read and its experiment built; all that is wrong with any of them in one UsageError."""
-    found: list[Checked] = []
+    found: list[CheckedArm] = []
     wrong: dict[str, list[str]] = {}
     for arm in study.arms:
         try:
             resolved = resolve(arm)
             experiment = resolved.call()
             check_batch(experiment.data.batch_size, strategy)
-            found.append(Checked(arm, resolved, experiment, inspect.of_experiment(experiment), inspect.parameters(experiment)))
+            found.append(
+                CheckedArm(arm, resolved, experiment, inspect.of_experiment(experiment), inspect.parameters(experiment))
+            )
         except CnnlabError as error:
             wrong.setdefault(str(error), []).append(arm.name)
     if wrong:
@@ -98,9 +100,9 @@ def checked(study: Study, resolve: Resolve, strategy: Strategy) -> list[Checked]
     return found
 
 
-def grouped(arms: Sequence[Checked], *, precision: str) -> list[Arm]:
+def group_arms(arms: Sequence[CheckedArm], *, precision: str) -> list[Arm]:
     """The arms with `group` and `numbers`; a step of every group is traced, so that shapes that do not fit show here."""
-    families: dict[str, list[Checked]] = collections.defaultdict(list)
+    families: dict[str, list[CheckedArm]] = collections.defaultdict(list)
     for one in arms:
         fixed = {path: value for path, value in one.resolved.values.items() if path not in _numbers(one.resolved)}
         families[json.dumps([fixed, one.experiment.data.fingerprint, one.experiment.steps])].append(one)
@@ -118,19 +120,19 @@ def _numbers(resolved: Resolved) -> list[str]:
     return [p for p, knob in resolved.knobs.items() if knob.kind.startswith("float") and isinstance(knob.value, float)]
 
 
-def _divided(family: list[Checked], precision: str) -> list[tuple[list[Checked], list[str]]]:
+def _divided(family: list[CheckedArm], precision: str) -> list[tuple[list[CheckedArm], list[str]]]:
     """[(members, paths of the numbers that are arguments)] of arms that differ in numbers alone."""
     first = family[0]
     varied = [p for p in _numbers(first.resolved) if len({one.resolved.values[p] for one in family}) > 1]
     _trace(first, [], precision)
     paths = varied if not varied or _traces(first, varied, precision) else [p for p in varied if _traces(first, [p], precision)]
-    parts: dict[tuple, list[Checked]] = collections.defaultdict(list)
+    parts: dict[tuple, list[CheckedArm]] = collections.defaultdict(list)
     for one in family:
         parts[tuple(one.resolved.values[path] for path in varied if path not in paths)].append(one)
     return [(members, paths) for members in parts.values()]
 
 
-def _traces(one: Checked, paths: list[str], precision: str) -> bool:
+def _traces(one: CheckedArm, paths: list[str], precision: str) -> bool:
     try:
         _trace(one, paths, precision)
     except Exception:  # the same step was traced with plain numbers before, so it is the tracer that does not fit
@@ -138,15 +140,15 @@ def _traces(one: Checked, paths: list[str], precision: str) -> bool:
     return True
 
 
-def _trace(one: Checked, paths: list[str], precision: str) -> None:
+def _trace(one: CheckedArm, paths: list[str], precision: str) -> None:
     numbers = {path: one.resolved.values[path] for path in paths}
     try:
-        trace(one.experiment, precision=precision, family=one.resolved.call_with, numbers=numbers)
+        trace(one.experiment, precision=precision, experiment_of=one.resolved.call_with, traced_knobs=numbers)
     except CnnlabError as error:
         raise UsageError(f"{one.arm.name}: {error}") from None
 
 
-def described(one: Checked) -> dict[str, Any]:
+def describe_arm(one: CheckedArm) -> dict[str, Any]:
     """What the report says of an arm's size."""
     return {
         "parameters": one.parameters,
@@ -155,7 +157,7 @@ def described(one: Checked) -> dict[str, Any]:
     }
 
 
-def estimate(arms: Sequence[Checked], unfinished: Mapping[str, int], share: Mapping[str, float] | None = None) -> Estimate:
+def estimate(arms: Sequence[CheckedArm], unfinished: Mapping[str, int], share: Mapping[str, float] | None = None) -> Estimate:
     """What {arm: runs to do} will take. A matrix product tells how fast this machine is now.
 
     share: {arm: how much of its steps its runs are expected to take}; all where an arm is not named.

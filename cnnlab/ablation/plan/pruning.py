@@ -16,8 +16,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cnnlab.ablation.analyse.results import Pruned
-from cnnlab.ablation.plan.study import Outcome, Pruning, Study
+from cnnlab.ablation.plan.study import Pruned, Pruning, RunResult, Study
 from cnnlab.errors import UsageError
 
 FINISHED = ("DONE", "DIVERGED")
@@ -27,7 +26,7 @@ MOST_RUNGS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class RungScores:
     """What is known of a run."""
 
     state: str
@@ -89,7 +88,7 @@ def promoted(scores: Mapping[str, float], factor: int, higher_is_better: bool, *
     return set(ranked[: max(len(scores) // factor, at_least)])
 
 
-def targets(pruning: Pruning, runs: Mapping[str, Sequence[Seen]]) -> dict[str, int]:
+def targets(pruning: Pruning, runs: Mapping[str, Sequence[RungScores]]) -> dict[str, int]:
     """{arm: the step to which it is to be trained now}, the first rung at least.
 
     An arm that went on stays so, also where later ones beat it. Once all that can come to a rung have come, the best of them
@@ -112,14 +111,14 @@ def targets(pruning: Pruning, runs: Mapping[str, Sequence[Seen]]) -> dict[str, i
     return found
 
 
-def mean_at(runs: Sequence[Seen], rung: int) -> float | None:
+def mean_at(runs: Sequence[RungScores], rung: int) -> float | None:
     """An arm's score at a rung, NaN where one of its runs has no finite one, or None as long as not all have come."""
     scores = [_at(run, rung) for run in runs]
     known = [score for score in scores if score is not None]
     return statistics.fmean(known) if len(known) == len(scores) else None
 
 
-def _at(run: Seen, rung: int) -> float | None:
+def _at(run: RungScores, rung: int) -> float | None:
     """A run's score at a rung; NaN where it will have none: it diverged, failed, or was trained without evaluating there."""
     if rung in run.scores:
         score = run.scores[rung]
@@ -135,7 +134,7 @@ def is_due(status: Mapping[str, Any], target: int | None) -> bool:
     return status.get("state") not in FINISHED
 
 
-def judged(study: Study) -> list[str]:
+def prunable_arms(study: Study) -> list[str]:
     """Names of the arms that may be pruned: all but the baseline and the negative controls."""
     return [arm.name for arm in study.arms[1:] if not arm.control]
 
@@ -158,32 +157,32 @@ def expected_share(pruning: Pruning, arms: int) -> float:
     return steps / (arms * pruning.rungs[-1])
 
 
-def seen(outcome: Outcome, pruning: Pruning) -> Seen:
+def rung_scores(outcome: RunResult, pruning: Pruning) -> RungScores:
     """A run as it was read for a report."""
     step = max((record["step"] for record in outcome.curve), default=0)
-    return Seen(outcome.state, int(step), scores_in(outcome.curve, pruning))
+    return RungScores(outcome.state, int(step), scores_in(outcome.curve, pruning))
 
 
-def marked(study: Study, outcomes: Sequence[Outcome]) -> list[Outcome]:
+def mark_pruned(study: Study, outcomes: Sequence[RunResult]) -> list[RunResult]:
     """The outcomes, those of runs that were stopped at a rung and do not go on with the state PRUNED."""
     if study.pruning is None:
         return list(outcomes)
-    runs: dict[str, list[Seen]] = {name: [] for name in judged(study)}
+    runs: dict[str, list[RungScores]] = {name: [] for name in prunable_arms(study)}
     for outcome in outcomes:
         if outcome.arm in runs:
-            runs[outcome.arm].append(seen(outcome, study.pruning))
+            runs[outcome.arm].append(rung_scores(outcome, study.pruning))
     aims = targets(study.pruning, runs)
 
-    def is_pruned(outcome: Outcome) -> bool:
+    def is_pruned(outcome: RunResult) -> bool:
         step = max((record["step"] for record in outcome.curve), default=0)
         return outcome.arm in aims and outcome.state == "STOPPED" and step >= aims[outcome.arm]
 
     return [dataclasses.replace(outcome, state="PRUNED") if is_pruned(outcome) else outcome for outcome in outcomes]
 
 
-def stopped(runs: Sequence[Outcome], pruning: Pruning | None) -> Pruned | None:
+def pruned_summary(runs: Sequence[RunResult], pruning: Pruning | None) -> Pruned | None:
     """Where those of an arm's runs are that were stopped early; None where there are none."""
-    there = [seen(run, pruning) for run in runs if run.state == "PRUNED"] if pruning else []
+    there = [rung_scores(run, pruning) for run in runs if run.state == "PRUNED"] if pruning else []
     if not pruning or not there:
         return None
     rung = max((rung for rung in pruning.rungs if rung <= min(run.step for run in there)), default=0)
@@ -191,13 +190,13 @@ def stopped(runs: Sequence[Outcome], pruning: Pruning | None) -> Pruned | None:
     return Pruned(len(there), rung, pruning.metric, score if score is not None and math.isfinite(score) else None)
 
 
-def at_first_rung(study: Study, outcomes: Sequence[Outcome]) -> dict[str, float]:
+def at_first_rung(study: Study, outcomes: Sequence[RunResult]) -> dict[str, float]:
     """{arm: its mean number at the first rung, to which all came}; controls and arms without a finite one left out."""
     if study.pruning is None:
         return {}
     rung, controls, found = study.pruning.rungs[0], {arm.name for arm in study.arms if arm.control}, {}
     for arm in dict.fromkeys(outcome.arm for outcome in outcomes if outcome.arm not in controls):
-        score = mean_at([seen(outcome, study.pruning) for outcome in outcomes if outcome.arm == arm], rung)
+        score = mean_at([rung_scores(outcome, study.pruning) for outcome in outcomes if outcome.arm == arm], rung)
         if score is not None and math.isfinite(score):
             found[arm] = score
     return found

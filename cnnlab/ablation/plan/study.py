@@ -53,6 +53,19 @@ class Pruning:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pruned:
+    """Where the runs of an arm were stopped early, because others were better."""
+
+    runs: int
+    step: int
+    """The rung."""
+    metric: str
+    """What was judged, such as validation/accuracy."""
+    score: float | None
+    """Its mean over these runs; None where one of them had no finite one."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """What is compared with what. The content of study.json."""
 
@@ -111,7 +124,7 @@ class Study:
         )
 
 
-def merged(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
+def merge_knobs(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
     """Common knobs and the arm's, which win whether they are written by the last name or the whole path."""
 
     def is_one(name: str, other: str) -> bool:
@@ -127,7 +140,7 @@ def more_is_better(metric: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Declared:
+class StudySpec:
     """A study that an experiment's file declares as `study`: what `ablate` does where the command line says nothing else."""
 
     question: str
@@ -160,7 +173,7 @@ class Verdict:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """What became of one cell, read from its run's folder."""
 
     arm: str

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Sequence
 
-from cnnlab.ablation.analyse.results import Analysis, Row
-from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary
+from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, svg
 from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
 from cnnlab.ablation.report.plots import arm_curves
 
-Column = tuple[str, Callable[[Row], str]]
+Column = tuple[str, Callable[[ArmSummary], str]]
 """(head, row -> cell), both HTML."""
 
 NONE = f'<span class="soft">{formatting.NOTHING}</span>'
 
 
-def arms_table(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+def arms_table(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """Every arm in a line, negative controls below the others."""
     if not analysis.rows:
         return section("Arms", "<p>No arm has been planned.</p>")
-    arms, controls = formatting.ordered(study, analysis)
+    arms, controls = formatting.arms_and_controls(study, analysis)
     places = {row.arm: i + 1 for i, row in enumerate((*arms, *controls))}
     columns: list[Column] = [
         (header("#", sort="ascending"), lambda row: cell(f'<span class="soft">{places[row.arm]}</span>', places[row.arm])),
@@ -28,7 +28,7 @@ def arms_table(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) ->
         *_curves(study, outcomes, analysis),
     ]
 
-    def lines(rows: Sequence[Row]) -> str:
+    def lines(rows: Sequence[ArmSummary]) -> str:
         return "".join(f"<tr>{''.join(show(row) for _, show in columns)}</tr>" for row in rows)
 
     title = f'<tr class="group"><td colspan="{len(columns)}">Negative controls, which must fail</td></tr>'
@@ -46,31 +46,31 @@ def _measured(study: Study, analysis: Analysis) -> list[Column]:
     best = "descending" if analysis.higher_is_better else "ascending"
     difference = f"Difference{', ' + scale.difference_unit if scale.difference_unit else ''}"
 
-    def mean(row: Row) -> str:
+    def mean(row: ArmSummary) -> str:
         return cell(scale.spread(row.mean, row.sd), row.mean, sub=scale.interval(row.interval) if row.interval else "")
 
-    def done(row: Row) -> str:
-        trouble = formatting.trouble(row).replace(", ", "<br>")
+    def done(row: ArmSummary) -> str:
+        trouble = formatting.failures(row).replace(", ", "<br>")
         return cell(formatting.finished(row), row.done, sub=f'<span class="trouble">{trouble}</span>' if trouble else "")
 
-    def against(row: Row) -> str:
+    def against(row: ArmSummary) -> str:
         if row.contrast is None:
             return cell(NONE)
         around = scale.difference_interval(row.contrast.interval) if row.contrast.interval else ""
         return cell(scale.difference(row.contrast.difference), row.contrast.difference, sub=around)
 
-    def p_values(row: Row) -> str:
+    def p_values(row: ArmSummary) -> str:
         if row.contrast is None:
             return cell(NONE)
         p, holm = row.contrast.p_t, row.contrast.p_holm
         single = f"p {escape(formatting.p_value(p))}" if p is not None else ""
         return cell(NONE if holm is None else escape(formatting.p_value(holm)), holm, sub=single)
 
-    def effect_size(row: Row) -> str:
+    def effect_size(row: ArmSummary) -> str:
         value = row.contrast.effect_size if row.contrast else None
         return cell(NONE if value is None else escape(formatting.effect_size(value)), value)
 
-    def verdict(row: Row) -> str:
+    def verdict(row: ArmSummary) -> str:
         word = formatting.verdict(row, study)
         if word == formatting.NOTHING:
             return cell(NONE, kind="left")
@@ -102,18 +102,18 @@ def _costs(study: Study, analysis: Analysis) -> list[Column]:
     return columns
 
 
-def _size(sizes: dict[str, int | None]) -> Callable[[Row], str]:
+def _size(sizes: dict[str, int | None]) -> Callable[[ArmSummary], str]:
     return lambda row: cell(formatting.count(sizes.get(row.arm)), sizes.get(row.arm))
 
 
-def _curves(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> list[Column]:
+def _curves(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> list[Column]:
     curves, name, _ = arm_curves(study, outcomes, analysis.metric)
     if not curves:
         return []
     controls = {arm.name for arm in study.arms if arm.control}
     shared = [curve for arm, curve in curves.items() if arm not in controls]
 
-    def show(row: Row) -> str:
+    def show(row: ArmSummary) -> str:
         if row.arm not in curves:
             return f'<td class="left curve">{NONE}</td>'
         alone = row.arm in controls  # on the scale of arms that learn, one that does not would lie outside
@@ -147,7 +147,7 @@ def _doubts(analysis: Analysis) -> str:
             scale.difference_interval(contrast.bootstrap),
             formatting.p_value(contrast.p_signs),
             formatting.p_value(contrast.p_wilcoxon),
-            formatting.plain(contrast.power, ".2f"),
+            formatting.format_number(contrast.power, ".2f"),
             formatting.p_value(contrast.mcnemar_p),
             scale.value(row.test_se),
         ]

@@ -58,7 +58,7 @@ class Claim:
         return formatting.NOTHING if self.finished is None else time.strftime("%Y-%m-%d", time.gmtime(self.finished))
 
 
-def collect(folders: Sequence[pathlib.Path]) -> list[Claim]:
+def collect_claims(folders: Sequence[pathlib.Path]) -> list[Claim]:
     """The claims whose verdict.json lies in or below the folders, by the number of the claim, then by experiment.
 
     Of several studies of one claim by one experiment the one that ran last counts. Raises UsageError where a folder is not
@@ -73,16 +73,16 @@ def collect(folders: Sequence[pathlib.Path]) -> list[Claim]:
             f"there is no {VERDICT} in {', '.join(map(str, folders))}.\n"
             "`launch.py ablate` writes it for an experiment whose study declares a verdict, such as c07_plain_vs_residual."
         )
-    return ordered(map(read, found.values()))
+    return in_order(map(read_claim, found.values()))
 
 
-def ordered(claims: Iterable[Claim]) -> list[Claim]:
+def in_order(claims: Iterable[Claim]) -> list[Claim]:
     """By the number of the claim, then by experiment; of those with the same key the one that ran last."""
     last = {claim.key: claim for claim in sorted(claims, key=lambda claim: claim.finished or 0.0)}
     return sorted(last.values(), key=lambda claim: (_number(claim.verdict.claim), claim.experiment))
 
 
-def recorded(target: pathlib.Path) -> list[Claim]:
+def read_published(target: pathlib.Path) -> list[Claim]:
     """The claims that the records beside a page hold."""
     return [_from_json(path) for path in sorted(target.glob("*.json"))]
 
@@ -111,9 +111,9 @@ def _command(study: Study) -> str:
     return shlex.join(re.sub(r"(?<=[=:])(?:/|[A-Za-z]:[\\/]).*", "FOLDER", word) for word in words)
 
 
-def read(folder: pathlib.Path) -> Claim:
+def read_claim(folder: pathlib.Path) -> Claim:
     """The claim of a study's folder."""
-    study = runs.load(folder)
+    study = runs.load_study(folder)
     content = files.read_json(folder / VERDICT)
     if content is None:
         raise UsageError(
@@ -122,7 +122,7 @@ def read(folder: pathlib.Path) -> Claim:
     verdict = Verdict(**{**content, "interval": _pair(content["interval"])})
     report = folder / "report.md"
     commits, last = [], 0.0
-    for cell in runs.cells(study, folder):
+    for cell in runs.study_runs(study, folder):
         if cell.state == "DONE":
             run, status = (files.read_json(cell.folder / name) or {} for name in ("run.json", "status.json"))
             commits.append(f"{str(run.get('commit'))[:12]}{' and changes' if run.get('uncommitted_changes') else ''}")
@@ -214,10 +214,10 @@ def write_page(folders: Sequence[pathlib.Path], target: pathlib.Path) -> str:
 
     The claims are those of the studies in or below the folders, and those that earlier pages in `target` recorded.
     """
-    found = collect(folders)
+    found = collect_claims(folders)
     replaced = {claim.key for claim in found}
     target.mkdir(parents=True, exist_ok=True)
-    claims = ordered([*found, *(claim for claim in recorded(target) if claim.key not in replaced)])
+    claims = in_order([*found, *(claim for claim in read_published(target) if claim.key not in replaced)])
     for claim in found:
         files.write_json(target / f"{claim.key}.json", dataclasses.asdict(claim))
     path = target / "README.md"

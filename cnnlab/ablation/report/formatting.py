@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from cnnlab import text
-from cnnlab.ablation.analyse.results import Analysis, Contrast, Interval, Row
-from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Interval
+from cnnlab.ablation.plan.study import RunResult, Study
 
 NOTHING = "–"
 """Stands for a number that does not exist."""
@@ -24,7 +24,7 @@ Teller = Callable[[float], str]
 """From a number to its text."""
 
 
-def plain(value: float | None, style: str = ".3g", factor: float = 1.0) -> str:
+def format_number(value: float | None, style: str = ".3g", factor: float = 1.0) -> str:
     """A number in a style of `format`, with a true minus sign."""
     if value is None or not math.isfinite(value):
         return NOTHING
@@ -55,19 +55,19 @@ class Scale:
 
     def value(self, value: float | None) -> str:
         """`98.61`."""
-        return plain(value, f".{self.decimals}f", self.factor)
+        return format_number(value, f".{self.decimals}f", self.factor)
 
     def difference(self, value: float | None) -> str:
         """`+0.42` or `−0.42`."""
-        return plain(value, f"+.{self.decimals}f", self.factor)
+        return format_number(value, f"+.{self.decimals}f", self.factor)
 
     def tick(self, value: float) -> str:
         """A value beside an axis, without needless zeros."""
-        return plain(value, ".4g", self.factor)
+        return format_number(value, ".4g", self.factor)
 
     def difference_tick(self, value: float) -> str:
         """The same of a difference."""
-        return plain(value, "+.3g", self.factor) if value else "0"
+        return format_number(value, "+.3g", self.factor) if value else "0"
 
     def spread(self, mean: float | None, sd: float | None) -> str:
         """`98.61 ± 0.12`, or the mean alone."""
@@ -113,22 +113,22 @@ def headed(analysis: Analysis, scale: Scale) -> str:
 
 def p_value(p: float | None) -> str:
     """Three decimals, `< 0.001` below."""
-    return "< 0.001" if p is not None and p < 0.001 else plain(p, ".3f")
+    return "< 0.001" if p is not None and p < 0.001 else format_number(p, ".3f")
 
 
 def effect_size(value: float | None) -> str:
     """Cohen's d with two decimals; of pairs that hardly differ from each other it says nothing beyond 100."""
     if value is not None and abs(value) >= 100:
         return "> 100" if value > 0 else "< −100"
-    return plain(value, "+.2f")
+    return format_number(value, "+.2f")
 
 
 def tick(value: float) -> str:
     """A number beside an axis: `0.5`, `250 k`, `1.5 M`."""
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if abs(value) >= size:
-            return f"{plain(value / min(size, 1e3 if size == 1e4 else size), '.4g')}{letter}"
-    return plain(value, ".4g")
+            return f"{format_number(value / min(size, 1e3 if size == 1e4 else size), '.4g')}{letter}"
+    return format_number(value, ".4g")
 
 
 def count(number: float | None) -> str:
@@ -145,30 +145,30 @@ def seconds(value: float | None) -> str:
     """`3.4 s`, `47 s` or `3 min 05 s`."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    return f"{value:.1f} s" if value < 9.95 else text.duration(value)
+    return f"{value:.1f} s" if value < 9.95 else text.format_duration(value)
 
 
-def finished(row: Row) -> str:
+def finished(row: ArmSummary) -> str:
     """`2/3`, runs that are done of those planned."""
     return f"{row.done}/{row.planned}"
 
 
-def trouble(row: Row) -> str:
+def failures(row: ArmSummary) -> str:
     """`1 diverged, 2 missing`, or nothing."""
     parts = ((row.diverged, "diverged"), (row.failed, "failed"), (row.missing, "missing"))
     return ", ".join(f"{number} {word}" for number, word in parts if number)
 
 
-def pruned(row: Row, analysis: Analysis) -> str:
+def pruned(row: ArmSummary, analysis: Analysis) -> str:
     """`step 90: 87.33`, the rung at which an arm was stopped and its number on the validation split; or nothing."""
     if row.pruned is None:
         return ""
     alike = short_metric(row.pruned.metric) == short_metric(analysis.metric)
-    score = scale_of(analysis).value(row.pruned.score) if alike else plain(row.pruned.score, ".4g")
+    score = scale_of(analysis).value(row.pruned.score) if alike else format_number(row.pruned.score, ".4g")
     return f"step {row.pruned.step:,}: {score}"
 
 
-def verdict(row: Row, study: Study) -> str:
+def verdict(row: ArmSummary, study: Study) -> str:
     """better, worse or undecided; baseline; pruned; or nothing where no pair of runs is done."""
     if row.contrast is not None:
         return row.contrast.verdict
@@ -182,7 +182,7 @@ def seeds_needed(contrast: Contrast | None) -> str:
     return "" if contrast is None or contrast.seeds_needed is None else f"≈ {contrast.seeds_needed:,} seeds decide"
 
 
-def cut(text: str, width: int) -> str:
+def truncate(text: str, width: int) -> str:
     """At most so many letters, the middle left out."""
     if len(text) <= width:
         return text
@@ -190,21 +190,21 @@ def cut(text: str, width: int) -> str:
     return f"{text[:head].rstrip()}…{text[len(text) - (width - 1 - head) :].lstrip()}"
 
 
-def ordered(study: Study, analysis: Analysis) -> tuple[list[Row], list[Row]]:
+def arms_and_controls(study: Study, analysis: Analysis) -> tuple[list[ArmSummary], list[ArmSummary]]:
     """(rows of the arms, rows of the negative controls), each as planned."""
     controls = {arm.name for arm in study.arms if arm.control}
     return [row for row in analysis.rows if row.arm not in controls], [row for row in analysis.rows if row.arm in controls]
 
 
-def planned(study: Study, outcomes: Sequence[Outcome]) -> list[Outcome]:
+def in_planned_order(study: Study, outcomes: Sequence[RunResult]) -> list[RunResult]:
     """Cells in the order of the arms, then of the seeds."""
     places = {arm.name: i for i, arm in enumerate(study.arms)}
     return sorted(outcomes, key=lambda outcome: (places.get(outcome.arm, len(places)), outcome.seed))
 
 
-def by_arm(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+def by_arm(outcomes: Sequence[RunResult]) -> dict[str, list[RunResult]]:
     """{arm: its cells in order of the seed}."""
-    arms: dict[str, list[Outcome]] = {}
+    arms: dict[str, list[RunResult]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.seed):
         arms.setdefault(outcome.arm, []).append(outcome)
     return arms

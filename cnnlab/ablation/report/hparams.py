@@ -5,13 +5,13 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.plan.study import RunResult, Study
 
 STATUS = {"DONE": "STATUS_SUCCESS", "FAILED": "STATUS_FAILURE", "DIVERGED": "STATUS_FAILURE", "RUNNING": "STATUS_RUNNING"}
 """TensorBoard's words for the states of a run; of the others it knows nothing."""
 
 
-def tensorboard_hparams(folder: pathlib.Path, study: Study, outcomes: Sequence[Outcome]) -> None:
+def tensorboard_hparams(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResult]) -> None:
     """Writes a session for every cell that was begun, below `folder`: `tensorboard --logdir FOLDER`, tab HPARAMS.
 
     Event files that an earlier call left in a session's folder are replaced. A knob whose levels are all numbers is

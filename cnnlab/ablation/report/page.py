@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Analysis
-from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, plots, svg
 from cnnlab.ablation.report.arms_table import arms_table
 from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
 from cnnlab.ablation.report.page_style import CSS, SCRIPT
-from cnnlab.ablation.report.provenance import asked, effect_name, provenance
+from cnnlab.ablation.report.provenance import effect_name, provenance, question_facts
 from cnnlab.ablation.report.random_search import random_search
 
 OPEN_RUNS = 24
@@ -19,7 +19,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 """The browser itself sees to it that the page fetches nothing."""
 
 
-def page(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+def page(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """The report as HTML."""
     parts = [
         _head(study, analysis),
@@ -57,7 +57,7 @@ def _head(study: Study, analysis: Analysis) -> str:
     eyebrow = f"Ablation study{f' · claim {escape(study.claim)}' if study.claim else ''}"
     parts = [f'<header><p class="eyebrow">{eyebrow}</p><h1>{escape(study.name)}</h1>']
     parts += [f'<p class="lead">{escape(study.question)}</p>'] if study.question else []
-    parts.append(_list([fact for fact in asked(study, analysis) if fact[0] != "Claim"]))
+    parts.append(_list([fact for fact in question_facts(study, analysis) if fact[0] != "Claim"]))
     if analysis.verdict:
         found = "".join(f"<li>{escape(part)}</li>" for part in summary.claim_parts(analysis.verdict))
         says = f"<strong>{escape(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}</strong>"
@@ -90,7 +90,7 @@ def _effects(study: Study, analysis: Analysis) -> str:
     return section("Main effects and interactions", shown, note)
 
 
-def _runs(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+def _runs(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """Every run: its state, its number, where it lies, and what to type for it alone."""
     if not outcomes:
         return section("Runs", "<p>No run has been planned.</p>")
@@ -99,13 +99,13 @@ def _runs(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
     heads = [header("Arm", kind="left"), header("Seed"), header("State", kind="left")]
     heads += [header(formatting.headed(analysis, scale), first=best), header("Time")]
     heads += ['<th scope="col" class="left wide">Folder and command</th>', '<th scope="col" class="button"></th>']
-    lines = [_run(outcome, analysis.metric, scale) for outcome in formatting.planned(study, outcomes)]
+    lines = [_run(outcome, analysis.metric, scale) for outcome in formatting.in_planned_order(study, outcomes)]
     shown = " open" if len(outcomes) <= OPEN_RUNS else ""
     summary = f"<summary>{len(outcomes)} run{'s' * (len(outcomes) != 1)}</summary>"
     return section("Runs", f"<details{shown}>{summary}{table(heads, [''.join(lines)], kind='sortable runs')}</details>")
 
 
-def _run(outcome: Outcome, metric: str, scale: formatting.Scale) -> str:
+def _run(outcome: RunResult, metric: str, scale: formatting.Scale) -> str:
     tone = {"DONE": "", "FAILED": "trouble", "DIVERGED": "trouble"}.get(outcome.state, "soft")
     state = f'<span class="{tone}">{escape(outcome.state.lower())}</span>'
     again = f"begun {outcome.attempts} times" if outcome.attempts > 1 else ""  # also by a study that let it go on

@@ -6,8 +6,8 @@ Each is HTML, or empty where there is nothing to show.
 import math
 from collections.abc import Sequence
 
-from cnnlab.ablation.analyse.results import Analysis, Interval, Row
-from cnnlab.ablation.plan.study import Arm, Outcome, Study
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
+from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.ablation.report import formatting, svg
 from cnnlab.ablation.report.html import escape, section
 
@@ -29,7 +29,7 @@ def verdict_key(kinds: Sequence[str]) -> str:
 def forest(study: Study, analysis: Analysis) -> str:
     """Paired differences to the baseline with their intervals, a line for every arm."""
     scale = formatting.scale_of(analysis)
-    arms, controls = formatting.ordered(study, analysis)
+    arms, controls = formatting.arms_and_controls(study, analysis)
     found = [(row, row.contrast) for row in arms if row.contrast is not None and formatting.finite(row.contrast.difference)]
     if not found:
         return ""
@@ -59,7 +59,7 @@ def _leaves(interval: Interval | None, difference: float, limits: tuple[float, f
     return low < limits[0] or high > limits[1]
 
 
-def arm_curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> tuple[dict[str, svg.Curve], str, str]:
+def arm_curves(study: Study, outcomes: Sequence[RunResult], metric: str) -> tuple[dict[str, svg.Curve], str, str]:
     """({arm: its mean curve}, name of what is drawn, clock): the metric on validation, else the loss of training.
 
     Of the runs that are done; of an arm without any, of those there are.
@@ -79,7 +79,7 @@ def arm_curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> tuple[
     return curves, name, clock
 
 
-def learning_curves(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """Mean ± standard deviation over seeds of every arm: overlaid, or as tiles where they are many."""
     curves, name, clock = arm_curves(study, outcomes, analysis.metric)
     controls = {arm.name for arm in study.arms if arm.control}
@@ -94,16 +94,15 @@ def learning_curves(study: Study, outcomes: Sequence[Outcome], analysis: Analysi
     title = f"{name}{', %' if percent else ''}"
 
     def tell(value: float) -> str:
-        return formatting.plain(100 * value if percent else value, ".4g")
+        return formatting.format_number(100 * value if percent else value, ".4g")
 
     note = f"{escape(title)}: mean over seeds; the band is ± one standard deviation."
     note += " Logarithmic scale." if log else " Early values that would squeeze the rest are cut off." if cut else ""
     note += " Negative controls are left out." if controls else ""
     if len(curves) > OVERLAID:
         first, last = (min(curve.at[0] for curve in curves.values()), max(curve.at[-1] for curve in curves.values()))
-        note += (
-            f" All tiles: {clock} {formatting.plain(first)} to {formatting.plain(last)}, {tell(down.low)} to {tell(down.high)}."
-        )
+        ends = f"{formatting.format_number(first)} to {formatting.format_number(last)}"
+        note += f" All tiles: {clock} {ends}, {tell(down.low)} to {tell(down.high)}."
         note += f" Dashed: {escape(study.baseline.name)}."
         return section("Learning curves", _tiles(curves, study.baseline.name, across, down, tell), note)
     body = svg.stretched(
@@ -115,7 +114,7 @@ def learning_curves(study: Study, outcomes: Sequence[Outcome], analysis: Analysi
         body,
         height=320,
         labels=(clock, title),
-        tell=formatting.plain,
+        tell=formatting.format_number,
         tell_down=tell,
         title=f"Learning curves: {title}",
     )
@@ -128,7 +127,7 @@ def learning_curves(study: Study, outcomes: Sequence[Outcome], analysis: Analysi
 
 
 def _last(curve: svg.Curve, scale: formatting.Scale | None) -> str:
-    return scale.value(float(curve.mean[-1])) if scale else formatting.plain(float(curve.mean[-1]))
+    return scale.value(float(curve.mean[-1])) if scale else formatting.format_number(float(curve.mean[-1]))
 
 
 def _tiles(curves: dict[str, svg.Curve], baseline: str, across: svg.Axis, down: svg.Axis, tell: formatting.Teller) -> str:
@@ -147,7 +146,9 @@ def costs(study: Study, analysis: Analysis) -> str:
     """What an arm costs against how good it is: seconds, parameters, MACs, each where the arms differ in it."""
     scale = formatting.scale_of(analysis)
     networks = {arm.name: arm for arm in study.arms}
-    arms = [(i + 1, row) for i, row in enumerate(formatting.ordered(study, analysis)[0]) if formatting.finite(row.mean)]
+    arms = [
+        (i + 1, row) for i, row in enumerate(formatting.arms_and_controls(study, analysis)[0]) if formatting.finite(row.mean)
+    ]
     pictures, drawn = [], set()
     for title in ("seconds a run", "parameters", "MACs"):
         points = [(i, row, cost) for i, row in arms if (cost := _cost(title, row, networks.get(row.arm))) is not None]
@@ -166,7 +167,7 @@ def costs(study: Study, analysis: Analysis) -> str:
     return section("Cost against quality", f'<div class="charts">{"".join(pictures)}</div>{key}', note)
 
 
-def _cost(title: str, row: Row, arm: Arm | None) -> float | None:
+def _cost(title: str, row: ArmSummary, arm: Arm | None) -> float | None:
     """A positive number, or None."""
     known = {"seconds a run": row.seconds, "parameters": arm.parameters if arm else None, "MACs": arm.macs if arm else None}
     cost = known[title]
@@ -174,7 +175,7 @@ def _cost(title: str, row: Row, arm: Arm | None) -> float | None:
 
 
 def _scatter(
-    points: Sequence[tuple[int, Row, float]],
+    points: Sequence[tuple[int, ArmSummary, float]],
     study: Study,
     scale: formatting.Scale,
     *,

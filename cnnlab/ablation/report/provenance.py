@@ -6,7 +6,7 @@ from typing import Any
 
 from cnnlab.ablation.analyse.results import Analysis, Effect
 from cnnlab.ablation.plan.levels import shown
-from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.plan.study import RunResult, Study
 
 SPELT_OUT = 12
 """Levels of a factor that are named one by one."""
@@ -20,7 +20,7 @@ def effect_name(effect: Effect, study: Study) -> str:
     return f"{' × '.join(effect.factors)}: {', '.join(effect.levels)}"
 
 
-def asked(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
+def question_facts(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
     """(what, text) of the study's plan."""
     common = shlex.join(f"--{knob}={value}" for knob, value in study.knobs.items())
     sense = "higher is better" if analysis.higher_is_better else "lower is better"
@@ -32,13 +32,13 @@ def asked(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
         ("Seeds", f"{len(study.seeds)}: {', '.join(map(str, study.seeds))}" if study.seeds else "none"),
         ("Precision", study.precision),
         ("Run flags", " ".join(study.flags)),
-        ("Pruning", pruned(study)),
+        ("Pruning", describe_rungs(study)),
     ]
     factors = [(f"Factor {knob}", _levels(levels)) for knob, levels in study.factors.items()]
     return [(name, text) for name, text in (*facts, *factors) if text]
 
 
-def pruned(study: Study) -> str:
+def describe_rungs(study: Study) -> str:
     """Where worse arms are stopped early, or nothing."""
     if study.pruning is None:
         return ""
@@ -61,7 +61,7 @@ def _levels(levels: Sequence[str]) -> str:
     return f"{len(different)} values from {ends[0]} to {ends[1]}"
 
 
-def provenance(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+def provenance(outcomes: Sequence[RunResult]) -> list[tuple[str, str]]:
     """(what, text) of where the numbers come from; where runs disagree, every text with its number of runs."""
     told: dict[str, dict[str, int]] = {}
     for recorded in [outcome.provenance for outcome in outcomes if outcome.provenance]:

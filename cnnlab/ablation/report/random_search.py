@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan import pruning
-from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, svg
 from cnnlab.ablation.report.html import escape, section
 
@@ -84,14 +84,14 @@ def importance(found: Sequence[Factor], quality: np.ndarray) -> tuple[np.ndarray
     return lost / (2 * variance), 1 - errors / variance
 
 
-def random_search(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+def random_search(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """The section of a random search, or nothing for another design.
 
     Where arms were pruned, few of them have a final number, and these are the best: all are shown by what they had at the
     first rung.
     """
     known = {arm.name for arm in study.arms}
-    rows = [row for row in formatting.ordered(study, analysis)[0] if row.arm in known]
+    rows = [row for row in formatting.arms_and_controls(study, analysis)[0] if row.arm in known]
     means = {row.arm: row.mean for row in rows if row.mean is not None and formatting.finite(row.mean)}
     scale, higher = formatting.scale_of(analysis), analysis.higher_is_better
     name, note = formatting.headed(analysis, scale), "Every line is an arm: its factors, then its mean."
@@ -140,13 +140,13 @@ def _parallel(
 def _rule(factor: Factor, axis: svg.Axis, across: float) -> str:
     """An upright axis with its name above and its numbers or words beside it."""
     side = "start" if across == 0 else "end" if across == 1 else "middle"
-    name = formatting.cut(factor.knob.rsplit(".", 1)[-1] + (" (log)" if factor.log else ""), 18)
+    name = formatting.truncate(factor.knob.rsplit(".", 1)[-1] + (" (log)" if factor.log else ""), 18)
     parts = f'<line class="stroke" x1="{across:.2%}" x2="{across:.2%}" y1="0" y2="{HEIGHT}"/>'
     parts += f'<text class="title {side}" x="{across:.2%}" y="-14">{escape(name)}</text>'
     anchor, beside = ("end", -6) if across == 1 else ("start", 6)
     for tick in range(len(factor.words)) if factor.words else axis.ticks(4):
         word = factor.words[int(tick)] if factor.words else formatting.tick(10**tick if factor.log else tick)
-        text = f'<text class="{anchor} halo" x="{beside}" y="4">{escape(formatting.cut(word, 14))}</text>'
+        text = f'<text class="{anchor} halo" x="{beside}" y="4">{escape(formatting.truncate(word, 14))}</text>'
         parts += f'<svg x="{across:.2%}" y="{HEIGHT * (1 - axis.share(tick)):.1f}" class="place">{text}</svg>'
     return parts
 
@@ -170,7 +170,7 @@ def _importance(found: Sequence[Factor], quality: np.ndarray) -> str:
     most = max(float(lost.max()), 1e-9)
     bars = "".join(
         f'<span>{escape(found[i].knob)}</span><span><i style="width:{max(0.0, lost[i]) / most:.1%}"></i></span>'
-        f"<span>{formatting.plain(100 * min(max(0.0, lost[i]), 1.0), '.0f')} %</span>"
+        f"<span>{formatting.format_number(100 * min(max(0.0, lost[i]), 1.0), '.0f')} %</span>"
         for i in np.argsort(-lost, kind="stable")
     )
     return f'{head}<p class="note">{note}</p><div class="bars">{bars}</div>'

@@ -6,16 +6,16 @@ import textwrap
 from collections.abc import Sequence
 
 from cnnlab.ablation.analyse import summary
-from cnnlab.ablation.analyse.results import Analysis, Contrast, Effect, Interval, Row
-from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect, Interval
+from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting
-from cnnlab.ablation.report.provenance import asked, effect_name, provenance
+from cnnlab.ablation.report.provenance import effect_name, provenance, question_facts
 
 WIDTH = 110
 """Columns of the terminal that a table may take."""
 
 
-def _cells(row: Row, study: Study, analysis: Analysis) -> list[str]:
+def _cells(row: ArmSummary, study: Study, analysis: Analysis) -> list[str]:
     """What every text table says of an arm after its name."""
     contrast, scale = row.contrast, formatting.scale_of(analysis)
     return [
@@ -40,7 +40,7 @@ def _difference(found: Contrast | Effect | None, scale: formatting.Scale) -> str
 def terminal_table(study: Study, analysis: Analysis) -> str:
     """The arms, the warnings and the verdict for a terminal of 110 columns, without boxes."""
     scale = formatting.scale_of(analysis)
-    arms, controls = formatting.ordered(study, analysis)
+    arms, controls = formatting.arms_and_controls(study, analysis)
     metric = f"{formatting.short_metric(analysis.metric)} {scale.unit}".strip()
     head = ["n", metric, "95 % interval", f"difference {scale.difference_unit}".strip(), "p (Holm)", "verdict"]
     body = [_cells(row, study, analysis) for row in (*arms, *controls)]
@@ -54,7 +54,7 @@ def terminal_table(study: Study, analysis: Analysis) -> str:
 
     def line(name: str, cells: Sequence[str]) -> str:
         aligned = [cells[i].ljust(widths[i]) if i == len(head) - 1 else cells[i].rjust(widths[i]) for i in kept]
-        return "  ".join([formatting.cut(name, first).ljust(first), *aligned]).rstrip()
+        return "  ".join([formatting.truncate(name, first).ljust(first), *aligned]).rstrip()
 
     lines = [line("arm", head)]
     lines += [line(row.arm, cells) for row, cells in zip(arms, body, strict=False)]
@@ -189,7 +189,7 @@ def tex(text: str) -> str:
 def arms_tex(study: Study, analysis: Analysis) -> str:
     """A tabular in the style of booktabs, to be \\input in a table of the paper."""
     scale = formatting.scale_of(analysis)
-    arms, controls = formatting.ordered(study, analysis)
+    arms, controls = formatting.arms_and_controls(study, analysis)
     metric = formatting.short_metric(analysis.metric)
     heads = ["Arm", "$n$", tex(f"{metric} [{scale.unit}]" if scale.unit else metric), r"95\,\% interval"]
     heads += [
@@ -198,7 +198,7 @@ def arms_tex(study: Study, analysis: Analysis) -> str:
         "Verdict",
     ]
 
-    def line(row: Row) -> str:
+    def line(row: ArmSummary) -> str:
         return " & ".join(
             tex(cell).replace("\\textless{} 0.001", "$<$ 0.001") for cell in (row.arm, *_cells(row, study, analysis))
         )
@@ -233,10 +233,10 @@ def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left
     ]
 
 
-def markdown(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> str:
+def markdown(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """The report as Markdown."""
     scale = formatting.scale_of(analysis)
-    arms, controls = formatting.ordered(study, analysis)
+    arms, controls = formatting.arms_and_controls(study, analysis)
     lines = [f"# {_markdown_cell(study.name)}", ""]
     lines += [_markdown_cell(study.question), ""] if study.question else []
     if analysis.verdict:
@@ -246,13 +246,13 @@ def markdown(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> s
     lines += [f"{emphasis}{_markdown_cell(analysis.sentence)}{emphasis}", ""] if analysis.sentence else []
     lines += [*(f"- Warning: {_markdown_cell(warning)}" for warning in analysis.warnings), ""] if analysis.warnings else []
     lines += ["## What was asked", ""]
-    lines += [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in asked(study, analysis)]
+    lines += [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in question_facts(study, analysis)]
     metric = f"{formatting.short_metric(analysis.metric)} {scale.unit}".strip()
     difference = f"difference {scale.difference_unit}".strip()
     heads = ["arm", "n", metric, "95 % interval", difference, "p", "p (Holm)", "d", "verdict", "time", "parameters", "MACs"]
     networks = {arm.name: arm for arm in study.arms}
 
-    def cells(row: Row) -> list[str]:
+    def cells(row: ArmSummary) -> list[str]:
         done, spread, interval, against, corrected, word = _cells(row, study, analysis)
         contrast, arm = row.contrast, networks.get(row.arm)
         costs = [
@@ -285,7 +285,7 @@ def markdown(study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> s
     if outcomes:
         runs = [
             [o.arm, str(o.seed), o.state, scale.value(o.metrics.get(analysis.metric)), o.folder, o.command, o.message]
-            for o in formatting.planned(study, outcomes)
+            for o in formatting.in_planned_order(study, outcomes)
         ]
         lines += [
             "",

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from cnnlab.ablation.analyse.results import Analysis
-from cnnlab.ablation.plan.study import Outcome, Study
+from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.page import page
 from cnnlab.ablation.report.text import arms_csv, arms_tex, markdown, terminal_table
@@ -13,7 +13,7 @@ from cnnlab.ablation.report.text import arms_csv, arms_tex, markdown, terminal_t
 __all__ = ["tensorboard_hparams", "terminal_table", "write_report"]
 
 
-def write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[Outcome], analysis: Analysis) -> list[pathlib.Path]:
+def write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> list[pathlib.Path]:
     """Writes report.html, report.md, arms.csv and arms.tex; each appears whole or not at all. Returns their paths."""
     contents = {
         "report.html": page(study, outcomes, analysis),

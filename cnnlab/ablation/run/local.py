@@ -135,17 +135,17 @@ def _accelerators() -> list[str]:
     return []
 
 
-def join(parent: int | None, cores: Sequence[int]) -> None:
+def bind_to_parent(parent: int | None, cores: Sequence[int]) -> None:
     """In a worker, before it imports jax: keeps to some cores, and saves and ends when its launcher is gone."""
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     if parent is not None:
         if os.getppid() != parent:
             sys.exit(Preempted.exit_code)
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
+def _exit_with(parent: int) -> None:
     """Waits for the launcher's end, whatever it was, then ends this process with a checkpoint.
 
     A thread instead of Linux's PR_SET_PDEATHSIG: it works on every Unix, and can kill a worker that hangs.

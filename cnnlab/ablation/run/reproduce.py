@@ -8,7 +8,7 @@ from cnnlab import files
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
-from cnnlab.runs.folder import recorded
+from cnnlab.runs.folder import read_run
 
 TOLERANCE = 1e-6
 """Relative difference of a metric that counts as none: another machine adds in another order."""
@@ -41,7 +41,7 @@ def again(folder: pathlib.Path) -> pathlib.Path:
 
 def require_done(folder: pathlib.Path) -> dict[str, Any]:
     """run.json of a finished run; UsageError for any other."""
-    run = recorded(folder)
+    run = read_run(folder)
     state = (files.read_json(folder / "status.json") or {}).get("state", "MISSING")
     if state != "DONE":
         raise UsageError(f"{folder} is {state}, not DONE, so there is nothing to compare with. Finish it first.")
@@ -61,7 +61,7 @@ def compared(before: pathlib.Path, after: pathlib.Path) -> tuple[bool, str]:
     ]
     if same and not differing:
         return True, "the same to the last bit: parameters, optimiser state and metrics"
-    causes = _causes(*(recorded(folder) for folder in (before, after)))
+    causes = _causes(*(read_run(folder) for folder in (before, after)))
     because = f"; what changed in between: {', '.join(causes)}" if causes else "; nothing that is recorded changed in between"
     if differing:
         return False, f"metrics differ ({'; '.join(differing)}){because}"
@@ -97,7 +97,7 @@ def reproduce_run(folder: pathlib.Path, target: pathlib.Path, launch: Callable[[
 def compare_study(study: Study, folder: pathlib.Path, target: pathlib.Path) -> tuple[bool, str]:
     """(whether every finished run of a study agrees with its second, a line for each)."""
     lines, agree = [], True
-    for before, after in zip(runs.cells(study, folder), runs.cells(study, target), strict=True):
+    for before, after in zip(runs.study_runs(study, folder), runs.study_runs(study, target), strict=True):
         if before.state != "DONE":
             lines.append(f"  {before.arm.name}, seed {before.seed}: was {before.state}, now {after.state}")
             agree &= before.state == after.state

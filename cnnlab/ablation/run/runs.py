@@ -14,7 +14,7 @@ import numpy as np
 from cnnlab import files
 from cnnlab.ablation.plan import pruning
 from cnnlab.ablation.plan.pruning import FINISHED
-from cnnlab.ablation.plan.study import Arm, Outcome, Study, merged
+from cnnlab.ablation.plan.study import Arm, RunResult, Study, merge_knobs
 from cnnlab.errors import UsageError
 from cnnlab.runs import writers
 
@@ -23,7 +23,7 @@ RECORDED = ("commit", "uncommitted_changes", "steps", "data", "versions", "devic
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class StudyRun:
     """One run of a study."""
 
     arm: Arm
@@ -77,7 +77,7 @@ class Cell:
 class Targets:
     """To which step every cell of a study is to be trained now; None: to its end. Where nothing is pruned that is all."""
 
-    def __init__(self, study: Study, everything: Sequence[Cell]) -> None:
+    def __init__(self, study: Study, everything: Sequence[StudyRun]) -> None:
         self.cells = everything
         self._study = study
         self._scores: list[dict[int, float | None]] = [{} for _ in everything]
@@ -87,13 +87,13 @@ class Targets:
         plan = self._study.pruning
         if plan is None:
             return [None] * len(self.cells)
-        runs: dict[str, list[pruning.Seen]] = {name: [] for name in pruning.judged(self._study)}
+        runs: dict[str, list[pruning.RungScores]] = {name: [] for name in pruning.prunable_arms(self._study)}
         for cell, status, scores in zip(self.cells, statuses, self._scores, strict=True):
             if cell.arm.name in runs:
                 step = status.get("step", 0)
                 if any(rung <= step and rung not in scores for rung in plan.rungs[:-1]):
                     scores |= pruning.scores_in(writers.read_metrics(cell.folder / "metrics.jsonl"), plan)
-                runs[cell.arm.name].append(pruning.Seen(status.get("state", "MISSING"), step, scores))
+                runs[cell.arm.name].append(pruning.RungScores(status.get("state", "MISSING"), step, scores))
         aims = pruning.targets(plan, runs)
         return [aims.get(cell.arm.name) for cell in self.cells]
 
@@ -103,7 +103,7 @@ def this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def sign(note: pathlib.Path | None, cells: Sequence[Cell], *, ended: int) -> None:
+def write_worker_note(note: pathlib.Path | None, cells: Sequence[StudyRun], *, ended: int) -> None:
     """Writes down what this worker is at, for the launcher that will have to understand how it ended.
 
     Args:
@@ -116,18 +116,18 @@ def sign(note: pathlib.Path | None, cells: Sequence[Cell], *, ended: int) -> Non
         files.write_json(note, {**(files.read_json(note) or {}), **content})
 
 
-def save(study: Study, folder: pathlib.Path) -> None:
+def save_study(study: Study, folder: pathlib.Path) -> None:
     """Writes study.json."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / STUDY, dataclasses.asdict(study))
 
 
-def hold(folder: pathlib.Path) -> None:
+def write_owner(folder: pathlib.Path) -> None:
     """Says who works on the study, for whoever finds it locked."""
     files.write_json(folder / "status.json", {"process": this_process(), "time": time.time()})
 
 
-def load(folder: pathlib.Path) -> Study:
+def load_study(folder: pathlib.Path) -> Study:
     """The study of a folder; UsageError where there is none."""
     content = files.read_json(folder / STUDY)
     if content is None:
@@ -135,34 +135,34 @@ def load(folder: pathlib.Path) -> Study:
     return Study.from_json(content)
 
 
-def cells(study: Study, folder: pathlib.Path) -> Iterator[Cell]:
+def study_runs(study: Study, folder: pathlib.Path) -> Iterator[StudyRun]:
     """Every cell, seed by seed, so that pairs come early; `folder` is the study's own."""
     for seed in study.seeds:
         for arm in study.arms:
-            yield Cell(arm, seed, folder.parent / arm.folder / f"seed_{seed}")
+            yield StudyRun(arm, seed, folder.parent / arm.folder / f"seed_{seed}")
 
 
-def command(study: Study, cell: Cell) -> str:
+def run_command(study: Study, cell: StudyRun) -> str:
     """What one types to run a cell alone."""
-    knobs = {**merged(study.knobs, cell.arm), "seed": str(cell.seed), "workdir": str(cell.folder)}
+    knobs = {**merge_knobs(study.knobs, cell.arm), "seed": str(cell.seed), "workdir": str(cell.folder)}
     given = [f"--experiment={study.experiment}", *(f"--{name}={value}" for name, value in knobs.items()), *study.flags]
     return shlex.join(["python", "launch.py", "train", *given])
 
 
-def outcomes(study: Study, folder: pathlib.Path) -> list[Outcome]:
+def read_results(study: Study, folder: pathlib.Path) -> list[RunResult]:
     """What became of every cell."""
-    found = [outcome(cell.arm.name, cell.seed, cell.folder, command(study, cell)) for cell in cells(study, folder)]
-    return pruning.marked(study, found)
+    found = [read_result(cell.arm.name, cell.seed, cell.folder, run_command(study, cell)) for cell in study_runs(study, folder)]
+    return pruning.mark_pruned(study, found)
 
 
-def outcome(arm: str, seed: int, folder: pathlib.Path, command: str) -> Outcome:
+def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunResult:
     """What became of the run in a folder."""
     status = files.read_json(folder / "status.json") or {"state": "MISSING"}
     result = (files.read_json(folder / "result.json") or {}) if status["state"] == "DONE" else {}
     run = files.read_json(folder / "run.json") or {}
     curve = tuple(writers.read_metrics(folder / "metrics.jsonl"))
     trained = next((record for record in reversed(curve) if "train/loss" in record), {}) if result else {}
-    return Outcome(
+    return RunResult(
         arm=arm,
         seed=seed,
         state=status["state"],

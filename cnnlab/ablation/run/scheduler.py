@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from cnnlab import files, text
 from cnnlab.ablation.plan.pruning import FINISHED, is_due
 from cnnlab.ablation.plan.study import Study
-from cnnlab.ablation.run.runs import Targets, cells
+from cnnlab.ablation.run.runs import Targets, study_runs
 from cnnlab.errors import CnnlabError, Preempted
 
 POLL_SECONDS = 0.5
@@ -127,7 +127,7 @@ class _Watch:
     ) -> None:
         self.folder, self.start, self.jobs = folder, start, jobs
         self.max_attempts, self.fail_fast = max_attempts, fail_fast
-        self.everything = list(cells(study, folder))
+        self.everything = list(study_runs(study, folder))
         self.statuses: list[dict[str, Any]] = [{} for _ in self.everything]
         self.workers: list[_Watched] = []
         self.failures: collections.Counter[pathlib.Path] = collections.Counter()
@@ -397,7 +397,7 @@ def _progress(states: Callable[[], list[str]], statuses: Statuses, *, quiet: boo
         line += "".join(f", {counts[state]} {state.lower()}" for state in told if counts[state])
         share = _share(statuses)
         if live and done_before < share < 1 and not counts["PRUNED"]:
-            line += f"; about {text.duration((1 - share) * (time.monotonic() - began) / (share - done_before))} to go"
+            line += f"; about {text.format_duration((1 - share) * (time.monotonic() - began) / (share - done_before))} to go"
         if line != shown or (live and last):
             print(f"\r\x1b[2K{line}" if live else line, end="\n" if last or not live else "", file=sys.stderr, flush=True)
         shown = line

@@ -19,7 +19,7 @@ from cnnlab.inspect.receptive_field.views import UNKNOWN, View
 PREFIX = "cnnlab.inspect/"
 
 
-class Source(enum.IntEnum):
+class Origin(enum.IntEnum):
     """Where an array comes from that does not depend on the image; of an array computed from several, the highest."""
 
     PLAIN = 0
@@ -33,7 +33,7 @@ class Source(enum.IntEnum):
 Pair = tuple[View | None, View | None]
 """What an array sees of the image's height and of its width; None: it does not depend on the image."""
 
-Seen = Pair | Source | np.ndarray
+Seen = Pair | Origin | np.ndarray
 """Of an array in the program; an array stands for itself, a constant."""
 
 LOST: Pair = (UNKNOWN, UNKNOWN)
@@ -48,7 +48,7 @@ def mark(array: jax.Array, place: int) -> None:
 def walk(program: ClosedJaxpr, image: tuple[int, int]) -> dict[int, Pair]:
     """What the marked arrays see; the last argument of the program is images [B, H, W, C], the others are weights."""
     found: dict[int, Pair] = {}
-    given: list[Seen] = [Source.WEIGHTS] * (len(program.jaxpr.invars) - 1)
+    given: list[Seen] = [Origin.WEIGHTS] * (len(program.jaxpr.invars) - 1)
     _run(program, [*given, (views.pixels(1), views.pixels(2))], image, found)
     return found
 
@@ -73,13 +73,13 @@ def _run(program: ClosedJaxpr, given: Iterable[Seen], image: tuple[int, int], fo
 
 def _constant(value: Any) -> Seen:
     is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
-    return Source.WEIGHTS if is_key else np.asarray(value)
+    return Origin.WEIGHTS if is_key else np.asarray(value)
 
 
-def _source(seen: Seen) -> Source:
+def _origin(seen: Seen) -> Origin:
     if isinstance(seen, np.ndarray):
-        return Source.MASK if seen.ndim and not seen.all() else Source.PLAIN
-    return seen if isinstance(seen, Source) else Source.WEIGHTS
+        return Origin.MASK if seen.ndim and not seen.all() else Origin.PLAIN
+    return seen if isinstance(seen, Origin) else Origin.WEIGHTS
 
 
 CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "custom_jvp_call", "custom_vjp_call"}
@@ -93,8 +93,8 @@ def _results(equation: Any, operands: list[Seen], image: tuple[int, int], found:
         inner = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
         return _run(_closed(inner), operands, image, found)
     if not any(isinstance(seen, tuple) for seen in operands):
-        own = Source.WEIGHTS if name.startswith("random_") else Source.MASK if name == "iota" else Source.PLAIN
-        return [max([own, *map(_source, operands)])] * len(equation.outvars)
+        own = Origin.WEIGHTS if name.startswith("random_") else Origin.MASK if name == "iota" else Origin.PLAIN
+        return [max([own, *map(_origin, operands)])] * len(equation.outvars)
     if name == "cond":
         return _branches(equation, operands, image, found)
     if name == "scan":
@@ -116,7 +116,7 @@ def _views(equation: Any, operands: list[Seen], which: int, size: int) -> list[V
         sees=[seen[which] if isinstance(seen, tuple) else None for seen in operands],
         size=size,
         values=[seen if isinstance(seen, np.ndarray) else None for seen in operands],
-        masks=[not isinstance(seen, tuple) and _source(seen) is Source.MASK for seen in operands],
+        masks=[not isinstance(seen, tuple) and _origin(seen) is Origin.MASK for seen in operands],
     )
     view = rules.RULES.get(equation.primitive.name, rules.unknown)(step)
     return view if isinstance(view, list) else [view] * len(equation.outvars)
@@ -155,10 +155,10 @@ def _pair(seen: Seen) -> Pair:
 def _inside(seen: Seen) -> Seen:
     """One turn's part of an array, whose first axis are the turns."""
     height, width = (UNKNOWN if views.touches(view, 0) else views.moved(view, -1) for view in _pair(seen))
-    return (height, width) if isinstance(seen, tuple) else _source(seen)
+    return (height, width) if isinstance(seen, tuple) else _origin(seen)
 
 
 def _outside(seen: Seen) -> Seen:
     """The stack of all turns' results."""
     height, width = (views.moved(view, 1) for view in _pair(seen))
-    return (height, width) if isinstance(seen, tuple) else _source(seen)
+    return (height, width) if isinstance(seen, tuple) else _origin(seen)

@@ -36,7 +36,7 @@ def _order(model: VGG) -> Iterator[str]:
     for stage, depth in enumerate(model.depths, start=1):
         for number in range(1, depth + 1):
             yield f"conv{stage}_{number}"
-            if model.norm is not layers.none:
+            if model.norm is not layers.no_norm:
                 yield f"norm{stage}_{number}"
             yield ""
         yield ""
