@@ -30,7 +30,7 @@ def resolve(arm: Arm) -> knobs.Resolved:
 def study(*vary: str, seeds=(0,), controls=(), design="grid", components=()) -> Study:
     asked = DesignRequest(tuple(vary), design, tuple(components), 4, tuple(controls))
     arms = asked.arms(knobs.resolve(classification, COMMON), 0)
-    factors = commands.design.varied([arm for arm in arms if not arm.control])
+    factors = commands.designs.varied([arm for arm in arms if not arm.control])
     return Study("toy", "toy", COMMON, design, arms, seeds, factors)
 
 

@@ -425,7 +425,7 @@ def plan_of(arm: Arm) -> tuple[knobs.Resolved, RunSpec]:
 def designed(*vary: str, design: str = "random", trials: int = 9, common: Mapping[str, str] = COMMON) -> tuple[Study, list]:
     """A planned study and its arms as checked."""
     arms = DesignRequest(tuple(vary), design, (), trials).arms(knobs.resolve(classification, common), 0)
-    factors = commands.design.varied(arms)
+    factors = commands.designs.varied(arms)
     study = Study("toy", "toy", common, design, arms, (0,), factors)
     return commands.plan_study(
         study,
