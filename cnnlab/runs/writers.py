@@ -1,6 +1,7 @@
 """Where numbers go: writers are functions `(step, scalars) -> None`. Files appear whole or not at all."""
 
 import json
+import logging
 import math
 import os
 import pathlib
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from cnnlab import text
+
+log = logging.getLogger("cnnlab")
 
 Writer = Callable[[int, Mapping[str, float]], None]
 
@@ -45,8 +48,15 @@ def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
 def tensorboard(
     folder: pathlib.Path, *, resume_at: int
 ) -> tuple[Writer, Callable[[int, Mapping[str, np.ndarray]], None], Callable[[], None]]:
-    """(scalar writer, image writer of u8 [H, W, 3], close) for event files that TensorBoard reads; needs no TensorFlow."""
-    from tensorboardX import SummaryWriter
+    """(scalar writer, image writer of u8 [H, W, 3], close) for event files that TensorBoard reads; needs no TensorFlow.
+
+    Where tensorboardX is not installed the writers do nothing, and a line says so: metrics.jsonl has the same numbers.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ModuleNotFoundError:
+        log.warning("tensorboardX is not installed, so %s is not written. metrics.jsonl has the same numbers.", folder)
+        return (lambda step, scalars: None), (lambda step, images: None), (lambda: None)
 
     events = SummaryWriter(str(folder), purge_step=resume_at + 1 if resume_at else None)
 

@@ -1,5 +1,6 @@
 """The cells of a study for TensorBoard's table of hyperparameters, without TensorFlow."""
 
+import importlib.util
 import math
 import pathlib
 import re
@@ -12,11 +13,15 @@ STATUS = {"DONE": "STATUS_SUCCESS", "FAILED": "STATUS_FAILURE", "DIVERGED": "STA
 
 
 def tensorboard_hparams(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResult]) -> None:
-    """Writes a session for every cell that was begun, below `folder`: `tensorboard --logdir FOLDER`, tab HPARAMS.
+    """Writes a session for every run that was begun, below `folder`: `tensorboard --logdir FOLDER`, tab HPARAMS.
+
+    Does nothing where tensorboardX is not installed; the runs have said so.
 
     Event files that an earlier call left in a session's folder are replaced. A knob whose levels are all numbers is
     a number, so that TensorBoard can draw it on an axis.
     """
+    if importlib.util.find_spec("tensorboardX") is None:
+        return
     from tensorboardX import SummaryWriter, summary
 
     arms = {arm.name: (i, arm) for i, arm in enumerate(study.arms)}
