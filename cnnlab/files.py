@@ -9,7 +9,7 @@ from typing import Any
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Replaces `path` atomically: a reader sees the old or the new content, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
+    with open(temporary, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
         file.write("\n")
         file.flush()
@@ -20,6 +20,6 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 def read_json(path: pathlib.Path) -> Any:
     """The content of a JSON file, or None where it is missing or not JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None

@@ -50,4 +50,4 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def read(path: pathlib.Path) -> Any:
     """The content of a JSON file."""
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -16,17 +16,19 @@ import time
 def main() -> None:
     flags = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
     study = pathlib.Path(flags["workdir"])
-    behaviour = json.loads((study / "behaviour.json").read_text())
+    behaviour = json.loads((study / "behaviour.json").read_text(encoding="utf-8"))
     if behaviour.get("worker") == "broken":
         print("no such library")
         sys.exit(1)
-    arms = json.loads((study / "study.json").read_text())["arms"]
+    arms = json.loads((study / "study.json").read_text(encoding="utf-8"))["arms"]
     process, ended = f"process {os.getpid()} on {socket.gethostname()}", 0
     for number in flags["cells"].split(","):
         folder = study.parent / arms[int(number)]["folder"] / "seed_0"
-        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cells": [str(folder)], "ended": ended}))
+        pathlib.Path(flags["note"]).write_text(
+            json.dumps({"process": process, "cells": [str(folder)], "ended": ended}), encoding="utf-8"
+        )
         status_file = folder / "status.json"
-        status = json.loads(status_file.read_text()) if status_file.exists() else {"attempt": 0}
+        status = json.loads(status_file.read_text(encoding="utf-8")) if status_file.exists() else {"attempt": 0}
         if status.get("state") == "DONE":
             continue
         attempt = status["attempt"] + 1
@@ -35,13 +37,13 @@ def main() -> None:
         if act == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "a+") as lock:
+        with open(folder / ".lock", "a+", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
             def write(state: str, **more: object) -> None:
                 content = {"state": state, "attempt": attempt, "process": process, "step": 1, "steps": 2, **more}  # noqa: B023
                 temporary = folder / "status.new"  # noqa: B023
-                temporary.write_text(json.dumps(content))
+                temporary.write_text(json.dumps(content), encoding="utf-8")
                 temporary.replace(status_file)  # noqa: B023
 
             write("RUNNING")
@@ -51,7 +53,7 @@ def main() -> None:
                 time.sleep(2)
             write("FAILED", message="it was told to") if act == "fail" else write("DONE")
         ended += 1
-        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cells": [], "ended": ended}))
+        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cells": [], "ended": ended}), encoding="utf-8")
 
 
 main()

@@ -126,6 +126,6 @@ def test_a_study_is_concluded_with_both_numbers(monkeypatch, tmp_path):
     monkeypatch.setattr(commands.cells, "outcomes", lambda *_: outcomes)
     monkeypatch.setattr(commands, "require_comparable", lambda *_, **__: None)
     said = commands.write_study_report(study, tmp_path, verdict=JUDGE)
-    found = json.loads((tmp_path / "verdict.json").read_text())
+    found = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
     assert found["effect"] == pytest.approx((0.4 + 0.1) / 2 - 0.5) and found["n"] == 2
     assert f"C15 {found['verdict']}:\n  Random beats grid: the best of 1 " in said

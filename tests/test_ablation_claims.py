@@ -55,12 +55,14 @@ def study_folder(root: pathlib.Path, claim: str, **changes) -> pathlib.Path:
     runs.save_study(study, folder)
     verdict = Verdict(claim, "supported", 0.125, (0.1, 0.15), 0.0004, 2, "It holds: a − baseline = +0.125 [0.1, 0.15].")
     content = dataclasses.asdict(dataclasses.replace(verdict, **changes))
-    (folder / "verdict.json").write_text(json.dumps(content))
-    (folder / "report.md").write_text(REPORT)
+    (folder / "verdict.json").write_text(json.dumps(content), encoding="utf-8")
+    (folder / "report.md").write_text(REPORT, encoding="utf-8")
     for cell in runs.study_runs(study, folder):
         cell.folder.mkdir(parents=True)
-        (cell.folder / "status.json").write_text(json.dumps({"state": "DONE", "time": 1795276947.9}))
-        (cell.folder / "run.json").write_text(json.dumps({"commit": "0123456789abcdef", "uncommitted_changes": cell.seed == 1}))
+        (cell.folder / "status.json").write_text(json.dumps({"state": "DONE", "time": 1795276947.9}), encoding="utf-8")
+        (cell.folder / "run.json").write_text(
+            json.dumps({"commit": "0123456789abcdef", "uncommitted_changes": cell.seed == 1}), encoding="utf-8"
+        )
     return folder
 
 
@@ -68,7 +70,7 @@ def test_the_table_has_a_row_for_each_claim_in_the_order_of_their_numbers(tmp_pa
     for claim in ("C13", "C7", "C3"):
         study_folder(tmp_path / "runs", claim)
     said = claims.write_page([tmp_path / "runs"], tmp_path / "docs" / "claims")
-    text = (tmp_path / "docs" / "claims" / "README.md").read_text()
+    text = (tmp_path / "docs" / "claims" / "README.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| C")]
     assert [row.split(" | ")[0] for row in rows] == ["| C3", "| C7", "| C13"]
     assert rows[0].split(" | ")[1:7] == [
@@ -97,7 +99,7 @@ def test_of_many_arms_the_page_tells_the_number(tmp_path: pathlib.Path):
     folder = study_folder(tmp_path, "C15")
     for count, shown in ((30, True), (31, False)):
         rows = "".join(f"| trial {number} | 2/2 | 0.1 |\n" for number in range(count - 1))
-        (folder / "report.md").write_text(REPORT.replace("\n\n## Runs", f"\n{rows}\n\n## Runs"))
+        (folder / "report.md").write_text(REPORT.replace("\n\n## Runs", f"\n{rows}\n\n## Runs"), encoding="utf-8")
         text = claims.page([claims.read_claim(folder)])
         assert ("| trial 3 |" in text) == shown and ("31 arms, which the study's report.md lists." in text) != shown
 
@@ -125,7 +127,7 @@ def test_the_verb_writes_the_page_and_says_what_is_missing(tmp_path: pathlib.Pat
     study_folder(tmp_path / "runs", "C3")
     code, out, _ = launch("claims", "runs", "--to=page", cwd=tmp_path)
     assert code == 0 and out.startswith("C3  supported  Does C3 hold?")
-    assert "Does C3 hold?" in (tmp_path / "page" / "README.md").read_text()
+    assert "Does C3 hold?" in (tmp_path / "page" / "README.md").read_text(encoding="utf-8")
     for words, error in (((), "claims of what?"), (("runs", "--lr=1"), "claims takes no --lr")):
         code, _, said = launch("claims", *words, cwd=tmp_path)
         assert code == 2 and error in said
@@ -136,11 +138,11 @@ def test_claims_that_are_not_named_stay_on_the_page_and_a_new_study_replaces_its
     for claim in ("C3", "C7"):
         study_folder(once, claim)
     claims.write_page([once], page)
-    before = (page / "README.md").read_text()
+    before = (page / "README.md").read_text(encoding="utf-8")
     shutil.rmtree(once)
     study_folder(tmp_path / "again", "C7")
     claims.write_page([tmp_path / "again"], page)
-    assert (page / "README.md").read_text() == before
+    assert (page / "README.md").read_text(encoding="utf-8") == before
     study_folder(tmp_path / "later", "C7", verdict="refuted", effect=None, interval=None)
     study_folder(tmp_path / "later", "C13")
     said = claims.write_page([tmp_path / "later"], page)
@@ -149,7 +151,7 @@ def test_claims_that_are_not_named_stay_on_the_page_and_a_new_study_replaces_its
         ["C7", "refuted"],
         ["C13", "supported"],
     ]
-    text = (page / "README.md").read_text()
+    text = (page / "README.md").read_text(encoding="utf-8")
     assert text[: text.index("\n", text.index("| C3"))] == before[: before.index("\n", before.index("| C3"))]
     assert sorted(path.name for path in page.iterdir()) == [*(f"{c}-toy_{c}.json" for c in ("C13", "C3", "C7")), "README.md"]
 
@@ -157,7 +159,7 @@ def test_claims_that_are_not_named_stay_on_the_page_and_a_new_study_replaces_its
 def test_of_two_studies_of_one_claim_by_one_experiment_the_last_counts(tmp_path: pathlib.Path):
     study_folder(tmp_path / "a", "C3", verdict="refuted")
     for status in (tmp_path / "a").rglob("status.json"):
-        status.write_text(json.dumps({"state": "DONE", "time": 1795276999.0}))
+        status.write_text(json.dumps({"state": "DONE", "time": 1795276999.0}), encoding="utf-8")
     study_folder(tmp_path / "b", "C3")
     assert [claim.verdict.verdict for claim in claims.collect_claims([tmp_path])] == ["refuted"]
 
@@ -165,7 +167,7 @@ def test_of_two_studies_of_one_claim_by_one_experiment_the_last_counts(tmp_path:
 @pytest.mark.parametrize("content", ["{", "{}", '{"verdict": {"interval": null}}', '{"verdict": 1}'])
 def test_a_record_that_is_none_is_an_error(tmp_path: pathlib.Path, content: str):
     study_folder(tmp_path / "runs", "C3")
-    (tmp_path / "C7-toy.json").write_text(content)
+    (tmp_path / "C7-toy.json").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=r"C7-toy.json is no record of a claim.\nExpected what .*Remove the file"):
         claims.write_page([tmp_path / "runs"], tmp_path)
     assert not (tmp_path / "README.md").exists()
@@ -173,9 +175,9 @@ def test_a_record_that_is_none_is_an_error(tmp_path: pathlib.Path, content: str)
 
 def test_a_command_names_no_place_of_this_machine(tmp_path: pathlib.Path):
     folder = study_folder(tmp_path, "C9")
-    content = json.loads((folder / "study.json").read_text())
+    content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     content["knobs"] = {"judge": "run:/home/somebody/judge", "dataset": "tfds:mnist", "data_dir": "D:\\data"}
     content["flags"] = ["--data_dir=/data/sets"]
-    (folder / "study.json").write_text(json.dumps(content))
+    (folder / "study.json").write_text(json.dumps(content), encoding="utf-8")
     command = claims.read_claim(folder).command
     assert "--judge=run:FOLDER --dataset=tfds:mnist --data_dir=FOLDER --seeds=2 --data_dir=FOLDER" in command

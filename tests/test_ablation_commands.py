@@ -28,7 +28,7 @@ def test_a_study_says_what_it_will_do_and_what_came_out(studied):
     assert {"study.json", "report.html", "report.md", "arms.csv", "arms.tex", "tensorboard", "logs"} <= {
         path.name for path in folder.iterdir()
     }
-    assert "Main effects" in (folder / "report.html").read_text()
+    assert "Main effects" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_runs_are_those_of_train(studied):
@@ -63,9 +63,9 @@ def test_a_report_on_another_metric_has_the_sense_of_that_metric(studied):
     place, folder, _ = studied
     code, out, err = launch("report", str(folder), "--metric=test/loss", cwd=place)
     assert code == 0 and "2/2" in out, err
-    assert "test/loss, lower is better" in (folder / "report.html").read_text()
+    assert "test/loss, lower is better" in (folder / "report.html").read_text(encoding="utf-8")
     assert launch("report", str(folder), cwd=place)[0] == 0
-    assert "test/accuracy, higher is better" in (folder / "report.html").read_text()
+    assert "test/accuracy, higher is better" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -84,12 +84,12 @@ def test_a_run_and_a_study_are_reproduced(studied):
 def test_a_run_whose_numbers_were_changed_is_found_out(studied):
     place, _, _ = studied
     single = sorted((place / "runs").glob("mlp_digits-*/seed_0"))[0]
-    content = json.loads((single / "result.json").read_text())
-    kept = (single / "result.json").read_text()
+    content = json.loads((single / "result.json").read_text(encoding="utf-8"))
+    kept = (single / "result.json").read_text(encoding="utf-8")
     content["metrics"]["test/accuracy"] += 0.01
-    (single / "result.json").write_text(json.dumps(content))
+    (single / "result.json").write_text(json.dumps(content), encoding="utf-8")
     code, out, _ = launch("reproduce", str(single), cwd=place)
-    (single / "result.json").write_text(kept)
+    (single / "result.json").write_text(kept, encoding="utf-8")
     assert code == 1 and "metrics differ (test/accuracy:" in out and "nothing that is recorded changed" in out
 
 
@@ -129,11 +129,11 @@ def test_members_that_train_together_are_the_runs_that_train_apart(studied, tmp_
     place, _, _ = studied
     code, out, err = launch(*WORDS, "--members=together", "--members_at_once=3", cwd=tmp_path)
     assert code == 0 and "2/2" in out, err
-    logs = "".join(path.read_text() for path in tmp_path.glob("runs/study-*/logs/*.txt"))
+    logs = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/study-*/logs/*.txt"))
     assert "3 runs of baseline … together" in logs and "one after another" not in logs
     for path in sorted((place / "runs").glob("mlp_digits-*/seed_[0-9]/result.json")):
-        alone = json.loads(path.read_text())
-        other = json.loads((tmp_path / path.relative_to(place)).read_text())
+        alone = json.loads(path.read_text(encoding="utf-8"))
+        other = json.loads((tmp_path / path.relative_to(place)).read_text(encoding="utf-8"))
         assert other["metrics"] == pytest.approx(alone["metrics"], abs=1e-4) and other["steps"] == alone["steps"]
 
 

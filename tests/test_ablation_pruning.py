@@ -231,7 +231,7 @@ class Trainer:
                 return
             runs.write_worker_note(self._note, [cell], ended=ended)
             cell.folder.mkdir(parents=True, exist_ok=True)
-            with open(cell.folder / ".turn", "a+") as turn:
+            with open(cell.folder / ".turn", "a+", encoding="utf-8") as turn:
                 if not lock(turn) or not pruning.is_due(cell.status, stop):
                     continue
                 self._train(cell, stop or 27)
@@ -249,7 +249,7 @@ class Trainer:
                 files.write_json(cell.folder / "status.json", {"state": state, "step": 0, "message": "bad", **common})
                 return
             self._trained.append((name, cell.seed, before, stop))
-            with open(cell.folder / "metrics.jsonl", "a") as file:
+            with open(cell.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
                 for rung in [rung for rung in HALVING.rungs if before < rung <= stop]:
                     file.write(json.dumps({"step": rung, "validation/accuracy": quality(name)}) + "\n")
             state = "DONE" if stop == 27 else "STOPPED"
@@ -471,7 +471,7 @@ def test_what_goes_on_equals_the_run_without_pruning(tmp_path: pathlib.Path):
         here, there = (writers.read_metrics(one.folder / "metrics.jsonl") for one in (cell, whole))
         assert here == [record for record in there if record["step"] <= reached], "the same curve to the last bit"
         if reached == 18:
-            one, other = (json.loads((c.folder / "result.json").read_text()) for c in (cell, whole))
+            one, other = (json.loads((c.folder / "result.json").read_text(encoding="utf-8")) for c in (cell, whole))
             assert one["state_digest"] == other["state_digest"] and one["metrics"] == other["metrics"]
 
 

@@ -31,7 +31,7 @@ def at_work(folder: pathlib.Path) -> dict[str, int]:
 
 
 def parent_of(process: int) -> int:
-    return int(pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(pathlib.Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
 
 
 def descendants(process: int) -> set[int]:
@@ -54,7 +54,7 @@ def assert_all_gone(processes: set[int]) -> None:
         if not any(is_alive(process) for process in processes):
             return
         time.sleep(0.1)
-    raise AssertionError([pathlib.Path(f"/proc/{p}/cmdline").read_text() for p in processes if is_alive(p)])
+    raise AssertionError([pathlib.Path(f"/proc/{p}/cmdline").read_text(encoding="utf-8") for p in processes if is_alive(p)])
 
 
 def curves(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:

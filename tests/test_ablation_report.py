@@ -359,7 +359,7 @@ def test_report_is_one_file_that_needs_nothing_else(tmp_path: pathlib.Path):
     paths = write_report(tmp_path / "new", *study())
     assert [path.name for path in paths] == ["report.html", "report.md", "arms.csv", "arms.tex"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in paths)
-    text = paths[0].read_text()
+    text = paths[0].read_text(encoding="utf-8")
     assert not re.search(r"(?i)https?:|url\(|@import|<img|<iframe", text)
     page = Page(text)
     fetched = [attributes.get("src") or attributes.get("href") for _, attributes in page.tags]
@@ -370,7 +370,7 @@ def test_the_verdict_of_a_claim_leads_every_form_of_the_report(tmp_path: pathlib
     plan, outcomes, analysis = study()
     said = "[supported] A <b> helps (p = 0.01). [undecided] B helps."
     analysis = dataclasses.replace(analysis, verdict=Verdict("C9", "undecided", 0.1, (0.0, 0.2), 0.1, 3, said))
-    html_page, markdown, *_ = (path.read_text() for path in write_report(tmp_path, plan, outcomes, analysis))
+    html_page, markdown, *_ = (path.read_text(encoding="utf-8") for path in write_report(tmp_path, plan, outcomes, analysis))
     assert Page(html_page).words.count("C9 undecided.") == 1
     first, second = (html_page.index(text) for text in ("<li>[supported] A &lt;b&gt; helps", "<li>[undecided] B helps.</li>"))
     assert first < second < html_page.index(analysis.sentence[:20])
@@ -379,7 +379,7 @@ def test_the_verdict_of_a_claim_leads_every_form_of_the_report(tmp_path: pathlib
 
 
 def test_report_escapes_names_and_messages_everywhere(tmp_path: pathlib.Path):
-    html_page, markdown, _, latex = (path.read_text() for path in write_report(tmp_path, *study()))
+    html_page, markdown, _, latex = (path.read_text(encoding="utf-8") for path in write_report(tmp_path, *study()))
     page = Page(html_page)
     assert "<b>&" not in html_page and "<b>&amp;" not in html_page
     assert ODD in page.words and "What normalisation buys <LeNet-5>" in page.words
@@ -391,7 +391,7 @@ def test_report_escapes_names_and_messages_everywhere(tmp_path: pathlib.Path):
 def test_tables_say_the_numbers_of_the_analysis(tmp_path: pathlib.Path):
     plan, outcomes, analysis = study()
     _, markdown, table, latex = write_report(tmp_path, plan, outcomes, analysis)
-    with open(table, newline="") as file:
+    with open(table, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["arm"] for line in lines] == list(VALUES) and [line["control"] for line in lines] == ["0"] * 4 + ["1"]
     for line, row in zip(lines, analysis.rows, strict=True):
@@ -402,11 +402,15 @@ def test_tables_say_the_numbers_of_the_analysis(tmp_path: pathlib.Path):
     assert lines[0]["verdict"] == "baseline" and lines[0]["difference"] == ""
     difference = analysis.rows[1].contrast.difference  # type: ignore[union-attr]
     shown = f"−{-100 * difference:.2f}"
-    for text in (markdown.read_text(), terminal_table(plan, analysis)):
+    for text in (markdown.read_text(encoding="utf-8"), terminal_table(plan, analysis)):
         assert "98.61 ± 0.28" in text and shown in text and "2/3" in text
-    assert r"98.61 $\pm$ 0.28" in latex.read_text() and f"$-${-100 * difference:.2f}" in latex.read_text()
-    assert latex.read_text().count(r"\\") == 1 + len(VALUES) + 1 and "| < 0.001" not in markdown.read_text()
-    assert "&lt; 0.001" in markdown.read_text() and "0.0004" not in markdown.read_text()
+    assert r"98.61 $\pm$ 0.28" in latex.read_text(encoding="utf-8") and f"$-${-100 * difference:.2f}" in latex.read_text(
+        encoding="utf-8"
+    )
+    assert latex.read_text(encoding="utf-8").count(r"\\") == 1 + len(VALUES) + 1 and "| < 0.001" not in markdown.read_text(
+        encoding="utf-8"
+    )
+    assert "&lt; 0.001" in markdown.read_text(encoding="utf-8") and "0.0004" not in markdown.read_text(encoding="utf-8")
 
 
 def test_terminal_table_is_aligned_and_fits_the_terminal():
@@ -431,7 +435,7 @@ def test_report_of_a_study_without_a_finished_run_says_so(tmp_path: pathlib.Path
     plan = Study("empty", "lenet5_digits", {}, "random", arms, (), {"width": ("1", "2")})
     outcomes = [outcome(arm.name, 0, None, "MISSING") for arm in arms]
     analysis = Analysis("test/loss", False, tuple(empty_row(arm.name) for arm in arms), (), "", ())
-    html_page, markdown, *_ = (path.read_text() for path in write_report(tmp_path, plan, outcomes, analysis))
+    html_page, markdown, *_ = (path.read_text(encoding="utf-8") for path in write_report(tmp_path, plan, outcomes, analysis))
     for text in (" ".join(Page(html_page).words), markdown, terminal_table(plan, analysis)):
         assert not re.search(r"\b(nan|None)\b", text) and ("No arm" in text) == (count == 0)
     assert tensorboard_hparams(tmp_path / "hparams", plan, outcomes) is None
@@ -446,7 +450,7 @@ def test_report_without_curves_spreads_or_costs_leaves_their_parts_out(tmp_path:
     rows = (rows[0], ArmSummary(**{**rows[1].__dict__, "contrast": one}))
     plan = Study("one seed", "lenet5_digits", {}, "grid", (Arm("baseline", {}), Arm("width=2", {"width": "2"})), (0,), {})
     outcomes = [RunResult(row.arm, 0, "DONE", "runs/x", "python", {"test/loss": row.mean or 0.0}) for row in rows]
-    text = write_report(tmp_path, plan, outcomes, Analysis("test/loss", False, rows, (), "", ()))[0].read_text()
+    text = write_report(tmp_path, plan, outcomes, Analysis("test/loss", False, rows, (), "", ()))[0].read_text(encoding="utf-8")
     page = Page(text)
     heads = [word for word in page.words if word in ("Learning curves", "Cost against quality", "Difference to the baseline")]
     assert heads == ["Difference to the baseline"] and "−0.0300" in page.words and not re.search(r"\b(nan|None)\b", text)
@@ -454,7 +458,7 @@ def test_report_without_curves_spreads_or_costs_leaves_their_parts_out(tmp_path:
 
 def test_random_search_finds_the_factor_that_matters(tmp_path: pathlib.Path):
     plan, outcomes, analysis = random_study(30)
-    words = Page(write_report(tmp_path, plan, outcomes, analysis)[0].read_text()).words
+    words = Page(write_report(tmp_path, plan, outcomes, analysis)[0].read_text(encoding="utf-8")).words
     names = [word for word in words if word in plan.factors]
     assert names[0] == "optimizer.lr" and len(names) == 3
     assert "lr (log)" in words and any("n = 30 arms" in word for word in words)

@@ -30,7 +30,7 @@ def study_of(folder: pathlib.Path, behaviour: dict[str, Any], arms: int = 3) -> 
     made = tuple(Arm(f"arm {number}", {}, folder=f"a{number}", group=number) for number in range(arms))
     study = Study(name="stub", experiment="none", knobs={}, design="grid", arms=made, seeds=(0,), factors={})
     runs.save_study(study, folder)
-    (folder / "behaviour.json").write_text(json.dumps(behaviour))
+    (folder / "behaviour.json").write_text(json.dumps(behaviour), encoding="utf-8")
     return study
 
 
@@ -188,7 +188,7 @@ def running(folder: pathlib.Path, step: int) -> list[int]:
 def is_alive(process: int) -> bool:
     """Whether a process is there and no zombie."""
     try:
-        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return pathlib.Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 

@@ -79,7 +79,7 @@ def slurm(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     host = socket.gethostname().partition(".")[0]
     configuration = folder / "slurm.conf"
     configuration.write_text(
-        CONFIGURATION.format(host=host, folder=folder, controller_port=controller_port, node_port=node_port)
+        CONFIGURATION.format(host=host, folder=folder, controller_port=controller_port, node_port=node_port), encoding="utf-8"
     )
     monkeypatch.setenv("SLURM_CONF", str(configuration))
     places = {"key-file": key, "socket": folder / "munge.socket", "pid-file": folder / "munged.pid"}
@@ -94,14 +94,14 @@ def slurm(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
                 break
             time.sleep(0.2)
         else:
-            pytest.skip(f"Slurm does not start here: {(folder / 'slurmctld.log').read_text()[-2000:]}")
+            pytest.skip(f"Slurm does not start here: {(folder / 'slurmctld.log').read_text(encoding='utf-8')[-2000:]}")
         yield
     finally:
         subprocess.run(["scancel", "--state=PENDING", "--user=root"], capture_output=True, check=False)
         subprocess.run(["scancel", "--signal=KILL", "--full", "--user=root"], capture_output=True, check=False)
         for name in ("slurmd", "slurmctld", "munged"):
             if (pid_file := folder / f"{name}.pid").exists():
-                os.kill(int(pid_file.read_text()), signal.SIGTERM)
+                os.kill(int(pid_file.read_text(encoding="utf-8")), signal.SIGTERM)
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_study_of_twelve_runs_survives_a_killed_and_a_requeued_job(tmp_path: pat
             if run == killed:
                 continue
             for job in slurm_says("squeue", "-h", "-t", "RUNNING", "-o", "%i").split():
-                log = (logs / f"{job}_0_log.out").read_text() if (logs / f"{job}_0_log.out").exists() else ""
+                log = (logs / f"{job}_0_log.out").read_text(encoding="utf-8") if (logs / f"{job}_0_log.out").exists() else ""
                 if environment_of(process).get("SLURM_JOB_ID") == job and log:
                     return job, run
         return None
@@ -158,16 +158,18 @@ def test_study_of_twelve_runs_survives_a_killed_and_a_requeued_job(tmp_path: pat
     assert len(found) == 12 and {status["state"] for status in found.values()} == {"DONE"}
     assert {run: status["attempt"] for run, status in found.items() if status["attempt"] != 1} == {killed: 2, requeued: 2}
     assert_each_step_once(tmp_path, runs=12, steps=30)
-    went_on = "".join(path.read_text() for path in logs.glob("*_log.out"))
+    went_on = "".join(path.read_text(encoding="utf-8") for path in logs.glob("*_log.out"))
     assert f"going on from step {saved} of 30 in runs/{requeued}" in went_on
-    assert (logs / f"{job}_0_log.out").read_text().count("Starting with JobEnvironment") == 2, "Slurm ran the job again"
+    assert (logs / f"{job}_0_log.out").read_text(encoding="utf-8").count("Starting with JobEnvironment") == 2, (
+        "Slurm ran the job again"
+    )
     assert slurm_says("squeue", "-h") == ""
 
 
 def environment_of(process: int) -> dict[str, str]:
     """The environment that a process was started with; {} where it is gone."""
     try:
-        words = pathlib.Path(f"/proc/{process}/environ").read_text().split("\0")
+        words = pathlib.Path(f"/proc/{process}/environ").read_text(encoding="utf-8").split("\0")
     except OSError:
         return {}
     return dict(word.partition("=")[::2] for word in words if word)
@@ -193,7 +195,7 @@ STUB = Study(name="stub", experiment="none", knobs={}, design="grid", arms=(Arm(
 @pytest.fixture
 def srun(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that seems to have Slurm."""
-    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").write_text("#!/bin/sh\n", encoding="utf-8")
     (tmp_path / "srun").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 

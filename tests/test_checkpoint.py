@@ -156,9 +156,9 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path: pathlib.Path):
 def test_a_newer_format_says_both_versions(saved: pathlib.Path):
     for step in (1, 2):
         path = saved / str(step) / MANIFEST
-        content = {**json.loads(path.read_text())["content"], "format": 99}
+        content = {**json.loads(path.read_text(encoding="utf-8"))["content"], "format": 99}
         sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        path.write_text(json.dumps({"content": content, "sha256": sha256}))
+        path.write_text(json.dumps({"content": content, "sha256": sha256}), encoding="utf-8")
     with pytest.raises(CheckpointError, match="it has format 99, this cnnlab reads format 1"):
         open_at(saved).restore(state(0))
 

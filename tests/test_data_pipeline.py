@@ -290,7 +290,7 @@ def test_decoded_images_come_from_the_cache_and_a_damaged_entry_is_made_again(tm
 
 
 def test_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, capfd):
-    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert build(lazily(small()), batch_size=5).sizes["train"] == 45
     assert "not cached" in capfd.readouterr().err

@@ -23,7 +23,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_datasets_is_a_literal_and_importing_it_imports_no_reader():
-    tree = ast.parse((ROOT / "cnnlab/data/__init__.py").read_text())
+    tree = ast.parse((ROOT / "cnnlab/data/__init__.py").read_text(encoding="utf-8"))
     (table,) = (node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "DATASETS")
     assert [ast.literal_eval(key) for key in table.keys] == list(DATASETS)
     heavy = "{'jax', 'sklearn', 'grain', 'tensorflow_datasets', 'tensorflow', 'PIL'}"
@@ -139,10 +139,10 @@ def test_npz_bad_content_is_named(tmp_path, changes, text):
 
 
 def test_npz_missing_or_broken_file_is_named(tmp_path):
-    (tmp_path / "other.txt").write_text("x")
+    (tmp_path / "other.txt").write_text("x", encoding="utf-8")
     with pytest.raises(DataError, match=r"no file .*none\.npz(.|\n)*other\.txt(.|\n)*train_images"):
         npz(str(tmp_path / "none.npz"))
-    (tmp_path / "text.npz").write_text("<html>")
+    (tmp_path / "text.npz").write_text("<html>", encoding="utf-8")
     with pytest.raises(DataError, match=r"text\.npz is not an \.npz file"):
         npz(str(tmp_path / "text.npz"))
     broken = bytearray(pathlib.Path(save(tmp_path)).read_bytes())
@@ -295,7 +295,7 @@ def test_folder_that_is_missing_or_has_one_class_shows_what_was_found(tmp_path):
     with pytest.raises(DataError, match=r"no folder .*nowhere(.|\n)*Found in(.|\n)*PATH/train/CLASS"):
         folder(str(tmp_path / "nowhere"))
     picture(tmp_path / "one" / "cat" / "0.png")
-    (tmp_path / "one" / "readme.txt").write_text("x")
+    (tmp_path / "one" / "readme.txt").write_text("x", encoding="utf-8")
     with pytest.raises(DataError, match=r"images of 1 class; at least 2(.|\n)*cat/, readme\.txt(.|\n)*PATH/CLASS"):
         folder(str(tmp_path / "one"))
 

@@ -123,14 +123,14 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_exported_is_one_clear_message(case: str, run: pathlib.Path, tmp_path: pathlib.Path):
     words, message = REFUSED[case]
-    (tmp_path / "there.safetensors").write_text("mine")
+    (tmp_path / "there.safetensors").write_text("mine", encoding="utf-8")
     code, _, err = launch("export", f"--workdir={run}", *words, cwd=tmp_path)
     assert code == 2 and message in err and "Traceback" not in err
-    assert (tmp_path / "there.safetensors").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / "there.safetensors").read_text(encoding="utf-8") == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_overwrite_replaces_a_file(run: pathlib.Path, tmp_path: pathlib.Path):
-    (tmp_path / "there.safetensors").write_text("mine")
+    (tmp_path / "there.safetensors").write_text("mine", encoding="utf-8")
     code, _, err = launch("export", f"--workdir={run}", "--to=there.safetensors", "--overwrite", cwd=tmp_path)
     assert code == 0 and files.read(tmp_path / "there.safetensors"), err
     assert read(run / "status.json")["state"] == "DONE", "the run itself stays"

@@ -78,11 +78,11 @@ def test_a_mistake_is_one_clear_message_with_its_code_and_nothing_is_written(cas
 
 def test_a_file_of_ones_own_is_an_experiment(tmp_path: pathlib.Path):
     text = '"""Mine."""\nfrom functools import partial\nfrom cnnlab.recipes.classification import classification\n'
-    (tmp_path / "mine.py").write_text(text + 'experiment = partial(classification, model="linear")\n')
+    (tmp_path / "mine.py").write_text(text + 'experiment = partial(classification, model="linear")\n', encoding="utf-8")
     code, out, err = launch("--experiment=mine.py", "--steps=3", cwd=tmp_path)
     assert code == 0 and "test accuracy" in out, err
     (run,) = (tmp_path / "runs").glob("mine-*/seed_0")
-    assert json.loads((run / "run.json").read_text())["source"].startswith('"""Mine."""')
+    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["source"].startswith('"""Mine."""')
 
 
 def test_a_data_set_that_no_experiment_names_needs_no_code(tmp_path: pathlib.Path):

@@ -36,7 +36,7 @@ def assert_same(run: pathlib.Path, whole: pathlib.Path) -> None:
     one, other = read(run / "result.json"), read(whole / "result.json")
     assert one["params_digest"] == other["params_digest"] and one["state_digest"] == other["state_digest"]
     assert one["metrics"] == other["metrics"]
-    assert (run / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert (run / "metrics.jsonl").read_text(encoding="utf-8") == (whole / "metrics.jsonl").read_text(encoding="utf-8")
 
 
 def test_a_run_holds_what_the_readme_says(whole: pathlib.Path):
@@ -69,7 +69,7 @@ def test_the_same_command_again_says_that_it_is_finished_and_other_knobs_are_ref
     code, _, err = launch(*SMALL, "--lr=0.01", "--workdir=run", cwd=whole.parent)
     assert code == 2 and "--optimizer.lr: 0.05 there, 0.01 now" in err
     (whole.parent / "mine").mkdir()
-    (whole.parent / "mine" / "thesis.tex").write_text("years of work")
+    (whole.parent / "mine" / "thesis.tex").write_text("years of work", encoding="utf-8")
     code, _, err = launch(*SMALL, "--workdir=mine", "--overwrite", cwd=whole.parent)
     assert code == 2 and "is not a run of cnnlab" in err and (whole.parent / "mine" / "thesis.tex").exists()
 

@@ -79,7 +79,7 @@ def test_a_member_of_a_crowd_equals_its_single_run(alone: pathlib.Path, crowd: p
     assert one.step == other.step == 24 and gap(one.params, other.params) < 1e-5 and gap(one.average, other.average) < 1e-5
     assert {p.name for p in (alone / str(seed)).iterdir()} == {p.name for p in (crowd / str(seed)).iterdir()}
     lines = [
-        [json.loads(line) for line in (folder / str(seed) / "metrics.jsonl").read_text().splitlines()]
+        [json.loads(line) for line in (folder / str(seed) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         for folder in (alone, crowd)
     ]
     assert [line.keys() for line in lines[0]] == [line.keys() for line in lines[1]]
@@ -88,16 +88,21 @@ def test_a_member_of_a_crowd_equals_its_single_run(alone: pathlib.Path, crowd: p
 
 
 def test_members_differ_from_one_another(crowd: pathlib.Path):
-    assert len({json.loads((crowd / str(seed) / "result.json").read_text())["params_digest"] for seed in range(3)}) == 3
+    assert (
+        len({json.loads((crowd / str(seed) / "result.json").read_text(encoding="utf-8"))["params_digest"] for seed in range(3)})
+        == 3
+    )
 
 
 def test_a_crowd_that_was_stopped_goes_on_to_the_same_end(crowd: pathlib.Path, tmp_path: pathlib.Path):
     assert all(result["stopped"] for result in run.train_batched(list(members(tmp_path, stop_after=13))))
-    assert json.loads((tmp_path / "1" / "status.json").read_text())["state"] == "STOPPED"
+    assert json.loads((tmp_path / "1" / "status.json").read_text(encoding="utf-8"))["state"] == "STOPPED"
     run.train_batched(list(members(tmp_path)))
     for seed in range(len(RATES)):
         assert gap(last(tmp_path / str(seed)), last(crowd / str(seed))) == 0
-        assert (tmp_path / str(seed) / "metrics.jsonl").read_text() == (crowd / str(seed) / "metrics.jsonl").read_text()
+        assert (tmp_path / str(seed) / "metrics.jsonl").read_text(encoding="utf-8") == (
+            crowd / str(seed) / "metrics.jsonl"
+        ).read_text(encoding="utf-8")
 
 
 def test_members_that_stand_at_different_steps_and_one_that_is_done_all_come_to_their_end(
@@ -115,7 +120,7 @@ def test_members_that_stand_at_different_steps_and_one_that_is_done_all_come_to_
 def test_a_member_that_diverges_leaves_the_others_alone(crowd: pathlib.Path, tmp_path: pathlib.Path):
     results = run.train_batched(list(members(tmp_path, {0: RATES[0], 1: 1e30, 2: RATES[2]})))
     assert isinstance(results[1], DivergedError)
-    states = [json.loads((tmp_path / str(seed) / "status.json").read_text())["state"] for seed in range(3)]
+    states = [json.loads((tmp_path / str(seed) / "status.json").read_text(encoding="utf-8"))["state"] for seed in range(3)]
     assert states == ["DONE", "DIVERGED", "DONE"]
     for seed in (0, 2):
         assert gap(last(tmp_path / str(seed)), last(crowd / str(seed))) < 1e-5
@@ -126,7 +131,7 @@ def test_runs_of_a_crowd_that_cannot_be_trained_together_are_not_failures(tmp_pa
     last_one[1].mkdir()
     with locked(last_one[1]), pytest.raises(Busy):
         run.train_batched(some)
-    states = [json.loads((tmp_path / str(seed) / "status.json").read_text())["state"] for seed in range(2)]
+    states = [json.loads((tmp_path / str(seed) / "status.json").read_text(encoding="utf-8"))["state"] for seed in range(2)]
     assert states == ["RUNNING", "RUNNING"] and not (last_one[1] / "status.json").exists()
     result = run.train_run(*some[0], overwrite=False)
     assert result["steps"] == 24

@@ -7,6 +7,7 @@ import pytest
 
 from cnnlab import files
 from cnnlab.runs import writers
+from cnnlab.text import format_duration
 
 
 def test_json_is_replaced_as_a_whole_and_leaves_nothing_beside_it(tmp_path: pathlib.Path):
@@ -21,7 +22,7 @@ def test_json_is_replaced_as_a_whole_and_leaves_nothing_beside_it(tmp_path: path
 
 
 def test_a_missing_or_broken_json_reads_as_none(tmp_path: pathlib.Path):
-    (tmp_path / "broken.json").write_text('{"state": ')
+    (tmp_path / "broken.json").write_text('{"state": ', encoding="utf-8")
     assert files.read_json(tmp_path / "broken.json") is None and files.read_json(tmp_path / "no.json") is None
 
 
@@ -30,7 +31,7 @@ def test_a_torn_last_line_is_left_out_and_resuming_drops_what_came_after(tmp_pat
     lines = writers.metrics_file(path, resume_at=0)
     for step in (10, 20, 30):
         lines(step, {"train/loss": 1 / step})
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write('{"step": 40, "train/lo')
     assert [record["step"] for record in writers.read_metrics(path)] == [10, 20, 30]
     writers.metrics_file(path, resume_at=20)(25, {"train/loss": 0.5})
@@ -40,12 +41,12 @@ def test_a_torn_last_line_is_left_out_and_resuming_drops_what_came_after(tmp_pat
 def test_numbers_that_json_has_no_word_for_become_null(tmp_path: pathlib.Path):
     path = tmp_path / "metrics.jsonl"
     writers.metrics_file(path, resume_at=0)(1, {"train/loss": float("nan"), "train/accuracy": 0.5})
-    assert json.loads(path.read_text()) == {"step": 1, "train/loss": None, "train/accuracy": 0.5}
+    assert json.loads(path.read_text(encoding="utf-8")) == {"step": 1, "train/loss": None, "train/accuracy": 0.5}
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (47, "47 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])
 def test_durations_read_as_people_say_them(seconds: float, text: str):
-    assert text.duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_progress_off_a_terminal_is_plain_lines_with_an_estimate(capsys: pytest.CaptureFixture[str]):

@@ -47,7 +47,7 @@ def _load(folder: pathlib.Path) -> Arrays | None:
     if not folder.is_dir():
         return None
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in manifest}
         if all(_crc(array) == manifest[name] for name, array in arrays.items()):
             return arrays
@@ -67,7 +67,7 @@ def _save(folder: pathlib.Path, arrays: Arrays) -> None:
         for name, array in arrays.items():
             np.save(scratch / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
         manifest = {name: _crc(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        (scratch / "manifest.json").write_text(json.dumps(manifest))
+        (scratch / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         if not folder.exists():  # else another process was faster, with the same arrays
             scratch.rename(folder)
     finally:

@@ -134,7 +134,9 @@ class Checkpoints:
         """Writes the manifest into the folder that orbax is about to rename; called in its background thread."""
         for unfinished in self.folder.glob(f"{self._saving['step']}.orbax-checkpoint-tmp*"):
             content = {**self._saving, "files": _digests(unfinished)}
-            (unfinished / MANIFEST).write_text(json.dumps({"content": content, "sha256": _json_digest(content)}))
+            (unfinished / MANIFEST).write_text(
+                json.dumps({"content": content, "sha256": _json_digest(content)}), encoding="utf-8"
+            )
 
     def restore(self, shapes: TrainState, *, step: int | None = None) -> tuple[TrainState, dict[str, Any], int] | None:
         """(host tree, meta, step) of the newest good checkpoint, or of `step`; None where there is none at all.
@@ -203,13 +205,13 @@ def _json_digest(content: Any) -> str:
 
 
 def _manifest(folder: pathlib.Path) -> dict[str, Any]:
-    return json.loads((folder / MANIFEST).read_text())["content"]
+    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["content"]
 
 
 def _damage(folder: pathlib.Path) -> str | None:
     """What is wrong with a step folder, naming the file, or None."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = manifest["content"]
         whole = manifest["sha256"] == _json_digest(content)
     except FileNotFoundError:

@@ -36,7 +36,11 @@ def use_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cpu = pathlib.Path("/proc/cpuinfo")
         flags = (
-            [line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features", "model name"))]
+            [
+                line
+                for line in cpu.read_text(encoding="utf-8").splitlines()
+                if line.startswith(("flags", "Features", "model name"))
+            ]
             if cpu.exists()
             else []
         )

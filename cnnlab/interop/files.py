@@ -272,7 +272,7 @@ def _run(folder: pathlib.Path) -> Leaves:
 def _shapes(step: pathlib.Path) -> Leaves:
     """Every leaf of a checkpoint as an array without memory; {} where its manifest cannot be read."""
     try:
-        recorded = json.loads((step / MANIFEST).read_text())["content"]["leaves"]
+        recorded = json.loads((step / MANIFEST).read_text(encoding="utf-8"))["content"]["leaves"]
         return {path: np.broadcast_to(np.zeros((), dtype), shape) for path, (shape, dtype) in recorded.items()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

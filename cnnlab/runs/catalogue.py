@@ -20,7 +20,7 @@ FAMILIES = {
 def catalogue() -> dict[str, dict[str, str]]:
     """{title: {name: what it is, in a line}} of everything that a name on the command line may mean."""
     experiments = {
-        name: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+        name: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
         for name, path in experiment_files().items()
     }
     families = {title: _options("models", variable) for title, variable in FAMILIES.items()}
@@ -32,7 +32,7 @@ def experiment_files() -> dict[str, pathlib.Path]:
 
     def defines(path: pathlib.Path) -> bool:
         targets: list[Any] = []
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             targets += [node.name] if isinstance(node, ast.FunctionDef) else []
             targets += [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
         return "experiment" in targets
@@ -45,7 +45,7 @@ def _options(room: str, variable: str) -> dict[str, str]:
     docs: dict[str, str] = {}
     folder = ROOT / "cnnlab" / room
     for path in sorted(folder.glob("*.py")):
-        body = ast.parse(path.read_text()).body
+        body = ast.parse(path.read_text(encoding="utf-8")).body
         for node, following in zip(body, [*body[1:], None], strict=True):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 name, text = node.name, ast.get_docstring(node) or ""
@@ -54,7 +54,7 @@ def _options(room: str, variable: str) -> dict[str, str]:
             else:
                 continue
             docs[name] = docs[f"{path.stem}.{name}"] = text.partition("\n")[0]
-    for node in ast.parse((folder / "__init__.py").read_text()).body:
+    for node in ast.parse((folder / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and _name(node.targets[0]) == variable and isinstance(node.value, ast.Dict):
             pairs = zip(node.value.keys, node.value.values, strict=True)
             return {

@@ -90,7 +90,7 @@ def finished_result(folder: pathlib.Path) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Holds the folder for this process; the lock goes with the process, however it ends."""
-    with open(folder / LOCK, "a+") as file:
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
         try:
             if os.name == "nt":
                 import msvcrt

@@ -22,7 +22,7 @@ Writer = Callable[[int, Mapping[str, float]], None]
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
     """The records of a metrics.jsonl; a torn last line (the process was killed in it) is left out."""
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             records.append(json.loads(line))
         except ValueError:
@@ -34,12 +34,12 @@ def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
     """Appends {"step": …, name: value} lines to `path`, after dropping the records behind step `resume_at`."""
     kept = [record for record in read_metrics(path) if record["step"] <= resume_at]
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
     os.replace(temporary, path)
 
     def write(step: int, scalars: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
-        with open(path, "a") as file:  # opened each time: a full disk fails here and now
+        with open(path, "a", encoding="utf-8") as file:  # opened each time: a full disk fails here and now
             file.write(json.dumps({"step": step, **finite}) + "\n")
 
     return write

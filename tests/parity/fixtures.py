@@ -33,7 +33,7 @@ SECOND_STEP = ("torchvision==0.28.0", "timm==1.0.31", "pytorchcv==0.0.74")
 def request(case: Case) -> dict:
     """What the oracle is asked; the file's name changes with it, and with the oracle's own source."""
     wanted = {key: getattr(case, key) for key in ("oracle", "size", "options", "gradients", "batch", "channels")}
-    told = json.dumps(wanted, sort_keys=True) + (HERE / "oracle.py").read_text()
+    told = json.dumps(wanted, sort_keys=True) + (HERE / "oracle.py").read_text(encoding="utf-8")
     return {**wanted, "file": f"{case.name}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"}
 
 

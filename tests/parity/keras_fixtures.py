@@ -40,7 +40,7 @@ class KerasCase:
     def request(self) -> dict[str, Any]:
         """What the oracle is asked; the file's name changes with it, and with the oracle's own source."""
         wanted = {"model": self.reference, "size": self.size, "layout": self.layout, "options": self.options}
-        told = json.dumps(wanted, sort_keys=True) + (HERE / "keras_oracle.py").read_text()
+        told = json.dumps(wanted, sort_keys=True) + (HERE / "keras_oracle.py").read_text(encoding="utf-8")
         return {**wanted, "file": f"keras-{self.reference}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"}
 
     def path(self, suffix: str) -> pathlib.Path:

@@ -44,7 +44,7 @@ class Process:
 
     def __init__(self, command: list[str], log: pathlib.Path, environment: dict[str, str]) -> None:
         self.log = log
-        with open(log, "w") as output:
+        with open(log, "w", encoding="utf-8") as output:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -258,7 +258,7 @@ class _Watch:
             return
         self.fruitless[watched.slot] += 1
         if code not in POLITE:
-            lines = worker.log.read_text(errors="replace").splitlines() if worker.log.exists() else []
+            lines = worker.log.read_text(errors="replace", encoding="utf-8").splitlines() if worker.log.exists() else []
             tail = "\n".join(f"  {line}" for line in lines[-TAIL:])
             self._say_once(f"\na worker ended before it trained anything: {worker.how()}\n{tail}\n  {worker.log}")
 
