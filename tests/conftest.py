@@ -1,5 +1,6 @@
 """Strict mode for every test: eight fake CPU devices, no implicit dtype or rank promotion, warnings are errors."""
 
+import collections
 import gc
 import os
 import pathlib
@@ -18,6 +19,8 @@ import jax  # noqa: E402
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402
 
+from cnnlab.engine.parallel import use_compilation_cache  # noqa: E402
+
 # What jax keeps of each compilation lives as long as the process: to search it for garbage takes a fifth of the tests' time.
 gc.freeze()
 gc.set_threshold(50_000, 20, 100)
@@ -25,6 +28,8 @@ gc.set_threshold(50_000, 20, 100)
 matplotlib.use("Agg")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Shared by workers, by the commands that tests start and by later runs; $JAX_COMPILATION_CACHE_DIR names another place.
+use_compilation_cache()
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +39,22 @@ def shared_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data here: this test reads real data sets")
     return folder
+
+
+def room_of(nodeid: str) -> str:
+    """The room that a test belongs to, from its file's name: tests/test_ablation_check.py -> ablation."""
+    return pathlib.PurePath(nodeid.split("::")[0]).stem.removeprefix("test_").split("_")[0]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints how long the tests of each room took: set-up, call and tear-down, added over the workers of pytest-xdist."""
+    seconds: collections.Counter[str] = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[room_of(report.nodeid)] += report.duration
+                counts[room_of(report.nodeid)] += report.when == "call"
+    if seconds:
+        listed = ", ".join(f"{room} {total:.0f} s ({counts[room]})" for room, total in seconds.most_common())
+        terminalreporter.write_line(f"seconds by room (tests): {listed}; in all {sum(seconds.values()):.0f} s")
