@@ -477,7 +477,7 @@ def study_of(name: str, values: dict[str, str], common: Any, own: Any, controls:
         arms=arms,
         seeds=tuple(range(FLAGS.seed, FLAGS.seed + count)),
         factors=commands.designs.varied([arm for arm in arms if not arm.control]),
-        metric=FLAGS.metric or (own.metric if own else f"test/{common.call().task.headline}"),
+        metric=FLAGS.metric or (own.metric if own else f"test/{common.call().task.primary_metric.name}"),
         precision=FLAGS.precision,
         flags=tuple(f"--{flag}={FLAGS[flag].value}" for flag in PASSED_ON if FLAGS[flag].present),
         question=own.question if own else "",

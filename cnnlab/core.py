@@ -14,6 +14,26 @@ from typing import Any
 import jax
 import numpy as np
 
+from cnnlab.metric import SHARE, Metric
+
+__all__ = [
+    "SHARE",
+    "Array",
+    "Batch",
+    "Dataset",
+    "Experiment",
+    "Feed",
+    "Metric",
+    "Params",
+    "Phase",
+    "PyTree",
+    "Sampler",
+    "Stats",
+    "Strategy",
+    "Task",
+    "TrainState",
+]
+
 Array = jax.Array
 PyTree = Any
 Params = dict[str, PyTree]
@@ -68,11 +88,11 @@ class Task:
     """(params, model_state, merged statistics of a split, data, split) -> {name: matplotlib figure} for a person."""
     turns: tuple[str, ...]
     """Who moves in one step, in order; () for a task that only remembers (nearest neighbours)."""
-    headline: str = "accuracy"
-    """The number of `summary` by which checkpoints are ranked and a run is told in a sentence."""
-    higher_is_better: bool = True
-    shown: tuple[str, ...] = ("loss",)
-    """Other numbers of `summary` that a person watches during training."""
+    metrics: tuple[Metric, ...]
+    """The declarations of every number that `summary` can give. The first is the primary metric: checkpoints are ranked by it,
+    and studies compare by it, so it has a sense."""
+    logged_metrics: tuple[str, ...] = ("loss",)
+    """Names of the metrics, beside the primary one, that are watched during training: on the progress line and as curves."""
     param_groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """{player: the groups of parameters that it moves}, for a player that does not move the one group of its own name.
     Its gradients, updates and optimiser state are dicts of these groups."""
@@ -85,7 +105,23 @@ class Task:
     """Final numbers, {"test/loss": …} and the last ones of training, {"train/loss": …} -> a sentence that a person should
     read, such as that a generator collapsed; or nothing."""
     measure_final: Callable[[Params, PyTree, Batch], Stats] | None = None
-    """As `measure`, and beside it, for what is too dear to be measured often: taken of the test split at the end of a run."""
+    """As `measure`, and beside it, for what takes too long to be measured often: taken of the test split at the end of
+    a run."""
+    kept_rows: tuple[str, ...] | None = None
+    """Names of the rows of the test split that a run keeps in test_rows.npz; None: all. A task whose rows are large, such as
+    feature vectors, names those that are read again."""
+
+    @property
+    def primary_metric(self) -> Metric:
+        """The metric by which checkpoints are ranked and studies compare."""
+        return self.metrics[0]
+
+    @property
+    def watched_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are watched during training, the primary one last."""
+        declared = {metric.name: metric for metric in self.metrics}
+        others = [declared[name] for name in self.logged_metrics if name != self.primary_metric.name]
+        return (*others, self.primary_metric)
 
 
 @dataclasses.dataclass(frozen=True)

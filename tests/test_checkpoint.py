@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from cnnlab.core import TrainState
+from cnnlab.core import Metric, TrainState
 from cnnlab.engine.checkpoint import MANIFEST, Checkpoints, tree_digest
 from cnnlab.errors import CheckpointError, DivergedError
 
@@ -29,7 +29,7 @@ def state(step: int, width: int = 8) -> TrainState:
 
 
 def open_at(folder: pathlib.Path, keep: int = 2) -> Checkpoints:
-    return Checkpoints(folder, headline="accuracy", higher_is_better=True, keep=keep)
+    return Checkpoints(folder, ranked_by=Metric("accuracy", higher_is_better=True), keep=keep)
 
 
 @pytest.fixture

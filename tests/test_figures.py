@@ -10,6 +10,10 @@ from PIL import Image
 from cnnlab import figures
 from cnnlab.figures.grids import MOST_FILTERS
 from cnnlab.figures.page import DPI, SAVED_DPI, fit_text, text_width
+from cnnlab.metric import SHARE, Metric
+
+LOSS = Metric("loss", higher_is_better=False, log_scale=True)
+WATCHED = (LOSS, Metric("accuracy", SHARE, higher_is_better=True))
 
 
 def records(count: int, *, splits: tuple[str, ...] = ("train", "validation")) -> list[dict[str, float | None]]:
@@ -50,7 +54,7 @@ def draw(figure) -> np.ndarray:
     ids=["empty", "bare", "one", "train", "validation", "many", "test", "nothing finite", "negative"],
 )
 def test_learning_curves_draw_whatever_was_recorded(lines):
-    figure = figures.learning_curves(lines, title="a run")
+    figure = figures.learning_curves(lines, title="a run", metrics=WATCHED)
     assert len(figure.axes) == 2
     draw(figure)
 
@@ -58,7 +62,7 @@ def test_learning_curves_draw_whatever_was_recorded(lines):
 def test_learning_curves_mark_the_best_validation_point_and_the_test_result():
     lines = records(9)
     lines[4]["validation/accuracy"], lines[6]["validation/loss"] = 0.999, 0.001
-    figure = figures.learning_curves([*lines, {"step": 90, "test/accuracy": 0.875}], title="a run")
+    figure = figures.learning_curves([*lines, {"step": 90, "test/accuracy": 0.875}], title="a run", metrics=WATCHED)
     loss, accuracy = figure.axes
     assert {"best 0.001", "train", "validation"} <= {text.get_text() for text in loss.texts}
     assert {"best 99.90", "test 87.5"} <= {text.get_text() for text in accuracy.texts}
@@ -67,32 +71,45 @@ def test_learning_curves_mark_the_best_validation_point_and_the_test_result():
 
 def test_learning_curves_know_when_lower_is_better():
     lines = [{"step": i, "validation/bits": value} for i, value in enumerate([3.5, 2.25, 4.5])]
-    low = figures.learning_curves(lines, title="a run", headline="bits", higher_is_better=False)
-    high = figures.learning_curves(lines, title="a run", headline="bits")
+    low = figures.learning_curves(lines, title="a run", metrics=[Metric("bits", higher_is_better=False)])
+    high = figures.learning_curves(lines, title="a run", metrics=[Metric("bits", higher_is_better=True)])
     assert "best 2.25" in texts(low) and "best 4.5" in texts(high)
+
+
+def test_learning_curves_show_what_the_metric_declares():
+    lines = [{"step": i, "validation/error": value} for i, value in enumerate([0.4, 0.025, 0.1])]
+    error = figures.learning_curves(
+        [*lines, {"step": 3, "test/error": 0.05}], title="a run", metrics=[Metric("error", SHARE, False)]
+    )
+    assert {"error, %", "best 2.5", "test 5.0"} <= set(texts(error))
+    lines = [{"step": i, "validation/code_distance": value} for i, value in enumerate([0.4, 0.025, 0.1])]
+    neither = texts(figures.learning_curves(lines, title="a run", metrics=[Metric("code_distance", "nats")]))
+    assert "code distance, nats" in neither and not any(text.startswith("best") for text in neither)
 
 
 def test_learning_curves_scale_is_logarithmic_above_a_decade():
     def scale(values):
         return (
-            figures.learning_curves([{"step": i, "train/loss": v} for i, v in enumerate(values)], title="").axes[0].get_yscale()
+            figures.learning_curves([{"step": i, "train/loss": v} for i, v in enumerate(values)], title="", metrics=WATCHED)
+            .axes[0]
+            .get_yscale()
         )
 
     assert (scale([1.0, 0.2]), scale([1.0, 0.05]), scale([1.0, 0.0])) == ("linear", "log", "linear")
 
 
-def test_learning_curves_with_loss_as_headline_have_one_panel():
-    assert len(figures.learning_curves(records(3), title="a run", headline="loss").axes) == 1
+def test_learning_curves_of_one_metric_have_one_panel():
+    assert len(figures.learning_curves(records(3), title="a run", metrics=[LOSS]).axes) == 1
 
 
 def test_learning_curves_tell_how_many_values_are_not_finite():
     lines = records(4)
     lines[2]["train/loss"] = None
-    assert "1 of 8 values not finite" in texts(figures.learning_curves(lines, title="a run"))
+    assert "1 of 8 values not finite" in texts(figures.learning_curves(lines, title="a run", metrics=WATCHED))
 
 
 def test_end_labels_keep_their_distance():
-    figure = figures.learning_curves([*records(5), {"step": 50, "test/accuracy": 0.99}], title="a run")
+    figure = figures.learning_curves([*records(5), {"step": 50, "test/accuracy": 0.99}], title="a run", metrics=WATCHED)
     names = {"train", "validation"}
     for axes in figure.axes:
         places = sorted(t.get_position()[1] for t in axes.texts if t.get_text() in names or t.get_text().startswith("test"))
@@ -218,7 +235,7 @@ def test_long_text_is_cut_in_its_middle_to_the_width():
 
 
 def test_as_pixels_has_the_size_of_the_page():
-    figure = figures.learning_curves(records(3), title="a run")
+    figure = figures.learning_curves(records(3), title="a run", metrics=WATCHED)
     width, height = figure.get_size_inches() * DPI
     assert draw(figure).shape[:2] == (int(height), int(width))
 
@@ -257,9 +274,11 @@ import sys
 from PIL import Image
 
 from cnnlab import figures
+from cnnlab.metric import Metric
 import numpy as np
 assert "matplotlib" not in sys.modules and "jax" not in sys.modules
-figures.save(figures.learning_curves([{{"step": 1, "train/loss": 1.0}}], title="a run"), {str(tmp_path / "curves.png")!r})
+figures.save(figures.learning_curves([{{"step": 1, "train/loss": 1.0}}], title="a run", metrics=[Metric("loss")]),
+    {str(tmp_path / "curves.png")!r})
 import matplotlib
 settings = matplotlib.rcParams.copy()
 figures.as_pixels(figures.confusion_matrix(np.eye(3, dtype=int), "abc"))

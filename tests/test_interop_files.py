@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 from toys import chase
 
-from cnnlab.core import TrainState
+from cnnlab.core import Metric, TrainState
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import export, files
@@ -304,7 +304,7 @@ def state(step: int, *, average: bool = False, frozen: bool = False) -> TrainSta
 
 def saved(folder: pathlib.Path, **kind: bool) -> pathlib.Path:
     """The folder of a run with checkpoints of steps 1 and 2."""
-    checkpoints = Checkpoints(folder / "checkpoints", headline="accuracy", higher_is_better=True)
+    checkpoints = Checkpoints(folder / "checkpoints", ranked_by=Metric("accuracy", higher_is_better=True))
     for step in (1, 2):
         checkpoints.save(step, state(step, **kind), {}, {"accuracy": 0.5})
     checkpoints.close()

@@ -9,7 +9,7 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 LEVELS = [
     {"errors", "text", "files"},
-    {"values"},
+    {"values", "metric"},
     {"ops", "figures", "knobs"},
     {"core"},
     {"models", "data"},

@@ -70,7 +70,7 @@ def test_the_importance_weighted_loss_is_minus_the_log_of_the_mean_weight():
     seen = draws(samples=6)
     expected = -np.mean(np.log(np.mean(np.exp(np.asarray(seen.log_likelihood + seen.log_ratio)), axis=0)))
     assert float(importance_weighted(samples=6).loss(seen, END)) == pytest.approx(expected, rel=1e-5)
-    assert importance_weighted(samples=6).headline == "bound" and importance_weighted(samples=1).headline == "elbo"
+    assert importance_weighted(samples=6).metric == "bound" and importance_weighted(samples=1).metric == "elbo"
 
 
 def test_numbers_of_the_bound_may_be_tracers():

@@ -288,5 +288,5 @@ def test_every_knob_of_the_recipe_does_something():
 
 def test_the_players_are_the_groups_of_parameters():
     task, params = task_of()
-    assert task.turns == tuple(params) == ("pixels",) and task.headline == "nats"
-    assert not task.higher_is_better
+    assert task.turns == tuple(params) == ("pixels",) and task.primary_metric.name == "nats"
+    assert task.primary_metric.higher_is_better is False

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cnnlab import knobs
+from cnnlab.core import Metric
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.errors import DivergedError
 from cnnlab.runs import run
@@ -43,7 +44,7 @@ def last(folder: pathlib.Path) -> Any:
     """The host state of a run's newest checkpoint."""
     one = resolved(RATES[0])
     program = run.build(one, plan(one))
-    found = Checkpoints(folder / "checkpoints", headline="accuracy", higher_is_better=True).restore(program.shapes)
+    found = Checkpoints(folder / "checkpoints", ranked_by=Metric("accuracy", higher_is_better=True)).restore(program.shapes)
     assert found
     return found[0]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.core import Batch, Dataset, Experiment, Feed, Stats, Task, TrainState
+from cnnlab.core import Batch, Dataset, Experiment, Feed, Metric, Stats, Task, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
@@ -129,8 +129,8 @@ def pursuit(turns: tuple[str, ...] = ("scout", "scout", "hunter")) -> Task:
         summary=summary,
         figures=lambda params, model_state, stats, data, split: {},
         turns=turns,
-        headline="scout_loss",
-        higher_is_better=False,
+        metrics=(Metric("scout_loss", higher_is_better=False), Metric("hunter_loss", higher_is_better=False)),
+        logged_metrics=(),
     )
 
 

@@ -107,9 +107,11 @@ def plan_study(study: Study, resolve: check.Resolve, strategy: Strategy, prefix:
     found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
     task = found[0].experiment.task
     if study.metric.partition("/")[0] not in found[0].experiment.data.sizes:
-        raise UsageError(f"--metric={study.metric}: expected SPLIT/NAME, such as test/{task.headline} or train/loss.")
-    is_headline = study.metric.rpartition("/")[2] == task.headline
-    higher = task.higher_is_better if is_headline else more_is_better(study.metric)
+        raise UsageError(
+            f"--metric={study.metric}: expected SPLIT/NAME, such as test/{task.primary_metric.name} or train/loss."
+        )
+    is_primary = study.metric.rpartition("/")[2] == task.primary_metric.name
+    higher = task.primary_metric.require_sense("a study") if is_primary else more_is_better(study.metric)
     return dataclasses.replace(study, arms=arms, higher_is_better=higher), found
 
 
@@ -159,8 +161,10 @@ def add_rungs(
     steps, every = lengths.pop()
     wanted = start.steps(size=first.data.sizes["train"], batch_size=first.data.batch_size) if start else None
     rungs = pruning.rungs(steps, pruning.first_rung(steps, every, factor, len(names), wanted), factor)
-    metric = f"validation/{first.task.headline}"
-    return dataclasses.replace(study, pruning=Pruning(method, rungs, factor, metric, first.task.higher_is_better))
+    metric = f"validation/{first.task.primary_metric.name}"
+    return dataclasses.replace(
+        study, pruning=Pruning(method, rungs, factor, metric, first.task.primary_metric.require_sense("--prune"))
+    )
 
 
 def estimate_remaining(study: Study, found: Sequence[check.CheckedArm], folder: pathlib.Path) -> check.Estimate:

@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from cnnlab.core import PyTree, TrainState
+from cnnlab.core import Metric, PyTree, TrainState
 from cnnlab.errors import CheckpointError, DivergedError
 
 FORMAT = 1
@@ -57,13 +57,19 @@ def describe(tree: PyTree) -> dict[str, list[Any]]:
 class Checkpoints:
     """The checkpoints of one run; one process at a time writes there (run.py holds the lock)."""
 
-    def __init__(self, folder: pathlib.Path, *, headline: str, higher_is_better: bool, keep: int = 2) -> None:
-        """Opens or makes `folder`; keeps the `keep` newest and the one best by the metric `headline`."""
+    def __init__(self, folder: pathlib.Path, *, ranked_by: Metric | None, keep: int = 2) -> None:
+        """Opens or makes `folder`; keeps the `keep` newest and the best one.
+
+        Args:
+            folder: of the run's checkpoints.
+            ranked_by: metric that says which one is best; None: they are only read, and none is ranked.
+            keep: how many of the newest are kept.
+        """
         self.folder = folder.resolve()  # orbax wants it absolute
-        sign = 1 if higher_is_better else -1
+        sign = 1 if ranked_by is None or ranked_by.require_sense("ranking checkpoints") else -1
 
         def rank(metrics: Mapping[str, float]) -> float:
-            return sign * metrics[headline]
+            return sign * metrics[ranked_by.name] if ranked_by else 0.0
 
         best = checkpoint_managers.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)
         self._options = ocp.CheckpointManagerOptions(

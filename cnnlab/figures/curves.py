@@ -1,4 +1,4 @@
-"""Learning curves: the loss and a headline metric over the steps of a run."""
+"""Learning curves: metrics over the steps of a run, the primary one last."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ from cnnlab.figures.page import (
     text_style,
     text_width,
 )
+from cnnlab.metric import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,40 +38,35 @@ def learning_curves(
     records: Sequence[Mapping[str, float | None]],
     *,
     title: str,
-    headline: str = "accuracy",
-    higher_is_better: bool = True,
-    others: Sequence[str] = ("loss",),
+    metrics: Sequence[Metric],
 ) -> "Figure":
-    """The headline metric and others over the steps: train against validation, the best validation point, the test result.
+    """Draws metrics over the steps: train against validation, the best validation point, the test result.
 
-    A panel starts with its name; an accuracy is told in percent. A loss that spans more than a decade is drawn on a
-    logarithmic scale; of an accuracy whose early records would squeeze all others into a strip, those are cut off. Values
-    that are missing, None, NaN or infinite leave a gap, and their number is told.
+    A panel starts with its name and unit; a share is shown in percent. A metric that is declared so is drawn on a logarithmic
+    scale where it spans more than a decade; the early records of a share that would squeeze all others into a strip are cut
+    off. Values that are missing, None, NaN or infinite leave a gap, and their number is written above the panel.
 
     Args:
       records: lines of metrics.jsonl: "step" and any of "train/loss", "validation/accuracy", …, "epoch". Of several test
         results the last counts.
       title: one line above the panels.
-      headline: name of the metric that ranks checkpoints, drawn last.
-      higher_is_better: sense of the headline metric, by which the best validation point is found.
-      others: metrics that are drawn before it; of these, lower is better.
+      metrics: their declarations, in the order of the panels. The best validation point is marked where a metric has a sense.
     """
-    metrics = [*(name for name in others if name != headline), headline]
-    curves = {metric: {split: _curve(records, f"{split}/{metric}") for split in SPLITS} for metric in metrics}
-    steps = np.concatenate([steps for panel in curves.values() for steps, _ in panel.values()])
-    longest = max(len(panel["train"][0]) for panel in curves.values())
+    curves = [{split: _curve(records, f"{split}/{metric.name}") for split in SPLITS} for metric in metrics]
+    steps = np.concatenate([steps for panel in curves for steps, _ in panel.values()])
+    longest = max(len(panel["train"][0]) for panel in curves)
     window = 2 * (longest // 60) + 1 if longest >= 80 else 1
     note = f"bold train curve: mean of {window} records" if window > 1 else ""
     left, top, width, height, apart = 0.8, below_heading(note) + 0.4, 3.9, 3.0, 1.75
     figure = blank_page(left + len(metrics) * (width + apart) - apart + 1.25, top + height + 0.7)
     place_heading(figure, title, note)
-    for i, (metric, panel) in enumerate(curves.items()):
+    for i, (metric, panel) in enumerate(zip(metrics, curves, strict=True)):
         axes = place_axes(figure, left + i * (width + apart), top, width, height)
         axes.set_xlabel(_step_label(records), fontsize=SMALL, color=SOFT, fontfamily=FONT, loc="left")
         if len(steps) and steps.max() > steps.min():
             space = 0.02 * (steps.max() - steps.min())
             axes.set_xlim(steps.min() - space, steps.max() + space)
-        _draw_curves(axes, panel, metric, window=window, best_is_high=metric == headline and higher_is_better)
+        _draw_curves(axes, panel, metric, window=window)
     return figure
 
 
@@ -91,23 +87,21 @@ def _step_label(records: Sequence[Mapping[str, float | None]]) -> str:
     return f"step ({step / epoch:,.4g} per epoch)"
 
 
-def _draw_curves(
-    axes: "Axes", curves: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: str, *, window: int, best_is_high: bool
-) -> None:
+def _draw_curves(axes: "Axes", curves: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: Metric, *, window: int) -> None:
     """Draws one panel; above a `window` of 1 the train curve is a running mean over its faint records."""
     every = np.concatenate([values for _, values in curves.values()])
     finite = every[np.isfinite(every)]
-    percent = metric.endswith("accuracy") and bool(np.all((finite >= 0) & (finite <= 1)))
-    logarithmic = metric == "loss" and len(finite) > 0 and finite.min() > 0 and finite.max() / finite.min() > 10
-    floor = _floor(finite) if percent else None
+    bounded = metric.is_share and bool(np.all((finite >= 0) & (finite <= 1)))
+    logarithmic = metric.log_scale and len(finite) > 0 and finite.min() > 0 and finite.max() / finite.min() > 10
+    floor = _floor(finite) if bounded and metric.higher_is_better else None
     below = f" ({np.count_nonzero(finite < floor)} early records below)" if floor is not None else ""
-    unit = f", %{below}" if percent else ", log scale" if logarithmic else ""
-    axes.text(0, 1.03, metric + unit, transform=axes.transAxes, **text_style(size=TEXT + 1, va="bottom"))
+    heading = ", ".join(filter(None, [metric.label, metric.shown_unit + below, "log scale" if logarithmic else ""]))
+    axes.text(0, 1.03, heading, transform=axes.transAxes, **text_style(size=TEXT + 1, va="bottom"))
     if len(every) > len(finite):
         lost = f"{len(every) - len(finite)} of {len(every)} values not finite"
         axes.text(1, 1.035, lost, transform=axes.transAxes, **text_style(size=SMALL, color=ORANGE, ha="right", va="bottom"))
     decades = math.log10(finite.max() / finite.min()) if logarithmic else 0.0
-    _scale_panel(axes, decades=decades, percent=percent)
+    _scale_panel(axes, decades=decades, percent=metric.is_share)
     if not len(finite):
         axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, **text_style(color=SOFT, ha="center", va="center"))
         axes.set(xticks=[], yticks=[])
@@ -126,7 +120,7 @@ def _draw_curves(
     if floor is not None:
         margin = 0.1 * (finite.max() - floor)
         axes.set_ylim(floor - margin, finite.max() + margin)
-    _label_panel(axes, curves, lines, percent=percent, best_is_high=best_is_high)
+    _label_panel(axes, curves, lines, metric, bounded=bounded)
 
 
 def _floor(finite: np.ndarray) -> float | None:
@@ -157,20 +151,20 @@ def _label_panel(
     axes: "Axes",
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
     lines: list[tuple[np.ndarray, np.ndarray]],
+    metric: Metric,
     *,
-    percent: bool,
-    best_is_high: bool,
+    bounded: bool,
 ) -> None:
     """The reference line of the test, names at the ends of the lines, and the best validation point with its value."""
 
-    def told(value: float) -> str:
-        return f"{100 * value:.{2 if value > 0.99 else 1}f}" if percent else format_number(value)
+    def shown(value: float) -> str:
+        return f"{100 * value:.{2 if value > 0.99 else 1}f}" if metric.is_share else format_number(value)
 
     labels = []
     tests = curves["test"][1][np.isfinite(curves["test"][1])]
     if len(tests):
         axes.axhline(tests[-1], color=GREEN, linewidth=1.2, linestyle=(0, (4, 3)))
-        labels.append((tests[-1], f"test {told(tests[-1])}", GREEN))
+        labels.append((tests[-1], f"test {shown(tests[-1])}", GREEN))
         lines = [*lines, (np.asarray(axes.get_xlim()), tests[[-1, -1]])]
     for split in ("train", "validation"):
         steps, values = curves[split]
@@ -178,15 +172,15 @@ def _label_panel(
             ends = values[np.isfinite(values)][-max(1, len(values) // 40) :]
             labels.append((float(np.mean(ends)), split, SPLITS[split]))
     bottom, top = axes.get_ylim()
-    axes.set(ylim=(max(bottom, -0.015), min(top, 1.015)) if percent else (bottom, top))
+    axes.set(ylim=(max(bottom, -0.015), min(top, 1.015)) if bounded else (bottom, top))
     _label_ends(axes, labels)
     steps, values = curves["validation"]
-    if not np.isfinite(values).any():
+    if metric.higher_is_better is None or not np.isfinite(values).any():
         return
-    best = int(np.nanargmax(values) if best_is_high else np.nanargmin(values))
+    best = int(np.nanargmax(values) if metric.higher_is_better else np.nanargmin(values))
     point = (steps[best], values[best])
     axes.plot(*point, marker="o", markersize=8, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.3, clip_on=False)
-    text = f"best {told(values[best])}"
+    text = f"best {shown(values[best])}"
     offset, ha, va = _free_place(axes, point, lines, text)
     axes.annotate(
         text,

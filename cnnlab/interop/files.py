@@ -257,7 +257,7 @@ def renumbered(leaves: Leaves) -> Leaves:
 
 def _run(folder: pathlib.Path) -> Leaves:
     """The newest good checkpoint of a run, by our own names."""
-    checkpoints = Checkpoints(folder / "checkpoints", headline="", higher_is_better=True)
+    checkpoints = Checkpoints(folder / "checkpoints", ranked_by=None)
     described = [_shapes(checkpoints.folder / str(step)) for step in checkpoints.steps()]
     shapes: Any = next((leaves for leaves in reversed(described) if leaves), {})
     restored = checkpoints.restore(shapes)  # a flat dict by path has the same paths as the tree

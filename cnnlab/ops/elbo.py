@@ -30,8 +30,8 @@ class Draws:
 class Bound:
     """What is lowered in training."""
 
-    headline: str
-    """The number by which runs are ranked: `elbo`, or `bound` for that of several samples."""
+    metric: str
+    """Name of the metric by which runs are ranked: `elbo`, or `bound` for that of several samples."""
     samples: int
     """Codes that are drawn for each image."""
     loss: Callable[[Draws, jax.Array], jax.Array]

@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image
 
 from cnnlab import figures, files
-from cnnlab.core import Batch, Stats, TrainState
+from cnnlab.core import Batch, Stats, Task, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.program import Program
-from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted
+from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, UsageError
 from cnnlab.runs import writers
 from cnnlab.runs.folder import RunSpec, clear_folder, finished_result, locked, provenance
 from cnnlab.runs.writers import Writer
@@ -92,7 +92,7 @@ class RunRecorder:
 
     def on_log(self, step: int, pending_stats: list[Stats]) -> None:
         """Writes the numbers of training since the last log; DivergedError where one is not finite."""
-        numbers = self.program.experiment.task.summary(train.merge(pending_stats))
+        numbers = summarise(self.program.experiment.task, train.merge(pending_stats))
         scalars = {f"train/{name}": value for name, value in numbers.items()}
         self.write(step, scalars)
         self.status("RUNNING", step)
@@ -109,7 +109,7 @@ class RunRecorder:
         self.keep_snapshots(step, state)
         if "validation" not in experiment.data.sizes:
             return
-        numbers = experiment.task.summary(train.evaluate(self.program, state, "validation"))
+        numbers = summarise(experiment.task, train.evaluate(self.program, state, "validation"))
         self.write(step, {f"validation/{name}": value for name, value in numbers.items()})
         self.measured = step, numbers
 
@@ -137,7 +137,7 @@ class RunRecorder:
             "wall_seconds": self.wall_seconds,
         }
         measured_at, numbers = self.measured
-        known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.headline])
+        known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.primary_metric.name])
         self.checkpoints.save(step, self.program.strategy.to_host(state), meta, numbers if known else None)
 
     def finish(self, state: TrainState, step: int, pending_stats: list[Stats]) -> dict[str, Any]:
@@ -173,12 +173,13 @@ class RunRecorder:
             for split in experiment.data.sizes
             if split != "train"
         }
-        metrics = flat_metrics({split: task.summary(part) for split, part in stats.items()}, task.headline)
+        metrics = flat_metrics({split: summarise(task, part) for split, part in stats.items()}, task.primary_metric.name)
         host = self.program.strategy.to_host(state)
         records = writers.read_metrics(self.folder / "metrics.jsonl")
         trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
         result = {
             "metrics": metrics,
+            "declared": declarations(task),
             "remark": task.diagnosis(trained | metrics),
             "steps": experiment.steps,
             "wall_seconds": self.wall_seconds,
@@ -190,13 +191,7 @@ class RunRecorder:
             tested = {"step": experiment.steps, **{name: value for name, value in metrics.items() if name.startswith("test/")}}
             title = f"{pathlib.Path(self.spec.experiment).stem}, seed {self.seed}"
             drawn = {
-                "curves": figures.learning_curves(
-                    [*records, tested],
-                    title=title,
-                    headline=task.headline,
-                    higher_is_better=task.higher_is_better,
-                    others=task.shown,
-                ),
+                "curves": figures.learning_curves([*records, tested], title=title, metrics=task.watched_metrics),
                 **drawn,
             }
         (self.folder / "figures").mkdir(exist_ok=True)
@@ -205,7 +200,9 @@ class RunRecorder:
         self.images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in drawn.items()})
         for kept in sorted((self.folder / "snapshots").glob("*")):
             figures.animate(sorted(kept.glob("*.png")), self.folder / "figures" / f"{kept.name}.webp")
-        np.savez(self.folder / "test_rows.npz", **stats["test"]["rows"])
+        rows = stats["test"]["rows"]
+        stored = rows if task.kept_rows is None else {name: rows[name] for name in task.kept_rows if name in rows}
+        np.savez(self.folder / "test_rows.npz", **stored)
         files.write_json(self.folder / "result.json", result)
         self.status("DONE", experiment.steps)
         self.is_closed = True
@@ -229,7 +226,7 @@ def open_run(
         if not (folder / "run.json").exists():
             files.write_json(folder / "run.json", provenance(spec, program.experiment, seed))
         experiment, task = program.experiment, program.experiment.task
-        checkpoints = Checkpoints(folder / "checkpoints", headline=task.headline, higher_is_better=task.higher_is_better)
+        checkpoints = Checkpoints(folder / "checkpoints", ranked_by=task.primary_metric)
         if result := finished_result(folder):  # by a process that held the lock until now
             yield RunRecorder(program, folder, spec, seed, checkpoints, [], lambda step, images: None, 0.0, result=result)
             return
@@ -237,7 +234,7 @@ def open_run(
         state, meta, start = restore_or_init(program, folder, checkpoints, seed)
         events, images, close_events = writers.tensorboard(folder / "tensorboard", resume_at=start)
         epoch = experiment.data.sizes["train"] / experiment.data.batch_size
-        names = [*(name for name in task.shown if name != task.headline), task.headline]
+        names = [metric.name for metric in task.watched_metrics]
         shown = writers.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=spec.quiet)
         recorder = RunRecorder(
             program,
@@ -284,6 +281,23 @@ def restore_or_init(
     return program.strategy.to_devices(state), meta, step
 
 
-def flat_metrics(numbers: Mapping[str, Mapping[str, float]], headline: str) -> dict[str, float]:
-    """{split: {name: value}} -> {"split/name": value}, the headline first."""
-    return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=headline.__ne__)}
+def flat_metrics(numbers: Mapping[str, Mapping[str, float]], primary: str) -> dict[str, float]:
+    """{split: {name: value}} -> {"split/name": value}, the primary metric of each split first."""
+    return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=primary.__ne__)}
+
+
+def summarise(task: Task, stats: Stats) -> dict[str, float]:
+    """The task's summary of merged statistics; UsageError where it holds a number that the task does not declare."""
+    numbers = task.summary(stats)
+    undeclared = sorted(numbers.keys() - {metric.name for metric in task.metrics})
+    if undeclared:
+        raise UsageError(
+            f"the task's summary gives {undeclared[0]}, which its metrics do not declare: its unit and sense are unknown."
+            f'\nExpected Metric("{undeclared[0]}", …) among Task.metrics. Add it there.'
+        )
+    return numbers
+
+
+def declarations(task: Task) -> dict[str, dict[str, Any]]:
+    """{name: the fields of its declaration} of every metric of a task, for result.json."""
+    return {metric.name: dataclasses.asdict(metric) for metric in task.metrics}

@@ -3,8 +3,9 @@
 run.json       what is run: experiment, knobs, run flags, versions, commit, devices, data fingerprint, source
 status.json    RUNNING, DONE, STOPPED, PREEMPTED, DIVERGED or FAILED, with step, process and time
 metrics.jsonl  a line for every log and every evaluation
-result.json    the final numbers, steps, wall seconds, digests of parameters and of the whole state
-test_rows.npz  what was predicted for every test example
+result.json    the final numbers and their declarations (unit, sense), steps, wall seconds, digests of parameters
+               and of the whole state
+test_rows.npz  what is kept of every test example, such as its label and its prediction (core.Task.kept_rows)
 snapshots/     what a generative model made, at every evaluation
 checkpoints/ tensorboard/ figures/
 """
@@ -282,7 +283,7 @@ def restore_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best
         raise nothing
     program = build(resolved, spec)
     task = program.experiment.task
-    checkpoints = Checkpoints(folder / "checkpoints", headline=task.headline, higher_is_better=task.higher_is_better)
+    checkpoints = Checkpoints(folder / "checkpoints", ranked_by=task.primary_metric)
     found = checkpoints.restore(program.shapes, step=checkpoints.best() if best else None)
     if found is None:
         raise nothing
@@ -297,7 +298,7 @@ def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, bes
     numbers = {
         split: task.summary(train.evaluate(program, state, split, final=split == "test")) for split in sizes if split != "train"
     }
-    metrics = flat_metrics(numbers, task.headline)
+    metrics = flat_metrics(numbers, task.primary_metric.name)
     files.write_json(folder / "evaluation.json", {"step": step, "metrics": metrics})
     rows = [f"  {name.ljust(24)} {value:.6g}" for name, value in metrics.items()]
     return f"{folder}, step {step}\n" + "\n".join(rows)

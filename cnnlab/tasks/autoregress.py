@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
 from cnnlab.errors import UsageError
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
@@ -20,6 +20,13 @@ PLAYER = "pixels"
 
 SHOWN = 32
 """Test images in a picture."""
+
+
+METRICS = (
+    Metric("nats", "nats", higher_is_better=False),
+    Metric("bits_per_dim", "bits/dim", higher_is_better=False),
+)
+"""What `summary` gives: −log p of an image, and the same for each of its values."""
 
 
 def autoregress(
@@ -48,9 +55,8 @@ def autoregress(
         summary=game.summary,
         figures=draw_figures,
         turns=(PLAYER,),
-        headline="nats",
-        higher_is_better=False,
-        shown=("bits_per_dim",),
+        metrics=METRICS,
+        logged_metrics=("bits_per_dim",),
         snapshot=game.snapshot,
         sampler=Sampler(draw=game.draw, conditional=classes > 0),
     )

@@ -5,11 +5,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Stats
+from cnnlab.core import SHARE, Array, Batch, Dataset, Metric, Stats
 from cnnlab.ops.metrics import confusion_counts, top_correct
 
 TOP = 5
 """Top-5 accuracy is measured where there are more classes than that."""
+
+METRICS = (
+    Metric("accuracy", SHARE, higher_is_better=True),
+    Metric("loss", higher_is_better=False, log_scale=True),
+    Metric("top5_accuracy", SHARE, higher_is_better=True),
+)
+"""What `summary` gives. The unit of the loss is that of the task: nats of a cross-entropy, none of a hinge."""
 
 MISTAKES = 25
 """How many mistakes are shown, the most confident first."""

@@ -87,6 +87,7 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
         summary=classification_metrics.summary,
         figures=draw_figures,
         turns=(PLAYER,),
+        metrics=classification_metrics.METRICS,
     )
 
 

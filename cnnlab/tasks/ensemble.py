@@ -8,11 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.core import SHARE, Array, Batch, Dataset, Metric, Params, PyTree, Stats, Task
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.tasks import classification_metrics
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.values import Count
+
+METRICS = (
+    *classification_metrics.METRICS,
+    Metric("member_accuracy", SHARE, higher_is_better=True),
+    Metric("gain", SHARE, higher_is_better=True),
+    Metric("disagreement", SHARE),
+)
+"""What `summary` gives."""
 
 
 def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array], Array] = cross_entropy) -> Task:
@@ -62,7 +70,16 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
         stats = classification_metrics.measure(scores, jnp.exp(scores), loss(scores, batch["label"]), batch)
         return {**stats, "rows": {**stats["rows"], "member_predictions": jnp.argmax(found, axis=-1).astype(jnp.int32).T}}
 
-    return Task(init=init, loss=loss_of, predict=predict, measure=measure, summary=summary, figures=_figures, turns=players)
+    return Task(
+        init=init,
+        loss=loss_of,
+        predict=predict,
+        measure=measure,
+        summary=summary,
+        figures=_figures,
+        turns=players,
+        metrics=METRICS,
+    )
 
 
 class Members(nn.Module):

@@ -11,16 +11,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
 from cnnlab.ops import collectives
 from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, squared_gradient_norms, through_images
 from cnnlab.ops.keys import stream
-from cnnlab.tasks.sample_quality import SampleEvaluator, drawing_keys, evaluation_rows, sample_metrics
+from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, drawing_keys, evaluation_rows, sample_metrics
 from cnnlab.values import Count, NonNegative
 
 GENERATOR = "generator"
 DISCRIMINATOR = "discriminator"
 Prior = Literal["normal", "uniform"]
+
+METRICS = (
+    Metric("discriminator_loss"),
+    Metric("generator_loss"),
+    Metric("real_score"),
+    Metric("fake_score"),
+    Metric("sample_gradient"),
+    Metric("critic_slope"),
+    Metric("real_slope"),
+)
+"""What `summary` gives beside the numbers of the evaluator. None has a sense: a player's loss falls when the other one is
+weak, and at the equilibrium D(x) and D(G(z)) are ½."""
 
 SHOWN_POINTS = 4096
 """Points drawn for a snapshot of two-dimensional data."""
@@ -121,9 +133,9 @@ def gan_task(
         summary=lambda stats: {**_means(stats["sums"]), **sample_metrics(judge, stats["rows"])},
         figures=lambda params, state, stats, data, split: _figures(sampler, params, state, data),
         turns=(*(DISCRIMINATOR,) * critic_steps, GENERATOR),
-        headline=judge.headline,
-        higher_is_better=False,
-        shown=("discriminator_loss", "generator_loss", "real_score", "fake_score"),
+        metrics=(*judge.metrics, *METRICS),
+        logged_metrics=("discriminator_loss", "generator_loss", "real_score", "fake_score"),
+        kept_rows=SCALAR_ROWS,
         snapshot=functools.partial(_snapshot, sampler, classes),
         sampler=sampler,
         diagnosis=functools.partial(_diagnosis, judge, objective.is_probability),

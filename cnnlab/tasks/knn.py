@@ -93,6 +93,7 @@ def knn_task(
         summary=classification_metrics.summary,
         figures=_figures,
         turns=(),
+        metrics=classification_metrics.METRICS,
     )
 
 

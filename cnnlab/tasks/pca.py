@@ -11,7 +11,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.errors import UsageError
 from cnnlab.ops import corruptions
 from cnnlab.ops.reconstruction_losses import squared
-from cnnlab.tasks.reconstruct import CODES, Coder, draw_figures, measure, sampler, snapshot, summary
+from cnnlab.tasks.reconstruct import CODES, METRICS, Coder, draw_figures, measure, sampler, snapshot, summary
 from cnnlab.values import Count
 
 Solver = Literal["exact", "randomised"]
@@ -61,8 +61,7 @@ def pca_task(image_shape: tuple[int, int, int], *, components: Count = 30, solve
         summary=summary,
         figures=functools.partial(_figures, coder),
         turns=(),
-        headline="squared_error",
-        higher_is_better=False,
+        metrics=METRICS,
         snapshot=functools.partial(snapshot, coder, corruptions.no_corruption),
         sampler=sampler(coder),
     )

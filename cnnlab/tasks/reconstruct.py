@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
 from cnnlab.data.normalize import unit
 from cnnlab.ops import collectives, corruptions, penalties, running_gaussian
 from cnnlab.ops.keys import stream
@@ -24,6 +24,14 @@ BATCHES_REMEMBERED = 200
 """Over how many batches of training these are averaged."""
 PICTURES = 24
 """Reconstructions shown at the end, and as many of the worst."""
+
+METRICS = (
+    Metric("squared_error", higher_is_better=False, log_scale=True),
+    Metric("loss", higher_is_better=False, log_scale=True),
+    Metric("activity"),
+    Metric("penalty"),
+)
+"""What `summary` gives. The unit of the loss is that of the reconstruction loss: nats, or a squared distance."""
 
 Corrupt = Callable[[Array, Array], Array]
 
@@ -99,8 +107,7 @@ def reconstruct(
         summary=summary,
         figures=functools.partial(draw_figures, coder),
         turns=(PLAYER,),
-        headline="squared_error",
-        higher_is_better=False,
+        metrics=METRICS,
         snapshot=functools.partial(snapshot, coder, corruption),
         sampler=sampler(coder),
     )

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch
+from cnnlab.core import SHARE, Array, Batch, Metric
 from cnnlab.ops.frechet import frechet, moments
 from cnnlab.ops.keys import stream
 from cnnlab.ops.sample_metrics import (
@@ -38,6 +38,19 @@ MOST_COMPARED = 2000
 """Examples of either set that are compared with one another: k nearest neighbours take time in their square."""
 MOST_PROJECTED = 64
 """Features that pixels are projected to."""
+NUMBERS: tuple[tuple[str, str, bool | None], ...] = (
+    ("frechet", "", False),
+    ("precision", SHARE, True),
+    ("recall", SHARE, True),
+    ("two_sample", SHARE, None),
+    ("score", "", True),
+    ("classes", "", True),
+    ("entropy", "nats", True),
+    ("good", SHARE, True),
+)
+"""(name, unit, whether more is better) of what an evaluator measures; a two-sample accuracy is best at one half."""
+SCALAR_ROWS = ("real_detail", "drawn_detail", "drawn_probabilities", "drawn_good")
+"""Rows of `evaluation_rows` that a run keeps: all but the two matrices of features."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +67,10 @@ class SampleEvaluator:
     """images -> bool [B]: which could be real ones, where that can be said; only these count for classes."""
 
     @property
-    def headline(self) -> str:
-        """The number by which a task may rank checkpoints; lower is better."""
-        return f"{self.name}_frechet"
+    def metrics(self) -> tuple[Metric, ...]:
+        """The declarations of what `sample_metrics` gives; the first, the Fréchet distance, may rank checkpoints."""
+        own = [Metric(f"{self.name}_{name}", unit, higher) for name, unit, higher in NUMBERS]
+        return (*own, Metric("sharpness"))
 
 
 def pixel_evaluator() -> SampleEvaluator:

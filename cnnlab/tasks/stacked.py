@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Stats, Task
 from cnnlab.ops import collectives, corruptions, init, running_gaussian
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -149,8 +149,10 @@ def stacked(
         return jnp.mean(losses), (model_state, {"sums": sums, "rows": {}})
 
     held_out = _of_classes(stack) if supervised else _of_images(coder)
-    shown = (*(f"{player}_loss" for player in owns if player != FINETUNE), "loss")
-    return Task(init=start, loss=loss, turns=tuple(owns), param_groups=owns, shown=shown, **held_out)
+    layers = tuple(Metric(f"{player}_loss", higher_is_better=False, log_scale=True) for player in owns if player != FINETUNE)
+    fields = {**held_out, "metrics": (*held_out["metrics"], *layers)}
+    logged = (*(metric.name for metric in layers), "loss")
+    return Task(init=start, loss=loss, turns=tuple(owns), param_groups=owns, logged_metrics=logged, **fields)
 
 
 def players(depth: int, *, supervised: bool) -> dict[str, tuple[str, ...]]:
@@ -197,7 +199,8 @@ def _of_classes(stack: Stack) -> dict[str, Any]:
         "predict": lambda params, model_state, inputs: stack.scores(params, inputs),
         "measure": measure,
         "summary": functools.partial(summary, classification_metrics.summary),
-        "pictures": _figures,
+        "figures": _figures,
+        "metrics": classification_metrics.METRICS,
     }
 
 
@@ -207,9 +210,8 @@ def _of_images(coder: Coder) -> dict[str, Any]:
         "predict": coder.reconstruct,
         "measure": functools.partial(reconstruct.measure, coder),
         "summary": functools.partial(summary, reconstruct.summary),
-        "pictures": functools.partial(reconstruct.draw_figures, coder),
-        "headline": "squared_error",
-        "higher_is_better": False,
+        "figures": functools.partial(reconstruct.draw_figures, coder),
+        "metrics": reconstruct.METRICS,
         "snapshot": functools.partial(reconstruct.snapshot, coder, corruptions.no_corruption),
         "sampler": reconstruct.sampler(coder),
     }

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
 from cnnlab.models.vae import VAE
 from cnnlab.ops import collectives, running_gaussian
 from cnnlab.ops.divergences import kl_to_standard_normal, normal_log_density
@@ -22,7 +22,7 @@ from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
 from cnnlab.ops.slerp import slerp
 from cnnlab.tasks.reconstruct import beside
-from cnnlab.tasks.sample_quality import SampleEvaluator, drawing_keys, evaluation_rows, sample_metrics
+from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, drawing_keys, evaluation_rows, sample_metrics
 
 PLAYER = "autoencoder"
 
@@ -40,6 +40,21 @@ AT_ONCE = 10
 """Codes of each image that the estimate of log p(x) decodes at once; more fall out of a CPU's cache."""
 SHOWN = 64
 """Samples of a snapshot."""
+
+
+METRICS = (
+    Metric("elbo", "nats", higher_is_better=True),
+    Metric("bound", "nats", higher_is_better=True),
+    Metric("log_p", "nats", higher_is_better=True),
+    Metric("loss", "nats", higher_is_better=False),
+    Metric("reconstruction_nats", "nats", higher_is_better=False),
+    Metric("kl_nats", "nats"),
+    Metric("bits_per_dim", "bits/dim", higher_is_better=False),
+    Metric("active_units"),
+    Metric("decoder_slope"),
+)
+"""What `summary` gives. A small KL, few active units and a flat decoder are neither good nor bad in themselves: a collapsed
+posterior has all three."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,8 +177,8 @@ class _Network:
         samples = self.sampler().draw(params, model_state, keys, in_turn, jnp.float32(1.0))
         return {"reconstructions": beside(images, out), "samples": samples}
 
-    def pictures(self, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-        """core.Task.pictures: what lies between, around and behind codes."""
+    def figures(self, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+        """core.Task.figures: what lies between, around and behind codes."""
         feed: Any = next(data.evaluate(split, min(PICTURED, data.sizes[split])))
         batch = data.prepare(data.resident.get(split, {}), feed, None)
         ends, _ = self.encode(params, self.seen(batch, None), batch["label"])
@@ -235,10 +250,11 @@ def variational(
         predict=network.predict,
         measure=measure,
         summary=lambda stats: {**summary(stats, bits=likelihood.discrete), **sample_metrics(judge, stats["rows"])},
-        figures=network.pictures,
+        figures=network.figures,
         turns=(PLAYER,),
-        headline=bound.headline,
-        shown=("reconstruction_nats", "kl_nats"),
+        metrics=(*sorted(METRICS, key=lambda metric: metric.name != bound.metric), *judge.metrics),
+        logged_metrics=("reconstruction_nats", "kl_nats"),
+        kept_rows=("index", "label", "elbo", "code", "log_p", *SCALAR_ROWS),
         snapshot=network.snapshot,
         sampler=network.sampler(),
         diagnosis=diagnosis,

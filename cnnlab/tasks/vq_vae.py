@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
 from cnnlab.models.vq_vae import VQVAE
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
@@ -26,6 +26,17 @@ from cnnlab.tasks.variational import PLAYER, SHOWN
 SMOOTHING = 1e-5
 """Added to the counts of entries, so that one that was never chosen divides by no zero (appendix A.1)."""
 PICTURED = 10
+
+METRICS = (
+    Metric("elbo", "nats", higher_is_better=True),
+    Metric("loss", higher_is_better=False),
+    Metric("reconstruction_nats", "nats", higher_is_better=False),
+    Metric("code_distance"),
+    Metric("bits_per_dim", "bits/dim", higher_is_better=False),
+    Metric("perplexity", higher_is_better=True),
+    Metric("used_entries", higher_is_better=True),
+)
+"""What `summary` gives. The distance from vectors to their entries has no sense: it is 0 where the encoder collapsed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +81,8 @@ class _Network:
         samples = self.draw(params, model_state, jax.random.split(key, SHOWN), labels, jnp.float32(1.0))
         return {"reconstructions": beside(images, out), "samples": samples}
 
-    def pictures(self, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-        """core.Task.pictures: images, their codes, and what became of them."""
+    def figures(self, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+        """core.Task.figures: images, their codes, and what became of them."""
         feed: Any = next(data.evaluate(split, min(PICTURED, data.sizes[split])))
         images = data.prepare(data.resident.get(split, {}), feed, None)["image"]
         return _figures(images, *self.reconstructed(params, model_state, images), entries=self.model.entries, split=split)
@@ -129,10 +140,10 @@ def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, deca
         predict=network.predict,
         measure=measure,
         summary=functools.partial(summary, entries=model.entries, cost=cost, bits=likelihood.discrete),
-        figures=network.pictures,
+        figures=network.figures,
         turns=(PLAYER,),
-        headline="elbo",
-        shown=("reconstruction_nats", "code_distance"),
+        metrics=METRICS,
+        logged_metrics=("reconstruction_nats", "code_distance"),
         snapshot=network.snapshot,
         sampler=Sampler(network.draw),
         diagnosis=diagnosis,

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 
 from cnnlab.ablation.analyse.verdicts import bounded, contrast, every
 from cnnlab.ablation.plan.study import StudySpec
-from cnnlab.core import Array, Experiment, Stats, Task
+from cnnlab.core import Array, Experiment, Metric, Stats, Task
 from cnnlab.data import DATASETS
 from cnnlab.models.pixelcnn import PixelCNN
 from cnnlab.ops.optimizers import OPTIMIZERS
@@ -40,6 +40,13 @@ from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.tasks.autoregress import PLAYER, autoregress
 from cnnlab.values import Count, Duration
+
+METRICS = (
+    Metric("passes_per_pixel", higher_is_better=False),
+    Metric("passes", higher_is_better=False),
+    Metric("seconds_per_image", "s", higher_is_better=False),
+)
+"""What the runs of this study measure."""
 
 ROUNDS = 3
 
@@ -76,7 +83,7 @@ def experiment(
             ways.extend(_compiled(drawn, images, (side, side, 1)))
         return _timed(*ways, pixels=side**2, images=images)
 
-    task = dataclasses.replace(drawn, summary=summary, headline="passes_per_pixel", shown=(), snapshot=None)
+    task = dataclasses.replace(drawn, summary=summary, metrics=METRICS, logged_metrics=(), snapshot=None)
     return dataclasses.replace(built, task=task)
 
 
