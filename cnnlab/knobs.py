@@ -8,9 +8,7 @@ functions, whose own knobs then lie below it: `--model=mlp --model.widths=256,12
 
 import dataclasses
 import functools
-import hashlib
 import inspect
-import json
 import re
 import textwrap
 import types
@@ -18,6 +16,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
+from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.values import ChoiceOf, Duration, Range
 
@@ -66,7 +65,7 @@ class Resolved:
     @property
     def digest(self) -> str:
         """Eight hex digits that change with any knob's value."""
-        return hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()[:8]
+        return json_digest(self.values)[:SHORT]
 
 
 def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> Resolved:

@@ -248,7 +248,7 @@ def test_save_leaves_the_old_file_when_drawing_fails(tmp_path, monkeypatch):
     assert before.startswith(b"\x89PNG") and [file.name for file in tmp_path.iterdir()] == ["one.png"]
 
     def torn(file, **_):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(figure, "savefig", torn)

@@ -8,7 +8,7 @@ PACKAGE = sorted((ROOT / "cnnlab").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 LEVELS = [
-    {"errors", "text", "files"},
+    {"errors", "text", "files", "digests"},
     {"values", "metric"},
     {"ops", "figures", "knobs"},
     {"core"},

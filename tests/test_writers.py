@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from typing import BinaryIO
 
 import pytest
 
@@ -56,3 +57,17 @@ def test_progress_off_a_terminal_is_plain_lines_with_an_estimate(capsys: pytest.
     first, *_, last = capsys.readouterr().err.splitlines()
     assert "step 50/100 (50%, epoch 1.0)" in first and "ETA" in first and "loss 0.5" in first and "\r" not in first
     assert "step 100/100" in last and "val accuracy 0.8" in last
+
+
+def test_a_file_whose_writing_fails_stays_as_it_was_and_nothing_is_left(tmp_path: pathlib.Path):
+    path = tmp_path / "report.md"
+    files.write_text(path, "−0.5 ± 0.1 →\n")
+
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half of it")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        files.replace_file(path, fail)
+    assert path.read_bytes() == "−0.5 ± 0.1 →\n".encode()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.md"]

@@ -1,7 +1,6 @@
 """From what was asked on the command line to a study that is planned, and from its runs to its report."""
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from cnnlab.ablation.report.text import terminal_table
 from cnnlab.ablation.report.write import write_report
 from cnnlab.ablation.run import runs
 from cnnlab.core import Experiment, Strategy
+from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.values import Duration
@@ -183,7 +183,7 @@ def study_digest(study: Study) -> str:
     """Eight hex digits of what is compared with what, however many seeds."""
     content = [study.experiment, dict(study.knobs), [[arm.name, dict(arm.knobs)] for arm in study.arms], study.precision]
     content += [dataclasses.asdict(study.pruning)] if study.pruning else []
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    return json_digest(content)[:SHORT]
 
 
 def describe_study(study: Study, need: check.Estimate, folder: pathlib.Path) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cnnlab.data.source import notify
+from cnnlab.files import write_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -67,7 +68,7 @@ def _save(folder: pathlib.Path, arrays: Arrays) -> None:
         for name, array in arrays.items():
             np.save(scratch / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
         manifest = {name: _crc(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        (scratch / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        write_json(scratch / "manifest.json", manifest)
         if not folder.exists():  # else another process was faster, with the same arrays
             scratch.rename(folder)
     finally:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from cnnlab.core import Dataset, Feed
-from cnnlab.data.source import combined_digest, shuffled
+from cnnlab.data.source import shuffled
 from cnnlab.data.stream_order import train_feeds
+from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from cnnlab.data.cache import cached
 from cnnlab.data.decode import EXTENSIONS, BadImage, read_image
-from cnnlab.data.source import LazyImages, Source, Split, combined_digest, decoding_threads, notify, with_test_split
+from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, notify, with_test_split
+from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError
 from cnnlab.values import Count
 

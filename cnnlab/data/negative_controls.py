@@ -8,7 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from cnnlab.data.source import Images, Source, Split, combined_digest, shuffled, stratified_split, subset
+from cnnlab.data.source import Images, Source, Split, shuffled, stratified_split, subset
+from cnnlab.digests import combined_digest
 from cnnlab.values import Fraction
 
 LABELS_KEY, PIXELS_KEY = 0x1ABE15, 0x914E15

@@ -14,8 +14,9 @@ from cnnlab.data.augment import no_augmentation
 from cnnlab.data.cache import cached
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.resize import Fit, fitted
-from cnnlab.data.source import Images, LazyImages, Source, Split, combined_digest, notify, stratified_split, subset
+from cnnlab.data.source import Images, LazyImages, Source, Split, notify, stratified_split, subset
 from cnnlab.data.stream_order import evaluation_feeds, train_feeds
+from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.values import Count, Fraction, Range
 

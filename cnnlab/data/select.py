@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from cnnlab.data.source import Source, Split, combined_digest, shuffled, subset
+from cnnlab.data.source import Source, Split, shuffled, subset
+from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
 
 

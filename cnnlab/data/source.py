@@ -1,7 +1,6 @@
 """What every data set is once it is opened: named splits of images and labels, checked. Knows NumPy only."""
 
 import dataclasses
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError
 
 TEST_FRACTION = 0.2
@@ -162,20 +162,8 @@ def with_test_split(name: str, splits: dict[str, Split]) -> dict[str, Split]:
     return {part: Split(subset(train.images, ids), train.labels[ids]) for part, ids in (("train", kept), ("test", carved))}
 
 
-def combined_digest(*parts: str | np.ndarray) -> str:
-    """SHA-256 (hexadecimal) over texts and arrays with their types and shapes."""
-    total = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            total.update(f"text {len(part)} {part}".encode())
-        else:
-            total.update(f"array {part.dtype.str} {part.shape} ".encode())
-            total.update(np.ascontiguousarray(part).data if part.size else b"")
-    return total.hexdigest()
-
-
 def digest_splits(name: str, splits: Mapping[str, Split]) -> str:
-    """Fingerprint of a source whose images are in memory."""
+    """Returns the fingerprint of a source whose images are in memory."""
     parts: list[str | np.ndarray] = [name]
     for split, part in splits.items():
         assert isinstance(part.images, np.ndarray)

@@ -6,7 +6,6 @@ written before orbax renames the folder into place, so a folder without a good m
 the leaves with what the network expects, verifies the digests, and falls back to the checkpoint before only with a warning.
 """
 
-import hashlib
 import json
 import logging
 import pathlib
@@ -19,7 +18,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from cnnlab import files
 from cnnlab.core import Metric, PyTree, TrainState
+from cnnlab.digests import arrays_digest, file_digest, json_digest
 from cnnlab.errors import CheckpointError, DivergedError
 
 FORMAT = 1
@@ -40,13 +41,8 @@ def leaves(tree: PyTree) -> dict[str, Any]:
 
 
 def tree_digest(tree: PyTree) -> str:
-    """SHA-256 over path, dtype, shape and bytes of every leaf: equal digests mean equal bits."""
-    total = hashlib.sha256()
-    for path, leaf in sorted(leaves(tree).items()):
-        array = np.asarray(leaf)
-        total.update(f"{path} {array.dtype} {array.shape};".encode())
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()
+    """Returns the SHA-256 over path, dtype, shape and bytes of every leaf: equal digests mean equal bits."""
+    return arrays_digest(leaves(tree))
 
 
 def describe(tree: PyTree) -> dict[str, list[Any]]:
@@ -140,9 +136,7 @@ class Checkpoints:
         """Writes the manifest into the folder that orbax is about to rename; called in its background thread."""
         for unfinished in self.folder.glob(f"{self._saving['step']}.orbax-checkpoint-tmp*"):
             content = {**self._saving, "files": _digests(unfinished)}
-            (unfinished / MANIFEST).write_text(
-                json.dumps({"content": content, "sha256": _json_digest(content)}), encoding="utf-8"
-            )
+            files.write_text(unfinished / MANIFEST, json.dumps({"content": content, "sha256": json_digest(content)}))
 
     def restore(self, shapes: TrainState, *, step: int | None = None) -> tuple[TrainState, dict[str, Any], int] | None:
         """(host tree, meta, step) of the newest good checkpoint, or of `step`; None where there is none at all.
@@ -202,12 +196,9 @@ def _finite(leaf: np.ndarray) -> bool:
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
-    files = sorted(p for part in PARTS for p in (folder / part).rglob("*") if p.is_file())
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def _json_digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """{path below the folder: SHA-256} of the files that hold data."""
+    found = sorted(p for part in PARTS for p in (folder / part).rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): file_digest(p) for p in found}
 
 
 def _manifest(folder: pathlib.Path) -> dict[str, Any]:
@@ -219,7 +210,7 @@ def _damage(folder: pathlib.Path) -> str | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = manifest["content"]
-        whole = manifest["sha256"] == _json_digest(content)
+        whole = manifest["sha256"] == json_digest(content)
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     except (ValueError, KeyError, TypeError):

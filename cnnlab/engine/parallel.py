@@ -4,7 +4,6 @@ All three train on the same global batches with the same noise, so their loss cu
 """
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import platform
@@ -17,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnlab.core import PyTree, Strategy, TrainState
+from cnnlab.digests import digest
 from cnnlab.errors import UsageError
 from cnnlab.ops.collectives import AXIS
 
@@ -44,9 +44,9 @@ def use_compilation_cache() -> None:
             if cpu.exists()
             else []
         )
-        machine = hashlib.sha256("\n".join([platform.machine(), platform.processor(), *sorted(set(flags))]).encode())
+        machine = digest(["\n".join([platform.machine(), platform.processor(), *sorted(set(flags))])])
         base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-        folder = base / "cnnlab" / "jax" / f"{jaxlib.__version__}-{machine.hexdigest()[:12]}"
+        folder = base / "cnnlab" / "jax" / f"{jaxlib.__version__}-{machine[:12]}"
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -6,10 +6,11 @@ Places are inches from the upper left corner, sizes of type are points.
 import math
 import os
 import pathlib
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+from cnnlab.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,13 +109,11 @@ def format_number(value: float) -> str:
 
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Writes a PNG at 200 dots per inch; the file appears whole or not at all."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=SAVED_DPI, metadata={"Software": None})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def write(file: BinaryIO) -> None:
+        figure.savefig(file, format="png", dpi=SAVED_DPI, metadata={"Software": None})
+
+    replace_file(pathlib.Path(path), write)
 
 
 def as_pixels(figure: "Figure") -> np.ndarray:

@@ -14,6 +14,7 @@ from jax import export
 from cnnlab.engine.checkpoint import leaves
 from cnnlab.engine.program import Program, computing_in
 from cnnlab.errors import CheckpointError, UsageError
+from cnnlab.files import write_bytes
 from cnnlab.interop import files
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
@@ -92,7 +93,9 @@ def write_safetensors(path: pathlib.Path, variables: Any, metadata: Mapping[str,
 
     leaves = {name: np.ascontiguousarray(leaf) for name, leaf in trees.flatten(variables).items()}
     notes = dict(metadata)
-    return _write(path, save(leaves, {**notes, files.DIGEST: files.leaves_digest(leaves, notes)}))
+    content = save(leaves, {**notes, files.DIGEST: files.leaves_digest(leaves, notes)})
+    write_bytes(path, content)
+    return len(content)
 
 
 def write_stablehlo(
@@ -109,7 +112,9 @@ def write_stablehlo(
     images = jax.ShapeDtypeStruct((*batch, *image_shape), jnp.float32)
     program = jax.jit(lambda images: predict(variables, images))
     exported = export.export(program, platforms=PLATFORMS)(images)
-    return _write(path, bytes(exported.serialize()))
+    content = bytes(exported.serialize())
+    write_bytes(path, content)
+    return len(content)
 
 
 def load_stablehlo(path: pathlib.Path) -> Callable[[jax.Array], jax.Array]:
@@ -118,17 +123,3 @@ def load_stablehlo(path: pathlib.Path) -> Callable[[jax.Array], jax.Array]:
         return export.deserialize(bytearray(path.read_bytes())).call
     except Exception as error:  # FileNotFoundError, or of flatbuffers and MLIR
         raise CheckpointError(f"{path} is missing, damaged or no .stablehlo file ({type(error).__name__}).") from error
-
-
-def _write(path: pathlib.Path, content: bytes) -> int:
-    """The file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(content)

@@ -4,7 +4,6 @@ A flipped bit is noticed in a file of ours (by its digest), in a run (by its man
 archive's checksums). Other files have no checksum: there, wrong sizes and numbers that are not finite are.
 """
 
-import hashlib
 import io
 import json
 import pathlib
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlab.digests import arrays_digest
 from cnnlab.engine.checkpoint import MANIFEST, Checkpoints
 from cnnlab.errors import CheckpointError
 from cnnlab.interop.scheme import Leaves, some
@@ -74,12 +74,8 @@ def read(path: str | pathlib.Path) -> Leaves:
 
 
 def leaves_digest(leaves: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> str:
-    """SHA-256 over name, type, shape and bytes of every leaf and over every note: any flipped bit changes it."""
-    total = hashlib.sha256(json.dumps(sorted(notes.items())).encode())
-    for name, leaf in sorted(leaves.items()):
-        total.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
-        total.update(np.ascontiguousarray(leaf).tobytes())
-    return total.hexdigest()
+    """Returns the SHA-256 over name, type, shape and bytes of every leaf and over every note: any flipped bit changes it."""
+    return arrays_digest(leaves, notes.items())
 
 
 def _checked(leaves: Leaves, path: pathlib.Path) -> Leaves:

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import pathlib
 import shutil
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from cnnlab import text
+from cnnlab import files, text
 
 log = logging.getLogger("cnnlab")
 
@@ -33,9 +32,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
 def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
     """Appends {"step": …, name: value} lines to `path`, after dropping the records behind step `resume_at`."""
     kept = [record for record in read_metrics(path) if record["step"] <= resume_at]
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def write(step: int, scalars: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}

@@ -6,13 +6,13 @@ that can be switched off: without dropout, without normalisation. In every desig
 """
 
 import dataclasses
-import hashlib
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 from cnnlab.ablation.plan.levels import FORMS, Distribution, Levels, distinct, key, shown, unwrapped
 from cnnlab.ablation.plan.study import BASELINE, Arm
+from cnnlab.digests import digest
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.knobs import Knob, Resolved
 from cnnlab.values import Range
@@ -115,7 +115,7 @@ def grid_and_random(factors: Mapping[str, Levels], seed: int, baseline: Mapping[
 
 def _drawn(levels: Levels, seed: int, number: int, knob: str) -> str:
     """A level by 53 bits of SHA-256, which no version of any library will change."""
-    bits = hashlib.sha256(f"{seed} {number} {knob}".encode()).digest()
+    bits = bytes.fromhex(digest([f"{seed} {number} {knob}"]))
     distribution = levels if isinstance(levels, Distribution) else Distribution("choice", options=levels)
     return distribution.at((int.from_bytes(bits[:8], "big") >> 11) * 2.0**-53)
 

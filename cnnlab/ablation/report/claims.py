@@ -5,7 +5,6 @@ the folders of other studies: those of this one may be gone by then.
 """
 
 import dataclasses
-import os
 import pathlib
 import re
 import shlex
@@ -221,9 +220,7 @@ def write_page(folders: Sequence[pathlib.Path], target: pathlib.Path) -> str:
     for claim in found:
         files.write_json(target / f"{claim.key}.json", dataclasses.asdict(claim))
     path = target / "README.md"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(page(claims), encoding="utf-8")
-    os.replace(temporary, path)
+    files.write_text(path, page(claims))
     width = max(len(claim.verdict.claim) for claim in claims)
     rows = [f"{c.verdict.claim.ljust(width)}  {c.verdict.verdict.ljust(9)}  {c.question}" for c in claims]
     return "\n".join([*rows, "", f"  in {path}"])

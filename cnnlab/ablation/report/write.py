@@ -1,6 +1,5 @@
 """Shows what a study found: report.html for a person, report.md for a page, arms.csv for a program, arms.tex for a paper."""
 
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -9,6 +8,7 @@ from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.page import page
 from cnnlab.ablation.report.text import arms_csv, arms_tex, markdown, terminal_table
+from cnnlab.files import write_text
 
 __all__ = ["tensorboard_hparams", "terminal_table", "write_report"]
 
@@ -23,15 +23,5 @@ def write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResul
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in contents.items():
-        _write_text(folder / name, text)
+        write_text(folder / name, text)
     return [folder / name for name in contents]
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    """Replaces `path` atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
