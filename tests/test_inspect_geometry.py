@@ -13,7 +13,7 @@ import pytest
 from cnnlab.inspect.receptive_field import views
 from cnnlab.inspect.receptive_field.views import UNKNOWN, WHOLE, Fixed, Grid, Scattered
 from cnnlab.inspect.receptive_field.walk import LOST, NOTHING, mark, walk
-from cnnlab.ops.cpu import pooling
+from cnnlab.ops import pooling
 from cnnlab.ops.local_response_norm import local_response_normalization
 
 SHAPE = (1, 20, 19, 4)

@@ -10,8 +10,10 @@ import pytest
 from jax import lax
 
 from cnnlab.models import layers
-from cnnlab.ops.cpu import convolve as ops
-from cnnlab.ops.cpu.convolve import FORMS, Geometry, convolve, convolve_transpose, form, pairs
+from cnnlab.ops.convolve import convolve, convolve_transpose
+from cnnlab.ops.cpu.forms import FORMS, choose_form
+from cnnlab.ops.lax_convolution import NHWC
+from cnnlab.ops.windows import Geometry, explicit_padding
 
 CASES = {  # image, kernel, strides, padding, dilation, groups
     "3x3": ((4, 9, 8, 5), (3, 3, 5, 7), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
@@ -34,7 +36,7 @@ CASES = {  # image, kernel, strides, padding, dilation, groups
 
 def library(x, kernel, strides, padding, dilation, groups):
     return lax.conv_general_dilated(
-        x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=ops.NHWC, feature_group_count=groups
+        x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=NHWC, feature_group_count=groups
     )
 
 
@@ -127,18 +129,18 @@ def test_the_convolution_is_the_same_in_scan_vmap_pmap_and_other_precisions(case
 
 def test_the_form_follows_from_shapes_and_backend():
     geometry = Geometry(padding=((1, 1), (1, 1)))
-    assert form((64, 16, 16, 128), (1, 1, 128, 256), Geometry(), 1, "cpu") == "dot"
-    assert form((64, 16, 16, 128), (3, 3, 1, 128), geometry, 128, "cpu") == "shifts"
-    assert form((64, 16, 16, 128), (3, 3, 4, 128), geometry, 32, "cpu") == "blocks"
-    assert form((64, 16, 16, 128), (3, 3, 128, 128), geometry, 1, "cpu") == "chunks"
-    assert form((64, 16, 16, 128), (3, 3, 1, 128), geometry, 128, "gpu") == "library"
+    assert choose_form((64, 16, 16, 128), (1, 1, 128, 256), Geometry(), 1, "cpu") == "dot"
+    assert choose_form((64, 16, 16, 128), (3, 3, 1, 128), geometry, 128, "cpu") == "shifts"
+    assert choose_form((64, 16, 16, 128), (3, 3, 4, 128), geometry, 32, "cpu") == "blocks"
+    assert choose_form((64, 16, 16, 128), (3, 3, 128, 128), geometry, 1, "cpu") == "chunks"
+    assert choose_form((64, 16, 16, 128), (3, 3, 1, 128), geometry, 128, "gpu") == "library"
 
 
 @pytest.mark.parametrize(
     ("padding", "expected"), [(1, ((1, 1), (1, 1))), ((0, 2), ((0, 0), (2, 2))), ("valid", ((0, 0), (0, 0)))]
 )
 def test_padding_has_one_long_form(padding, expected):
-    assert pairs(padding, (5, 5), (3, 3), (1, 1)) == expected
+    assert explicit_padding(padding, (5, 5), (3, 3), (1, 1)) == expected
 
 
 @pytest.mark.parametrize(("size", "kernel", "stride"), [(7, 3, 1), (8, 3, 2), (9, 5, 3), (4, 2, 2)])

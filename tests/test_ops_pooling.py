@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cnnlab.models import layers
-from cnnlab.ops.cpu.pooling import adaptive_average_pool
 from cnnlab.ops.local_response_norm import local_response_normalization
+from cnnlab.ops.pooling import adaptive_average_pool
 
 random = np.random.default_rng(0)
 OPTIONS = list(itertools.product([(7, 8), (5, 6)], [2, 3, 5], [1, 2, 3], [0, 1], [False, True]))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.ops import init
-from cnnlab.ops.cpu.convolve import convolve
+from cnnlab.ops.convolve import convolve
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice
 

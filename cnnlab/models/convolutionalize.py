@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from cnnlab.models import layers
 from cnnlab.models.layers import Conv, Dropout, flatten
-from cnnlab.ops.cpu import pooling
+from cnnlab.ops import pooling
 
 Head = Literal["dense", "convolution"]
 

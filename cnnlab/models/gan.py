@@ -16,8 +16,9 @@ from cnnlab.models import layers
 from cnnlab.models.layers import Conv, ConvTranspose, Dropout, flatten
 from cnnlab.ops import init
 from cnnlab.ops.activations import leaky_relu
-from cnnlab.ops.cpu.convolve import convolve, pairs
+from cnnlab.ops.convolve import convolve
 from cnnlab.ops.init import INITIALIZERS
+from cnnlab.ops.windows import explicit_padding
 from cnnlab.values import Choice, Count, Fraction
 
 Pair = tuple[nn.Module, nn.Module]
@@ -148,7 +149,9 @@ class SpectralConv(nn.Module):
             seen.value = left
         largest = jnp.dot(right @ matrix, left)
         kernel = kernel / largest.astype(kernel.dtype)
-        return convolve(x, kernel, strides=steps, padding=pairs(self.padding, (x.shape[1], x.shape[2]), window, steps))
+        return convolve(
+            x, kernel, strides=steps, padding=explicit_padding(self.padding, (x.shape[1], x.shape[2]), window, steps)
+        )
 
 
 def _unit(vector: jax.Array) -> jax.Array:

@@ -17,9 +17,9 @@ from cnnlab.models.inception_blocks import MAX_POOL, Convolution, Mixed, Steps
 from cnnlab.models.layers import NORMS, AveragePool, ConvNorm, Dropout, MaxPool, scaled
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
-from cnnlab.ops.cpu.pooling import adaptive_average_pool
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.local_response_norm import local_response_normalization
+from cnnlab.ops.pooling import adaptive_average_pool
 from cnnlab.values import Choice, Count, Fraction, Positive
 
 TABLE_1 = {

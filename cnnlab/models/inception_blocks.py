@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.models.layers import AveragePool, MaxPool, scaled
-from cnnlab.ops.cpu.convolve import Padding
+from cnnlab.ops.windows import Padding
 from cnnlab.values import Positive
 
 

@@ -16,8 +16,8 @@ from cnnlab.models.inception_blocks import AVERAGE_POOL, MAX_POOL, Convolution, 
 from cnnlab.models.layers import NORMS, Conv, Dropout, MaxPool, scaled
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
-from cnnlab.ops.cpu.convolve import Padding
 from cnnlab.ops.init import INITIALIZERS
+from cnnlab.ops.windows import Padding
 from cnnlab.values import Choice, Fraction, Positive
 
 MODULES = {

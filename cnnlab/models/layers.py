@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.errors import UsageError
-from cnnlab.ops import collectives, init
+from cnnlab.ops import collectives, init, pooling
 from cnnlab.ops.activations import ACTIVATIONS
-from cnnlab.ops.cpu import pooling
-from cnnlab.ops.cpu.convolve import Padding, Pairs, convolve, convolve_transpose, pairs
+from cnnlab.ops.convolve import convolve, convolve_transpose
 from cnnlab.ops.init import INITIALIZERS
+from cnnlab.ops.windows import Padding, Pairs, ceil_padding, explicit_padding
 from cnnlab.values import Choice, Count, Fraction, Positive
 
 Layer = Callable[[jax.Array], jax.Array]
@@ -36,7 +36,7 @@ def _both(sides: int | tuple[int, int]) -> tuple[int, int]:
 def _checked_pairs(module: nn.Module, x: jax.Array, window: tuple[int, int], strides: tuple[int, int], padding: Padding) -> Any:
     """The padding in its long form; TooSmall where not one window fits."""
     size = (x.shape[1], x.shape[2])
-    long = pairs(padding, size, window, strides)
+    long = explicit_padding(padding, size, window, strides)
     if any(n + sum(pad) < w for n, pad, w in zip(size, long, window, strict=True)):
         needs = [max(w - sum(pad), 1) for pad, w in zip(long, window, strict=True)]
         raise TooSmall(f"layer {'/'.join(module.path)} needs at least {needs[0]}x{needs[1]} and gets {size[0]}x{size[1]}.")
@@ -293,7 +293,7 @@ class ConvTranspose(nn.Module):
                 raise UsageError("output_padding of a ConvTranspose goes with a padding in numbers, not 'same' or 'valid'.")
             cuts = {"same": _cut_same, "valid": _cut_valid}[self.padding]
             return cuts(kernel[0], strides[0]), cuts(kernel[1], strides[1])
-        (above, below), (left, right) = pairs(self.padding, (1, 1), kernel, strides)
+        (above, below), (left, right) = explicit_padding(self.padding, (1, 1), kernel, strides)
         return (above, below - more[0]), (left, right - more[1])
 
 
@@ -385,7 +385,7 @@ class AveragePool(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, H, W, C] -> [B, H', W', C]."""
         window, strides, long = _pool_geometry(self, x)
-        counted = pairs(self.padding, (x.shape[1], x.shape[2]), window, strides) if self.count_padding else None
+        counted = explicit_padding(self.padding, (x.shape[1], x.shape[2]), window, strides) if self.count_padding else None
         return pooling.average_pool(x, window=window, strides=strides, padding=long, counted=counted)
 
 
@@ -394,7 +394,7 @@ def _pool_geometry(module: MaxPool | AveragePool, x: jax.Array) -> tuple[tuple[i
     window = _both(module.window)
     strides = _both(module.strides or module.window)
     long = _checked_pairs(module, x, window, strides, module.padding)
-    return window, strides, pooling.ceil_pairs((x.shape[1], x.shape[2]), window, strides, long) if module.ceil else long
+    return window, strides, ceil_padding((x.shape[1], x.shape[2]), window, strides, long) if module.ceil else long
 
 
 def output_layer(features: jax.Array, classes: int, initializer: Callable[..., jax.Array]) -> jax.Array:

@@ -18,7 +18,7 @@ from cnnlab.models.digit_codes import DIGIT_CODES
 from cnnlab.models.layers import NORMS, POOLS, Dropout, flatten, require_size
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS, scaled_tanh
-from cnnlab.ops.cpu.convolve import convolve
+from cnnlab.ops.convolve import convolve
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Fraction
 

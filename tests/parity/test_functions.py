@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cnnlab.models import layers
-from cnnlab.ops.cpu.pooling import adaptive_average_pool
 from cnnlab.ops.local_response_norm import local_response_normalization
+from cnnlab.ops.pooling import adaptive_average_pool
 from tests.parity import fixtures
 from tests.parity.torch_functions import ADAPTIVE, CONVOLUTIONS, RESPONSES, TRANSPOSED, WINDOWS
 

@@ -1,0 +1,28 @@
+"""The convolutions of jax.lax, over a `Geometry`: what runs on every accelerator, and the reference for the forms of ops/cpu."""
+
+import jax
+from jax import lax
+
+from cnnlab.ops.windows import Geometry
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+"""Axes of the image, the kernel and the result."""
+
+
+def lax_convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int = 1) -> jax.Array:
+    """Cross-correlates x [B, H, W, C] with kernel [h, w, C / groups, O]: [B, H', W', O]."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        geometry.strides,
+        geometry.padding,
+        rhs_dilation=geometry.dilation,
+        dimension_numbers=NHWC,
+        feature_group_count=groups,
+    )
+
+
+def lax_convolve_transpose(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """Convolves x [B, H, W, C], spread out by the strides, with kernel [h, w, C, O]; see `convolve.convolve_transpose`."""
+    outside = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, geometry.padding, strict=False)]
+    return lax.conv_general_dilated(x, kernel, (1, 1), outside, lhs_dilation=geometry.strides, dimension_numbers=NHWC)
