@@ -1,4 +1,4 @@
-"""The convolutions of jax.lax, over a `Geometry`: what runs on every accelerator, and the reference for the forms of ops/cpu."""
+"""The convolutions of jax.lax over a `Geometry`: what runs on every accelerator, and what the forms of ops/cpu must equal."""
 
 import jax
 from jax import lax

@@ -16,7 +16,7 @@ LARGEST_SLICED = 8
 
 
 def max_pool(x: jax.Array, *, window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> jax.Array:
-    """Returns the largest value of each window; padding never wins. Of equal values the first, row by row, gets the gradient."""
+    """Returns the largest value of each window; padding never wins. Among equals the first, row by row, gets the gradient."""
     if _from_slices(window):
         return max_pool_from_slices(window, Geometry(strides, padding), x)
     lowest = np.asarray(-np.inf, x.dtype)

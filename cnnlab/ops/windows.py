@@ -37,7 +37,7 @@ def explicit_padding(padding: Padding, size: tuple[int, int], window: tuple[int,
 
 
 def ceil_padding(size: tuple[int, int], window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> Pairs:
-    """Returns the padding that completes an incomplete last window (ceil mode), unless that window would begin in the padding."""
+    """Returns the padding that completes an incomplete last window (ceil mode), unless it would begin in the padding."""
     extended = []
     for n, w, s, (low, high) in zip(size, window, strides, padding, strict=True):
         count = -(-(n + low + high - w) // s) + 1

@@ -42,7 +42,8 @@ def image_by_shifts(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.
 
     def some(images: jax.Array) -> jax.Array:
         images = lax.pad(_repeat_channels(images.astype(exact), channels), zero, ((0, 0, 0), *sides, (0, 0, 0)))
-        # With I = H' + below and J = W' + beside: [b, I·down, J·right, C] -> [b, I, down, J, right, C] -> [b, I, J, down, right, C]
+        # With I = H' + below and J = W' + beside:
+        # [b, I·down, J·right, C] -> [b, I, down, J, right, C] -> [b, I, J, down, right, C]
         strided = images.reshape(-1, out_height + below, down, out_width + beside, right, channels).transpose(0, 1, 3, 2, 4, 5)
         # [b, I, J, down, right, C] -> [b, I, J, down·right·C] -> down·right planes [b, I, J, C]
         planes = lax.split(strided.reshape(*strided.shape[:3], -1), [channels] * (down * right), axis=3)

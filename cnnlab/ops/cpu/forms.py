@@ -20,8 +20,8 @@ dot: the columns [B, H', W', h·w·C], which hold the pixels of every window nex
 channels: forward by a multiply-add for each channel of each tap; the gradients are the library's.
 chunks: the library's forward pass and input gradient; the weight gradient from columns of a few images at a time.
 shrinking: the same as chunks, and the input gradient from columns.
-shifts: for depth-wise convolutions: as many shifted multiply-adds as the kernel has taps; the weight gradient of a few images at a time.
-blocks: dense convolutions of a few groups at a time, their kernels filled up with zeros: for other groups."""
+shifts: depth-wise, as many shifted multiply-adds as the kernel has taps; the weight gradient of a few images at a time.
+blocks: dense convolutions of a few groups at a time, their kernels filled up with zeros."""
 
 
 def choose_form(image: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry, groups: int, backend: str) -> Form:
@@ -68,7 +68,7 @@ def _by_blocks(x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int)
     blocks = max(fits)
     merged = groups // blocks  # groups that one dense convolution computes: m below
     if merged > 1:
-        # The kernels of the groups of a block go onto the diagonal of a dense kernel, whose other entries are 0 (I = C / groups):
+        # The kernels of the groups of a block go onto the diagonal of a dense kernel, whose other entries are 0. I = C / groups,
         # [h, w, I, O] -> [h, w, 1, I, blocks, m, O / groups] -> [h, w, m, I, blocks, m, O / groups] -> [h, w, m·I, O]
         kernel = kernel.reshape(height, width, 1, inputs, blocks, merged, features // groups)
         kernel = kernel * jnp.eye(merged, dtype=kernel.dtype).reshape(1, 1, merged, 1, 1, merged, 1)
