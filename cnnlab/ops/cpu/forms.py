@@ -68,7 +68,7 @@ def _by_blocks(x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int)
     blocks = max(fits)
     merged = groups // blocks  # groups that one dense convolution computes: m below
     if merged > 1:
-        # The kernels of the groups of a block go onto the diagonal of a dense kernel, whose other entries are 0. I = C / groups,
+        # The kernels of the groups of a block are the diagonal of a dense kernel whose other entries are 0 (I is C / groups):
         # [h, w, I, O] -> [h, w, 1, I, blocks, m, O / groups] -> [h, w, m, I, blocks, m, O / groups] -> [h, w, m·I, O]
         kernel = kernel.reshape(height, width, 1, inputs, blocks, merged, features // groups)
         kernel = kernel * jnp.eye(merged, dtype=kernel.dtype).reshape(1, 1, merged, 1, 1, merged, 1)
