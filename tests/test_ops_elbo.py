@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from cnnlab.ops.divergences import kl_to_standard_normal, normal_log_density
-from cnnlab.ops.elbo import Draws, elbo, importance_weighted, log_mean_exp
+from cnnlab.ops.elbo import ElboTerms, elbo, importance_weighted, log_mean_exp
 
 random = np.random.default_rng(0)
 END = jnp.float32(1.0)
 
 
-def draws(samples: int = 4, batch: int = 3, units: int = 2) -> Draws:
+def draws(samples: int = 4, batch: int = 3, units: int = 2) -> ElboTerms:
     shapes = ((samples, batch), (samples, batch), (batch, units))
     first, second, third = (jnp.asarray(random.normal(size=shape), jnp.float32) for shape in shapes)
-    return Draws(first, second, jnp.abs(third))
+    return ElboTerms(first, second, jnp.abs(third))
 
 
 def test_the_closed_form_of_the_divergence_is_its_mean_over_samples():
@@ -49,7 +49,7 @@ def test_free_bits_take_the_gradient_of_cheap_units_away():
     kl = jnp.float32([[0.1, 1.0], [0.2, 3.0]])
 
     def loss(kl: jax.Array) -> jax.Array:
-        return elbo(free_bits=0.5).loss(Draws(jnp.zeros((1, 2)), jnp.zeros((1, 2)), kl), END)
+        return elbo(free_bits=0.5).loss(ElboTerms(jnp.zeros((1, 2)), jnp.zeros((1, 2)), kl), END)
 
     assert float(loss(kl)) == pytest.approx(0.5 + 2.0)
     np.testing.assert_allclose(jax.grad(loss)(kl), [[0.0, 0.5], [0.0, 0.5]])

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.ops.gan_losses import GAN_LOSSES, gradient_penalty, interpolate, saturating, squared_gradient_norms, through_images
+from cnnlab.ops.gan_losses import (
+    GAN_LOSSES,
+    gradient_penalty,
+    interpolate,
+    loss_with_image_gradient,
+    saturating,
+    squared_gradient_norms,
+)
 
 LN2 = float(np.log(2))
 
@@ -40,7 +47,9 @@ def test_losses_at_scores_by_hand():
         objective = GAN_LOSSES[name]()
         assert float(objective.discriminator(real, fake)[0]) == pytest.approx(discriminator, rel=1e-6), name
         assert float(objective.generator(fake)[0]) == pytest.approx(generator, rel=1e-6), name
-    assert float(saturating().opinion(real)[0]) == pytest.approx(p) and GAN_LOSSES["hinge"]().opinion(real) is real
+    assert (
+        float(saturating().reported_score(real)[0]) == pytest.approx(p) and GAN_LOSSES["hinge"]().reported_score(real) is real
+    )
 
 
 DATA, MODEL = np.array([0.5, 0.3, 0.2], np.float32), np.array([0.1, 0.3, 0.6], np.float32)
@@ -125,7 +134,7 @@ def test_a_loss_through_images_has_the_gradient_of_the_direct_one():
         return jnp.mean(each), each
 
     def through(weight: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        loss, each, gradient = through_images(of_images, codes @ weight)
+        loss, each, gradient = loss_with_image_gradient(of_images, codes @ weight)
         return loss, (each, gradient)
 
     (loss, (each, gradient)), slope = jax.value_and_grad(through, has_aux=True)(weight)

@@ -14,7 +14,7 @@ random = np.random.default_rng(0)
 
 
 def numbers(channels, components, scale=1.0):
-    return jnp.asarray(scale * random.normal(size=mixture.numbers_of(channels, components)), jnp.float32)
+    return jnp.asarray(scale * random.normal(size=mixture.parameter_count(channels, components)), jnp.float32)
 
 
 def levels_of(levels):
@@ -28,7 +28,9 @@ def probabilities(given, channels, levels):
 
 
 def test_a_pixel_has_three_numbers_a_component_in_grey_and_ten_in_colour():
-    assert mixture.numbers_of(1, 5) == 15 and mixture.numbers_of(3, 10) == 100  # Salimans et al., the authors' nr_logistic_mix
+    assert (
+        mixture.parameter_count(1, 5) == 15 and mixture.parameter_count(3, 10) == 100
+    )  # Salimans et al., the authors' nr_logistic_mix
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0, 30.0])
@@ -92,7 +94,7 @@ def test_what_is_drawn_has_the_probabilities_that_log_p_says():
 @pytest.mark.parametrize("name", PIXEL_DISTRIBUTIONS)
 def test_a_low_temperature_draws_what_is_most_likely(name):
     output = PIXEL_DISTRIBUTIONS[name]() if name == "bernoulli" else PIXEL_DISTRIBUTIONS[name](levels=8)
-    given = jnp.asarray(random.normal(size=output.numbers(1)), jnp.float32)
+    given = jnp.asarray(random.normal(size=output.parameter_count(1)), jnp.float32)
     values = jnp.arange(output.levels, dtype=jnp.float32)[:, None] / (output.levels - 1)
     if name == "mixture":  # one narrow component: the likeliest level is that of its mean
         given = jnp.concatenate([jnp.asarray([9.0, 0, 0, 0, 0]), jnp.full(5, 0.3), jnp.full(5, -2.0)]).astype(jnp.float32)

@@ -83,7 +83,7 @@ def test_fidelities_are_the_sums_over_a_whole_image():
         squashed.losses(outputs, images), ((jax.nn.sigmoid(outputs) - images) ** 2).sum((1, 2, 3)), rtol=1e-5
     )
     coins, p = reconstruction_losses.cross_entropy(), jax.nn.sigmoid(outputs)
-    np.testing.assert_array_equal(coins.read(outputs), p)
+    np.testing.assert_array_equal(coins.reconstruct(outputs), p)
     nats = -(images * jnp.log(p) + (1 - images) * jnp.log(1 - p)).sum((1, 2, 3))
     np.testing.assert_allclose(coins.losses(outputs, images), nats, rtol=1e-5)
 

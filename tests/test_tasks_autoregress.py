@@ -32,8 +32,10 @@ SMALL = {"pixelcnn": {"blocks": 2}, "gated_pixelcnn": {"layers": 3}, "pixelrnn":
 def task_of(name="pixelcnn", shape=(5, 4, 1), output="bernoulli", classes=0, sampling="cached", **given):
     """(task, params with biases that are not 0)."""
     told, channels = PIXEL_DISTRIBUTIONS[output](**given), shape[2]
-    groups = channels if told.ordered else 1
-    model = PIXEL_MODELS[name](outputs=told.numbers(channels), groups=groups, classes=classes, width=6, head=9, **SMALL[name])
+    groups = channels if told.autoregressive_channels else 1
+    model = PIXEL_MODELS[name](
+        outputs=told.parameter_count(channels), groups=groups, classes=classes, width=6, head=9, **SMALL[name]
+    )
     task = autoregress(model, output=told, image_shape=shape, classes=classes, sampling=sampling)
     task = dataclasses.replace(task, loss=jax.jit(task.loss, static_argnums=4), measure=jax.jit(task.measure))
     params, _ = jax.jit(task.init)(KEY, batch_of(1, shape))

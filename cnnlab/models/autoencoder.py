@@ -2,7 +2,7 @@
 
 Every one: `model(images f32 [B, H, W, C], train=…) -> (outputs [B, H, W, C], intermediates)`, with the methods
 `encode(images, train=…) -> codes [B, Z]` and `decode(codes, train=…) -> outputs`. Outputs go through no last activation: the
-loss says how they are read (ops/fidelity.py).
+loss says how they become a reconstruction (ops/reconstruction_losses.py).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Bounds on log p(x) that a variational autoencoder raises, as losses: functions of S samples of the codes of B images.
+"""Lower bounds on log p(x) that a variational autoencoder raises, as losses of S samples of the codes of B images.
 
 Letters in shapes: S samples, B batch, Z units of a code.
 """
@@ -15,48 +15,48 @@ from cnnlab.values import Count, Fraction, NonNegative
 
 
 @dataclasses.dataclass(frozen=True)
-class Draws:
-    """What is known of the codes that were drawn for a batch; all in nats."""
+class ElboTerms:
+    """The terms of a bound, from codes sampled for a batch; all in nats."""
 
     log_likelihood: jax.Array
     """log p(x | z), f32 [S, B]."""
     log_ratio: jax.Array
     """log p(z) − log q(z | x), f32 [S, B]."""
     kl: jax.Array
-    """KL(q(z | x) ‖ p(z)) of each unit in closed form, f32 [B, Z]."""
+    """KL(q(z | x) ‖ p(z)) for each unit, in closed form, f32 [B, Z]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """What is lowered in training."""
+    """A bound, and the loss that training lowers."""
 
     metric: str
     """Name of the metric by which runs are ranked: `elbo`, or `bound` for that of several samples."""
     samples: int
-    """Codes that are drawn for each image."""
-    loss: Callable[[Draws, jax.Array], jax.Array]
-    """(draws, share of training that is done f32 [] in (0, 1]) -> f32 []."""
+    """Number of codes sampled for each image."""
+    loss: Callable[[ElboTerms, jax.Array], jax.Array]
+    """(terms, share of training that is done f32 [] in (0, 1]) -> f32 []."""
 
 
 def elbo(*, beta: NonNegative = 1.0, anneal: Fraction = 0.0, free_bits: NonNegative = 0.0, samples: Count = 1) -> Bound:
     """−E[log p(x | z)] + β KL(q ‖ p), the KL in closed form (Kingma and Welling 2014, arXiv 1312.6114, eq. 10).
 
-    β other than 1 weighs the code's cost (Higgins et al. 2017, beta-VAE); free bits leave a part of it free so that units are
-    not given up early (Kingma et al. 2016, arXiv 1606.04934, eq. 15).
+    A β other than 1 weights the KL (Higgins et al. 2017, beta-VAE); free bits leave a part of it without cost, so that units do
+    not collapse early (Kingma et al. 2016, arXiv 1606.04934, eq. 15).
 
     Args:
         beta: weight of the KL.
         anneal: share of training over which the weight rises from 0 to beta (Bowman et al. 2016, arXiv 1511.06349).
         free_bits: nats of each unit's KL, averaged over the batch, that cost no more than they would at this value.
-        samples: codes drawn for each image.
+        samples: number of codes sampled for each image.
     """
 
-    def loss(draws: Draws, progress: jax.Array) -> jax.Array:
+    def loss(terms: ElboTerms, progress: jax.Array) -> jax.Array:
         # Without annealing the divisor is so small that the weight is beta from the first step on; `anneal` may be a tracer.
         rise = jnp.minimum(progress / jnp.maximum(jnp.asarray(anneal, jnp.float32), 1e-9), 1.0)
-        units = collectives.global_mean(jnp.mean(draws.kl, axis=0))
+        units = collectives.global_mean(jnp.mean(terms.kl, axis=0))  # [B, Z] -> [Z]
         cost = jnp.sum(jnp.maximum(units, jnp.asarray(free_bits, jnp.float32)))
-        return jnp.asarray(beta, jnp.float32) * rise * cost - jnp.mean(draws.log_likelihood)
+        return jnp.asarray(beta, jnp.float32) * rise * cost - jnp.mean(terms.log_likelihood)
 
     return Bound("elbo", samples, loss)
 
@@ -65,17 +65,17 @@ def importance_weighted(*, samples: Count = 50) -> Bound:
     """−E[log mean_s w_s], w = p(x, z) / q(z | x): tighter with more samples (Burda et al. 2016, arXiv 1509.00519, eq. 8).
 
     Args:
-        samples: codes drawn for each image.
+        samples: number of codes sampled for each image.
     """
 
-    def loss(draws: Draws, progress: jax.Array) -> jax.Array:
-        return -jnp.mean(log_mean_exp(draws.log_likelihood + draws.log_ratio))
+    def loss(terms: ElboTerms, progress: jax.Array) -> jax.Array:
+        return -jnp.mean(log_mean_exp(terms.log_likelihood + terms.log_ratio))
 
     return Bound("bound" if samples > 1 else "elbo", samples, loss)
 
 
 def log_mean_exp(values: jax.Array) -> jax.Array:
-    """log of the mean of exp over the first axis, [S, …] -> […]."""
+    """Returns the log of the mean of exp over the first axis, [S, …] -> […]."""
     return jax.nn.logsumexp(values, axis=0) - math.log(values.shape[0])
 
 

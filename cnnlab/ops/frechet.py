@@ -1,4 +1,4 @@
-"""The Fréchet distance of two Gaussians, by which sets of features are compared. NumPy in f64: it subtracts large numbers.
+"""The Fréchet distance between the Gaussians of two sets of features. NumPy in f64, because it subtracts large numbers.
 
 Letters in shapes: N examples, F features.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Sums over examples, of which a mean and a covariance are made; those of two sets add up."""
+    """Sums over examples that give a mean and a covariance; those of two sets add up."""
 
     count: int
     total: np.ndarray
@@ -23,30 +23,31 @@ class Moments:
 
     @property
     def mean(self) -> np.ndarray:
-        """f64 [F]."""
+        """Returns the mean f64 [F]."""
         return self.total / self.count
 
     @property
     def covariance(self) -> np.ndarray:
-        """f64 [F, F], divided by N − 1."""
+        """Returns the covariance f64 [F, F], divided by N − 1."""
         return (self.products - self.count * np.outer(self.mean, self.mean)) / max(self.count - 1, 1)
 
 
 def moments(features: np.ndarray) -> Moments:
-    """The sums of features [N, F]."""
+    """Sums up features [N, F]."""
     wide = np.asarray(features, np.float64)
     return Moments(len(wide), wide.sum(axis=0), wide.T @ wide)
 
 
 def frechet(a: Moments, b: Moments) -> float:
-    """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), the squared 2-Wasserstein distance of the two Gaussians.
+    """Returns ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), the squared 2-Wasserstein distance of the two Gaussians.
 
     Dowson and Landau 1982, eq. 4; on features of Inception it is the FID of Heusel et al. 2017 (arXiv 1706.08500, section 3).
-    It is biased upwards where N is not much larger than F, so that only sets of equal size are to be compared.
+    It is biased upwards where N is not much larger than F, so compare only sets of equal size.
     """
-    # tr (Σ_a Σ_b)^½ = tr (Σ_a^½ Σ_b Σ_a^½)^½, whose matrix is symmetric: no complex roots by rounding.
+    # tr (Σ_a Σ_b)^½ = tr (Σ_a^½ Σ_b Σ_a^½)^½, which takes the root of a symmetric matrix, so that rounding gives no complex
+    # roots.
     values, vectors = np.linalg.eigh(a.covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-    between = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b.covariance @ root), 0.0)).sum()
-    apart = float(np.sum((a.mean - b.mean) ** 2))
-    return max(0.0, apart + float(np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * between))
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b.covariance @ root), 0.0)).sum()
+    distance = float(np.sum((a.mean - b.mean) ** 2))
+    return max(0.0, distance + float(np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * cross))

@@ -1,4 +1,4 @@
-"""What generator and discriminator lower. Scores are the discriminator's output before any sigmoid: high is "real".
+"""Losses of a generator and a discriminator. Scores are the discriminator's output before any sigmoid: high is "real".
 
 Letters in shapes: B examples. Float knobs may be tracers.
 """
@@ -15,24 +15,24 @@ from cnnlab.values import Fraction, NonNegative
 
 @dataclasses.dataclass(frozen=True)
 class GanLoss:
-    """A pair of losses, one number for each example."""
+    """The losses of both players, one number for each example."""
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array]
-    """(scores of real images [B], of drawn ones [B]) -> [B]."""
+    """(scores of real images [B], scores of generated images [B]) -> losses [B]."""
     generator: Callable[[jax.Array], jax.Array]
-    """Scores of drawn images [B] -> [B]."""
-    opinion: Callable[[jax.Array], jax.Array] = lambda scores: scores
-    """Scores [B] -> what a person is told as D(x): a probability where the losses have one."""
+    """Scores of generated images [B] -> losses [B]."""
+    reported_score: Callable[[jax.Array], jax.Array] = lambda scores: scores
+    """Scores [B] -> D(x) as it is reported: a probability where the losses define one."""
     is_probability: bool = False
-    """Whether `opinion` gives one."""
+    """Whether `reported_score` is a probability."""
     gradient_penalty: float | jax.Array | None = None
-    """Weight of (‖∇D‖ − 1)² between real and drawn images; None: it is not computed."""
+    """Weight of (‖∇D‖ − 1)² between real and generated images; None: it is not computed."""
 
 
 def saturating(*, smoothing: Fraction = 0.0) -> GanLoss:
     """The minimax game of Goodfellow et al. 2014 (arXiv 1406.2661, eq. 1): the generator lowers log(1 − D(G(z))).
 
-    Where the discriminator is sure, D(G(z)) → 0, the generator's gradient vanishes.
+    Where the discriminator is certain, D(G(z)) → 0, the generator's gradient vanishes.
 
     Args:
         smoothing: by how much the target of real images is below 1 (one-sided: Salimans et al. 2016, arXiv 1606.03498, section
@@ -60,7 +60,7 @@ def wgan_gp(*, gradient_penalty: NonNegative = 10.0) -> GanLoss:
     """D(G(z)) − D(x), the critic held to slope 1 by a penalty (Gulrajani et al. 2017, arXiv 1704.00028, eq. 3).
 
     Args:
-        gradient_penalty: weight of (‖∇D‖ − 1)² at points between real and drawn images.
+        gradient_penalty: weight of (‖∇D‖ − 1)² at points between real and generated images.
     """
     return GanLoss(lambda real, fake: fake - real, lambda fake: -fake, gradient_penalty=gradient_penalty)
 
@@ -71,7 +71,7 @@ def hinge() -> GanLoss:
 
 
 def _binary(smoothing: float | jax.Array) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Cross-entropy of real against 1 − smoothing and of drawn against 0."""
+    """Returns the cross-entropy of real images against the target 1 − smoothing and of generated ones against 0."""
 
     def losses(real: jax.Array, fake: jax.Array) -> jax.Array:
         target = 1.0 - jnp.asarray(smoothing, real.dtype)
@@ -90,30 +90,36 @@ GAN_LOSSES: dict[str, Callable[..., GanLoss]] = {
 
 
 def squared_gradient_norms(scores_of: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-    """f32 [B]: ‖∂ D(x_i) / ∂ x_i‖² of images [B, …], where the score of one does not depend on the others."""
+    """Returns ‖∂ D(x_i) / ∂ x_i‖² f32 [B] for images [B, …], where the score of one does not depend on the others."""
     gradient = jax.grad(lambda x: jnp.sum(scores_of(x)))(images)
+    # [B, …] -> [B, values of an image] -> [B]
     return jnp.sum(gradient.reshape(gradient.shape[0], -1).astype(jnp.float32) ** 2, axis=1)
 
 
 def interpolate(real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
-    """A point on the way from each real image [B, …] to its drawn one, at an even place of its own key [B]."""
-    place = jax.vmap(lambda key: jax.random.uniform(key, (1,) * (real.ndim - 1), real.dtype))(keys)
-    return place * real + (1.0 - place) * fake
+    """Returns a point between each real image [B, …] and its generated one, uniform on the line by a key of its own [B]."""
+    weight = jax.vmap(lambda key: jax.random.uniform(key, (1,) * (real.ndim - 1), real.dtype))(keys)
+    return weight * real + (1.0 - weight) * fake
 
 
 def gradient_penalty(squared_slopes: jax.Array) -> jax.Array:
-    """(‖∇D‖ − 1)² [B] of squared slopes [B]; its gradient is finite where the slope is 0."""
+    """Returns (‖∇D‖ − 1)² [B] for squared slopes [B]; its gradient is finite where the slope is 0."""
     return (jnp.sqrt(squared_slopes + 1e-12) - 1.0) ** 2
 
 
-def through_images(
+def loss_with_image_gradient(
     loss_of: Callable[[jax.Array], tuple[jax.Array, jax.Array]], images: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(loss [], what comes with it, ∂ loss / ∂ images) such that the loss is differentiable by what made the images.
+    """Returns (loss [], auxiliary output, ∂ loss / ∂ images), the loss differentiable by whatever made the images.
 
-    The gradient by the images is computed once, and is both looked at and handed on.
+    The gradient by the images is computed once, and serves both as a result and in the backward pass: the loss is returned as
+    a surrogate whose value is the loss and whose gradient by the images is that one.
+
+    Args:
+        loss_of: images -> (loss [], auxiliary output).
+        images: [B, …].
     """
-    (loss, aside), gradient = jax.value_and_grad(loss_of, has_aux=True)(jax.lax.stop_gradient(images))
+    (loss, auxiliary), gradient = jax.value_and_grad(loss_of, has_aux=True)(jax.lax.stop_gradient(images))
     gradient = jax.lax.stop_gradient(gradient)
-    handed_on = jnp.sum(gradient * images)
-    return jax.lax.stop_gradient(loss) + handed_on - jax.lax.stop_gradient(handed_on), aside, gradient
+    linear = jnp.sum(gradient * images)
+    return jax.lax.stop_gradient(loss) + linear - jax.lax.stop_gradient(linear), auxiliary, gradient

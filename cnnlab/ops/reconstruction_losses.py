@@ -1,4 +1,4 @@
-"""How an autoencoder's output is read as an image, and what its distance from the input costs.
+"""Losses of an autoencoder: how its output becomes a reconstruction, and the loss against the input.
 
 Float knobs may be tracers.
 """
@@ -14,25 +14,25 @@ import optax
 
 @dataclasses.dataclass(frozen=True)
 class ReconstructionLoss:
-    """How outputs [B, …] of a decoder are read."""
+    """What the outputs [B, …] of a decoder mean and cost."""
 
-    read: Callable[[jax.Array], jax.Array]
-    """Outputs -> the reconstruction."""
+    reconstruct: Callable[[jax.Array], jax.Array]
+    """Outputs [B, …] -> reconstructions [B, …]."""
     losses: Callable[[jax.Array, jax.Array], jax.Array]
-    """(outputs, inputs) -> f32 [B]."""
+    """(outputs [B, …], inputs [B, …]) -> losses f32 [B]."""
 
 
 def squared(*, output: Literal["identity", "sigmoid"] = "identity") -> ReconstructionLoss:
-    """Σ (reconstruction − input)² over the values of an image, as PCA has it.
+    """Σ (reconstruction − input)² over the values of an image, the error that PCA minimises.
 
     Args:
         output: the last layer's activation; identity reaches any value, sigmoid stays in [0, 1].
     """
 
-    def read(outputs: jax.Array) -> jax.Array:
+    def reconstruct(outputs: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(outputs) if output == "sigmoid" else outputs
 
-    return ReconstructionLoss(read, lambda outputs, inputs: squared_error(read(outputs), inputs))
+    return ReconstructionLoss(reconstruct, lambda outputs, inputs: squared_error(reconstruct(outputs), inputs))
 
 
 def cross_entropy() -> ReconstructionLoss:
@@ -46,10 +46,10 @@ def cross_entropy() -> ReconstructionLoss:
 
 
 def squared_error(reconstructions: jax.Array, inputs: jax.Array) -> jax.Array:
-    """f32 [B]: Σ of squared differences of each example [B, …], over its values."""
-    apart = reconstructions.astype(jnp.float32) - inputs.astype(jnp.float32)
-    return jnp.sum(apart**2, axis=tuple(range(1, apart.ndim)))
+    """Returns f32 [B]: the sum over its values of the squared differences of each example [B, …]."""
+    difference = reconstructions.astype(jnp.float32) - inputs.astype(jnp.float32)
+    return jnp.sum(difference**2, axis=tuple(range(1, difference.ndim)))
 
 
 RECONSTRUCTION_LOSSES: dict[str, Callable[..., ReconstructionLoss]] = {"squared": squared, "cross_entropy": cross_entropy}
-"""By name, for `Choice[FIDELITIES]`."""
+"""By name, for `Choice[RECONSTRUCTION_LOSSES]`."""

@@ -1,6 +1,6 @@
-"""The mean and the covariance of a stream of vectors, and draws from the Gaussian that has them.
+"""A running estimate of the mean and the covariance of a stream of vectors, and samples from that Gaussian.
 
-Letters in shapes: B examples of a batch, Z units of a vector, N draws.
+Letters in shapes: B examples of a batch, Z units of a vector, N samples.
 """
 
 import jax
@@ -13,7 +13,7 @@ GaussianState = dict[str, jax.Array]
 
 
 def start(size: int) -> GaussianState:
-    """Of vectors of `size` units, before the first was seen."""
+    """Returns the state for vectors of `size` units, before any batch."""
     return {
         "batches": jnp.zeros((), jnp.float32),
         "mean": jnp.zeros(size, jnp.float32),
@@ -21,25 +21,27 @@ def start(size: int) -> GaussianState:
     }
 
 
-def update(moments: GaussianState, vectors: jax.Array, *, window: int) -> GaussianState:
-    """With a batch of vectors [B, Z] more: of all up to `window` batches, from then on an exponential average over as many.
+def update(state: GaussianState, vectors: jax.Array, *, window: int) -> GaussianState:
+    """Adds a batch of vectors [B, Z]: a plain average of the first `window` batches, then an exponential average over as many.
 
-    The covariance stays positive semi-definite, and nothing large is subtracted from anything large.
+    The covariance stays positive semi-definite, and no large numbers are subtracted from each other: what is averaged is the
+    covariance of each batch, and the shift of the mean is added as an outer product.
     """
     vectors = jax.lax.stop_gradient(vectors.astype(jnp.float32))
-    count = moments["batches"] + 1.0
+    count = state["batches"] + 1.0
     share = 1.0 / jnp.minimum(count, jnp.float32(window))
     mean = collectives.global_mean(jnp.mean(vectors, axis=0))
-    apart = vectors - mean[None]
-    own = collectives.global_mean(apart.T @ apart / jnp.float32(len(vectors)))
-    shift = mean - moments["mean"]
-    spread = (1.0 - share) * (moments["covariance"] + share * jnp.outer(shift, shift)) + share * own
-    return {"batches": count, "mean": moments["mean"] + share * shift, "covariance": spread}
+    centred = vectors - mean[None]  # [B, Z]
+    own = collectives.global_mean(centred.T @ centred / jnp.float32(len(vectors)))  # [Z, B] x [B, Z] -> [Z, Z]
+    shift = mean - state["mean"]
+    spread = (1.0 - share) * (state["covariance"] + share * jnp.outer(shift, shift)) + share * own
+    return {"batches": count, "mean": state["mean"] + share * shift, "covariance": spread}
 
 
-def draw(moments: GaussianState, keys: jax.Array, temperature: jax.Array) -> jax.Array:
-    """f32 [N, Z]: one draw for each of keys [N] from the Gaussian, whose standard deviations `temperature` [] multiplies."""
-    values, vectors = jnp.linalg.eigh(moments["covariance"])
+def draw(state: GaussianState, keys: jax.Array, temperature: jax.Array) -> jax.Array:
+    """Draws one sample for each of keys [N], f32 [N, Z]; `temperature` f32 [] multiplies the standard deviations."""
+    values, vectors = jnp.linalg.eigh(state["covariance"])
+    # A square root of the covariance, which exists where it is singular too (Cholesky's does not).
     root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None]
-    noise = jax.vmap(lambda key: jax.random.normal(key, moments["mean"].shape, jnp.float32))(keys)
-    return moments["mean"][None] + temperature * (noise @ root.T)
+    noise = jax.vmap(lambda key: jax.random.normal(key, state["mean"].shape, jnp.float32))(keys)
+    return state["mean"][None] + temperature * (noise @ root.T)

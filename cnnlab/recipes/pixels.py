@@ -57,7 +57,9 @@ def pixel_by_pixel(
     )
     steps = duration.steps(size=data.sizes["train"], batch_size=data.batch_size)
     told, channels, classes = output(), data.image_shape[2], data.classes if conditional else 0
-    network = model(outputs=told.numbers(channels), groups=channels if told.ordered else 1, classes=classes)
+    network = model(
+        outputs=told.parameter_count(channels), groups=channels if told.autoregressive_channels else 1, classes=classes
+    )
     task = autoregress(network, output=told, image_shape=data.image_shape, classes=classes, sampling=sampling)
     optimizers = {player: optimizer(schedule(steps)) for player in task.turns}
     return Experiment(task, data, optimizers, steps, average_decay)

@@ -80,11 +80,11 @@ class _Game:
                 f"{images.dtype.name} cannot tell {self.output.levels} grey levels apart: near white two are one.\n"
                 "Take --precision=f32, or --output.levels=128 or less."
             )
-        if key is not None and self.output.fresh:
+        if key is not None and self.output.resample_targets:
             keys = collectives.example_keys(stream(key, "values"), len(images))
         else:
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(stream(jax.random.key(0), "values"), batch["index"])
-        return on_levels(jax.vmap(self.output.values)(images, keys).astype(jnp.float32), self.output.levels)
+        return on_levels(jax.vmap(self.output.targets)(images, keys).astype(jnp.float32), self.output.levels)
 
     def told(self, params: Params, model_state: PyTree, batch: Batch, key: Array | None) -> Array:
         """-log p of every pixel in nats, f32 [B, H, W]."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
 from cnnlab.ops import collectives
-from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, squared_gradient_norms, through_images
+from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, loss_with_image_gradient, squared_gradient_norms
 from cnnlab.ops.keys import stream
 from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, drawing_keys, evaluation_rows, sample_metrics
 from cnnlab.values import Count, NonNegative
@@ -176,7 +176,7 @@ def _measured(
     sums = {"count": jnp.sum(mask.astype(jnp.float32))}
     for name, shown in (("real_score", _to_signed(images)), ("fake_score", drawn)):
         scores, _ = nets.score(params, state, shown, labels, None, train=False)
-        sums[name] = jnp.sum(jnp.where(mask, objective.opinion(scores), 0.0))
+        sums[name] = jnp.sum(jnp.where(mask, objective.reported_score(scores), 0.0))
     return {"sums": sums, "rows": {**evaluation_rows(judge, images, _to_unit(drawn)), "mask": mask}}
 
 
@@ -207,8 +207,8 @@ def _discriminator_loss(
     losses = objective.discriminator(real_scores, fake_scores)
     sums = {
         "discriminator_loss": jnp.sum(losses),
-        "real_score": jnp.sum(objective.opinion(real_scores)),
-        "fake_score": jnp.sum(objective.opinion(fake_scores)),
+        "real_score": jnp.sum(objective.reported_score(real_scores)),
+        "fake_score": jnp.sum(objective.reported_score(fake_scores)),
         "discriminator_count": jnp.float32(size),
     }
 
@@ -251,7 +251,7 @@ def _generator_loss(
         losses = objective.generator(scores)
         return jnp.mean(losses), losses
 
-    loss, losses, gradient = through_images(loss_of, drawn)
+    loss, losses, gradient = loss_with_image_gradient(loss_of, drawn)
     each = gradient.reshape(size, -1).astype(jnp.float32) * size
     sums = {
         "generator_loss": jnp.sum(losses),

@@ -107,7 +107,7 @@ def evaluations(output: PixelDistribution, shape: tuple[int, int, int]) -> int:
 
 
 def _turns(output: PixelDistribution, channels: int) -> int:
-    return channels if output.ordered else 1
+    return channels if output.autoregressive_channels else 1
 
 
 def _drawn(
@@ -124,5 +124,5 @@ def _drawn(
     width, channels = images.shape[2:]
     own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, row * width + column)
     values = jax.vmap(lambda n, k: output.draw(n, k, temperature, channels))(numbers.astype(jnp.float32), own)
-    chosen = slice(turn, turn + 1) if output.ordered else slice(None)
+    chosen = slice(turn, turn + 1) if output.autoregressive_channels else slice(None)
     return images.at[:, row, column, chosen].set(values[:, chosen].astype(images.dtype))

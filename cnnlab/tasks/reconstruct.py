@@ -49,7 +49,7 @@ class Coder:
     def reconstruct(self, params: Params, model_state: PyTree, images: Array) -> Array:
         """images f32 [B, H, W, C] -> reconstructions f32 [B, H, W, C]."""
         outputs = self.decode(params, model_state, self.encode(params, model_state, images))
-        return self.fidelity.read(outputs).astype(jnp.float32)
+        return self.fidelity.reconstruct(outputs).astype(jnp.float32)
 
 
 def reconstruct(
@@ -122,7 +122,7 @@ def compare(
     """
     outputs = coder.decode(params, model_state, codes)
     losses = coder.fidelity.losses(outputs, batch["image"])
-    errors = squared_error(coder.fidelity.read(outputs), batch["image"])
+    errors = squared_error(coder.fidelity.reconstruct(outputs), batch["image"])
     activity = jnp.mean(jnp.abs(codes.astype(jnp.float32)), axis=1)
     each = {"loss": losses, "squared_error": errors, "activity": activity, "count": jnp.ones_like(losses)}
     return losses, errors, {name: jnp.sum(jnp.where(batch["mask"], values, 0.0)) for name, values in each.items()}
@@ -177,7 +177,7 @@ def sampler(coder: Coder) -> Sampler:
         return running_gaussian.draw(model_state[CODES], keys, temperature)
 
     def decode(params: Params, model_state: PyTree, codes: Array, labels: Array) -> Array:
-        return jnp.clip(coder.fidelity.read(coder.decode(params, model_state, codes)).astype(jnp.float32), 0.0, 1.0)
+        return jnp.clip(coder.fidelity.reconstruct(coder.decode(params, model_state, codes)).astype(jnp.float32), 0.0, 1.0)
 
     def draw(params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
         return decode(params, model_state, codes(params, model_state, keys, temperature), labels)

@@ -17,7 +17,7 @@ from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, 
 from cnnlab.models.vae import VAE
 from cnnlab.ops import collectives, running_gaussian
 from cnnlab.ops.divergences import kl_to_standard_normal, normal_log_density
-from cnnlab.ops.elbo import Bound, Draws, log_mean_exp
+from cnnlab.ops.elbo import Bound, ElboTerms, log_mean_exp
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
 from cnnlab.ops.slerp import slerp
@@ -100,13 +100,13 @@ class _Network:
         log_posterior = normal_log_density(codes, mean[None], log_variance[None])
         return log_likelihood, normal_log_density(codes, zeros, zeros) - log_posterior
 
-    def draws(self, params: Params, images: Array, labels: Array, keys: Array, samples: int) -> tuple[Draws, Array, Array]:
+    def draws(self, params: Params, images: Array, labels: Array, keys: Array, samples: int) -> tuple[ElboTerms, Array, Array]:
         """(what is known of `samples` codes of each image, these f32 [S, B, Z], their means f32 [B, Z]); keys [B]."""
         mean, log_variance = self.encode(params, images, labels)
         noise = jax.vmap(lambda key: jax.random.normal(key, (samples, mean.shape[1])), out_axes=1)(keys)
         codes = mean[None] + jnp.exp(0.5 * log_variance)[None] * noise
         weights = self.weighed(params, images, labels, codes, mean, log_variance)
-        return Draws(*weights, kl_to_standard_normal(mean, log_variance)), codes, mean
+        return ElboTerms(*weights, kl_to_standard_normal(mean, log_variance)), codes, mean
 
     def slopes(self, params: Params, labels: Array, keys: Array) -> Array:
         """‖J v‖² f32 [B], J the derivative of the expected image at a code from the prior, v normal: on average ‖J‖²; keys [B].
@@ -267,7 +267,7 @@ def _noise(key: Array, number: Array, units: int) -> Array:
     return jax.random.normal(jax.random.fold_in(key, number), (units,))
 
 
-def _sums(draws: Draws, batch: Batch) -> dict[str, Array]:
+def _sums(draws: ElboTerms, batch: Batch) -> dict[str, Array]:
     """Over the real examples: nats of the two terms, the importance-weighted bound, and how many values the images have."""
 
     def over_real(each: Array) -> Array:

@@ -73,7 +73,7 @@ def experiment(
     )
     # The data is of 8x8 and the same for all arms; the network is a convolution and draws images of any size.
     told = bernoulli()
-    network = PixelCNN(outputs=told.numbers(1), groups=1, classes=0, width=width)
+    network = PixelCNN(outputs=told.parameter_count(1), groups=1, classes=0, width=width)
     drawn = autoregress(network, output=told, image_shape=(side, side, 1), sampling=sampling)
     ways: list[Callable[[], Array]] = []
 
