@@ -89,7 +89,7 @@ def softmax(*, levels: Levels = 256) -> PixelDistribution:
 
 
 def mixture(*, components: Count = 5, levels: Levels = 256) -> PixelDistribution:
-    """Each channel takes one of `levels` levels, by a mixture of discretised logistics (Salimans et al. 2017, arXiv 1701.05517).
+    """A channel takes one of `levels` levels, by a mixture of discretised logistics (Salimans et al. 2017, arXiv 1701.05517).
 
     Args:
         components: number of logistics in the mixture.
