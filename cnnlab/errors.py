@@ -1,12 +1,12 @@
-"""The errors that a person can mend. Each says what is wrong, what was expected and how to fix it, and carries the exit code.
+"""Errors that the user can fix. Each says what is wrong, what was expected and how to fix it, and carries the exit code.
 
-`launch.py` prints such an error without a traceback and leaves with its code; every other exception is a defect of ours.
+`launch.py` prints such an error without a traceback and leaves with its code; every other exception is a bug.
 Codes: 0 done, 2 usage, 3 data or checkpoint, 4 diverged, 75 preempted with a checkpoint saved.
 """
 
 
 class CnnlabError(Exception):
-    """Base of the errors below; `exit_code` is what the process returns."""
+    """The base of the errors below; `exit_code` is the exit status of the process."""
 
     exit_code = 1
 
@@ -36,13 +36,13 @@ class DivergedError(CnnlabError):
 
 
 class Preempted(CnnlabError):
-    """The run was asked to stop; a checkpoint was saved and the same command goes on."""
+    """The run was asked to stop; a checkpoint was saved, and the same command resumes it."""
 
     exit_code = 75
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """` Did you mean X?` for the closest of the known names, or an empty string."""
+    """Returns ` Did you mean X?` for the closest of the known names, or an empty string."""
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -1,8 +1,8 @@
-"""Numbers in words for a person. Imports nothing."""
+"""Durations and sizes as text. Imports nothing."""
 
 
 def format_duration(seconds: float) -> str:
-    """`47 s`, `3 min 05 s` or `2 h 10 min`."""
+    """Formats seconds as `47 s`, `3 min 05 s` or `2 h 10 min`."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
@@ -12,6 +12,6 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Bytes as `392.0 KiB`."""
+    """Formats a number of bytes as `392.0 KiB`."""
     power = min(max(count.bit_length() - 1, 0) // 10, 3)
     return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {'KMG'[power - 1]}iB"

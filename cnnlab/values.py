@@ -1,4 +1,4 @@
-"""What a knob may be: choices, bounded numbers and durations. Annotations only; knobs.py reads them. Imports no jax.
+"""The types of knobs: choices, bounded numbers and durations. They are annotations, which knobs.py reads. Imports no jax.
 
 def dropout_net(*, activation: Choice[ACTIVATIONS] = jax.nn.relu, rate: Probability = 0.5, width: Count = 64): ...
 """
@@ -14,7 +14,7 @@ from cnnlab.errors import UsageError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChoiceOf:
-    """One function out of a plain dict of functions; its own keyword arguments are knobs below this one."""
+    """A choice of one function from a plain dict of functions; its own keyword arguments are knobs below this one."""
 
     options: Mapping[str, Callable[..., Any]]
 
@@ -78,7 +78,7 @@ class Duration:
 
     @classmethod
     def parse(cls, text: str) -> "Duration":
-        """Reads `500`, `500 steps`, `20 epochs`, `1.5epochs` or `1e6 examples`."""
+        """Parses `500`, `500 steps`, `20 epochs`, `1.5epochs` or `1e6 examples`."""
         match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(step|epoch|example)?s?\s*", text)
         try:
             return cls(float(match[1]), f"{match[2] or 'step'}s") if match else cls(math.nan)
@@ -86,7 +86,7 @@ class Duration:
             raise UsageError(f"{text!r} is not a duration. Write '500 steps', '20 epochs' or '100000 examples'.") from None
 
     def steps(self, *, size: int, batch_size: int) -> int:
-        """Number of steps for a training set of `size` examples; a duration above zero is at least one step."""
+        """Returns the number of steps for a training set of `size` examples; a duration above zero is at least one step."""
         if self.unit == "steps":
             return int(self.amount)
         examples = self.amount * size if self.unit == "epochs" else self.amount

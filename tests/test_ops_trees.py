@@ -14,7 +14,7 @@ def test_flatten_and_unflatten_are_inverse():
 
 
 def test_divide_and_join_are_inverse():
-    biases, rest = trees.divide(TREE, lambda path: path.endswith("bias"))
+    biases, rest = trees.partition(TREE, lambda path: path.endswith("bias"))
     assert biases == {"stage1_block1": {"conv1": {"bias": 3}}} and "bias" not in rest["stage1_block1"]["conv1"]
     assert trees.join([biases, rest]) == TREE
 

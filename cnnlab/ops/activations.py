@@ -1,4 +1,4 @@
-"""Activations: functions of one array, of any shape and float type. Their keyword arguments may be tracers."""
+"""Activation functions of one array, of any shape and float type. Their keyword arguments may be tracers."""
 
 from collections.abc import Callable
 
@@ -10,27 +10,27 @@ from cnnlab.values import NonNegative, Positive
 
 
 def identity(x: jax.Array) -> jax.Array:
-    """x itself: a deep network of these is a linear one."""
+    """Returns x itself; a deep network of these is linear."""
     return x
 
 
 def step(x: jax.Array) -> jax.Array:
-    """1 where x >= 0, else 0 (McCulloch and Pitts 1943). Its gradient is 0 everywhere, so nothing below it learns."""
+    """Returns 1 where x >= 0, else 0 (McCulloch and Pitts 1943). Its gradient is 0 everywhere, so nothing below it learns."""
     return (x >= 0).astype(x.dtype)
 
 
 def scaled_tanh(x: jax.Array) -> jax.Array:
-    """1.7159 tanh(2x/3), which takes ±1 to ±1 (LeCun et al. 1998, Appendix A)."""
+    """Returns 1.7159 tanh(2x/3), which maps ±1 to ±1 (LeCun et al. 1998, Appendix A)."""
     return 1.7159 * jnp.tanh(x * (2 / 3))
 
 
 def relu6(x: jax.Array) -> jax.Array:
-    """x between 0 and 6, else the nearer of them (Howard et al. 2017, arXiv 1704.04861, as in the authors' code)."""
+    """Clips x to [0, 6] (Howard et al. 2017, arXiv 1704.04861, as in the authors' code)."""
     return jnp.minimum(jax.nn.relu(x), 6.0)
 
 
 def leaky_relu(x: jax.Array, *, slope: NonNegative = 0.01) -> jax.Array:
-    """x where it is positive, else slope · x (Maas et al. 2013).
+    """Returns x where it is positive, else slope · x (Maas et al. 2013).
 
     Args:
         slope: slope below zero.
@@ -39,30 +39,30 @@ def leaky_relu(x: jax.Array, *, slope: NonNegative = 0.01) -> jax.Array:
 
 
 def prelu(x: jax.Array, *, slope: NonNegative = 0.25) -> jax.Array:
-    """Leaky ReLU whose slope is learnt, one for each place where it stands (He et al. 2015, arXiv 1502.01852, channel-shared).
+    """Applies a leaky ReLU with a learned slope, one for each use (He et al. 2015, arXiv 1502.01852, channel-shared).
 
-    It holds a parameter, so it works only inside the `__call__` of a Linen module.
+    It has a parameter, so it works only inside the `__call__` of a Linen module.
 
     Args:
-        slope: slope below zero at the start.
+        slope: initial slope below zero.
     """
     return nn.PReLU(negative_slope_init=slope)(x)
 
 
 def elu(x: jax.Array, *, alpha: Positive = 1.0) -> jax.Array:
-    """x where it is positive, else alpha (exp(x) − 1) (Clevert et al. 2016, arXiv 1511.07289).
+    """Returns x where it is positive, else alpha (exp(x) − 1) (Clevert et al. 2016, arXiv 1511.07289).
 
     Args:
-        alpha: minus the value far below zero.
+        alpha: minus the limit for x far below zero.
     """
     return jax.nn.elu(x, _like(alpha, x))
 
 
 def gelu(x: jax.Array, *, approximate: bool = False) -> jax.Array:
-    """x Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415).
+    """Returns x Φ(x), Φ the standard normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415).
 
     Args:
-        approximate: by tanh, as in the first GPT, instead of exactly.
+        approximate: whether Φ is approximated by tanh, as in the first GPT.
     """
     return jax.nn.gelu(x, approximate=approximate)
 

@@ -1,6 +1,6 @@
 """Corruptions of a denoising autoencoder's input: `corrupt(x f32 [B, …], keys [B], *, …) -> f32 [B, …]`.
 
-What is to be reconstructed is the clean x. Each example is corrupted by its own key, so that the noise does not depend on how
+The reconstruction target is the clean x. Each example is corrupted by its own key, so that the noise does not depend on how
 many devices share the batch. Vincent et al. 2010 (JMLR 11, section 3.3). Float knobs may be tracers.
 """
 
@@ -13,7 +13,7 @@ from cnnlab.values import Positive, Probability
 
 
 def no_corruption(x: jax.Array, keys: jax.Array) -> jax.Array:
-    """x itself: an ordinary autoencoder."""
+    """Returns x itself, for an ordinary autoencoder."""
     return x
 
 
@@ -27,30 +27,31 @@ def gaussian(x: jax.Array, keys: jax.Array, *, std: Positive = 0.3) -> jax.Array
 
 
 def masking(x: jax.Array, keys: jax.Array, *, rate: Probability = 0.25) -> jax.Array:
-    """Sets values to 0.
+    """Sets values to 0 at random.
 
-    Deviation: each value with a probability, where the paper takes a fixed number of the values of each example.
+    Deviation: each value is set with a probability, where the paper sets a fixed number of the values of each example.
 
     Args:
-        rate: with which probability.
+        rate: probability that a value is set.
     """
     return jnp.where(_uniform(x, keys) < rate, jnp.zeros_like(x), x)
 
 
 def salt_and_pepper(x: jax.Array, keys: jax.Array, *, rate: Probability = 0.25) -> jax.Array:
-    """Sets values to 0 or 1, the least and the greatest of an image, by the toss of a fair coin.
+    """Sets values at random to 0 or 1, the smallest and the largest of an image, with equal probability.
 
-    Deviation: each value with a probability, as in `masking`.
+    Deviation: each value is set with a probability, as in `masking`.
 
     Args:
-        rate: with which probability.
+        rate: probability that a value is set.
     """
-    drawn, share = _uniform(x, keys), jnp.asarray(rate, jnp.float32)
-    return jnp.where(drawn < share, (drawn < share / 2).astype(x.dtype), x)
+    # One uniform number decides both: below rate / 2 the value becomes 1, from there to rate 0.
+    uniform, rate = _uniform(x, keys), jnp.asarray(rate, jnp.float32)
+    return jnp.where(uniform < rate, (uniform < rate / 2).astype(x.dtype), x)
 
 
 def _uniform(x: jax.Array, keys: jax.Array) -> jax.Array:
-    """f32 in [0, 1), one for each value of x."""
+    """Draws f32 in [0, 1) for each value of x, [B, …]."""
     return jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:], jnp.float32))(keys)
 
 

@@ -1,6 +1,6 @@
 """Initialisers of kernels: `initializer(key, shape, dtype, *, …) -> Array`.
 
-Of a kernel [..., I, O] (I inputs, O outputs, the axes before them space) fan-in is space · I and fan-out space · O.
+A kernel is [..., I, O] (I inputs, O outputs, the axes before them space); its fan-in is space · I and its fan-out space · O.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ Distribution = Literal["uniform", "normal"]
 
 
 def zeros(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """All zero: right for one layer; in two, the units of a layer stay equal for ever."""
+    """Returns zeros: right for one layer; in a deeper network the units of a layer stay equal for ever."""
     return jnp.zeros(shape, dtype)
 
 
 def normal(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, std: Positive = 0.01) -> jax.Array:
-    """Gaussian of the same width in every layer (0.01: Krizhevsky et al. 2012, section 5).
+    """Draws from a Gaussian of the same width in every layer (0.01: Krizhevsky et al. 2012, section 5).
 
     Args:
         std: standard deviation.
@@ -32,7 +32,7 @@ def normal(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float3
 def lecun(
     key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, distribution: Distribution = "normal"
 ) -> jax.Array:
-    """Variance 1 / fan-in (LeCun et al. 1998, Efficient BackProp, eq. 16).
+    """Draws with variance 1 / fan-in (LeCun et al. 1998, Efficient BackProp, eq. 16).
 
     Args:
         distribution: uniform or normal.
@@ -41,7 +41,7 @@ def lecun(
 
 
 def lecun_1998(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Uniform in ± 2.4 / fan-in (LeCun et al. 1998, Gradient-based learning, Appendix A)."""
+    """Draws uniformly from ± 2.4 / fan-in (LeCun et al. 1998, Gradient-based learning, Appendix A)."""
     fan_in = 1
     for size in shape[:-1]:
         fan_in *= size
@@ -51,7 +51,7 @@ def lecun_1998(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.fl
 def xavier(
     key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, distribution: Distribution = "uniform"
 ) -> jax.Array:
-    """Variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010, eq. 16): keeps the scale through linear or tanh layers.
+    """Draws with variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010, eq. 16), which keeps the scale through tanh layers.
 
     Args:
         distribution: uniform or normal.
@@ -62,7 +62,7 @@ def xavier(
 def he(
     key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, distribution: Distribution = "normal"
 ) -> jax.Array:
-    """Variance 2 / fan-in (He et al. 2015, arXiv 1502.01852, eq. 10): keeps the scale through ReLU layers.
+    """Draws with variance 2 / fan-in (He et al. 2015, arXiv 1502.01852, eq. 10), which keeps the scale through ReLU layers.
 
     Args:
         distribution: uniform or normal.
@@ -71,7 +71,7 @@ def he(
 
 
 def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32, *, gain: Positive = 1.0) -> jax.Array:
-    """Orthonormal rows or columns (Saxe et al. 2014, arXiv 1312.6120), a kernel seen as [space · I, O].
+    """Draws orthonormal rows or columns of the kernel as a matrix [space · I, O] (Saxe et al. 2014, arXiv 1312.6120).
 
     Args:
         gain: factor; the square root of 2 suits ReLU.

@@ -1,4 +1,4 @@
-"""Named streams of randomness: a key is never split in a chain, a step, a turn or a name is folded in (house rule 5)."""
+"""Named streams of randomness: keys are never split in a chain; a step, a turn or a name is folded in (house rule 5)."""
 
 import zlib
 
@@ -6,5 +6,5 @@ import jax
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:
-    """The key [] of the stream `name` below `key`; the same name gives the same stream on every machine."""
+    """Returns the key [] of the stream `name` below `key`; the same name gives the same stream on every machine."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)

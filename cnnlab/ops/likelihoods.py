@@ -1,7 +1,7 @@
-"""Likelihoods of images: what a decoder's numbers say about every pixel, as log p in nats for each image.
+"""Likelihoods of images under a decoder, as log p in nats for each image; pixels are independent given the code.
 
-A decoder gives `outputs` numbers for each of the C values of a pixel: parameters f32 [..., H, W, C · outputs], of which the
-first C are the means or logits. Float knobs may be tracers.
+A decoder outputs parameters f32 [..., H, W, C · outputs], `outputs` for each of the C values of a pixel; the first C are the
+means or logits. Float knobs may be tracers.
 """
 
 import dataclasses
@@ -17,20 +17,23 @@ from cnnlab.values import Positive, Range
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
-    """A distribution over images, given a decoder's numbers."""
+    """A distribution over images, given the parameters that a decoder outputs."""
 
     outputs: int
-    """Numbers that describe one value of an image."""
+    """Number of parameters for one value of an image."""
     log_p: Callable[[jax.Array, jax.Array], jax.Array]
     """(parameters f32 [..., H, W, C · outputs], images f32 [..., H, W, C] in [0, 1]) -> log p f32 [...] in nats."""
     mean: Callable[[jax.Array], jax.Array]
-    """Parameters -> the expected image f32 [..., H, W, C], in [0, 1] or clipped to it."""
+    """Parameters -> expected image f32 [..., H, W, C], in [0, 1] or clipped to it."""
     discrete: bool
     """Whether p is a probability, so that nats are bits; otherwise it is a density, whose logarithm may be above 0."""
 
 
 def bernoulli() -> Likelihood:
-    """Every value is 0 or 1. Grey levels count as probabilities of 1: log p is then the mean over images drawn from them."""
+    """Returns the likelihood whose values are 0 or 1.
+
+    Grey levels count as probabilities of 1: log p is then its mean over images drawn from them.
+    """
 
     def log_p(logits: jax.Array, images: jax.Array) -> jax.Array:
         return _over_pixels(images * logits - jax.nn.softplus(logits))
@@ -39,11 +42,11 @@ def bernoulli() -> Likelihood:
 
 
 def gaussian(*, scale: Positive = 0.1, learned: bool = False) -> Likelihood:
-    """Every value is normal around the decoder's mean; log p is that of a density on the scale of [0, 1].
+    """Returns the likelihood whose values are normal around the decoder's mean; p is a density over values in [0, 1].
 
     Args:
-        scale: standard deviation; where it is learned, the smallest, without which log p has no bound.
-        learned: whether the decoder gives a standard deviation for each value of each image.
+        scale: standard deviation; where it is learned, its lower bound, without which log p has no upper bound.
+        learned: whether the decoder outputs a standard deviation for each value of each image.
     """
 
     def log_p(parameters: jax.Array, images: jax.Array) -> jax.Array:
@@ -61,16 +64,16 @@ def gaussian(*, scale: Positive = 0.1, learned: bool = False) -> Likelihood:
 
 
 LOG_SCALES = (-7.0, 7.0)
-"""Of a discretised logistic: below, it is narrower than any of 256 levels; above, probabilities would round to 0."""
+"""Range of log-scales of a logistic: below, it is narrower than any of 256 levels; above, probabilities would round to 0."""
 
 
 def discretized_logistic(*, levels: Annotated[int, Range(2)] = 256) -> Likelihood:
-    """Every value is one of `levels` grey levels, with the probability that a logistic gives to the interval around it.
+    """Returns the likelihood of `levels` grey levels, each with a logistic's probability of the interval around it.
 
     The intervals of black and white reach to infinity (Kingma et al. 2016, arXiv 1606.04934, section 6.1).
 
     Args:
-        levels: of grey, evenly from 0 to 1: 256 of photographs, 17 of scikit-learn's digits.
+        levels: number of grey levels, evenly from 0 to 1: 256 for photographs, 17 for scikit-learn's digits.
     """
     half = 0.5 / (levels - 1)
 
@@ -88,11 +91,11 @@ def discretized_logistic(*, levels: Annotated[int, Range(2)] = 256) -> Likelihoo
 
 
 def _split(parameters: jax.Array, parts: int) -> list[jax.Array]:
-    return jnp.split(parameters, parts, axis=-1)
+    return jnp.split(parameters, parts, axis=-1)  # [..., H, W, C · parts] -> parts x [..., H, W, C]
 
 
 def _over_pixels(each: jax.Array) -> jax.Array:
-    """Sums over space and channels."""
+    """Sums over space and channels, [..., H, W, C] -> [...]."""
     return jnp.sum(each, axis=(-3, -2, -1))
 
 

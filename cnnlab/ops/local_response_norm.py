@@ -1,4 +1,4 @@
-"""Competition between neighbouring channels."""
+"""Local response normalisation, by which neighbouring channels inhibit one another."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ from cnnlab.values import Count, NonNegative, Positive
 def local_response_normalization(
     x: jax.Array, *, size: Count = 5, alpha: NonNegative = 1e-4, beta: NonNegative = 0.75, k: Positive = 2.0
 ) -> jax.Array:
-    """x / (k + α/n Σ x²)^β, the sum over the n channels around each (Krizhevsky et al. 2012, section 3.3).
+    """Returns x / (k + α/n Σ x²)^β for x [..., C], the sum over n adjacent channels (Krizhevsky et al. 2012, section 3.3).
 
     Deviation: the paper multiplies the sum by α; Caffe and PyTorch, whose numbers are published, by α / n, as here.
 
     Args:
-        size: n, how many neighbouring channels, itself in the middle.
+        size: n, number of neighbouring channels, the channel itself in the middle.
         alpha: α.
         beta: β.
         k: k; 2 in the paper, 1 in Caffe's files.

@@ -13,7 +13,7 @@ from cnnlab.values import Fraction, NonNegative, Positive
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: Fraction = 0.0) -> jax.Array:
-    """−Σ_k t_k log softmax(logits)_k, the negative log-likelihood where t is one-hot.
+    """Returns −Σ_k t_k log softmax(logits)_k, the negative log-likelihood where t is one-hot.
 
     Args:
         smoothing: share of the target spread evenly over the classes (Szegedy et al. 2016, arXiv 1512.00567, section 7).
@@ -23,12 +23,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: Fraction =
 
 
 def focal(logits: jax.Array, labels: jax.Array, *, gamma: NonNegative = 2.0) -> jax.Array:
-    """−(1 − p)^γ log p, p the probability of the label (Lin et al. 2017, arXiv 1708.02002, eq. 4, over a softmax).
+    """Returns −(1 − p)^γ log p, p the probability of the label (Lin et al. 2017, arXiv 1708.02002, eq. 4, over a softmax).
 
     Args:
-        gamma: how strongly examples that are right already are passed over; 0 gives cross-entropy.
+        gamma: how strongly well-classified examples are down-weighted; 0 gives cross-entropy.
     """
-    # log(1 − p) from the other classes' logits: finite, with finite gradients, where p rounds to 1.
+    # log(1 − p) is computed from the other classes' logits: finite, with finite gradients, where p rounds to 1.
     others = jnp.where(_one_hot(logits, labels) > 0, -jnp.inf, logits)
     log_rest = jax.nn.logsumexp(others, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
     weight = jnp.exp(jnp.asarray(gamma, logits.dtype) * log_rest)
@@ -36,7 +36,7 @@ def focal(logits: jax.Array, labels: jax.Array, *, gamma: NonNegative = 2.0) -> 
 
 
 def hinge(logits: jax.Array, labels: jax.Array, *, margin: Positive = 1.0) -> jax.Array:
-    """Σ_{k≠y} max(0, margin + s_k − s_y), the multi-class SVM of Weston and Watkins (1999).
+    """Returns Σ_{k≠y} max(0, margin + s_k − s_y), the multi-class SVM of Weston and Watkins (1999).
 
     Args:
         margin: by how much the label's score must exceed every other.
@@ -47,17 +47,17 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: Positive = 1.0) -> ja
 
 
 def perceptron(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """max_k s_k − s_y: one step of plain gradient descent at rate 1 on one example is Rosenblatt's rule (1958)."""
+    """Returns max_k s_k − s_y; one step of plain gradient descent at rate 1 on one example is Rosenblatt's rule (1958)."""
     return optax.losses.multiclass_perceptron_loss(logits, labels)
 
 
 def sigmoid(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Σ_k of the binary cross-entropies of K one-against-all logistic regressions."""
+    """Returns the sum of the binary cross-entropies of K one-against-all logistic regressions."""
     return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, _one_hot(logits, labels)), axis=-1)
 
 
 def squared(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Σ_k (s_k − t_k)², t the one-hot label: least squares."""
+    """Returns Σ_k (s_k − t_k)², t the one-hot label: least squares."""
     return jnp.sum(optax.squared_error(logits, _one_hot(logits, labels)), axis=-1)
 
 

@@ -6,17 +6,17 @@ import numpy as np
 
 
 def top_correct(scores: jax.Array, labels: jax.Array, top: int) -> jax.Array:
-    """bool [B]: whether the label is among the `top` largest of the scores f32 [B, K].
+    """Returns bool [B]: whether the label i32 [B] is among the `top` largest of the scores f32 [B, K].
 
-    Of equal scores that of the smaller class counts as the larger, as in argmax.
+    Ties go to the smaller class, as in argmax.
     """
-    own = jnp.take_along_axis(scores, labels[:, None], axis=1)
+    own = jnp.take_along_axis(scores, labels[:, None], axis=1)  # [B, K] at [B, 1] -> [B, 1]
     classes = jnp.arange(scores.shape[1], dtype=labels.dtype)
     ahead = (scores > own) | ((scores == own) & (classes[None] < labels[:, None]))
     return jnp.sum(ahead, axis=1) < top
 
 
 def confusion_counts(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """i64 [K, K]: how many examples of each label (row) got each prediction (column)."""
+    """Counts, i64 [K, K], how many examples of each label (row) got each prediction (column)."""
     cells = labels.astype(np.int64) * classes + predictions
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)  # [K·K] -> [K, K]

@@ -1,6 +1,6 @@
-"""What keeps an autoencoder from copying, beside a narrow code: `penalty(encode, inputs, codes, *, …) -> f32 []`.
+"""Penalties that keep an autoencoder from copying its input: `penalty(encode, inputs, codes, *, …) -> f32 []`.
 
-`encode` takes inputs [B, …] to codes [B, Z]; `codes` are those of `inputs`. A penalty is a mean over the batch and is added to
+`encode` maps inputs [B, …] to codes [B, Z]; `codes` are those of `inputs`. A penalty is a mean over the batch and is added to
 the mean loss of an example. Float knobs may be tracers.
 """
 
@@ -15,61 +15,62 @@ from cnnlab.values import NonNegative, Probability
 Encode = Callable[[jax.Array], jax.Array]
 
 SMALLEST = 1e-6
-"""Mean activations are kept so far from 0 and 1, where the divergence is infinite."""
+"""Distance that mean activations keep from 0 and 1, where the divergence is infinite."""
 
 
 def no_penalty(encode: Encode, inputs: jax.Array, codes: jax.Array) -> jax.Array:
-    """0."""
+    """Returns 0."""
     return jnp.zeros((), jnp.float32)
 
 
 def sparse_kl(
     encode: Encode, inputs: jax.Array, codes: jax.Array, *, rho: Probability = 0.05, weight: NonNegative = 1.0
 ) -> jax.Array:
-    """weight · Σ_z KL(rho ‖ mean activation of unit z over the batch), units taken as coins (Ng 2011, CS294A notes, p. 16).
+    """Returns weight · Σ_z KL(rho ‖ mean activation of unit z over the batch) for Bernoulli units (Ng 2011, CS294A, p. 16).
 
-    For codes in [0, 1], as sigmoid units have.
+    Codes must be in [0, 1], as those of sigmoid units are.
 
     Args:
-        rho: the mean activation that units are drawn to.
-        weight: of the penalty.
+        rho: target of each unit's mean activation.
+        weight: weight of the penalty.
     """
-    mean = collectives.global_mean(jnp.mean(codes.astype(jnp.float32), axis=0))
+    mean = collectives.global_mean(jnp.mean(codes.astype(jnp.float32), axis=0))  # [B, Z] -> [Z]
     mean, wanted = jnp.clip(mean, SMALLEST, 1 - SMALLEST), jnp.clip(jnp.asarray(rho, jnp.float32), SMALLEST, 1 - SMALLEST)
     each = wanted * jnp.log(wanted / mean) + (1 - wanted) * jnp.log((1 - wanted) / (1 - mean))
     return jnp.asarray(weight, jnp.float32) * jnp.sum(each)
 
 
 def sparse_l1(encode: Encode, inputs: jax.Array, codes: jax.Array, *, weight: NonNegative = 0.01) -> jax.Array:
-    """weight · Σ_z |code_z|, averaged over the batch.
+    """Returns weight · Σ_z |code_z|, averaged over the batch.
 
     Args:
-        weight: of the penalty.
+        weight: weight of the penalty.
     """
     return jnp.asarray(weight, jnp.float32) * jnp.mean(jnp.sum(jnp.abs(codes.astype(jnp.float32)), axis=1))
 
 
 def contractive(encode: Encode, inputs: jax.Array, codes: jax.Array, *, weight: NonNegative = 0.1) -> jax.Array:
-    """weight · ‖∂code/∂input‖² (Frobenius), averaged over the batch (Rifai et al. 2011, Contractive auto-encoders, eq. 6).
+    """Returns weight · ‖∂code/∂input‖² (Frobenius), averaged over the batch (Rifai et al. 2011, eq. 6).
 
-    Exact, by one backward pass for each unit of the code.
+    The penalty is exact, by one backward pass for each unit of the code.
 
     Args:
-        weight: of the penalty.
+        weight: weight of the penalty.
     """
     return jnp.asarray(weight, jnp.float32) * jnp.mean(squared_jacobian(encode, inputs, codes.shape[1]))
 
 
 def squared_jacobian(encode: Encode, inputs: jax.Array, units: int) -> jax.Array:
-    """f32 [B]: the squared Frobenius norm of ∂code/∂input of each example, for codes of `units` units.
+    """Returns f32 [B]: the squared Frobenius norm of ∂code/∂input of each example, for codes of `units` units.
 
     Examples must not touch one another in `encode` (no batch norm), so that one backward pass gives a row of every Jacobian.
-    What a row needs is computed again for its gradient: stored, the rows would need as much as `units` batches.
+    A row's intermediates are recomputed for its gradient: stored, they would take the memory of `units` batches.
     """
 
     @jax.checkpoint
     def row(unit: jax.Array) -> jax.Array:
         codes, pull = jax.vjp(encode, inputs)
+        # One unit [Z] -> [1, Z] -> [B, Z]: the cotangent that picks this unit of every example.
         (gradient,) = pull(jnp.broadcast_to(unit[None].astype(codes.dtype), codes.shape))
         return jnp.sum(gradient.astype(jnp.float32) ** 2, axis=tuple(range(1, gradient.ndim)))
 

@@ -1,16 +1,18 @@
-"""Ways from one point of a latent space to another."""
+"""Spherical interpolation between two points of a latent space."""
 
 import jax
 import jax.numpy as jnp
 
 NEARLY_PARALLEL = 1e-4
-"""Sine of the angle below which the straight way is taken: the arc's formula divides by it."""
+"""Sine of the angle below which interpolation is linear: the formula of the arc divides by it."""
 
 
 def slerp(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:
-    """The point at `share` (0: start, 1: end) of the great arc from start [Z] to end [Z], the length going along evenly.
+    """Returns the point [Z] at `share` (0: start, 1: end) of the great arc from start [Z] to end [Z].
 
-    Codes of a Gaussian lie near a sphere, which the straight way would leave (White 2016, arXiv 1609.04468, section 2.1).
+    The length changes linearly along the arc.
+
+    Codes of a Gaussian lie near a sphere, which a straight line would leave (White 2016, arXiv 1609.04468, section 2.1).
     """
     lengths = jnp.linalg.norm(start), jnp.linalg.norm(end)
     a, b = (code / jnp.maximum(length, 1e-12) for code, length in zip((start, end), lengths, strict=True))

@@ -1,4 +1,4 @@
-"""Nested dicts of arrays by path: "layer/sublayer/leaf"."""
+"""Nested dicts of arrays, addressed by paths: "layer/sublayer/leaf"."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,12 +10,12 @@ from cnnlab.errors import UsageError
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """Nested dicts -> {"a/b/c": leaf}."""
+    """Returns {"a/b/c": leaf} for nested dicts."""
     return {"/".join(entry.key for entry in path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Returns nested dicts for {"a/b/c": leaf}: the inverse of `flatten`."""
     tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         *above, last = path.split("/")
@@ -26,8 +26,8 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def divide(tree: Any, chosen: Callable[[str], bool]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the leaves whose path is chosen, the others), both nested."""
+def partition(tree: Any, chosen: Callable[[str], bool]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divides a tree into (the leaves whose path is chosen, the others), both nested."""
     leaves = flatten(tree)
     parts = ({path: leaf for path, leaf in leaves.items() if chosen(path) is wanted} for wanted in (True, False))
     first, second = (unflatten(part) for part in parts)
@@ -35,17 +35,17 @@ def divide(tree: Any, chosen: Callable[[str], bool]) -> tuple[dict[str, Any], di
 
 
 def join(trees: Iterable[Any]) -> dict[str, Any]:
-    """Nested dicts without a common leaf -> one."""
+    """Merges nested dicts that have no leaf in common."""
     return unflatten({path: leaf for tree in trees for path, leaf in flatten(tree).items()})
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a regular expression matches a whole path or all of it down to some slash: `stage1_.*`, `.*/bias`, `output`."""
+    """Returns whether a regular expression matches a whole path or all of it down to some slash: `stage1_.*`, `.*/bias`."""
     return re.fullmatch(f"(?:{pattern})(?:/.*)?", path) is not None
 
 
 def require_match(patterns: Sequence[str], paths: Iterable[str], *, knob: str) -> None:
-    """UsageError for a pattern that is no regular expression or matches no path; `knob` is where it came from."""
+    """Raises UsageError for a pattern that is no regular expression or matches no path; `knob` is the flag that gave it."""
     paths = list(paths)
     for pattern in patterns:
         try:

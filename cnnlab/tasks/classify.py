@@ -51,7 +51,7 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
         if not frozen:
             return {PLAYER: params}, variables
         trees.require_match(patterns, trees.flatten(params), knob="frozen")
-        stay, move = trees.divide(params, is_frozen)
+        stay, move = trees.partition(params, is_frozen)
         if not move:
             raise UsageError("--frozen leaves no layer to train. Leave one out, or evaluate instead of training.")
         return {PLAYER: move, FROZEN: stay}, variables
