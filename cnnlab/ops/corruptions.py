@@ -46,8 +46,8 @@ def salt_and_pepper(x: jax.Array, keys: jax.Array, *, rate: Probability = 0.25) 
         rate: probability that a value is set.
     """
     # One uniform number decides both: below rate / 2 the value becomes 1, from there to rate 0.
-    uniform, rate = _uniform(x, keys), jnp.asarray(rate, jnp.float32)
-    return jnp.where(uniform < rate, (uniform < rate / 2).astype(x.dtype), x)
+    uniform, probability = _uniform(x, keys), jnp.asarray(rate, jnp.float32)
+    return jnp.where(uniform < probability, (uniform < probability / 2).astype(x.dtype), x)
 
 
 def _uniform(x: jax.Array, keys: jax.Array) -> jax.Array:
