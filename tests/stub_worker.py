@@ -25,7 +25,7 @@ def main() -> None:
     for number in flags["cells"].split(","):
         folder = study.parent / arms[int(number)]["folder"] / "seed_0"
         pathlib.Path(flags["note"]).write_text(
-            json.dumps({"process": process, "cells": [str(folder)], "ended": ended}), encoding="utf-8"
+            json.dumps({"process": process, "runs": [str(folder)], "ended": ended}), encoding="utf-8"
         )
         status_file = folder / "status.json"
         status = json.loads(status_file.read_text(encoding="utf-8")) if status_file.exists() else {"attempt": 0}
@@ -53,7 +53,7 @@ def main() -> None:
                 time.sleep(2)
             write("FAILED", message="it was told to") if act == "fail" else write("DONE")
         ended += 1
-        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "cells": [], "ended": ended}), encoding="utf-8")
+        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "runs": [], "ended": ended}), encoding="utf-8")
 
 
 main()

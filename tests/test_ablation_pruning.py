@@ -26,7 +26,7 @@ from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, merge_kno
 from cnnlab.ablation.report.random_search import random_search
 from cnnlab.ablation.report.text import arms_csv, markdown, terminal_table
 from cnnlab.ablation.run import runs
-from cnnlab.ablation.run.scheduler import watch
+from cnnlab.ablation.run.scheduler import run_study
 from cnnlab.ablation.run.worker import next_runs, run_worker
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.errors import UsageError
@@ -225,18 +225,18 @@ class Trainer:
 
     def _work(self, mine: Sequence[runs.StudyRun]) -> None:
         ended = 0
-        runs.write_worker_note(self._note, [], ended=0)
+        runs.write_worker_status(self._note, [], ended=0)
         for (cell,), stop in next_runs(mine, runs.Targets(self._study, self._everything)):
             if self._asked.is_set():
                 return
-            runs.write_worker_note(self._note, [cell], ended=ended)
+            runs.write_worker_status(self._note, [cell], ended=ended)
             cell.folder.mkdir(parents=True, exist_ok=True)
             with open(cell.folder / ".turn", "a+", encoding="utf-8") as turn:
                 if not lock(turn) or not pruning.is_due(cell.status, stop):
                     continue
                 self._train(cell, stop or 27)
             ended += 1
-            runs.write_worker_note(self._note, [], ended=ended)
+            runs.write_worker_status(self._note, [], ended=ended)
 
     def _train(self, cell: runs.StudyRun, stop: int) -> None:
         before, name = cell.status.get("step", 0), cell.arm.name
@@ -301,7 +301,7 @@ def conducted(study: Study, folder: pathlib.Path, jobs: int = 2) -> tuple[int, l
     def begin(numbers: Sequence[int], slot: int, note: pathlib.Path) -> Trainer:
         return Trainer(runs.load_study(folder), folder, numbers, note, trained)
 
-    return watch(study, folder, begin, jobs=jobs, quiet=True, seconds=0.02), trained
+    return run_study(study, folder, begin, jobs=jobs, quiet=True, seconds=0.02), trained
 
 
 @pytest.mark.parametrize("rule", [HALVING, ASHA], ids=lambda rule: rule.method)

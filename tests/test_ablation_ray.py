@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from commands import finish, launch, start
-from test_ablation_local import STUDY, assert_each_step_once, found_statuses, is_alive, wait_until
+from test_ablation_scheduler import STUDY, assert_each_step_once, found_statuses, is_alive, wait_until
 
 from cnnlab.ablation.plan.study import Arm, Study
 from cnnlab.ablation.run.ray import _check_room, _memory_share, actor_class, run_on_ray

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from commands import finish, start
-from test_ablation_local import STUDY, assert_each_step_once, found_statuses, wait_until
+from test_ablation_scheduler import STUDY, assert_each_step_once, found_statuses, wait_until
 
 from cnnlab.ablation.plan.study import Arm, Study
 from cnnlab.ablation.run.local import parse_options

@@ -1,4 +1,4 @@
-"""Runs a study in processes of this machine. They end with the launcher, however it ends, with a checkpoint saved."""
+"""Runs a study in processes of this machine. They end with the launcher, however it ends, and save a checkpoint first."""
 
 import contextlib
 import os
@@ -11,17 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 
 from cnnlab.ablation.plan.study import Study
-from cnnlab.ablation.run.scheduler import GRACE_SECONDS, POLL_SECONDS, watch
+from cnnlab.ablation.run.scheduler import GRACE_SECONDS, POLL_SECONDS, run_study
 from cnnlab.errors import Preempted, UsageError
 
 Command = Callable[[Sequence[int]], list[str]]
-"""Numbers of cells, in the order of cells() -> the command line that trains them."""
+"""Numbers of runs, in the order of study_runs() -> the command line that trains them."""
 Value = str | int | float | bool
-"""Of an option of a launcher."""
+"""What an option of a launcher can be."""
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Value]:
-    """{key: value} of KEY=VALUE: a number, true, false or the text itself; UsageError where there is no `=`."""
+    """Reads KEY=VALUE texts into {key: number, true, false or the text itself}; raises UsageError where there is no `=`."""
     wrong = [text for text in texts if "=" not in text]
     if wrong:
         raise UsageError(
@@ -55,17 +55,17 @@ class Process:
             )
 
     def poll(self) -> int | None:
-        """Exit code, the negative number of the signal that killed it, or None while it lives."""
+        """Returns its exit code, the negative number of the signal that killed it, or None while it runs."""
         if self._process.returncode is None and self._process.poll() is not None:
             self._kill_group()  # what it started itself, such as readers of data, and could no longer end
         return self._process.returncode
 
     def is_running(self) -> bool:
-        """Whether it lives."""
+        """Returns whether it runs."""
         return self.poll() is None
 
     def how(self) -> str:
-        """How it ended, in words."""
+        """Returns how it ended, in words."""
         code = self._process.returncode
         if code == -signal.SIGKILL:
             return "killed by SIGKILL, as the system does when memory runs out"
@@ -93,27 +93,27 @@ def run_locally(
     fail_fast: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Trains every cell that is not finished, `jobs` workers at once, each with its share of cores and accelerators.
+    """Trains every run that is not finished, `jobs` workers at once, each with its share of cores and accelerators.
 
-    See `watch` for the other arguments and the result.
+    See `run_study` for the other arguments and the result.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     accelerators = _accelerators() if jobs > 1 else []
 
-    def start(numbers: Sequence[int], slot: int, note: pathlib.Path) -> Process:
+    def start(numbers: Sequence[int], slot: int, status_file: pathlib.Path) -> Process:
         environment, mine = slot_environment(slot, jobs, cores=cores, accelerators=accelerators) if jobs > 1 else ({}, [])
-        words = [*command(numbers), f"--note={note}", f"--parent={os.getpid()}"]
+        words = [*command(numbers), f"--note={status_file}", f"--parent={os.getpid()}"]
         if mine:
             words.append(f"--cores={','.join(map(str, mine))}")
-        return Process(words, note.with_suffix(".txt"), environment)
+        return Process(words, status_file.with_suffix(".txt"), environment)
 
-    return watch(study, folder, start, jobs=jobs, max_attempts=max_attempts, fail_fast=fail_fast, quiet=quiet)
+    return run_study(study, folder, start, jobs=jobs, max_attempts=max_attempts, fail_fast=fail_fast, quiet=quiet)
 
 
 def slot_environment(
     slot: int, jobs: int, *, cores: Sequence[int], accelerators: Sequence[str]
 ) -> tuple[dict[str, str], list[int]]:
-    """(environment, cores) of a slot: its share of the cores, one accelerator, and its share of that one's memory."""
+    """Returns (environment, cores) of a slot: its share of the cores, one accelerator, and its share of the memory of that."""
     share = max(len(cores) // jobs, 1)
     mine = [cores[(slot * share + i) % len(cores)] for i in range(share)] if cores else []
     if not accelerators:
@@ -126,7 +126,7 @@ def slot_environment(
 
 
 def _accelerators() -> list[str]:
-    """NVIDIA GPUs that this process may use."""
+    """Returns the NVIDIA GPUs that this process may use."""
     if (allowed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [part.strip() for part in allowed.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -136,7 +136,7 @@ def _accelerators() -> list[str]:
 
 
 def bind_to_parent(parent: int | None, cores: Sequence[int]) -> None:
-    """In a worker, before it imports jax: keeps to some cores, and saves and ends when its launcher is gone."""
+    """Keeps this worker to some cores, and saves and ends it when its launcher is gone. Call it before importing jax."""
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     if parent is not None:
@@ -146,7 +146,7 @@ def bind_to_parent(parent: int | None, cores: Sequence[int]) -> None:
 
 
 def _exit_with(parent: int) -> None:
-    """Waits for the launcher's end, whatever it was, then ends this process with a checkpoint.
+    """Waits until the launcher has ended in whatever way, then ends this process with a checkpoint.
 
     A thread instead of Linux's PR_SET_PDEATHSIG: it works on every Unix, and can kill a worker that hangs.
     """

@@ -1,9 +1,9 @@
 """Runs a study on a Ray cluster, or on a Ray of its own on this machine. Ray is an optional extra: pip install "cnnlab[ray]".
 
-Each worker is the same command line as elsewhere, started by an actor that holds the worker's CPUs and GPUs. Ray is used for
-placing alone: it repeats nothing by itself, so the attempts are counted in one place. A worker whose actor is lost (killed, or
-its node gone) saves a checkpoint and ends, and the run goes on in a new one; like a job that Slurm loses, that is no failure of
-the run. The study lies in a file system that all nodes share under one path, with working locks.
+Each worker is the same command line as elsewhere, started by an actor that holds the worker's CPUs and GPUs. Ray only places
+workers: it repeats nothing by itself, so that attempts are counted in one place. A worker whose actor is lost (killed, or its
+node gone) saves a checkpoint and ends, and the run goes on in a new worker; like a job that Slurm loses, that is no failure of
+the run. The study must lie in a file system that all nodes share under one path, with working locks.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from typing import Any
 from cnnlab import files
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.local import Command, Process, Value
-from cnnlab.ablation.run.scheduler import watch
+from cnnlab.ablation.run.scheduler import run_study
 from cnnlab.errors import Preempted, UsageError
 
 log = logging.getLogger("cnnlab")
 
 POLL_SECONDS = 0.2
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Of a Ray of our own; the least that is sensible, for nothing but exit codes goes through it."""
+"""Size of the object store of a Ray of our own; small, because nothing but exit codes goes through it."""
 PRIVATE = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # else Ray reports to its makers
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray would report its use to its makers
     # A node short of memory: Ray would kill the actor, which is small. Left alone the system kills the training process.
     "RAY_memory_monitor_refresh_ms": "0",
 }
@@ -38,7 +38,7 @@ ENVIRONMENT = {"RAY_kill_child_processes_on_worker_exit": "0"}
 
 
 class Supervisor:
-    """What Ray runs: starts a worker where Ray put it, waits for it and ends it. The worker ends with it."""
+    """The actor that Ray runs: it starts a worker where Ray placed it, waits for it and ends it. The worker ends with it."""
 
     def __init__(self, place: str, words: Sequence[str], text: str, environment: Mapping[str, str]) -> None:
         os.chdir(place)
@@ -46,11 +46,11 @@ class Supervisor:
         self._process = Process([*words, f"--parent={os.getpid()}"], pathlib.Path(text), dict(environment))
 
     def begun(self) -> bool:
-        """True, as soon as Ray found a place."""
+        """Returns True, as soon as Ray has placed the actor."""
         return True
 
     def wait(self) -> tuple[int, str]:
-        """Exit code, and how the worker ended in words."""
+        """Waits for the worker; returns its exit code and how it ended, in words."""
         while (code := self._process.poll()) is None:
             if os.getppid() != self._node:  # Ray's process on this machine is gone, which Ray's own check can miss
                 os._exit(Preempted.exit_code)  # so the worker saves and ends
@@ -64,10 +64,10 @@ class Supervisor:
 
 
 class _Worker:
-    """A worker on Ray, as the launcher sees it."""
+    """A worker on Ray, as the scheduler sees it."""
 
-    def __init__(self, actor: Any, log: pathlib.Path, note: pathlib.Path) -> None:
-        self._actor, self.log, self._note = actor, log, note
+    def __init__(self, actor: Any, log: pathlib.Path, status_file: pathlib.Path) -> None:
+        self._actor, self.log, self._status_file = actor, log, status_file
         self._begun, self._result = actor.begun.remote(), actor.wait.remote()
         self._ended: tuple[int, str] | None = None
         self._lost = self._asked = False
@@ -75,7 +75,7 @@ class _Worker:
     def poll(self) -> int | None:
         if self._ended is None and _is_ready(self._result):
             self._ended = self._ask()
-        if self._ended is None or (self._lost and _is_held(self._note)):
+        if self._ended is None or (self._lost and _is_locked(self._status_file)):
             return None
         return self._ended[0]
 
@@ -97,7 +97,7 @@ class _Worker:
             ray.kill(self._actor)
 
     def _ask(self) -> tuple[int, str]:
-        """(exit code, words) of a worker that ended, or whose actor did."""
+        """Returns (exit code, words) of a worker that ended, or whose actor did."""
         import ray
 
         try:
@@ -119,11 +119,11 @@ def _is_ready(reference: Any) -> bool:
     return bool(ray.wait([reference], timeout=0)[0])
 
 
-def _is_held(note: pathlib.Path) -> bool:
-    """Whether a run that a lost worker was at is still being saved by it."""
+def _is_locked(status_file: pathlib.Path) -> bool:
+    """Returns whether a lost worker still saves a run that it was training."""
     from cnnlab.runs.folder import Busy, locked
 
-    for folder in map(pathlib.Path, (files.read_json(note) or {}).get("cells", [])):
+    for folder in map(pathlib.Path, (files.read_json(status_file) or {}).get("runs", [])):
         try:
             if folder.exists():
                 with locked(folder):
@@ -144,34 +144,34 @@ def run_on_ray(
     fail_fast: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Trains every cell that is not finished in at most `jobs` Ray actors at once.
+    """Trains every run that is not finished in at most `jobs` Ray actors at once.
 
-    See `watch` for the other arguments and the result.
+    See `run_study` for the other arguments and the result.
 
     Args:
         study: what to train.
-        folder: of the study; logs go to its logs/.
-        command: of a worker.
+        folder: the study's folder; logs go to its logs/.
+        command: makes the command line of a worker.
         options: address of a cluster (default: a Ray of our own on this machine), and what an actor takes: num_cpus
             (default: 1), num_gpus, memory, accelerator_type.
-        jobs: at once, those that wait for a place included.
-        max_attempts: how often a cell that fails is begun in all.
+        jobs: actors at once, those that wait to be placed included.
+        max_attempts: how often a run that fails is tried in all.
         fail_fast: stop everything at the first failure.
-        quiet: no progress.
+        quiet: show no progress.
     """
     supervisor = actor_class(options)
     with _ray(options):
 
-        def start(numbers: Sequence[int], slot: int, note: pathlib.Path) -> _Worker:
-            words = [*command(numbers), f"--note={note}"]
-            text = note.with_suffix(".txt")
-            return _Worker(supervisor.remote(os.getcwd(), words, str(text), _memory_share(options)), text, note)
+        def start(numbers: Sequence[int], slot: int, status_file: pathlib.Path) -> _Worker:
+            words = [*command(numbers), f"--note={status_file}"]
+            text = status_file.with_suffix(".txt")
+            return _Worker(supervisor.remote(os.getcwd(), words, str(text), _memory_share(options)), text, status_file)
 
-        return watch(study, folder, start, jobs=jobs, max_attempts=max_attempts, fail_fast=fail_fast, quiet=quiet)
+        return run_study(study, folder, start, jobs=jobs, max_attempts=max_attempts, fail_fast=fail_fast, quiet=quiet)
 
 
 def actor_class(options: Mapping[str, Value]) -> Any:
-    """Ray's class of supervisors with their resources; UsageError where there is no Ray, or no such option."""
+    """Returns Ray's class of supervisors with their resources; raises UsageError where there is no Ray, or no such option."""
     try:
         import ray
     except ImportError:
@@ -190,7 +190,7 @@ def actor_class(options: Mapping[str, Value]) -> Any:
 
 @contextlib.contextmanager
 def _ray(options: Mapping[str, Value]) -> Iterator[None]:
-    """A connection to the cluster of the option address, or a Ray of our own that ends with us."""
+    """Connects to the cluster of the option address, or to a Ray of our own that ends with us."""
     import ray
 
     address = str(options.get("address", "local"))
@@ -225,7 +225,7 @@ def _check_address(address: str) -> None:
 
 
 def _check_room(options: Mapping[str, Value], there: Mapping[str, float]) -> None:
-    """UsageError where this machine can never hold one worker, which would wait for ever."""
+    """Raises UsageError where this machine can never hold one worker, which would wait for ever."""
     for option, name in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
         wanted, found = float(options.get(option, 0)), there.get(name, 0)
         if wanted > found:
@@ -236,6 +236,6 @@ def _check_room(options: Mapping[str, Value], there: Mapping[str, float]) -> Non
 
 
 def _memory_share(options: Mapping[str, Value]) -> dict[str, str]:
-    """Environment of a worker that shares its accelerator with others."""
+    """Returns the environment of a worker that shares its accelerator with others."""
     share = float(options.get("num_gpus", 0))
     return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * share:.2f}"} if 0 < share < 1 else {}

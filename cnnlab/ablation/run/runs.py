@@ -1,4 +1,4 @@
-"""The cells of a study on disk: where each run lies, and what became of it. Imports no jax."""
+"""The runs of a study on disk: where each lies, and how it ended. Imports no jax."""
 
 import dataclasses
 import os
@@ -37,11 +37,11 @@ class StudyRun:
 
     @property
     def state(self) -> str:
-        """As in status.json; MISSING where the run was never begun."""
+        """The state as in status.json; MISSING where the run was never begun."""
         return self.status.get("state", "MISSING")
 
     def is_dead(self) -> bool:
-        """Whether it says RUNNING and nobody trains it: its process is gone, here or on another machine."""
+        """Returns whether it says RUNNING and nobody trains it: its process is gone, here or on another machine."""
         before = self.status
         if before.get("state") != "RUNNING" or not (self.folder / ".lock").exists():
             return before.get("state") == "RUNNING"
@@ -54,9 +54,9 @@ class StudyRun:
             return False
 
     def record(self, state: str, message: str, *, attempt: int, process: str) -> bool:
-        """Writes down how a run ended, for a process that can no longer do so itself.
+        """Writes how the run ended, in place of a process that can no longer do so itself.
 
-        Nothing is written over a finished run or one that another process trains; returns whether it was written.
+        A finished run, or one that another process trains, is left alone; returns whether anything was written.
         """
         from cnnlab.runs.folder import Busy, locked
 
@@ -75,45 +75,45 @@ class StudyRun:
 
 
 class Targets:
-    """To which step every cell of a study is to be trained now; None: to its end. Where nothing is pruned that is all."""
+    """The step to which each run of a study is to be trained now; None, always where nothing is pruned, is its end."""
 
     def __init__(self, study: Study, everything: Sequence[StudyRun]) -> None:
-        self.cells = everything
+        self.study_runs = everything
         self._study = study
         self._scores: list[dict[int, float | None]] = [{} for _ in everything]
 
     def by(self, statuses: Sequence[Mapping[str, Any]]) -> list[int | None]:
-        """What follows from the contents of status.json, one for each cell in order, and from the numbers at the rungs."""
+        """Returns the targets that follow from the contents of status.json, one a run in order, and the scores at the rungs."""
         plan = self._study.pruning
         if plan is None:
-            return [None] * len(self.cells)
+            return [None] * len(self.study_runs)
         runs: dict[str, list[pruning.RungScores]] = {name: [] for name in pruning.prunable_arms(self._study)}
-        for cell, status, scores in zip(self.cells, statuses, self._scores, strict=True):
-            if cell.arm.name in runs:
+        for study_run, status, scores in zip(self.study_runs, statuses, self._scores, strict=True):
+            if study_run.arm.name in runs:
                 step = status.get("step", 0)
                 if any(rung <= step and rung not in scores for rung in plan.rungs[:-1]):
-                    scores |= pruning.scores_in(writers.read_metrics(cell.folder / "metrics.jsonl"), plan)
-                runs[cell.arm.name].append(pruning.RungScores(status.get("state", "MISSING"), step, scores))
+                    scores |= pruning.scores_in(writers.read_metrics(study_run.folder / "metrics.jsonl"), plan)
+                runs[study_run.arm.name].append(pruning.RungScores(status.get("state", "MISSING"), step, scores))
         aims = pruning.targets(plan, runs)
-        return [aims.get(cell.arm.name) for cell in self.cells]
+        return [aims.get(study_run.arm.name) for study_run in self.study_runs]
 
 
 def this_process() -> str:
-    """Whose a status is, in the words that a run uses too."""
+    """Returns the name of this process, as in a status.json."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def write_worker_note(note: pathlib.Path | None, cells: Sequence[StudyRun], *, ended: int) -> None:
-    """Writes down what this worker is at, for the launcher that will have to understand how it ended.
+def write_worker_status(status_file: pathlib.Path | None, training: Sequence[StudyRun], *, ended: int) -> None:
+    """Writes what this worker trains, for the scheduler, which has to find out how it ended.
 
     Args:
-        note: the worker's own file; None: nobody asked.
-        cells: that it is about to train.
-        ended: how many it trained before, to whatever end.
+        status_file: the worker's own file; None: there is no scheduler, and nothing is written.
+        training: the runs that it is about to train.
+        ended: how many runs it trained before, whether they finished or failed.
     """
-    if note is not None:
-        content = {"process": this_process(), "cells": [str(cell.folder) for cell in cells], "ended": ended}
-        files.write_json(note, {**(files.read_json(note) or {}), **content})
+    if status_file is not None:
+        content = {"process": this_process(), "runs": [str(study_run.folder) for study_run in training], "ended": ended}
+        files.write_json(status_file, {**(files.read_json(status_file) or {}), **content})
 
 
 def save_study(study: Study, folder: pathlib.Path) -> None:
@@ -123,12 +123,12 @@ def save_study(study: Study, folder: pathlib.Path) -> None:
 
 
 def write_owner(folder: pathlib.Path) -> None:
-    """Says who works on the study, for whoever finds it locked."""
+    """Writes which process works on the study, so that another that finds it locked can name it."""
     files.write_json(folder / "status.json", {"process": this_process(), "time": time.time()})
 
 
 def load_study(folder: pathlib.Path) -> Study:
-    """The study of a folder; UsageError where there is none."""
+    """Returns the study of a folder; raises UsageError where there is none."""
     content = files.read_json(folder / STUDY)
     if content is None:
         raise UsageError(f"{folder} is not a study: it has no {STUDY}.\nGive the folder that `launch.py ablate` named.")
@@ -136,27 +136,30 @@ def load_study(folder: pathlib.Path) -> Study:
 
 
 def study_runs(study: Study, folder: pathlib.Path) -> Iterator[StudyRun]:
-    """Every cell, seed by seed, so that pairs come early; `folder` is the study's own."""
+    """Yields every run, seed by seed, so that pairs come early; `folder` is the study's own."""
     for seed in study.seeds:
         for arm in study.arms:
             yield StudyRun(arm, seed, folder.parent / arm.folder / f"seed_{seed}")
 
 
-def run_command(study: Study, cell: StudyRun) -> str:
-    """What one types to run a cell alone."""
-    knobs = {**merge_knobs(study.knobs, cell.arm), "seed": str(cell.seed), "workdir": str(cell.folder)}
+def run_command(study: Study, study_run: StudyRun) -> str:
+    """Returns the command that trains one run alone."""
+    knobs = {**merge_knobs(study.knobs, study_run.arm), "seed": str(study_run.seed), "workdir": str(study_run.folder)}
     given = [f"--experiment={study.experiment}", *(f"--{name}={value}" for name, value in knobs.items()), *study.flags]
     return shlex.join(["python", "launch.py", "train", *given])
 
 
 def read_results(study: Study, folder: pathlib.Path) -> list[RunResult]:
-    """What became of every cell."""
-    found = [read_result(cell.arm.name, cell.seed, cell.folder, run_command(study, cell)) for cell in study_runs(study, folder)]
+    """Returns the result of every run."""
+    found = [
+        read_result(study_run.arm.name, study_run.seed, study_run.folder, run_command(study, study_run))
+        for study_run in study_runs(study, folder)
+    ]
     return pruning.mark_pruned(study, found)
 
 
 def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunResult:
-    """What became of the run in a folder."""
+    """Returns the result of the run in a folder."""
     status = files.read_json(folder / "status.json") or {"state": "MISSING"}
     result = (files.read_json(folder / "result.json") or {}) if status["state"] == "DONE" else {}
     run = files.read_json(folder / "run.json") or {}
@@ -182,7 +185,7 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
 
 
 def _correct(path: pathlib.Path) -> tuple[bool, ...] | None:
-    """Of every test example in order, whether its label was predicted; None where the run did not predict labels."""
+    """Returns whether the label of each test example, in order, was predicted; None where the run predicts no labels."""
     if not path.exists():
         return None
     with np.load(path) as rows:

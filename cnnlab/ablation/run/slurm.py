@@ -1,9 +1,10 @@
 """Runs a study as Slurm jobs, through submitit.
 
 A job replaces itself by the worker's command line, so nothing of ours is pickled, signals reach the worker, and a job that
-Slurm requeues (`scontrol requeue`, a node that is lost, preemption) runs the same command again, which goes on at the
-checkpoint. Slurm sends SIGTERM before the time limit; what is then left goes into a new job. Jobs outlive a launcher that is
-killed; the next one waits for what they train. The study lies in a file system that all nodes share, with working locks.
+Slurm requeues (`scontrol requeue`, a node that is lost, preemption) runs the same command again, which resumes from the
+checkpoint. Slurm sends SIGTERM before the time limit; runs that are then unfinished go on in a new job. Jobs outlive a launcher
+that is killed; the next launcher waits for the runs that they train. The study must lie in a file system that all nodes share,
+with working locks.
 """
 
 import os
@@ -15,13 +16,13 @@ from typing import Any
 
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.local import Command, Value
-from cnnlab.ablation.run.scheduler import watch
+from cnnlab.ablation.run.scheduler import run_study
 from cnnlab.errors import Preempted, UsageError
 
 POLL_SECONDS = 2.0
 TIMEOUT_MINUTES = 60
 SIGNAL_SECONDS = 90
-"""Before the time limit, for a checkpoint."""
+"""Time before the limit at which a job is asked to save a checkpoint and end."""
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 LIVES = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "SUSPENDED", "STOPPED", "RESIZING")
 LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED")
@@ -29,7 +30,7 @@ LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED")
 
 
 class _Queue:
-    """What Slurm says of all jobs of a study, asked at most every POLL_SECONDS. Needs no accounting data base."""
+    """The states of all jobs of a study, asked of Slurm at most every POLL_SECONDS. Needs no accounting database."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, tuple[str, int]] = {}
@@ -42,7 +43,7 @@ class _Queue:
         self._jobs.pop(job, None)
 
     def state(self, job: str) -> tuple[str, int]:
-        """(state, exit code) of a job; GONE where Slurm has forgotten it."""
+        """Returns (state, exit code) of a job; GONE where Slurm has forgotten it."""
         if time.monotonic() - self._asked > POLL_SECONDS:
             self._ask()
             self._asked = time.monotonic()
@@ -115,31 +116,31 @@ def run_on_slurm(
     fail_fast: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Trains every cell that is not finished in at most `jobs` Slurm jobs at once.
+    """Trains every run that is not finished in at most `jobs` Slurm jobs at once.
 
-    See `watch` for the other arguments and the result.
+    See `run_study` for the other arguments and the result.
 
     Args:
         study: what to train.
-        folder: of the study; logs go to its logs/.
-        command: of a worker.
+        folder: the study's folder; logs go to its logs/.
+        command: makes the command line of a worker.
         options: for submitit's `update_parameters`, such as slurm_partition (text) or timeout_min (minutes).
-        jobs: at once, those that wait in Slurm's queue included.
-        max_attempts: how often a cell that fails is begun in all.
+        jobs: jobs at once, those that wait in Slurm's queue included.
+        max_attempts: how often a run that fails is tried in all.
         fail_fast: stop everything at the first failure.
-        quiet: no progress.
+        quiet: show no progress.
     """
     executor, queue = _executor(study, folder / "logs", options), _Queue()
 
-    def start(numbers: Sequence[int], slot: int, note: pathlib.Path) -> _Job:
-        words = [*command(numbers), f"--note={note}"]
+    def start(numbers: Sequence[int], slot: int, status_file: pathlib.Path) -> _Job:
+        words = [*command(numbers), f"--note={status_file}"]
         try:
             job = executor.submit(os.execvp, words[0], words)
         except Exception as error:  # submitit raises classes of its own for what sbatch says
             raise UsageError(f"Slurm did not take the job: {error}\nSee --launcher_options.") from error
         return _Job(job.job_id, job.paths.stdout, queue)
 
-    return watch(
+    return run_study(
         study,
         folder,
         start,
@@ -152,7 +153,7 @@ def run_on_slurm(
 
 
 def _executor(study: Study, folder: pathlib.Path, options: Mapping[str, Value]) -> Any:
-    """submitit's, with the options; UsageError where there is no Slurm, or no such option."""
+    """Returns submitit's executor with the options; raises UsageError where there is no Slurm, or no such option."""
     import submitit
 
     given = dict(options)

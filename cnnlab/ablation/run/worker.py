@@ -1,4 +1,4 @@
-"""Trains what is left of a study, one compilation for each group of arms. Any number of such processes may share a study."""
+"""Trains the unfinished runs of a study, one compilation a group of arms. Any number of such processes may share a study."""
 
 import dataclasses
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from cnnlab import files
 from cnnlab.ablation.plan.pruning import FINISHED, is_due
 from cnnlab.ablation.plan.study import Arm
-from cnnlab.ablation.run.runs import StudyRun, Targets, this_process, write_worker_note
+from cnnlab.ablation.run.runs import StudyRun, Targets, this_process, write_worker_status
 from cnnlab.engine.program import Program
 from cnnlab.errors import CnnlabError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
@@ -21,130 +21,135 @@ Resolve = Callable[[Arm], tuple[Resolved, RunSpec]]
 
 
 def run_worker(
-    cells: Sequence[StudyRun],
+    study_runs: Sequence[StudyRun],
     resolve: Resolve,
-    note: pathlib.Path | None = None,
+    status_file: pathlib.Path | None = None,
     targets: Targets | None = None,
     *,
     at_once: int = 1,
 ) -> None:
-    """Trains those of the cells that are neither finished nor being trained by another process, group by group.
+    """Trains those of the runs that are neither finished nor being trained by another process, group by group.
 
-    A cell that diverges or fails does not stop the others; Preempted goes through. A cell that fails, or whose process dies,
-    while this process works is left alone: whether it is tried again is the launcher's to say.
+    A run that diverges or fails does not stop the others; Preempted is passed on. A run that fails, or whose process dies,
+    while this process works is left alone: the scheduler decides whether it is tried again.
 
     Args:
-        cells: groups in the order in which they first come.
+        study_runs: the runs; groups are trained in the order in which they first come.
         resolve: arm -> its knobs and its spec.
-        note: the file in which to say what is being trained (see `cells.sign`), and in which the launcher said which attempts
-            had failed when it asked for another one.
-        targets: of all cells of a study whose worse arms are stopped early; None: every cell is trained to its end.
-        at_once: cells of one group that take their steps in one batched program; 1: one after another.
+        status_file: the file in which this worker says what it trains (`runs.write_worker_status`), and in which the
+            scheduler wrote which attempts had failed when it asked for another one.
+        targets: the targets of all runs of a study whose worse arms are stopped early; None: runs are trained to their end.
+        at_once: runs of one group that take their steps in one batched program; 1: one after another.
     """
-    given = (files.read_json(note) or {}).get("broken") if note else None
-    broken_before = {str(cell.folder): _failed_attempt(cell) for cell in cells} if given is None else given
+    given = (files.read_json(status_file) or {}).get("failed_attempts") if status_file else None
+    failed_before = {str(study_run.folder): _failed_attempt(study_run) for study_run in study_runs} if given is None else given
     ended = 0
-    write_worker_note(note, [], ended=ended)
+    write_worker_status(status_file, [], ended=ended)
     programs: dict[str, Program] = {}
     group = None
-    for some, stop in next_runs(cells, targets, at_once) if targets else _groups(cells, at_once):
-        free = [cell for cell in some if _is_free(cell, broken_before.get(str(cell.folder)))]
+    for some, stop in next_runs(study_runs, targets, at_once) if targets else _groups(study_runs, at_once):
+        free = [study_run for study_run in some if _is_free(study_run, failed_before.get(str(study_run.folder)))]
         if not free:
             continue
         if free[0].arm.group != group:
             group, programs = free[0].arm.group, {}
-        write_worker_note(note, free, ended=ended)
+        write_worker_status(status_file, free, ended=ended)
         ended += _train_batched(free, resolve, programs, stop)
-        write_worker_note(note, [], ended=ended)
+        write_worker_status(status_file, [], ended=ended)
 
 
-def _is_free(cell: StudyRun, broken_before: int | None) -> bool:
-    """Whether nobody has finished it, trains it, or broke it since this process began."""
-    if cell.state in FINISHED or _failed_attempt(cell) not in (None, broken_before):
+def _is_free(study_run: StudyRun, failed_before: int | None) -> bool:
+    """Returns whether a run is unfinished, is trained by nobody, and has not failed since this process began."""
+    if study_run.state in FINISHED or _failed_attempt(study_run) not in (None, failed_before):
         return False
-    if cell.state == "RUNNING" and not cell.is_dead():
-        log.info("%s, seed %d is being trained by %s", cell.arm.name, cell.seed, cell.status["process"])
+    if study_run.state == "RUNNING" and not study_run.is_dead():
+        log.info("%s, seed %d is being trained by %s", study_run.arm.name, study_run.seed, study_run.status["process"])
         return False
     return True
 
 
-def _groups(cells: Sequence[StudyRun], at_once: int) -> Iterator[tuple[list[StudyRun], int | None]]:
-    """Every cell once, group by group, so many at once, to its end."""
-    for group in dict.fromkeys(cell.arm.group for cell in cells):
-        left = [cell for cell in cells if cell.arm.group == group]
-        while left := [cell for cell in left if cell.state not in FINISHED]:
+def _groups(study_runs: Sequence[StudyRun], at_once: int) -> Iterator[tuple[list[StudyRun], int | None]]:
+    """Yields every run once, group by group, `at_once` at a time, to be trained to its end."""
+    for group in dict.fromkeys(study_run.arm.group for study_run in study_runs):
+        left = [study_run for study_run in study_runs if study_run.arm.group == group]
+        while left := [study_run for study_run in left if study_run.state not in FINISHED]:
             yield left[:at_once], None
             left = left[at_once:]
 
 
-def next_runs(cells: Sequence[StudyRun], targets: Targets, at_once: int = 1) -> Iterator[tuple[list[StudyRun], int | None]]:
-    """(cells that share a compilation, step to which they are due), asked anew each time; a cell at most once for each step.
+def next_runs(mine: Sequence[StudyRun], targets: Targets, at_once: int = 1) -> Iterator[tuple[list[StudyRun], int | None]]:
+    """Yields (runs that share a compilation, step to which they are due), each run at most once for each such step.
 
-    What has gone on farthest comes first, as ASHA has it; then what shares the compilation of the cells before; then all
-    seeds of an arm together, so that it soon has a score.
+    What is due is read anew each time. The runs that have gone on farthest come first, as in ASHA; then those that share the
+    compilation of the runs before; then all seeds of an arm together, so that it soon has a score.
     """
-    mine = {str(cell.folder) for cell in cells}
-    arms = {name: place for place, name in enumerate(dict.fromkeys(cell.arm.name for cell in cells))}
+    folders = {str(study_run.folder) for study_run in mine}
+    arms = {name: place for place, name in enumerate(dict.fromkeys(study_run.arm.name for study_run in mine))}
     taken: set[tuple[str, int | None]] = set()
     group = None
     while True:
-        statuses = [cell.status for cell in targets.cells]
-        due = [
-            (-(stop or cell.arm.steps or 0), cell.arm.group != group, arms[cell.arm.name], number, cell, stop)
-            for number, (cell, status, stop) in enumerate(zip(targets.cells, statuses, targets.by(statuses), strict=True))
-            if str(cell.folder) in mine and (str(cell.folder), stop) not in taken and is_due(status, stop)
-        ]
+        statuses = [study_run.status for study_run in targets.study_runs]
+        due = []
+        for study_run, status, stop in zip(targets.study_runs, statuses, targets.by(statuses), strict=True):
+            folder, arm = str(study_run.folder), study_run.arm
+            if folder in folders and (folder, stop) not in taken and is_due(status, stop):
+                due.append(((-(stop or arm.steps or 0), arm.group != group, arms[arm.name]), study_run, stop))
         if not due:
             return
-        due.sort(key=lambda one: one[:4])
-        *_, first, stop = due[0]
-        some = [cell for *_, cell, aim in due if cell.arm.group == first.arm.group and aim == stop][:at_once]
-        taken |= {(str(cell.folder), stop) for cell in some}
+        due.sort(key=lambda one: one[0])  # a stable sort: of equals, the run that comes first in the study
+        _, first, stop = due[0]
+        some = [study_run for _, study_run, aim in due if study_run.arm.group == first.arm.group and aim == stop][:at_once]
+        taken |= {(str(study_run.folder), stop) for study_run in some}
         group = first.arm.group
         yield some, stop
 
 
-def _train_batched(cells: Sequence[StudyRun], resolve: Resolve, programs: dict[str, Program], stop: int | None) -> int:
-    """Trains cells of one group up to a step, in one batched program; how many it was this process that did.
+def _train_batched(study_runs: Sequence[StudyRun], resolve: Resolve, programs: dict[str, Program], stop: int | None) -> int:
+    """Trains runs of one group up to a step, in one batched program; returns how many this process trained.
 
     Where that fails (memory that ran out, a folder that another process holds) they are trained one after another, so that
-    one which fails alone is the only one that does.
+    the run at fault is the only one that fails.
     """
-    if len(cells) > 1:
+    if len(study_runs) > 1:
         try:
-            members = [_run_inputs(cell, resolve, programs, stop) for cell in cells]
-            log.info("%d runs of %s … together", len(members), cells[0].arm.name)
-            for cell, became in zip(cells, run.train_batched(members), strict=True):
-                if isinstance(became, DivergedError):
-                    log.warning("%s, seed %d diverged: %s", cell.arm.name, cell.seed, became)
-            return len(cells)
+            members = [_run_inputs(study_run, resolve, programs, stop) for study_run in study_runs]
+            log.info("%d runs of %s … together", len(members), study_runs[0].arm.name)
+            for study_run, result in zip(study_runs, run.train_batched(members), strict=True):
+                if isinstance(result, DivergedError):
+                    log.warning("%s, seed %d diverged: %s", study_run.arm.name, study_run.seed, result)
+            return len(study_runs)
         except Preempted:
             raise
         except Exception as error:
-            log.warning("%d runs could not be trained together, so one after another: %s", len(cells), error)
-    return sum(_train(cell, resolve, programs, stop) for cell in cells)
+            log.warning("%d runs could not be trained together, so one after another: %s", len(study_runs), error)
+    return sum(_train(study_run, resolve, programs, stop) for study_run in study_runs)
 
 
-def _run_inputs(cell: StudyRun, resolve: Resolve, programs: dict[str, Program], stop: int | None) -> run.RunInputs:
-    """What `run.train_run` takes of a cell. Fills in `programs`, {arm: program} of the group."""
-    resolved, spec = resolve(cell.arm)
-    check_folder(cell.folder, spec, overwrite=False)
-    if cell.arm.name not in programs:
-        numbers = cell.arm.numbers
+def _run_inputs(study_run: StudyRun, resolve: Resolve, programs: dict[str, Program], stop: int | None) -> run.RunInputs:
+    """Returns what `run.train_run` needs of a run. Adds to `programs`, {arm: program} of the group."""
+    resolved, spec = resolve(study_run.arm)
+    check_folder(study_run.folder, spec, overwrite=False)
+    if study_run.arm.name not in programs:
+        numbers = study_run.arm.numbers
         compiled = next(iter(programs.values()), None)
-        programs[cell.arm.name] = (
+        programs[study_run.arm.name] = (
             compiled.member(resolved.call(), numbers) if compiled else run.build(resolved, spec, numbers=numbers)
         )
-    return programs[cell.arm.name], cell.folder, dataclasses.replace(spec, stop_after=stop) if stop else spec, cell.seed
+    return (
+        programs[study_run.arm.name],
+        study_run.folder,
+        dataclasses.replace(spec, stop_after=stop) if stop else spec,
+        study_run.seed,
+    )
 
 
-def _train(cell: StudyRun, resolve: Resolve, programs: dict[str, Program], stop: int | None) -> bool:
-    """Trains one cell up to a step, or writes down why it failed; whether it was this process that did."""
-    log.info("%s, seed %d", cell.arm.name, cell.seed)
-    attempt = cell.status.get("attempt", 0) + 1
+def _train(study_run: StudyRun, resolve: Resolve, programs: dict[str, Program], stop: int | None) -> bool:
+    """Trains one run up to a step, or records why it failed; returns whether this process did so."""
+    log.info("%s, seed %d", study_run.arm.name, study_run.seed)
+    attempt = study_run.status.get("attempt", 0) + 1
     try:
-        member = _run_inputs(cell, resolve, programs, stop)
-        if not is_due(cell.status, stop):  # another process was faster than this one compiled
+        member = _run_inputs(study_run, resolve, programs, stop)
+        if not is_due(study_run.status, stop):  # another process was faster than this one compiled
             return False
         run.train_run(*member, overwrite=False)
     except Busy:
@@ -153,17 +158,17 @@ def _train(cell: StudyRun, resolve: Resolve, programs: dict[str, Program], stop:
     except Preempted:
         raise
     except DivergedError as error:
-        log.warning("%s, seed %d diverged: %s", cell.arm.name, cell.seed, error)
+        log.warning("%s, seed %d diverged: %s", study_run.arm.name, study_run.seed, error)
     except CnnlabError as error:
-        log.error("%s, seed %d failed: %s", cell.arm.name, cell.seed, error)
-        return cell.record("FAILED", str(error), attempt=attempt, process=this_process())
+        log.error("%s, seed %d failed: %s", study_run.arm.name, study_run.seed, error)
+        return study_run.record("FAILED", str(error), attempt=attempt, process=this_process())
     except Exception as error:  # whatever a library raises, memory that ran out among it, ends this run and no other
-        log.exception("%s, seed %d failed", cell.arm.name, cell.seed)
-        return cell.record("FAILED", f"{type(error).__name__}: {error}", attempt=attempt, process=this_process())
+        log.exception("%s, seed %d failed", study_run.arm.name, study_run.seed)
+        return study_run.record("FAILED", f"{type(error).__name__}: {error}", attempt=attempt, process=this_process())
     return True
 
 
-def _failed_attempt(cell: StudyRun) -> int | None:
-    """Number of the attempt that failed or whose process is gone; None where there is no such attempt."""
-    status = cell.status
-    return status.get("attempt", 0) if status.get("state") == "FAILED" or cell.is_dead() else None
+def _failed_attempt(study_run: StudyRun) -> int | None:
+    """Returns the number of the attempt that failed or whose process is gone; None where the last attempt did neither."""
+    status = study_run.status
+    return status.get("attempt", 0) if status.get("state") == "FAILED" or study_run.is_dead() else None
