@@ -18,7 +18,7 @@ import optax  # noqa: E402
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from cnnlab.models import layers  # noqa: E402
+from cnnlab.models import layers, norms  # noqa: E402, norms
 
 
 def conv(features: int, kernel: int, strides: int = 1, groups: int = 1, bias: bool = False) -> nn.Module:
@@ -42,7 +42,7 @@ def pool(x: jax.Array) -> jax.Array:
 
 def normed(x: jax.Array) -> jax.Array:
     if KIND == "cnnlab":
-        return layers.BatchNorm()(x, train=True)
+        return norms.BatchNorm()(x, train=True)
     return nn.BatchNorm(use_running_average=False, momentum=0.9, epsilon=1e-5)(x)
 
 

@@ -11,7 +11,7 @@ import pytest
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import convert
 from cnnlab.interop.scheme import Scheme, by_rules
-from cnnlab.models import layers
+from cnnlab.models import layers, norms
 from cnnlab.models.layers import Conv
 
 
@@ -23,7 +23,7 @@ class Toy(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool):
         x = Conv(4, 3, bias=False, name="conv")(images)
-        x = layers.batch_norm(train=train, name="norm")(x)
+        x = norms.batch_norm(train=train, name="norm")(x)
         x = x * nn.Dense(4, name="gate")(jnp.mean(x, (1, 2)))[:, None, None]
         x = nn.Dense(5, name="hidden")(layers.flatten(x))
         return layers.output_layer(x, self.classes, nn.initializers.ones), {}

@@ -10,7 +10,7 @@ import pytest
 
 from cnnlab.interop import convert
 from cnnlab.interop.families import keras
-from cnnlab.models import layers
+from cnnlab.models import norms
 from cnnlab.models.densenet import DenseNet
 from cnnlab.models.efficientnet import EfficientNet
 from cnnlab.models.inception_resnet_v2 import InceptionResNetV2
@@ -132,7 +132,7 @@ class Small(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool):
-        return ConvNorm(4, 3, norm=layers.batch_norm, activation=jnp.tanh, name="stem")(images, train=train), {}
+        return ConvNorm(4, 3, norm=norms.batch_norm, activation=jnp.tanh, name="stem")(images, train=train), {}
 
 
 def test_a_bias_before_a_norm_moves_into_its_mean_and_a_missing_scale_is_one():

@@ -9,7 +9,7 @@ import pytest
 
 from cnnlab import inspect
 from cnnlab.errors import UsageError
-from cnnlab.models import layers
+from cnnlab.models import layers, norms
 from cnnlab.models.alexnet import alexnet, alexnet_two_tower, alexnet_ungrouped
 from cnnlab.models.zfnet import ZFNet
 from cnnlab.ops import init
@@ -158,7 +158,7 @@ KNOBS = {
     "hidden": (512, 4096),
     "head": "convolution",
     "activation": jnp.tanh,
-    "norm": layers.batch_norm,
+    "norm": norms.batch_norm,
     "dropout": 0.1,
     "initializer": init.xavier,
     "width": 1 / 16,

@@ -11,8 +11,8 @@ from cnnlab import inspect
 from cnnlab.errors import UsageError
 from cnnlab.models import MODELS
 from cnnlab.models.convnet import ConvNet
-from cnnlab.models.layers import NORMS
 from cnnlab.models.mlp import MLP
+from cnnlab.models.norms import NORMS
 from tests.zoo import ZOO
 
 KEY = jax.random.key(0)

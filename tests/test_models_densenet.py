@@ -10,7 +10,7 @@ import pytest
 
 from cnnlab import inspect
 from cnnlab.interop.families.densenet import SCHEMES
-from cnnlab.models import densenet, layers
+from cnnlab.models import densenet, norms
 from cnnlab.models.densenet import DenseNet
 from cnnlab.models.layers import Dropout
 
@@ -125,8 +125,8 @@ def test_dropout_follows_every_convolution_but_the_first_and_precedes_the_last_l
         {"compression": 1.0},
         {"channels": 5},
         {"stem": "imagenet"},
-        {"norm": layers.no_norm},
-        {"norm": layers.group_norm},
+        {"norm": norms.no_norm},
+        {"norm": norms.group_norm},
         {"activation": jnp.tanh},
         {"dropout": 0.1},
         {"width": 2.0},
@@ -139,7 +139,7 @@ def test_every_knob_of_densenet_changes_the_network(knobs):
 
 def test_without_norms_every_convolution_has_a_bias():
     shapes = jax.eval_shape(
-        functools.partial(DenseNet(classes=3, **TINY, norm=layers.no_norm).init, train=False), KEY, jnp.zeros((1, 8, 8, 3))
+        functools.partial(DenseNet(classes=3, **TINY, norm=norms.no_norm).init, train=False), KEY, jnp.zeros((1, 8, 8, 3))
     )
     assert set(shapes["params"]["stem"]) == set(shapes["params"]["stage1_layer1"]["conv1"]) == {"kernel", "bias"}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnlab import inspect
-from cnnlab.models import layers
+from cnnlab.models import norms
 from cnnlab.models.efficientnet import EfficientNet
 from cnnlab.models.inverted_residual import InvertedResidual
 from cnnlab.models.layers import Dropout
@@ -91,7 +91,7 @@ def test_stochastic_depth_grows_in_proportion_to_the_place_and_may_be_a_tracer()
 
 def test_drop_path_keeps_or_skips_the_block_of_a_whole_example():
     x = jax.random.normal(KEY, (64, 2, 2, 3))
-    block = InvertedResidual(3, drop_path=0.5, norm=layers.no_norm)
+    block = InvertedResidual(3, drop_path=0.5, norm=norms.no_norm)
     variables = jax.jit(functools.partial(block.init, train=False))(KEY, x)
     apply = functools.partial(block.apply, variables, x)
     branch = np.asarray(apply(train=False) - x)
@@ -116,7 +116,7 @@ def test_the_small_stem_shrinks_the_image_by_8():
         {"depth": 0.5},
         {"drop_path": 0.0},
         {"stem": "small"},
-        {"norm": layers.no_norm},
+        {"norm": norms.no_norm},
         {"activation": jnp.tanh},
         {"dropout": 0.0},
     ],

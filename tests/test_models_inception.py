@@ -12,7 +12,7 @@ import pytest
 from cnnlab import inspect
 from cnnlab.errors import UsageError
 from cnnlab.interop.families.inception import SCHEMES
-from cnnlab.models import layers
+from cnnlab.models import layers, norms
 from cnnlab.models.googlenet import AuxiliaryHead, googlenet, googlenet_bn
 from cnnlab.models.inception_blocks import MAX_POOL, Branch, Convolution, Fork, Mixed, factorized, shrinking
 from cnnlab.models.inception_bn import inception_bn
@@ -22,7 +22,7 @@ from cnnlab.models.inception_v4 import inception_v4
 from cnnlab.models.layers import ConvNorm
 
 KEY = jax.random.key(0)
-PLAIN = functools.partial(ConvNorm, norm=layers.no_norm)
+PLAIN = functools.partial(ConvNorm, norm=norms.no_norm)
 THIN = {"width": 0.125, "stem": "small"}
 
 
@@ -154,8 +154,8 @@ def test_bn_inception_grids_and_modules_are_those_of_its_table():
 def test_bn_inception_without_biases_has_one_parameter_less_for_each_channel_of_a_convolution():
     channels = sum(row.output[-1] for row in inspect.layers(inception_bn(classes=10), (224, 224, 3)) if row.type == "Conv")
     assert total(inception_bn(classes=1000), 224) - total(inception_bn(classes=1000, bias=False), 224) == channels
-    assert total(inception_bn(classes=10, norm=layers.no_norm, bias=False)) == total(
-        inception_bn(classes=10, norm=layers.no_norm)
+    assert total(inception_bn(classes=10, norm=norms.no_norm, bias=False)) == total(
+        inception_bn(classes=10, norm=norms.no_norm)
     )
 
 

@@ -10,8 +10,9 @@ import pytest
 from jax.test_util import check_grads
 
 from cnnlab.errors import UsageError
-from cnnlab.models import layers
-from cnnlab.models.layers import NORMS, POOLS, Dropout
+from cnnlab.models import norms
+from cnnlab.models.layers import POOLS, Dropout
+from cnnlab.models.norms import NORMS
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.collectives import AXIS
 
@@ -86,7 +87,7 @@ def test_no_norm_is_the_identity_and_alone_leaves_the_bias_to_the_layer_before()
     y, variables = Normed(NORMS["none"]).init_with_output(KEY, x)
     assert not variables
     np.testing.assert_array_equal(y, x)
-    assert [name for name, norm in NORMS.items() if layers.needs_bias(norm)] == ["none"]
+    assert [name for name, norm in NORMS.items() if norms.needs_bias(norm)] == ["none"]
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -122,7 +123,7 @@ def test_batch_norm_outside_training_uses_the_running_statistics():
 
 @pytest.mark.parametrize("train", [True, False])
 def test_batch_norm_is_flax_in_values_statistics_and_gradients(train):
-    ours, theirs = layers.BatchNorm(0.9, 1e-5), nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5)
+    ours, theirs = norms.BatchNorm(0.9, 1e-5), nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5)
     variables = jax.tree.map(lambda leaf: leaf + random.uniform(0, 1, leaf.shape).astype("f"), ours.init(KEY, x, train=train))
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, theirs.init(KEY, x))
     target = jnp.asarray(random.normal(size=x.shape), jnp.float32)
@@ -139,10 +140,10 @@ def test_batch_norm_is_flax_in_values_statistics_and_gradients(train):
 
 
 def test_batch_norm_can_be_differentiated_twice_and_forwards():
-    variables = layers.BatchNorm().init(KEY, x, train=True)
+    variables = norms.BatchNorm().init(KEY, x, train=True)
 
     def loss(x):
-        return jnp.sum(layers.BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])[0] ** 3)
+        return jnp.sum(norms.BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])[0] ** 3)
 
     check_grads(loss, (x[:2, :2, :2],), order=2, modes=["fwd", "rev"], rtol=0.1, atol=0.1)
 

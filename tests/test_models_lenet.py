@@ -7,8 +7,7 @@ import pytest
 
 from cnnlab import inspect
 from cnnlab.errors import UsageError
-from cnnlab.models.digit_codes import DIGIT_CODES
-from cnnlab.models.lenet import TABLE_I, LeNet5, LeNet5Caffe, LeNet51998, RadialBasis, SparseConv, SubSampling
+from cnnlab.models.lenet import DIGIT_CODES, TABLE_I, LeNet5, LeNet5Caffe, LeNet51998, RadialBasis, SparseConv, SubSampling
 from cnnlab.ops import init
 
 KEY = jax.random.key(0)

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from cnnlab.errors import UsageError
-from cnnlab.models import layers
+from cnnlab.models import norms
 from cnnlab.models.alexnet import alexnet
 from cnnlab.models.localizer import Localizer
 from cnnlab.models.squeezenet import squeezenet1_1
@@ -94,7 +94,7 @@ def test_boxes_are_shared_or_one_for_each_class():
 
 
 def test_batch_statistics_of_the_trunk_move_in_training():
-    network = Localizer(classes=2, trunk=trunk(norm=layers.batch_norm))
+    network = Localizer(classes=2, trunk=trunk(norm=norms.batch_norm))
     images = scene()[0]
 
     @jax.jit

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnlab import inspect
-from cnnlab.models import layers
+from cnnlab.models import norms
 from cnnlab.models.inverted_residual import InvertedResidual, divisible
 from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
 from cnnlab.ops import init
@@ -86,7 +86,7 @@ def test_the_small_stem_shrinks_the_image_by_8(model):
 
 def test_an_inverted_residual_whose_branch_is_zero_is_the_identity_only_where_shapes_allow():
     x = jax.random.normal(KEY, (2, 6, 6, 8))
-    block = functools.partial(InvertedResidual, norm=layers.no_norm, initializer=init.zeros)
+    block = functools.partial(InvertedResidual, norm=norms.no_norm, initializer=init.zeros)
     for knobs, passes in (({}, True), ({"shortcut": False}, False), ({"strides": 2}, False), ({"features": 9}, False)):
         y, _ = block(**{"features": 8, **knobs}).init_with_output(KEY, x, train=False)
         assert np.array_equal(y, x) if passes else not np.any(y), knobs
@@ -110,7 +110,7 @@ def test_depthwise_kernels_see_one_channel():
 
 @pytest.mark.parametrize(
     "knobs",
-    [{"depths": (1, 1)}, {"stem": "small"}, {"norm": layers.no_norm}, {"activation": jnp.tanh}, {"dropout": 0.1}],
+    [{"depths": (1, 1)}, {"stem": "small"}, {"norm": norms.no_norm}, {"activation": jnp.tanh}, {"dropout": 0.1}],
     ids=lambda knobs: next(iter(knobs)),
 )
 def test_every_knob_of_mobilenet_v1_changes_the_network(knobs):
@@ -126,7 +126,7 @@ def test_every_knob_of_mobilenet_v1_changes_the_network(knobs):
         {"shortcut": False},
         {"linear": False},
         {"stem": "small"},
-        {"norm": layers.no_norm},
+        {"norm": norms.no_norm},
         {"activation": jnp.tanh},
         {"dropout": 0.0},
     ],

@@ -9,7 +9,8 @@ import pytest
 
 from cnnlab.inspect import trace
 from cnnlab.models import PIXEL_MODELS
-from cnnlab.models.causal import POINT, Place, channel_of, mask, square
+from cnnlab.models.causal import POINT, channel_of, mask, square
+from cnnlab.ops.raster_scan import Place
 
 S = 6
 SMALL = {"pixelcnn": {"blocks": 6}, "gated_pixelcnn": {"layers": 4}, "pixelrnn": {"layers": 2}}

@@ -12,7 +12,8 @@ from cnnlab import inspect
 from cnnlab.errors import UsageError
 from cnnlab.interop.families.resnet import SCHEMES
 from cnnlab.models import cifar_resnet, preact_resnet, resnet, wide_resnet
-from cnnlab.models.layers import NORMS, Dropout
+from cnnlab.models.layers import Dropout
+from cnnlab.models.norms import NORMS
 from cnnlab.models.preact_resnet import PreActBlock, PreActResNet
 from cnnlab.models.residual_parts import SqueezeExcitation, block_convolutions, drop_path, padded_identity, squeezed
 from cnnlab.models.resnet import ResidualBlock, ResNet

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cnnlab import inspect
-from cnnlab.models import layers
+from cnnlab.models import layers, norms
 from cnnlab.models.alexnet import alexnet_two_tower
-from cnnlab.models.layers import NORMS
+from cnnlab.models.norms import NORMS
 from cnnlab.models.squeezenet import Fire, squeezenet1_0, squeezenet1_1
 from cnnlab.ops import init
 
@@ -66,7 +66,7 @@ def test_alexnet_has_fifty_times_as_many_parameters_and_1_1_computes_2_4_times_l
 
 
 def test_bypass_adds_the_input_where_the_channels_agree():
-    module = Fire(2, 4, bypass=True, norm=layers.no_norm, activation=jax.nn.relu, initializer=init.zeros)
+    module = Fire(2, 4, bypass=True, norm=norms.no_norm, activation=jax.nn.relu, initializer=init.zeros)
     for channels, kept in ((8, 1.0), (6, 0.0)):
         x = jax.random.normal(KEY, (1, 5, 5, channels))
         y, _ = module.init_with_output(KEY, x, train=False)
@@ -119,7 +119,7 @@ KNOBS = {
     "pools": (2, 4, 6),
     "bypass": True,
     "activation": jnp.tanh,
-    "norm": layers.batch_norm,
+    "norm": norms.batch_norm,
     "dropout": 0.1,
     "initializer": init.xavier,
     "width": 1 / 4,

@@ -9,8 +9,8 @@ import pytest
 
 from cnnlab import inspect
 from cnnlab.errors import UsageError
-from cnnlab.models import layers, vgg
-from cnnlab.models.layers import NORMS
+from cnnlab.models import layers, norms, vgg
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 
 KEY = jax.random.key(0)
@@ -123,7 +123,7 @@ KNOBS = {
     "grid": 6,
     "head": "convolution",
     "activation": jnp.tanh,
-    "norm": layers.batch_norm,
+    "norm": norms.batch_norm,
     "dropout": 0.1,
     "initializer": init.xavier,
     "width": 1 / 16,

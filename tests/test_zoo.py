@@ -13,7 +13,8 @@ from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
 from cnnlab.models import MODELS
-from cnnlab.models.layers import NORMS, smallest_image
+from cnnlab.models.image_size import smallest_image
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import trees
 from experiments.zoo_digits import experiment
 from tests.zoo import ZOO, deep_later, fields, kinds, thin

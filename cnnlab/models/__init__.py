@@ -1,4 +1,4 @@
-"""The networks, by name. Every model: `model(images f32 [B, H, W, C], train=…) -> (logits f32 [B, K], intermediates)`."""
+"""The networks by name. Each is called as `model(images f32 [B, H, W, C], train=…) -> (logits f32 [B, K], intermediates)`."""
 
 from cnnlab.models import (
     alexnet,
@@ -115,7 +115,7 @@ MODELS = {
 }
 
 AUTOENCODERS = {"mlp": MLPAutoencoder, "linear": linear_autoencoder, "conv": ConvAutoencoder}
-"""Autoencoders, by name: `model(images, train=…) -> (outputs [B, H, W, C], {"code": [B, Z]})`, with `encode` and `decode`."""
+"""Autoencoders by name: `model(images, train=…) -> (outputs [B, H, W, C], {"code": [B, Z]})`, with `encode` and `decode`."""
 
 VAES = {
     "mlp": vae.mlp,
@@ -123,20 +123,21 @@ VAES = {
     "iwae_200_200_50": vae.iwae_200_200_50,
     "conv": vae.conv,
 }
-"""Variational autoencoders: `vae(image_shape=…, outputs=…, classes=…) -> vae.VAE`; see models/vae.py."""
+"""Variational autoencoders by name: `vae(image_shape=…, outputs=…, classes=…) -> vae.VAE`; see models/vae.py."""
 
 VQ_VAES = {"vq_vae": vq_vae.vq_vae, "vq_vae_2017": vq_vae.vq_vae_2017}
-"""Vector-quantised autoencoders: `model(image_shape=…, outputs=…) -> vq_vae.VQVAE`; see models/vq_vae.py."""
+"""Vector-quantised autoencoders by name: `model(image_shape=…, outputs=…) -> vq_vae.VQVAE`; see models/vq_vae.py."""
 
 PIXEL_MODELS = {"pixelcnn": PixelCNN, "gated_pixelcnn": GatedPixelCNN, "pixelrnn": PixelRNN}
-"""`model(images f32 [B, H, W, C], labels i32 [B], train=…, at=…) -> (numbers [B, H, W, P], intermediates)` (pixelcnn.py)."""
+"""Autoregressive networks by name: `model(images f32 [B, H, W, C], labels i32 [B], train=…, at=…)` returns (parameters of a
+distribution for each pixel [B, H, W, P], intermediates); see models/pixelcnn.py."""
 
 GANS = {"mlp": gan.mlp, "dcgan": gan.dcgan}
-"""Pairs of networks: `gan(image_shape, is_penalised=…) -> (generator, discriminator)`; see models/gan.py."""
+"""Pairs of networks by name: `gan(image_shape, is_penalised=…) -> (generator, discriminator)`; see models/gan.py."""
 
 
 def native_shape(name: str) -> tuple[int, int, int]:
-    """[H, W, C] of the images that a model of MODELS was published for."""
+    """Returns (H, W, C) of the images that a model of MODELS was published for."""
     if name in ("linear", "mlp", "lenet_300_100", "lenet5_20_50_500"):
         return (28, 28, 1)
     if name in ("lenet5", "lenet5_1998"):

@@ -1,4 +1,4 @@
-"""M5: AlexNet, in the two-tower form of 2012, in the single tower of 2014 and ungrouped.
+"""M5: AlexNet in its two-tower form of 2012, in the single tower of 2014 and without groups.
 
 Three networks go by this name: 60,965,224 parameters (`alexnet_two_tower`: Krizhevsky, Sutskever and Hinton 2012, ImageNet
 classification with deep convolutional neural networks, section 3), 61,100,840 (`alexnet`: Krizhevsky 2014, One weird trick
@@ -11,9 +11,11 @@ from typing import Literal
 import flax.linen as nn
 import jax
 
-from cnnlab.models import layers
+from cnnlab.models import norms
 from cnnlab.models.convolutionalize import Head, fully_connected
-from cnnlab.models.layers import NORMS, Conv, MaxPool, scaled
+from cnnlab.models.image_size import checks_image_size
+from cnnlab.models.layers import Conv, MaxPool, scaled
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -21,38 +23,39 @@ from cnnlab.ops.local_response_norm import local_response_normalization
 from cnnlab.values import Choice, Count, Fraction, Positive
 
 GRID = 6
-"""Side of conv5 pooled, for the published image size; other sizes are pooled to it."""
+"""Side of the pooled conv5 for images of the published size; the maps of other sizes are pooled to it."""
 
 POOLED = (1, 2, 5)
-"""The convolutions that pooling follows."""
+"""Numbers of the convolutions that are followed by pooling."""
 
 GROUPED = (2, 4, 5)
-"""The convolutions that see one tower alone (Krizhevsky et al. 2012, figure 2)."""
+"""Numbers of the convolutions that are connected within each tower only (Krizhevsky et al. 2012, figure 2)."""
 
 
 class AlexNet(nn.Module):
     """Five convolutions, overlapping pooling after the first, second and fifth, and three fully connected layers.
 
-    Deviation: biases start at 0 and the kernels by `initializer`; in the paper the biases of conv2, conv4, conv5, fc6 and
-    fc7 start at 1, to feed the ReLUs that its N(0, 0.01) (`--model.initializer=normal`) starves; He's variance does not.
-    Deviation: dropout follows fc6 and fc7, as in 2012; torchvision has it before them.
+    Deviation: all biases start at 0 and kernels are drawn by `initializer`. In the paper the biases of conv2, conv4, conv5,
+    fc6 and fc7 start at 1, because with kernels from N(0, 0.01) (`--model.initializer=normal`) most ReLUs would get inputs
+    near 0; He's variance makes that unnecessary.
+    Deviation: dropout follows fc6 and fc7, as in 2012; torchvision applies it before them.
 
     Attributes:
-        classes: how many.
-        channels: of the five convolutions, both towers together.
-        groups: towers: in conv2, conv4 and conv5 a channel sees those of its own tower alone.
-        kernels: sides of conv1's and conv2's kernels; those of the rest are 3.
-        strides: of conv1 and conv2.
-        paddings: of conv1 and conv2.
-        lrn: local response normalisation after conv1 and conv2.
-        overlapping: pooling windows of 3 with stride 2; otherwise of 2 with stride 2.
+        classes: number of classes.
+        channels: channels of the five convolutions, both towers together.
+        groups: number of towers; conv2, conv4 and conv5 connect channels of the same tower only.
+        kernels: sides of the kernels of conv1 and conv2; those of the others are 3.
+        strides: strides of conv1 and conv2.
+        paddings: paddings of conv1 and conv2.
+        lrn: whether local response normalisation follows conv1 and conv2.
+        overlapping: whether pooling windows have a side of 3 with stride 2; otherwise they have a side of 2.
         ceil: whether incomplete windows at the border are pooled, as in Caffe.
         hidden: units of fc6 and fc7.
-        head: dense layers, or the convolutions that they are, which slide over larger images.
-        activation: after every layer but the last.
-        norm: between each convolution and its activation.
+        head: dense layers, or the equivalent convolutions, which slide over larger images.
+        activation: applied after every layer but the last.
+        norm: applied between each convolution and its activation.
         dropout: drop probability after fc6 and fc7.
-        initializer: of the kernels; biases start at 0.
+        initializer: initialiser of the kernels; biases start at 0.
         width: factor on all channels and hidden units.
         stem: small gives conv1 and conv2 stride 1 and kernels of at most 5, for images of 32x32.
     """
@@ -69,17 +72,17 @@ class AlexNet(nn.Module):
     hidden: tuple[int, int] = (4096, 4096)
     head: Head = "dense"
     activation: Choice[ACTIVATIONS] = jax.nn.relu
-    norm: Choice[NORMS] = layers.no_norm
+    norm: Choice[NORMS] = norms.no_norm
     dropout: Fraction = 0.5
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.checks_image_size
+    @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], every layer by its name in the papers)."""
-        x, seen = images, {}
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], every layer by its name in the papers)."""
+        x, intermediates = images, {}
         for number, channels in enumerate(self.channels, start=1):
             name = f"conv{number}"
             kernel, stride, padding = self._geometry(number)
@@ -89,13 +92,14 @@ class AlexNet(nn.Module):
                 stride,
                 padding,
                 groups=self.groups if number in GROUPED else 1,
-                bias=layers.needs_bias(self.norm),
+                bias=norms.needs_bias(self.norm),
                 initializer=self.initializer,
                 name=name,
             )(x)
-            seen[name] = x = self.activation(self.norm(train=train, name=f"norm{number}")(x))
+            intermediates[name] = x = self.activation(self.norm(train=train, name=f"norm{number}")(x))
+            # An intermediate is named after the layer that made it: `conv5` before the pooling, `pool5` after it.
             if number in POOLED:
-                seen[f"pool{number}"] = x = self._shrink(x, number)
+                intermediates[f"pool{number}"] = x = self._shrink(x, number)
         hidden = (scaled(self.hidden[0], self.width), scaled(self.hidden[1], self.width))
         x, last = fully_connected(
             x,
@@ -108,10 +112,10 @@ class AlexNet(nn.Module):
             dropout=self.dropout,
             initializer=self.initializer,
         )
-        return x, {**seen, **last}
+        return x, {**intermediates, **last}
 
     def _geometry(self, number: int) -> tuple[int, int, int]:
-        """(kernel, stride, padding) of a convolution."""
+        """Returns (kernel side, stride, padding) of convolution `number`."""
         if number > len(self.kernels):
             return 3, 1, 1
         kernel, stride, padding = self.kernels[number - 1], self.strides[number - 1], self.paddings[number - 1]
@@ -121,7 +125,7 @@ class AlexNet(nn.Module):
         return kernel, stride, padding
 
     def _shrink(self, x: jax.Array, number: int) -> jax.Array:
-        """Local response normalisation where there is one, then pooling."""
+        """Applies local response normalisation, where there is one, and then pooling."""
         return self._pool(self._respond(x, number), number)
 
     def _respond(self, x: jax.Array, number: int) -> jax.Array:

@@ -1,7 +1,7 @@
-"""The residual networks for images of 32x32: depth 6n + 2, with their plain twins, and ResNeXt-29.
+"""The residual networks of depth 6n + 2 for images of 32x32, their plain counterparts, and ResNeXt-29.
 
 He et al. 2015, arXiv 1512.03385, section 4.2 and Table 6; Xie et al. 2017, arXiv 1611.05431, section 5.3 and Table 7. Those
-that normalise first are in preact_resnet.py and wide_resnet.py.
+with pre-activation are in preact_resnet.py and wide_resnet.py.
 """
 
 import functools
@@ -9,7 +9,7 @@ import functools
 from cnnlab.models.resnet import ResNet
 
 _cifar = functools.partial(ResNet, block="basic", channels=16, stride_at="first", shortcut="A", stem="small")
-"""Stages of 16, 32 and 64 channels, shortcuts without parameters."""
+"""Builds networks with stages of 16, 32 and 64 channels and shortcuts without parameters."""
 
 cifar_resnet20 = functools.partial(_cifar, stages=(3, 3, 3))
 """ResNet-20 for CIFAR, 269,722 parameters (He et al. 2015, Table 6: 8.75 % error)."""

@@ -1,11 +1,13 @@
-"""A small modern convnet: what one would try first on images of 8x8 to 64x64."""
+"""A small modern convolutional network, a first baseline on images of 8x8 to 64x64."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnnlab.models import layers
-from cnnlab.models.layers import NORMS, POOLS, Dropout
+from cnnlab.models import layers, norms
+from cnnlab.models.image_size import require_size
+from cnnlab.models.layers import POOLS, Dropout
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -13,16 +15,16 @@ from cnnlab.values import Choice, Count, Fraction
 
 
 class ConvNet(nn.Module):
-    """Stages of 3x3 convolutions with a norm, pooled by 2 in between, averaged over space at the end.
+    """Stages of 3x3 convolutions with a norm, with pooling by 2 in between and a mean over space at the end.
 
     Attributes:
-        classes: how many.
+        classes: number of classes.
         widths: channels of each stage; the image shrinks by 2 between stages.
-        depth: convolutions in each stage.
+        depth: number of convolutions in each stage.
         kernel: side of the convolutions' kernels.
-        norm: between each convolution and its activation.
-        activation: after every convolution.
-        pool: how the image shrinks between stages.
+        norm: applied between each convolution and its activation.
+        activation: applied after every convolution.
+        pool: pooling between stages.
         dropout: drop probability before the last layer.
         initializer: initialiser of the kernels; biases start at 0.
     """
@@ -31,7 +33,7 @@ class ConvNet(nn.Module):
     widths: tuple[int, ...] = (16, 32, 64)
     depth: Count = 2
     kernel: Count = 3
-    norm: Choice[NORMS] = layers.batch_norm
+    norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     pool: Choice[POOLS] = POOLS["max"]
     dropout: Fraction = 0.0
@@ -39,22 +41,23 @@ class ConvNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], every stage's output, the pooled features and the logits)."""
-        x, seen = images, {}
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], every stage's output, the pooled features and the logits)."""
+        x, intermediates = images, {}
         for stage, width in enumerate(self.widths, start=1):
             if stage > 1:
+                # Pooling of one pixel by 2 would leave nothing, without an error of its own.
                 smallest = 2 ** (len(self.widths) - 1)
-                layers.require_size(x, 2, layer=f"the pooling before stage{stage}", smallest=smallest, image=images.shape)
+                require_size(x, 2, layer=f"the pooling before stage{stage}", smallest=smallest, image=images.shape)
                 x = self.pool(x)
             for number in range(1, self.depth + 1):
                 name = f"stage{stage}_conv{number}"
                 convolution = layers.Conv(
-                    width, self.kernel, bias=layers.needs_bias(self.norm), initializer=self.initializer, name=name
+                    width, self.kernel, bias=norms.needs_bias(self.norm), initializer=self.initializer, name=name
                 )
                 x = self.norm(train=train, name=name.replace("conv", "norm"))(convolution(x))
                 x = self.activation(x)
-            seen[f"stage{stage}"] = x
-        seen["features"] = x = jnp.mean(x, axis=(1, 2))
+            intermediates[f"stage{stage}"] = x
+        intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        seen["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
-        return x, seen
+        intermediates["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
+        return x, intermediates

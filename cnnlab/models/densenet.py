@@ -1,4 +1,4 @@
-"""DenseNet: every layer sees the outputs of all layers before it, at its resolution.
+"""DenseNet: the input of every layer is the concatenated output of all layers before it at the same resolution.
 
 Huang, Liu, van der Maaten and Weinberger 2017, Densely connected convolutional networks, arXiv 1608.06993.
 """
@@ -10,8 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnnlab.models import layers
-from cnnlab.models.layers import NORMS, AveragePool, Conv, ConvNorm, Dropout, MaxPool
+from cnnlab.models import layers, norms
+from cnnlab.models.image_size import checks_image_size
+from cnnlab.models.layers import AveragePool, Conv, ConvNorm, Dropout, MaxPool
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -22,26 +24,26 @@ class Composite(nn.Module):
     """Norm, activation, convolution and dropout, in this order, once or more (section 3, "Composite function").
 
     Attributes:
-        convolutions: channels that come out and side of the kernel of each.
-        dropout, norm, activation, initializer: as of `DenseNet`.
+        convolutions: (output channels, side of the kernel) of each convolution.
+        dropout, norm, activation, initializer: as in `DenseNet`.
     """
 
     convolutions: tuple[tuple[int, int], ...]
     dropout: Fraction = 0.0
-    norm: Choice[NORMS] = layers.batch_norm
+    norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x [B, H, W, C] -> [B, H, W, channels of the last convolution]."""
+        """Maps x [B, H, W, C] to [B, H, W, channels of the last convolution]."""
         for number, (features, kernel) in enumerate(self.convolutions, start=1):
             x = self.activation(self.norm(train=train, name=f"norm{number}")(x))
             x = Conv(
                 features,
                 kernel,
                 padding=kernel // 2,
-                bias=layers.needs_bias(self.norm),
+                bias=norms.needs_bias(self.norm),
                 initializer=self.initializer,
                 name=f"conv{number}",
             )(x)
@@ -50,21 +52,22 @@ class Composite(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """DenseNet-121, and by its knobs every DenseNet: dense blocks with transitions that halve the image in between.
+    """DenseNet-121, and by its knobs every DenseNet: dense blocks with transitions in between that halve the image.
 
     Attributes:
-        classes: how many; 0: the output is the features.
-        blocks: layers of each dense block.
+        classes: number of classes; 0: the output is the features.
+        blocks: number of layers of each dense block.
         growth: channels that each layer adds (k of the paper).
-        bottleneck: a 1x1 convolution to so many times the growth precedes each 3x3 (4 in DenseNet-B); 0: there is none.
+        bottleneck: output channels of the 1x1 convolution before each 3x3, as a multiple of the growth (4 in DenseNet-B); 0:
+            there is no 1x1 convolution.
         compression: fraction of the channels that a transition keeps, rounded down (θ; 0.5 in DenseNet-C).
-        channels: of the stem; none: twice the growth.
-        stem: imagenet (7x7 with stride 2, norm, activation, 3x3 max pooling with stride 2; Table 1) or small (one 3x3
+        channels: channels of the stem; none: twice the growth.
+        stem: `imagenet` (7x7 with stride 2, norm, activation, 3x3 max pooling with stride 2; Table 1) or `small` (one 3x3
             convolution with stride 1; section 3, "Implementation Details"), for images of about 32x32.
-        norm: before every activation.
-        activation: before every convolution but the stem's, and before the last pooling.
+        norm: applied before every activation.
+        activation: applied before every convolution but the stem's, and before the last pooling.
         dropout: drop probability after every convolution but the stem's, as in section 4.2, and before the last layer.
-        initializer: of the kernels; biases start at 0.
+        initializer: initialiser of the kernels; biases start at 0.
         width: factor on the growth and on the stem's channels, hence on all channels.
     """
 
@@ -75,43 +78,46 @@ class DenseNet(nn.Module):
     compression: Annotated[float, Range(0, 1, open_low=True)] = 0.5
     channels: Count | None = None
     stem: Literal["imagenet", "small"] = "imagenet"
-    norm: Choice[NORMS] = layers.batch_norm
+    norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     dropout: Fraction = 0.0
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
 
     @nn.compact
-    @layers.checks_image_size
+    @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], the stem, every dense block, the pooled features, the output)."""
-        growth, seen = layers.scaled(self.growth, self.width), {}
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], the stem, every dense block, the pooled features, the output)."""
+        growth, intermediates = layers.scaled(self.growth, self.width), {}
         narrow = ((self.bottleneck * growth, 1),) if self.bottleneck else ()
-        seen["stem"] = x = self._stem(images, train=train)
+        intermediates["stem"] = x = self._stem(images, train=train)
         for stage, depth in enumerate(self.blocks, start=1):
             if stage > 1:
+                # A transition keeps the fraction θ of the channels that the block has accumulated (DenseNet-C).
                 kept = max(1, int(self.compression * x.shape[-1]))
                 x = self._composite(((kept, 1),), f"transition{stage - 1}")(x, train=train)
                 x = AveragePool(2, name=f"transition{stage - 1}_pool")(x)
             for number in range(1, depth + 1):
                 layer = self._composite((*narrow, (growth, 3)), f"stage{stage}_layer{number}")
-                x = jnp.concatenate([x, layer(x, train=train)], axis=-1)
-            seen[f"stage{stage}"] = x
+                x = jnp.concatenate(
+                    [x, layer(x, train=train)], axis=-1
+                )  # [B, H, W, C], [B, H, W, growth] -> C + growth channels
+            intermediates[f"stage{stage}"] = x
         x = self.activation(self.norm(train=train, name="norm")(x))
-        seen["features"] = x = jnp.mean(x, axis=(1, 2))
-        # Deviation: the paper drops nothing here; one knob with one meaning in all networks is worth more.
+        intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
+        # Deviation: the paper has no dropout here; it is added so that the knob means the same in all networks.
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        seen["output"] = x = layers.output_layer(x, self.classes, self.initializer)
-        return x, seen
+        intermediates["output"] = x = layers.output_layer(x, self.classes, self.initializer)
+        return x, intermediates
 
     def _composite(self, convolutions: tuple[tuple[int, int], ...], name: str) -> Composite:
         return Composite(convolutions, self.dropout, self.norm, self.activation, self.initializer, name=name)
 
     def _stem(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """images [B, H, W, C] -> [B, H / 4, W / 4, channels], or [B, H, W, channels] by the small stem."""
+        """Maps images [B, H, W, C] to [B, H / 4, W / 4, channels], or [B, H, W, channels] by the small stem."""
         channels = layers.scaled(self.channels or 2 * self.growth, self.width)
         if self.stem == "small":
-            plain = layers.needs_bias(self.norm)
+            plain = norms.needs_bias(self.norm)
             return Conv(channels, 3, padding=1, bias=plain, initializer=self.initializer, name="stem")(images)
         x = ConvNorm(
             channels,

@@ -10,9 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnnlab.models import layers
+from cnnlab.models import layers, norms
+from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.inverted_residual import InvertedResidual, Stage, divisible, scaled_stages
-from cnnlab.models.layers import NORMS, ConvNorm, Dropout
+from cnnlab.models.layers import ConvNorm, Dropout
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -20,26 +22,26 @@ from cnnlab.values import Choice, Count, Fraction, Positive
 
 
 class EfficientNet(nn.Module):
-    """EfficientNet-B0, 5,288,548 parameters (Tan and Le 2019, Table 1), and by width and depth its larger siblings.
+    """EfficientNet-B0, 5,288,548 parameters (Tan and Le 2019, Table 1), and by width and depth the larger ones.
 
     The authors' code has (width, depth, image) of B1 (1, 1.1, 240), B2 (1.1, 1.2, 260), B3 (1.2, 1.4, 300), B4 (1.4, 1.8, 380),
     B5 (1.6, 2.2, 456), B6 (1.8, 2.6, 528) and B7 (2, 3.1, 600).
 
     Attributes:
-        classes: how many; 0: the output is the features.
-        expansion: channels within a block over those that enter it, except in the first stage, which does not widen.
-        squeeze: hidden units of the squeeze-and-excitation over the channels that enter the block, rounded down; 0: none.
-        depth: factor on the blocks of each stage, rounded up.
+        classes: number of classes; 0: the output is the features.
+        expansion: ratio of the channels inside a block to its input channels, except in the first stage, which does not widen.
+        squeeze: ratio of the hidden units of squeeze-and-excitation to the input channels of the block, rounded down; 0: none.
+        depth: factor on the number of blocks of each stage, rounded up.
         drop_path: stochastic depth: an example skips block i of n, counted from 0, with i / n of this probability (the paper's
             survival probability is 0.8, section 5.2). Blocks without a shortcut are never skipped.
-        stem: imagenet (strides as published, the image shrinks by 32) or small (the stem and stage 2 keep the image's size,
+        stem: `imagenet` (strides as published, the image shrinks by 32) or `small` (the stem and stage 2 keep the image's size,
             which shrinks by 8), for images of about 32x32.
-        norm: after every convolution. Deviation: the authors' code has an epsilon of 1e-3 and keeps 0.99 of the statistics;
-            1e-5 and 0.9 here, as in torchvision, whose weights fit (knobs norm.epsilon and norm.momentum).
-        activation: after every norm but a block's last, and in squeeze-and-excitation.
+        norm: applied after every convolution. Deviation: the authors' code has an epsilon of 1e-3 and a momentum of 0.99; here
+            they are 1e-5 and 0.9, as in torchvision, whose weights fit (knobs norm.epsilon and norm.momentum).
+        activation: applied after every norm but a block's last, and in squeeze-and-excitation.
         dropout: drop probability before the last layer; the paper's grows from 0.2 for B0 to 0.5 for B7.
-        initializer: of the kernels; biases start at 0.
-        width: factor on all numbers of channels, which stay multiples of 8 (`inverted.divisible`).
+        initializer: initialiser of the kernels; biases start at 0.
+        width: factor on all numbers of channels, which stay multiples of 8 (`inverted_residual.divisible`).
     """
 
     classes: int
@@ -48,7 +50,7 @@ class EfficientNet(nn.Module):
     depth: Positive = 1.0
     drop_path: Fraction = 0.2
     stem: Literal["imagenet", "small"] = "imagenet"
-    norm: Choice[NORMS] = layers.batch_norm
+    norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.silu
     dropout: Fraction = 0.2
     initializer: Choice[INITIALIZERS] = init.he
@@ -66,23 +68,25 @@ class EfficientNet(nn.Module):
 
     @nn.nowrap
     def stages(self) -> tuple[Stage, ...]:
-        """Stages 2 to 8 of Table 1 with the knobs applied."""
+        """Returns stages 2 to 8 of Table 1 with the knobs applied."""
         return scaled_stages(
             self.TABLE_1, expansion=self.expansion, width=self.width, depth=self.depth, small=self.stem == "small"
         )
 
     @nn.compact
-    @layers.checks_image_size
+    @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, every stage, head, the pooled features and the output)."""
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], stem, every stage, head, the pooled features and the output)."""
         chosen = {"norm": self.norm, "activation": self.activation, "initializer": self.initializer}
-        rows, seen = self.stages(), {}
+        rows, intermediates = self.stages(), {}
         strides = 1 if self.stem == "small" else 2
         stem = ConvNorm(divisible(32, self.width), 3, strides, padding=1, name="stem", **chosen)
-        seen["stem"] = x = stem(images, train=train)
+        intermediates["stem"] = x = stem(images, train=train)
+        # Stochastic depth: the drop probability grows linearly with the number of blocks before.
         done, blocks = 0, sum(row.depth for row in rows)
         for stage, row in enumerate(rows, start=1):
             for number in range(1, row.depth + 1):
+                # Squeeze-and-excitation counts from the narrow input of a block, not from its widened channels.
                 x = InvertedResidual(
                     row.channels,
                     row.expansion,
@@ -94,13 +98,13 @@ class EfficientNet(nn.Module):
                     **chosen,
                 )(x, train=train)
                 done += 1
-            seen[f"stage{stage}"] = x
+            intermediates[f"stage{stage}"] = x
         head = ConvNorm(divisible(1280, self.width), 1, padding=0, name="head", **chosen)
-        seen["head"] = x = head(x, train=train)
-        seen["features"] = x = jnp.mean(x, axis=(1, 2))
+        intermediates["head"] = x = head(x, train=train)
+        intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        seen["output"] = x = layers.output_layer(x, self.classes, self.initializer)
-        return x, seen
+        intermediates["output"] = x = layers.output_layer(x, self.classes, self.initializer)
+        return x, intermediates
 
 
 efficientnet_b0 = functools.partial(EfficientNet)

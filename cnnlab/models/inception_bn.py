@@ -1,4 +1,4 @@
-"""M7: BN-Inception (Inception-v2), the network with which batch normalisation came.
+"""M7: BN-Inception (Inception-v2), the network that introduced batch normalisation.
 
 Ioffe and Szegedy 2015, Batch normalization: accelerating deep network training by reducing internal covariate shift,
 arXiv 1502.03167, figure 5 of its appendix.
@@ -11,9 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnnlab.models import layers
+from cnnlab.models import layers, norms
+from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.inception_blocks import AVERAGE_POOL, MAX_POOL, Convolution, Mixed, Pool, Steps
-from cnnlab.models.layers import NORMS, Conv, Dropout, MaxPool, scaled
+from cnnlab.models.layers import Conv, Dropout, MaxPool, scaled
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -36,11 +38,12 @@ MODULES = {
 first in each pair). A module without the first and last halves the image."""
 
 SAME_POOL: Pool = functools.partial(MaxPool, 3, 2, "same")
-"""On an even grid Caffe's pooling, which counts an incomplete last window; on an odd one as large as the convolutions leave."""
+"""Pooling whose output has the size of the strided convolutions beside it. On an even grid it equals Caffe's pooling, which
+counts an incomplete last window."""
 
 
 def branches(module: str) -> tuple[Steps, ...]:
-    """The branches of a module of figure 5."""
+    """Returns the branches of a module of figure 5."""
     single, reduce, expand, reduce_twice, expand_twice, pooled = MODULES[module]
     if not single:
         return (
@@ -62,8 +65,8 @@ class BiasedConvNorm(nn.Module):
     Attributes:
         features, kernel, strides, padding, initializer: of the convolution.
         bias: whether the convolution has a bias although its norm has one.
-        norm: after the convolution.
-        activation: last.
+        norm: applied after the convolution.
+        activation: applied after the norm.
     """
 
     features: int
@@ -71,14 +74,14 @@ class BiasedConvNorm(nn.Module):
     strides: int = 1
     padding: Padding = "same"
     bias: bool = True
-    norm: Choice[NORMS] = layers.batch_norm
+    norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x [B, H, W, C] -> [B, H', W', features]."""
-        bias = self.bias or layers.needs_bias(self.norm)
+        """Maps x [B, H, W, C] to [B, H', W', features]."""
+        bias = self.bias or norms.needs_bias(self.norm)
         convolution = Conv(
             self.features, self.kernel, self.strides, self.padding, bias=bias, initializer=self.initializer, name="conv"
         )
@@ -92,12 +95,12 @@ class InceptionBN(nn.Module):
     in the paper), as in the network whose weights are published.
 
     Attributes:
-        classes: how many; 0: the output is the features.
-        bias: whether convolutions have a bias beside that of their norm, as in the published weights.
-        activation: after every convolution.
-        norm: between each convolution and its activation.
+        classes: number of classes; 0: the output is the features.
+        bias: whether convolutions have a bias in addition to that of their norm, as in the published weights.
+        activation: applied after every convolution.
+        norm: applied between each convolution and its activation.
         dropout: drop probability before the last layer; the paper has none (section 4.2.1).
-        initializer: of the kernels; biases start at 0.
+        initializer: initialiser of the kernels; biases start at 0.
         width: factor on all channels.
         stem: small gives conv1 stride 1 and leaves out the pooling after it, for images of 32x32.
     """
@@ -105,17 +108,17 @@ class InceptionBN(nn.Module):
     classes: int
     bias: bool = True
     activation: Choice[ACTIVATIONS] = jax.nn.relu
-    norm: Choice[NORMS] = layers.batch_norm
+    norm: Choice[NORMS] = norms.batch_norm
     dropout: Fraction = 0.0
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.checks_image_size
+    @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, inception_3a … inception_5b and features)."""
-        seen, small = {}, self.stem == "small"
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], stem, inception_3a … inception_5b and features)."""
+        intermediates, small = {}, self.stem == "small"
         convolution = functools.partial(
             BiasedConvNorm, bias=self.bias, norm=self.norm, activation=self.activation, initializer=self.initializer
         )
@@ -124,14 +127,15 @@ class InceptionBN(nn.Module):
             x = MaxPool(3, 2, ceil=True, name="pool1")(x)
         x = convolution(scaled(64, self.width), 1, name="conv2")(x, train=train)
         x = convolution(scaled(192, self.width), 3, padding=1, name="conv3")(x, train=train)
-        seen["stem"] = x = MaxPool(3, 2, ceil=True, name="pool2")(x)
+        intermediates["stem"] = x = MaxPool(3, 2, ceil=True, name="pool2")(x)
+        # Modules 3c and 4e halve the image themselves, so there is no pooling between the grids.
         for module in MODULES:
             name = f"inception_{module}"
-            seen[name] = x = Mixed(branches(module), convolution, self.width, name=name)(x, train=train)
-        seen["features"] = x = jnp.mean(x, (1, 2))
+            intermediates[name] = x = Mixed(branches(module), convolution, self.width, name=name)(x, train=train)
+        intermediates["features"] = x = jnp.mean(x, (1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        seen["output"] = x = layers.output_layer(x, self.classes, self.initializer)
-        return x, seen
+        intermediates["output"] = x = layers.output_layer(x, self.classes, self.initializer)
+        return x, intermediates
 
 
 inception_bn = functools.partial(InceptionBN)

@@ -1,4 +1,4 @@
-"""M7: Inception-ResNet-v2, whose modules add to their input what they compute, scaled down.
+"""M7: Inception-ResNet-v2, whose modules add a scaled-down residual to their input.
 
 Szegedy, Ioffe, Vanhoucke and Alemi 2016, Inception-v4, Inception-ResNet and the impact of residual connections on learning,
 arXiv 1602.07261, figures 15 to 20 and section 3.3.
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.models import layers
+from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.inception_blocks import (
     IMAGE_AVERAGE_POOL,
     SHRINKING_POOL,
@@ -24,7 +25,8 @@ from cnnlab.models.inception_blocks import (
     side_by_side,
 )
 from cnnlab.models.inception_v3 import NORM, Stem
-from cnnlab.models.layers import NORMS, Conv, ConvNorm, Dropout, scaled
+from cnnlab.models.layers import Conv, ConvNorm, Dropout, scaled
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS, identity
 from cnnlab.ops.init import INITIALIZERS
@@ -70,18 +72,18 @@ GRIDS: tuple[tuple[str, tuple[Steps, ...], tuple[Steps, ...] | None], ...] = (
     ("b", INCEPTION_B, REDUCTION_B),
     ("c", INCEPTION_C, None),
 )
-"""Letter, repeated module and the reduction after it, of each grid."""
+"""(letter, repeated module, reduction after it) of each grid."""
 
 
 class Residual(nn.Module):
-    """x plus a 1x1 convolution (`project`, linear) of the branches, times a scale (section 3.3).
+    """Adds to x a linear 1x1 convolution (`project`) of its branches, times a scale (section 3.3).
 
     Attributes:
-        branches: the steps of each.
-        scale: factor on what is added.
-        activation: of the sum.
+        branches: steps of each branch.
+        scale: factor on the residual.
+        activation: applied to the sum.
         convolution: makes a convolution with its norm and activation.
-        initializer: of the kernel of `project`.
+        initializer: initialiser of the kernel of `project`.
         width: factor on the branches' channels.
     """
 
@@ -94,29 +96,29 @@ class Residual(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x [B, H, W, C] -> the same shape."""
+        """Maps x [B, H, W, C] to the same shape."""
         change = side_by_side(x, self.branches, train=train, convolution=self.convolution, width=self.width)
         change = Conv(x.shape[-1], 1, initializer=self.initializer, name="project")(change)
         return self.activation(x + jnp.asarray(self.scale, x.dtype) * change)
 
 
 class InceptionResNetV2(nn.Module):
-    """Stem and an inception module, then residual modules on grids of 35x35, 17x17 and 8x8; for images of 299x299.
+    """A stem and an inception module, then residual modules on grids of 35x35, 17x17 and 8x8; for images of 299x299.
 
     Deviation: the paper has Inception-v4's stem and grids of 384, 1154 and 2048 channels; this is the authors' published
-    network, with Inception-v3's stem, one inception module after it and 320, 1088 and 2080 channels. As there, the last
-    module is not scaled down and has no activation.
+    network, with Inception-v3's stem, one inception module after it and 320, 1088 and 2080 channels. As in that network, the
+    last residual is not scaled down and its sum has no activation.
 
     Attributes:
-        classes: how many; 0: the output is the features.
-        depths: residual modules on each of the three grids.
+        classes: number of classes; 0: the output is the features.
+        depths: number of residual modules on each of the three grids.
         scales: factors on the residuals of each grid; 0.1 to 0.3 keep wide networks stable (section 3.3).
-        activation: after every convolution and every sum.
-        norm: between each convolution and its activation.
-        dropout: drop probability before the last layer (figure 15: 0.8 are kept).
-        initializer: of the kernels; biases start at 0.
+        activation: applied after every convolution and every sum.
+        norm: applied between each convolution and its activation.
+        dropout: drop probability before the last layer (figure 15 keeps 0.8).
+        initializer: initialiser of the kernels; biases start at 0.
         width: factor on all channels.
-        stem: small gives the stem's convolutions stride 1 and padding and leaves out its first pooling, for images of 32x32.
+        stem: `small` gives the stem's convolutions stride 1 and padding and leaves out its first pooling, for images of 32x32.
     """
 
     classes: int
@@ -130,29 +132,30 @@ class InceptionResNetV2(nn.Module):
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.checks_image_size
+    @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, every module, the last convolution and features)."""
-        seen = {}
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], stem, every module, the last convolution and features)."""
+        intermediates = {}
         convolution = functools.partial(ConvNorm, norm=self.norm, activation=self.activation, initializer=self.initializer)
         mixed = functools.partial(Mixed, convolution=convolution, width=self.width)
         x = Stem(self.stem == "small", convolution, self.width, name="stem")(images, train=train)
-        seen["stem"] = x = mixed(ENTRY, name="entry")(x, train=train)
+        intermediates["stem"] = x = mixed(ENTRY, name="entry")(x, train=train)
         for place, (letter, branches, reduction) in enumerate(GRIDS):
             for number in range(1, self.depths[place] + 1):
                 name = f"inception_{letter}{number}"
+                # The very last residual is neither scaled nor activated, as in the authors' published network.
                 last = reduction is None and number == self.depths[place]
                 scale, activation = (1.0, identity) if last else (self.scales[place], self.activation)
                 residual = Residual(branches, scale, activation, convolution, self.initializer, self.width, name=name)
-                seen[name] = x = residual(x, train=train)
+                intermediates[name] = x = residual(x, train=train)
             if reduction:
                 name = f"reduction_{letter}"
-                seen[name] = x = mixed(reduction, name=name)(x, train=train)
-        seen["final"] = x = convolution(scaled(1536, self.width), 1, name="final")(x, train=train)
-        seen["features"] = x = jnp.mean(x, (1, 2))
+                intermediates[name] = x = mixed(reduction, name=name)(x, train=train)
+        intermediates["final"] = x = convolution(scaled(1536, self.width), 1, name="final")(x, train=train)
+        intermediates["features"] = x = jnp.mean(x, (1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        seen["output"] = x = layers.output_layer(x, self.classes, self.initializer)
-        return x, seen
+        intermediates["output"] = x = layers.output_layer(x, self.classes, self.initializer)
+        return x, intermediates
 
 
 inception_resnet_v2 = functools.partial(InceptionResNetV2)

@@ -1,4 +1,4 @@
-"""M7: Inception-v3, which factorises large convolutions into small and one-sided ones.
+"""M7: Inception-v3, which factorises large convolutions into smaller and asymmetric ones.
 
 Szegedy, Vanhoucke, Ioffe, Shlens and Wojna 2015, Rethinking the Inception architecture for computer vision, arXiv 1512.00567,
 table 1 and figures 5 to 7 and 10; the channels inside the modules are those of the authors' published network.
@@ -12,23 +12,25 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnnlab.models import layers
+from cnnlab.models import layers, norms
+from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.inception_blocks import AVERAGE_POOL, SHRINKING_POOL, Convolution, Fork, Mixed, Steps, factorized, shrinking
-from cnnlab.models.layers import NORMS, AveragePool, ConvNorm, Dropout, MaxPool, scaled
+from cnnlab.models.layers import AveragePool, ConvNorm, Dropout, MaxPool, scaled
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count, Fraction, Positive
 
-NORM = functools.partial(layers.batch_norm, epsilon=1e-3)
+NORM = functools.partial(norms.batch_norm, epsilon=1e-3)
 """The batch normalisation of Inception-v3, Inception-v4 and Inception-ResNet."""
 
 
 class Stem(nn.Module):
-    """Five convolutions and two poolings, from the image to a grid of an eighth: 299 -> 35.
+    """Five convolutions and two poolings, which reduce the image to an eighth of its side: 299 -> 35.
 
     Attributes:
-        small: stride 1 and padding in every convolution and no first pooling: 32 -> 15.
+        small: whether every convolution has stride 1 and padding and the first pooling is left out: 32 -> 15.
         convolution: makes a convolution with its norm and activation.
         width: factor on all channels.
     """
@@ -39,7 +41,7 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x [B, H, W, C] -> [B, H', W', 192]."""
+        """Maps x [B, H, W, C] to [B, H', W', 192]."""
         strides, padding = (1, 1) if self.small else (2, 0)
         for number, (features, kernel, stride, pad) in enumerate(
             ((32, 3, strides, padding), (32, 3, 1, padding), (64, 3, 1, 1), (80, 1, 1, 0), (192, 3, 1, padding)), start=1
@@ -51,7 +53,11 @@ class Stem(nn.Module):
 
 
 def inception_a(pooled: int) -> tuple[Steps, ...]:
-    """Figure 5, with a 5x5 convolution kept in one branch; `pooled` channels come of the pooling."""
+    """Returns the module of figure 5, with a 5x5 convolution kept in one branch.
+
+    Args:
+        pooled: channels of the branch with the pooling.
+    """
     return (
         (Convolution(64),),
         (Convolution(48), Convolution(64, 5)),
@@ -69,7 +75,11 @@ REDUCTION_A: tuple[Steps, ...] = (
 
 
 def inception_b(inner: int) -> tuple[Steps, ...]:
-    """Figure 6, with n = 7; `inner` channels between the one-sided convolutions."""
+    """Returns the module of figure 6, with n = 7.
+
+    Args:
+        inner: channels between the asymmetric convolutions.
+    """
     return (
         (Convolution(192),),
         (Convolution(inner), *factorized(inner, 192)),
@@ -94,7 +104,7 @@ INCEPTION_C: tuple[Steps, ...] = (
 
 
 def modules(depths: tuple[int, int, int]) -> Iterator[tuple[str, tuple[Steps, ...]]]:
-    """(name, branches) of every module behind the stem."""
+    """Yields (name, branches) of every module after the stem."""
     for number in range(1, depths[0] + 1):
         yield f"inception_a{number}", inception_a(32 if number == 1 else 64)
     yield "reduction_a", REDUCTION_A
@@ -109,10 +119,10 @@ class AuxiliaryHead(nn.Module):
     """Classifies from the last 17x17 grid (figure 8).
 
     Attributes:
-        classes: how many.
-        small: leave out the pooling, for grids of 5x5 to 16x16.
+        classes: number of classes.
+        small: whether the pooling is left out, for grids of 5x5 to 16x16.
         convolution: makes a convolution with its norm and activation.
-        initializer: of the last layer's kernel.
+        initializer: initialiser of the last layer's kernel.
         width: factor on all channels.
     """
 
@@ -124,27 +134,28 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x [B, H, W, C] -> logits [B, K]."""
+        """Maps x [B, H, W, C] to logits [B, K]."""
         if not self.small:
             x = AveragePool(5, 3, name="pool")(x)
         x = self.convolution(scaled(128, self.width), 1, name="conv1")(x, train=train)
         x = self.convolution(scaled(768, self.width), 5, padding=0, name="conv2")(x, train=train)
+        # 17x17 pooled to 5x5, which the 5x5 convolution reduces to 1x1; the mean serves larger images: [B, H, W, C] -> [B, C].
         return layers.output_layer(jnp.mean(x, (1, 2)), self.classes, self.initializer)
 
 
 class InceptionV3(nn.Module):
-    """Stem, then modules on grids of 35x35, 17x17 and 8x8, averaged over space; for images of 299x299.
+    """A stem, then modules on grids of 35x35, 17x17 and 8x8, averaged over space; for images of 299x299.
 
     Attributes:
-        classes: how many; 0: the output is the features, and there is no auxiliary head.
-        auxiliary: a head after the last 17x17 grid as well, whose logits are the intermediate `auxiliary`.
-        depths: modules on each of the three grids.
-        activation: after every convolution.
-        norm: between each convolution and its activation.
-        dropout: drop probability before the last layer; the paper gives none, this is torchvision's.
-        initializer: of the kernels; biases start at 0.
+        classes: number of classes; 0: the output is the features, and there is no auxiliary head.
+        auxiliary: whether a head follows the last 17x17 grid too; its logits are the intermediate `auxiliary`.
+        depths: number of modules on each of the three grids.
+        activation: applied after every convolution.
+        norm: applied between each convolution and its activation.
+        dropout: drop probability before the last layer; the paper gives no value, the default is torchvision's.
+        initializer: initialiser of the kernels; biases start at 0.
         width: factor on all channels.
-        stem: small gives the stem's convolutions stride 1 and padding and leaves out its first pooling, and that of the
+        stem: `small` gives the stem's convolutions stride 1 and padding and leaves out its first pooling, and that of the
             auxiliary head, for images of 32x32.
     """
 
@@ -159,21 +170,22 @@ class InceptionV3(nn.Module):
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.checks_image_size
+    @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, every module, auxiliary and features)."""
-        seen, small = {}, self.stem == "small"
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], stem, every module, auxiliary and features)."""
+        intermediates, small = {}, self.stem == "small"
         convolution = functools.partial(ConvNorm, norm=self.norm, activation=self.activation, initializer=self.initializer)
-        seen["stem"] = x = Stem(small, convolution, self.width, name="stem")(images, train=train)
+        intermediates["stem"] = x = Stem(small, convolution, self.width, name="stem")(images, train=train)
         for name, branches in modules(self.depths):
+            # The head is on the last 17x17 grid, hence before the reduction to 8x8.
             if name == "reduction_b" and self.auxiliary and self.classes:
                 head = AuxiliaryHead(self.classes, small, convolution, self.initializer, self.width, name="auxiliary")
-                seen["auxiliary"] = head(x, train=train)
-            seen[name] = x = Mixed(branches, convolution, self.width, name=name)(x, train=train)
-        seen["features"] = x = jnp.mean(x, (1, 2))
+                intermediates["auxiliary"] = head(x, train=train)
+            intermediates[name] = x = Mixed(branches, convolution, self.width, name=name)(x, train=train)
+        intermediates["features"] = x = jnp.mean(x, (1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        seen["output"] = x = layers.output_layer(x, self.classes, self.initializer)
-        return x, seen
+        intermediates["output"] = x = layers.output_layer(x, self.classes, self.initializer)
+        return x, intermediates
 
 
 inception_v3 = functools.partial(InceptionV3)

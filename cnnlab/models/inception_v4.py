@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.models import layers
+from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.inception_blocks import (
     IMAGE_AVERAGE_POOL,
     SHRINKING_POOL,
@@ -24,7 +25,8 @@ from cnnlab.models.inception_blocks import (
     shrinking,
 )
 from cnnlab.models.inception_v3 import NORM
-from cnnlab.models.layers import NORMS, ConvNorm, Dropout, MaxPool, scaled
+from cnnlab.models.layers import ConvNorm, Dropout, MaxPool, scaled
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -32,10 +34,10 @@ from cnnlab.values import Choice, Count, Fraction, Positive
 
 
 class Stem(nn.Module):
-    """Three convolutions and three modules, from the image to a grid of an eighth: 299 -> 35 (figure 3).
+    """Three convolutions and three modules, which reduce the image to an eighth of its side: 299 -> 35 (figure 3).
 
     Attributes:
-        small: stride 1 and padding everywhere but in the last module: 32 -> 15.
+        small: whether all but the last module have stride 1 and padding: 32 -> 15.
         convolution: makes a convolution with its norm and activation.
         width: factor on all channels.
     """
@@ -46,10 +48,11 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x [B, H, W, C] -> [B, H', W', 384]."""
+        """Maps x [B, H, W, C] to [B, H', W', 384]."""
         strides, padding = (1, 1) if self.small else (2, 0)
         for number, (features, stride, pad) in enumerate(((32, strides, padding), (32, 1, padding), (64, 1, 1)), start=1):
             x = self.convolution(scaled(features, self.width), 3, stride, pad, name=f"conv{number}")(x, train=train)
+        # Modules 1 and 3 halve the image by a convolution and a pooling in parallel (figure 3).
         last = Convolution(96, 3, 1, padding)
         mixed: tuple[tuple[Steps, ...], ...] = (
             ((functools.partial(MaxPool, 3, strides, padding),), (Convolution(96, 3, strides, padding),)),
@@ -101,7 +104,7 @@ INCEPTION_C: tuple[Steps, ...] = (
 
 
 def modules(depths: tuple[int, int, int]) -> Iterator[tuple[str, tuple[Steps, ...]]]:
-    """(name, branches) of every module behind the stem."""
+    """Yields (name, branches) of every module after the stem."""
     grids = (("a", INCEPTION_A, REDUCTION_A), ("b", INCEPTION_B, REDUCTION_B), ("c", INCEPTION_C, None))
     for depth, (letter, repeated, reduction) in zip(depths, grids, strict=True):
         yield from ((f"inception_{letter}{number}", repeated) for number in range(1, depth + 1))
@@ -110,17 +113,17 @@ def modules(depths: tuple[int, int, int]) -> Iterator[tuple[str, tuple[Steps, ..
 
 
 class InceptionV4(nn.Module):
-    """Stem, then modules on grids of 35x35, 17x17 and 8x8, averaged over space; for images of 299x299.
+    """A stem, then modules on grids of 35x35, 17x17 and 8x8, averaged over space; for images of 299x299.
 
     Attributes:
-        classes: how many; 0: the output is the features.
-        depths: modules on each of the three grids.
-        activation: after every convolution.
-        norm: between each convolution and its activation.
-        dropout: drop probability before the last layer (figure 9: 0.8 are kept).
-        initializer: of the kernels; biases start at 0.
+        classes: number of classes; 0: the output is the features.
+        depths: number of modules on each of the three grids.
+        activation: applied after every convolution.
+        norm: applied between each convolution and its activation.
+        dropout: drop probability before the last layer (figure 9 keeps 0.8).
+        initializer: initialiser of the kernels; biases start at 0.
         width: factor on all channels.
-        stem: small gives the stem stride 1 and padding everywhere but in its last module, for images of 32x32.
+        stem: `small` gives the stem stride 1 and padding everywhere but in its last module, for images of 32x32.
     """
 
     classes: int
@@ -133,18 +136,18 @@ class InceptionV4(nn.Module):
     stem: Literal["imagenet", "small"] = "imagenet"
 
     @nn.compact
-    @layers.checks_image_size
+    @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], stem, every module and features)."""
-        seen = {}
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], stem, every module and features)."""
+        intermediates = {}
         convolution = functools.partial(ConvNorm, norm=self.norm, activation=self.activation, initializer=self.initializer)
-        seen["stem"] = x = Stem(self.stem == "small", convolution, self.width, name="stem")(images, train=train)
+        intermediates["stem"] = x = Stem(self.stem == "small", convolution, self.width, name="stem")(images, train=train)
         for name, branches in modules(self.depths):
-            seen[name] = x = Mixed(branches, convolution, self.width, name=name)(x, train=train)
-        seen["features"] = x = jnp.mean(x, (1, 2))
+            intermediates[name] = x = Mixed(branches, convolution, self.width, name=name)(x, train=train)
+        intermediates["features"] = x = jnp.mean(x, (1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        seen["output"] = x = layers.output_layer(x, self.classes, self.initializer)
-        return x, seen
+        intermediates["output"] = x = layers.output_layer(x, self.classes, self.initializer)
+        return x, intermediates
 
 
 inception_v4 = functools.partial(InceptionV4)

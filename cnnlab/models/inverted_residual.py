@@ -1,4 +1,4 @@
-"""Parts that MobileNet and EfficientNet share: rounding of widths, the inverted residual block and its stages."""
+"""The parts that MobileNet and EfficientNet share: rounding of channels, the inverted residual block and its stages."""
 
 import functools
 import math
@@ -7,34 +7,35 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
-from cnnlab.models import layers, residual_parts
-from cnnlab.models.layers import NORMS, ConvNorm
+from cnnlab.models import norms, residual_parts
+from cnnlab.models.layers import ConvNorm
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS, identity, relu6
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count, Fraction
 
 DIVISOR = 8
-"""Channels are multiples of this."""
+"""Numbers of channels are multiples of this."""
 
 
 class Stage(NamedTuple):
     """One row of the tables of MobileNetV2 and EfficientNet."""
 
     expansion: int
-    """Channels within a block over those that enter it (t)."""
+    """Ratio of the channels inside a block to its input channels (t)."""
     channels: int
-    """That come out (c)."""
+    """Output channels (c)."""
     depth: int
-    """Blocks (n)."""
+    """Number of blocks (n)."""
     strides: int
-    """Of the first block (s)."""
+    """Stride of the first block (s)."""
     kernel: int = 3
     """Side of the depth-wise kernel."""
 
 
 def divisible(channels: float, width: float) -> int:
-    """Channels times the width factor, to the nearest multiple of 8, the next one where that takes away over a tenth.
+    """Rounds channels times the width factor to a multiple of 8: the nearest, or the next above if that loses over a tenth.
 
     The rule of the authors' code of MobileNetV2, which the networks that followed kept; the papers say only "width".
     """
@@ -44,18 +45,18 @@ def divisible(channels: float, width: float) -> int:
 
 
 class InvertedResidual(nn.Module):
-    """Widens, filters each channel in space, narrows again; the shortcut joins the narrow ends (MobileNetV2, Table 1).
+    """Widens, filters each channel in space and narrows again; the shortcut joins the narrow ends (MobileNetV2, Table 1).
 
     Attributes:
-        features: channels that come out.
-        expansion: channels within over channels that come in; 1: the widening convolution is left out.
-        strides: of the depth-wise convolution.
-        kernel: side of its kernel.
-        squeezed: hidden units of the squeeze-and-excitation after it; 0: there is none.
+        features: number of output channels.
+        expansion: ratio of the channels inside to the input channels; with 1 the widening convolution is left out.
+        strides: stride of the depth-wise convolution.
+        kernel: side of the depth-wise kernel.
+        squeezed: hidden units of squeeze-and-excitation after the depth-wise convolution; 0: none.
         drop_path: probability that an example skips the block, where there is a shortcut.
-        shortcut: whether there is one, given that shapes allow it.
-        linear: whether nothing non-linear follows the narrowing convolution.
-        norm, activation, initializer: as of the network.
+        shortcut: whether there is a shortcut where shapes allow it.
+        linear: whether no activation follows the narrowing convolution.
+        norm, activation, initializer: as in the network.
     """
 
     features: Count
@@ -66,13 +67,13 @@ class InvertedResidual(nn.Module):
     drop_path: Fraction = 0.0
     shortcut: bool = True
     linear: bool = True
-    norm: Choice[NORMS] = layers.batch_norm
+    norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = relu6
     initializer: Choice[INITIALIZERS] = init.he
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x [B, H, W, C] -> [B, ⌈H / strides⌉, ⌈W / strides⌉, features]."""
+        """Maps x [B, H, W, C] to [B, ⌈H / strides⌉, ⌈W / strides⌉, features]."""
         before, wide = x, self.expansion * x.shape[-1]
         conv_norm = functools.partial(ConvNorm, norm=self.norm, initializer=self.initializer)
         if self.expansion != 1:
@@ -88,6 +89,7 @@ class InvertedResidual(nn.Module):
         )(x, train=train)
         if self.squeezed:
             x = residual_parts.SqueezeExcitation(self.squeezed, self.activation, self.initializer, name="se")(x)
+        # The narrow end is a linear bottleneck: a ReLU on few channels would lose information (MobileNetV2, section 3.2).
         last = identity if self.linear else self.activation
         x = conv_norm(self.features, 1, padding=0, activation=last, name="project")(x, train=train)
         if self.shortcut and x.shape == before.shape and self.strides == 1:
@@ -96,14 +98,14 @@ class InvertedResidual(nn.Module):
 
 
 def scaled_stages(table: tuple[Stage, ...], *, expansion: int, width: float, depth: float, small: bool) -> tuple[Stage, ...]:
-    """The rows of a table with a network's knobs applied.
+    """Applies a network's knobs to the rows of a table.
 
     Args:
         table: the rows as published.
-        expansion: takes the place of that of every row that widens at all.
+        expansion: replaces the expansion of every row that widens.
         width: factor on the channels, which stay multiples of 8.
-        depth: factor on the blocks, rounded up.
-        small: the first row with a stride of 2 gets 1.
+        depth: factor on the number of blocks, rounded up.
+        small: whether the first row with a stride of 2 gets a stride of 1.
     """
     first = next(number for number, row in enumerate(table) if row.strides == 2)
     return tuple(

@@ -1,7 +1,7 @@
-"""M1: one layer. Its loss says which classic it is.
+"""M1: a single linear layer, which the loss turns into one of the classic linear classifiers.
 
-`--loss=cross_entropy` softmax regression, `sigmoid` logistic regression one against all, `hinge` the linear SVM,
-`squared` least squares, `perceptron` Rosenblatt's perceptron.
+`--loss=cross_entropy` gives softmax regression, `sigmoid` one-against-all logistic regression, `hinge` the linear SVM,
+`squared` least squares and `perceptron` Rosenblatt's perceptron.
 """
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ from cnnlab.values import Choice
 
 
 def mcculloch_pitts(inputs: jax.Array, weights: jax.Array, threshold: jax.Array) -> jax.Array:
-    """f32 [B] of 0 and 1: the unit fires where inputs [B, D] · weights [D] reach the threshold [].
+    """Returns f32 [B] of 0 and 1: the unit fires where inputs [B, D] · weights [D] reach the threshold [].
 
     It computes AND, OR and NOT, but no weights and threshold give XOR (McCulloch and Pitts 1943; Minsky and Papert 1969).
     """
@@ -23,10 +23,10 @@ def mcculloch_pitts(inputs: jax.Array, weights: jax.Array, threshold: jax.Array)
 
 
 class Linear(nn.Module):
-    """Linear classifier: a template of weights for each class, as large as the image.
+    """A linear classifier: one template of weights for each class, of the size of the image.
 
     Attributes:
-        classes: how many.
+        classes: number of classes.
         initializer: initialiser of the templates; from zeros the loss starts at ln K exactly, and the problem is convex.
         bias: whether each class has an offset.
     """
@@ -37,7 +37,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (scores f32 [B, K], intermediates)."""
+        """Maps images f32 [B, H, W, C] to (scores f32 [B, K], intermediates)."""
         x = flatten(images)
         x = nn.Dense(self.classes, use_bias=self.bias, kernel_init=self.initializer, name="output")(x)
         return x, {"output": x}

@@ -1,4 +1,4 @@
-"""M14: classification and localisation, two heads on one trunk (Simonyan and Zisserman 2015, arXiv 1409.1556, appendix A)."""
+"""M14: classification and localisation by two heads on one trunk (Simonyan and Zisserman, arXiv 1409.1556, appendix A)."""
 
 from typing import Literal
 
@@ -15,16 +15,16 @@ BOX = 4
 
 
 class Localizer(nn.Module):
-    """Says what is in the image and where: class logits and a box, from the same features.
+    """Predicts the class and the position of the object in an image: logits and a box, from the same features.
 
     Both heads are one dense layer on the trunk's features, so the two losses add up in the trunk. A box is four numbers in
-    units of the image's height and width, in the order that the labels have; nothing bounds them.
+    units of the image's height and width, in the order of the labels; they are not bounded.
 
     Attributes:
-        classes: how many.
-        trunk: a network of the zoo built with classes=0, which gives features [B, F].
+        classes: number of classes.
+        trunk: a network of MODELS built with classes=0, whose output is features [B, F].
         boxes: shared gives one box (single-class regression), per_class one for each class (per-class regression).
-        initializer: of the heads' kernels; biases start at 0.
+        initializer: initialiser of the heads' kernels; biases start at 0.
     """
 
     classes: int
@@ -34,9 +34,9 @@ class Localizer(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> ({"logits": f32 [B, K], "box": f32 [B, 4], or [B, K, 4] per class}, the trunk's taps)."""
-        features, seen = self.trunk(images, train=train)
+        """Maps images f32 [B, H, W, C] to ({"logits": f32 [B, K], "box": f32 [B, 4] or [B, K, 4]}, intermediates)."""
+        features, intermediates = self.trunk(images, train=train)
         shape = (self.classes, BOX) if self.boxes == "per_class" else (BOX,)
         logits = layers.output_layer(features, self.classes, self.initializer)
         box = nn.DenseGeneral(shape, kernel_init=self.initializer, name="box")(features)
-        return {"logits": logits, "box": box}, {**seen, "features": features, "output": logits, "box": box}
+        return {"logits": logits, "box": box}, {**intermediates, "features": features, "output": logits, "box": box}

@@ -5,8 +5,9 @@ import functools
 import flax.linen as nn
 import jax
 
-from cnnlab.models import layers
-from cnnlab.models.layers import NORMS, Dropout, flatten
+from cnnlab.models import norms
+from cnnlab.models.layers import Dropout, flatten
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -14,14 +15,14 @@ from cnnlab.values import Choice, Fraction
 
 
 class MLP(nn.Module):
-    """Fully connected network on the pixels.
+    """A fully connected network on the pixels.
 
     Attributes:
-        classes: how many.
-        widths: units of each hidden layer, from the image on.
-        activation: after every hidden layer.
+        classes: number of classes.
+        widths: units of each hidden layer, from the image to the output.
+        activation: applied after every hidden layer.
         initializer: initialiser of the kernels; biases start at 0.
-        norm: between each hidden layer and its activation.
+        norm: applied between each hidden layer and its activation.
         dropout: drop probability after each hidden layer.
     """
 
@@ -29,22 +30,22 @@ class MLP(nn.Module):
     widths: tuple[int, ...] = (256, 128)
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
-    norm: Choice[NORMS] = layers.no_norm
+    norm: Choice[NORMS] = norms.no_norm
     dropout: Fraction = 0.0
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], activations of every layer)."""
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], activations of every layer)."""
         x = flatten(images)
-        seen = {}
+        intermediates = {}
         for number, width in enumerate(self.widths, start=1):
             name = f"dense{number}"
-            x = nn.Dense(width, use_bias=layers.needs_bias(self.norm), kernel_init=self.initializer, name=name)(x)
+            x = nn.Dense(width, use_bias=norms.needs_bias(self.norm), kernel_init=self.initializer, name=name)(x)
             x = self.norm(train=train, name=f"norm{number}")(x)
-            seen[name] = x = self.activation(x)
+            intermediates[name] = x = self.activation(x)
             x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
-        seen["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
-        return x, seen
+        intermediates["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
+        return x, intermediates
 
 
 lenet_300_100 = functools.partial(MLP, widths=(300, 100))

@@ -1,7 +1,8 @@
 """M20: PixelCNN and the gated PixelCNN without a blind spot.
 
-Every network of PIXEL_MODELS: `model(images f32 [B, H, W, C], labels i32 [B], train=…, at=…) -> (numbers [B, H, W, P],
-intermediates)`: P numbers of a distribution for each pixel, which no pixel at or after it has told.
+Every network of PIXEL_MODELS is called as `model(images f32 [B, H, W, C], labels i32 [B], train=…, at=…)` and returns
+(numbers [B, H, W, P], intermediates): the P parameters of a distribution for each pixel, which depend only on the pixels
+before it in raster order.
 """
 
 import functools
@@ -11,30 +12,31 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnnlab.models.causal import POINT, ByClass, Causal, Place, above, along, down_to, square, take
+from cnnlab.models.causal import POINT, ByClass, Causal, above, along, down_to, square, take
 from cnnlab.models.layers import OUTPUT
 from cnnlab.ops import init
 from cnnlab.ops.init import INITIALIZERS
+from cnnlab.ops.raster_scan import Place
 from cnnlab.values import Choice, Count
 
 Numbers = tuple[jax.Array, dict[str, jax.Array]]
 
 
 class PixelCNN(nn.Module):
-    """PixelCNN of van den Oord et al. 2016, arXiv 1601.06759, Table 1; 100,449 parameters for binary images at width 32.
+    """The PixelCNN of van den Oord et al. 2016, arXiv 1601.06759, Table 1; 100,449 parameters for binary images at width 32.
 
     A 7x7 convolution with mask a, residual blocks of 1x1, 3x3 and 1x1 with mask b (Figure 5), two 1x1 convolutions and the
     output. Its receptive field has a blind spot to the right above a pixel.
 
     Attributes:
-        outputs: numbers of a distribution for each pixel.
-        groups: channels that come one after another; 1 where the distribution orders them itself.
-        classes: that images are drawn by; 0: none.
-        width: units within a block; twice as many come in and out.
-        blocks: how many.
-        reach: of the first convolution, in pixels: 3 for 7x7.
+        outputs: P, parameters of the distribution of a pixel.
+        groups: number of channels that are predicted one after another; 1 where the distribution itself orders them.
+        classes: number of classes that condition the images; 0: none.
+        width: units inside a block; its input and output have twice as many.
+        blocks: number of residual blocks.
+        reach: reach of the first convolution in pixels: 3 for 7x7.
         head: units of the two 1x1 convolutions before the output: 32 for MNIST and 1024 for CIFAR-10 in the paper.
-        initializer: of the kernels; biases start at 0.
+        initializer: initialiser of the kernels; biases start at 0.
     """
 
     outputs: int
@@ -46,55 +48,56 @@ class PixelCNN(nn.Module):
     head: Count = 32
     initializer: Choice[INITIALIZERS] = init.he
     by_row: ClassVar[bool] = False
-    """Whether a whole row is to be evaluated before its pixels."""
+    """Whether a row must be evaluated as a whole before its pixels."""
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array, *, train: bool, at: Place | None = None) -> Numbers:
-        """images f32 [B, H, W, C] (whole, at every place) -> (numbers [B, H, W, P], every block by name)."""
+        """Maps whole images f32 [B, H, W, C] to (numbers [B, H, W, P], every block by name); at a pixel, H = W = 1."""
         convolution = functools.partial(Causal, groups=self.groups, initializer=self.initializer)
         first = convolution(2 * self.width, square(self.reach), "a", of_image=True, name="conv0")
         x = ByClass(self.classes, 2 * self.width, name="class0")(first(images, at), labels)
-        seen = {"conv0": x}
+        intermediates = {"conv0": x}
+        # Bottleneck blocks with the ReLU before each convolution and an identity shortcut (Figure 5, left).
         for number in range(1, self.blocks + 1):
             y = convolution(self.width, name=f"block{number}_reduce")(jax.nn.relu(x), at)
             y = convolution(self.width, square(1), name=f"block{number}_conv")(jax.nn.relu(y), at)
             y = ByClass(self.classes, self.width, name=f"class{number}")(y, labels)
             y = convolution(2 * self.width, name=f"block{number}_expand")(jax.nn.relu(y), at)
-            seen[f"block{number}"] = x = x + y
+            intermediates[f"block{number}"] = x = x + y
         x, heads = finished(x, at, self.head, self.outputs, convolution)
-        return x, seen | heads
+        return x, intermediates | heads
 
 
 def finished(x: jax.Array, at: Place | None, width: int, outputs: int, convolution: functools.partial) -> Numbers:
-    """Two 1x1 convolutions of `width` units, then the output, a ReLU before each; called within a compact module."""
-    seen = {}
+    """Applies two 1x1 convolutions of `width` units and the output layer, a ReLU before each, inside a compact module."""
+    intermediates = {}
     for number in (1, 2):
-        seen[f"head{number}"] = x = convolution(width, name=f"head{number}")(jax.nn.relu(x), at)
-    seen[OUTPUT] = x = convolution(outputs, name=OUTPUT)(jax.nn.relu(x), at)
-    return x, seen
+        intermediates[f"head{number}"] = x = convolution(width, name=f"head{number}")(jax.nn.relu(x), at)
+    intermediates[OUTPUT] = x = convolution(outputs, name=OUTPUT)(jax.nn.relu(x), at)
+    return x, intermediates
 
 
 def gate(x: jax.Array) -> jax.Array:
-    """tanh of the first half of the units times the sigmoid of the second (arXiv 1606.05328, eq. 2)."""
-    value, opening = jnp.split(x, 2, axis=-1)
+    """Multiplies tanh of the first half of the units by the sigmoid of the second (arXiv 1606.05328, eq. 2)."""
+    value, opening = jnp.split(x, 2, axis=-1)  # [..., 2 · width] -> 2 x [..., width]
     return jnp.tanh(value) * jax.nn.sigmoid(opening)
 
 
 class GatedPixelCNN(nn.Module):
-    """Gated PixelCNN of van den Oord et al. 2016b, arXiv 1606.05328: a vertical and a horizontal stack, no blind spot.
+    """The gated PixelCNN of van den Oord et al. 2016b, arXiv 1606.05328: a vertical and a horizontal stack, no blind spot.
 
-    The vertical stack sees the rows above, all columns; the horizontal one its own row to the left, and what the vertical one
-    tells. Here the rows above are those the windows cover, where the paper masks or shifts; the function is the same.
+    The vertical stack takes all columns of the rows above; the horizontal one takes its own row to the left and the output of
+    the vertical one. The windows here cover just the rows above, where the paper masks or shifts; the function is the same.
 
     Attributes:
-        outputs: numbers of a distribution for each pixel.
-        groups: channels that come one after another; 1 where the distribution orders them itself.
-        classes: that images are drawn by; 0: none.
+        outputs: P, parameters of the distribution of a pixel.
+        groups: number of channels that are predicted one after another; 1 where the distribution itself orders them.
+        classes: number of classes that condition the images; 0: none.
         width: units of either stack.
-        layers: how many; the first sees the image and has no residual connection.
-        reach: of the first layer, in pixels: 3 for a 7x7 that is cut to what is above or left; later ones reach 1.
+        layers: number of layers; the first takes the image and has no residual connection.
+        reach: reach of the first layer in pixels: 3 for a 7x7 without the part below and right; later layers reach 1.
         head: units of the two 1x1 convolutions before the output: 32 for MNIST and 1024 for CIFAR-10 in the paper.
-        initializer: of the kernels; biases start at 0.
+        initializer: initialiser of the kernels; biases start at 0.
     """
 
     outputs: int
@@ -106,38 +109,40 @@ class GatedPixelCNN(nn.Module):
     head: Count = 32
     initializer: Choice[INITIALIZERS] = init.lecun
     by_row: ClassVar[bool] = True
-    """Whether a whole row is to be evaluated before its pixels."""
+    """Whether a row must be evaluated as a whole before its pixels."""
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array, *, train: bool, at: Place | None = None) -> Numbers:
-        """images f32 [B, H, W, C] (whole, at every place) -> (numbers [B, H, W, P], every layer by name).
+        """Maps whole images f32 [B, H, W, C] to (numbers [B, H, W, P], every layer by name); at a pixel, H = W = 1.
 
-        A row is evaluated before its pixels: it keeps what its vertical stack tells them, and gives no numbers.
+        A row must be evaluated before its pixels: that keeps the output of its vertical stack for them and returns no
+        numbers.
         """
         links = self._links(images, labels, at)
         if at is not None and at.row is not None and at.column is None:
             return images[..., :0], {}
         convolution = functools.partial(Causal, groups=self.groups, initializer=self.initializer)
-        x, seen = images, {}
+        x, intermediates = images, {}
         for number, link in enumerate(links):
             first = number == 0
-            sight = {"window": along(self.reach), "order": "a", "of_image": True} if first else {"window": along(1)}
-            y = convolution(2 * self.width, parts=2, **sight, name=f"horizontal{number}")(x, at)
+            # The first layer must not use the pixel itself (mask a) and has no input of the same width for a residual.
+            context = {"window": along(self.reach), "order": "a", "of_image": True} if first else {"window": along(1)}
+            y = convolution(2 * self.width, parts=2, **context, name=f"horizontal{number}")(x, at)
             y = ByClass(self.classes, 2 * self.width, name=f"class{number}")(y + link, labels)
             y = convolution(self.width, name=f"merge{number}")(gate(y), at)
-            seen[f"layer{number}"] = x = y if first else x + y
+            intermediates[f"layer{number}"] = x = y if first else x + y
         x, heads = finished(x, at, self.head, self.outputs, convolution)
-        return x, seen | heads
+        return x, intermediates | heads
 
     def _links(self, images: jax.Array, labels: jax.Array, at: Place | None) -> list[jax.Array]:
-        """What the vertical stack tells each layer of the horizontal one, [B, H, W, 2 · width]; kept from row to pixel."""
+        """Returns the vertical stack's input to each horizontal layer, [B, H, W, 2 · width]; kept between row and pixels."""
         links, x = [], images
         for number in range(self.layers):
             kept = None
             if at is not None and at.row is not None:
                 shape = (images.shape[0], 1, at.size[1], 2 * self.width)
                 kept = self.variable("cache", f"kept{number}", jnp.zeros, shape, images.dtype)
-                if at.column is not None:
+                if at.column is not None:  # at a pixel: read what the evaluation of the row has kept
                     links.append(take(kept.value, Place(at.size, jnp.int32(0), at.column), (1, 1)))
                     continue
             vertical = functools.partial(Causal, 2 * self.width, order="free", initializer=self.initializer)

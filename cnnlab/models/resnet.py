@@ -1,8 +1,8 @@
-"""ResNet: blocks of convolutions beside a shortcut, and the families that changed the block or its width.
+"""ResNet: blocks of convolutions with a shortcut, and the families that changed the block or its width.
 
 He, Zhang, Ren and Sun 2015, Deep residual learning for image recognition, arXiv 1512.03385. ResNeXt: Xie et al. 2017, arXiv
 1611.05431. Wide ResNet-50-2: Zagoruyko and Komodakis 2016, arXiv 1605.07146. Squeeze-and-excitation: Hu et al. 2018, arXiv
-1709.01507. The small ones for CIFAR are in cifar_resnet.py, those that normalise first in preact_resnet.py.
+1709.01507. The small networks for CIFAR are in cifar_resnet.py, those with pre-activation in preact_resnet.py.
 """
 
 import functools
@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.errors import UsageError
-from cnnlab.models import layers
-from cnnlab.models.layers import NORMS, Conv, ConvNorm, Dropout, MaxPool
+from cnnlab.models import layers, norms
+from cnnlab.models.image_size import checks_image_size
+from cnnlab.models.layers import Conv, ConvNorm, Dropout, MaxPool
+from cnnlab.models.norms import NORMS
 from cnnlab.models.residual_parts import (
     REFERENCE_WIDTH,
     Convolutions,
@@ -33,17 +35,17 @@ from cnnlab.values import Choice, Count, Fraction, Positive
 
 
 class ResidualBlock(nn.Module):
-    """Convolutions, each with its norm, beside a shortcut; the last activation follows their sum (He et al. 2015, Figure 2).
+    """Convolutions with norms in parallel to a shortcut; the last activation follows the sum (He et al. 2015, Figure 2).
 
     Attributes:
-        convolutions: channels, kernel side and groups of each.
-        strides: by how much the block shrinks the image.
-        stride_at: number of the convolution that does so.
-        shortcut: A, B or C of He et al. 2015, section 4.1; none: a plain network.
-        se_divisor: rounding of the squeeze-and-excitation before the sum; none: there is none.
+        convolutions: (output channels, side of the kernel, groups) of each convolution.
+        strides: factor by which the block shrinks the image.
+        stride_at: number of the convolution with that stride.
+        shortcut: A, B or C of He et al. 2015, section 4.1; none: no shortcut, as in a plain network.
+        se_divisor: divisor of the hidden units of squeeze-and-excitation before the sum; none: no squeeze-and-excitation.
         zero_init: whether the last norm's scale starts at 0.
-        drop_path: probability that the sum leaves the convolutions out.
-        norm, activation, initializer: as of `ResNet`.
+        drop_path: probability that an example skips the convolutions.
+        norm, activation, initializer: as in `ResNet`.
     """
 
     convolutions: Convolutions
@@ -53,14 +55,14 @@ class ResidualBlock(nn.Module):
     se_divisor: Count | None = None
     zero_init: bool = False
     drop_path: Fraction = 0.0
-    norm: Choice[NORMS] = layers.batch_norm
+    norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x [B, H, W, C] -> [B, ⌈H / strides⌉, ⌈W / strides⌉, channels of the last convolution]."""
-        before, last, unnormed = x, len(self.convolutions), layers.needs_bias(self.norm)
+        """Maps x [B, H, W, C] to [B, ⌈H / strides⌉, ⌈W / strides⌉, channels of the last convolution]."""
+        before, last, unnormed = x, len(self.convolutions), norms.needs_bias(self.norm)
         for number, (features, kernel, groups) in enumerate(self.convolutions, start=1):
             zeros = self.zero_init and unnormed and number == last
             x = Conv(
@@ -76,6 +78,7 @@ class ResidualBlock(nn.Module):
             x = self.norm(train=train, name=f"norm{number}")(x)
             if number < last:
                 x = self.activation(x)
+        # With the last scale at 0 every block starts as its shortcut, whatever its convolutions compute.
         if self.zero_init and not unnormed:
             zero_scale(self, f"norm{last}")
         if self.se_divisor:
@@ -103,27 +106,27 @@ class ResNet(nn.Module):
     """ResNet-50 with the stride in the 3x3 (v1.5), and by its knobs every ResNet, ResNeXt, SE-ResNet and plain network.
 
     Attributes:
-        classes: how many; 0: the output is the features.
-        stages: blocks of each stage; the image shrinks by 2 between stages and the channels double.
+        classes: number of classes; 0: the output is the features.
+        stages: number of blocks of each stage; the image shrinks by 2 between stages and the channels double.
         block: basic (two 3x3) or bottleneck (1x1, 3x3, 1x1 to four times the channels).
-        channels: of the stem and the first stage.
+        channels: channels of the stem and the first stage.
         stride_at: which convolution of a block shrinks the image: the first (v1, He et al. 2015) or the second (v1.5).
-        groups: of the bottleneck's 3x3 (cardinality; Xie et al. 2017); each makes the block wider.
-        group_width: width of a group in a stage of 64 channels; 128 with one group: twice as wide (Zagoruyko and Komodakis).
+        groups: groups of the bottleneck's 3x3 (cardinality; Xie et al. 2017); each makes the block wider.
+        group_width: channels of a group in a stage of 64; 128 with one group is twice as wide (Zagoruyko and Komodakis).
         shortcut: where the shape changes, A pads with zeros and B projects; C projects everywhere (He et al. 2015, 4.1).
-        residual: whether there are shortcuts; without them it is the paper's plain network.
-        se: whether blocks end with squeeze-and-excitation, reduction 16.
-        se_divisor: its hidden units are a multiple of this: 1 in the paper, 8 in timm.
+        residual: whether there are shortcuts; without them this is the paper's plain network.
+        se: whether blocks end with squeeze-and-excitation, of reduction 16.
+        se_divisor: divisor of its hidden units: 1 in the paper, 8 in timm.
         zero_init: whether the last norm of a block (without norms, its last kernel) starts at 0, so that every block starts
             as its shortcut (Goyal et al. 2017, arXiv 1706.02677, section 5.1).
-        drop_path: probability of leaving out the last block's convolutions, the others' in proportion to their place
+        drop_path: probability that an example skips the convolutions of the last block; it grows linearly from the first
             (stochastic depth; Huang et al. 2016, arXiv 1603.09382, eq. 4).
-        stem: imagenet (7x7 with stride 2, then 3x3 max pooling with stride 2) or small (3x3 with stride 1 and no pooling, as
-            for CIFAR in section 4.2), for images of about 32x32.
-        norm: after every convolution.
-        activation: after every norm but a block's last, after every sum, and in squeeze-and-excitation.
+        stem: `imagenet` (7x7 with stride 2, then 3x3 max pooling with stride 2) or `small` (3x3 with stride 1 and no pooling,
+            as for CIFAR in section 4.2), for images of about 32x32.
+        norm: applied after every convolution.
+        activation: applied after every norm but a block's last, after every sum, and in squeeze-and-excitation.
         dropout: drop probability before the last layer.
-        initializer: of the kernels; biases start at 0.
+        initializer: initialiser of the kernels; biases start at 0.
         width: factor on all numbers of channels.
     """
 
@@ -141,25 +144,25 @@ class ResNet(nn.Module):
     zero_init: bool = False
     drop_path: Fraction = 0.0
     stem: Literal["imagenet", "small"] = "imagenet"
-    norm: Choice[NORMS] = layers.batch_norm
+    norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     dropout: Fraction = 0.0
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
 
     @nn.compact
-    @layers.checks_image_size
+    @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], the stem, every stage, the pooled features and the output)."""
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], the stem, every stage, the pooled features and the output)."""
         if not self.residual and (self.zero_init or isinstance(self.drop_path, jax.Array) or self.drop_path != 0):
             raise UsageError("a plain network has no shortcuts, so zero_init and drop_path would cut it. Take residual=True.")
-        seen = {}
-        seen["stem"] = x = self._stem(images, train=train)
+        intermediates = {}
+        intermediates["stem"] = x = self._stem(images, train=train)
         done = 0
         for stage, depth in enumerate(self.stages, start=1):
             channels = layers.scaled(self.channels * 2 ** (stage - 1), self.width)
             for number in range(1, depth + 1):
-                done += 1
+                done += 1  # stochastic depth: the drop probability is proportional to the block's number
                 x = ResidualBlock(
                     block_convolutions(self.block, channels, self.groups, self.group_width),
                     strides=2 if stage > 1 and number == 1 else 1,
@@ -173,14 +176,14 @@ class ResNet(nn.Module):
                     initializer=self.initializer,
                     name=f"stage{stage}_block{number}",
                 )(x, train=train)
-            seen[f"stage{stage}"] = x
-        seen["features"] = x = jnp.mean(x, axis=(1, 2))
+            intermediates[f"stage{stage}"] = x
+        intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        seen["output"] = x = layers.output_layer(x, self.classes, self.initializer)
-        return x, seen
+        intermediates["output"] = x = layers.output_layer(x, self.classes, self.initializer)
+        return x, intermediates
 
     def _stem(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """images [B, H, W, C] -> [B, H / 4, W / 4, channels], or [B, H, W, channels] by the small stem."""
+        """Maps images [B, H, W, C] to [B, H / 4, W / 4, channels], or [B, H, W, channels] by the small stem."""
         large = self.stem == "imagenet"
         x = ConvNorm(
             layers.scaled(self.channels, self.width),

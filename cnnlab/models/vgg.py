@@ -5,9 +5,11 @@ import functools
 import flax.linen as nn
 import jax
 
-from cnnlab.models import layers
+from cnnlab.models import norms
 from cnnlab.models.convolutionalize import Head, fully_connected
-from cnnlab.models.layers import NORMS, Conv, MaxPool, scaled
+from cnnlab.models.image_size import checks_image_size
+from cnnlab.models.layers import Conv, MaxPool, scaled
+from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -15,7 +17,7 @@ from cnnlab.ops.local_response_norm import local_response_normalization
 from cnnlab.values import Choice, Count, Fraction, Positive
 
 CHANNELS = (64, 128, 256, 512, 512)
-"""Of the five stages."""
+"""Channels of the five stages."""
 
 
 class VGG(nn.Module):
@@ -23,22 +25,22 @@ class VGG(nn.Module):
 
     Other images of at least 32x32 work too: the last map is pooled to the grid before the dense layers, as in torchvision.
 
-    Deviation: kernels start by `initializer`; the paper draws network A from N(0, 0.1) (variance 0.01) and starts the deeper
-    ones from a trained A.
+    Deviation: kernels are drawn by `initializer`; the paper draws network A from N(0, 0.1) (variance 0.01) and starts the
+    deeper ones from a trained A.
 
     Attributes:
-        classes: how many.
-        depths: convolutions of each stage.
-        pointwise: the last convolution of every stage of three or more is 1x1 (network C).
-        lrn: local response normalisation after the first convolution (network A-LRN).
-        bias: whether the convolutions have one, before a norm too (torchvision keeps it there).
+        classes: number of classes.
+        depths: number of convolutions of each stage.
+        pointwise: whether the last convolution of every stage of three or more is 1x1 (network C).
+        lrn: whether local response normalisation follows the first convolution (network A-LRN).
+        bias: whether the convolutions have a bias, even before a norm (as in torchvision).
         hidden: units of fc6 and fc7.
-        grid: side of what fc6 sees.
-        head: dense layers, or the convolutions that they are, which slide over larger images.
-        activation: after every layer but the last.
-        norm: between each convolution and its activation.
+        grid: height and width of the input of fc6.
+        head: dense layers, or the equivalent convolutions, which slide over larger images.
+        activation: applied after every layer but the last.
+        norm: applied between each convolution and its activation.
         dropout: drop probability after fc6 and fc7.
-        initializer: of the kernels; biases start at 0.
+        initializer: initialiser of the kernels; biases start at 0.
         width: factor on all channels and hidden units.
     """
 
@@ -51,19 +53,20 @@ class VGG(nn.Module):
     grid: Count = 7
     head: Head = "dense"
     activation: Choice[ACTIVATIONS] = jax.nn.relu
-    norm: Choice[NORMS] = layers.no_norm
+    norm: Choice[NORMS] = norms.no_norm
     dropout: Fraction = 0.5
     initializer: Choice[INITIALIZERS] = init.he
     width: Positive = 1.0
 
     @nn.compact
-    @layers.checks_image_size
+    @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """images f32 [B, H, W, C] -> (logits f32 [B, K], conv1_1 …, each stage pooled as stage1 …, fc6 and fc7)."""
-        x, seen = images, {}
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], conv1_1 …, each stage pooled as stage1 …, fc6 and fc7)."""
+        x, intermediates = images, {}
         for stage, (depth, channels) in enumerate(zip(self.depths, CHANNELS, strict=True), start=1):
             for number in range(1, depth + 1):
                 place = f"{stage}_{number}"
+                # Network C ends its deeper stages with 1x1 convolutions: more non-linearity, the same receptive field.
                 kernel = 1 if self.pointwise and number == depth >= 3 else 3
                 x = Conv(
                     scaled(channels, self.width),
@@ -73,10 +76,10 @@ class VGG(nn.Module):
                     initializer=self.initializer,
                     name=f"conv{place}",
                 )(x)
-                seen[f"conv{place}"] = x = self.activation(self.norm(train=train, name=f"norm{place}")(x))
+                intermediates[f"conv{place}"] = x = self.activation(self.norm(train=train, name=f"norm{place}")(x))
                 if self.lrn and place == "1_1":
                     x = local_response_normalization(x)
-            seen[f"stage{stage}"] = x = MaxPool(2, name=f"pool{stage}")(x)
+            intermediates[f"stage{stage}"] = x = MaxPool(2, name=f"pool{stage}")(x)
         hidden = (scaled(self.hidden[0], self.width), scaled(self.hidden[1], self.width))
         x, last = fully_connected(
             x,
@@ -89,7 +92,7 @@ class VGG(nn.Module):
             dropout=self.dropout,
             initializer=self.initializer,
         )
-        return x, {**seen, **last}
+        return x, {**intermediates, **last}
 
 
 vgg11_a = functools.partial(VGG, depths=(1, 1, 2, 2, 2))
@@ -110,14 +113,14 @@ vgg16_d = functools.partial(VGG, depths=(2, 2, 3, 3, 3))
 vgg19_e = functools.partial(VGG, depths=(2, 2, 4, 4, 4))
 """VGG-19, network E, 143,667,240 parameters."""
 
-vgg11_a_bn = functools.partial(VGG, depths=(1, 1, 2, 2, 2), norm=layers.batch_norm)
+vgg11_a_bn = functools.partial(VGG, depths=(1, 1, 2, 2, 2), norm=norms.batch_norm)
 """VGG-11, network A, with batch norm as in torchvision, 132,868,840 parameters."""
 
-vgg13_b_bn = functools.partial(VGG, depths=(2, 2, 2, 2, 2), norm=layers.batch_norm)
+vgg13_b_bn = functools.partial(VGG, depths=(2, 2, 2, 2, 2), norm=norms.batch_norm)
 """VGG-13, network B, with batch norm as in torchvision, 133,053,736 parameters."""
 
-vgg16_d_bn = functools.partial(VGG, depths=(2, 2, 3, 3, 3), norm=layers.batch_norm)
+vgg16_d_bn = functools.partial(VGG, depths=(2, 2, 3, 3, 3), norm=norms.batch_norm)
 """VGG-16, network D, with batch norm as in torchvision, 138,365,992 parameters."""
 
-vgg19_e_bn = functools.partial(VGG, depths=(2, 2, 4, 4, 4), norm=layers.batch_norm)
+vgg19_e_bn = functools.partial(VGG, depths=(2, 2, 4, 4, 4), norm=norms.batch_norm)
 """VGG-19, network E, with batch norm as in torchvision, 143,678,248 parameters."""

@@ -1,9 +1,9 @@
-"""Wide ResNet: few, wide, pre-activated blocks instead of many narrow ones.
+"""Wide ResNet: few wide pre-activation blocks instead of many narrow ones.
 
-Zagoruyko and Komodakis 2016, Wide residual networks, arXiv 1605.07146, Table 1: WRN-d-k has d convolutions counting the
-projections, so (d - 4) / 6 blocks in each of three stages of 16k, 32k and 64k channels. Dropout between the convolutions of a
-block (section 2.4) is the knob block_dropout, 0.3 in the paper's CIFAR experiments with it. Wide ResNet-50-2, for ImageNet, is
-in resnet.py.
+Zagoruyko and Komodakis 2016, Wide residual networks, arXiv 1605.07146, Table 1: WRN-d-k has d convolutions, projections
+included, and therefore (d - 4) / 6 blocks in each of three stages of 16k, 32k and 64k channels. The knob
+block_dropout is the dropout between the convolutions of a block (section 2.4), 0.3 in the paper's
+experiments on CIFAR. Wide ResNet-50-2, for ImageNet, is in resnet.py.
 """
 
 import functools
@@ -11,7 +11,7 @@ import functools
 from cnnlab.models.preact_resnet import PreActResNet
 
 _wide = functools.partial(PreActResNet, block="basic", channels=16, stride_at="first", stem="small")
-"""A stem of 16 channels and basic blocks."""
+"""Builds networks with a stem of 16 channels and basic blocks."""
 
 wrn16_4 = functools.partial(_wide, stages=(2, 2, 2), widen=4.0)
 """WRN-16-4, 2,748,890 parameters."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.errors import UsageError
-from cnnlab.models.layers import OUTPUT, BatchNorm
+from cnnlab.models.layers import OUTPUT
+from cnnlab.models.norms import BatchNorm
 from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.tasks import classification_metrics

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.core import Array, PyTree
-from cnnlab.models.causal import Place
 from cnnlab.ops.pixel_distributions import PixelDistribution
+from cnnlab.ops.raster_scan import Place
 
 Loop = Callable[..., Array]
 """(model, output, variables, canvas f32 [N, H, W, C], labels i32 [N], keys [N], temperature f32 [], first_row) -> images like

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import flax.linen as nn
 
 from cnnlab.interop.scheme import Scheme, by_rules
-from cnnlab.models import layers
+from cnnlab.models import norms
 from cnnlab.models.vgg import VGG
 
 FLATTENED = {"fc6": (7, 7)}
@@ -36,7 +36,7 @@ def _order(model: VGG) -> Iterator[str]:
     for stage, depth in enumerate(model.depths, start=1):
         for number in range(1, depth + 1):
             yield f"conv{stage}_{number}"
-            if model.norm is not layers.no_norm:
+            if model.norm is not norms.no_norm:
                 yield f"norm{stage}_{number}"
             yield ""
         yield ""
