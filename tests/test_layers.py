@@ -8,7 +8,7 @@ PACKAGE = sorted((ROOT / "cnnlab").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 LEVELS = [
-    {"errors", "text", "files", "digests"},
+    {"errors", "text", "files", "digests", "progress"},
     {"values", "metric"},
     {"ops", "figures", "knobs"},
     {"core"},
