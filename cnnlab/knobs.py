@@ -1,7 +1,8 @@
 """From a function's signature to its knobs, and from text to the call. An experiment's keyword arguments *are* its flags.
 
 Rules: a keyword-only parameter with a default is a knob (of a dataclass such as a Linen module: a field with a default);
-one without a default is supplied by whoever calls the function. `Choice[OPTIONS]` (values.py) takes one of a dict of
+one without a default is supplied by whoever calls the function, and so is one that the annotation of the choice names
+(`supplied` in values.py). `Choice[OPTIONS]` (values.py) takes one of a dict of
 functions, whose own knobs then lie below it: `--model=mlp --model.widths=256,128`. A parameter whose name stands in the
 `context` (say data_dir) is filled from there and is no knob.
 """
@@ -128,16 +129,26 @@ def _unknown(name: str, knobs: Mapping[str, Knob]) -> str:
 
 
 def _fill(
-    function: Callable[..., Any], path: str, given: Mapping[str, Any], context: Mapping[str, Any], knobs: dict[str, Knob]
+    function: Callable[..., Any],
+    path: str,
+    given: Mapping[str, Any],
+    context: Mapping[str, Any],
+    knobs: dict[str, Knob],
+    supplied: frozenset[str] = frozenset(),
 ) -> Callable[..., Any]:
-    """Binds the knobs of one function and, below its choices, of the chosen ones; records them in `knobs`."""
+    """Binds the knobs of one function and, below its choices, of the chosen ones; records them in `knobs`.
+
+    Parameters in `supplied` are left to the caller; TypeError where a `functools.partial` sets one all the same.
+    """
+    if isinstance(function, functools.partial) and (both := supplied & set(function.keywords)):
+        raise TypeError(f"{path} sets {', '.join(sorted(both))}, which the recipe supplies. Leave it out of the partial.")
     bound: dict[str, Any] = {}
     helps = argument_help(function)
     for name, annotation, default in parameters(function):
         if name in context:
             bound[name] = context[name]
             continue
-        if default is inspect.Parameter.empty:
+        if default is inspect.Parameter.empty or name in supplied:
             continue
         full = f"{path}.{name}" if path else name
         choice = _metadata(annotation, ChoiceOf)
@@ -151,7 +162,7 @@ def _fill(
             chosen = raw.value if isinstance(raw, AsItIs) else parse(full, annotation, raw, default)
             kind, value, default = describe_type(annotation), _plain(chosen), _plain(default)
         knobs[full] = Knob(full, kind, default, value, helps.get(name, ""), is_choice=choice is not None)
-        bound[name] = _fill(chosen, full, given, context, knobs) if choice is not None else chosen
+        bound[name] = chosen if choice is None else _fill(chosen, full, given, context, knobs, choice.supplied)
     return functools.partial(function, **bound) if bound else function
 
 

@@ -4,9 +4,11 @@ def dropout_net(*, activation: Choice[ACTIVATIONS] = jax.nn.relu, rate: Probabil
 """
 
 import dataclasses
+import functools
 import math
 import re
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from cnnlab.errors import UsageError
@@ -17,11 +19,16 @@ class ChoiceOf:
     """A choice of one function from a plain dict of functions; its own keyword arguments are knobs below this one."""
 
     options: Mapping[str, Callable[..., Any]]
+    supplied: frozenset[str] = frozenset()
+    """Parameters of the options that the function with this knob supplies itself, so that they are no knobs."""
 
 
 class _ChoiceForm:
     def __getitem__(self, options: Mapping[str, Callable[..., Any]]) -> Any:
         return Annotated[Any, ChoiceOf(options)]
+
+    def __call__(self, options: Mapping[str, Callable[..., Any]], *, supplied: Iterable[str]) -> Any:
+        return Annotated[Any, ChoiceOf(options, frozenset(supplied))]
 
 
 Choice: Any = _ChoiceForm()
@@ -29,7 +36,38 @@ Choice: Any = _ChoiceForm()
 
 The default is a name, the function itself, or a `functools.partial` of it (whose keywords are then the defaults below).
 `name:argument` on the command line binds the function's positional-only parameter (`--dataset=tfds:mnist`).
+`Choice(OPTIONS, supplied=("normalize",))` is the same without the knob `normalize`, which the caller of the chosen function
+passes to it.
 """
+
+
+def with_options(function: Callable[..., Any], **options: Mapping[str, Any]) -> Callable[..., Any]:
+    """Returns the same function with other dicts in the annotations of some of its choices; the function is left as it is.
+
+        experiment = partial(with_options(classification, model=NETWORKS), model="vgg")
+
+    Signature, docstring and defaults stay, so a default that the new dict does not hold has to be replaced, as above.
+    Raises TypeError for a parameter that is no choice.
+
+    Args:
+        function: a function whose knobs are keyword arguments, or a `functools.partial` of one.
+        options: the new dict of functions for each choice, by the name of its parameter.
+    """
+    if isinstance(function, functools.partial):
+        return functools.partial(with_options(function.func, **options), *function.args, **function.keywords)
+    assert isinstance(function, types.FunctionType)
+    # Not a wrapper: the knobs are read from the function's own signature, so the copy needs annotations of its own.
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__, copy.__annotations__ = function.__kwdefaults__, dict(function.__annotations__)
+    copy.__doc__, copy.__module__, copy.__qualname__ = function.__doc__, function.__module__, function.__qualname__
+    for name, chosen in options.items():
+        found = [m for m in getattr(copy.__annotations__.get(name), "__metadata__", ()) if isinstance(m, ChoiceOf)]
+        if not found:
+            raise TypeError(f"{function.__name__} has no parameter {name!r} that is a Choice.")
+        copy.__annotations__[name] = Annotated[Any, dataclasses.replace(found[0], options=chosen)]
+    return copy
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ Result:   test squared error 5.07, one seed, 49 s on 2 CPU cores (PCA of 30 comp
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.models.autoencoder import MLPAutoencoder
 from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.autoencoder import reconstruction
@@ -16,9 +17,8 @@ from cnnlab.values import Duration
 experiment = partial(
     reconstruction,
     model=partial(MLPAutoencoder, widths=(1000, 500, 250), code=30),
-    dataset="tfds:mnist",
+    data=partial(images, dataset="tfds:mnist", batch_size=64),
     loss="cross_entropy",
     optimizer=partial(adam, lr=0.002),
-    batch_size=64,
     duration=Duration(4, "epochs"),
 )

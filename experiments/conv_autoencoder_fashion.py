@@ -8,7 +8,13 @@ Result:   test squared error 9.96, one seed (12.24 with 30 and 8.13 with 64 prin
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.recipes.autoencoder import reconstruction
 from cnnlab.values import Duration
 
-experiment = partial(reconstruction, model="conv", dataset="tfds:fashion_mnist", duration=Duration(2, "epochs"))
+experiment = partial(
+    reconstruction,
+    model="conv",
+    data=partial(images, dataset="tfds:fashion_mnist", batch_size=128),
+    duration=Duration(2, "epochs"),
+)

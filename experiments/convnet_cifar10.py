@@ -7,6 +7,7 @@ Result:   test accuracy 0.8104, one seed; 22 min on 2 CPU cores beside other wor
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -14,9 +15,7 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model="convnet",
-    dataset="tfds:cifar10",
-    augment="flip_crop",
+    data=partial(images, dataset="tfds:cifar10", batch_size=128, augment="flip_crop"),
     optimizer=partial(momentum, lr=0.1, weight_decay=5e-4),
-    batch_size=128,
     duration=Duration(10, "epochs"),
 )

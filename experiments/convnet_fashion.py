@@ -7,6 +7,7 @@ Result:   test accuracy 0.9288 ± 0.0014 over 2 seeds; 12 to 15 min a seed on 2 
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -14,9 +15,7 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model="convnet",
-    dataset="tfds:fashion_mnist",
-    augment="flip",
+    data=partial(images, dataset="tfds:fashion_mnist", batch_size=128, augment="flip"),
     optimizer=partial(momentum, lr=0.1, weight_decay=5e-4),
-    batch_size=128,
     duration=Duration(10, "epochs"),
 )

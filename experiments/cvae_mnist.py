@@ -9,13 +9,14 @@ Result:   test ELBO −98.71 nats, log p −95.43 by 100 samples, KL 23.8 after 
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.recipes.vae import variational_autoencoder
 from cnnlab.values import Duration
 
 experiment = partial(
     variational_autoencoder,
     model="mlp",
-    dataset="tfds:mnist",
+    data=partial(images, dataset="tfds:mnist", batch_size=100),
     binarize="dynamic",
     conditional=True,
     duration=Duration(20, "epochs"),

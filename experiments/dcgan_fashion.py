@@ -13,6 +13,7 @@ Result:   Fréchet distance 10.6 to the 10,000 test images, on the features of L
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.models.gan import dcgan
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.values import Duration
@@ -20,7 +21,6 @@ from cnnlab.values import Duration
 experiment = partial(
     adversarial_pair,
     model=partial(dcgan, width=32),
-    dataset="tfds:fashion_mnist",
-    batch_size=64,
+    data=partial(images, dataset="tfds:fashion_mnist", batch_size=64),
     duration=Duration(6, "epochs"),
 )

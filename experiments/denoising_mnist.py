@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 
+from cnnlab.data.images import images
 from cnnlab.models.autoencoder import MLPAutoencoder
 from cnnlab.ops.init import xavier
 from cnnlab.recipes.autoencoder import reconstruction
@@ -17,7 +18,7 @@ from cnnlab.values import Duration
 experiment = partial(
     reconstruction,
     model=partial(MLPAutoencoder, widths=(), code=500, code_activation=jax.nn.sigmoid, initializer=xavier, tied=True),
-    dataset="tfds:mnist",
+    data=partial(images, dataset="tfds:mnist", batch_size=128),
     loss="cross_entropy",
     corruption="masking",
     duration=Duration(2, "epochs"),

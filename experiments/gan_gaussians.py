@@ -8,6 +8,7 @@ Result:   7 of 8 modes are hit in both seeds (a tenth of an even share or more),
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.models.gan import mlp
 from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.gan import adversarial_pair
@@ -16,11 +17,10 @@ from cnnlab.values import Duration
 experiment = partial(
     adversarial_pair,
     model=partial(mlp, generator_widths=(128, 128), discriminator_widths=(128, 128), pieces=1, dropout=0.0, output="linear"),
-    dataset="gaussians",
+    data=partial(images, dataset="gaussians", batch_size=256),
     judge="modes",
     latent=16,
-    optimizer=partial(adam, lr=0.001, b1=0.5),
-    batch_size=256,
+    optimizer=partial(adam, lr=0.001, b1=0.5, schedule="constant"),
     duration=Duration(4000, "steps"),
     average_decay=0.99,
 )

@@ -9,14 +9,14 @@ Result:   digits that one can read, with speckles, after 10 epochs, one seed, 7 
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.values import Duration
 
 experiment = partial(
     adversarial_pair,
     model="mlp",
-    dataset="tfds:mnist",
+    data=partial(images, dataset="tfds:mnist", batch_size=100),
     prior="uniform",
-    batch_size=100,
     duration=Duration(10, "epochs"),
 )

@@ -8,6 +8,7 @@ Result:   training nats 47.17 at step 119 of 4220, one seed, where the run was s
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.models.pixelcnn import GatedPixelCNN
 from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.pixels import pixel_by_pixel
@@ -16,8 +17,7 @@ from cnnlab.values import Duration
 experiment = partial(
     pixel_by_pixel,
     model=partial(GatedPixelCNN, width=16),
-    dataset="tfds:mnist",
-    image_size=14,
+    data=partial(images, dataset="tfds:mnist", image_size=14),
     optimizer=partial(adam, lr=0.003),
     duration=Duration(5, "epochs"),
 )

@@ -6,6 +6,7 @@ Result:   test accuracy 0.9833 (nothing random); under 1 s on 2 CPU cores.
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.recipes.classification import nearest_neighbours
 
-experiment = partial(nearest_neighbours, dataset="digits", k=None)
+experiment = partial(nearest_neighbours, data=partial(images, dataset="digits"), k=None)

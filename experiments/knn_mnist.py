@@ -7,6 +7,7 @@ Result:   309 errors; with --dataset=tfds:fashion_mnist 1503 (nothing random); 8
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.recipes.classification import nearest_neighbours
 
-experiment = partial(nearest_neighbours, dataset="tfds:mnist", k=1)
+experiment = partial(nearest_neighbours, data=partial(images, dataset="tfds:mnist"), k=1)

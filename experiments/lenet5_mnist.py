@@ -8,6 +8,7 @@ Result:   test error 0.79 ± 0.18 % over 3 seeds; 3 to 5 min a seed on 2 CPU cor
 from functools import partial
 
 from cnnlab.data.augment import pad_crop
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -15,11 +16,14 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model="lenet5",
-    dataset="tfds:mnist",
-    image_size=32,
-    image_fit="pad",
-    augment=partial(pad_crop, pad=2),
+    data=partial(
+        images,
+        dataset="tfds:mnist",
+        batch_size=128,
+        image_size=32,
+        image_fit="pad",
+        augment=partial(pad_crop, pad=2),
+    ),
     optimizer=partial(momentum, lr=0.05, weight_decay=5e-4),
-    batch_size=128,
     duration=Duration(15, "epochs"),
 )

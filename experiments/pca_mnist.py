@@ -8,6 +8,7 @@ Result:   squared error of a test image 13.8663 (nothing random), 43.6449 with -
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.recipes.autoencoder import principal_components
 
-experiment = partial(principal_components, dataset="tfds:mnist", components=30)
+experiment = partial(principal_components, data=partial(images, dataset="tfds:mnist"), components=30)

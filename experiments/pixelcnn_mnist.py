@@ -13,6 +13,7 @@ reaches 81.30 nats there, on one binarisation for ever (near static, but another
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.models.pixelcnn import PixelCNN
 from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.pixels import pixel_by_pixel
@@ -21,8 +22,7 @@ from cnnlab.values import Duration
 experiment = partial(
     pixel_by_pixel,
     model=partial(PixelCNN, width=16),
-    dataset="tfds:mnist",
-    image_size=14,
+    data=partial(images, dataset="tfds:mnist", image_size=14),
     optimizer=partial(adam, lr=0.003),
     duration=Duration(5, "epochs"),
 )

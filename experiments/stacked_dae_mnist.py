@@ -8,13 +8,14 @@ Result:   test error 1.41 %, one seed (the paper: 1.28 % with three layers of up
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.autoencoder import stacked_autoencoders
 from cnnlab.values import Duration
 
 experiment = partial(
     stacked_autoencoders,
-    dataset="tfds:mnist",
+    data=partial(images, dataset="tfds:mnist", batch_size=128),
     widths=(1000, 1000, 1000),
     pretrain=Duration(10, "epochs"),
     optimizer=partial(adam, lr=0.001),

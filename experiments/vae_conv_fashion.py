@@ -9,13 +9,14 @@ Result:   test ELBO −1953.9 nats (3.60 bits/dim), log p −1935.5 by 100 sampl
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.recipes.vae import variational_autoencoder
 from cnnlab.values import Duration
 
 experiment = partial(
     variational_autoencoder,
     model="conv",
-    dataset="tfds:fashion_mnist",
+    data=partial(images, dataset="tfds:fashion_mnist", batch_size=100),
     likelihood="discretized_logistic",
     duration=Duration(5, "epochs"),
 )

@@ -9,7 +9,10 @@ Result:   reconstruction 205.2 nats (Bernoulli), perplexity of the codes 100.7 o
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.recipes.vae import quantized_autoencoder
 from cnnlab.values import Duration
 
-experiment = partial(quantized_autoencoder, dataset="tfds:fashion_mnist", duration=Duration(5, "epochs"))
+experiment = partial(
+    quantized_autoencoder, data=partial(images, dataset="tfds:fashion_mnist", batch_size=100), duration=Duration(5, "epochs")
+)

@@ -7,6 +7,7 @@ Result:   test accuracy 1.0000 ± 0.0000 (MLP), 0.5000 ± 0.0000 (perceptron) ov
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.models.mlp import MLP
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -14,9 +15,6 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model=partial(MLP, widths=(8,)),
-    dataset="xor",
-    normalize="none",
-    batch_size=None,
-    validation=0.0,
+    data=partial(images, dataset="xor", batch_size=None, validation=0.0, normalize="none"),
     duration=Duration(500, "steps"),
 )

@@ -10,17 +10,12 @@ Result:   test accuracy in % at --width=0.25, 2 seeds: ResNet-18 98.2 ± 0.2, Mo
 from functools import partial
 from typing import Any
 
-from cnnlab.core import Experiment
-from cnnlab.data import DATASETS
-from cnnlab.data.augment import AUGMENTS
-from cnnlab.data.normalize import NORMALIZERS
+from cnnlab.data.images import images
 from cnnlab.knobs import parameters
 from cnnlab.models import MODELS
-from cnnlab.ops.losses import LOSSES
-from cnnlab.ops.optimizers import OPTIMIZERS, momentum
-from cnnlab.ops.schedules import SCHEDULES
+from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
-from cnnlab.values import Choice, Count, Duration, Fraction
+from cnnlab.values import Duration, with_options
 
 
 def _small(model: Any) -> Any:
@@ -31,38 +26,10 @@ def _small(model: Any) -> Any:
 SMALL = {name: _small(model) for name, model in MODELS.items()}
 """Every model, ready for images of 32x32."""
 
-
-def experiment(
-    *,
-    model: Choice[SMALL] = "resnet18",
-    optimizer: Choice[OPTIMIZERS] = partial(momentum, lr=0.01),
-    schedule: Choice[SCHEDULES] = "cosine",
-    augment: Choice[AUGMENTS] = "none",
-    batch_size: Count = 32,
-    duration: Duration = Duration(10, "epochs"),
-    validation: Fraction = 0.1,
-) -> Experiment:
-    """The digits by a network of the zoo.
-
-    Args:
-        model: network.
-        optimizer: how it moves.
-        schedule: learning rate over training, relative to its peak.
-        augment: random changes of the training images, on the device.
-        batch_size: examples a step over all devices.
-        duration: length of training; --steps, --epochs and --examples set it.
-        validation: share of the training split set aside.
-    """
-    return classification(
-        model=model,
-        dataset=DATASETS["digits"],
-        loss=LOSSES["cross_entropy"],
-        optimizer=optimizer,
-        schedule=schedule,
-        augment=augment,
-        normalize=NORMALIZERS["standard"],
-        batch_size=batch_size,
-        duration=duration,
-        validation=validation,
-        image_size=32,
-    )
+experiment = partial(
+    with_options(classification, model=SMALL),
+    model="resnet18",
+    data=partial(images, dataset="digits", batch_size=32, image_size=32),
+    optimizer=partial(momentum, lr=0.01),
+    duration=Duration(10, "epochs"),
+)

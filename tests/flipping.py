@@ -55,10 +55,15 @@ def _of_task(experiment: Experiment, state: TrainState, batch: Any) -> list[Any]
     return traces
 
 
+OTHERS = {"resident_mib": 0, "only_classes": "0,1", "examples_per_class": 9}
+"""Values of the data's knobs that a rule does not find."""
+
+
 def other(knob: knobs.Knob, given: Mapping[str, Any]) -> Any:
-    """A value that a knob takes and does not have; `given` has those that a rule does not find, by path."""
-    if knob.path in given:
-        return given[knob.path]
+    """A value that a knob takes and does not have; `given` has those that a rule does not find, by path or last names."""
+    for name, value in given.items():
+        if knob.path == name or knob.path.endswith(f".{name}"):
+            return value
     if knob.kind.startswith("one of: "):
         options = knob.kind.removeprefix("one of: ").split(", ")
         return next(option for option in options if option not in (str(knob.value), *STANDINS))
@@ -71,6 +76,11 @@ def other(knob: knobs.Knob, given: Mapping[str, Any]) -> Any:
     if knob.value is None:
         return 16 if "int" in knob.kind else 0.5
     return knob.value + 1 if isinstance(knob.value, int) else knob.value / 2 or 0.25
+
+
+def is_of_the_recipe(path: str) -> bool:
+    """Whether a knob is one of a recipe's own, of its data or its schedule."""
+    return "." not in path or path == "optimizer.schedule" or (path.startswith("data.") and path.count(".") == 1)
 
 
 def require_every_knob_does_something(
@@ -86,15 +96,17 @@ def require_every_knob_does_something(
     Args:
         recipe: the function whose keyword arguments are knobs.
         base: values of knobs that all calls share, such as a small data set.
-        below: only the knobs below this one, such as `model`; None: those at the top.
-        others: values of knobs that a rule does not find, by path.
+        below: only the knobs below this one, such as `model`; None: those of the recipe, its data and its schedule.
+        others: values of knobs that a rule does not find, by path or last names.
         but: paths of knobs that need more than a value; another test has them.
     """
-    before = signature(recipe, base)
+    resolved = knobs.resolve(recipe, dict(base), {"data_dir": None})
+    before = signature(recipe, resolved.values)
     assert signature(recipe, base) == before
-    for knob in knobs.resolve(recipe, dict(base)).knobs.values():
-        wanted = knob.path.startswith(f"{below}.") if below else "." not in knob.path
-        if wanted and knob.path not in but:
-            changed = {path: value for path, value in base.items() if not path.startswith(f"{knob.path}.")}
-            flipped = {**changed, knob.path: other(knob, others or {})}
-            assert signature(recipe, flipped) != before, f"{knob.path} does nothing"
+    for path, knob in resolved.knobs.items():
+        wanted = path.startswith(f"{below}.") if below else is_of_the_recipe(path)
+        has_one_option = knob.is_choice and "," not in knob.kind
+        if wanted and path not in but and not has_one_option:
+            kept = {name: value for name, value in resolved.values.items() if not name.startswith(f"{path}.")}
+            flipped = {**kept, path: other(knob, {**OTHERS, **(others or {})})}
+            assert signature(recipe, flipped) != before, f"{path} does nothing"

@@ -9,16 +9,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 from cnnlab.core import Experiment, Feed
-from cnnlab.data import DATASETS
-from cnnlab.data.augment import AUGMENTS
-from cnnlab.data.normalize import NORMALIZERS
+from cnnlab.data.images import PIPELINES
 from cnnlab.models import MODELS
-from cnnlab.ops.losses import LOSSES
-from cnnlab.ops.optimizers import OPTIMIZERS
-from cnnlab.ops.schedules import SCHEDULES
+from cnnlab.ops.losses import cross_entropy
+from cnnlab.ops.optimizers import OPTIMIZERS, momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Choice, Duration
 
@@ -28,8 +26,8 @@ def experiment(
     behaviour: Literal["good", "fine", "raise", "refuse", "kill", "memory", "crash"] = "good",
     pause: str = "0",
     model: Choice[MODELS] = "linear",
-    dataset: Choice[DATASETS] = "digits",
-    optimizer: Choice[OPTIMIZERS] = "momentum",
+    data: Choice[PIPELINES] = "images",
+    optimizer: Choice[OPTIMIZERS] = partial(momentum, schedule="constant"),
     duration: Duration = Duration(6, "steps"),
 ) -> Experiment:
     """A linear classifier of the digits.
@@ -38,25 +36,16 @@ def experiment(
         behaviour: what happens to a worker: raise, kill and memory at the fourth step, refuse and crash before the first.
         pause: seconds that every step takes at least.
         model: network.
-        dataset: as of the recipes.
-        optimizer: how it learns.
-        duration: of training.
+        data: images with labels, and how they become batches.
+        optimizer: rule by which the weights are updated.
+        duration: length of training.
     """
     bad = "work" in sys.argv and not os.environ.get("MENDED")
     if bad and behaviour == "refuse":
         raise ValueError("it never could be built")
     if bad and behaviour == "crash":
         os.abort()
-    made = classification(
-        model=model,
-        dataset=dataset,
-        loss=LOSSES["cross_entropy"],
-        optimizer=optimizer,
-        schedule=SCHEDULES["constant"],
-        augment=AUGMENTS["none"],
-        normalize=NORMALIZERS["standard"],
-        duration=duration,
-    )
+    made = classification(model=model, data=data, loss=cross_entropy, optimizer=optimizer, duration=duration)
     train = _with_surprises(made.data.train, behaviour if bad else "good", float(pause))
     return dataclasses.replace(made, data=dataclasses.replace(made.data, train=train))
 

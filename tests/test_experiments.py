@@ -1,18 +1,21 @@
-"""Every shipped experiment resolves, trains a step, is saved and goes on; every knob does something."""
+"""Every shipped experiment resolves and traces, one of each recipe trains and goes on; every knob does something."""
 
 import functools
 import importlib
+import inspect
+import json
 import math
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from cnnlab import knobs
+from cnnlab import files, knobs
+from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.data.augment import AUGMENTS
+from cnnlab.engine import program
 from cnnlab.models import MODELS
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
@@ -26,62 +29,120 @@ from tests.flipping import require_every_knob_does_something
 from tests.zoo import ZOO
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-NAMES = sorted(p.stem for p in (ROOT / "experiments").rglob("*.py") if p.stem != "__init__")
-CLAIM = re.compile(r"c\d\d_")
-"""How the names of claims begin. Most train what another experiment does, with other knobs."""
-LONG = (
-    "convnet_cifar10",
-    "convnet_fashion",
-    "cvae_mnist",
-    "dcgan_fashion",
-    "gan_mnist",
-    "gated_pixelcnn_mnist",
+FILES = {p.stem: p.relative_to(ROOT) for p in sorted((ROOT / "experiments").rglob("*.py")) if p.stem != "__init__"}
+NAMES = sorted(FILES)
+OLD_KNOBS = json.loads((ROOT / "tests" / "old_knobs.json").read_text(encoding="utf-8"))
+"""{experiment: its default knobs as run.json had them when all knobs of a recipe were flat}."""
+ONE_A_RECIPE = (
+    "c32_ensembles",
+    "denoising_mnist",
+    "gan_gaussians",
+    "knn_digits",
+    "mlp_digits",
+    "pca_mnist",
     "pixelcnn_mnist",
-    "vae_conv_fashion",
+    "stacked_dae_mnist",
+    "vae_mnist",
     "vq_vae_fashion",
-    "zoo_digits",
 )
-"""Experiments whose networks take long to compile."""
+"""Experiments that are trained in the fast stage; all others are traced there, and trained in the slow one."""
+
+
+def module_of(name: str) -> Any:
+    return importlib.import_module(".".join(FILES[name].with_suffix("").parts))
 
 
 def load(name: str) -> Callable[..., Any]:
-    return importlib.import_module(f"experiments.{name}").experiment
+    return module_of(name).experiment
 
 
-def offline(values: dict[str, Any]) -> dict[str, Any]:
-    """Digits, large enough for LeNet-5, in place of a TFDS set, which not every machine has."""
-    if not str(values.get("dataset", "")).startswith("tfds:"):
+def innermost(function: Any) -> Any:
+    """What a partial is a partial of."""
+    return innermost(function.func) if isinstance(function, functools.partial) else function
+
+
+def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
+    """Knobs that put ten classes of stripes in place of a TFDS set, which not every machine has."""
+    if not str(values.get("data.dataset", "")).startswith("tfds:"):
         return {}
-    return {"dataset": "digits"} | ({"image_size": 16} if "image_size" in values else {})
+    given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}
+    return given | ({"data.image_size": 16} if side < 28 and values["data.image_size"] else {})
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG or CLAIM.match(n) else n for n in NAMES])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_traces_a_step_at_full_size(name: str):
+    experiment = load(name)
+    resolved = knobs.resolve(experiment, offline(knobs.resolve(experiment, {}).values, side=28))
+    program.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
+
+
+@pytest.mark.parametrize("name", [n if n in ONE_A_RECIPE else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: pathlib.Path):
     experiment = load(name)
-    given = offline(knobs.resolve(experiment, {}).values)
+    given = offline(knobs.resolve(experiment, {}).values, side=8)
     if any(parameter == "duration" for parameter, *_ in knobs.parameters(experiment)):
         given["duration"] = "2 steps"
     if any(parameter == "pretrain" for parameter, *_ in knobs.parameters(experiment)):
         given["pretrain"] = "0 steps"  # tests/test_tasks_stacked.py has the phases
+    if any(parameter == "log_p_samples" for parameter, *_ in knobs.parameters(experiment)):
+        given["log_p_samples"] = 2
     resolved = knobs.resolve(experiment, given)
-    folder = tmp_path / "run"
+    folder, built = tmp_path / "run", None
     for stop_after in (1, None):
-        plan = RunSpec(name, resolved.values, "f32", source="", stop_after=stop_after, devices=1, quiet=True)
-        assert run.train_seeds(resolved, plan, {0: folder}, overwrite=False) == 0
-    result = run.write.read_json(folder / "result.json")
+        spec = RunSpec(name, resolved.values, "f32", source="", stop_after=stop_after, devices=1, quiet=True)
+        built = built or run.build(resolved, spec)
+        assert run.train_seeds(resolved, spec, {0: folder}, overwrite=False, program=built) == 0
+    result = files.read_json(folder / "result.json")
     assert result["steps"] in (0, 2) and all(math.isfinite(value) for value in result["metrics"].values())
     assert 0.0 <= result["metrics"].get("test/accuracy", 0.0) <= 1.0
 
 
+RECIPES = ("autoencoder", "classification", "gan", "pixels", "vae")
+
+
+def is_recipe(function: Callable[..., Any]) -> bool:
+    """Whether a public function of cnnlab.recipes makes an experiment."""
+    own = function.__module__.startswith("cnnlab.recipes.") and not function.__name__.startswith("_")
+    return own and inspect.signature(function).return_annotation is Experiment
+
+
+def test_one_experiment_of_every_recipe_is_trained_in_the_fast_stage():
+    modules = [importlib.import_module(f"cnnlab.recipes.{name}") for name in RECIPES]
+    made = {value for module in modules for value in vars(module).values() if inspect.isfunction(value)}
+    recipes = {function for function in made if is_recipe(function)}
+    assert {innermost(load(name)) for name in ONE_A_RECIPE} == recipes
+
+
+@pytest.mark.parametrize("name", OLD_KNOBS)
+def test_the_knobs_of_an_old_run_are_those_of_today(name: str):
+    """A run.json from before data and schedules were choices of their own has flat names: dataset, schedule.warmup."""
+    today, recorded = knobs.resolve(load(name), {}, {"data_dir": None}).values, OLD_KNOBS[name]
+    assert knobs.resolve(load(name), recorded, {"data_dir": None}).values == today
+    for path, value in recorded.items():
+        (found,) = [path] if path in today else [new for new in today if new.endswith(f".{path}")]
+        assert today[found] == value, path
+
+
+@pytest.mark.parametrize("name", ["c03_activations", "dcgan_fashion", "stacked_dae_mnist", "zoo_digits"])
+def test_the_knobs_of_an_old_run_with_another_optimizer_are_found(name: str):
+    recorded = {path: value for path, value in OLD_KNOBS[name].items() if not path.startswith(("optimizer.", "schedule."))}
+    recorded |= {"optimizer": "sgd", "optimizer.lr": 0.5, "schedule": "step", "schedule.factor": 0.2, "schedule.at": [0.5]}
+    values = knobs.resolve(load(name), recorded | {"augment": "shift", "augment.pixels": 3.0}, {"data_dir": None}).values
+    schedule = "schedule" if "schedule" in values else "optimizer.schedule"
+    assert values["optimizer"] == "sgd" and values["optimizer.lr"] == 0.5
+    assert values[schedule] == "step" and values[f"{schedule}.factor"] == 0.2 and values[f"{schedule}.at"] == [0.5]
+    assert values["data.augment"] == "shift" and values["data.augment.pixels"] == 3.0
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_says_paper_or_data_command_and_result(name: str):
-    text = importlib.import_module(f"experiments.{name}").__doc__ or ""
+    text = module_of(name).__doc__ or ""
     assert f"--experiment={name}" in text and "Result:" in text and text.splitlines()[0].endswith(".")
 
 
 SMALL = {"dataset": "stripes", "dataset.examples": 60, "dataset.size": 32, "batch_size": 8, "duration": "40 steps"}
 
-OTHERS = {"only_classes": "0,1", "examples_per_class": 9, "frozen": "dense1", "lr_multipliers": "dense1=0.5"}
+OTHERS = {"frozen": "dense1", "lr_multipliers": "dense1=0.5"}
 """Values of knobs that a rule does not find."""
 
 TOGETHER = ("init_from", "new_head")
@@ -115,8 +176,9 @@ def test_every_knob_does_something(label: str, base: dict[str, Any]):
     path, _, option = label.partition("=")
     base = {"model": "linear", **base, **NEEDS.get(option, {})} if path != "recipe" else {"model": "mlp", **base}
     small = {name: value for name, value in SMALL.items() if name.split(".")[0] not in base}
-    own = path in ("model", "loss", "optimizer", "schedule", "augment")
-    below = None if path == "recipe" else path if own else f"model.{path}"
+    own = {"recipe": None, "model": "model", "loss": "loss", "optimizer": "optimizer"}
+    own |= {"schedule": "optimizer.schedule", "augment": "data.augment"}
+    below = own.get(path, f"model.{path}")
     require_every_knob_does_something(classification, {**small, **base}, below=below, others=OTHERS, but=TOGETHER)
 
 

@@ -1,5 +1,6 @@
 """Optimisers follow their papers (recurrences in NumPy, torch's conventions), and their knobs may be tracers."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import optax
 import pytest
 
 from cnnlab.ops.optimizers import OPTIMIZERS
-from cnnlab.ops.schedules import constant
+from cnnlab.ops.schedules import constant, step
 
 MATRIX = np.random.default_rng(0).normal(size=(6, 4))
 TARGET = np.random.default_rng(1).normal(size=(6, 3))
@@ -26,7 +27,7 @@ def gradient(kernel: Any) -> Any:
 def ours(name: str, **knobs: Any) -> np.ndarray:
     """The kernel after thirty steps, computed in f64."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        optimizer = OPTIMIZERS[name](constant(STEPS), **knobs)
+        optimizer = OPTIMIZERS[name](STEPS, schedule=constant, **knobs)
         kernel = jnp.asarray(START)
         state = optimizer.init(kernel)
         for _ in range(STEPS):
@@ -95,7 +96,7 @@ def test_an_optimizer_follows_its_recurrence(name: str, knobs: dict[str, Any], s
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_weight_decay_touches_kernels_alone(name: str):
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)}
-    optimizer = OPTIMIZERS[name](constant(10), weight_decay=0.1)
+    optimizer = OPTIMIZERS[name](10, schedule=constant, weight_decay=0.1)
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     assert (updates["kernel"] < 0).all() and not updates["bias"].any() and not updates["scale"].any()
@@ -104,7 +105,7 @@ def test_weight_decay_touches_kernels_alone(name: str):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_clipping_bounds_what_the_optimizer_sees(name: str):
     params = {"kernel": jnp.zeros((2, 2))}
-    clipped, small = OPTIMIZERS[name](constant(10), clip_norm=1.0), OPTIMIZERS[name](constant(10))
+    clipped, small = OPTIMIZERS[name](10, schedule=constant, clip_norm=1.0), OPTIMIZERS[name](10, schedule=constant)
     huge = {"kernel": jnp.full((2, 2), 500.0)}
     with jax.numpy_dtype_promotion("standard"):
         one, _ = clipped.update(huge, clipped.init(params), params)
@@ -117,8 +118,24 @@ def test_the_learning_rate_and_the_decay_may_be_tracers(name: str):
     params = {"kernel": jnp.ones((2, 3))}
 
     def update(lr: Any, decay: Any) -> Any:
-        optimizer = OPTIMIZERS[name](constant(10), lr=lr, weight_decay=decay)
+        optimizer = OPTIMIZERS[name](10, schedule=constant, lr=lr, weight_decay=decay)
         return optimizer.update(params, optimizer.init(params), params)[0]["kernel"]
 
     with jax.numpy_dtype_promotion("standard"):
         np.testing.assert_allclose(jax.jit(update)(0.03, 0.2), update(0.03, 0.2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_rate_follows_the_schedule_over_the_steps_of_the_call(name: str):
+    params = {"kernel": jnp.ones((2, 3))}
+    halved = functools.partial(step, at=(0.5,), factor=0.5)
+    with jax.numpy_dtype_promotion("standard"):
+        sizes = []
+        for schedule in (constant, halved):
+            optimizer = OPTIMIZERS[name](4, schedule=schedule)
+            state, seen = optimizer.init(params), []
+            for _ in range(4):
+                update, state = optimizer.update(params, state, params)
+                seen.append(float(update["kernel"][0, 0]))
+            sizes.append(np.array(seen))
+    np.testing.assert_allclose(sizes[1] / sizes[0], [1.0, 1.0, 0.5, 0.5], rtol=1e-6)

@@ -262,6 +262,10 @@ OTHERS = {
     "validation": 0.2,
     "average_decay": 0.5,
     "image_size": 5,
+    "augment": "flip",
+    "only_classes": "0,1",
+    "examples_per_class": 9,
+    "resident_mib": 0,
 }
 
 

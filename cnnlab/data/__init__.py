@@ -1,4 +1,4 @@
-"""Where examples come from (sources), how they become batches (pipeline.py) and how they are varied (augment.py).
+"""Where examples come from (sources), how they become batches (images.py, pipeline.py) and how they are varied (augment.py).
 
 Importing this module imports NumPy and nothing heavier: each source imports its reader inside its own function, so that a
 machine without TFDS or grain runs experiments on arrays as they are.

@@ -82,9 +82,6 @@ def npz(path: str, /, *, classes: Count | None = None) -> Source:
     return Source(name, splits, names, digest_splits("npz", splits))
 
 
-npz.argument = "PATH"  # type: ignore[attr-defined]  # what knobs.py shows after the colon
-
-
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """All arrays of the file; pickled objects are refused, never loaded."""
     if not path.is_file():

@@ -56,9 +56,6 @@ def folder(path: str, /, *, skip_bad_images: int = 0, max_pixels: Count = 50_000
     return Source(name, with_test_split(name, splits), class_names, fingerprint)
 
 
-folder.argument = "PATH"  # type: ignore[attr-defined]  # what knobs.py shows after the colon
-
-
 def _tree(root: pathlib.Path) -> dict[str, dict[str, list[pathlib.Path]]]:
     """{split: {class: image files, sorted}}, or DataError with what was found instead."""
     if not root.is_dir():

@@ -38,22 +38,13 @@ def build(
     augment: Callable[[Array, Array], Array] = no_augmentation,
     resident_mib: Annotated[int, Range(0)] = 2048,
 ) -> Dataset:
-    """The data set that an experiment trains on.
+    """Returns the data set that an experiment trains on; images.images has the same arguments as knobs, and their help.
+
+    The share for validation is stratified and the same for every seed; with too few examples there is no validation split.
+    The normaliser sees the training split without that share.
 
     Raises UsageError for a batch larger than the training split or an image_size that cannot be, DataError where images of
     different sizes are given no image_size.
-
-    Args:
-        batch_size: Examples per step over all devices; None: the whole training split in every step.
-        validation: Share of train that is held out (stratified, the same for every seed) where the source has no validation
-            split; 0, or too few examples for one: no validation split.
-        image_size: Height and width that images are brought to; none: as they are.
-        image_fit: How: `resize` (bilinear) or `pad` (centred in zeros).
-        normalize: One of normalize.NORMALIZERS: what the network sees, by statistics of the training split without the
-            held-out share.
-        augment: One of augment.AUGMENTS: random variation of training images.
-        resident_mib: Splits stay in memory and on the device while they fit in so many MiB together, train first; what does
-            not fit is streamed.
     """
     parts, resident = _loaded(source, image_size, image_fit, resident_mib * 2**20)
     held_out = np.zeros(0, np.int32) if "validation" in parts else stratified_split(parts["train"].labels, validation)[1]

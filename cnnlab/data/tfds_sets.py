@@ -64,9 +64,6 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     return Source(f"tfds:{name}", with_test_split(f"tfds:{name}", splits), names, fingerprint)
 
 
-tfds.argument = "mnist"  # type: ignore[attr-defined]  # what knobs.py shows after the colon
-
-
 def _builder(tensorflow_datasets: Any, name: str, folder: pathlib.Path) -> Any:
     """The builder of `name` in `folder`, whose info is read from the folder where the set is prepared."""
     try:

@@ -1,6 +1,7 @@
-"""Optimisers: `optimizer(schedule, *, lr, …) -> optax.GradientTransformation`, each with a learning rate that suits it.
+"""Optimisers: `optimizer(steps, *, schedule, lr, …) -> optax.GradientTransformation`, each with a learning rate that suits it.
 
-The schedule has peak 1 (schedules.py). Where torch and optax differ in a default (RMSprop's decay and where its epsilon
+A recipe calls the optimiser with the number of steps that it takes, over which the schedule runs. Schedules have peak 1
+(schedules.py), and `lr` may be a tracer. Where torch and optax differ in a default (RMSprop's decay and where its epsilon
 stands, AdaGrad's first accumulator, AdamW's decay), the value is spelt out here and is the paper's or torch's, as said.
 """
 
@@ -11,8 +12,8 @@ import optax
 
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
-from cnnlab.ops.schedules import Schedule
-from cnnlab.values import Fraction, NonNegative, Positive
+from cnnlab.ops.schedules import SCHEDULES, Schedule, cosine
+from cnnlab.values import Choice, Fraction, NonNegative, Positive
 
 
 def _kernels(params: optax.Params) -> optax.Params:
@@ -39,22 +40,29 @@ def _descend(
 
 
 def sgd(
-    schedule: Schedule, *, lr: Positive = 0.1, weight_decay: NonNegative = 0.0, clip_norm: Positive | None = None
+    steps: int,
+    *,
+    lr: Positive = 0.1,
+    schedule: Choice[SCHEDULES] = cosine,
+    weight_decay: NonNegative = 0.0,
+    clip_norm: Positive | None = None,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent.
 
     Args:
         lr: learning rate at the peak of the schedule.
+        schedule: learning rate over training, as a fraction of its peak.
         weight_decay: L2 penalty on kernels, added to the gradient.
         clip_norm: largest global norm of the gradient; none: no clipping.
     """
-    return _descend(schedule, lr, clip_norm=clip_norm, coupled_decay=weight_decay)
+    return _descend(schedule(steps), lr, clip_norm=clip_norm, coupled_decay=weight_decay)
 
 
 def momentum(
-    schedule: Schedule,
+    steps: int,
     *,
     lr: Positive = 0.05,
+    schedule: Choice[SCHEDULES] = cosine,
     momentum: Fraction = 0.9,
     nesterov: bool = False,
     weight_decay: NonNegative = 0.0,
@@ -64,33 +72,41 @@ def momentum(
 
     Args:
         lr: learning rate at the peak of the schedule.
+        schedule: learning rate over training, as a fraction of its peak.
         momentum: how much of the velocity is kept each step.
         nesterov: look ahead along the velocity (Nesterov 1983).
         weight_decay: L2 penalty on kernels, added to the gradient before the momentum.
         clip_norm: largest global norm of the gradient; none: no clipping.
     """
     trace = optax.trace(momentum, nesterov=nesterov)
-    return _descend(schedule, lr, trace, clip_norm=clip_norm, coupled_decay=weight_decay)
+    return _descend(schedule(steps), lr, trace, clip_norm=clip_norm, coupled_decay=weight_decay)
 
 
 def adagrad(
-    schedule: Schedule, *, lr: Positive = 0.01, weight_decay: NonNegative = 0.0, clip_norm: Positive | None = None
+    steps: int,
+    *,
+    lr: Positive = 0.01,
+    schedule: Choice[SCHEDULES] = cosine,
+    weight_decay: NonNegative = 0.0,
+    clip_norm: Positive | None = None,
 ) -> optax.GradientTransformation:
     """AdaGrad (Duchi et al. 2011) with torch's defaults: accumulator from 0, epsilon 1e-10.
 
     Args:
         lr: learning rate at the peak of the schedule.
+        schedule: learning rate over training, as a fraction of its peak.
         weight_decay: L2 penalty on kernels, added to the gradient.
         clip_norm: largest global norm of the gradient; none: no clipping.
     """
     scale = optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-10)
-    return _descend(schedule, lr, scale, clip_norm=clip_norm, coupled_decay=weight_decay)
+    return _descend(schedule(steps), lr, scale, clip_norm=clip_norm, coupled_decay=weight_decay)
 
 
 def rmsprop(
-    schedule: Schedule,
+    steps: int,
     *,
     lr: Positive = 0.001,
+    schedule: Choice[SCHEDULES] = cosine,
     decay: Fraction = 0.99,
     weight_decay: NonNegative = 0.0,
     clip_norm: Positive | None = None,
@@ -99,18 +115,20 @@ def rmsprop(
 
     Args:
         lr: learning rate at the peak of the schedule.
+        schedule: learning rate over training, as a fraction of its peak.
         decay: how much of the mean square is kept each step.
         weight_decay: L2 penalty on kernels, added to the gradient.
         clip_norm: largest global norm of the gradient; none: no clipping.
     """
     scale = optax.scale_by_rms(decay=decay, eps=1e-8, eps_in_sqrt=False)
-    return _descend(schedule, lr, scale, clip_norm=clip_norm, coupled_decay=weight_decay)
+    return _descend(schedule(steps), lr, scale, clip_norm=clip_norm, coupled_decay=weight_decay)
 
 
 def adam(
-    schedule: Schedule,
+    steps: int,
     *,
     lr: Positive = 0.001,
+    schedule: Choice[SCHEDULES] = cosine,
     b1: Fraction = 0.9,
     b2: Fraction = 0.999,
     weight_decay: NonNegative = 0.0,
@@ -120,18 +138,20 @@ def adam(
 
     Args:
         lr: learning rate at the peak of the schedule.
+        schedule: learning rate over training, as a fraction of its peak.
         b1: decay of the mean of the gradient.
         b2: decay of the mean of its square.
         weight_decay: L2 penalty on kernels, added to the gradient (adamw decouples it).
         clip_norm: largest global norm of the gradient; none: no clipping.
     """
-    return _descend(schedule, lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, coupled_decay=weight_decay)
+    return _descend(schedule(steps), lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, coupled_decay=weight_decay)
 
 
 def adamw(
-    schedule: Schedule,
+    steps: int,
     *,
     lr: Positive = 0.001,
+    schedule: Choice[SCHEDULES] = cosine,
     b1: Fraction = 0.9,
     b2: Fraction = 0.999,
     weight_decay: NonNegative = 0.01,
@@ -141,12 +161,13 @@ def adamw(
 
     Args:
         lr: learning rate at the peak of the schedule.
+        schedule: learning rate over training, as a fraction of its peak.
         b1: decay of the mean of the gradient.
         b2: decay of the mean of its square.
         weight_decay: decay of kernels in a step, times the learning rate.
         clip_norm: largest global norm of the gradient; none: no clipping.
     """
-    return _descend(schedule, lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, decoupled_decay=weight_decay)
+    return _descend(schedule(steps), lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, decoupled_decay=weight_decay)
 
 
 def scale_by_layer(optimizer: optax.GradientTransformation, multipliers: tuple[str, ...]) -> optax.GradientTransformation:

@@ -1,15 +1,16 @@
-"""Recipes of autoencoders: what learns from images alone."""
+"""Recipes of autoencoders, which learn from images alone."""
 
 import math
-from typing import Literal
+from functools import partial
+from typing import Any
 
 import jax
 
 from cnnlab.core import Dataset, Experiment, Phase
-from cnnlab.data import DATASETS
+from cnnlab.data.augment import no_augmentation
 from cnnlab.data.few_labels import then_few_labels
-from cnnlab.data.normalize import NORMALIZERS
-from cnnlab.data.pipeline import build
+from cnnlab.data.images import PIPELINES, UnitImages, WholeSplit, images
+from cnnlab.data.normalize import no_normalization
 from cnnlab.errors import UsageError
 from cnnlab.models import AUTOENCODERS
 from cnnlab.ops.activations import ACTIVATIONS
@@ -22,91 +23,64 @@ from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.tasks.pca import Solver, pca_task
 from cnnlab.tasks.reconstruct import reconstruct
 from cnnlab.tasks.stacked import FINETUNE, Finetune, stacked
-from cnnlab.values import Choice, Count, Duration, Fraction
+from cnnlab.values import Choice, Count, Duration
+
+UnlabelledImages: Any = Choice(PIPELINES, supplied=("normalize", "examples_per_class"))
+"""The choice of a recipe that pre-trains on all images and uses the labels of some."""
+
+ScheduledOptimizer: Any = Choice(OPTIMIZERS, supplied=("schedule",))
+"""The choice of a recipe with several optimisers, which passes one schedule to all."""
 
 
 def reconstruction(
     *,
     model: Choice[AUTOENCODERS] = "mlp",
-    dataset: Choice[DATASETS] = "digits",
+    data: UnitImages = partial(images, batch_size=128),
     loss: Choice[RECONSTRUCTION_LOSSES] = "squared",
     corruption: Choice[CORRUPTIONS] = "none",
     penalty: Choice[PENALTIES] = "none",
     optimizer: Choice[OPTIMIZERS] = "adam",
-    schedule: Choice[SCHEDULES] = "cosine",
-    batch_size: Count = 128,
     duration: Duration = Duration(20, "epochs"),
-    validation: Fraction = 0.1,
-    image_size: Count | None = None,
-    image_fit: Literal["resize", "pad"] = "resize",
 ) -> Experiment:
-    """Images from themselves, through a code: one player, the autoencoder.
+    """Images reconstructed from themselves, through a code: one player, the autoencoder.
 
     Args:
         model: autoencoder; its `code` is how many numbers an image becomes.
-        dataset: digits is embedded; tfds:NAME, folder:PATH and npz:PATH bring others.
+        data: images, and how they become batches; their pixels lie in [0, 1].
         loss: how outputs are read and compared with the image.
-        corruption: of the images of training, which are to be given back clean.
-        penalty: of the code, beside the loss.
-        optimizer: how the autoencoder moves.
-        schedule: learning rate over training, relative to its peak.
-        batch_size: examples a step over all devices.
+        corruption: noise added to the training images, whose clean versions are reconstructed.
+        penalty: term for the code that is added to the loss.
+        optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples set it.
-        validation: share of the training split set aside where the data set has no validation split.
-        image_size: side in pixels that images are brought to; none: as they are.
-        image_fit: resize, or pad with zeros.
     """
-    data = build(
-        dataset(),
-        batch_size=batch_size,
-        validation=validation,
-        image_size=image_size,
-        image_fit=image_fit,
-        normalize=NORMALIZERS["none"],
-    )
-    network = model(image_shape=data.image_shape)
+    dataset = data(normalize=no_normalization)
+    network = model(image_shape=dataset.image_shape)
     if getattr(penalty, "func", penalty) is PENALTIES["sparse_kl"] and network.code_activation is not jax.nn.sigmoid:
         raise UsageError(
             "--penalty=sparse_kl takes the units of the code for coins, whose activation lies in [0, 1].\n"
             "Give --code_activation=sigmoid, or --penalty=sparse_l1."
         )
     task = reconstruct(network, loss=loss(), corruption=corruption, penalty=penalty)
-    steps = duration.steps(size=data.sizes["train"], batch_size=data.batch_size)
-    return Experiment(task, data, {player: optimizer(schedule(steps)) for player in task.turns}, steps)
+    steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
+    return Experiment(task, dataset, {player: optimizer(steps) for player in task.turns}, steps)
 
 
-def principal_components(
-    *,
-    dataset: Choice[DATASETS] = "digits",
-    components: Count = 30,
-    solver: Solver = "exact",
-    image_size: Count | None = None,
-    image_fit: Literal["resize", "pad"] = "resize",
-) -> Experiment:
+def principal_components(*, data: WholeSplit = "images", components: Count = 30, solver: Solver = "exact") -> Experiment:
     """Principal components of the whole training split: the best linear code. One decomposition, nothing learned by steps.
 
     Args:
-        dataset: digits is embedded; tfds:NAME, folder:PATH and npz:PATH bring others.
-        components: units of the code.
+        data: images; the whole training split is one batch, its pixels lie in [0, 1].
+        components: number of units of the code.
         solver: exact, or randomised for images of many values.
-        image_size: side in pixels that images are brought to; none: as they are.
-        image_fit: resize, or pad with zeros.
     """
-    data = build(
-        dataset(),
-        batch_size=None,
-        validation=0.0,
-        image_size=image_size,
-        image_fit=image_fit,
-        normalize=NORMALIZERS["none"],
-    )
-    most = min(data.sizes["train"], math.prod(data.image_shape))
+    dataset = data(batch_size=None, validation=0.0, normalize=no_normalization, augment=no_augmentation)
+    values = math.prod(dataset.image_shape)
+    most = min(dataset.sizes["train"], values)
     if components > most:
         raise UsageError(
-            f"--components={components}: {data.sizes['train']} training images of {math.prod(data.image_shape)} values have at "
-            f"most {most}."
+            f"--components={components}: {dataset.sizes['train']} training images of {values} values have at most {most}."
         )
-    return Experiment(pca_task(data.image_shape, components=components, solver=solver), data, {}, steps=0)
+    return Experiment(pca_task(dataset.image_shape, components=components, solver=solver), dataset, {}, steps=0)
 
 
 def stacked_autoencoders(
@@ -115,55 +89,40 @@ def stacked_autoencoders(
     activation: Choice[ACTIVATIONS] = "sigmoid",
     initializer: Choice[INITIALIZERS] = "xavier",
     tied: bool = True,
-    dataset: Choice[DATASETS] = "digits",
+    data: UnlabelledImages = partial(images, batch_size=128),
     corruption: Choice[CORRUPTIONS] = "masking",
     pretrain: Duration = Duration(10, "epochs"),
-    pretrain_optimizer: Choice[OPTIMIZERS] = "adam",
+    pretrain_optimizer: ScheduledOptimizer = "adam",
     finetune: Finetune = "supervised",
-    duration: Duration = Duration(20, "epochs"),
-    optimizer: Choice[OPTIMIZERS] = "adam",
-    schedule: Choice[SCHEDULES] = "cosine",
-    batch_size: Count = 128,
-    validation: Fraction = 0.1,
     examples_per_class: Count | None = None,
-    image_size: Count | None = None,
-    image_fit: Literal["resize", "pad"] = "resize",
+    duration: Duration = Duration(20, "epochs"),
+    optimizer: ScheduledOptimizer = "adam",
+    schedule: Choice[SCHEDULES] = "cosine",
 ) -> Experiment:
-    """Autoencoders one upon another: layer after layer is pre-trained on all images, then all are fine-tuned together.
+    """Stacked autoencoders: layer after layer is pre-trained on all images, then all are fine-tuned together.
 
     Args:
-        widths: units of the layers, from the image on.
-        activation: of every layer.
-        initializer: of the kernels; biases and the layer to the classes start at 0.
-        tied: a decoder's kernel is its layer's, transposed.
-        dataset: digits is embedded; tfds:NAME, folder:PATH and npz:PATH bring others.
-        corruption: of what a layer is to give back while it is pre-trained.
+        widths: number of units of each layer, from the image on.
+        activation: nonlinearity of every layer.
+        initializer: initial kernels; biases and the layer to the classes start at 0.
+        tied: whether the kernel of a decoder is that of its layer, transposed.
+        data: images, and how they become batches; their pixels lie in [0, 1].
+        corruption: noise added to the input of a layer while it is pre-trained.
         pretrain: length of the pre-training of each layer; 0 steps: none, all layers start at random.
-        pretrain_optimizer: how a layer and its decoder move in pre-training.
-        finetune: supervised, by the class; or unsupervised, by the reconstruction through all layers.
-        duration: length of fine-tuning; --steps, --epochs and --examples set it.
-        optimizer: how all layers move in fine-tuning.
-        schedule: learning rate over each part of training, relative to its peak.
-        batch_size: examples a step over all devices.
-        validation: share of the training split set aside where the data set has no validation split.
+        pretrain_optimizer: rule by which a layer and its decoder are updated in pre-training, with its learning rate.
+        finetune: what fine-tuning lowers: supervised, the error of the class; unsupervised, that of the reconstruction.
         examples_per_class: training examples of each class that fine-tuning sees, the same for every seed; none: all. An epoch
             of fine-tuning is one pass over these. Pre-training sees all images.
-        image_size: side in pixels that images are brought to; none: as they are.
-        image_fit: resize, or pad with zeros.
+        duration: length of fine-tuning; --steps, --epochs and --examples set it.
+        optimizer: rule by which all layers are updated in fine-tuning, with its learning rate.
+        schedule: learning rate over each part of training, as a fraction of its peak.
     """
     if not widths:
         raise UsageError("--widths: a stack needs at least one layer, as in --widths=500,500,500.")
-    data = build(
-        dataset(),
-        batch_size=batch_size,
-        validation=validation,
-        image_size=image_size,
-        image_fit=image_fit,
-        normalize=NORMALIZERS["none"],
-    )
+    dataset = data(normalize=no_normalization, examples_per_class=None)
     task = stacked(
-        data.image_shape,
-        data.classes,
+        dataset.image_shape,
+        dataset.classes,
         widths=widths,
         activation=activation,
         initializer=initializer,
@@ -171,22 +130,18 @@ def stacked_autoencoders(
         corruption=corruption,
         finetune=finetune,
     )
-    layer_steps = pretrain.steps(size=data.sizes["train"], batch_size=batch_size)
-    data, size = _labelled(data, len(widths) * layer_steps, examples_per_class)
-    steps = duration.steps(size=size, batch_size=batch_size)
+    layer_steps = pretrain.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
+    dataset, size = _labelled(dataset, len(widths) * layer_steps, examples_per_class)
+    steps = duration.steps(size=size, batch_size=dataset.batch_size)
     lengths = {player: steps if player == FINETUNE else layer_steps for player in task.turns}
-    moves = {player: optimizer if player == FINETUNE else pretrain_optimizer for player in task.turns}
-    return Experiment(
-        task,
-        data,
-        {player: moves[player](schedule(lengths[player])) for player in task.turns},
-        sum(lengths.values()),
-        phases=tuple(Phase(length, (player,)) for player, length in lengths.items() if length),
-    )
+    chosen = {player: optimizer if player == FINETUNE else pretrain_optimizer for player in task.turns}
+    optimizers = {player: chosen[player](lengths[player], schedule=schedule) for player in task.turns}
+    phases = tuple(Phase(length, (player,)) for player, length in lengths.items() if length)
+    return Experiment(task, dataset, optimizers, sum(lengths.values()), phases=phases)
 
 
 def _labelled(data: Dataset, steps: int, examples_per_class: int | None) -> tuple[Dataset, int]:
-    """(the data, of which fine-tuning, from step `steps` on, sees few examples where that is asked; how many it sees)."""
+    """Returns the data, whose examples from step `steps` on may be a few of each class, and how many fine-tuning sees."""
     if examples_per_class is None:
         return data, data.sizes["train"]
     return then_few_labels(data, steps=steps, examples_per_class=examples_per_class)

@@ -42,8 +42,8 @@ def by_run(path: str, /, *, data: Dataset, data_dir: str | None = None) -> Sampl
         data: whose images it will see.
         data_dir: folder of prepared TFDS sets, for the statistics by which it normalises.
     """
-    network, own, variables = _loaded(path, data_dir)
-    channels, pads = own.image_shape[2], read_run(pathlib.Path(path))["knobs"]["image_fit"] == "pad"
+    network, own, variables, image_fit = _loaded(path, data_dir)
+    channels, pads = own.image_shape[2], image_fit == "pad"
     if data.image_shape[2] != channels:
         raise UsageError(
             f"--judge=run:{path}: that classifier sees images of {channels} channels, and these have {data.image_shape[2]}.\n"
@@ -65,21 +65,21 @@ EVALUATORS = {"pixels": by_pixels, "modes": by_modes, "run": by_run}
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(path: str, data_dir: str | None) -> tuple[nn.Module, Dataset, Any]:
-    """(network, the data it was trained on, its variables), read once in a process."""
+def _loaded(path: str, data_dir: str | None) -> tuple[nn.Module, Dataset, Any, str]:
+    """Returns the network, the data it was trained on, its variables and `image_fit`, read once in a process."""
     values = read_run(pathlib.Path(path))["knobs"]
     try:
-        experiment = knobs.resolve(classification, values, {"data_dir": data_dir}).call
+        resolved = knobs.resolve(classification, values, {"data_dir": data_dir})
     except UsageError as error:
         first = str(error).partition("\n")[0]
         raise UsageError(f"--judge=run:{path}: expected the run of a classifier, and this is another task's: {first}") from None
-    data = experiment().data
+    data = resolved.call().data
     below = {name: value for name, value in values.items() if name.partition(".")[0] == "model"}
     network = knobs.resolve(_network, below).call()(classes=data.classes)
     image = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
     shapes = jax.eval_shape(functools.partial(network.init, train=False), jax.eval_shape(lambda: jax.random.key(0)), image)
     variables, _ = start_from(shapes, network, path)
-    return network, data, variables
+    return network, data, variables, resolved.values["data.image_fit"]
 
 
 def _network(*, model: Choice[MODELS] = "lenet5") -> Any:

@@ -204,13 +204,26 @@ def build(resolved: Resolved, spec: RunSpec, *, numbers: Mapping[str, float] | N
     return build_program(experiment, strategy, precision=spec.precision, experiment_of=family, traced_knobs=numbers)
 
 
-def train_seeds(resolved: Resolved, spec: RunSpec, folders: Mapping[int, pathlib.Path], *, overwrite: bool) -> int:
+def train_seeds(
+    resolved: Resolved,
+    spec: RunSpec,
+    folders: Mapping[int, pathlib.Path],
+    *,
+    overwrite: bool,
+    program: Program | None = None,
+) -> int:
     """Trains every seed that is not finished, says what came out, returns the exit code.
 
     All seeds share one compilation. A seed that diverges does not stop the others; the exit code is then 4.
+
+    Args:
+        resolved: the experiment's function and its knobs.
+        spec: how it is carried out.
+        folders: the folder of the run of each seed.
+        overwrite: whether a run that is there is deleted first.
+        program: what `build` made of the same experiment before, whose compilation is used again; None: it is built.
     """
     results = {seed: check_folder(folder, spec, overwrite=overwrite) for seed, folder in folders.items()}
-    program = None
     for seed, folder in folders.items():
         if results[seed] is not None:
             print(f"{format_result(spec, seed, results[seed])}\n  finished before; in {folder} (--overwrite trains it again)")

@@ -21,6 +21,7 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
 from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -28,10 +29,8 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model="lenet5",
-    dataset="digits",
-    image_size=32,
-    optimizer=partial(momentum, lr=0.02),
-    schedule="constant",
+    data=partial(images, dataset="digits", image_size=32),
+    optimizer=partial(momentum, lr=0.02, schedule="constant"),
     duration=Duration(200, "steps"),
 )
 

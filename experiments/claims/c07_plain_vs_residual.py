@@ -18,6 +18,7 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import bounded, contrast, every, interaction
 from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -25,9 +26,8 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model="cifar_plain20",
-    dataset="digits",
-    optimizer=partial(momentum, lr=0.1, weight_decay=0.0001),
-    schedule="constant",
+    data=partial(images, dataset="digits"),
+    optimizer=partial(momentum, lr=0.1, weight_decay=0.0001, schedule="constant"),
     duration=Duration(200, "steps"),
 )
 

@@ -18,6 +18,7 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import bounded
 from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -25,8 +26,7 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model="lenet5",
-    dataset="digits",
-    image_size=20,
+    data=partial(images, dataset="digits", image_size=20),
     optimizer=partial(momentum, lr=0.01),
     duration=Duration(600, "steps"),
 )

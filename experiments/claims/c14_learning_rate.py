@@ -17,6 +17,7 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
 from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -24,12 +25,8 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model="lenet5",
-    dataset="digits",
-    image_size=20,
-    augment="shift",
-    optimizer=partial(momentum, lr=0.01),
-    schedule="constant",
-    batch_size=16,
+    data=partial(images, dataset="digits", batch_size=16, image_size=20, augment="shift"),
+    optimizer=partial(momentum, lr=0.01, schedule="constant"),
     duration=Duration(1000, "steps"),
 )
 

@@ -24,10 +24,16 @@ from functools import partial
 from cnnlab.ablation.analyse.verdicts import BestOf
 from cnnlab.ablation.plan.designs import POINT, TRIAL
 from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.data.images import images
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
 
-experiment = partial(classification, model="mlp", dataset="digits", validation=0.2, duration=Duration(100, "steps"))
+experiment = partial(
+    classification,
+    model="mlp",
+    data=partial(images, dataset="digits", validation=0.2),
+    duration=Duration(100, "steps"),
+)
 
 study = StudySpec(
     question="Does the best of 27 random trials beat the best of a 3x3x3 grid, where only the learning rate matters?",

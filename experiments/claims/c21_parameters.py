@@ -23,19 +23,14 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import bounded, every
 from cnnlab.ablation.plan.study import StudySpec
-from cnnlab.core import Experiment
-from cnnlab.data import DATASETS
-from cnnlab.data.augment import AUGMENTS
-from cnnlab.data.normalize import NORMALIZERS
+from cnnlab.data.images import images
 from cnnlab.models.cifar_resnet import cifar_resnet20
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.densenet import cifar_densenet_bc100_12
 from cnnlab.models.googlenet import googlenet_bn
-from cnnlab.ops.losses import LOSSES
-from cnnlab.ops.optimizers import OPTIMIZERS, momentum
-from cnnlab.ops.schedules import SCHEDULES
+from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
-from cnnlab.values import Choice, Count, Duration, Fraction
+from cnnlab.values import Duration, with_options
 
 NETWORKS = {
     "vgg": partial(ConvNet, widths=(32, 64, 128)),
@@ -50,41 +45,13 @@ place of the dense layers: whole it halves images five times, and these of 8x8 h
 MARGIN = 0.01
 """Of test accuracy: a network that is worse by less than this reaches VGG's error."""
 
-
-def experiment(
-    *,
-    model: Choice[NETWORKS] = "vgg",
-    optimizer: Choice[OPTIMIZERS] = partial(momentum, lr=0.05),
-    schedule: Choice[SCHEDULES] = "cosine",
-    augment: Choice[AUGMENTS] = "none",
-    batch_size: Count = 64,
-    duration: Duration = Duration(200, "steps"),
-    validation: Fraction = 0.1,
-) -> Experiment:
-    """The digits by a narrow network of one of four families.
-
-    Args:
-        model: network.
-        optimizer: how it moves.
-        schedule: learning rate over training, relative to its peak.
-        augment: random changes of the training images, on the device.
-        batch_size: examples a step over all devices.
-        duration: length of training; --steps, --epochs and --examples set it.
-        validation: share of the training split set aside.
-    """
-    return classification(
-        model=model,
-        dataset=DATASETS["digits"],
-        loss=LOSSES["cross_entropy"],
-        optimizer=optimizer,
-        schedule=schedule,
-        augment=augment,
-        normalize=NORMALIZERS["standard"],
-        batch_size=batch_size,
-        duration=duration,
-        validation=validation,
-    )
-
+experiment = partial(
+    with_options(classification, model=NETWORKS),
+    model="vgg",
+    data=partial(images, dataset="digits"),
+    optimizer=partial(momentum, lr=0.05),
+    duration=Duration(200, "steps"),
+)
 
 study = StudySpec(
     question="Do a ResNet, a DenseNet and an Inception network reach VGG's test error, up to a point, with fewer parameters?",

@@ -7,6 +7,7 @@ Result:   test accuracy 0.9132 (classes 0 to 4; 0.8374 for --only_classes=0,2,4,
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -14,8 +15,7 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model="lenet5",
-    dataset="tfds:fashion_mnist",
-    only_classes=(0, 1, 2, 3, 4),
+    data=partial(images, dataset="tfds:fashion_mnist", only_classes=(0, 1, 2, 3, 4)),
     optimizer=partial(adam, lr=0.001),
     duration=Duration(5, "epochs"),
 )

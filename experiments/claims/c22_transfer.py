@@ -18,6 +18,7 @@ labelled examples are the same for every seed, so the intervals hold for them al
 
 from functools import partial
 
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
@@ -25,11 +26,14 @@ from cnnlab.values import Duration
 experiment = partial(
     classification,
     model="lenet5",
-    dataset="tfds:fashion_mnist",
-    only_classes=(5, 6, 7, 8, 9),
-    examples_per_class=10,
-    validation=0.0,
+    data=partial(
+        images,
+        dataset="tfds:fashion_mnist",
+        batch_size=25,
+        validation=0.0,
+        only_classes=(5, 6, 7, 8, 9),
+        examples_per_class=10,
+    ),
     optimizer=partial(adam, lr=0.001),
-    batch_size=25,
     duration=Duration(400, "steps"),
 )

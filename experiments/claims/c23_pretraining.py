@@ -17,19 +17,19 @@ and 0.003 by one point there, and is not safe on other seeds. Two epochs of pre-
 The labelled examples are the same for every seed, so the intervals hold for them alone.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
 
+from cnnlab import knobs
 from cnnlab.ablation.analyse.verdicts import bounded, contrast, every, interaction
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Experiment
-from cnnlab.data import DATASETS
-from cnnlab.ops.corruptions import masking
+from cnnlab.data.images import images
 from cnnlab.ops.init import he, lecun
 from cnnlab.ops.optimizers import adam
-from cnnlab.ops.schedules import cosine
-from cnnlab.recipes.autoencoder import stacked_autoencoders
+from cnnlab.recipes.autoencoder import UnlabelledImages, stacked_autoencoders
 from cnnlab.values import Choice, Count, Duration, Positive
 
 Units = tuple[Any, Any, float, float]
@@ -65,37 +65,31 @@ def experiment(
     pretrained: bool = False,
     pretrain: Duration = Duration(2, "epochs"),
     widths: tuple[int, ...] = (256, 256, 256),
-    dataset: Choice[DATASETS] = "tfds:mnist",
+    data: UnlabelledImages = partial(images, dataset="tfds:mnist", batch_size=128),
     examples_per_class: Count | None = 100,
     duration: Duration = Duration(100, "epochs"),
-    batch_size: Count = 128,
 ) -> Experiment:
     """Layers that learn the classes from few labels, from a random start or after pre-training on all images.
 
     Args:
         units: sigmoid or relu, with an initialisation and learning rates that suit them.
-        pretrained: whether each layer is first trained as a denoising autoencoder (a quarter masked).
-        pretrain: how long each is.
-        widths: units of the layers, from the image on.
-        dataset: digits is embedded; tfds:NAME, folder:PATH and npz:PATH bring others.
+        pretrained: whether each layer is first trained as a denoising autoencoder (a quarter of the pixels masked).
+        pretrain: length of that training of each layer.
+        widths: number of units of each layer, from the image on.
+        data: images, and how they become batches; their pixels lie in [0, 1].
         examples_per_class: labels of each class; none: all.
         duration: length of fine-tuning, in passes over these; --steps, --epochs and --examples set it.
-        batch_size: examples a step over all devices.
     """
     activation, initializer, lr, pretrained_lr = units()
-    return stacked_autoencoders(
+    return knobs.resolve(stacked_autoencoders, {}).call(
         widths=widths,
         activation=activation,
         initializer=initializer,
-        dataset=dataset,
-        corruption=masking,
+        data=data,
         pretrain=pretrain if pretrained else Duration(0, "steps"),
-        pretrain_optimizer=adam,
-        duration=duration,
-        optimizer=lambda schedule: adam(schedule, lr=pretrained_lr if pretrained else lr),
-        schedule=cosine,
-        batch_size=batch_size,
+        optimizer=partial(adam, lr=pretrained_lr if pretrained else lr),
         examples_per_class=examples_per_class,
+        duration=duration,
     )
 
 

@@ -15,19 +15,17 @@ cross-entropy: by the squared error, rectified units were at 12.07 after three e
 and a rate of 0.001; by the cross-entropy and 0.002 at 6.10 after two of 784-500-250-30 with batches of 64.
 """
 
-from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+from cnnlab import knobs
 from cnnlab.ablation.analyse.verdicts import bounded, every
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Experiment
-from cnnlab.data import DATASETS
-from cnnlab.data.source import Source
+from cnnlab.data.images import UnitImages, images
 from cnnlab.models.autoencoder import MLPAutoencoder, linear_autoencoder
-from cnnlab.ops import corruptions, penalties
 from cnnlab.ops.optimizers import adam
-from cnnlab.ops.reconstruction_losses import cross_entropy, squared
-from cnnlab.ops.schedules import cosine
+from cnnlab.ops.reconstruction_losses import cross_entropy
 from cnnlab.recipes.autoencoder import principal_components, reconstruction
 from cnnlab.values import Choice, Count, Duration, Positive
 
@@ -35,57 +33,35 @@ PCA_30 = 13.8663
 """Squared error of a test image of MNIST from 30 principal components."""
 
 
-def pca(*, dataset: Callable[[], Source], code: int, duration: Duration, batch_size: int) -> Experiment:
+def pca(*, data: Any, code: int, duration: Duration) -> Experiment:
     """Principal components; one decomposition, whatever the duration."""
-    return principal_components(dataset=dataset, components=code)
+    return principal_components(data=data, components=code)
 
 
-def linear(*, dataset: Callable[[], Source], code: int, duration: Duration, batch_size: int, lr: Positive = 0.01) -> Experiment:
+def linear(*, data: Any, code: int, duration: Duration, lr: Positive = 0.01) -> Experiment:
     """One linear layer to the code and one back, by the squared error.
 
     Args:
         lr: learning rate of Adam at the peak of the schedule.
     """
-    return reconstruction(
-        model=partial(linear_autoencoder, code=code),
-        loss=squared,
-        dataset=dataset,
-        corruption=corruptions.no_corruption,
-        penalty=penalties.no_penalty,
-        optimizer=partial(adam, lr=lr),
-        schedule=cosine,
-        batch_size=batch_size,
-        duration=duration,
-        validation=0.0,
+    return knobs.resolve(reconstruction, {}).call(
+        model=partial(linear_autoencoder, code=code), data=data, optimizer=partial(adam, lr=lr), duration=duration
     )
 
 
-def deep(
-    *,
-    dataset: Callable[[], Source],
-    code: int,
-    duration: Duration,
-    batch_size: int,
-    widths: tuple[int, ...] = (500, 250),
-    lr: Positive = 0.002,
-) -> Experiment:
+def deep(*, data: Any, code: int, duration: Duration, widths: tuple[int, ...] = (500, 250), lr: Positive = 0.002) -> Experiment:
     """Layers of rectified units on both sides of the code, by the cross-entropy.
 
     Args:
-        widths: units of the encoder's hidden layers, mirrored in the decoder.
+        widths: number of units of the encoder's hidden layers, mirrored in the decoder.
         lr: learning rate of Adam at the peak of the schedule.
     """
-    return reconstruction(
+    return knobs.resolve(reconstruction, {}).call(
         model=partial(MLPAutoencoder, widths=widths, code=code),
+        data=data,
         loss=cross_entropy,
-        dataset=dataset,
-        corruption=corruptions.no_corruption,
-        penalty=penalties.no_penalty,
         optimizer=partial(adam, lr=lr),
-        schedule=cosine,
-        batch_size=batch_size,
         duration=duration,
-        validation=0.0,
     )
 
 
@@ -95,21 +71,19 @@ METHODS = {"pca": pca, "linear": linear, "deep": deep}
 def experiment(
     *,
     method: Choice[METHODS] = "pca",
-    dataset: Choice[DATASETS] = "tfds:mnist",
+    data: UnitImages = partial(images, dataset="tfds:mnist", batch_size=64, validation=0.0),
     code: Count = 30,
     duration: Duration = Duration(3, "epochs"),
-    batch_size: Count = 64,
 ) -> Experiment:
     """Images given back from a code, by one of three methods. All see the whole training split.
 
     Args:
         method: pca, linear (an autoencoder without hidden layers) or deep.
-        dataset: digits is embedded; tfds:NAME, folder:PATH and npz:PATH bring others.
+        data: images, and how they become batches; PCA takes the whole training split at once.
         code: numbers that an image becomes.
-        duration: of the two autoencoders' training; --steps, --epochs and --examples set it.
-        batch_size: examples a step of theirs, over all devices.
+        duration: length of the two autoencoders' training; --steps, --epochs and --examples set it.
     """
-    return method(dataset=dataset, code=code, duration=duration, batch_size=batch_size)
+    return method(data=data, code=code, duration=duration)
 
 
 study = StudySpec(

@@ -14,6 +14,7 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
 from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.data.images import images
 from cnnlab.models.vae import mlp
 from cnnlab.recipes.vae import variational_autoencoder
 from cnnlab.values import Duration
@@ -21,7 +22,7 @@ from cnnlab.values import Duration
 experiment = partial(
     variational_autoencoder,
     model=partial(mlp, latent=10, widths=(200,)),
-    dataset="digits",
+    data=partial(images, dataset="digits", batch_size=100),
     duration=Duration(1500, "steps"),
     log_p_samples=0,
 )

@@ -20,15 +20,16 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
 from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.data.images import images
 from cnnlab.ops.optimizers import adam
 from cnnlab.values import Duration
 from experiments.gan_gaussians import experiment as on_gaussians
 
 experiment = partial(
     on_gaussians,
+    data=partial(images, dataset="gaussians", batch_size=128),
     critic_steps=5,
-    optimizer=partial(adam, lr=0.001, b1=0.5),
-    batch_size=128,
+    optimizer=partial(adam, lr=0.001, b1=0.5, schedule="constant"),
     duration=Duration(1500, "steps"),
     average_decay=0.0,
 )

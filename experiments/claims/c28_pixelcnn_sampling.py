@@ -29,17 +29,15 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from cnnlab import knobs
 from cnnlab.ablation.analyse.verdicts import bounded, contrast, every
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Array, Experiment, Metric, Stats, Task
-from cnnlab.data import DATASETS
 from cnnlab.models.pixelcnn import PixelCNN
-from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.pixel_distributions import bernoulli
-from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.tasks.autoregress import PLAYER, autoregress
-from cnnlab.values import Count, Duration
+from cnnlab.values import Count
 
 METRICS = (
     Metric("passes_per_pixel", higher_is_better=False),
@@ -62,15 +60,8 @@ def experiment(
         images: drawn at once.
         width: of the network.
     """
-    built = pixel_by_pixel(
-        model=partial(PixelCNN, width=width),
-        output=bernoulli,
-        dataset=DATASETS["digits"],
-        optimizer=OPTIMIZERS["adam"],
-        schedule=SCHEDULES["constant"],
-        validation=0.0,
-        duration=Duration(0, "steps"),
-    )
+    given = {"dataset": "digits", "validation": 0.0, "model": "pixelcnn", "width": width, "duration": "0 steps"}
+    built = knobs.resolve(pixel_by_pixel, given).call()
     # The data is of 8x8 and the same for all arms; the network is a convolution and draws images of any size.
     told = bernoulli()
     network = PixelCNN(outputs=told.parameter_count(1), groups=1, classes=0, width=width)

@@ -23,10 +23,17 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
 from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.data.images import images
 from cnnlab.recipes.classification import ensemble_classification
 from cnnlab.values import Duration
 
-experiment = partial(ensemble_classification, members=1, model="mlp", dataset="digits", duration=Duration(20, "epochs"))
+experiment = partial(
+    ensemble_classification,
+    members=1,
+    model="mlp",
+    data=partial(images, dataset="digits"),
+    duration=Duration(20, "epochs"),
+)
 
 study = StudySpec(
     question="Do 2, 5 and 10 networks whose probabilities are averaged classify better than they do alone?",

@@ -1,0 +1,79 @@
+"""The knob `data` of a recipe: labelled images from any data set, as the batches that a network trains on.
+
+    def recipe(*, data: Choice[PIPELINES] = "images", …) -> Experiment:
+        dataset = data()
+
+A recipe that decides some of these knobs itself takes UnitImages or WholeSplit and passes them: `data(normalize=…)`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from cnnlab.core import Dataset
+from cnnlab.data import DATASETS
+from cnnlab.data.arrays import digits
+from cnnlab.data.augment import AUGMENTS, no_augmentation
+from cnnlab.data.negative_controls import shuffle_labels, shuffle_pixels
+from cnnlab.data.normalize import NORMALIZERS, standard
+from cnnlab.data.pipeline import build
+from cnnlab.data.resize import Fit
+from cnnlab.data.select import select
+from cnnlab.values import Choice, Count, Fraction, Range
+
+Shuffle = Literal["none", "labels", "pixels"]
+"""What a negative control permutes (negative_controls.py)."""
+
+
+def images(
+    shuffle: Shuffle = "none",
+    *,
+    dataset: Choice[DATASETS] = digits,
+    batch_size: Count | None = 64,
+    validation: Fraction = 0.1,
+    image_size: Count | None = None,
+    image_fit: Fit = "resize",
+    normalize: Choice[NORMALIZERS] = standard,
+    augment: Choice[AUGMENTS] = no_augmentation,
+    only_classes: tuple[int, ...] = (),
+    examples_per_class: Count | None = None,
+    resident_mib: Annotated[int, Range(0)] = 2048,
+) -> Dataset:
+    """Labelled images of one size, with a training, a test and mostly a validation split.
+
+    Args:
+        shuffle: what a negative control permutes: the training labels, or the pixels of every image. No knob.
+        dataset: data set; digits comes with scikit-learn; tfds:NAME, folder:PATH and npz:PATH read others.
+        batch_size: examples in a step over all devices; none: the whole training split in every step.
+        validation: share of the training split that is held out, where the data set has no validation split of its own.
+        image_size: height and width in pixels that images are brought to; none: as they are.
+        image_fit: how images are brought to that size: resize (bilinear), or pad with zeros (LeCun's 28 to 32).
+        normalize: scaling of the inputs by statistics of the training split.
+        augment: random variation of the training images, on the device.
+        only_classes: numbers of the classes to keep, counted from 0; none given: all.
+        examples_per_class: training examples of each class, the same for every seed; none: all.
+        resident_mib: memory in MiB; splits that fit in it together stay on the device, train first, the others are streamed.
+    """
+    source = select(dataset(), classes=only_classes, examples_per_class=examples_per_class)
+    if shuffle == "labels":
+        source = shuffle_labels(source, validation=validation)
+    elif shuffle == "pixels":
+        source = shuffle_pixels(source)
+    return build(
+        source,
+        batch_size=batch_size,
+        validation=validation,
+        image_size=image_size,
+        image_fit=image_fit,
+        normalize=normalize,
+        augment=augment,
+        resident_mib=resident_mib,
+    )
+
+
+PIPELINES = {"images": images}
+"""By name, for `Choice[PIPELINES]`."""
+
+UnitImages: Any = Choice(PIPELINES, supplied=("normalize",))
+"""The choice of a recipe whose model works on pixels in [0, 1]: it passes `normalize=no_normalization`."""
+
+WholeSplit: Any = Choice(PIPELINES, supplied=("batch_size", "validation", "normalize", "augment"))
+"""The choice of a recipe that sees all training images at once, as they are: it passes these four."""
