@@ -44,8 +44,9 @@ examples themselves where the data set is too large to stay on the device."""
 Batch = dict[str, Array]
 """What a task sees: `image` f32 [B, H, W, C] normalised, `label` i32 [B], `index` i32 [B], `mask` bool [B]."""
 Stats = dict[str, dict[str, Any]]
-"""Mergeable statistics: every leaf of `stats["sums"]` adds over batches and devices, every leaf of `stats["rows"]`
-[B, …] concatenates (padding dropped by `rows["mask"]`)."""
+"""Mergeable statistics of a batch: every leaf of `stats["sums"]`, of any shape (a confusion matrix f32 [K, K]), adds over
+batches and devices and keeps its shape; every leaf of `stats["rows"]` [B, …] concatenates (padding dropped by
+`rows["mask"]`)."""
 
 
 @dataclasses.dataclass(frozen=True)

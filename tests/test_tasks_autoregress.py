@@ -138,7 +138,7 @@ def test_a_snapshot_keeps_the_upper_half_and_completes_the_lower():
 def test_a_network_that_knows_nothing_takes_one_bit_a_pixel():
     task, params = task_of(shape=(5, 4, 3))
     nothing = jax.tree.map(jnp.zeros_like, params)
-    numbers = task.summary(train.merge([jax.device_get(task.measure(nothing, {}, batch_of(7, (5, 4, 3))))]))
+    numbers = task.summary(train.merge([train.as_part(jax.device_get(task.measure(nothing, {}, batch_of(7, (5, 4, 3)))))]))
     np.testing.assert_allclose([numbers["nats"], numbers["bits_per_dim"]], [60 * math.log(2), 1.0], rtol=1e-5)
 
 

@@ -108,9 +108,9 @@ def test_padding_does_not_count():
 @pytest.mark.parametrize("size", [3, 8, 16])
 def test_measuring_does_not_depend_on_how_the_split_is_cut(size):
     task, params, state = started()
-    whole = train.merge([jax.device_get(task.measure(params, state, BATCH))])
+    whole = train.merge([train.as_part(jax.device_get(task.measure(params, state, BATCH)))])
     parts = [jax.tree.map(lambda leaf, s=start: leaf[s : s + size], BATCH) for start in range(0, B, size)]
-    merged = train.merge([jax.device_get(task.measure(params, state, part)) for part in parts])
+    merged = train.merge([train.as_part(jax.device_get(task.measure(params, state, part))) for part in parts])
     for name, value in task.summary(whole).items():
         np.testing.assert_allclose(task.summary(merged)[name], value, atol=1e-6)
 
@@ -122,7 +122,7 @@ def test_summary_agrees_with_scikit_learn():
     logits = np.asarray(task.predict(params, state, BATCH["image"]), np.float64)
     labels = np.asarray(BATCH["label"])
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    summary = task.summary(train.merge([jax.device_get(task.measure(params, state, BATCH))]))
+    summary = task.summary(train.merge([train.as_part(jax.device_get(task.measure(params, state, BATCH)))]))
     assert set(summary) == {"loss", "accuracy", "top5_accuracy"}
     np.testing.assert_allclose(summary["loss"], metrics.log_loss(labels, probability, labels=range(K)), rtol=1e-5)
     np.testing.assert_allclose(summary["accuracy"], metrics.accuracy_score(labels, logits.argmax(1)))
@@ -183,7 +183,7 @@ def test_pictures_are_figures(toy_data):
     from matplotlib.figure import Figure
 
     task, params, state = started()
-    stats = train.merge([jax.device_get(task.measure(params, state, BATCH))])
+    stats = train.merge([train.as_part(jax.device_get(task.measure(params, state, BATCH)))])
     shown = task.figures(params, state, stats, toy_data, "test")
     assert set(shown) == {"confusion_matrix", "mistakes", "filters"}
     assert all(isinstance(figure, Figure) for figure in shown.values())

@@ -78,7 +78,7 @@ def test_an_ensemble_of_one_is_the_classifier():
     same(stats["rows"]["prediction"], measured["rows"]["prediction"])
     np.testing.assert_allclose(stats["rows"]["loss"], measured["rows"]["loss"], atol=2e-6)
     np.testing.assert_allclose(stats["rows"]["confidence"], measured["rows"]["confidence"], atol=2e-6)
-    numbers = summary(train.merge([measured]))
+    numbers = summary(train.merge([train.as_part(measured)]))
     assert numbers["member_accuracy"] == numbers["accuracy"] and numbers["disagreement"] == numbers["gain"] == 0.0
 
 

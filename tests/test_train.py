@@ -114,7 +114,7 @@ def test_a_stop_between_two_logs_loses_no_statistics():
     )
     assert step == 13 and len(recent) == 3
     kept = train.merge(jax.device_get(recent))
-    resumed, _, rest, _ = run(experiment, resume=(program.strategy.to_host(state), [{"sums": kept["sums"], "rows": {}}], 13))
+    resumed, _, rest, _ = run(experiment, resume=(program.strategy.to_host(state), [train.as_part(kept)], 13))
     assert tree_digest(resumed) == tree_digest(whole) and rest == {
         step: numbers for step, numbers in curve.items() if step > 13
     }
@@ -222,7 +222,7 @@ def test_games_are_played_one_after_another():
 
 @pytest.mark.parametrize("stop", [5, 7, 11, 15, 18])
 def test_a_sequence_of_games_goes_on_at_any_step_as_if_it_had_never_stopped(stop: int):
-    every_step = dataclasses.replace(INTERVALS, save=1, dispatch=4)
+    every_step = dataclasses.replace(INTERVALS, save=1, steps_per_dispatch=4)
     whole, _, curve, _ = run(in_phases(), intervals=every_step)
     _, _, _, saved = run(in_phases(), intervals=every_step, stop=stop)
     state, recent = saved[stop]

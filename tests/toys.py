@@ -153,7 +153,8 @@ def run(experiment: Experiment, *, strategy: str = "jit", devices: int = 1, seed
         logged[step] = experiment.task.summary(train.merge(parts))
 
     def on_save(step: int, state: TrainState, pending_stats: list[Stats]) -> None:
-        saved[step] = (program.strategy.to_host(state), [train.merge(jax.device_get(pending_stats))] if pending_stats else [])
+        merged = [train.as_part(train.merge(jax.device_get(pending_stats)))] if pending_stats else []
+        saved[step] = (program.strategy.to_host(state), merged)
 
     start, pending_stats, step = how.pop("resume", (None, [], 0))
     state, step = train.fit(

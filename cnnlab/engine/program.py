@@ -78,10 +78,14 @@ def make_train_step(
         for turn, player in enumerate(turns):
             loss_of = functools.partial(_loss_of, task, cast, player, params, model_state, batch, jax.random.fold_in(key, turn))
             own = _owned(task, params, player)
-            gradient, (model_state, stats) = jax.grad(loss_of, has_aux=True)(own)
+            (loss, (model_state, stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(own)
             gradient = collectives.global_mean(gradient)
+            optimizer = optax.with_extra_args_support(optimizers[player])
             with jax.numpy_dtype_promotion("standard"):  # optax leans on promotion (decay ** count); our own code does not
-                updates, opt_state[player] = optimizers[player].update(gradient, opt_state[player], own)
+                # The loss is for transformations that read it, such as reduce_on_plateau; where none does, XLA drops it.
+                updates, opt_state[player] = optimizer.update(
+                    gradient, opt_state[player], own, value=collectives.global_mean(loss)
+                )
             params = _with_owned(task, params, player, optax.apply_updates(own, updates))
             for name, value in collectives.global_sum(stats["sums"]).items():
                 sums[name] = sums[name] + value if name in sums else value
@@ -149,7 +153,7 @@ class Program:
     """The same for a crowd of M members: (state [M], shared(split) with traced_knobs [M], feeds [k, B, M, …]) -> (state [M],
     stats [M, k])."""
     measure: Callable[..., Stats]
-    """(params, model_state, shared(split), feeds [1, B, …]) -> stats."""
+    """(params, model_state, shared(split), feeds [1, B, …]) -> stats, whose sums are [1, …]."""
     final: Callable[..., Stats]
     """As `measure`, with what the task measures at the end alone."""
     compiled_snapshot: Callable[..., dict[str, Array]]
@@ -266,7 +270,8 @@ def _functions(
         if final and task.measure_final:
             more = task.measure_final(cast(params), model_state, batch)
             stats = {kind: {**stats[kind], **more[kind]} for kind in stats}
-        return {"sums": collectives.global_sum(stats["sums"]), "rows": stats["rows"]}
+        sums = jax.tree.map(lambda leaf: leaf[None], collectives.global_sum(stats["sums"]))  # [...] -> [1, …], as of one step
+        return {"sums": sums, "rows": stats["rows"]}
 
     return init, steps, measure
 

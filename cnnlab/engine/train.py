@@ -6,7 +6,6 @@ Nothing here touches the world: `fit` calls back when it is time to log, evaluat
 import collections
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +24,14 @@ IN_FLIGHT = 8
 def merge(parts: Sequence[Stats]) -> Stats:
     """Merges fetched statistics: sums add in f64, rows concatenate, rows whose `mask` is False are dropped.
 
-    Each leaf of the sums [k, …] is added over its first axis and over the parts that have it (players differ by phase).
+    Each leaf of the sums is [k, …], one for each of k steps (1 of a measured batch): it is added over this first axis alone and
+    over the parts that have it (players differ by phase), so that a confusion matrix [k, K, K] stays a matrix [K, K].
     """
     names = dict.fromkeys(name for part in parts for name in part["sums"])
-    sums = {name: sum(_added(part["sums"][name]) for part in parts if name in part["sums"]) for name in names}
+    sums = {
+        name: sum(np.asarray(part["sums"][name], np.float64).sum(axis=0) for part in parts if name in part["sums"])
+        for name in names
+    }
     rows = {
         name: np.concatenate([np.asarray(part["rows"][name]) for part in parts]) for name in (parts[0]["rows"] if parts else {})
     }
@@ -38,8 +41,9 @@ def merge(parts: Sequence[Stats]) -> Stats:
     return {"sums": sums, "rows": rows}
 
 
-def _added(values: Any) -> np.ndarray:
-    return np.asarray(values, np.float64).sum()
+def as_part(merged: Stats) -> Stats:
+    """Merged statistics as a part that can be merged with later ones: every sum [...] becomes [1, …]."""
+    return {"sums": {name: np.asarray(value)[None] for name, value in merged["sums"].items()}, "rows": merged["rows"]}
 
 
 def snapshot_batch(data: Dataset, count: int) -> Batch:

@@ -6,6 +6,7 @@ stands, AdaGrad's first accumulator, AdamW's decay), the value is spelt out here
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
@@ -188,16 +189,16 @@ def scale_by_layer(optimizer: optax.GradientTransformation, multipliers: tuple[s
         return optimizer.init(params)
 
     def update(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, optax.OptState]:
-        updates, state = optimizer.update(updates, state, params)
+        updates, state = optax.with_extra_args_support(optimizer).update(updates, state, params, **extra)
         scaled = {
             path: next((factor for pattern, factor in factors if trees.matches(pattern, path)), 1.0) * leaf
             for path, leaf in trees.flatten(updates).items()
         }
         return jax.tree.unflatten(jax.tree.structure(updates), list(scaled.values())), state
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _multiplier(text: str) -> tuple[str, float]:

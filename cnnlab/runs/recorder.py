@@ -130,10 +130,11 @@ class RunRecorder:
 
     def on_save(self, step: int, state: TrainState, pending_stats: list[Stats]) -> None:
         """Writes a checkpoint, with what is needed to go on logging as if nothing had happened."""
+        sums = train.merge(jax.device_get(pending_stats))["sums"] if pending_stats else {}
         meta = {
             "seed": self.seed,
             "fingerprint": self.program.experiment.data.fingerprint,
-            "recent": train.merge(jax.device_get(pending_stats))["sums"] if pending_stats else {},
+            "recent": {name: value.tolist() for name, value in sums.items()},  # f64, as nested lists of their shape
             "wall_seconds": self.wall_seconds,
         }
         measured_at, numbers = self.measured
@@ -248,7 +249,7 @@ def open_run(
             attempt=1 + (files.read_json(folder / "status.json") or {}).get("attempt", 0),
             start=start,
             state=state,
-            pending_stats=[{"sums": meta["recent"], "rows": {}}] if meta.get("recent") else [],
+            pending_stats=[train.as_part({"sums": meta["recent"], "rows": {}})] if meta.get("recent") else [],
         )
         try:
             recorder.status("RUNNING", start)

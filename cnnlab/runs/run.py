@@ -144,7 +144,8 @@ def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], boo
                 recorder.failed(error)
                 diverged[number] = error
 
-    pending_stats = [stack_members(parts) for parts in zip(*(recorder.pending_stats for recorder in recorders), strict=True)]
+    pending = zip(*(recorder.pending_stats for recorder in recorders), strict=True)
+    pending_stats = [jax.tree.map(lambda *sums: np.stack(sums), *parts) for parts in pending]  # [1, …] -> [M, 1, …], in f64
     state, step = train.fit(
         batched,
         stack_members([recorder.state for recorder in recorders]),
