@@ -22,6 +22,10 @@ class Metric:
     log_scale: bool = False
     """Whether curves are drawn on a logarithmic axis where the values span more than a decade."""
 
+    is_proportion: bool = False
+    """Whether it is the share of the examples for which something holds, such as an accuracy: its sampling error is then that
+    of a proportion."""
+
     @property
     def label(self) -> str:
         """`bits per dim` of bits_per_dim, for heads and axes."""
@@ -34,12 +38,12 @@ class Metric:
 
     @property
     def shown_unit(self) -> str:
-        """What stands beside a value: `%`, `nats`, or nothing."""
-        return "%" if self.is_share else self.unit
+        """What stands beside the name: `%` or `nats`; nothing where the name itself says the unit, as bits_per_dim does."""
+        return "%" if self.is_share else "" if self.unit.replace("/", " per ") in self.label else self.unit
 
     @property
     def difference_unit(self) -> str:
-        """What stands beside a difference of two values: points of a hundred are no percent."""
+        """What stands behind a difference of two values: points of a hundred are no percent."""
         return "points" if self.is_share else self.unit
 
     @property

@@ -11,9 +11,13 @@ import pytest
 from scipy import integrate, stats
 
 from cnnlab.ablation.analyse import statistics
-from cnnlab.ablation.analyse.analysis import Analysis, analyse, require_comparable
+from cnnlab.ablation.analyse.analysis import analyse
+from cnnlab.ablation.analyse.comparable import require_comparable
+from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.errors import UsageError
+from cnnlab.metric import Metric
+from cnnlab.tasks.classification_metrics import METRICS
 
 SLEEP = np.array([-1.2, -2.4, -1.3, -1.3, 0.0, -1.0, -1.8, -0.8, -4.6, -1.4])
 """Cushny and Peebles' extra hours of sleep, drug 1 − drug 2, as in Student (1908), Biometrika 6(1), p. 20."""
@@ -25,12 +29,17 @@ PROVENANCE = {
 }
 
 
+DECLARED = {metric.name: metric for metric in METRICS}
+"""What the classifier's task declares."""
+OWN = Metric("own", higher_is_better=False)
+
+
 def study(arms, count=5, factors=None, controls=(), **options) -> Study:
     made = tuple(
         Arm(name, knobs if isinstance(knobs, dict) else {}, control=name in controls)
         for name, knobs in (arms.items() if isinstance(arms, dict) else [(name, {}) for name in arms])
     )
-    return Study("toy", "toy", {}, "grid", made, tuple(range(count)), factors or {}, **options)
+    return Study("toy", "toy", {}, "grid", made, tuple(range(count)), factors or {}, **{"metrics": DECLARED, **options})
 
 
 def finished(values, metric="test/accuracy", **options) -> list[RunResult]:
@@ -134,14 +143,16 @@ def test_seeds_needed_agree_with_the_tables():
 
 
 def test_mcnemar_agrees_with_the_binomial():
-    ours, theirs = [True] * 9 + [False] * 11, [True] * 8 + [False] + [True] * 6 + [False] * 5
+    ours = np.array([True] * 9 + [False] * 11)
+    theirs = np.array([True] * 8 + [False] + [True] * 6 + [False] * 5)
     assert statistics.p_of_mcnemar(ours, theirs) == pytest.approx(stats.binomtest(1, 7).pvalue)
     assert statistics.p_of_mcnemar(ours, ours) == 1
     assert statistics.p_of_mcnemar(ours, theirs[:-1]) is None
 
 
 def test_mcnemar_takes_the_first_seed_that_both_have():
-    ours, theirs = (True,) * 9 + (False,), (False,) * 9 + (True,)
+    ours = np.array([True] * 9 + [False])
+    theirs = ~ours
     outcomes = [
         RunResult("baseline", 1, "DONE", "", "", {"test/accuracy": 0.1}, correct=theirs),
         RunResult("a", 0, "DONE", "", "", {"test/accuracy": 0.5}, correct=theirs),
@@ -345,7 +356,10 @@ def test_the_sentence_tells_verdicts_in_points():
     assert [norm.p_holm, tanh.p_holm, width.p_holm] == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(("metric", "options"), [("test/loss", {}), ("own", {"metric": "own", "higher_is_better": False})])
+@pytest.mark.parametrize(
+    ("metric", "options"),
+    [("test/loss", {}), ("own", {"metric": "own", "metrics": {"own": OWN}})],
+)
 def test_less_loss_is_better_and_shown_as_a_number(metric, options):
     values = {"baseline": [1.5, 1.7, 1.6, 1.4], "a": [1.4, 1.62, 1.5, 1.3]}
     analysis = analyse(study(list(values), 4, **options), finished(values, metric), metric=metric)

@@ -11,6 +11,10 @@ from cnnlab.ablation.analyse import best_of_n, verdicts
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary
 from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.errors import UsageError
+from cnnlab.metric import name_of
+from cnnlab.tasks.classification_metrics import METRICS
+
+DECLARED = {metric.name: metric for metric in METRICS}
 
 
 def analysis(metric, table, *, failed=()):
@@ -23,7 +27,7 @@ def analysis(metric, table, *, failed=()):
         counts["diverged"] = len(values) - len(done) - fallen
         unused = dict.fromkeys(("mean", "sd", "interval", "bootstrap", "test_se", "seconds", "contrast"))
         rows.append(ArmSummary(arm=arm, values=done, **counts, **unused))
-    return Analysis(metric, not metric.endswith("loss"), tuple(rows), (), "", ())
+    return Analysis(metric, DECLARED[name_of(metric)], tuple(rows), (), "", ())
 
 
 JUDGE = verdicts.BestOf("C15", "trial ", "point ", "validation/loss", "Random beats grid")
@@ -117,13 +121,13 @@ def test_a_study_is_concluded_with_both_numbers(monkeypatch, tmp_path):
     """Validation knows trial 1 as the best one; the test loss says what it is worth."""
     losses = {"baseline": (1.0, 1.0), "point 1": (0.5, 0.5), "trial 1": (0.1, 0.4), "trial 2": (0.2, 0.1)}
     arms = tuple(Arm(name, {}) for name in losses)
-    study = Study("toy", "toy", {}, "grid_and_random", arms, (0, 1), {}, metric="test/loss", higher_is_better=False)
+    study = Study("toy", "toy", {}, "grid_and_random", arms, (0, 1), {}, metric="test/loss", metrics=DECLARED)
     outcomes = [
         RunResult(name, seed, "DONE", "", "", {"validation/loss": chosen, "test/loss": worth})
         for name, (chosen, worth) in losses.items()
         for seed in study.seeds
     ]
-    monkeypatch.setattr(commands.cells, "outcomes", lambda *_: outcomes)
+    monkeypatch.setattr(commands.runs, "read_results", lambda *_: outcomes)
     monkeypatch.setattr(commands, "require_comparable", lambda *_, **__: None)
     said = commands.write_study_report(study, tmp_path, verdict=JUDGE)
     found = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))

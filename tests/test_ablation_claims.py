@@ -12,6 +12,7 @@ from cnnlab.ablation.plan.study import Arm, Study, Verdict
 from cnnlab.ablation.report import claims
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
+from cnnlab.metric import Metric
 
 REPORT = """# toy
 
@@ -46,7 +47,7 @@ def study_folder(root: pathlib.Path, claim: str, **changes) -> pathlib.Path:
         seeds=(0, 1),
         factors={},
         metric="train/loss",
-        higher_is_better=False,
+        metrics={"loss": Metric("loss", higher_is_better=False)},
         flags=("--eval_every=1 epoch",),
         question=f"Does {claim} hold?",
         claim=claim,

@@ -22,8 +22,11 @@ import pytest
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect, Interval
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 from cnnlab.ablation.report.write import tensorboard_hparams, terminal_table, write_report
+from cnnlab.tasks.classification_metrics import METRICS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+ACCURACY, LOSS, _ = METRICS
+DECLARED = {metric.name: metric for metric in METRICS}
 ODD = "norm=<b>&_%, width=2"
 """A name that is markup in HTML, Markdown and LaTeX."""
 
@@ -132,6 +135,7 @@ def study() -> tuple[Study, list[RunResult], Analysis]:
         question="Does batch normalisation help a network this small, and is it worth its time?",
         claim="C7",
         flags=("--eval_every=1 epoch",),
+        metrics=DECLARED,
     )
     outcomes = [outcome(name, seed, value) for name, values in VALUES.items() for seed, value in enumerate(values)]
     outcomes.append(
@@ -176,7 +180,7 @@ def study() -> tuple[Study, list[RunResult], Analysis]:
     )
     sentence = f"norm=none is worse than the baseline by 1.39 points; {ODD} is better; activation=tanh is undecided."
     warnings = (f"{ODD}: 1 of 3 runs diverged.", "activation=tanh: 1 of 3 runs is missing.")
-    return plan, outcomes, Analysis("test/accuracy", True, tuple(rows), effects, sentence, warnings)
+    return plan, outcomes, Analysis("test/accuracy", ACCURACY, tuple(rows), effects, sentence, warnings)
 
 
 class Browser:
@@ -323,7 +327,7 @@ def random_study(count: int = 40) -> tuple[Study, list[RunResult], Analysis]:
         )
     levels = {"optimizer.lr": tuple(rates), "model.activation": ("relu", "tanh", "gelu"), "model.width": tuple(widths)}
     plan = Study("search", "lenet5_digits", {}, "random", tuple(arms), (0, 1), levels)
-    return plan, outcomes, Analysis("test/accuracy", True, tuple(rows), (), "Many arms.", ())
+    return plan, outcomes, Analysis("test/accuracy", ACCURACY, tuple(rows), (), "Many arms.", ())
 
 
 class Page(HTMLParser):
@@ -434,7 +438,7 @@ def test_report_of_a_study_without_a_finished_run_says_so(tmp_path: pathlib.Path
     arms = tuple(Arm(name, {}) for name in ("baseline", "width=2")[:count])
     plan = Study("empty", "lenet5_digits", {}, "random", arms, (), {"width": ("1", "2")})
     outcomes = [outcome(arm.name, 0, None, "MISSING") for arm in arms]
-    analysis = Analysis("test/loss", False, tuple(empty_row(arm.name) for arm in arms), (), "", ())
+    analysis = Analysis("test/loss", LOSS, tuple(empty_row(arm.name) for arm in arms), (), "", ())
     html_page, markdown, *_ = (path.read_text(encoding="utf-8") for path in write_report(tmp_path, plan, outcomes, analysis))
     for text in (" ".join(Page(html_page).words), markdown, terminal_table(plan, analysis)):
         assert not re.search(r"\b(nan|None)\b", text) and ("No arm" in text) == (count == 0)
@@ -450,7 +454,7 @@ def test_report_without_curves_spreads_or_costs_leaves_their_parts_out(tmp_path:
     rows = (rows[0], ArmSummary(**{**rows[1].__dict__, "contrast": one}))
     plan = Study("one seed", "lenet5_digits", {}, "grid", (Arm("baseline", {}), Arm("width=2", {"width": "2"})), (0,), {})
     outcomes = [RunResult(row.arm, 0, "DONE", "runs/x", "python", {"test/loss": row.mean or 0.0}) for row in rows]
-    text = write_report(tmp_path, plan, outcomes, Analysis("test/loss", False, rows, (), "", ()))[0].read_text(encoding="utf-8")
+    text = write_report(tmp_path, plan, outcomes, Analysis("test/loss", LOSS, rows, (), "", ()))[0].read_text(encoding="utf-8")
     page = Page(text)
     heads = [word for word in page.words if word in ("Learning curves", "Cost against quality", "Difference to the baseline")]
     assert heads == ["Difference to the baseline"] and "−0.0300" in page.words and not re.search(r"\b(nan|None)\b", text)

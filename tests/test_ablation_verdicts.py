@@ -4,9 +4,13 @@ import pytest
 from scipy import stats
 
 from cnnlab.ablation.analyse import verdicts
-from cnnlab.ablation.analyse.analysis import Analysis, analyse
+from cnnlab.ablation.analyse.analysis import analyse
+from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.errors import UsageError
+from cnnlab.tasks.classification_metrics import METRICS
+
+DECLARED = {metric.name: metric for metric in METRICS}
 
 
 def analysis(metric: str = "test/accuracy", **arms: list[float | None]) -> Analysis:
@@ -20,7 +24,7 @@ def analysis(metric: str = "test/accuracy", **arms: list[float | None]) -> Analy
         tuple(range(max(map(len, arms.values())))),
         {},
         metric=metric,
-        higher_is_better=not metric.endswith("loss"),
+        metrics=DECLARED,
     )
     outcomes = [
         RunResult(arm, seed, "DIVERGED" if value is None else "DONE", "", "", {} if value is None else {metric: value})

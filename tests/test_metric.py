@@ -175,4 +175,5 @@ def test_a_task_keeps_the_rows_that_it_names(tmp_path: pathlib.Path):
             "unit": "",
             "higher_is_better": False,
             "log_scale": False,
+            "is_proportion": False,
         }

@@ -1,4 +1,4 @@
-"""From what was asked on the command line to a study that is planned, and from its runs to its report."""
+"""Plans a study from what the command line asks, and writes its report from its runs."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from cnnlab.ablation.analyse.comparable import require_comparable
 from cnnlab.ablation.analyse.verdicts import BestOf
 from cnnlab.ablation.plan import check, designs, pruning
 from cnnlab.ablation.plan.levels import Levels, parse_vary
-from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, StudySpec, Verdict, more_is_better
+from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, StudySpec, Verdict
 from cnnlab.ablation.report import provenance
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.text import terminal_table
@@ -20,8 +20,9 @@ from cnnlab.ablation.report.write import write_report
 from cnnlab.ablation.run import runs
 from cnnlab.core import Experiment, Strategy
 from cnnlab.digests import SHORT, json_digest
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.knobs import Resolved
+from cnnlab.metric import Metric, name_of
 from cnnlab.values import Duration
 
 CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
@@ -106,13 +107,20 @@ def plan_study(study: Study, resolve: check.Resolve, strategy: Strategy, prefix:
     )
     found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
     task = found[0].experiment.task
+    declared: dict[str, Metric] = {}
+    for one in found:  # arms may have different tasks; where two declare the same name, the baseline's counts
+        declared = {metric.name: metric for metric in one.experiment.task.metrics} | declared
     if study.metric.partition("/")[0] not in found[0].experiment.data.sizes:
         raise UsageError(
             f"--metric={study.metric}: expected SPLIT/NAME, such as test/{task.primary_metric.name} or train/loss."
         )
-    is_primary = study.metric.rpartition("/")[2] == task.primary_metric.name
-    higher = task.primary_metric.require_sense("a study") if is_primary else more_is_better(study.metric)
-    return dataclasses.replace(study, arms=arms, higher_is_better=higher), found
+    if name_of(study.metric) not in declared:
+        names = list(declared)
+        raise UsageError(
+            f"--metric={study.metric}: the task has no such number.{did_you_mean(name_of(study.metric), names)} "
+            f"It declares: {', '.join(names)}."
+        )
+    return dataclasses.replace(study, arms=arms, metrics=declared), found
 
 
 def add_rungs(
@@ -148,14 +156,14 @@ def add_rungs(
     first = experiments[0]
     if any("validation" not in experiment.data.sizes for experiment in experiments):
         raise UsageError(
-            f"--prune={method} judges by the validation split, and {first.data.name} has none here.\n"
-            "Give --validation=SHARE of the training examples; the test split is never judged by."
+            f"--prune={method} compares arms by the validation split, and {first.data.name} has none here.\n"
+            "Give --validation=SHARE of the training examples; the test split has no part in pruning."
         )
     lengths = {(experiment.steps, cadence(experiment)) for experiment in experiments}
     if len(lengths) > 1:
-        told = "; ".join(f"{steps:,} steps, evaluated every {every:,}" for steps, every in sorted(lengths))
+        differing = "; ".join(f"{steps:,} steps, evaluated every {every:,}" for steps, every in sorted(lengths))
         raise UsageError(
-            f"--prune={method} compares arms at the same steps, and theirs differ: {told}.\n"
+            f"--prune={method} compares arms at the same steps, and theirs differ: {differing}.\n"
             "Vary neither duration nor batch size, and give --steps and --eval_every in steps."
         )
     steps, every = lengths.pop()
@@ -269,7 +277,7 @@ def report_runs(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric
         seeds=tuple(sorted({outcome.seed for outcome in outcomes})),
         factors={path: tuple(dict.fromkeys(levels.get(path, "") for levels in named.values())) for path in varied},
         metric=compared,
-        higher_is_better=more_is_better(compared),
+        metrics={name: metric for outcome in reversed(outcomes) for name, metric in outcome.declared.items()},
         precision=first["flags"]["precision"],
     )
     require_comparable(outcomes, allow=allow)
@@ -286,7 +294,7 @@ def _runs(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
 
 
 def _first_metric(outcomes: Sequence[RunResult]) -> str:
-    """The headline of the first run that is done: metrics come with it first."""
+    """The primary metric of the first run that is done: it stands first in result.json."""
     names = [name for outcome in outcomes for name in outcome.metrics if name.startswith("test/")]
     if not names:
         raise UsageError("none of these runs is done, so there is nothing to report.")

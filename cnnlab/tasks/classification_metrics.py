@@ -12,9 +12,9 @@ TOP = 5
 """Top-5 accuracy is measured where there are more classes than that."""
 
 METRICS = (
-    Metric("accuracy", SHARE, higher_is_better=True),
+    Metric("accuracy", SHARE, higher_is_better=True, is_proportion=True),
     Metric("loss", higher_is_better=False, log_scale=True),
-    Metric("top5_accuracy", SHARE, higher_is_better=True),
+    Metric("top5_accuracy", SHARE, higher_is_better=True, is_proportion=True),
 )
 """What `summary` gives. The unit of the loss is that of the task: nats of a cross-entropy, none of a hinge."""
 

@@ -25,8 +25,8 @@ study = StudySpec(
     vary=("beta:1,0.25,0.5,2",),
     metric="test/decoder_slope",
     verdict=every(
-        contrast("C26", "beta=0.25", "worse", "A quarter of the weight of the KL makes the decoder steeper"),
-        contrast("C26", "beta=0.5", "worse", "Half the weight too"),
-        contrast("C26", "beta=2", "better", "Twice the weight makes it flatter"),
+        contrast("C26", "beta=0.25", "higher", "A quarter of the weight of the KL makes the decoder steeper"),
+        contrast("C26", "beta=0.5", "higher", "Half the weight too"),
+        contrast("C26", "beta=2", "lower", "Twice the weight makes it flatter"),
     ),
 )

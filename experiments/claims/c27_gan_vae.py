@@ -54,7 +54,7 @@ study = StudySpec(
     seeds=4,
     metric="test/sharpness",
     verdict=every(
-        contrast("C27", "method=gan", "better", "The images of a GAN are sharper than a VAE's"),
-        contrast("C27", "method=wgan_gp", "better", "Those of a WGAN-GP too"),
+        contrast("C27", "method=gan", "higher", "The images of a GAN are sharper than a VAE's"),
+        contrast("C27", "method=wgan_gp", "higher", "Those of a WGAN-GP too"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Statistics of a study: `analyse` turns outcomes into an `Analysis`, which report.py shows.
+"""Statistics of a study: `analyse` turns the results of its runs into an `Analysis`, which the report shows.
 
 The plan of the analysis is fixed before a number is seen: paired differences to the baseline over the seeds that both
 finished, Student's t for the verdict, Holm over all planned arms. The sign flips, the ranks and the bootstrap stand beside it
@@ -14,8 +14,9 @@ import numpy as np
 from cnnlab.ablation.analyse import statistics, summary
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect
 from cnnlab.ablation.plan import pruning
-from cnnlab.ablation.plan.study import Arm, RunResult, Study, more_is_better
+from cnnlab.ablation.plan.study import Arm, RunResult, Study, find_declaration
 from cnnlab.errors import UsageError, did_you_mean
+from cnnlab.metric import Metric, name_of
 
 Values = Mapping[int, float]
 """{seed: metric} of an arm's runs that are done and whose metric is finite, in the study's order of seeds."""
@@ -29,31 +30,37 @@ def analyse(
     alpha: float = 0.05,
     resamples: int = statistics.RESAMPLES,
 ) -> Analysis:
-    """All that the outcomes say about the study's arms; it does not ask whether they are comparable.
+    """Everything that the results say about the study's arms; whether they are comparable is not checked here.
 
-    metric: of the outcomes, the study's own by default; the sense of another one is told by its name.
-    alpha: of verdicts, and 1 − the confidence of intervals.
-    resamples: of the bootstrap, and of the sign flips where there are more than these.
+    Args:
+        study: as planned.
+        outcomes: the results of its runs.
+        metric: SPLIT/NAME, the study's own by default. Its unit and sense are those of its declaration (find_declaration).
+        alpha: level of the verdicts, and 1 − the confidence of the intervals.
+        resamples: of the bootstrap, and of the sign flips where there are more than these.
+
     Raises UsageError where no finished run has the metric.
     """
     metric = metric or study.metric
-    higher = study.higher_is_better if metric == study.metric else more_is_better(metric)
+    known = find_declaration(study, outcomes, metric)
+    declared = known or Metric(name_of(metric))
     planned = set(itertools.product((arm.name for arm in study.arms), study.seeds))
     cells = {(outcome.arm, outcome.seed): outcome for outcome in outcomes if (outcome.arm, outcome.seed) in planned}
     _require_metric(metric, [outcome for outcome in cells.values() if outcome.state == "DONE"])
 
     values = {arm.name: _values(study, arm, cells, metric) for arm in study.arms}
-    contrasts = _contrasts(study, cells, values, higher_is_better=higher, alpha=alpha, resamples=resamples)
+    contrasts = _contrasts(study, cells, values, higher_is_better=declared.higher_is_better, alpha=alpha, resamples=resamples)
     rows = tuple(
-        _row(study, arm, cells, values[arm.name], contrasts.get(arm.name), metric=metric, alpha=alpha, resamples=resamples)
+        _row(study, arm, cells, values[arm.name], contrasts.get(arm.name), declared, metric, alpha=alpha, resamples=resamples)
         for arm in study.arms
     )
     effects, complete_seeds = _effects(study, values, alpha)
     controls = frozenset(arm.name for arm in study.arms[1:] if arm.control)
     warnings = summary.pruning(study, cells.values())
-    warnings += summary.warnings(study, rows, effects, complete_seeds, metric, alpha)
+    warnings += summary.warnings(study, rows, effects, complete_seeds, metric, declared, alpha)
     warnings += summary.outcome_warnings(study, outcomes, cells)
-    return Analysis(metric, higher, rows, effects, summary.sentence(rows, controls, metric), tuple(warnings))
+    warnings += [] if known else [summary.undeclared(metric)]
+    return Analysis(metric, declared, rows, effects, summary.sentence(rows, controls, metric, declared), tuple(warnings))
 
 
 def _require_metric(metric: str, done: Sequence[RunResult]) -> None:
@@ -79,7 +86,7 @@ def _contrasts(
     cells: Mapping[tuple[str, int], RunResult],
     values: Mapping[str, Values],
     *,
-    higher_is_better: bool,
+    higher_is_better: bool | None,
     alpha: float,
     resamples: int,
 ) -> dict[str, Contrast]:
@@ -154,8 +161,9 @@ def _row(
     cells: Mapping[tuple[str, int], RunResult],
     values: Values,
     contrast: Contrast | None,
-    *,
+    declared: Metric,
     metric: str,
+    *,
     alpha: float,
     resamples: int,
 ) -> ArmSummary:
@@ -178,21 +186,21 @@ def _row(
         sd=float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
         interval=statistics.student_interval(numbers, alpha),
         bootstrap=statistics.bootstrap_interval(numbers, alpha, resamples),
-        test_se=_sampling_error(metric, numbers, [run for run in runs if run.seed in values]),
+        test_se=_sampling_error(declared, metric, numbers, [run for run in runs if run.seed in values]),
         seconds=float(np.mean(times)) if times else None,
         contrast=contrast,
         pruned=pruned,
     )
 
 
-def _sampling_error(metric: str, values: np.ndarray, runs: Sequence[RunResult]) -> float | None:
-    """Of one run's accuracy, from the number of examples of the metric's split."""
-    if not runs or not summary.in_points(metric):
+def _sampling_error(declared: Metric, metric: str, values: np.ndarray, runs: Sequence[RunResult]) -> float | None:
+    """Standard error of one run's proportion, such as the accuracy, from the number of examples of the metric's split."""
+    if not runs or not declared.is_proportion:
         return None
     split, share = metric.split("/")[0], float(np.mean(values))
     examples = ((runs[0].provenance.get("data") or {}).get("sizes") or {}).get(split)
     if not examples and split == "test":
-        examples = len(runs[0].correct or ())
+        examples = 0 if runs[0].correct is None else len(runs[0].correct)
     return math.sqrt(share * (1 - share) / examples) if examples and 0 <= share <= 1 else None
 
 

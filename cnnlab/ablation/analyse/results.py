@@ -3,6 +3,7 @@
 import dataclasses
 
 from cnnlab.ablation.plan.study import Pruned, Verdict
+from cnnlab.metric import Metric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Contrast:
     mcnemar_p: float | None
     """McNemar's exact test of the first shared seed's two models on the same test examples: the test set's share of doubt."""
     verdict: str
-    """better, worse, or undecided: by p_holm at alpha (a negative control by p_t), in the sense of the metric."""
+    """better or worse in the sense of the metric, or undecided: by p_holm at alpha (a negative control by p_t). Of a metric
+    without a sense: differs, or undecided."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +70,8 @@ class ArmSummary:
     """Of the mean, by Student's t; None below two seeds and where all agree."""
     bootstrap: Interval | None
     test_se: float | None
-    """Standard error of one run's accuracy that comes from the finite test set, sqrt(p (1 − p) / N); None for
-    other metrics."""
+    """Standard error of one run's number that comes from the finite test set, sqrt(p (1 − p) / N), of a proportion such as the
+    accuracy; None for other metrics."""
     seconds: float | None
     """Mean wall time of a run."""
     contrast: Contrast | None
@@ -99,7 +101,9 @@ class Analysis:
     """All that the report says in numbers."""
 
     metric: str
-    higher_is_better: bool
+    """SPLIT/NAME."""
+    declared: Metric
+    """The metric's declaration; without unit and sense where it is not known."""
     rows: tuple[ArmSummary, ...]
     """The baseline first, then as planned."""
     effects: tuple[Effect, ...]
@@ -110,3 +114,8 @@ class Analysis:
     """Diverged and missing cells, unpaired seeds, few seeds, a control that did not fail."""
     verdict: Verdict | None = None
     """Of the claim that the study tests."""
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """The sense of the metric; None: neither more nor less is better, or it is not known."""
+        return self.declared.higher_is_better

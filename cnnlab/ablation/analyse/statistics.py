@@ -106,15 +106,17 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else float(value) for p, value in zip(p_values, corrected, strict=True)]
 
 
-def verdict(difference: float, p: float | None, *, higher_is_better: bool, alpha: float) -> str:
-    """better, worse or undecided."""
+def verdict(difference: float, p: float | None, *, higher_is_better: bool | None, alpha: float) -> str:
+    """Returns better, worse or undecided; of a metric without a sense, differs or undecided."""
     if p is None or p >= alpha:
         return "undecided"
+    if higher_is_better is None:
+        return "differs"
     return "better" if (difference > 0) == higher_is_better else "worse"
 
 
 def verdicts(
-    differences: Sequence[np.ndarray], *, higher_is_better: bool, alpha: float
+    differences: Sequence[np.ndarray], *, higher_is_better: bool | None, alpha: float
 ) -> list[tuple[float | None, float | None, str]]:
     """(p of t, that after Holm, verdict) of each arm of a family from its paired differences f64 [S], S its own."""
     plain = [p_of_t(values) for values in differences]
@@ -150,9 +152,9 @@ def seeds_needed(effect: float, alpha: float) -> int | None:
     return 2 + bisect.bisect_left(range(2, MOST_SEEDS), ENOUGH_POWER, key=lambda pairs: power_of_t(effect, pairs, alpha))
 
 
-def p_of_mcnemar(ours: Sequence[bool], theirs: Sequence[bool]) -> float | None:
+def p_of_mcnemar(ours: np.ndarray, theirs: np.ndarray) -> float | None:
     """McNemar's exact test of two classifiers from which of the same examples, bool [N], each has right."""
-    if not ours or len(ours) != len(theirs):
+    if not len(ours) or len(ours) != len(theirs):
         return None
     mine, other = np.asarray(ours, bool), np.asarray(theirs, bool)
     table = [[np.sum(mine & other), np.sum(mine & ~other)], [np.sum(~mine & other), np.sum(~mine & ~other)]]

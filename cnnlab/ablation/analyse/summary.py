@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cnnlab.ablation.analyse.results import ArmSummary, Contrast, Effect, Interval
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
+from cnnlab.metric import Metric
 
 NAMED_DECIDED = 6
 """Arms that are better or worse and that the sentence spells out; of the others it tells the number."""
@@ -13,17 +14,30 @@ NAMED_UNDECIDED = 4
 """Undecided arms that the sentence spells out; of the others it tells the number."""
 
 
-def in_points(metric: str) -> bool:
-    """Whether the metric is a share that people read in points of a hundred."""
-    return metric.endswith("accuracy")
+def amount(value: float, metric: Metric) -> str:
+    """A difference as a number: `2.10` (points) of a share of 0.021, `0.0213` of another metric; with a true minus."""
+    return (f"{100 * value:.2f}" if metric.is_share else f"{value:.3g}").replace("-", "−")
 
 
-def amount(value: float, metric: str) -> str:
-    """`2.10` (points) of an accuracy of 0.021, `0.0213` of another metric; with a true minus."""
-    return (f"{100 * value:.2f}" if in_points(metric) else f"{value:.3g}").replace("-", "−")
+def unit(metric: Metric) -> str:
+    """What follows a difference: ` points`, ` nats`, or nothing."""
+    return f" {metric.difference_unit}" if metric.difference_unit else ""
 
 
-def span(interval: Interval | None, metric: str) -> str:
+def sense(metric: Metric) -> str:
+    """`, where more is better`; nothing where the metric has no sense."""
+    return "" if metric.higher_is_better is None else f", where {'more' if metric.higher_is_better else 'less'} is better"
+
+
+def undeclared(metric: str) -> str:
+    """The warning about a metric whose declaration is on no record."""
+    return (
+        f"The unit of {metric} and whether more of it is better are not known: these runs were made before tasks declared "
+        "their metrics. Arms can differ, and none is better or worse."
+    )
+
+
+def span(interval: Interval | None, metric: Metric) -> str:
     """` [1.40, 2.80]`, or nothing."""
     return f" [{amount(interval.low, metric)}, {amount(interval.high, metric)}]" if interval else ""
 
@@ -33,7 +47,7 @@ def seeds(count: int) -> str:
     return f"{count} paired seed{'s' if count > 1 else ''}"
 
 
-def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str) -> str:
+def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str, declared: Metric) -> str:
     """What can be said of each arm that is no control: first the decided ones, then what is undecided."""
     baseline, *others = [row for row in rows if row.arm not in controls]
     if not others:
@@ -44,10 +58,10 @@ def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str) 
     compared = [row for row in others if row.contrast and row not in decided]
     alone = [row.arm for row in others if not row.contrast and not row.pruned]
     pruned = sum(not row.contrast and row.pruned is not None for row in others)
-    parts = [_decided(row.arm, row.contrast, baseline.arm, metric) for row in decided[:NAMED_DECIDED] if row.contrast]
+    parts = [_decided(row.arm, row.contrast, baseline.arm, declared) for row in decided[:NAMED_DECIDED] if row.contrast]
     rest = Counter(row.contrast.verdict for row in decided[NAMED_DECIDED:] if row.contrast)
-    parts += [f"{count} more {'arms are' if count > 1 else 'arm is'} {word}" for word, count in rest.items()]
-    parts += [_undecided(row.arm, row.contrast, baseline.arm, metric) for row in compared[:NAMED_UNDECIDED] if row.contrast]
+    parts += [_others(word, count) for word, count in rest.items()]
+    parts += [_undecided(row.arm, row.contrast, baseline.arm, declared) for row in compared[:NAMED_UNDECIDED] if row.contrast]
     if more := len(compared[NAMED_UNDECIDED:]):
         parts.append(f"{more} more {'arms are' if more > 1 else 'arm is'} undecided")
     if pruned:
@@ -57,28 +71,36 @@ def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str) 
     return "; ".join(parts) + "."
 
 
-def _decided(arm: str, contrast: Contrast, baseline: str, metric: str) -> str:
-    interval = contrast.interval
-    if interval and contrast.difference < 0:
-        interval = Interval(-interval.high, -interval.low)
-    unit = " points" if in_points(metric) else ""
-    return (
-        f"{arm} is {contrast.verdict} than the {_noun(baseline)} by {amount(abs(contrast.difference), metric)}{unit}"
-        f"{span(interval, metric)} (p = {contrast.p_holm:.2g} after Holm, {seeds(contrast.n)})"
-    )
+def _others(word: str, count: int) -> str:
+    """`2 more arms are worse`, `1 more arm differs`: decided arms that are not named."""
+    if word == "differs":
+        return f"{count} more arms differ" if count > 1 else f"{count} more arm differs"
+    return f"{count} more {'arms are' if count > 1 else 'arm is'} {word}"
 
 
-def _undecided(arm: str, contrast: Contrast, baseline: str, metric: str) -> str:
-    unit = " points" if in_points(metric) else ""
-    told = amount(contrast.difference, metric)
+def _decided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> str:
+    interval, size = contrast.interval, contrast.difference
+    if contrast.verdict == "differs":
+        relation = f"differs from the {_noun(baseline)} by {'+' if size > 0 else ''}{amount(size, metric)}"
+    else:
+        relation = f"is {contrast.verdict} than the {_noun(baseline)} by {amount(abs(size), metric)}"
+        if interval and size < 0:
+            interval = Interval(-interval.high, -interval.low)
+    return f"{arm} {relation}{unit(metric)}{span(interval, metric)} (p = {contrast.p_holm:.2g} after Holm, {seeds(contrast.n)})"
+
+
+def _undecided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> str:
+    difference = amount(contrast.difference, metric)
     if contrast.n == 1:
-        return f"{arm} is undecided ({told}{unit} in the one paired seed; one seed cannot decide)"
+        return f"{arm} is undecided ({difference}{unit(metric)} in the one paired seed; one seed cannot decide)"
     if contrast.p_t is None:
-        return f"{arm} is undecided (the same {told}{unit} in each of {seeds(contrast.n)}, so that t is undefined)"
+        return (
+            f"{arm} is undecided (the same {difference}{unit(metric)} in each of {seeds(contrast.n)}, so that t is undefined)"
+        )
     if contrast.effect_size is None:
         return f"{arm} is undecided (equal to the {_noun(baseline)} in each of {seeds(contrast.n)})"
     needed = "no feasible number of" if contrast.seeds_needed is None else f"about {contrast.seeds_needed}"
-    return f"{arm} is undecided ({told}{span(contrast.interval, metric)}{unit}; {needed} seeds would decide)"
+    return f"{arm} is undecided ({difference}{span(contrast.interval, metric)}{unit(metric)}; {needed} seeds would decide)"
 
 
 def claim_parts(verdict: Verdict) -> list[str]:
@@ -91,11 +113,17 @@ def _noun(baseline: str) -> str:
 
 
 def warnings(
-    study: Study, rows: Sequence[ArmSummary], effects: Sequence[Effect], complete_seeds: int, metric: str, alpha: float
+    study: Study,
+    rows: Sequence[ArmSummary],
+    effects: Sequence[Effect],
+    complete_seeds: int,
+    metric: str,
+    declared: Metric,
+    alpha: float,
 ) -> list[str]:
-    """All that a reader must know before believing the rows, arm by arm, then of the study; outcomes apart."""
+    """What a reader must know before believing the rows, arm by arm, then about the study (runs: outcome_warnings)."""
     found = [line for row in rows for line in (*_losses(row, metric), *_pairing(row, rows[0]))]
-    found += [line for arm, row in zip(study.arms, rows, strict=True) if arm.control for line in _control(arm, row)]
+    found += control_warnings(study, rows, declared)
     pairs = [row.contrast.n for row in rows if row.contrast]
     if pairs and 2.0 ** (1 - min(pairs)) > alpha:
         found.append(
@@ -156,8 +184,16 @@ def _pairing(row: ArmSummary, baseline: ArmSummary) -> Iterable[str]:
         yield f"{row.arm}: equals {baseline.arm} in all {seeds(contrast.n)}. Does the knob change anything?"
 
 
+def control_warnings(study: Study, rows: Sequence[ArmSummary], metric: Metric) -> list[str]:
+    """Negative controls that did not fail: the study then shows less than it seems to."""
+    controls = [(arm, row) for arm, row in zip(study.arms, rows, strict=True) if arm.control]
+    if controls and metric.higher_is_better is None:
+        return [f"Controls: whether they failed cannot be said by {metric.name}, of which neither more nor less is better."]
+    return [line for arm, row in controls for line in _control(arm, row)]
+
+
 def _control(arm: Arm, row: ArmSummary) -> Iterable[str]:
-    """A control must fail, or the study shows less than it seems to."""
+    """The warning about a negative control that did not fail."""
     if row.contrast is None:
         yield f"Control {arm.name}: nothing to compare it by, so that a leak in the metric or the data would not be seen."
     elif row.contrast.verdict != "worse":

@@ -12,9 +12,10 @@ from typing import Literal
 import numpy as np
 
 from cnnlab.ablation.analyse import best_of_n, statistics, summary
-from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Interval
 from cnnlab.ablation.plan.study import BASELINE, Verdict
 from cnnlab.errors import UsageError, did_you_mean
+from cnnlab.metric import Metric
 
 Judge = Callable[[Analysis], Verdict]
 """What a study declares as its `verdict`."""
@@ -22,12 +23,17 @@ Judge = Callable[[Analysis], Verdict]
 Sense = Literal["better", "worse"]
 """By the metric: a higher loss is worse."""
 
+Direction = Literal["better", "worse", "higher", "lower"]
+"""A sense, or the direction of the number itself, for a metric that has no sense."""
+
 ALPHA = 0.05
 """Of the tests that are made here; those of the analysis bring their own."""
 
 
-def contrast(claim: str, arm: str, expected: Sense, says: str) -> Judge:
+def contrast(claim: str, arm: str, expected: Direction, says: str) -> Judge:
     """An arm is better, or worse, than the baseline: by the study's own test, Holm's correction included.
+
+    Of a metric without a sense, such as the sharpness of drawn images, the arm's number is higher, or lower.
 
     Args:
         claim: its id, such as C3.
@@ -38,7 +44,7 @@ def contrast(claim: str, arm: str, expected: Sense, says: str) -> Judge:
 
     def judge(analysis: Analysis) -> Verdict:
         row, first = _row(analysis, arm), analysis.rows[0]
-        word = _agrees(row.contrast.verdict, expected) if row.contrast else "undecided"
+        word = _agrees(_found(claim, analysis, row.contrast, expected), expected) if row.contrast else "undecided"
         p = row.contrast.p_holm if row.contrast else None
         differences = _differences(row, first)
         return _verdict(analysis, claim, word, says, f"{arm} − {first.arm}", differences, p, [row, first], told="after Holm")
@@ -67,12 +73,11 @@ def bounded(
         row, other = _row(analysis, arm), _row(analysis, against)
         differences = _differences(row, other)
         # Oriented so that what the claim denies is positive.
-        sign = 1 if (expected == "not better") == analysis.higher_is_better else -1
+        sign = 1 if (expected == "not better") == _require_sense(claim, analysis) else -1
         beyond = statistics.on_grid(sign * differences - margin, margin)
         p = statistics.p_of_t(beyond)
         word = {"undecided": "undecided", "better": "refuted", "worse": "supported"}[_sense(beyond, p, higher_is_better=True)]
-        unit = " points" if summary.in_points(analysis.metric) else ""
-        told = f"against a margin of {_signed(sign * margin, analysis.metric)}{unit}"
+        told = f"against a margin of {_signed(sign * margin, analysis.declared)}{summary.unit(analysis.declared)}"
         return _verdict(analysis, claim, word, says, f"{arm} − {against}", differences, p, [row, other], told=told)
 
     return judge
@@ -97,7 +102,7 @@ def interaction(claim: str, changed: tuple[str, str], reference: tuple[str, str]
         table = np.asarray([[reference_not_made, reference_made], [not_made, made]], np.float64)
         differences = statistics.factorial_contrast(table, [(0, 1), (1, 1)])
         p = statistics.p_of_t(differences)
-        word = _agrees(_sense(differences, p, higher_is_better=analysis.higher_is_better), expected)
+        word = _agrees(_sense(differences, p, higher_is_better=_require_sense(claim, analysis)), expected)
         title = f"({changed[0]} − {changed[1]}) − ({reference[0]} − {reference[1]})"
         return _verdict(analysis, claim, word, says, title, differences, p, rows)
 
@@ -144,6 +149,8 @@ class BestOf:
         if lost:
             said = f"{self.says}: undecided, since {len(lost)} arms have runs that failed or are missing, {lost[0]} among them."
             return Verdict(self.claim, "undecided", None, None, None, 0, said)
+        for each in (chosen, analysis):
+            _require_sense(self.claim, each)
         known, worth = _table(chosen, ours), _table(analysis, ours)
         other = best_of_n.expected_best(_table(chosen, theirs), _table(analysis, theirs), size)
         samples = best_of_n.resampled_advantage(known, worth, other, size, statistics.RESAMPLES, np.random.default_rng(0))
@@ -159,13 +166,12 @@ class BestOf:
     ) -> Verdict:
         """sizes: seeds, trials of the pool, trials of a search."""
         seeds, pool, size = sizes
-        metric, sign = analysis.metric, 1 if analysis.higher_is_better else -1
+        declared, sign = analysis.declared, 1 if analysis.higher_is_better else -1
         effect, interval = sign * advantage, Interval(sign * advantage - half, sign * advantage + half)
-        points = " points" if summary.in_points(metric) else ""
         title = f"the best of {size} “{self.ours.strip()}” arms − the best of {size} “{self.theirs.strip()}” arms"
         sentence = (
-            f"{self.says}: {title} = {_signed(effect, metric)}{summary.span(interval, metric)}{points} in {metric}, where "
-            f"{'more' if analysis.higher_is_better else 'less'} is better (p = {p:.2g} by the bootstrap of {pool} trials and "
+            f"{self.says}: {title} = {_signed(effect, declared)}{summary.span(interval, declared)}{summary.unit(declared)} "
+            f"in {analysis.metric}{summary.sense(declared)} (p = {p:.2g} by the bootstrap of {pool} trials and "
             f"{seeds} seeds; each best chosen by {self.chosen_by})."
         )
         return Verdict(self.claim, word, effect, _pair(interval), p, seeds, sentence)
@@ -221,7 +227,21 @@ def _sense(differences: np.ndarray, p: float | None, *, higher_is_better: bool) 
     return statistics.verdict(mean, p, higher_is_better=higher_is_better, alpha=ALPHA)
 
 
-def _agrees(found: str, expected: Sense) -> str:
+def _require_sense(claim: str, analysis: Analysis) -> bool:
+    """Whether a higher number is better; UsageError where the metric has no sense."""
+    return analysis.declared.require_sense(f"the verdict of {claim}")
+
+
+def _found(claim: str, analysis: Analysis, contrast: Contrast, expected: Direction) -> str:
+    """The study's decision in the words of what is expected: better or worse, or higher or lower; or undecided."""
+    if expected in ("better", "worse"):
+        _require_sense(claim, analysis)
+        return contrast.verdict
+    decided = "higher" if contrast.difference > 0 else "lower"
+    return "undecided" if contrast.verdict == "undecided" else decided
+
+
+def _agrees(found: str, expected: Direction) -> str:
     return {"undecided": "undecided", expected: "supported"}.get(found, "refuted")
 
 
@@ -229,7 +249,7 @@ def _pair(interval: Interval | None) -> tuple[float, float] | None:
     return (interval.low, interval.high) if interval else None
 
 
-def _signed(value: float, metric: str) -> str:
+def _signed(value: float, metric: Metric) -> str:
     told = summary.amount(value, metric)
     return told if value < 0 else f"+{told}"
 
@@ -253,11 +273,11 @@ def _verdict(
     if not len(differences):
         return Verdict(claim, "undecided", None, None, None, 0, f"{says}: nothing to compare, {title} has no seed.{lost}")
     effect = float(np.mean(differences))
-    points = " points" if summary.in_points(analysis.metric) else ""
+    declared = analysis.declared
     tested = "no p" if p is None else f"p = {p:.2g}{f' {told}' if told else ''}"
     sentence = (
-        f"{says}: {title} = {_signed(effect, analysis.metric)}{summary.span(interval, analysis.metric)}{points} "
-        f"in {analysis.metric}, where {'more' if analysis.higher_is_better else 'less'} is better "
+        f"{says}: {title} = {_signed(effect, declared)}{summary.span(interval, declared)}{summary.unit(declared)} "
+        f"in {analysis.metric}{summary.sense(declared)} "
         f"({tested}, {summary.seeds(len(differences))}).{lost}"
     )
     # The numbers of the survivors flatter an arm that lost runs, so that they decide nothing.

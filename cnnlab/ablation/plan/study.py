@@ -1,4 +1,4 @@
-"""The nouns of a study: Arm, Study, Outcome. Data only; study.json holds a Study, nothing here imports jax.
+"""The nouns of a study: Arm, Study, RunResult. Data only; study.json holds a Study, nothing here imports jax.
 
 An *arm* is one setting of the knobs, a *cell* is an arm with a seed: one run, in a folder of its own that other studies
 may share. Seeds are paired: the same seed is the same order of the data in every arm and, where shapes agree, the same
@@ -6,8 +6,12 @@ initial weights.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import numpy as np
+
+from cnnlab.metric import Metric, name_of
 
 BASELINE = "baseline"
 """Name of the arm that the others are compared with, unless a study says otherwise."""
@@ -83,8 +87,9 @@ class Study:
     factors: Mapping[str, tuple[str, ...]]
     """{knob: its levels, the baseline's first} of what is varied."""
     metric: str = "test/accuracy"
-    """The number that is compared."""
-    higher_is_better: bool = True
+    """The number that is compared, SPLIT/NAME."""
+    metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
+    """{name: the declaration of a metric} of the tasks of its arms; {} where they are not known."""
     precision: str = "f32"
     flags: tuple[str, ...] = ()
     """Run flags of every cell as on the command line, such as `--eval_every=1 epoch`."""
@@ -111,9 +116,14 @@ class Study:
     def from_json(cls, content: Mapping[str, Any]) -> "Study":
         """The study that `dataclasses.asdict` and JSON made `content` of."""
         pruning = content.get("pruning")
+        content = dict(content)
+        # A study that was planned before tasks declared their metrics says only which sense its own metric has.
+        higher, name = content.pop("higher_is_better", None), name_of(content["metric"])
+        declared = content.get("metrics") or ({name: {"name": name, "higher_is_better": higher}} if higher is not None else {})
         return cls(
             **{
                 **content,
+                "metrics": metrics_from_json(declared),
                 "arms": tuple(Arm(**arm) for arm in content["arms"]),
                 "seeds": tuple(content["seeds"]),
                 "flags": tuple(content["flags"]),
@@ -134,9 +144,23 @@ def merge_knobs(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
     return {**kept, **arm.knobs}
 
 
-def more_is_better(metric: str) -> bool:
-    """The sense of a metric by its name, for one that is not a task's headline."""
-    return not any(word in metric.rpartition("/")[2] for word in ("loss", "error", "nats", "bits", "slope", "frechet"))
+def metrics_from_json(content: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:
+    """{name: declaration} from what `dataclasses.asdict` and JSON made of the declarations."""
+    return {name: Metric(**fields) for name, fields in content.items()}
+
+
+def find_declaration(study: Study, outcomes: Iterable["RunResult"], metric: str) -> Metric | None:
+    """The declaration of a metric: the study's, else the first that a run brings; None where neither has one.
+
+    Args:
+        study: as planned or loaded.
+        outcomes: its runs; result.json holds what their tasks declare.
+        metric: SPLIT/NAME; the declaration is that of the name, whatever the split.
+    """
+    name = name_of(metric)
+    if name in study.metrics:
+        return study.metrics[name]
+    return next((outcome.declared[name] for outcome in outcomes if name in outcome.declared), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +184,7 @@ class StudySpec:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What became of a claim. The content of verdict.json."""
+    """The verdict on a claim. The content of verdict.json."""
 
     claim: str
     verdict: str
@@ -174,7 +198,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """What became of one cell, read from its run's folder."""
+    """The result of one run of a study, read from the run's folder."""
 
     arm: str
     seed: int
@@ -186,6 +210,8 @@ class RunResult:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """{"test/accuracy": …, "test/loss": …, "validation/accuracy": …} of a run that is DONE, and "train/loss" … as last logged;
     else {}."""
+    declared: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
+    """{"accuracy": its declaration, …} as result.json has it; {} of a run that was made before tasks declared their metrics."""
     curve: tuple[Mapping[str, float], ...] = ()
     """The records of metrics.jsonl: {"step", "epoch", "train/loss", …} and {"step", "epoch", "validation/accuracy", …};
     a number that was not finite is None."""
@@ -193,8 +219,8 @@ class RunResult:
     message: str = ""
     """Why it failed."""
     attempts: int = 1
-    correct: tuple[bool, ...] | None = None
-    """Of every test example in order, whether it was classified rightly; None where this is not known."""
+    correct: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    """bool [N]: whether the test example was classified rightly, in the order of the split; None where this is not known."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Of run.json: `commit`, `uncommitted_changes`, `steps`, `data` {"name", "fingerprint", "sizes"}, `versions`, `devices`,
     `host`, `platform`, `flags`."""

@@ -43,7 +43,7 @@ def arms_table(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) 
 
 def _measured(study: Study, analysis: Analysis) -> list[Column]:
     scale = formatting.scale_of(analysis)
-    best = "descending" if analysis.higher_is_better else "ascending"
+    best = "ascending" if analysis.higher_is_better is False else "descending"
     difference = f"Difference{', ' + scale.difference_unit if scale.difference_unit else ''}"
 
     def mean(row: ArmSummary) -> str:

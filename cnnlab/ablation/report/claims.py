@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from cnnlab import files
 from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Interval
-from cnnlab.ablation.plan.study import Study, Verdict
+from cnnlab.ablation.plan.study import Study, Verdict, find_declaration
 from cnnlab.ablation.report import formatting
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
+from cnnlab.metric import Metric, name_of
 
 VERDICT = "verdict.json"
 SECTIONS = ("Arms", "Negative controls")
@@ -37,6 +38,9 @@ class Claim:
     command: str
     """What one types to run the study again."""
     metric: str
+    """SPLIT/NAME of the number that is compared."""
+    declared: Metric
+    """The metric's declaration."""
     seeds: int
     """Of each arm."""
     tables: str
@@ -90,7 +94,8 @@ def _from_json(path: pathlib.Path) -> Claim:
     content = files.read_json(path) or {}
     try:
         verdict = Verdict(**{**content["verdict"], "interval": _pair(content["verdict"]["interval"])})
-        return Claim(**{**content, "verdict": verdict, "commits": tuple(content["commits"])})
+        declared = Metric(**content["declared"])
+        return Claim(**{**content, "verdict": verdict, "declared": declared, "commits": tuple(content["commits"])})
     except (KeyError, TypeError):
         raise UsageError(
             f"{path} is no record of a claim.\nExpected what `launch.py claims` writes there. Remove the file, and name the "
@@ -132,6 +137,7 @@ def read_claim(folder: pathlib.Path) -> Claim:
         study.experiment,
         _command(study),
         study.metric,
+        find_declaration(study, runs.read_results(study, folder), study.metric) or Metric(name_of(study.metric)),
         len(study.seeds),
         tables=_tables(report.read_text(encoding="utf-8")) if report.exists() else "",
         commits=tuple(dict.fromkeys(commits)),
@@ -179,10 +185,10 @@ def page(claims: Sequence[Claim]) -> str:
 
 def _summary(claim: Claim) -> list[str]:
     """A row of the table of all."""
-    verdict, metric = claim.verdict, claim.metric
-    interval = summary.span(Interval(*verdict.interval), metric).strip() if verdict.interval else formatting.NOTHING
-    unit = "points" if summary.in_points(metric) else f"in {metric}"
-    effect = formatting.NOTHING if verdict.effect is None else f"{summary.amount(verdict.effect, metric)} {unit}"
+    verdict, declared = claim.verdict, claim.declared
+    interval = summary.span(Interval(*verdict.interval), declared).strip() if verdict.interval else formatting.NOTHING
+    unit = "points" if declared.is_share else f"in {claim.metric}"
+    effect = formatting.NOTHING if verdict.effect is None else f"{summary.amount(verdict.effect, declared)} {unit}"
     texts = [verdict.claim, claim.question, f"**{verdict.verdict}**", effect, interval]
     texts += [formatting.p_value(verdict.p), str(verdict.n)]
     return [*(_cell(text) for text in texts), f"`{claim.experiment}`", f"`{claim.command}`"]

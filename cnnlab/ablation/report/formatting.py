@@ -1,4 +1,4 @@
-"""How a report tells numbers: as many decimals for a whole table, percent for shares, an en dash for what is not there."""
+"""How a report shows numbers: one number of decimals for a whole table, percent for shares, an en dash for a missing one."""
 
 import dataclasses
 import math
@@ -7,20 +7,18 @@ from collections.abc import Callable, Sequence
 from cnnlab import text
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Interval
 from cnnlab.ablation.plan.study import RunResult, Study
+from cnnlab.metric import Metric
 
 NOTHING = "–"
 """Stands for a number that does not exist."""
 
-SHARES = ("accuracy", "error", "precision", "recall", "f1", "iou", "dice")
-"""Last words of metrics that are shares of one and are told in percent."""
-
 
 def finite(value: float | None) -> bool:
-    """Whether there is a number that can be told or drawn."""
+    """Whether there is a number that can be shown or drawn."""
     return value is not None and math.isfinite(value)
 
 
-Teller = Callable[[float], str]
+Formatter = Callable[[float], str]
 """From a number to its text."""
 
 
@@ -33,25 +31,25 @@ def format_number(value: float | None, style: str = ".3g", factor: float = 1.0) 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How the values of one metric are told."""
+    """How the values of one metric are shown."""
 
-    percent: bool
+    metric: Metric
     decimals: int
 
     @property
     def unit(self) -> str:
-        """Of a value, for the head of a column."""
-        return "%" if self.percent else ""
+        """What follows the metric's name in the head of a column."""
+        return self.metric.shown_unit
 
     @property
     def difference_unit(self) -> str:
-        """Of a difference: points of a hundred are no percent."""
-        return "points" if self.percent else ""
+        """The unit of a difference: points of a hundred are no percent."""
+        return self.metric.difference_unit
 
     @property
     def factor(self) -> float:
-        """From the value to the number that is told."""
-        return 100.0 if self.percent else 1.0
+        """From the value to the number that is shown."""
+        return self.metric.factor
 
     def value(self, value: float | None) -> str:
         """`98.61`."""
@@ -87,17 +85,16 @@ class Scale:
 
 
 def scale_of(analysis: Analysis) -> Scale:
-    """Percent for a share; as many decimals as give the usual standard deviation two digits."""
+    """The scale of an analysis' metric; as many decimals as give the usual standard deviation two digits."""
     values = [value for row in analysis.rows for _, value in row.values if math.isfinite(value)]
-    percent = analysis.metric.replace("_", "/").rsplit("/", 1)[-1] in SHARES and all(0 <= value <= 1 for value in values)
-    factor = 100 if percent else 1
+    factor = analysis.declared.factor
     spreads = sorted(row.sd * factor for row in analysis.rows if row.sd and math.isfinite(row.sd))
     if spreads:
         decimals = 1 - math.floor(math.log10(spreads[len(spreads) // 2]))
     else:
         largest = max((abs(value) * factor for value in values), default=0) or 1
         decimals = 3 - math.floor(math.log10(largest))
-    return Scale(percent, min(max(decimals, 1), 2 if percent else 6))
+    return Scale(analysis.declared, min(max(decimals, 1), 2 if analysis.declared.is_share else 6))
 
 
 def short_metric(metric: str) -> str:
@@ -108,7 +105,7 @@ def short_metric(metric: str) -> str:
 def headed(analysis: Analysis, scale: Scale) -> str:
     """`Accuracy, %`, above a column or beside an axis."""
     name = short_metric(analysis.metric)
-    return f"{name[:1].upper()}{name[1:]}{', %' if scale.percent else ''}"
+    return f"{name[:1].upper()}{name[1:]}{f', {scale.unit}' if scale.unit else ''}"
 
 
 def p_value(p: float | None) -> str:
@@ -169,7 +166,7 @@ def pruned(row: ArmSummary, analysis: Analysis) -> str:
 
 
 def verdict(row: ArmSummary, study: Study) -> str:
-    """better, worse or undecided; baseline; pruned; or nothing where no pair of runs is done."""
+    """better, worse, differs or undecided; baseline; pruned; or nothing where no pair of runs is done."""
     if row.contrast is not None:
         return row.contrast.verdict
     if row.pruned is not None:
@@ -183,7 +180,7 @@ def seeds_needed(contrast: Contrast | None) -> str:
 
 
 def truncate(text: str, width: int) -> str:
-    """At most so many letters, the middle left out."""
+    """The text in at most `width` letters, its middle replaced by an ellipsis."""
     if len(text) <= width:
         return text
     head = width // 2

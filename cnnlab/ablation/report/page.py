@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cnnlab.ablation.analyse import summary
+from cnnlab.ablation.analyse import statistics, summary
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, plots, svg
@@ -11,6 +11,9 @@ from cnnlab.ablation.report.html import cell, escape, header, plain_table, secti
 from cnnlab.ablation.report.page_style import CSS, SCRIPT
 from cnnlab.ablation.report.provenance import effect_name, provenance, question_facts
 from cnnlab.ablation.report.random_search import random_search
+
+ALPHA = 0.05
+"""Level at which an effect counts as decided."""
 
 OPEN_RUNS = 24
 """Runs that are shown without a click."""
@@ -80,8 +83,7 @@ def _effects(study: Study, analysis: Analysis) -> str:
         name, around = effect_name(effect, study), scale.difference_interval(effect.interval)
         estimate = scale.difference(effect.estimate)
         lines.append([name, estimate, around, formatting.p_value(effect.p), formatting.p_value(effect.p_holm)])
-        decided = effect.p_holm is not None and effect.p_holm < 0.05
-        kind = ("better" if (effect.estimate > 0) == analysis.higher_is_better else "worse") if decided else "undecided"
+        kind = statistics.verdict(effect.estimate, effect.p_holm, higher_is_better=analysis.higher_is_better, alpha=ALPHA)
         title = f"{name}: {estimate} {around}"
         pictures.append(svg.strip(effect.estimate, effect.interval, kind, limits=limits, title=title, height=22))
     unit = f", {scale.difference_unit}" if scale.difference_unit else ""
@@ -95,7 +97,7 @@ def _runs(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> st
     if not outcomes:
         return section("Runs", "<p>No run has been planned.</p>")
     scale = formatting.scale_of(analysis)
-    best = "descending" if analysis.higher_is_better else "ascending"
+    best = "ascending" if analysis.higher_is_better is False else "descending"
     heads = [header("Arm", kind="left"), header("Seed"), header("State", kind="left")]
     heads += [header(formatting.headed(analysis, scale), first=best), header("Time")]
     heads += ['<th scope="col" class="left wide">Folder and command</th>', '<th scope="col" class="button"></th>']

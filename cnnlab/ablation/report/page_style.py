@@ -69,6 +69,7 @@ tr.group td, tr.group:hover td { background: none; color: var(--soft); padding-t
 .soft { color: var(--soft); } .trouble { color: var(--worse); }
 .verdict { display: inline-flex; gap: 6px; align-items: center; }
 .verdict.better { color: var(--better); } .verdict.worse { color: var(--worse); }
+.verdict.differs { color: var(--accent); }
 .badge { flex: none; overflow: visible; }
 .key { display: flex; flex-wrap: wrap; gap: 6px 22px; list-style: none; padding: 0; margin: 10px 0 0;
   font-size: .86rem; }
@@ -94,6 +95,7 @@ svg.fluid, svg.place { overflow: visible; } svg.stretched { overflow: hidden; }
 .mark { stroke: currentColor; fill: currentColor; color: var(--undecided); stroke-width: 1.6; stroke-linejoin: round; }
 .mark.better, .whisker.better, .arrow.better { color: var(--better); }
 .mark.worse, .whisker.worse, .arrow.worse { color: var(--worse); }
+.mark.differs, .whisker.differs, .arrow.differs { color: var(--accent); }
 .mark.baseline { color: var(--ink); } .mark .hollow { fill: var(--paper); }
 .whisker, .arrow { color: var(--undecided); stroke: currentColor; stroke-width: 2; fill: none; stroke-linecap: round;
   stroke-linejoin: round; }

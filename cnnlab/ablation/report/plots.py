@@ -7,9 +7,10 @@ import math
 from collections.abc import Sequence
 
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
-from cnnlab.ablation.plan.study import Arm, RunResult, Study
+from cnnlab.ablation.plan.study import Arm, RunResult, Study, find_declaration
 from cnnlab.ablation.report import formatting, svg
 from cnnlab.ablation.report.html import escape, section
+from cnnlab.metric import Metric, name_of
 
 LABELLED = 15
 """Arms that are numbered in a scatter; more would cover each other."""
@@ -21,7 +22,7 @@ OVERLAID = svg.SERIES
 def verdict_key(kinds: Sequence[str]) -> str:
     """What the shapes mean, for those of them that are drawn."""
     items = "".join(
-        f"<li>{svg.badge(kind)}{kind}</li>" for kind in ("baseline", "better", "worse", "undecided") if kind in kinds
+        f"<li>{svg.badge(kind)}{kind}</li>" for kind in ("baseline", "better", "worse", "differs", "undecided") if kind in kinds
     )
     return f'<ul class="key">{items}</ul>'
 
@@ -46,8 +47,9 @@ def forest(study: Study, analysis: Analysis) -> str:
         f'<div class="plain"></div><div>{svg.strip_axis(limits, scale.difference_tick)}</div><div class="plain"></div>'
     )
     unit = f" in {scale.difference_unit}" if scale.difference_unit else ""
-    sense = "right" if analysis.higher_is_better else "left"
-    note = f"Arm − baseline{unit}, with 95 % intervals of Student’s t over paired seeds. Better is to the {sense} of the line."
+    note = f"Arm − baseline{unit}, with 95 % intervals of Student’s t over paired seeds."
+    if analysis.higher_is_better is not None:
+        note += f" Better is to the {'right' if analysis.higher_is_better else 'left'} of the line."
     note += " An arrow leaves the picture." if any(_leaves(c.interval, c.difference, limits) for _, c in found) else ""
     note += " Negative controls are left out." if controls else ""
     key = verdict_key([contrast.verdict for _, contrast in found])
@@ -86,15 +88,14 @@ def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analy
     curves = {arm: curve for arm, curve in curves.items() if arm not in controls}
     if not curves:
         return ""
-    scale = formatting.scale_of(analysis)
-    percent = scale.percent and name != "train/loss"
+    declared = find_declaration(study, outcomes, name) or Metric(name_of(name))
     means = [float(value) for curve in curves.values() for value in curve.mean]
-    log = name.endswith("loss") and min(means) > 0 and max(means) > 10 * min(means)
+    log = declared.log_scale and min(means) > 0 and max(means) > 10 * min(means)
     across, down, cut = svg.curve_axes(list(curves.values()), log=log)
-    title = f"{name}{', %' if percent else ''}"
+    title = ", ".join(filter(None, (name, declared.shown_unit)))
 
-    def tell(value: float) -> str:
-        return formatting.format_number(100 * value if percent else value, ".4g")
+    def show(value: float) -> str:
+        return formatting.format_number(value, ".4g", declared.factor)
 
     note = f"{escape(title)}: mean over seeds; the band is ± one standard deviation."
     note += " Logarithmic scale." if log else " Early values that would squeeze the rest are cut off." if cut else ""
@@ -102,9 +103,9 @@ def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analy
     if len(curves) > OVERLAID:
         first, last = (min(curve.at[0] for curve in curves.values()), max(curve.at[-1] for curve in curves.values()))
         ends = f"{formatting.format_number(first)} to {formatting.format_number(last)}"
-        note += f" All tiles: {clock} {ends}, {tell(down.low)} to {tell(down.high)}."
+        note += f" All tiles: {clock} {ends}, {show(down.low)} to {show(down.high)}."
         note += f" Dashed: {escape(study.baseline.name)}."
-        return section("Learning curves", _tiles(curves, study.baseline.name, across, down, tell), note)
+        return section("Learning curves", _tiles(curves, study.baseline.name, across, down, show), note)
     body = svg.stretched(
         "".join(svg.drawn(curve, across, down, f"s{i}") for i, curve in reversed(list(enumerate(curves.values()))))
     )
@@ -115,22 +116,26 @@ def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analy
         height=320,
         labels=(clock, title),
         tell=formatting.format_number,
-        tell_down=tell,
+        tell_down=show,
         title=f"Learning curves: {title}",
     )
     items = "".join(
         f'<li><svg width="22" height="10" aria-hidden="true"><path class="curve s{i} thick" d="M2 5H20"/></svg>'
-        f"{escape(arm)} <b>{escape(_last(curve, scale if percent else None))}</b></li>"
+        f"{escape(arm)} <b>{escape(_last(curve, declared, analysis))}</b></li>"
         for i, (arm, curve) in enumerate(curves.items())
     )
     return section("Learning curves", f'{picture}<ul class="key">{items}</ul>', note)
 
 
-def _last(curve: svg.Curve, scale: formatting.Scale | None) -> str:
-    return scale.value(float(curve.mean[-1])) if scale else formatting.format_number(float(curve.mean[-1]))
+def _last(curve: svg.Curve, metric: Metric, analysis: Analysis) -> str:
+    """The end of a curve; of a share with the decimals of the table."""
+    last = float(curve.mean[-1])
+    if metric.is_share:
+        return formatting.Scale(metric, formatting.scale_of(analysis).decimals).value(last)
+    return formatting.format_number(last)
 
 
-def _tiles(curves: dict[str, svg.Curve], baseline: str, across: svg.Axis, down: svg.Axis, tell: formatting.Teller) -> str:
+def _tiles(curves: dict[str, svg.Curve], baseline: str, across: svg.Axis, down: svg.Axis, tell: formatting.Formatter) -> str:
     """A small chart for every arm, on one scale, with the baseline in each."""
     behind = svg.drawn(curves[baseline], across, down, "dashed", band=False) if baseline in curves else ""
     tiles = []

@@ -23,12 +23,12 @@ def effect_name(effect: Effect, study: Study) -> str:
 def question_facts(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
     """(what, text) of the study's plan."""
     common = shlex.join(f"--{knob}={value}" for knob, value in study.knobs.items())
-    sense = "higher is better" if analysis.higher_is_better else "lower is better"
+    senses = {True: ", higher is better", False: ", lower is better", None: ""}
     facts = [
         ("Claim", study.claim),
         ("Experiment", f"{study.experiment} {common}".strip()),
         ("Design", f"{study.design.replace('_', ' ')}, {len(study.arms)} arm{'s' * (len(study.arms) != 1)}"),
-        ("Metric", f"{analysis.metric}, {sense}"),
+        ("Metric", f"{analysis.metric}{senses[analysis.higher_is_better]}"),
         ("Seeds", f"{len(study.seeds)}: {', '.join(map(str, study.seeds))}" if study.seeds else "none"),
         ("Precision", study.precision),
         ("Run flags", " ".join(study.flags)),

@@ -11,6 +11,7 @@ from cnnlab.ablation.plan import pruning
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, svg
 from cnnlab.ablation.report.html import escape, section
+from cnnlab.metric import Metric
 
 FEWEST = 10
 """Arms below which a forest says nothing about factors."""
@@ -98,7 +99,7 @@ def random_search(study: Study, outcomes: Sequence[RunResult], analysis: Analysi
     if study.pruning:
         means, higher, rung = pruning.at_first_rung(study, outcomes), study.pruning.higher_is_better, study.pruning.rungs[0]
         alike = formatting.short_metric(study.pruning.metric) == formatting.short_metric(analysis.metric)
-        scale, name = scale if alike else formatting.Scale(percent=False, decimals=4), f"at step {rung:,}"
+        scale, name = scale if alike else formatting.Scale(Metric(""), decimals=4), f"at step {rung:,}"
         note = f"Every line is an arm: its factors, then its mean {study.pruning.metric} {name}, before any was pruned."
     found = factors(study, list(means)) if study.design in ("random", "grid_and_random") and len(means) > 1 else []
     if not found:
@@ -115,13 +116,13 @@ def _parallel(
     name: str,
     scale: formatting.Scale,
     *,
-    higher_is_better: bool,
+    higher_is_better: bool | None,
 ) -> str:
     """Parallel coordinates, the best arms drawn last and in the strongest colour; `name` is that of the quality."""
     columns = [*found, Factor(name, quality * scale.factor)]
     axes = [svg.Axis.around(factor.values.tolist(), space=0.04) for factor in columns]
     rules = "".join(_rule(factor, axis, i / len(found)) for i, (factor, axis) in enumerate(zip(columns, axes, strict=True)))
-    order = np.argsort(quality if higher_is_better else -quality, kind="stable")
+    order = np.argsort(-quality if higher_is_better is False else quality, kind="stable")
     lines = ""
     for rank, arm in enumerate(order):
         places = [
@@ -132,7 +133,8 @@ def _parallel(
         lines += f'<path d="{svg.path(places)}" style="{style}"><title>{escape(title)}</title></path>'
     body = svg.stretched(f'<g class="lines">{lines}</g>') + rules
     picture = svg.fluid(body, height=HEIGHT, title=f"Parallel coordinates of {len(arms)} arms")
-    ramp = '<p class="note">worst <span class="ramp"></span> best, by rank</p>'
+    low, high = ("lowest", "highest") if higher_is_better is None else ("worst", "best")
+    ramp = f'<p class="note">{low} <span class="ramp"></span> {high}, by rank</p>'
     width = 110 * len(columns)
     return f'<div class="scroll"><div class="parallel" style="min-width:{width}px">{picture}</div></div>{ramp}'
 

@@ -20,6 +20,7 @@ SERIES = 8
 _MARKS = {
     "better": '<path d="M0 -5.5 5.4 4 -5.4 4Z"/>',
     "worse": '<path d="M0 5.5 5.4 -4 -5.4 -4Z"/>',
+    "differs": '<path d="M0 -5.5 5.5 0 0 5.5 -5.5 0Z"/>',
     "undecided": '<circle r="4.2" class="hollow"/>',
     "baseline": '<rect x="-4.2" y="-4.2" width="8.4" height="8.4"/>',
 }

@@ -16,7 +16,7 @@ WIDTH = 110
 
 
 def _cells(row: ArmSummary, study: Study, analysis: Analysis) -> list[str]:
-    """What every text table says of an arm after its name."""
+    """The cells of an arm that every text table has behind its name."""
     contrast, scale = row.contrast, formatting.scale_of(analysis)
     return [
         formatting.finished(row),
@@ -39,10 +39,8 @@ def _difference(found: Contrast | Effect | None, scale: formatting.Scale) -> str
 
 def terminal_table(study: Study, analysis: Analysis) -> str:
     """The arms, the warnings and the verdict for a terminal of 110 columns, without boxes."""
-    scale = formatting.scale_of(analysis)
     arms, controls = formatting.arms_and_controls(study, analysis)
-    metric = f"{formatting.short_metric(analysis.metric)} {scale.unit}".strip()
-    head = ["n", metric, "95 % interval", f"difference {scale.difference_unit}".strip(), "p (Holm)", "verdict"]
+    head = ["n", _metric_head(analysis), "95 % interval", _difference_head(analysis), "p (Holm)", "verdict"]
     body = [_cells(row, study, analysis) for row in (*arms, *controls)]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
     kept = list(range(len(head)))
@@ -114,7 +112,7 @@ COLUMNS = (
     "macs",
     "values",
 )
-"""Of arms.csv. Numbers are as measured: shares of one, not percent, and in full precision."""
+"""The columns of arms.csv. Numbers are as measured: shares of one, not percent, and in full precision."""
 
 
 def arms_csv(study: Study, analysis: Analysis) -> str:
@@ -234,9 +232,27 @@ def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left
 
 
 def markdown(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
-    """The report as Markdown."""
-    scale = formatting.scale_of(analysis)
-    arms, controls = formatting.arms_and_controls(study, analysis)
+    """Returns the report as Markdown."""
+    lines = [*_markdown_head(study, analysis), *_markdown_arms(study, analysis), *_markdown_effects(study, analysis)]
+    if outcomes:
+        lines += ["", "## Runs", "", *_markdown_runs(study, outcomes, analysis)]
+    lines += ["", "## Provenance", ""]
+    lines += [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in provenance(outcomes)]
+    return "\n".join(lines) + "\n"
+
+
+def _metric_head(analysis: Analysis) -> str:
+    """`accuracy %`, above a column of values."""
+    return f"{formatting.short_metric(analysis.metric)} {formatting.scale_of(analysis).unit}".strip()
+
+
+def _difference_head(analysis: Analysis) -> str:
+    """`difference points`, above a column of differences."""
+    return f"difference {formatting.scale_of(analysis).difference_unit}".strip()
+
+
+def _markdown_head(study: Study, analysis: Analysis) -> list[str]:
+    """Title, question, verdict, sentence, warnings, and the plan of the study."""
     lines = [f"# {_markdown_cell(study.name)}", ""]
     lines += [_markdown_cell(study.question), ""] if study.question else []
     if analysis.verdict:
@@ -246,53 +262,58 @@ def markdown(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) ->
     lines += [f"{emphasis}{_markdown_cell(analysis.sentence)}{emphasis}", ""] if analysis.sentence else []
     lines += [*(f"- Warning: {_markdown_cell(warning)}" for warning in analysis.warnings), ""] if analysis.warnings else []
     lines += ["## What was asked", ""]
-    lines += [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in question_facts(study, analysis)]
-    metric = f"{formatting.short_metric(analysis.metric)} {scale.unit}".strip()
-    difference = f"difference {scale.difference_unit}".strip()
+    return lines + [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in question_facts(study, analysis)]
+
+
+def _markdown_arms(study: Study, analysis: Analysis) -> list[str]:
+    """A table of the arms, and one of the negative controls."""
+    metric, difference = _metric_head(analysis), _difference_head(analysis)
     heads = ["arm", "n", metric, "95 % interval", difference, "p", "p (Holm)", "d", "verdict", "time", "parameters", "MACs"]
     networks = {arm.name: arm for arm in study.arms}
 
     def cells(row: ArmSummary) -> list[str]:
         done, spread, interval, against, corrected, word = _cells(row, study, analysis)
         contrast, arm = row.contrast, networks.get(row.arm)
+        p = formatting.p_value(contrast.p_t if contrast else None)
+        size = formatting.effect_size(contrast.effect_size if contrast else None)
         costs = [
             formatting.seconds(row.seconds),
             formatting.count(arm.parameters if arm else None),
             formatting.count(arm.macs if arm else None),
         ]
-        p, size = (
-            formatting.p_value(contrast.p_t if contrast else None),
-            formatting.effect_size(contrast.effect_size if contrast else None),
-        )
         return [row.arm, done, spread, interval, against, p, corrected, size, word, *costs]
 
+    lines = []
+    arms, controls = formatting.arms_and_controls(study, analysis)
     for title, rows in (("Arms", arms), ("Negative controls", controls)):
         if rows:
             lines += ["", f"## {title}", "", *_markdown_table(heads, [cells(row) for row in rows])]
-    if not analysis.rows:
-        lines += ["", "No arm has been planned."]
-    if analysis.effects:
-        told = [
-            [
-                effect_name(effect, study),
-                _difference(effect, scale),
-                formatting.p_value(effect.p),
-                formatting.p_value(effect.p_holm),
-            ]
-            for effect in analysis.effects
+    return lines if analysis.rows else ["", "No arm has been planned."]
+
+
+def _markdown_effects(study: Study, analysis: Analysis) -> list[str]:
+    """A table of the main effects and interactions of a full factorial; [] for another design."""
+    if not analysis.effects:
+        return []
+    scale = formatting.scale_of(analysis)
+    rows = [
+        [
+            effect_name(effect, study),
+            _difference(effect, scale),
+            formatting.p_value(effect.p),
+            formatting.p_value(effect.p_holm),
         ]
-        lines += ["", "## Main effects and interactions", "", *_markdown_table(["effect", difference, "p", "p (Holm)"], told)]
-    if outcomes:
-        runs = [
-            [o.arm, str(o.seed), o.state, scale.value(o.metrics.get(analysis.metric)), o.folder, o.command, o.message]
-            for o in formatting.in_planned_order(study, outcomes)
-        ]
-        lines += [
-            "",
-            "## Runs",
-            "",
-            *_markdown_table(["arm", "seed", "state", metric, "folder", "command", "message"], runs, left=3),
-        ]
-    lines += ["", "## Provenance", ""]
-    lines += [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in provenance(outcomes)]
-    return "\n".join(lines) + "\n"
+        for effect in analysis.effects
+    ]
+    heads = ["effect", _difference_head(analysis), "p", "p (Holm)"]
+    return ["", "## Main effects and interactions", "", *_markdown_table(heads, rows)]
+
+
+def _markdown_runs(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> list[str]:
+    """A table of the runs: state, number, folder and command of each."""
+    scale = formatting.scale_of(analysis)
+    rows = [
+        [o.arm, str(o.seed), o.state, scale.value(o.metrics.get(analysis.metric)), o.folder, o.command, o.message]
+        for o in formatting.in_planned_order(study, outcomes)
+    ]
+    return _markdown_table(["arm", "seed", "state", _metric_head(analysis), "folder", "command", "message"], rows, left=3)

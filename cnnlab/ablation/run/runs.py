@@ -14,7 +14,7 @@ import numpy as np
 from cnnlab import files
 from cnnlab.ablation.plan import pruning
 from cnnlab.ablation.plan.pruning import FINISHED
-from cnnlab.ablation.plan.study import Arm, RunResult, Study, merge_knobs
+from cnnlab.ablation.plan.study import Arm, RunResult, Study, merge_knobs, metrics_from_json
 from cnnlab.errors import UsageError
 from cnnlab.runs import writers
 
@@ -175,6 +175,7 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
             **result.get("metrics", {}),
             **{name: value for name, value in trained.items() if name.startswith("train/") and value is not None},
         },
+        declared=metrics_from_json(result.get("declared", {})),
         curve=curve,
         wall_seconds=result.get("wall_seconds"),
         message=status.get("message", ""),
@@ -184,12 +185,12 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
     )
 
 
-def _correct(path: pathlib.Path) -> tuple[bool, ...] | None:
-    """Returns whether the label of each test example, in order, was predicted; None where the run predicts no labels."""
+def _correct(path: pathlib.Path) -> np.ndarray | None:
+    """Returns bool [N]: whether the label of each test example was predicted; None where the run predicts no labels."""
     if not path.exists():
         return None
     with np.load(path) as rows:
         if not {"index", "label", "prediction"} <= set(rows):
             return None
         order = np.argsort(rows["index"], kind="stable")
-        return tuple((rows["label"] == rows["prediction"])[order].tolist())
+        return (rows["label"] == rows["prediction"])[order]
