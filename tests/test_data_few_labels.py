@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnlab.data import DATASETS
-from cnnlab.data.few_labels import few_per_class, then_few_labels
+from cnnlab.data.few_labels import few_labels_after, few_per_class
 from cnnlab.data.pipeline import build
 from cnnlab.errors import UsageError
 
@@ -25,7 +25,7 @@ def test_few_examples_are_balanced_and_always_the_same():
 
 def test_training_sees_all_examples_before_the_border_and_the_few_ones_after_it():
     data = digits()
-    late, size = then_few_labels(data, steps=30, examples_per_class=5)
+    late, size = few_labels_after(data, steps=30, examples_per_class=5)
     assert size == 50 and late.fingerprint != data.fingerprint
     feeds = list(itertools.islice(late.train(3, 0), 40))
     for step, (ours, theirs) in enumerate(zip(feeds, itertools.islice(data.train(3, 0), 30), strict=False)):
@@ -42,14 +42,16 @@ def test_training_sees_all_examples_before_the_border_and_the_few_ones_after_it(
 
 @pytest.mark.parametrize("step", [0, 17, 29, 30, 31, 45])
 def test_feeds_from_any_step_are_those_of_the_whole_stream(step: int):
-    late, _ = then_few_labels(digits(), steps=30, examples_per_class=5)
+    late, _ = few_labels_after(digits(), steps=30, examples_per_class=5)
     whole = list(itertools.islice(late.train(0, 0), 50))
     for ours, theirs in zip(late.train(0, step), whole[step:], strict=False):
         np.testing.assert_array_equal(ours["index"], theirs["index"])
 
 
 def test_too_many_labels_and_a_streamed_split_are_refused():
-    with pytest.raises(UsageError, match=r"--examples_per_class=500: class \d has \d+ training examples\.\nTake that many or"):
-        then_few_labels(digits(), steps=1, examples_per_class=500)
+    with pytest.raises(
+        UsageError, match=r"--examples_per_class=500: class \d has \d+ training examples\.\nGive a smaller --examples_per"
+    ):
+        few_labels_after(digits(), steps=1, examples_per_class=500)
     with pytest.raises(UsageError, match=r"too many to stay on the device(.|\n)*smaller --image_size, or leave --examples_per"):
-        then_few_labels(digits(resident_mib=0), steps=1, examples_per_class=5)
+        few_labels_after(digits(resident_mib=0), steps=1, examples_per_class=5)

@@ -11,7 +11,7 @@ from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import pad, resize
 from cnnlab.data.source import LazyImages, shuffled, stratified_split
-from cnnlab.data.stream_order import visiting
+from cnnlab.data.stream_order import shuffled_order
 from cnnlab.errors import DataError, UsageError
 
 
@@ -65,7 +65,7 @@ def test_train_goes_on_from_any_step_as_if_it_had_never_stopped_and_seeds_differ
     assert straight[0].dtype == np.int32
     assert not np.array_equal(straight, [feed["index"] for feed in take(data.train(1, 0), 40)])
     far = next(data.train(0, 10**9))  # constant time
-    assert np.array_equal(far["index"], visiting(0, data.sizes["train"])(np.arange(7 * 10**9, 7 * 10**9 + 7)))
+    assert np.array_equal(far["index"], shuffled_order(0, data.sizes["train"])(np.arange(7 * 10**9, 7 * 10**9 + 7)))
 
 
 def test_full_batch_is_the_whole_training_split_in_every_step():

@@ -1,7 +1,7 @@
-"""Where examples come from (sources), how they become batches (images.py, pipeline.py) and how they are varied (augment.py).
+"""Data sets (sources), how they become batches (images.py, pipeline.py) and how training images are augmented (augment.py).
 
 Importing this module imports NumPy and nothing heavier: each source imports its reader inside its own function, so that a
-machine without TFDS or grain runs experiments on arrays as they are.
+machine without TFDS or grain can still run experiments on arrays.
 """
 
 from cnnlab.data.arrays import digits, npz
@@ -18,4 +18,4 @@ DATASETS = {
     "stripes": stripes,
     "gaussians": gaussians,
 }
-"""Openers by name; `tfds:NAME`, `folder:PATH` and `npz:PATH` take what follows the colon."""
+"""The functions that open a data set, by name; `tfds:NAME`, `folder:PATH` and `npz:PATH` take what follows the colon."""

@@ -1,4 +1,4 @@
-"""Data sets that are arrays already: scikit-learn's digits, and `.npz` files of one's own."""
+"""Data sets that are arrays: scikit-learn's digits, and `.npz` files of your own."""
 
 import pathlib
 import zipfile
@@ -20,40 +20,41 @@ EXPECTED = (
 
 
 def digits() -> Source:
-    """The 1,797 handwritten digits of scikit-learn (8 x 8, 10 classes), from the UCI test set of 13 writers.
+    """Opens the 1,797 handwritten digits of scikit-learn (8 x 8, 10 classes), from the UCI test set of 13 writers.
 
-    Grey values 0..16 become u8 round(255 g / 16). The set has no split of its own: 80 % train, 20 % test, stratified and
-    always the same (Alpaydin and Kaynak, 1998, UCI Optical Recognition of Handwritten Digits).
+    Grey values 0..16 become u8 round(255 g / 16). The set has no split of its own; it is divided into 80 % train and 20 % test,
+    stratified and always the same (Alpaydin and Kaynak, 1998, UCI Optical Recognition of Handwritten Digits).
     """
     found = cached("digits-1", _load_digits)  # importing scikit-learn takes 1 s of the 2.8 s to the first step
     images, labels = found["images"], found["labels"]
-    kept, carved = stratified_split(labels, TEST_FRACTION)
-    splits = {"train": Split(images[kept], labels[kept]), "test": Split(images[carved], labels[carved])}
+    kept, held_out = stratified_split(labels, TEST_FRACTION)
+    splits = {"train": Split(images[kept], labels[kept]), "test": Split(images[held_out], labels[held_out])}
     return Source("digits", splits, tuple(map(str, range(10))), digest_splits("digits", splits))
 
 
 def _load_digits() -> dict[str, np.ndarray]:
-    """images u8 [1797, 8, 8, 1] and labels i32 [1797], as scikit-learn brings them."""
+    """Returns images u8 [1797, 8, 8, 1] and labels i32 [1797] from scikit-learn."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise DataError("the digits need scikit-learn, which is not installed.\nInstall it: pip install scikit-learn") from None
-    found = load_digits()
+    found = load_digits()  # images f64 [1797, 8, 8] in 0..16
     return {"images": np.rint(found.images * 255 / 16).astype(np.uint8)[..., None], "labels": found.target.astype(np.int32)}
 
 
 def npz(path: str, /, *, classes: Count | None = None) -> Source:
-    """A `.npz` file of images and labels: `train_images`, `train_labels`, `test_images`, … or Keras's `x_train`, `y_train`, ….
+    """Opens a `.npz` file: `train_images`, `train_labels`, `test_images`, … or Keras's `x_train`, `y_train`, ….
 
-    Images are u8, or floats in [0, 1]; [N, H, W] or [N, H, W, C]. Labels are integers from 0. An array `class_names` of texts
-    is used where there is one. Without test arrays a stratified fifth of train becomes the test split.
+    Images are u8, or floats in [0, 1]; [N, H, W] or [N, H, W, C]. Labels are integers from 0. An array `class_names` of strings
+    is used if there is one. Without test arrays a stratified fifth of train becomes the test split.
 
     Args:
-        classes: Number of classes, where neither `class_names` nor the highest label shows it.
+        classes: number of classes, where neither `class_names` nor the highest label gives it.
     """
     arrays = _read(pathlib.Path(path))
     splits: dict[str, Split] = {}
     for split, keras in NPZ_NAMES.items():
+        # Both naming schemes may be mixed in one file: `train_images` with Keras's `x_test`.
         images_key, labels_key = (
             (f"{split}_images", f"{split}_labels") if f"{split}_images" in arrays else (keras, keras.replace("x", "y", 1))
         )
@@ -69,8 +70,8 @@ def npz(path: str, /, *, classes: Count | None = None) -> Source:
     shapes = {split: part.images.shape[1:] for split, part in splits.items() if isinstance(part.images, np.ndarray)}
     if len(set(shapes.values())) > 1:
         raise DataError(
-            f"{path}: the images of its splits differ in shape: {', '.join(f'{s} {v}' for s, v in shapes.items())}.\n"
-            "Expected one [H, W, C] for all."
+            f"{path}: the images of the splits differ in shape: {', '.join(f'{s} {v}' for s, v in shapes.items())}.\n"
+            "Expected one shape [H, W, C] for all. Resize the images, or leave a split out."
         )
     highest = max(int(part.labels.max(initial=-1)) for part in splits.values())
     if "class_names" in arrays:
@@ -83,7 +84,7 @@ def npz(path: str, /, *, classes: Count | None = None) -> Source:
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """All arrays of the file; pickled objects are refused, never loaded."""
+    """Reads all arrays of the file; pickled objects are refused, never loaded."""
     if not path.is_file():
         folder = path.parent
         found = sorted(entry.name for entry in folder.iterdir())[:10] if folder.is_dir() else []
@@ -103,10 +104,10 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _checked_images(path: str, key: str, images: np.ndarray) -> np.ndarray:
-    """u8 or f32 [N, H, W, C], or DataError."""
+    """Returns the images as u8 or f32 [N, H, W, C], or raises DataError."""
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise DataError(f"{path}: {key} has shape {images.shape}.\nExpected [N, H, W] or [N, H, W, C], nothing of size 0.")
-    images = images[..., None] if images.ndim == 3 else images
+    images = images[..., None] if images.ndim == 3 else images  # [N, H, W] -> [N, H, W, 1]
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
@@ -124,12 +125,13 @@ def _checked_images(path: str, key: str, images: np.ndarray) -> np.ndarray:
 
 
 def _checked_labels(path: str, key: str, labels: np.ndarray) -> np.ndarray:
-    """i32 [N], or DataError; their range is checked with the classes."""
-    if labels.ndim == 2 and labels.shape[1] == 1:  # Keras's CIFAR
+    """Returns the labels as i32 [N], or raises DataError; `Source` checks that they are classes."""
+    if labels.ndim == 2 and labels.shape[1] == 1:  # Keras's CIFAR has [N, 1]
         labels = labels[:, 0]
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
             f"{path}: {key} has shape {labels.shape} and type {labels.dtype}.\nExpected one integer for each example, [N].\n"
             "For one-hot labels use labels.argmax(1)."
         )
+    # Clipped, not wrapped around: a label beyond i32 stays outside the range of classes, and is refused there.
     return np.clip(labels, -1, np.iinfo(np.int32).max).astype(np.int32)

@@ -1,7 +1,8 @@
-"""Random variations of training images, on the device, inside the compiled step.
+"""Augmentations: random changes of training images, on the device, inside the compiled step.
 
-Each is `f(images: f32 [B, H, W, C] in [0, 1], keys: PRNG keys [B], *, knobs) -> f32 [B, H, W, C]`, and varies example i by
-keys[i] alone: the result does not depend on how a batch is split over devices. What comes in from outside is 0 (black).
+Each is `f(images: f32 [B, H, W, C] in [0, 1], keys: PRNG keys [B], *, knobs) -> f32 [B, H, W, C]`, and changes example i by
+keys[i] alone, so that the result does not depend on how a batch is split over devices. Pixels from outside the image are 0
+(black).
 """
 
 from collections.abc import Callable
@@ -15,54 +16,55 @@ Array = jax.Array
 
 
 def no_augmentation(images: Array, keys: Array) -> Array:
-    """The images as they are."""
+    """Returns the images unchanged."""
     return images
 
 
 def flip(images: Array, keys: Array, *, probability: Probability = 0.5) -> Array:
-    """Mirrors left and right.
+    """Mirrors images left to right.
 
     Args:
-        probability: Of mirroring an image.
+        probability: probability that an image is mirrored.
     """
     chosen = jax.vmap(lambda key: jax.random.bernoulli(key, probability))(keys)
     return jnp.where(chosen[:, None, None, None], images[:, :, ::-1], images)
 
 
 def pad_crop(images: Array, keys: Array, *, pad: Count = 4) -> Array:
-    """Pads with zeros on all sides and cuts the old size out at a random place: whole-pixel shifts up to `pad`.
+    """Pads with zeros on all sides and crops the old size at a random place: shifts of up to `pad` whole pixels.
 
     He et al. (2016, arXiv:1512.03385, section 4.2) pad CIFAR images by 4.
 
     Args:
-        pad: Pixels on each side.
+        pad: pixels on each side.
     """
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     size = images.shape[1:]
 
-    def cut(image: Array, key: Array) -> Array:
+    def crop(image: Array, key: Array) -> Array:
         top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
+        # [H + 2 pad, W + 2 pad, C] -> [H, W, C]
         return jax.lax.dynamic_slice(image, (top, left, jnp.zeros_like(top)), size)
 
-    return jax.vmap(cut)(padded, keys)
+    return jax.vmap(crop)(padded, keys)
 
 
 def flip_crop(images: Array, keys: Array, *, probability: Probability = 0.5, pad: Count = 4) -> Array:
-    """`flip`, then `pad_crop`: the usual recipe for CIFAR.
+    """Mirrors (`flip`), then crops (`pad_crop`): the usual augmentation for CIFAR.
 
     Args:
-        probability: Of mirroring an image.
-        pad: Pixels on each side.
+        probability: probability that an image is mirrored.
+        pad: pixels on each side.
     """
     first, second = (_fold(keys, stream) for stream in (0, 1))
     return pad_crop(flip(images, first, probability=probability), second, pad=pad)
 
 
 def shift(images: Array, keys: Array, *, pixels: NonNegative = 2.0) -> Array:
-    """Moves by fractions of pixels, bilinear, uniformly in a square. For whole pixels take `pad_crop`.
+    """Shifts by fractions of pixels, uniformly in a square, with bilinear interpolation. For whole pixels use `pad_crop`.
 
     Args:
-        pixels: Largest move along each axis.
+        pixels: largest shift along each axis.
     """
     return shift_rotate(images, keys, degrees=0.0, pixels=pixels, zoom=0.0)
 
@@ -70,38 +72,39 @@ def shift(images: Array, keys: Array, *, pixels: NonNegative = 2.0) -> Array:
 def shift_rotate(
     images: Array, keys: Array, *, degrees: NonNegative = 10.0, pixels: NonNegative = 2.0, zoom: Fraction = 0.1
 ) -> Array:
-    """Rotates, enlarges and moves at random, each uniformly and symmetrically, in one bilinear interpolation.
+    """Rotates, scales and shifts at random, each uniformly and symmetrically, in one bilinear interpolation.
 
     Args:
-        degrees: Largest rotation to either side.
-        pixels: Largest move along each axis.
-        zoom: Largest change of scale, as a fraction: 0.1 is 0.9 to 1.1 times the size.
+        degrees: largest rotation to either side.
+        pixels: largest shift along each axis.
+        zoom: largest change of scale, as a fraction: 0.1 is 0.9 to 1.1 times the size.
     """
 
-    def vary(image: Array, key: Array) -> Array:
+    def augment(image: Array, key: Array) -> Array:
         draw = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
         return _warp(image, draw[0] * degrees, 1.0 + draw[1] * zoom, draw[2:] * pixels)
 
-    return jax.vmap(vary)(images, keys)
+    return jax.vmap(augment)(images, keys)
 
 
 def _fold(keys: Array, stream: int) -> Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
 
 
-def _warp(image: Array, degrees: Array, scale: Array, move: Array) -> Array:
-    """[H, W, C] rotated counter-clockwise about its centre, enlarged by `scale`, moved by (down, right)."""
+def _warp(image: Array, degrees: Array, scale: Array, offset: Array) -> Array:
+    """Rotates an image [H, W, C] counter-clockwise about its centre, enlarges it by `scale` and shifts it by (down, right)."""
     height, width, _ = image.shape
+    # For each pixel of the result, the place in the image that it comes from: the inverse transform, f32 [H, W].
     middle = ((height - 1) / 2, (width - 1) / 2)
-    rows = jnp.arange(height, dtype=jnp.float32)[:, None] - middle[0] - move[0]
-    columns = jnp.arange(width, dtype=jnp.float32)[None, :] - middle[1] - move[1]
+    rows = jnp.arange(height, dtype=jnp.float32)[:, None] - middle[0] - offset[0]
+    columns = jnp.arange(width, dtype=jnp.float32)[None, :] - middle[1] - offset[1]
     radians = jnp.deg2rad(degrees)
     cosine, sine = jnp.cos(radians) / scale, jnp.sin(radians) / scale
     return _bilinear(image, cosine * rows + sine * columns + middle[0], cosine * columns - sine * rows + middle[1])
 
 
 def _bilinear(image: Array, rows: Array, columns: Array) -> Array:
-    """Values of `image` [H, W, C] between its pixels at (rows, columns), f32 [H, W] each; 0 outside.
+    """Interpolates `image` [H, W, C] bilinearly at (rows, columns), f32 [H, W] each; 0 outside.
 
     All channels are gathered at once: for 128 RGB images of 32 x 32 this took 1.1 ms on two CPU cores, where
     jax.scipy.ndimage.map_coordinates for each channel took 3.0 ms.
@@ -113,6 +116,7 @@ def _bilinear(image: Array, rows: Array, columns: Array) -> Array:
             row, column = jnp.floor(rows) + down, jnp.floor(columns) + right
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             weight = jnp.where(inside, (1 - jnp.abs(rows - row)) * (1 - jnp.abs(columns - column)), 0.0)
+            # [H, W, C] at rows and columns [H, W] -> [H, W, C]
             near = image[jnp.clip(row, 0, height - 1).astype(jnp.int32), jnp.clip(column, 0, width - 1).astype(jnp.int32)]
             total += weight[..., None] * near
     return total

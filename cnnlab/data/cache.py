@@ -1,4 +1,4 @@
-"""Arrays that were costly to make, kept on disk: written atomically, checked when read, thrown away when damaged."""
+"""A disk cache of arrays that are costly to make: written atomically, checked when read, deleted when damaged."""
 
 import json
 import os
@@ -17,14 +17,14 @@ Arrays = dict[str, np.ndarray]
 
 
 def cache_dir() -> pathlib.Path:
-    """`$XDG_CACHE_HOME/cnnlab/data`, or below ~/.cache; safe to delete at any time."""
+    """Returns `$XDG_CACHE_HOME/cnnlab/data`, by default below ~/.cache; it is safe to delete at any time."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnlab" / "data"
 
 
 def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays that `make` makes for `key`, from the disk (memory-mapped) where an earlier call has left them there.
+    """Returns what `make` makes for `key`, from the disk (memory-mapped) where an earlier call has stored it.
 
-    `key` is a file name that changes with everything that `make` reads. A cache that cannot be written is no error.
+    `key` is a file name that changes with everything that `make` reads. If the cache cannot be written, a notice says so.
     """
     folder = cache_dir() / key
     found = _load(folder)
@@ -44,7 +44,7 @@ def _crc(array: np.ndarray) -> int:
 
 
 def _load(folder: pathlib.Path) -> Arrays | None:
-    """None where there is nothing; a damaged entry is removed first (CRC-32 reads 3 GB/s, decoding 5 MB/s)."""
+    """Returns a stored entry, or None; a damaged one is deleted. Checking is cheap: CRC-32 reads 3 GB/s, decoding 5 MB/s."""
     if not folder.is_dir():
         return None
     try:
@@ -61,7 +61,7 @@ def _load(folder: pathlib.Path) -> Arrays | None:
 
 
 def _save(folder: pathlib.Path, arrays: Arrays) -> None:
-    """Writes beside the final name, then renames: a reader sees all or nothing."""
+    """Writes to a temporary folder, then renames it, so that a reader sees all or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -69,7 +69,7 @@ def _save(folder: pathlib.Path, arrays: Arrays) -> None:
             np.save(scratch / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
         manifest = {name: _crc(np.ascontiguousarray(array)) for name, array in arrays.items()}
         write_json(scratch / "manifest.json", manifest)
-        if not folder.exists():  # else another process was faster, with the same arrays
+        if not folder.exists():  # otherwise another process was faster, with the same arrays
             scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

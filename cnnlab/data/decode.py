@@ -1,4 +1,4 @@
-"""One image file to pixels, suspicious of it: size before pixels, real formats only, every mode treated on purpose."""
+"""Decodes one image file that is not trusted: the size is checked before the pixels, and every colour mode is handled."""
 
 import io
 import pathlib
@@ -14,14 +14,14 @@ DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class BadImage(DataError):
-    """One file is no usable image; the text is the reason without the path."""
+    """A file is not a usable image; the text is the reason, without the path."""
 
 
 def read_image(path: pathlib.Path, *, max_pixels: int) -> tuple[bytes, np.ndarray]:
-    """(the file's bytes, u8 [H, W, 1] for a grey file or [H, W, 3]); BadImage says what is wrong.
+    """Returns (the file's bytes, u8 [H, W, 1] for a grey file or [H, W, 3] for any other); BadImage says what is wrong.
 
-    EXIF orientation is applied. Transparent pixels are laid on black; palettes, CMYK and the rest become RGB; two-level
-    images become 0 and 255. 16-bit grey and floating-point files are refused, since scaling them is the owner's decision
+    EXIF orientation is applied. Transparent images are composited on black; palettes, CMYK and the rest become RGB; two-level
+    images become 0 and 255. 16-bit grey and floating-point files are refused, since how to scale them is the owner's decision
     (Pillow itself keeps the high byte of 16-bit colour).
     """
     from PIL import Image, ImageOps
@@ -53,7 +53,7 @@ def read_image(path: pathlib.Path, *, max_pixels: int) -> tuple[bytes, np.ndarra
 
 
 def _pixels(image: "object") -> np.ndarray:
-    """Pillow image -> u8 [H, W, 1] where its mode is grey, else [H, W, 3]."""
+    """Converts a Pillow image to u8 [H, W, 1] where its mode is grey, else to [H, W, 3]."""
     from PIL import Image
 
     assert isinstance(image, Image.Image)

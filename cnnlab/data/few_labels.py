@@ -1,4 +1,4 @@
-"""Two parts of training that see different examples: all of them first, later a few whose labels may be looked at."""
+"""Training on all examples first and later on a few of each class: unsupervised pre-training, then few labels."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from cnnlab.errors import UsageError
 
 
 def few_per_class(labels: np.ndarray, classes: int, each: int) -> np.ndarray:
-    """Positions i32 [K · each], ascending, of `each` examples of every class, always the same ones.
+    """Returns the positions i32 [K · each], ascending, of `each` examples of every class, always the same ones.
 
     Raises UsageError where a class has fewer.
 
     Args:
         labels: i32 [N] in [0, K).
         classes: K.
-        each: how many.
+        each: number of examples of each class.
     """
     order = shuffled(len(labels), 0x5E1EC7, len(labels))
     found = [order[labels[order] == number] for number in range(classes)]
@@ -28,20 +28,20 @@ def few_per_class(labels: np.ndarray, classes: int, each: int) -> np.ndarray:
     if len(found[smallest]) < each:
         raise UsageError(
             f"--examples_per_class={each}: class {smallest} has {len(found[smallest])} training examples.\n"
-            "Take that many or less."
+            "Give a smaller --examples_per_class."
         )
     return np.sort(np.concatenate([own[:each] for own in found])).astype(np.int32)
 
 
-def then_few_labels(data: Dataset, *, steps: int, examples_per_class: int) -> tuple[Dataset, int]:
-    """(the data, whose training batches hold from step `steps` on a few examples of each class alone; how many these are).
+def few_labels_after(data: Dataset, *, steps: int, examples_per_class: int) -> tuple[Dataset, int]:
+    """Returns (the data with training batches of a few examples per class from step `steps` on, the number of these examples).
 
-    Raises UsageError for a training split that is streamed, whose labels are not known before it is read.
+    Raises UsageError for a training split that is streamed, because its labels are not known before it is read.
 
     Args:
-        data: with its training split on the device.
-        steps: of training on all examples, before.
-        examples_per_class: how many of each class.
+        data: data set whose training split is on the device.
+        steps: number of steps on all examples, before.
+        examples_per_class: number of examples of each class.
     """
     resident = data.resident["train"]
     if not resident:

@@ -24,19 +24,20 @@ TREE = (
 
 
 def folder(path: str, /, *, skip_bad_images: int = 0, max_pixels: Count = 50_000_000) -> Source:
-    """Images below `path`, one sub-folder for each class, optionally below train/, test/ and validation/.
+    """Opens the images below `path`, one sub-folder for each class, optionally below train/, test/ and validation/.
 
-    Every file is decoded once to check it (the result is cached, by names, sizes and times). Images are grey where all files
-    are, else RGB. Sub-folders and files that start with a dot are left out; a test or validation class must exist in train.
+    Every file is decoded once to check it (the result is cached, by names, sizes and times). Images are grey if all files
+    are, else RGB. Sub-folders and files that start with a dot are ignored; a test or validation class must exist in train.
     Without a test folder a stratified fifth of train becomes the test split.
 
     Args:
-        skip_bad_images: Leave out up to so many files that cannot be read, instead of stopping at the first set of them.
-        max_pixels: Largest image that is decoded, in pixels: a bomb of a few kilobytes can unpack to gigabytes.
+        skip_bad_images: largest number of unreadable files that are left out; more are an error.
+        max_pixels: size of the largest image that is decoded, in pixels: a file of a few kilobytes can decode to gigabytes.
     """
     root = pathlib.Path(path).expanduser()
     tree = _tree(root)
     class_names = tuple(sorted(tree["train"]))
+    # (split, class, file) of every image; `bad`, `shapes` and `digests` below are in this order.
     files = [(split, label, file) for split, classes in tree.items() for label in sorted(classes) for file in classes[label]]
     bad, shapes, digests = _check(root, [file for _, _, file in files], max_pixels)
     _refuse_bad(root, [file for _, _, file in files], bad, skip_bad_images)
@@ -57,7 +58,7 @@ def folder(path: str, /, *, skip_bad_images: int = 0, max_pixels: Count = 50_000
 
 
 def _tree(root: pathlib.Path) -> dict[str, dict[str, list[pathlib.Path]]]:
-    """{split: {class: image files, sorted}}, or DataError with what was found instead."""
+    """Returns {split: {class: image files, sorted}}, or raises DataError with what was found instead."""
     if not root.is_dir():
         near = root.parent
         raise DataError(f"no folder {root}.\nFound in {near}: {_entries(near)}.\n{TREE}")
@@ -78,7 +79,7 @@ def _tree(root: pathlib.Path) -> dict[str, dict[str, list[pathlib.Path]]]:
         if unknown:
             raise DataError(
                 f"{parts[split]} has classes that {parts['train']} lacks: {', '.join(unknown[:5])}.\n"
-                f"Expected only {', '.join(sorted(tree['train'])[:10])}. Rename or remove the folders that are too many."
+                f"Expected only {', '.join(sorted(tree['train'])[:10])}. Rename or remove the other folders."
             )
     return tree
 
@@ -92,13 +93,13 @@ def _images(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _entries(path: pathlib.Path) -> str:
-    """The first entries of a folder, for an error."""
+    """Lists the first entries of a folder, for an error."""
     names = [entry.name + "/" * entry.is_dir() for entry in _visible(path)] if path.is_dir() else []
     return f"{', '.join(names[:8])}{', …' if len(names) > 8 else ''}" if names else "nothing"
 
 
 def _check(root: pathlib.Path, files: Sequence[pathlib.Path], max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(reason or "" [N], (H, W, channels) i32 [N, 3], SHA-256 of the file [N]): every file decoded once, result cached."""
+    """Decodes every file once, with a cache: (reason or "" [N], (H, W, channels) i32 [N, 3], SHA-256 of the file [N])."""
     states = [f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     key = f"checked-{combined_digest(str(root.resolve()), str(max_pixels), *states)[:24]}"
 
@@ -111,12 +112,12 @@ def _check(root: pathlib.Path, files: Sequence[pathlib.Path], max_pixels: int) -
 
     def check_all() -> Mapping[str, np.ndarray]:
         notify(f"checking {len(files)} images below {root} (once) …")
-        told, results = time.monotonic(), []
+        reported, results = time.monotonic(), []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for result in pool.map(check, files):
                 results.append(result)
-                if time.monotonic() - told > 5:
-                    told = time.monotonic()
+                if time.monotonic() - reported > 5:
+                    reported = time.monotonic()
                     notify(f"checked {len(results)} of {len(files)} images")
         bad, shapes, digests = zip(*results, strict=True)
         return {"bad": np.array(bad), "shapes": np.array(shapes, np.int32), "digests": np.array(digests)}
@@ -126,7 +127,7 @@ def _check(root: pathlib.Path, files: Sequence[pathlib.Path], max_pixels: int) -
 
 
 def _refuse_bad(root: pathlib.Path, files: Sequence[pathlib.Path], bad: np.ndarray, allowed: int) -> None:
-    """DataError where more files are bad than allowed; otherwise says which are left out."""
+    """Raises DataError where more files are bad than allowed; otherwise prints which are left out."""
     wrong = np.flatnonzero(bad != "").tolist()
     listed = [f"{files[position]}: {bad[position]}" for position in wrong]
     if len(wrong) > allowed:
@@ -141,7 +142,7 @@ def _refuse_bad(root: pathlib.Path, files: Sequence[pathlib.Path], bad: np.ndarr
 
 
 def _lazy(paths: Sequence[pathlib.Path], shapes: np.ndarray, channels: int, max_pixels: int) -> LazyImages:
-    """The checked files as images of one number of channels."""
+    """Returns the checked files as images that are decoded on request, all with the same number of channels."""
     height, width = (
         int(sizes[0]) if len(sizes) and np.all(sizes == sizes[0]) else None for sizes in (shapes[:, 0], shapes[:, 1])
     )
@@ -154,9 +155,9 @@ def _read(paths: Sequence[pathlib.Path], channels: int, max_pixels: int, positio
 
 
 def _decode(path: pathlib.Path, channels: int, max_pixels: int) -> np.ndarray:
-    """u8 [H, W, C] of one file; a file that went bad since it was checked is a DataError with its path."""
+    """Decodes one file to u8 [H, W, C]; a file that has become bad since it was checked is a DataError with its path."""
     try:
         pixels = read_image(path, max_pixels=max_pixels)[1]
     except BadImage as error:
-        raise DataError(f"{path} changed since it was checked: {error}.\nRestore it, or start again.") from None
+        raise DataError(f"{path} changed since it was checked: {error}.\nRestore it, or start the command again.") from None
     return np.repeat(pixels, channels, axis=-1) if pixels.shape[-1] != channels else pixels

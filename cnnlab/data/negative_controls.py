@@ -1,7 +1,7 @@
-"""Negative controls: sources from which nothing can be learned, so that a leak or a broken metric shows.
+"""Negative controls: sources from which nothing can be learned, so that a leak or a broken metric becomes visible.
 
-A network that is right more often than chance after `shuffle_labels` has seen the answers somewhere. One that still does
-well after `shuffle_pixels` reads brightness and colours, not shapes. Every run, whatever its seed, gets the same source.
+A network whose accuracy is above chance after `shuffle_labels` must have seen the labels through a leak. One that still does well
+after `shuffle_pixels` uses brightness and colours, not shapes. Every run, whatever its seed, gets the same source.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ from cnnlab.digests import combined_digest
 from cnnlab.values import Fraction
 
 LABELS_KEY, PIXELS_KEY = 0x1ABE15, 0x914E15
-"""Of the permutations, apart from those by which select.py and source.py choose examples."""
+"""Keys of the permutations, different from those by which select.py and source.py choose examples."""
 
 
 def shuffle_labels(source: Source, *, validation: Fraction) -> Source:
-    """The source with its training labels permuted; validation and test keep the true ones.
+    """Returns the source with its training labels permuted; validation and test keep the true ones.
 
-    The classes stay as frequent as they were. The images of lazily decoded splits stay so.
+    The class frequencies do not change. Lazily decoded splits stay lazy.
 
     Args:
         validation: share of train that `pipeline.build` would hold out where the source has no validation split. It is held
@@ -39,36 +39,37 @@ def shuffle_labels(source: Source, *, validation: Fraction) -> Source:
 
 
 def shuffle_pixels(source: Source) -> Source:
-    """The source with the pixels of every image of every split permuted, each image by a permutation of its own.
+    """Returns the source with the pixels of every image of every split permuted, each image by a permutation of its own.
 
-    A pixel keeps its channels together, so that exactly the histogram of an image is left. One permutation for all images
-    would be no control: a network without convolutions learns as well from those. Images are permuted before they are
-    brought to another size; lazily decoded ones when they are read.
+    The channels of a pixel stay together, so that only the histogram of an image is left. One permutation for all images
+    would be no control: a network without convolutions learns equally well from those. Images are permuted before they
+    are resized; lazily decoded ones when they are read.
     """
     splits = {
-        split: Split(_permuted(part.images, PIXELS_KEY + number), part.labels)
+        split: Split(_permute_images(part.images, PIXELS_KEY + number), part.labels)
         for number, (split, part) in enumerate(sorted(source.splits.items()))
     }
     return dataclasses.replace(source, splits=splits, fingerprint=combined_digest(source.fingerprint, "shuffle_pixels"))
 
 
-def _permuted(images: Images, key: int) -> Images:
-    """[N, H, W, C] with the pixels of image i in the order of `shuffled(H · W, key, i)`."""
+def _permute_images(images: Images, key: int) -> Images:
+    """Permutes images [N, H, W, C], the pixels of image i by `shuffled(H · W, key, i)`."""
     if isinstance(images, np.ndarray):
         out = np.empty_like(images)
         for position, image in enumerate(images):
-            out[position] = _scattered(image, key, position)
+            out[position] = _permute_pixels(image, key, position)
         return out
     read = images.read
 
     def read_permuted(positions: list[int]) -> list[np.ndarray]:
-        return [_scattered(image, key, position) for image, position in zip(read(positions), positions, strict=True)]
+        return [_permute_pixels(image, key, position) for image, position in zip(read(positions), positions, strict=True)]
 
     return dataclasses.replace(images, read=read_permuted)
 
 
-def _scattered(image: np.ndarray, key: int, position: int) -> np.ndarray:
-    """[H, W, C] -> the same pixels in other places."""
+def _permute_pixels(image: np.ndarray, key: int, position: int) -> np.ndarray:
+    """Permutes the pixels of an image [H, W, C]."""
     height, width, channels = image.shape
     order = shuffled(height * width, key, position)
+    # [H, W, C] -> [H·W, C] -> rows in the order of the permutation -> [H, W, C]
     return image.reshape(height * width, channels)[order].reshape(image.shape)

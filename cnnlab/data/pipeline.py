@@ -13,7 +13,7 @@ from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
 from cnnlab.data.augment import no_augmentation
 from cnnlab.data.cache import cached
 from cnnlab.data.normalize import Normalisation, standard
-from cnnlab.data.resize import Fit, fitted
+from cnnlab.data.resize import Fit, fit_images
 from cnnlab.data.source import Images, LazyImages, Source, Split, notify, stratified_split, subset
 from cnnlab.data.stream_order import evaluation_feeds, train_feeds
 from cnnlab.digests import combined_digest
@@ -84,7 +84,7 @@ def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[di
     parts, resident = {}, set()
     for split in sorted(source.splits, key=("train", "validation", "test").index):
         part = source.splits[split]
-        images = fitted(part.images, size, fit) if size else part.images
+        images = fit_images(part.images, size, fit) if size else part.images
         height, width, channels = _image_shape(images, source.name)
         needed = len(images) * height * width * channels * images.dtype.itemsize
         if needed <= budget:

@@ -1,7 +1,7 @@
 """Downloads and prepares one TFDS set as array_record: `python -m cnnlab.data.prepare NAME DATA_DIR`.
 
-A process of its own because preparing needs TensorFlow (pip install tensorflow importlib_resources pillow), which training
-must never import. Leaves with 0, or with 3 and the reason as the last line of its output.
+It runs as a separate process because preparing needs TensorFlow (pip install tensorflow importlib_resources pillow), which
+training must never import. It exits with 0, or with 3 and the reason as the last line of its output.
 """
 
 import os
@@ -12,9 +12,9 @@ import urllib.request
 
 
 def unresolved(urls: list[str]) -> str | None:
-    """The first host of `urls` that has no address, if any: without this TFDS tries again for several minutes.
+    """Returns the first host of `urls` that cannot be resolved, or None; without this check TFDS retries for several minutes.
 
-    Behind a proxy nothing can be said, for the proxy resolves the names.
+    Behind a proxy the answer is None, because the proxy resolves the names.
     """
     if urllib.request.getproxies():
         return None

@@ -1,4 +1,4 @@
-"""Small problems made from a seed, with NumPy alone: for tests, for claims, and for machines without any data."""
+"""Small synthetic data sets, made from a seed with NumPy: for tests, for claims, and for machines without any data."""
 
 import numpy as np
 
@@ -7,11 +7,12 @@ from cnnlab.values import Count, NonNegative, Positive
 
 
 def xor() -> Source:
-    """Exclusive or: the four points of {-1, 1}² as f32 images [4, 1, 2, 1]; train and test are these four.
+    """Makes exclusive or: the four points of {-1, 1}² as f32 images [4, 1, 2, 1]; train and test both hold these four.
 
     The label is 1 where the two pixels differ. No linear classifier gets more than three right (Minsky and Papert, 1969).
     """
     points = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], np.float32)
+    # [4, 2] -> [4, 1, 2, 1]
     split = Split(points.reshape(4, 1, 2, 1), (points[:, 0] != points[:, 1]).astype(np.int32))
     splits = {"train": split, "test": split}
     return Source("xor", splits, ("equal", "different"), digest_splits("xor", splits))
@@ -20,22 +21,22 @@ def xor() -> Source:
 def stripes(
     *, examples: Count = 1000, size: Count = 16, classes: Count = 4, noise: NonNegative = 0.3, data_seed: int = 0
 ) -> Source:
-    """Oriented gratings of random phase and spacing, u8 images [N, size, size, 1]; the class is the orientation.
+    """Makes oriented gratings of random phase and spacing, u8 images [N, size, size, 1]; the class is the orientation.
 
-    A mean image tells nothing (the phase is uniform), so that pixels alone are a poor classifier and oriented filters a good
-    one. Class k has its stripes at k * 180 / `classes` degrees.
+    The mean image of a class holds no information (the phase is uniform), so single pixels classify poorly and oriented
+    filters well. Class k has its stripes at k * 180 / `classes` degrees.
 
     Args:
-        examples: Size of the training split; the test split has a quarter of it.
-        size: Height and width of an image in pixels.
-        classes: Number of orientations.
-        noise: Standard deviation of Gaussian noise per pixel, where the grating spans [0, 1].
-        data_seed: Seed of the examples; the run's seed does not touch them.
+        examples: size of the training split; the test split has a quarter of it.
+        size: height and width of an image in pixels.
+        classes: number of orientations.
+        noise: standard deviation of Gaussian noise per pixel, where the grating spans [0, 1].
+        data_seed: seed of the examples, which do not depend on the run's seed.
     """
     draw = np.random.Generator(np.random.Philox(data_seed % 2**64))
     total = examples + max(classes, examples // 4)
     labels = (np.arange(total) % classes).astype(np.int32)
-    angles = (np.pi * labels / classes)[:, None, None]
+    angles = (np.pi * labels / classes)[:, None, None]  # [N, 1, 1], as waves and phases; rows and columns are [1, size, size]
     waves = draw.uniform(0.18, 0.3, (total, 1, 1))  # cycles per pixel: three pixels or more for each stripe
     phases = draw.uniform(0, 2 * np.pi, (total, 1, 1))
     rows, columns = np.mgrid[:size, :size][:, None]
@@ -56,24 +57,24 @@ def gaussians(
     deviation: Positive = 0.02,
     data_seed: int = 0,
 ) -> Source:
-    """A mixture of round Gaussians on a circle around (½, ½), as f32 images [N, 1, 2, 1]; the label is the mode.
+    """Makes a mixture of isotropic Gaussians on a circle around (½, ½), as f32 images [N, 1, 2, 1]; the label is the mode.
 
-    What generative adversarial networks are watched at: a generator that collapses leaves modes out (Metz et al. 2017, arXiv
+    This is a test of generative adversarial networks: a generator that collapses leaves modes out (Metz et al. 2017, arXiv
     1611.02163, section 3.1, whose circle of radius 2 and deviation 0.02 is narrower for its size).
 
     Args:
-        modes: Number of Gaussians.
-        examples: Size of the training split; the test split has a quarter of it.
-        radius: Of the circle; the images' values lie in [0, 1] while it is at most 0.5 less a few deviations.
-        deviation: Standard deviation of a Gaussian in each direction.
-        data_seed: Seed of the examples; the run's seed does not touch them.
+        modes: number of Gaussians.
+        examples: size of the training split; the test split has a quarter of it.
+        radius: radius of the circle; the images' values lie in [0, 1] while it is at most 0.5 less a few deviations.
+        deviation: standard deviation of a Gaussian in each direction.
+        data_seed: seed of the examples, which do not depend on the run's seed.
     """
     draw = np.random.Generator(np.random.Philox(data_seed % 2**64))
     total = examples + max(modes, examples // 4)
     labels = (np.arange(total) % modes).astype(np.int32)
     angles = 2 * np.pi * labels / modes
     points = 0.5 + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1) + deviation * draw.standard_normal((total, 2))
-    images = points.astype(np.float32).reshape(total, 1, 2, 1)
+    images = points.astype(np.float32).reshape(total, 1, 2, 1)  # [N, 2] -> [N, 1, 2, 1]
     parts = {"train": slice(0, examples), "test": slice(examples, total)}
     splits = {name: Split(images[part], labels[part]) for name, part in parts.items()}
     return Source("gaussians", splits, tuple(f"mode {number}" for number in range(modes)), digest_splits("gaussians", splits))

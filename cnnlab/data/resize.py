@@ -1,4 +1,4 @@
-"""Images brought to one size, on the host, before anything else: NumPy alone, so that every machine gets the same pixels."""
+"""Resizes and pads images on the host, before anything else, in NumPy, so that every machine gets the same pixels."""
 
 import dataclasses
 import functools
@@ -13,8 +13,8 @@ Fit = Literal["resize", "pad"]
 CHUNK = 1024
 
 
-def fitted(images: Images, size: int, how: Fit) -> Images:
-    """[N, H, W, C] -> [N, size, size, C]; lazily decoded images stay lazy and may be of any size."""
+def fit_images(images: Images, size: int, how: Fit) -> Images:
+    """Brings images to one size, [N, H, W, C] -> [N, size, size, C]; lazily decoded images stay lazy and may differ in size."""
     one = resize if how == "resize" else pad
     if not isinstance(images, np.ndarray):
         read, shape = images.read, (size, size, images.image_shape[2])
@@ -28,20 +28,21 @@ def fitted(images: Images, size: int, how: Fit) -> Images:
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """[B, H, W, C] -> [B, size, size, C], bilinear; the sides are scaled apart, so that a rectangle is squeezed.
+    """Resizes bilinearly, [B, H, W, C] -> [B, size, size, C]; the sides are scaled separately, so the aspect ratio may change.
 
-    Reduction averages over the whole area that a pixel covers (triangle filter, as Pillow's `BILINEAR`): it does not alias.
+    Downscaling averages over the whole area that a pixel covers (triangle filter, as Pillow's `BILINEAR`), without aliasing.
     """
     rows, columns = _weights(images.shape[1], size), _weights(images.shape[2], size)
+    # [size, H] x [B, H, W, C] -> [B, size, W, C], then [size, W] x [B, size, W, C] -> [B, size, size, C]
     out = np.einsum("ah,bhwc->bawc", rows, images.astype(np.float32), optimize=True)
     out = np.einsum("dw,bawc->badc", columns, out, optimize=True)
     return np.clip(np.rint(out), 0, 255).astype(np.uint8) if images.dtype == np.uint8 else out
 
 
 def pad(images: np.ndarray, size: int) -> np.ndarray:
-    """[B, H, W, C] -> [B, size, size, C]: centred in zeros; an odd rest goes below and to the right.
+    """Centres images in zeros, [B, H, W, C] -> [B, size, size, C]; an odd row or column of padding goes below or to the right.
 
-    LeCun et al. (1998, section II.B) bring digits of 28 x 28 to 32 x 32 so.
+    LeCun et al. (1998, section II.B) pad digits of 28 x 28 to 32 x 32 in this way.
     """
     height, width = images.shape[1:3]
     if max(height, width) > size:
@@ -55,7 +56,7 @@ def pad(images: np.ndarray, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _weights(source: int, target: int) -> np.ndarray:
-    """f32 [target, source]: how much each source pixel gives to each target pixel; rows sum to 1."""
+    """Returns f32 [target, source]: the weight of each source pixel in each target pixel; rows sum to 1."""
     ratio = source / target
     centres = (np.arange(target) + 0.5) * ratio - 0.5
     distance = np.abs(np.arange(source) - centres[:, None]) / max(ratio, 1.0)

@@ -1,4 +1,4 @@
-"""Some of the classes and some of the labels of a source: transfer and learning from few labels."""
+"""Selects classes and training examples of a source, for transfer and for learning from few labels."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ from cnnlab.errors import UsageError
 
 
 def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class: int | None = None) -> Source:
-    """The source with some of its classes, renumbered from 0 in the order given, and few training examples of each.
+    """Returns the source with some of its classes, renumbered from 0 in the order given, and few training examples of each.
 
     Held-out splits keep all examples of the classes. The training examples kept are the same for every seed.
 
     Args:
         classes: numbers of the classes to keep; (): all.
-        examples_per_class: how many training examples of each class to keep; none: all.
+        examples_per_class: number of training examples of each class to keep; None: all.
     """
     if not classes and examples_per_class is None:
         return source
@@ -28,7 +28,8 @@ def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class:
             f"{source.name}, counted from 0."
         )
     parts = {
-        split: _selected(part, kept, examples_per_class if split == "train" else None) for split, part in source.splits.items()
+        split: _select_examples(part, kept, examples_per_class if split == "train" else None)
+        for split, part in source.splits.items()
     }
     return dataclasses.replace(
         source,
@@ -38,15 +39,18 @@ def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class:
     )
 
 
-def _selected(part: Split, classes: tuple[int, ...], each: int | None) -> Split:
-    """The examples of some classes, `each` of them where that is a number, in their order."""
+def _select_examples(part: Split, classes: tuple[int, ...], each: int | None) -> Split:
+    """Returns the examples of some classes, in their order; `each` of every class where that is a number."""
     order = shuffled(len(part.labels), 0x5E1EC7, len(part.labels))
     positions = []
     for number in classes:
         found = order[part.labels[order] == number]
         if each is not None and len(found) < each:
-            raise UsageError(f"--examples_per_class={each}: class {number} has {len(found)} training examples.")
+            raise UsageError(
+                f"--examples_per_class={each}: class {number} has {len(found)} training examples. Give a smaller number."
+            )
         positions.append(found[:each])
     chosen = np.sort(np.concatenate(positions))
+    # A label becomes its rank among the kept classes, and the rank its place in the order given.
     labels = np.searchsorted(np.sort(classes), part.labels[chosen])
     return Split(subset(part.images, chosen), np.argsort(classes, kind="stable").astype(np.int32)[labels])

@@ -1,4 +1,4 @@
-"""What every data set is once it is opened: named splits of images and labels, checked. Knows NumPy only."""
+"""The form of every opened data set: named splits of images and labels, checked. Imports NumPy only."""
 
 import dataclasses
 import os
@@ -13,16 +13,14 @@ from cnnlab.errors import DataError
 
 TEST_FRACTION = 0.2
 """Share of the only split that is set aside as the test split where a data set has none."""
-
-
 SMALL_IMAGE = 100 * 100
-"""Pixels below which one thread decodes faster than many, for the interpreter's lock: 4,000 MNIST images took 0.59 s in one
-thread and 0.80 s in four."""
+"""Pixels below which one thread decodes faster than many, because of the interpreter's lock: 4,000 MNIST images took
+0.59 s in one thread and 0.80 s in four."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyImages:
-    """Random access to u8 images that are decoded when they are asked for."""
+    """Random access to u8 images that are decoded on request."""
 
     read: Callable[[list[int]], Sequence[np.ndarray]]
     """Positions [B] -> B images u8 [H, W, C]. May be called from several threads."""
@@ -30,14 +28,14 @@ class LazyImages:
     image_shape: tuple[int | None, int | None, int]
     """(H, W, C) as read; None where the images differ."""
     threads: int = 1
-    """How many to decode with: `decoding_threads` of the images in their files."""
+    """Number of decoding threads: `decoding_threads` of the images in their files."""
     dtype: np.dtype = dataclasses.field(default_factory=lambda: np.dtype(np.uint8))
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        """i32 [B] -> u8 [B, H, W, C]."""
+        """Decodes the images at positions i32 [B]: u8 [B, H, W, C]."""
         positions = np.asarray(indices).tolist()
         if self.threads == 1:
             return np.stack(self.read(positions))
@@ -48,12 +46,12 @@ class LazyImages:
 
 
 def decoding_threads(height: int | None, width: int | None) -> int:
-    """How many threads decode images of such a size (None: it varies) fastest."""
+    """Returns the number of threads that decode images of this size (None: it varies) fastest."""
     return 1 if height and width and height * width < SMALL_IMAGE else min(8, os.cpu_count() or 1)
 
 
 Images = np.ndarray | LazyImages
-"""[N, H, W, C], u8 or f32: in memory, or decoded when asked for."""
+"""[N, H, W, C], u8 or f32: in memory, or decoded on request."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set as it was found: splits `train` and `test`, `validation` where the publisher made one.
+    """A data set as published: splits `train` and `test`, and `validation` where the publisher made one.
 
     Raises DataError where labels are outside [0, K), lengths differ, or a split is missing or empty.
     """
@@ -108,58 +106,60 @@ class Source:
 
 
 def notify(text: str) -> None:
-    """Tells the person at the terminal what takes long or was decided for them (stderr, so that results stay clean)."""
+    """Prints to stderr what takes long or was decided automatically; stdout is for results."""
     print(f"[data] {text}", file=sys.stderr, flush=True)
 
 
 def shuffled(size: int, *key: int) -> np.ndarray:
-    """i32 [size]: a permutation that depends on `key` (two integers) alone.
+    """Returns a permutation i32 [size] that depends on `key` (two integers) alone.
 
-    Made from the raw stream of Philox, which NumPy promises never to change, unlike that of `Generator.permutation`.
+    It is made from the raw stream of Philox, which NumPy promises never to change, unlike that of `Generator.permutation`.
     """
     stream = np.random.Philox(key=np.array([number % 2**64 for number in key], np.uint64))
     return np.argsort(stream.random_raw(size), kind="stable").astype(np.int32)
 
 
 def stratified_split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Divides positions into (kept i32 [N - M], carved i32 [M]), both ascending, M = round(fraction * N).
+    """Divides positions into (kept i32 [N - M], held out i32 [M]), both ascending, M = round(fraction * N).
 
-    Deterministic and stratified: each class gives its share rounded down, and the classes with the largest remainders one
-    more. No class is emptied.
+    The split is deterministic and stratified: each class gives its share rounded down, and the classes with the largest
+    remainders one more. No class is emptied.
     """
     classes, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     shares = fraction * sizes
     counts = np.floor(shares).astype(int)
+    # What rounding down left over goes to the classes with the largest remainders that keep an example of their own.
     by_remainder = np.argsort(counts - shares, kind="stable")
     open_classes = by_remainder[counts[by_remainder] + 1 < sizes[by_remainder]]
     counts[open_classes[: round(fraction * len(labels)) - counts.sum()]] += 1
     order = shuffled(len(labels), 0x5EED, len(labels))
-    carved = np.zeros(len(labels), bool)
+    held_out = np.zeros(len(labels), bool)
     for number in range(len(classes)):
-        carved[order[inverse[order] == number][: counts[number]]] = True
-    return np.flatnonzero(~carved).astype(np.int32), np.flatnonzero(carved).astype(np.int32)
+        held_out[order[inverse[order] == number][: counts[number]]] = True
+    return np.flatnonzero(~held_out).astype(np.int32), np.flatnonzero(held_out).astype(np.int32)
 
 
 def subset(images: Images, indices: np.ndarray) -> Images:
-    """The images at `indices` i32 [B]; lazily decoded ones stay so."""
+    """Returns the images at `indices` i32 [B]; lazily decoded images stay lazy."""
     if isinstance(images, np.ndarray):
         return images[indices]
     return dataclasses.replace(images, read=lambda positions: images.read(indices[positions].tolist()), length=len(indices))
 
 
 def with_test_split(name: str, splits: dict[str, Split]) -> dict[str, Split]:
-    """Adds a test split where there is none: the validation split under that name, else a carved fifth of train."""
+    """Adds a test split where there is none: the validation split under that name, else a stratified fifth of train."""
     if "test" in splits or "train" not in splits:
         return splits
     if "validation" in splits:
         notify(f"{name} has no labelled test split: its validation split serves as the test split")
         return {"train": splits["train"], "test": splits["validation"]}
     train = splits["train"]
-    kept, carved = stratified_split(train.labels, TEST_FRACTION)
+    kept, held_out = stratified_split(train.labels, TEST_FRACTION)
     notify(
-        f"{name} has no test split: {len(carved)} of its {len(train.labels)} examples (stratified, always the same) become one"
+        f"{name} has no test split: {len(held_out)} of its {len(train.labels)} examples (stratified, always the same) "
+        "become one"
     )
-    return {part: Split(subset(train.images, ids), train.labels[ids]) for part, ids in (("train", kept), ("test", carved))}
+    return {part: Split(subset(train.images, ids), train.labels[ids]) for part, ids in (("train", kept), ("test", held_out))}
 
 
 def digest_splits(name: str, splits: Mapping[str, Split]) -> str:

@@ -1,4 +1,4 @@
-"""Which examples a step sees: a pure function of (seed, step), whether they lie on the device or are streamed through grain."""
+"""The order of examples: a pure function of (seed, step), whether they are on the device or streamed through grain."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -10,18 +10,18 @@ from cnnlab.data.source import Split, shuffled
 from cnnlab.errors import UsageError
 
 ENDLESS = 2**40
-"""Steps in an endless stream: more than a run can take."""
+"""Number of steps in an endless stream: more than any run takes."""
 BATCHES_AHEAD = 4
 READING_THREADS = 2
-"""Batches read at the same time. CIFAR-10 from TFDS at batch 128 on two shared CPU cores: 3,600, 3,300 and 3,800 images/s with
-1, 2 and 4 threads, and 900 when every image was an element of its own for grain to batch."""
+"""Number of batches that are read at the same time. CIFAR-10 from TFDS at batch 128 on two shared CPU cores: 3,600, 3,300 and
+3,800 images/s with 1, 2 and 4 threads, and 900 when every image was an element of its own for grain to batch."""
 
 
-def visiting(seed: int, size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Positions in the endless stream i64 [B] -> example indices i32 [B].
+def shuffled_order(seed: int, size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function from positions in the endless stream i64 [B] to example indices i32 [B].
 
     Position p is example permutation(seed, epoch)[p % size] of epoch = p // size: every example once per epoch, nothing
-    dropped, any position in constant time. The permutations of the last two epochs are kept, for a batch may straddle them.
+    dropped, any position in constant time. The permutations of the last two epochs are kept, because a batch may span both.
     """
     permutation = functools.lru_cache(maxsize=2)(lambda epoch: shuffled(size, seed, epoch))
 
@@ -36,8 +36,8 @@ def visiting(seed: int, size: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def train_feeds(size: int, batch_size: int, streamed: Split | None, seed: int, step: int) -> Iterator[Feed]:
-    """The endless feeds of steps step, step + 1, …: `index` i32 [B] and, where the split is streamed, `image` and `label`."""
-    at = visiting(seed, size)
+    """Yields the endless feeds of steps step, step + 1, …: `index` i32 [B] and, of a streamed split, `image` and `label`."""
+    at = shuffled_order(seed, size)
     if streamed is not None:
         yield from _through_grain(_Batches(streamed, at, ENDLESS, batch_size), step)
     while True:
@@ -46,10 +46,11 @@ def train_feeds(size: int, batch_size: int, streamed: Split | None, seed: int, s
 
 
 def evaluation_feeds(size: int, batch_size: int, streamed: Split | None) -> Iterator[Feed]:
-    """One pass in order: `index` i32 [B] and `mask` bool [B]; the last feed is filled with example 0, masked out."""
+    """Yields one pass in order: `index` i32 [B] and `mask` bool [B]; the last feed is filled with example 0, masked out."""
     steps = -(-size // batch_size)
     filled = steps * batch_size
-    index = np.where(np.arange(filled) < size, np.arange(filled), 0).astype(np.int32).reshape(steps, batch_size)
+    index = np.where(np.arange(filled) < size, np.arange(filled), 0).astype(np.int32)
+    index = index.reshape(steps, batch_size)  # [steps · B] -> [steps, B], as the mask
     mask = (np.arange(filled) < size).reshape(steps, batch_size)
     if streamed is None:
         yield from ({"index": index[step], "mask": mask[step]} for step in range(steps))
@@ -60,7 +61,7 @@ def evaluation_feeds(size: int, batch_size: int, streamed: Split | None) -> Iter
 
 
 class _Batches:
-    """grain's random-access protocol: step -> the feed of that step, its images read together."""
+    """The feeds by step, for grain's random access; the images of a feed are read together."""
 
     def __init__(self, streamed: Split, at: Callable[[np.ndarray], np.ndarray], length: int, batch_size: int) -> None:
         self._streamed, self._at, self._length, self._batch_size = streamed, at, length, batch_size
@@ -74,7 +75,7 @@ class _Batches:
 
 
 def _through_grain(batches: _Batches, step: int) -> Iterator[Feed]:
-    """The feeds from `step` on, read by threads a few batches ahead; errors surface here."""
+    """Yields the feeds from `step` on, read by threads a few batches ahead; their errors are raised here."""
     try:
         import grain
     except ImportError:

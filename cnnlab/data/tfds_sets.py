@@ -1,6 +1,6 @@
-"""Any image-classification set of TensorFlow Datasets, read by random access. No TensorFlow in this process.
+"""Image-classification sets of TensorFlow Datasets, read by random access, without TensorFlow in this process.
 
-Preparing a set (once; prepare.py, a process of its own) needs TensorFlow; reading an `array_record` set does not.
+Preparing a set (once, by prepare.py in a separate process) needs TensorFlow; reading an `array_record` set does not.
 """
 
 import difflib
@@ -22,17 +22,17 @@ from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError
 
 SAMPLED = 64
-"""Images per split that enter the fingerprint, spread evenly; the labels enter it whole."""
+"""Images of each split, evenly spaced, that enter the fingerprint; all labels do."""
 READ_AT_ONCE = 2048
 
 
 def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
-    """The TFDS set `name` (also `name/config`, `name:version`), prepared on first use.
+    """Opens the TFDS set `name` (also `name/config`, `name:version`), prepared on first use.
 
-    Raises UsageError for an unknown name; DataError where the set cannot be prepared or does not classify images.
+    Raises UsageError for an unknown name; DataError where the set cannot be prepared or is not for image classification.
 
     Args:
-        data_dir: Folder of prepared sets; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        data_dir: folder of prepared sets; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     """
     try:
         import tensorflow_datasets
@@ -48,7 +48,7 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
         builder = _builder(tensorflow_datasets, name, folder)
     image, label = _features(tensorflow_datasets, name, builder.info)
     if "train" not in builder.info.splits:
-        raise DataError(f"tfds:{name} has no train split; it has {', '.join(builder.info.splits)}.\nTake another set.")
+        raise DataError(f"tfds:{name} has no train split; it has {', '.join(builder.info.splits)}.\nChoose another set.")
     files = sorted(pathlib.Path(str(builder.data_path)).iterdir())
     states = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     key = f"labels-{re.sub('[^a-z0-9_]+', '-', name.lower())}-{combined_digest(str(builder.data_path), *states)[:24]}"
@@ -65,15 +65,15 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
 
 
 def _builder(tensorflow_datasets: Any, name: str, folder: pathlib.Path) -> Any:
-    """The builder of `name` in `folder`, whose info is read from the folder where the set is prepared."""
+    """Returns the builder of `name` in `folder`, whose info is read from the folder where the set is prepared."""
     try:
         builder = tensorflow_datasets.builder(name, data_dir=str(folder))
         if builder.is_prepared():
-            form = builder.info.file_format.value
-            if form != "array_record":
+            file_format = builder.info.file_format.value
+            if file_format != "array_record":
                 raise DataError(
-                    f"tfds:{name} is prepared in {folder} as {form}, which only TensorFlow can read.\n"
-                    "Expected array_record. Give another --data_dir (the set is then prepared anew), or delete that folder."
+                    f"tfds:{name} is prepared in {folder} as {file_format}, which only TensorFlow can read.\n"
+                    "Expected array_record. Give another --data_dir (the set is then prepared again), or delete that folder."
                 )
             return builder
         return tensorflow_datasets.builder(name, data_dir=str(folder), file_format="array_record")
@@ -85,12 +85,12 @@ def _builder(tensorflow_datasets: Any, name: str, folder: pathlib.Path) -> Any:
             f"TFDS has no data set {name!r}. {nearest}\n"
             f"Expected one of the {len(known)} names of tensorflow_datasets.list_builders(), or a set prepared in {folder}."
         ) from None
-    except (ValueError, AssertionError) as error:  # TFDS's answers to an unknown config or version
+    except (ValueError, AssertionError) as error:  # what TFDS raises for an unknown config or version
         raise UsageError(f"TFDS cannot make {name!r}: {str(error).splitlines()[0]}") from None
 
 
 def _prepare(name: str, folder: pathlib.Path) -> None:
-    """Runs prepare.py in a process of its own; DataError says why it could not."""
+    """Runs prepare.py in a separate process; DataError says why it failed."""
     elsewhere = (
         f"Or prepare it elsewhere (python -m cnnlab.data.prepare {name} DATA_DIR), copy the folder and give it by --data_dir."
     )
@@ -100,7 +100,7 @@ def _prepare(name: str, folder: pathlib.Path) -> None:
             f"tfds:{name} is not prepared in {folder}, and preparing it needs {', '.join(missing)} (reading it does not).\n"
             f"Install it: pip install tensorflow importlib_resources pillow\n{elsewhere}"
         )
-    notify(f"tfds:{name} is not prepared in {folder}: downloading and preparing it there, once, in a process of its own …")
+    notify(f"tfds:{name} is not prepared in {folder}: downloading and preparing it there, once, in a separate process …")
     command = [sys.executable, "-m", "cnnlab.data.prepare", name, str(folder)]
     root = str(pathlib.Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
@@ -111,7 +111,7 @@ def _prepare(name: str, folder: pathlib.Path) -> None:
 
 
 def _features(tensorflow_datasets: Any, name: str, info: Any) -> tuple[str, str]:
-    """Names of the image and of the label feature, or DataError."""
+    """Returns the names of the image and the label feature, or raises DataError."""
     keys = info.supervised_keys
     kinds = tensorflow_datasets.features
     if (
@@ -123,13 +123,13 @@ def _features(tensorflow_datasets: Any, name: str, info: Any) -> tuple[str, str]
     ):
         raise DataError(
             f"tfds:{name} does not classify images: its supervised keys are {keys}, its features {', '.join(info.features)}.\n"
-            "Expected a u8 Image and a ClassLabel as supervised keys. Take another set, or write it as folders of images."
+            "Expected a u8 Image and a ClassLabel as supervised keys. Choose another set, or write it as folders of images."
         )
     return keys
 
 
 def _lazy(builder: Any, split: str, image: str) -> LazyImages:
-    """The images of a split, read and decoded on request; the files are opened when the first one is asked for."""
+    """Returns the images of a split, read and decoded on request; the files are opened at the first request."""
     source = functools.cache(lambda: builder.as_data_source(split))
     shape = builder.info.features[image].shape
     return LazyImages(
@@ -141,7 +141,7 @@ def _lazy(builder: Any, split: str, image: str) -> LazyImages:
 
 
 def _labels_and_samples(tensorflow_datasets: Any, name: str, builder: Any, image: str, label: str) -> dict[str, np.ndarray]:
-    """{split: labels i32 [N], "split-sample": digests of a few images, spread evenly}; the labels need no image decoded."""
+    """Returns {split: labels i32 [N], "split-sample": digests of evenly spaced images}; no image is decoded for a label."""
     notify(f"reading the labels of tfds:{name} (once) …")
     began = time.monotonic()
     found: dict[str, np.ndarray] = {}

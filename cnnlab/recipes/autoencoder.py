@@ -8,7 +8,7 @@ import jax
 
 from cnnlab.core import Dataset, Experiment, Phase
 from cnnlab.data.augment import no_augmentation
-from cnnlab.data.few_labels import then_few_labels
+from cnnlab.data.few_labels import few_labels_after
 from cnnlab.data.images import PIPELINES, UnitImages, WholeSplit, images
 from cnnlab.data.normalize import no_normalization
 from cnnlab.errors import UsageError
@@ -144,4 +144,4 @@ def _labelled(data: Dataset, steps: int, examples_per_class: int | None) -> tupl
     """Returns the data, whose examples from step `steps` on may be a few of each class, and how many fine-tuning sees."""
     if examples_per_class is None:
         return data, data.sizes["train"]
-    return then_few_labels(data, steps=steps, examples_per_class=examples_per_class)
+    return few_labels_after(data, steps=steps, examples_per_class=examples_per_class)

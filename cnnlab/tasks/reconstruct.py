@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
-from cnnlab.data.normalize import unit
+from cnnlab.data.normalize import unit_value
 from cnnlab.ops import collectives, corruptions, penalties, running_gaussian
 from cnnlab.ops.keys import stream
 from cnnlab.ops.reconstruction_losses import ReconstructionLoss, squared, squared_error
@@ -214,7 +214,7 @@ def _reconstructions(
     from cnnlab import figures
 
     stored = data.images(split, rows["index"][ids])
-    images = stored.astype(np.float32) / unit(stored.dtype)
+    images = stored.astype(np.float32) / unit_value(stored.dtype)
     pairs = np.asarray(beside(jnp.asarray(images), jax.jit(coder.reconstruct)(params, model_state, images)))
     captions = [text for i in ids for text in (data.class_names[rows["label"][i]], f"{rows['squared_error'][i]:.2f}")]
     title = {"reconstructions": f"The first images of {split}", "worst": f"The worst of {split}"}[name]
