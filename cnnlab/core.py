@@ -2,7 +2,7 @@
 
 Training is a game: *players* take turns, each owns one named group of parameters and lowers its own loss. Supervised
 learning is the game of one player, a GAN the game of two, a frozen group a player that never moves. One `train_step` and
-one `fit` serve them all (program.py, train.py).
+one `fit` serve them all (engine/program.py, engine/train.py).
 
 Letters in shapes: B batch, H W space, C channels, K classes, N examples of a split.
 """
@@ -39,10 +39,10 @@ PyTree = Any
 Params = dict[str, PyTree]
 """One pytree of parameters for each player."""
 Feed = dict[str, np.ndarray]
-"""What the host sends for one step: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding), and the
-examples themselves where the data set is too large to stay on the device."""
+"""The host's input to one step: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding), and the
+examples themselves where the split is too large to stay on the device."""
 Batch = dict[str, Array]
-"""What a task sees: `image` f32 [B, H, W, C] normalised, `label` i32 [B], `index` i32 [B], `mask` bool [B]."""
+"""A task's input: `image` f32 [B, H, W, C] normalised, `label` i32 [B], `index` i32 [B], `mask` bool [B]."""
 Stats = dict[str, dict[str, Any]]
 """Mergeable statistics of a batch: every leaf of `stats["sums"]`, of any shape (a confusion matrix f32 [K, K]), adds over
 batches and devices and keeps its shape; every leaf of `stats["rows"]` [B, …] concatenates (padding dropped by
@@ -51,7 +51,7 @@ batches and devices and keeps its shape; every leaf of `stats["rows"]` [B, …] 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """How a trained model draws images. Each is a function of its own key, whatever is drawn beside it.
+    """Draws images from a trained model. Each image is a function of its own key, whatever else is in the batch.
 
     Codes are points of the model's latent space: `draw` decodes those that `codes` draws. A model that draws pixel by pixel
     has none.
@@ -64,7 +64,7 @@ class Sampler:
     decode: Callable[[Params, PyTree, Array, Array], Array] | None = None
     """(params, model_state, codes f32 [N, Z], labels i32 [N]) -> images f32 [N, H, W, C] in [0, 1]."""
     conditional: bool = False
-    """Whether the labels say what is drawn; otherwise they are not looked at."""
+    """Whether images are drawn by class; otherwise the labels are ignored."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,19 +136,19 @@ class Phase:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that training carries from one step to the next. Goes in, comes out, is donated."""
+    """Everything that training carries from one step to the next; the step takes it, returns the next one and reuses its memory."""
 
     step: Array
     """i32 []: steps taken."""
     key: Array
-    """PRNG key []: the root. It is never split; step, turn and stream are folded in."""
+    """Root PRNG key []. It is never split; step, turn and stream are folded in."""
     params: Params
     model_state: PyTree
-    """What the task updates without a gradient: batch statistics, codebooks, queues, remembered examples."""
+    """State that the task updates without a gradient: batch statistics, codebooks, queues, remembered examples."""
     opt_state: dict[str, PyTree]
     """One optimiser state for each player that moves."""
     average: Params
-    """Exponential moving average of the parameters, used for evaluation; {} where there is none."""
+    """Exponential moving average of the parameters, used for evaluation; {} without averaging."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,33 +177,33 @@ class Dataset:
     """(resident arrays of the split, feed, key or None) -> batch, inside the compiled step: looks the examples up,
     scales, augments (only with a key: training), normalises."""
     images: Callable[[str, np.ndarray], np.ndarray]
-    """(split, indices [B]) -> u8 or f32 [B, H, W, C] to show a person."""
+    """(split, indices [B]) -> u8 or f32 [B, H, W, C] for display."""
     fingerprint: str
     """Changes when the examples, their order or their splits change."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A task, its data, an optimiser for each player and how long. Nothing else."""
+    """A task, its data, an optimiser for each player and the number of steps. Nothing else."""
 
     task: Task
     data: Dataset
     optimizers: Mapping[str, Any]
     """optax.GradientTransformation by player; a player without one never moves."""
     steps: int
-    """Of all phases together."""
+    """Number of steps, of all phases together."""
     average_decay: float = 0.0
     """Decay of the exponential moving average of the parameters; 0: none."""
     start: Callable[[Params, PyTree], tuple[Params, PyTree]] | None = None
     """(shapes of the parameters, of the model state) -> the same trees with a NumPy array for every leaf that does not
-    start at random, such as imported weights; the others stay shapes."""
+    start at random, such as imported weights; all other leaves stay shapes."""
     phases: tuple[Phase, ...] = ()
     """A sequence of games, such as layer-wise pre-training and then fine-tuning; (): the turns of the task throughout."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """Where a step runs; the step itself does not know.
+    """Runs the steps on one or several devices; the step itself does not depend on it.
 
     A *host tree* is the canonical form, independent of the strategy and of the number of devices: NumPy leaves, keys as
     their u32 data. Checkpoints hold host trees.
@@ -214,7 +214,7 @@ class Strategy:
     to_devices: Callable[[PyTree], PyTree]
     """Host tree of a TrainState -> arrays on the devices."""
     to_host: Callable[[TrainState], TrainState]
-    """Placed state -> host tree; the copy is safe to keep while training goes on."""
+    """Placed state -> host tree; the copy stays valid while training goes on."""
     replicate: Callable[[PyTree], PyTree]
     """Host arrays -> the same arrays on every device (resident data)."""
     shard_batch: Callable[[Feed], PyTree]

@@ -1,7 +1,7 @@
 """Negative controls: sources from which nothing can be learned, so that a leak or a broken metric becomes visible.
 
-A network whose accuracy is above chance after `shuffle_labels` must have seen the labels through a leak. One that still does well
-after `shuffle_pixels` uses brightness and colours, not shapes. Every run, whatever its seed, gets the same source.
+A network whose accuracy is above chance after `shuffle_labels` must have seen the labels through a leak. One that still does
+well after `shuffle_pixels` uses brightness and colours, not shapes. Every run, whatever its seed, gets the same source.
 """
 
 import dataclasses
