@@ -69,7 +69,7 @@ class Sampler:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is optimised, as pure functions; the players are the keys of the parameters that `init` returns.
+    """An optimisation problem as pure functions; the players are the keys of the parameters that `init` returns.
 
     A function that reduces over the batch does so through ops/collectives.py, which is right whether the batch lies on one
     device or is split over several.
@@ -136,7 +136,7 @@ class Phase:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that training carries from one step to the next; the step takes it, returns the next one and reuses its memory."""
+    """Everything that training carries from one step to the next; a step takes it and returns the next, in the same memory."""
 
     step: Array
     """i32 []: steps taken."""

@@ -39,7 +39,7 @@ class Bound:
 
 
 def elbo(*, beta: NonNegative = 1.0, anneal: Fraction = 0.0, free_bits: NonNegative = 0.0, samples: Count = 1) -> Bound:
-    """−E[log p(x | z)] + β KL(q ‖ p), the KL in closed form (Kingma and Welling 2014, arXiv 1312.6114, eq. 10).
+    """Returns −E[log p(x | z)] + β KL(q ‖ p), the KL in closed form (Kingma and Welling 2014, arXiv 1312.6114, eq. 10).
 
     A β other than 1 weights the KL (Higgins et al. 2017, beta-VAE); free bits leave a part of it without cost, so that units do
     not collapse early (Kingma et al. 2016, arXiv 1606.04934, eq. 15).
@@ -62,7 +62,9 @@ def elbo(*, beta: NonNegative = 1.0, anneal: Fraction = 0.0, free_bits: NonNegat
 
 
 def importance_weighted(*, samples: Count = 50) -> Bound:
-    """−E[log mean_s w_s], w = p(x, z) / q(z | x): tighter with more samples (Burda et al. 2016, arXiv 1509.00519, eq. 8).
+    """Returns −E[log mean_s w_s], w = p(x, z) / q(z | x) (Burda et al. 2016, arXiv 1509.00519, eq. 8).
+
+    The bound is tighter with more samples.
 
     Args:
         samples: number of codes sampled for each image.

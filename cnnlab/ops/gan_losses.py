@@ -52,12 +52,12 @@ def non_saturating(*, smoothing: Fraction = 0.0) -> GanLoss:
 
 
 def least_squares() -> GanLoss:
-    """½ (D(x) − 1)² + ½ D(G(z))² against ½ (D(G(z)) − 1)² (Mao et al. 2017, arXiv 1611.04076, eq. 9)."""
+    """Returns ½ (D(x) − 1)² + ½ D(G(z))² against ½ (D(G(z)) − 1)² (Mao et al. 2017, arXiv 1611.04076, eq. 9)."""
     return GanLoss(lambda real, fake: 0.5 * ((real - 1) ** 2 + fake**2), lambda fake: 0.5 * (fake - 1) ** 2)
 
 
 def wgan_gp(*, gradient_penalty: NonNegative = 10.0) -> GanLoss:
-    """D(G(z)) − D(x), the critic held to slope 1 by a penalty (Gulrajani et al. 2017, arXiv 1704.00028, eq. 3).
+    """Returns D(G(z)) − D(x), the critic held to slope 1 by a penalty (Gulrajani et al. 2017, arXiv 1704.00028, eq. 3).
 
     Args:
         gradient_penalty: weight of (‖∇D‖ − 1)² at points between real and generated images.
@@ -66,7 +66,10 @@ def wgan_gp(*, gradient_penalty: NonNegative = 10.0) -> GanLoss:
 
 
 def hinge() -> GanLoss:
-    """max(0, 1 − D(x)) + max(0, 1 + D(G(z))) against −D(G(z)) (Lim and Ye 2017, arXiv 1705.02894; Miyato 2018, eq. 16, 17)."""
+    """Returns max(0, 1 − D(x)) + max(0, 1 + D(G(z))) against −D(G(z)) (Lim and Ye 2017, arXiv 1705.02894).
+
+    See also Miyato et al. 2018 (arXiv 1802.05957, eq. 16 and 17).
+    """
     return GanLoss(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda fake: -fake)
 
 

@@ -44,7 +44,7 @@ def on_levels(image: jax.Array, levels: int) -> jax.Array:
 
 
 def bernoulli(*, binarize: Literal["dynamic", "static", "threshold"] = "dynamic") -> PixelDistribution:
-    """A pixel is black or white in each channel, by one logit for each.
+    """Returns the distribution of black or white channels, by one logit for each.
 
     Args:
         binarize: how grey levels become black and white: by a draw with the grey as probability of white, in training a new
@@ -67,7 +67,7 @@ def bernoulli(*, binarize: Literal["dynamic", "static", "threshold"] = "dynamic"
 
 
 def softmax(*, levels: Levels = 256) -> PixelDistribution:
-    """Each channel takes one of `levels` levels, by a softmax (van den Oord et al. 2016, arXiv 1601.06759, section 2.2).
+    """Returns the distribution over `levels` levels by a softmax for each channel (van den Oord et al. 2016, arXiv 1601.06759, section 2.2).
 
     Args:
         levels: number of grey levels.
@@ -89,7 +89,7 @@ def softmax(*, levels: Levels = 256) -> PixelDistribution:
 
 
 def mixture(*, components: Count = 5, levels: Levels = 256) -> PixelDistribution:
-    """A channel takes one of `levels` levels, by a mixture of discretised logistics (Salimans et al. 2017, arXiv 1701.05517).
+    """Returns the distribution over `levels` levels by a mixture of discretised logistics (Salimans et al. 2017, arXiv 1701.05517).
 
     Args:
         components: number of logistics in the mixture.

@@ -65,7 +65,7 @@ def _from_slices(window: tuple[int, int]) -> bool:
 
 
 def _window_counts(size: tuple[int, int], window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> np.ndarray:
-    """f64 [H', W']: how many places of an image of `size` each window covers, computed on the host."""
+    """Counts, f64 [H', W'], the places of an image of `size` that each window covers, on the host."""
     sides = []
     for axis in (0, 1):
         line = np.pad(np.ones(size[axis]), padding[axis])

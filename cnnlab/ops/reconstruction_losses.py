@@ -14,7 +14,7 @@ import optax
 
 @dataclasses.dataclass(frozen=True)
 class ReconstructionLoss:
-    """What the outputs [B, …] of a decoder mean and cost."""
+    """The reconstruction and the loss that the outputs [B, …] of a decoder stand for."""
 
     reconstruct: Callable[[jax.Array], jax.Array]
     """Outputs [B, …] -> reconstructions [B, …]."""
@@ -23,7 +23,7 @@ class ReconstructionLoss:
 
 
 def squared(*, output: Literal["identity", "sigmoid"] = "identity") -> ReconstructionLoss:
-    """Σ (reconstruction − input)² over the values of an image, the error that PCA minimises.
+    """Returns Σ (reconstruction − input)² over the values of an image, the error that PCA minimises.
 
     Args:
         output: the last layer's activation; identity reaches any value, sigmoid stays in [0, 1].
@@ -36,7 +36,7 @@ def squared(*, output: Literal["identity", "sigmoid"] = "identity") -> Reconstru
 
 
 def cross_entropy() -> ReconstructionLoss:
-    """−Σ x log r + (1 − x) log(1 − r), r the sigmoid of the output: nats, for values in [0, 1] (Vincent et al. 2010, eq. 5)."""
+    """Returns −Σ x log r + (1 − x) log(1 − r) in nats, r the sigmoid of the output, x in [0, 1] (Vincent et al. 2010, eq. 5)."""
 
     def losses(outputs: jax.Array, inputs: jax.Array) -> jax.Array:
         each = optax.sigmoid_binary_cross_entropy(outputs.astype(jnp.float32), inputs.astype(jnp.float32))

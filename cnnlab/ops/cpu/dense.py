@@ -67,7 +67,7 @@ def over_channels(x: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
 
 
 def _columns(x: jax.Array, kernel: tuple[int, ...], geometry: Geometry) -> jax.Array:
-    """[B, H', W', h·w·C]: the pixels of each window, in the order of a kernel [h, w, C, O]."""
+    """Returns [B, H', W', h·w·C]: the pixels of each window, in the order of a kernel [h, w, C, O]."""
     pixels = [tap for _, _, tap in taps(x, kernel, geometry)]
     return pixels[0] if len(pixels) == 1 else lax.concatenate(pixels, 3)  # h·w x [B, H', W', C] -> [B, H', W', h·w·C]
 

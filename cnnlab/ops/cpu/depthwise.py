@@ -65,5 +65,5 @@ def image_by_shifts(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.
 
 
 def _repeat_channels(x: jax.Array, features: int) -> jax.Array:
-    """[B, H, W, C] -> [B, H, W, features]: every channel features / C times, next to itself."""
+    """Repeats every channel features / C times, next to itself: [B, H, W, C] -> [B, H, W, features]."""
     return x if features == x.shape[-1] else jnp.repeat(x, features // x.shape[-1], axis=-1)

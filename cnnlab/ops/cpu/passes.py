@@ -22,7 +22,7 @@ def _product(form: "Passes", geometry: Geometry, x: jax.Array, kernel: jax.Array
 def _product_jvp(
     form: "Passes", geometry: Geometry, primals: tuple[jax.Array, jax.Array], tangents: tuple
 ) -> tuple[jax.Array, jax.Array]:
-    """The product rule, each term by its own pass; a term whose tangent is a symbolic zero is not computed."""
+    """Applies the product rule, each term by its own pass; a term whose tangent is a symbolic zero is not computed."""
     (x, kernel), (x_dot, kernel_dot) = primals, tangents
     y = _product(form, geometry, x, kernel)
     parts = []

@@ -28,7 +28,7 @@ def max_pool_from_slices(window: tuple[int, int], geometry: Geometry, x: jax.Arr
 def _max_pool_jvp(
     window: tuple[int, int], geometry: Geometry, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """The tangent at the first place of each window that equals its maximum."""
+    """Returns the tangent at the first place of each window that equals its maximum."""
     y = max_pool_from_slices(window, geometry, primals[0])
 
     def some(x: jax.Array, y: jax.Array, x_dot: jax.Array) -> jax.Array:
@@ -39,7 +39,7 @@ def _max_pool_jvp(
 
 
 def _at_first(window: tuple[int, int], geometry: Geometry, x: jax.Array, y: jax.Array, x_dot: jax.Array) -> jax.Array:
-    """x_dot at the first place of each window of x whose value is y, the maximum: [b, H, W, C] -> [b, H', W', C]."""
+    """Takes x_dot at the first place of each window of x whose value is y, the maximum: [b, H, W, C] -> [b, H', W', C]."""
     sides = ((0, 0, 0), *((*pad, 0) for pad in geometry.padding), (0, 0, 0))
     x, x_dot = lax.pad(x, np.asarray(-np.inf, x.dtype), sides), lax.pad(x_dot, np.zeros((), x.dtype), sides)
     inside, zero = Geometry(geometry.strides), jnp.zeros((), y.dtype)
