@@ -67,7 +67,7 @@ def bernoulli(*, binarize: Literal["dynamic", "static", "threshold"] = "dynamic"
 
 
 def softmax(*, levels: Levels = 256) -> PixelDistribution:
-    """Returns the distribution over `levels` levels by a softmax for each channel (van den Oord et al. 2016, arXiv 1601.06759, section 2.2).
+    """Returns `levels` levels by a softmax for each channel (van den Oord et al. 2016, arXiv 1601.06759, section 2.2).
 
     Args:
         levels: number of grey levels.
@@ -89,7 +89,7 @@ def softmax(*, levels: Levels = 256) -> PixelDistribution:
 
 
 def mixture(*, components: Count = 5, levels: Levels = 256) -> PixelDistribution:
-    """Returns the distribution over `levels` levels by a mixture of discretised logistics (Salimans et al. 2017, arXiv 1701.05517).
+    """Returns `levels` levels by a mixture of discretised logistics (Salimans et al. 2017, arXiv 1701.05517).
 
     Args:
         components: number of logistics in the mixture.

@@ -36,7 +36,7 @@ def squared(*, output: Literal["identity", "sigmoid"] = "identity") -> Reconstru
 
 
 def cross_entropy() -> ReconstructionLoss:
-    """Returns −Σ x log r + (1 − x) log(1 − r) in nats, r the sigmoid of the output, x in [0, 1] (Vincent et al. 2010, eq. 5)."""
+    """Returns −Σ x log r + (1 − x) log(1 − r), nats, r the sigmoid of the output, x in [0, 1] (Vincent et al. 2010, eq. 5)."""
 
     def losses(outputs: jax.Array, inputs: jax.Array) -> jax.Array:
         each = optax.sigmoid_binary_cross_entropy(outputs.astype(jnp.float32), inputs.astype(jnp.float32))
