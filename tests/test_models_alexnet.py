@@ -13,6 +13,7 @@ from cnnlab.models import layers, norms
 from cnnlab.models.alexnet import alexnet, alexnet_two_tower, alexnet_ungrouped
 from cnnlab.models.zfnet import ZFNet
 from cnnlab.ops import init
+from tests import jitted
 
 KEY = jax.random.key(0)
 SMALL = {"classes": 4, "width": 1 / 32, "stem": "small"}
@@ -76,13 +77,13 @@ def test_a_tower_sees_the_other_in_conv3_and_in_the_dense_layers_alone():
 def test_responses_are_normalised_after_conv1_and_conv2_before_the_pooling():
     network = alexnet_two_tower(**SMALL)
     variables, images = started(network)
-    _, seen = network.apply(variables, images, train=False)
+    _, seen = jitted.apply(network, variables, images, train=False)
     for number in (1, 2):
         x = np.asarray(seen[f"conv{number}"], np.float64)
         padded = np.pad(x**2, [(0, 0)] * 3 + [(2, 2)])
         total = sum(padded[..., shift : shift + x.shape[-1]] for shift in range(5))
         x = jnp.asarray(x / (2 + 1e-4 / 5 * total) ** 0.75, jnp.float32)
-        np.testing.assert_allclose(seen[f"pool{number}"], layers.MaxPool(3, 2).apply({}, x), rtol=1e-5)
+        np.testing.assert_allclose(seen[f"pool{number}"], jitted.apply(layers.MaxPool(3, 2), {}, x), rtol=1e-5)
 
 
 def test_networks_accept_the_smallest_image_that_they_name():
@@ -108,7 +109,7 @@ def test_small_stem_keeps_32_pixels_through_conv1(model):
 def test_no_classes_give_the_features(model):
     network = model(**{**SMALL, "classes": 0})
     variables, images = started(network)
-    output, seen = network.apply(variables, images, train=False)
+    output, seen = jitted.apply(network, variables, images, train=False)
     assert "output" not in variables["params"] and output.shape == (2, 128)
     np.testing.assert_array_equal(output, seen["fc7"])
 
@@ -138,11 +139,11 @@ def test_zfnet_has_the_sides_of_its_figure_3():
 def test_zfnet_normalises_after_the_pooling_unless_told_otherwise():
     network, alone = ZFNet(**SMALL), ZFNet(**SMALL, lrn=False)
     variables, images = started(network)
-    _, seen = network.apply(variables, images, train=False)
-    _, pooled = alone.apply(variables, images, train=False)
+    _, seen = jitted.apply(network, variables, images, train=False)
+    _, pooled = jitted.apply(alone, variables, images, train=False)
     strength = jnp.abs(seen["pool1"]) / jnp.where(pooled["pool1"] == 0, 1.0, jnp.abs(pooled["pool1"]))
     assert float(strength.max()) <= 2**-0.75 + 1e-6  # (2 + …)^-0.75 shrinks what the pooling left
-    _, first = ZFNet(**SMALL, lrn_first=True).apply(variables, images, train=False)
+    _, first = jitted.apply(ZFNet(**SMALL, lrn_first=True), variables, images, train=False)
     assert not np.array_equal(first["pool1"], seen["pool1"])
 
 

@@ -13,6 +13,7 @@ from cnnlab.models import MODELS
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.mlp import MLP
 from cnnlab.models.norms import NORMS
+from tests import jitted
 from tests.zoo import ZOO
 
 KEY = jax.random.key(0)
@@ -62,7 +63,7 @@ def test_model_has_the_published_parameters_and_macs(name, knobs, shape, params,
 @pytest.mark.parametrize("name", SIZE)
 def test_model_gives_logits_and_named_intermediates_compiled_as_eager(name):
     model, variables, images = built(name)
-    logits, seen = model.apply(variables, images, train=False)
+    logits, seen = jitted.apply_uncompiled(model, variables, images, train=False)
     compiled, _ = jax.jit(functools.partial(model.apply, train=False))(variables, images)
     assert logits.shape == (4, 10) and logits.dtype == jnp.float32
     np.testing.assert_allclose(logits, compiled, atol=1e-4)
@@ -115,14 +116,15 @@ def test_norms_fit_the_models(model, norm):
 @pytest.mark.parametrize("model", [MLP, ConvNet, MODELS["lenet5"], MODELS["lenet5_20_50_500"]])
 def test_dropout_rate_of_a_model_may_be_a_tracer(model):
     images = jnp.ones((2, 16, 16, 1))
-    variables = model(classes=3).init(KEY, images, train=False)
+    variables = jitted.init(model(classes=3), KEY, images, train=False)
 
     def logits(rate):
         network = model(classes=3, dropout=rate)
         return network.apply(variables, images, train=True, rngs={"dropout": KEY}, mutable=["batch_stats"])[0][0]
 
-    np.testing.assert_allclose(jax.jit(logits)(0.5), logits(0.5), atol=1e-5)
-    assert not np.allclose(logits(0.5), logits(0.0))
+    traced, given, none = jax.jit(logits)(0.5), jax.jit(lambda: logits(0.5))(), jax.jit(lambda: logits(0.0))()
+    np.testing.assert_allclose(traced, given, atol=1e-5)
+    assert not np.allclose(given, none)
 
 
 def test_convnet_fits_8_to_32_pixels_and_names_the_layer_that_does_not():

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from cnnlab.models import AUTOENCODERS
 from cnnlab.models.autoencoder import ConvAutoencoder, MLPAutoencoder, linear_autoencoder
 from cnnlab.ops.reconstruction_losses import squared_error
+from tests import jitted
 
 KEY = jax.random.key(0)
 
@@ -35,28 +36,28 @@ def test_parameters_are_as_published():
 def test_outputs_have_the_shape_of_the_images_and_are_the_decoded_codes(name: str, shape: tuple[int, int, int]):
     model, images = AUTOENCODERS[name](image_shape=shape, code=6), jax.random.uniform(KEY, (3, *shape))
     variables = jax.jit(functools.partial(model.init, train=False))(KEY, images)
-    outputs, seen = model.apply(variables, images, train=True)
-    codes = model.apply(variables, images, train=False, method="encode")
+    outputs, seen = jitted.apply(model, variables, images, train=True)
+    codes = jitted.apply(model, variables, images, train=False, method="encode")
     assert outputs.shape == images.shape and codes.shape == (3, 6)
     np.testing.assert_array_equal(seen["code"], codes)
-    np.testing.assert_allclose(model.apply(variables, codes, train=False, method="decode"), outputs, rtol=1e-6)
+    np.testing.assert_allclose(jitted.apply(model, variables, codes, train=False, method="decode"), outputs, rtol=1e-6)
 
 
 def test_one_image_does_not_touch_another():
     model, images = ConvAutoencoder((8, 8, 1)), jax.random.uniform(KEY, (4, 8, 8, 1))
-    variables = model.init(KEY, images, train=False)
-    outputs, _ = model.apply(variables, images, train=True)
-    np.testing.assert_allclose(model.apply(variables, images[2:3], train=True)[0][0], outputs[2], atol=1e-5)
+    variables = jitted.init(model, KEY, images, train=False)
+    outputs, _ = jitted.apply(model, variables, images, train=True)
+    np.testing.assert_allclose(jitted.apply(model, variables, images[2:3], train=True)[0][0], outputs[2], atol=1e-5)
 
 
 def test_tied_kernels_are_the_encoders_transposed():
     model, images = MLPAutoencoder((4, 4, 1), widths=(7,), code=3, tied=True), jax.random.uniform(KEY, (2, 4, 4, 1))
-    params = model.init(KEY, images, train=False)["params"]
+    params = jitted.init(model, KEY, images, train=False)["params"]
     assert set(params["decoder"]["dense1"]) == set(params["decoder"]["dense2"]) == {"bias"}
     first, second = (params["encoder"][name]["kernel"] for name in ("dense1", "dense2"))
     x = images.reshape(2, -1)
     expected = jax.nn.relu(jax.nn.relu(x @ first) @ second @ second.T) @ first.T
-    outputs, _ = model.apply({"params": params}, images, train=False)
+    outputs, _ = jitted.apply(model, {"params": params}, images, train=False)
     np.testing.assert_allclose(outputs.reshape(2, -1), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -74,7 +75,7 @@ def test_the_first_components_of_pca_are_a_stationary_point_of_the_linear_autoen
     def loss(params) -> jax.Array:
         return jnp.mean(squared_error(model.apply({"params": params}, images, train=False)[0], images))
 
-    value, gradient = jax.value_and_grad(loss)(params)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
     expected = ((judge.inverse_transform(judge.transform(flat)) - flat) ** 2).sum(1).mean()
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient)) < 1e-4

@@ -14,6 +14,7 @@ from cnnlab.models.efficientnet import EfficientNet
 from cnnlab.models.inverted_residual import InvertedResidual
 from cnnlab.models.layers import Dropout
 from cnnlab.models.residual_parts import SqueezeExcitation
+from tests import jitted
 
 KEY = jax.random.key(0)
 
@@ -63,7 +64,7 @@ def test_the_squeeze_is_a_quarter_of_the_channels_that_enter_a_block():
 
 def test_squeeze_and_excitation_weighs_whole_channels_between_0_and_1():
     x = jax.random.normal(KEY, (2, 5, 5, 6))
-    y, _ = SqueezeExcitation(3).init_with_output(KEY, x)
+    y, _ = jitted.init_with_output(SqueezeExcitation(3), KEY, x)
     weights = np.asarray(y / x)
     np.testing.assert_allclose(weights, np.broadcast_to(weights[:, :1, :1], x.shape), rtol=1e-5)
     assert weights.min() > 0 and weights.max() < 1

@@ -8,6 +8,7 @@ import pytest
 from cnnlab.errors import UsageError
 from cnnlab.models import GANS
 from cnnlab.models.gan import SpectralConv, dcgan, mlp, stages
+from tests import jitted
 
 
 def started(pair, shape: tuple[int, int, int], latent: int = 100) -> tuple[dict, dict]:
@@ -73,34 +74,34 @@ def test_a_maxout_unit_is_the_largest_of_its_pieces():
         "output": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)},
     }
     images = jnp.array([-3.0, 9.0, 2.0, 9.0]).reshape(2, 1, 2, 1)
-    np.testing.assert_allclose(discriminator.apply({"params": params}, images, train=False), [3.0, 2.0])
+    np.testing.assert_allclose(jitted.apply(discriminator, {"params": params}, images, train=False), [3.0, 2.0])
 
 
 def test_spectral_norm_divides_by_the_largest_singular_value_of_numpy():
     layer = SpectralConv(6, 3, 1, 1, initializer=jax.nn.initializers.normal(0.5))
     x = jax.random.normal(jax.random.key(1), (2, 5, 5, 4))
-    variables = layer.init(jax.random.key(0), x, train=False)
+    variables = jitted.init(layer, jax.random.key(0), x, train=False)
     kernel = np.asarray(variables["params"]["kernel"])
     largest = np.linalg.svd(kernel.reshape(-1, 6), compute_uv=False)[0]
     plain = jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
     before = variables["spectral"]["left"]
     for _ in range(60):
-        out, updated = layer.apply(variables, x, train=True, mutable=["spectral"])
+        out, updated = jitted.apply(layer, variables, x, train=True, mutable=["spectral"])
         variables = {**variables, **updated}
     np.testing.assert_allclose(out, plain / largest, rtol=1e-4, atol=1e-5)
     assert float(jnp.linalg.norm(variables["spectral"]["left"])) == pytest.approx(1.0, abs=1e-5)
     assert not np.allclose(before, variables["spectral"]["left"])
-    np.testing.assert_allclose(layer.apply(variables, x, train=False), out, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jitted.apply(layer, variables, x, train=False), out, rtol=1e-4, atol=1e-5)
 
 
 def test_one_step_of_power_iteration_is_miyatos():
     layer = SpectralConv(3, 1, 1, 0, initializer=jax.nn.initializers.normal(1.0))
     x = jnp.ones((1, 1, 1, 5))
-    variables = layer.init(jax.random.key(2), x, train=False)
+    variables = jitted.init(layer, jax.random.key(2), x, train=False)
     matrix, left = np.asarray(variables["params"]["kernel"]).reshape(5, 3), np.asarray(variables["spectral"]["left"])
     right = matrix @ left / np.linalg.norm(matrix @ left)
     expected = matrix.T @ right / np.linalg.norm(matrix.T @ right)
-    out, updated = layer.apply(variables, x, train=True, mutable=["spectral"])
+    out, updated = jitted.apply(layer, variables, x, train=True, mutable=["spectral"])
     np.testing.assert_allclose(updated["spectral"]["left"], expected, rtol=1e-5)
     np.testing.assert_allclose(out[0, 0, 0], matrix.sum(axis=0) / (right @ matrix @ expected), rtol=1e-4)
 

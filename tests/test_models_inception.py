@@ -20,6 +20,7 @@ from cnnlab.models.inception_resnet_v2 import Residual, inception_resnet_v2
 from cnnlab.models.inception_v3 import inception_v3
 from cnnlab.models.inception_v4 import inception_v4
 from cnnlab.models.layers import ConvNorm
+from tests import jitted
 
 KEY = jax.random.key(0)
 PLAIN = functools.partial(ConvNorm, norm=norms.no_norm)
@@ -118,11 +119,11 @@ def test_caffe_pools_an_auxiliary_head_by_windows_that_differ_from_torchvisions_
     caffe, torchvision = (
         AuxiliaryHead(5, pooling, PLAIN, jax.nn.relu, layers.init.he, 1.0) for pooling in ("caffe", "torchvision")
     )
-    variables = caffe.init(KEY, x, train=False)
-    assert not np.allclose(caffe.apply(variables, x, train=False), torchvision.apply(variables, x, train=False))
+    variables = jitted.init(caffe, KEY, x, train=False)
+    assert not np.allclose(jitted.apply(caffe, variables, x, train=False), jitted.apply(torchvision, variables, x, train=False))
     flat = jnp.ones_like(x)
     np.testing.assert_allclose(
-        caffe.apply(variables, flat, train=False), torchvision.apply(variables, flat, train=False), rtol=1e-5
+        jitted.apply(caffe, variables, flat, train=False), jitted.apply(torchvision, variables, flat, train=False), rtol=1e-5
     )
 
 
@@ -227,13 +228,13 @@ def test_mixed_concatenates_its_branches_in_order():
     )
     x = jax.random.normal(KEY, (2, 7, 7, 5))
     mixed = Mixed(branches, PLAIN)
-    variables = mixed.init(KEY, x, train=False)
+    variables = jitted.init(mixed, KEY, x, train=False)
     alone = [
-        Branch(steps, PLAIN).apply({"params": variables["params"][f"branch{number}"]}, x, train=False)
+        jitted.apply(Branch(steps, PLAIN), {"params": variables["params"][f"branch{number}"]}, x, train=False)
         for number, steps in enumerate(branches, start=1)
     ]
     assert [end.shape[-1] for end in alone] == [4, 3, 6, 2, 3]
-    np.testing.assert_array_equal(mixed.apply(variables, x, train=False), jnp.concatenate(alone, axis=-1))
+    np.testing.assert_array_equal(jitted.apply(mixed, variables, x, train=False), jnp.concatenate(alone, axis=-1))
     kernels = variables["params"]["branch3"]
     assert kernels["conv1x3"]["conv"]["kernel"].shape == (1, 3, 2, 3) and kernels["conv3x1"]["conv"]["kernel"].shape == (
         3,
@@ -247,7 +248,7 @@ def test_mixed_concatenates_its_branches_in_order():
 def test_shrinking_convolutions_halve_without_padding():
     x = jnp.ones((1, 9, 9, 1))
     branch = Branch((shrinking(1),), PLAIN)
-    out, _ = branch.init_with_output(KEY, x, train=False)
+    out, _ = jitted.init_with_output(branch, KEY, x, train=False)
     assert out.shape == (1, 4, 4, 1)
     assert float(jnp.ptp(out)) < 1e-5  # no border sees padding
 
@@ -258,11 +259,14 @@ def test_a_residual_module_adds_its_scaled_change():
     residual = functools.partial(
         Residual, branches, convolution=PLAIN, initializer=layers.init.he, width=1.0, activation=lambda x: x
     )
-    variables = residual(scale=1.0).init(KEY, x, train=False)
-    whole, part = (residual(scale=scale).apply(variables, x, train=False) - x for scale in (1.0, 0.17))
+    variables = jitted.init(residual(scale=1.0), KEY, x, train=False)
+    whole, part = (jitted.apply(residual(scale=scale), variables, x, train=False) - x for scale in (1.0, 0.17))
     np.testing.assert_allclose(part, 0.17 * whole, atol=1e-5)
-    change = Mixed(branches, PLAIN).apply(
-        {"params": {name: leaf for name, leaf in variables["params"].items() if name != "project"}}, x, train=False
+    change = jitted.apply(
+        Mixed(branches, PLAIN),
+        {"params": {name: leaf for name, leaf in variables["params"].items() if name != "project"}},
+        x,
+        train=False,
     )
     kernel = variables["params"]["project"]["kernel"][0, 0]
     np.testing.assert_allclose(whole, jnp.einsum("bhwc,cd->bhwd", change, kernel), atol=1e-4)

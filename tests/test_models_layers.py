@@ -15,6 +15,7 @@ from cnnlab.models.layers import POOLS, Dropout
 from cnnlab.models.norms import NORMS
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.collectives import AXIS
+from tests import jitted
 
 random = np.random.default_rng(0)
 x = jnp.asarray(random.normal(1, 2, (8, 4, 4, 6)), jnp.float32)
@@ -47,7 +48,7 @@ def test_dropout_is_the_same_on_one_device_and_on_several(count):
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.9])
 def test_dropout_drops_the_rate_and_keeps_the_mean(rate):
     ones = jnp.ones((200, 500))
-    dropped = np.asarray(Dropout(rate).apply({}, ones, train=True, rngs={"dropout": KEY}))
+    dropped = np.asarray(jitted.apply(Dropout(rate), {}, ones, train=True, rngs={"dropout": KEY}))
     np.testing.assert_allclose((dropped == 0).mean(), rate, atol=0.01)
     np.testing.assert_allclose(dropped.mean(), 1.0, atol=0.02)
     assert len(np.unique(dropped)) == (1 if rate == 0 else 2)
@@ -62,29 +63,29 @@ def test_dropout_rate_may_be_a_tracer():
 
 
 def test_dropout_outside_training_is_the_identity_and_draws_nothing():
-    np.testing.assert_array_equal(Dropout(0.9).apply({}, x, train=False), x)
+    np.testing.assert_array_equal(jitted.apply(Dropout(0.9), {}, x, train=False), x)
 
 
 def test_dropout_keeps_bf16():
-    assert Dropout(0.5).apply({}, x.astype(jnp.bfloat16), train=True, rngs={"dropout": KEY}).dtype == jnp.bfloat16
+    assert jitted.apply(Dropout(0.5), {}, x.astype(jnp.bfloat16), train=True, rngs={"dropout": KEY}).dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(("name", "axes"), [("batch", (0, 1, 2)), ("layer", (1, 2, 3)), ("instance", (1, 2))])
 def test_norm_has_mean_zero_and_variance_one_over_its_axes(name, axes):
-    y, _ = Normed(NORMS[name]).init_with_output(KEY, x)
+    y, _ = jitted.init_with_output(Normed(NORMS[name]), KEY, x)
     np.testing.assert_allclose(y.mean(axes), 0, atol=1e-5)
     np.testing.assert_allclose(y.var(axes), 1, atol=1e-3)
 
 
 def test_group_norm_takes_as_many_groups_as_divide_the_channels():
-    y, _ = Normed(NORMS["group"]).init_with_output(KEY, x)  # gcd(8, 6) = 2
+    y, _ = jitted.init_with_output(Normed(NORMS["group"]), KEY, x)  # gcd(8, 6) = 2
     np.testing.assert_allclose(y.reshape(8, 4, 4, 2, 3).var((1, 2, 4)), 1, atol=1e-3)
-    one, _ = Normed(functools.partial(NORMS["group"], groups=1)).init_with_output(KEY, x)
-    np.testing.assert_allclose(one, Normed(NORMS["layer"]).init_with_output(KEY, x)[0], atol=1e-5)
+    one, _ = jitted.init_with_output(Normed(functools.partial(NORMS["group"], groups=1)), KEY, x)
+    np.testing.assert_allclose(one, jitted.init_with_output(Normed(NORMS["layer"]), KEY, x)[0], atol=1e-5)
 
 
 def test_no_norm_is_the_identity_and_alone_leaves_the_bias_to_the_layer_before():
-    y, variables = Normed(NORMS["none"]).init_with_output(KEY, x)
+    y, variables = jitted.init_with_output(Normed(NORMS["none"]), KEY, x)
     assert not variables
     np.testing.assert_array_equal(y, x)
     assert [name for name, norm in NORMS.items() if norms.needs_bias(norm)] == ["none"]
@@ -92,10 +93,10 @@ def test_no_norm_is_the_identity_and_alone_leaves_the_bias_to_the_layer_before()
 
 @pytest.mark.parametrize("name", NORMS)
 def test_norm_of_bf16_gives_bf16_with_f32_statistics(name):
-    variables = Normed(NORMS[name]).init(KEY, x)
+    variables = jitted.init(Normed(NORMS[name]), KEY, x)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables.get("params", {}))
     state = {"batch_stats": variables["batch_stats"]} if "batch_stats" in variables else {}
-    y, state = Normed(NORMS[name]).apply({"params": params, **state}, x.astype(jnp.bfloat16), mutable=["batch_stats"])
+    y, state = jitted.apply(Normed(NORMS[name]), {"params": params, **state}, x.astype(jnp.bfloat16), mutable=["batch_stats"])
     assert y.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state))
 
@@ -103,7 +104,7 @@ def test_norm_of_bf16_gives_bf16_with_f32_statistics(name):
 @pytest.mark.parametrize("count", [4, 8])
 def test_batch_norm_sees_the_whole_batch_on_any_number_of_devices(count):
     module = Normed(NORMS["batch"])
-    variables = module.init(KEY, x)
+    variables = jitted.init(module, KEY, x)
 
     def apply(x):
         return module.apply(variables, x, mutable=["batch_stats"])
@@ -115,17 +116,18 @@ def test_batch_norm_sees_the_whole_batch_on_any_number_of_devices(count):
 
 
 def test_batch_norm_outside_training_uses_the_running_statistics():
-    variables = Normed(NORMS["batch"]).init(KEY, x)
+    variables = jitted.init(Normed(NORMS["batch"]), KEY, x)
     stats = {"norm": {"mean": jnp.full(6, 2.0), "var": jnp.full(6, 4.0)}}
-    y = Normed(NORMS["batch"], train=False).apply({**variables, "batch_stats": stats}, x)
+    y = jitted.apply(Normed(NORMS["batch"], train=False), {**variables, "batch_stats": stats}, x)
     np.testing.assert_allclose(y, (x - 2) / np.sqrt(4 + 1e-5), atol=1e-5)
 
 
 @pytest.mark.parametrize("train", [True, False])
 def test_batch_norm_is_flax_in_values_statistics_and_gradients(train):
     ours, theirs = norms.BatchNorm(0.9, 1e-5), nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5)
-    variables = jax.tree.map(lambda leaf: leaf + random.uniform(0, 1, leaf.shape).astype("f"), ours.init(KEY, x, train=train))
-    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, theirs.init(KEY, x))
+    start = jitted.init(ours, KEY, x, train=train)
+    variables = jax.tree.map(lambda leaf: leaf + random.uniform(0, 1, leaf.shape).astype("f"), start)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, jitted.init(theirs, KEY, x))
     target = jnp.asarray(random.normal(size=x.shape), jnp.float32)
 
     def loss(apply, params, x):
@@ -133,14 +135,14 @@ def test_batch_norm_is_flax_in_values_statistics_and_gradients(train):
         return jnp.sum((y - target) ** 2), (y, state)
 
     mine, those = (
-        jax.value_and_grad(functools.partial(loss, apply), argnums=(0, 1), has_aux=True)(variables["params"], x)
+        jax.jit(jax.value_and_grad(functools.partial(loss, apply), argnums=(0, 1), has_aux=True))(variables["params"], x)
         for apply in (functools.partial(ours.apply, train=train), theirs.apply)
     )
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), mine, those)
 
 
 def test_batch_norm_can_be_differentiated_twice_and_forwards():
-    variables = norms.BatchNorm().init(KEY, x, train=True)
+    variables = jitted.init(norms.BatchNorm(), KEY, x, train=True)
 
     def loss(x):
         return jnp.sum(norms.BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])[0] ** 3)
@@ -150,7 +152,7 @@ def test_batch_norm_can_be_differentiated_twice_and_forwards():
 
 def test_instance_norm_of_what_has_no_space_is_refused():
     with pytest.raises(UsageError, match="instance norm averages over space and norm has none"):
-        Normed(NORMS["instance"]).init(KEY, jnp.ones((2, 5)))
+        jitted.init(Normed(NORMS["instance"]), KEY, jnp.ones((2, 5)))
 
 
 def test_pools_agree_with_numpy_and_leave_out_an_odd_border():
@@ -165,7 +167,7 @@ def test_prelu_learns_its_slope():
         def __call__(self, x):
             return ACTIVATIONS["prelu"](x, slope=0.1)
 
-    y, variables = Activated().init_with_output(KEY, x)
+    y, variables = jitted.init_with_output(Activated(), KEY, x)
     np.testing.assert_allclose(y, jnp.where(x > 0, x, 0.1 * x), rtol=1e-6)
-    gradient = jax.grad(lambda v: Activated().apply(v, x).sum())(variables)
+    gradient = jax.jit(jax.grad(lambda v: Activated().apply(v, x).sum()))(variables)
     np.testing.assert_allclose(jax.tree.leaves(gradient)[0], jnp.minimum(x, 0).sum(), rtol=1e-5)

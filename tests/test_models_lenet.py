@@ -9,6 +9,7 @@ from cnnlab import inspect
 from cnnlab.errors import UsageError
 from cnnlab.models.lenet import DIGIT_CODES, TABLE_I, LeNet5, LeNet5Caffe, LeNet51998, RadialBasis, SparseConv, SubSampling
 from cnnlab.ops import init
+from tests import jitted
 
 KEY = jax.random.key(0)
 
@@ -41,7 +42,7 @@ def test_lenet5_1998_options_change_what_they_name():
 def test_sparse_convolution_is_a_dense_one_with_missing_kernels():
     x = jax.random.normal(KEY, (2, 9, 9, 6))
     module = SparseConv(TABLE_I, 5, init.lecun)
-    y, variables = module.init_with_output(KEY, x)
+    y, variables = jitted.init_with_output(module, KEY, x)
     kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
     assert kernel.shape == (60, 5, 5)
     expected, place = np.zeros(y.shape, np.float32), 0
@@ -54,7 +55,7 @@ def test_sparse_convolution_is_a_dense_one_with_missing_kernels():
 
 
 def test_sparse_kernels_start_by_the_fan_in_of_their_own_map():
-    kernel = SparseConv(TABLE_I, 5, init.lecun_1998).init(KEY, jnp.ones((1, 9, 9, 6)))["params"]["kernel"]
+    kernel = jitted.init(SparseConv(TABLE_I, 5, init.lecun_1998), KEY, jnp.ones((1, 9, 9, 6)))["params"]["kernel"]
     few, many = np.abs(kernel[:18]).max(), np.abs(kernel[54:]).max()
     assert 0.9 * 2.4 / 75 < few <= 2.4 / 75 and 0.9 * 2.4 / 150 < many <= 2.4 / 150
 
@@ -62,9 +63,9 @@ def test_sparse_kernels_start_by_the_fan_in_of_their_own_map():
 def test_sub_sampling_sums_four_times_coefficient_plus_bias():
     x = jax.random.normal(KEY, (2, 4, 6, 3))
     coefficient, bias = jnp.array([1.0, -2.0, 0.5]), jnp.array([0.0, 1.0, -1.0])
-    y = SubSampling().apply({"params": {"coefficient": coefficient, "bias": bias}}, x)
+    y = jitted.apply(SubSampling(), {"params": {"coefficient": coefficient, "bias": bias}}, x)
     np.testing.assert_allclose(y[1, 1, 2], np.asarray(x[1, 2:4, 4:6].sum((0, 1)) * coefficient + bias), rtol=1e-4)
-    start, _ = SubSampling().init_with_output(KEY, x)
+    start, _ = jitted.init_with_output(SubSampling(), KEY, x)
     np.testing.assert_allclose(start[0, 0, 0], x[0, :2, :2].mean((0, 1)), rtol=1e-4)
 
 
@@ -76,7 +77,7 @@ def test_digit_codes_are_ten_distinct_drawings_of_ink_and_paper():
 
 
 def test_radial_basis_is_nearest_at_its_own_code():
-    logits = RadialBasis().apply({}, jnp.asarray(DIGIT_CODES))
+    logits = jitted.apply(RadialBasis(), {}, jnp.asarray(DIGIT_CODES))
     np.testing.assert_array_equal(np.diag(logits), np.zeros(10))
     np.testing.assert_array_equal(jnp.argmax(logits, axis=1), np.arange(10))
     np.testing.assert_allclose(logits, -((DIGIT_CODES[:, None] - DIGIT_CODES[None]) ** 2).sum(-1))
@@ -85,9 +86,11 @@ def test_radial_basis_is_nearest_at_its_own_code():
 @pytest.mark.parametrize("model", [LeNet51998, LeNet5])
 def test_28_pixels_are_framed_by_their_border(model):
     images = jax.random.normal(KEY, (2, 28, 28, 1))
-    variables = model(classes=10).init(KEY, images, train=False)
+    variables = jitted.init(model(classes=10), KEY, images, train=False)
     framed = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
-    small, large = (model(classes=10).apply(variables, given, train=False)[0] for given in (images, jnp.asarray(framed)))
+    small, large = (
+        jitted.apply(model(classes=10), variables, given, train=False)[0] for given in (images, jnp.asarray(framed))
+    )
     np.testing.assert_array_equal(small, large)
 
 

@@ -12,6 +12,7 @@ from cnnlab.models.linear import Linear, mcculloch_pitts
 from cnnlab.models.mlp import MLP
 from cnnlab.ops.activations import identity
 from cnnlab.ops.losses import LOSSES
+from tests import jitted
 
 INPUTS = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 GATES = {"and": [0, 0, 0, 1], "or": [0, 1, 1, 1], "nand": [1, 1, 1, 0], "xor": [0, 1, 1, 0]}
@@ -41,7 +42,7 @@ def test_no_threshold_unit_on_a_grid_computes_xor_but_two_layers_do():
 
 def errors_after_training(model, gate, loss, rate, steps):
     images, labels = INPUTS.reshape(4, 1, 2, 1), jnp.array(GATES[gate], jnp.int32)
-    params = model.init(jax.random.key(1), images, train=False)
+    params = jitted.init(model, jax.random.key(1), images, train=False)
     optimizer = optax.sgd(rate)
 
     def step(carry, _):
@@ -51,7 +52,7 @@ def errors_after_training(model, gate, loss, rate, steps):
         return (optax.apply_updates(params, updates), state), None
 
     (params, _), _ = jax.jit(lambda carry: jax.lax.scan(step, carry, None, steps))((params, optimizer.init(params)))
-    return int(jnp.sum(jnp.argmax(model.apply(params, images, train=False)[0], axis=1) != labels))
+    return int(jnp.sum(jnp.argmax(jitted.apply(model, params, images, train=False)[0], axis=1) != labels))
 
 
 @pytest.mark.parametrize("loss", ["perceptron", "cross_entropy", "hinge", "sigmoid"])
@@ -68,5 +69,5 @@ def test_mlp_learns_xor_only_with_a_non_linearity():
 @pytest.mark.parametrize(("loss", "expected"), [("cross_entropy", np.log(10)), ("hinge", 9.0)])
 def test_linear_starts_at_the_loss_of_guessing(loss, expected):
     model, images = Linear(classes=10), jax.random.normal(jax.random.key(0), (16, 8, 8, 1))
-    logits, _ = model.apply(model.init(jax.random.key(0), images, train=False), images, train=False)
+    logits, _ = jitted.apply(model, jitted.init(model, jax.random.key(0), images, train=False), images, train=False)
     np.testing.assert_allclose(LOSSES[loss](logits, jnp.arange(16, dtype=jnp.int32) % 10), np.full(16, expected), rtol=1e-6)

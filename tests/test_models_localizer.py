@@ -14,6 +14,7 @@ from cnnlab.models.alexnet import alexnet
 from cnnlab.models.localizer import Localizer
 from cnnlab.models.squeezenet import squeezenet1_1
 from cnnlab.models.vgg import VGG
+from tests import jitted
 
 KEY = jax.random.key(0)
 trunk = functools.partial(VGG, classes=0, depths=(1, 1, 1, 1, 1), hidden=(256, 256), grid=1, width=1 / 8, dropout=0.0)
@@ -34,7 +35,7 @@ def scene():
 
 def losses(network, params, images, classes, boxes):
     """(cross-entropy, squared error of the box)."""
-    output, _ = network.apply({"params": params}, images, train=True)
+    output, _ = jitted.apply(network, {"params": params}, images, train=True)
     log = jax.nn.log_softmax(output["logits"])
     return -jnp.mean(log[np.arange(len(classes)), classes]), jnp.mean((output["box"] - boxes) ** 2)
 

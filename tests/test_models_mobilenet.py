@@ -12,6 +12,7 @@ from cnnlab.models import norms
 from cnnlab.models.inverted_residual import InvertedResidual, divisible
 from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
 from cnnlab.ops import init
+from tests import jitted
 
 KEY = jax.random.key(0)
 
@@ -88,15 +89,15 @@ def test_an_inverted_residual_whose_branch_is_zero_is_the_identity_only_where_sh
     x = jax.random.normal(KEY, (2, 6, 6, 8))
     block = functools.partial(InvertedResidual, norm=norms.no_norm, initializer=init.zeros)
     for knobs, passes in (({}, True), ({"shortcut": False}, False), ({"strides": 2}, False), ({"features": 9}, False)):
-        y, _ = block(**{"features": 8, **knobs}).init_with_output(KEY, x, train=False)
+        y, _ = jitted.init_with_output(block(**{"features": 8, **knobs}), KEY, x, train=False)
         assert np.array_equal(y, x) if passes else not np.any(y), knobs
 
 
 def test_a_linear_bottleneck_gives_negative_numbers_and_another_does_not():
     x = jax.random.normal(KEY, (2, 6, 6, 8))
     block = functools.partial(InvertedResidual, 8, shortcut=False)
-    assert float(block().init_with_output(KEY, x, train=False)[0].min()) < 0
-    assert float(block(linear=False).init_with_output(KEY, x, train=False)[0].min()) == 0
+    assert float(jitted.init_with_output(block(), KEY, x, train=False)[0].min()) < 0
+    assert float(jitted.init_with_output(block(linear=False), KEY, x, train=False)[0].min()) == 0
 
 
 def test_depthwise_kernels_see_one_channel():

@@ -11,6 +11,7 @@ from cnnlab.inspect import trace
 from cnnlab.models import PIXEL_MODELS
 from cnnlab.models.causal import POINT, channel_of, mask, square
 from cnnlab.ops.raster_scan import Place
+from tests import jitted
 
 S = 6
 SMALL = {"pixelcnn": {"blocks": 6}, "gated_pixelcnn": {"layers": 4}, "pixelrnn": {"layers": 2}}
@@ -98,7 +99,7 @@ def test_units_of_both_gates_belong_to_the_channels_in_order():
 @pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_the_class_changes_the_numbers_of_every_pixel(name):
     model, variables, images = started(name, classes=3)
-    one, two = (model.apply(variables, images[:1], jnp.full(1, label), train=False)[0] for label in (0, 2))
+    one, two = (jitted.apply(model, variables, images[:1], jnp.full(1, label), train=False)[0] for label in (0, 2))
     assert (one != two).all()
 
 
@@ -106,8 +107,8 @@ def test_the_class_changes_the_numbers_of_every_pixel(name):
 @pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_convolutions_and_products_of_windows_compute_the_same(name, channels):
     model, variables, images = started(name, channels=channels)
-    whole, _ = model.apply(variables, images, labels(2), train=False)
-    products, _ = model.apply(variables, images, labels(2), train=False, at=Place((S, S)))
+    whole, _ = jitted.apply(model, variables, images, labels(2), train=False)
+    products, _ = jitted.apply(model, variables, images, labels(2), train=False, at=Place((S, S)))
     np.testing.assert_allclose(whole, products, atol=2e-5)
 
 

@@ -18,6 +18,7 @@ from cnnlab.models.preact_resnet import PreActBlock, PreActResNet
 from cnnlab.models.residual_parts import SqueezeExcitation, block_convolutions, drop_path, padded_identity, squeezed
 from cnnlab.models.resnet import ResidualBlock, ResNet
 from cnnlab.ops import trees
+from tests import jitted
 
 KEY = jax.random.key(0)
 IMAGES = jax.random.normal(KEY, (4, 8, 8, 3))
@@ -204,11 +205,11 @@ def test_block_widths_follow_groups_and_their_width():
 def test_squeeze_and_excitation_weighs_channels_by_their_means():
     x = jax.random.normal(KEY, (2, 3, 5, 32))
     module = SqueezeExcitation(squeezed(32))
-    weights = noisy(module.init(KEY, x))["params"]
+    weights = noisy(jitted.init(module, KEY, x))["params"]
     assert weights["squeeze"]["kernel"].shape == (32, 2) and weights["excite"]["kernel"].shape == (2, 32)
     hidden = np.maximum(np.asarray(x).mean((1, 2)) @ weights["squeeze"]["kernel"] + weights["squeeze"]["bias"][None], 0)
     gates = 1 / (1 + np.exp(-(hidden @ weights["excite"]["kernel"] + weights["excite"]["bias"][None])))
-    np.testing.assert_allclose(module.apply({"params": weights}, x), x * gates[:, None, None], atol=1e-5)
+    np.testing.assert_allclose(jitted.apply(module, {"params": weights}, x), x * gates[:, None, None], atol=1e-5)
     rounded = jax.eval_shape(SqueezeExcitation(squeezed(32, divisor=8)).init, KEY, x)
     assert rounded["params"]["squeeze"]["kernel"].shape == (32, 8)
 
@@ -262,10 +263,10 @@ def test_drop_path_leaves_out_whole_branches_and_keeps_the_mean():
             return drop_path(x, self.rate, train=train)
 
     x = jnp.ones((2000, 2, 2, 3))
-    y = np.asarray(Branch(0.25).apply({}, x, train=True, rngs={"dropout": KEY}))
+    y = np.asarray(jitted.apply(Branch(0.25), {}, x, train=True, rngs={"dropout": KEY}))
     assert np.all(y == y[:, :1, :1, :1]) and set(np.unique(y)) == {0.0, np.float32(1 / 0.75)}
     np.testing.assert_allclose((y == 0).mean(), 0.25, atol=0.03)
-    np.testing.assert_array_equal(Branch(0.25).apply({}, x, train=False), x)
+    np.testing.assert_array_equal(jitted.apply(Branch(0.25), {}, x, train=False), x)
 
 
 @pytest.mark.parametrize("start", [small, small_preact])
@@ -301,7 +302,7 @@ def test_wide_blocks_drop_activated_units_between_their_convolutions():
     block = PreActBlock(((5, 3, 1), (5, 3, 1)), dropout=0.5)
     weights = started(block, IMAGES)
     with nn.intercept_methods(watch):
-        block.apply(weights, IMAGES, train=True, rngs={"dropout": KEY}, mutable=["batch_stats"])
+        jitted.apply_uncompiled(block, weights, IMAGES, train=True, rngs={"dropout": KEY}, mutable=["batch_stats"])
     order = [path[0] for path, *_ in found if path]
     assert order.index("conv1") < order.index("norm2") < order.index("dropout") < order.index("conv2")
     (dropped,) = [(x, y) for path, x, y in found if path == ("dropout",)]

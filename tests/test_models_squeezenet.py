@@ -13,6 +13,7 @@ from cnnlab.models.alexnet import alexnet_two_tower
 from cnnlab.models.norms import NORMS
 from cnnlab.models.squeezenet import Fire, squeezenet1_0, squeezenet1_1
 from cnnlab.ops import init
+from tests import jitted
 
 KEY = jax.random.key(0)
 SMALL = {"classes": 4, "width": 1 / 8, "stem": "small"}
@@ -69,7 +70,7 @@ def test_bypass_adds_the_input_where_the_channels_agree():
     module = Fire(2, 4, bypass=True, norm=norms.no_norm, activation=jax.nn.relu, initializer=init.zeros)
     for channels, kept in ((8, 1.0), (6, 0.0)):
         x = jax.random.normal(KEY, (1, 5, 5, channels))
-        y, _ = module.init_with_output(KEY, x, train=False)
+        y, _ = jitted.init_with_output(module, KEY, x, train=False)
         assert y.shape == (1, 5, 5, 8)
         np.testing.assert_array_equal(y, kept * x if kept else jnp.zeros_like(y))
 
@@ -81,17 +82,17 @@ def test_bypass_goes_round_every_second_module_and_costs_nothing():
     params = dict(variables["params"])
     for name in ("fire3", "fire5", "fire7", "fire9"):
         params[name] = jax.tree.map(jnp.zeros_like, params[name])
-    _, seen = bypassed.apply({"params": params}, images, train=False)
+    _, seen = jitted.apply(bypassed, {"params": params}, images, train=False)
     for after, before in (("fire3", "fire2"), ("fire7", "fire6")):
         np.testing.assert_array_equal(seen[after], seen[before])
     for after, before in (("fire5", "fire4"), ("fire9", "fire8")):
-        pooled = layers.MaxPool(3, 2, ceil=True).apply({}, seen[before])
+        pooled = jitted.apply(layers.MaxPool(3, 2, ceil=True), {}, seen[before])
         np.testing.assert_array_equal(seen[after], pooled)
 
 
 def test_logits_are_the_mean_of_the_rectified_class_map():
     variables, images = started()
-    logits, seen = squeezenet1_0(**SMALL).apply(variables, images, train=False)
+    logits, seen = jitted.apply(squeezenet1_0(**SMALL), variables, images, train=False)
     assert seen["class_map"].shape == (2, 8, 8, 4) and variables["params"]["output"]["kernel"].shape == (1, 1, 64, 4)
     assert float(seen["class_map"].min()) >= 0
     np.testing.assert_allclose(logits, seen["class_map"].mean((1, 2)), rtol=1e-6)
@@ -102,7 +103,7 @@ def test_no_classes_give_the_features():
     headless = squeezenet1_0(**{**SMALL, "classes": 0})
     assert set(variables["params"]) - set(shapes(headless)["params"]) == {"output"}
     params = {name: leaf for name, leaf in variables["params"].items() if name != "output"}
-    output, seen = headless.apply({"params": params}, images, train=False)
+    output, seen = jitted.apply(headless, {"params": params}, images, train=False)
     assert output.shape == (2, 64)
     np.testing.assert_array_equal(output, seen["features"])
 

@@ -12,6 +12,7 @@ from cnnlab.errors import UsageError
 from cnnlab.models import layers, norms, vgg
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
+from tests import jitted
 
 KEY = jax.random.key(0)
 TINY = {"classes": 4, "width": 1 / 32}
@@ -71,10 +72,12 @@ def test_network_c_is_d_with_1x1_convolutions_last_in_three_stages():
 def test_a_lrn_normalises_what_conv1_1_gives_and_nothing_else():
     plain, network = vgg.vgg11_a(**TINY), vgg.vgg11_a_lrn(**TINY)
     variables, images = started(plain)
-    (_, seen), (_, normalised) = (model.apply(variables, images, train=False) for model in (plain, network))
+    (_, seen), (_, normalised) = (jitted.apply(model, variables, images, train=False) for model in (plain, network))
     np.testing.assert_array_equal(seen["conv1_1"], normalised["conv1_1"])
     x = np.asarray(seen["conv1_1"], np.float64)  # two channels, so that each sees both
-    pooled = layers.MaxPool(2).apply({}, jnp.asarray(x / (2 + 1e-4 / 5 * (x**2).sum(-1, keepdims=True)) ** 0.75, jnp.float32))
+    pooled = jitted.apply(
+        layers.MaxPool(2), {}, jnp.asarray(x / (2 + 1e-4 / 5 * (x**2).sum(-1, keepdims=True)) ** 0.75, jnp.float32)
+    )
     np.testing.assert_allclose(normalised["stage1"], pooled, rtol=1e-5)
 
 
@@ -89,7 +92,7 @@ def test_images_of_32_pixels_are_the_smallest_and_the_sliding_head_needs_224():
 def test_a_map_smaller_than_the_grid_is_repeated_over_it():
     network = vgg.vgg11_a(**TINY)
     variables, images = started(network)
-    _, seen = network.apply(variables, images, train=False)
+    _, seen = jitted.apply(network, variables, images, train=False)
     one, kernel = seen["stage5"][:, 0, 0], variables["params"]["fc6"]["kernel"]
     summed = kernel.reshape(49, one.shape[-1], -1).sum(0)
     np.testing.assert_allclose(seen["fc6"], jax.nn.relu(one @ summed), rtol=1e-4, atol=1e-4)
@@ -107,9 +110,9 @@ def test_every_norm_fits_with_and_without_biases_before_it(norm, bias):
 def test_dropout_falls_on_the_hidden_dense_layers_in_training_alone():
     network = vgg.VGG(classes=0, width=1 / 8, depths=(1, 1, 1, 1, 1))
     variables, images = started(network)
-    still, seen = network.apply(variables, images, train=False)
+    still, seen = jitted.apply(network, variables, images, train=False)
     np.testing.assert_array_equal(still, seen["fc7"])
-    noisy, seen = network.apply(variables, images, train=True, rngs={"dropout": KEY})
+    noisy, seen = jitted.apply(network, variables, images, train=True, rngs={"dropout": KEY})
     dropped = np.asarray(noisy == 0) & np.asarray(seen["fc7"] != 0)
     np.testing.assert_allclose(dropped.sum() / np.asarray(seen["fc7"] != 0).sum(), 0.5, atol=0.08)
 

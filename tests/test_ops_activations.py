@@ -15,7 +15,7 @@ x = np.linspace(-4, 4, 33, dtype=np.float32)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_activation_keeps_shape_and_dtype_and_has_finite_gradients(name, dtype):
     inputs = jnp.asarray(x, dtype).reshape(3, 11)
-    outputs, gradient = jax.vmap(jax.vmap(jax.value_and_grad(ACTIVATIONS[name])))(inputs)
+    outputs, gradient = jax.jit(jax.vmap(jax.vmap(jax.value_and_grad(ACTIVATIONS[name]))))(inputs)
     assert outputs.shape == inputs.shape
     assert outputs.dtype == gradient.dtype == dtype
     assert bool(jnp.all(jnp.isfinite(outputs))) and bool(jnp.all(jnp.isfinite(gradient)))
@@ -56,7 +56,7 @@ def test_relu6_is_bounded_by_zero_and_six():
 
 def test_step_fires_at_zero_and_has_no_gradient():
     assert float(step(jnp.array(0.0))) == 1.0
-    assert not np.any(jax.vmap(jax.grad(step))(jnp.asarray(x)))
+    assert not np.any(jax.jit(jax.vmap(jax.grad(step)))(jnp.asarray(x)))
 
 
 def test_slope_may_be_a_tracer():

@@ -14,6 +14,7 @@ from cnnlab.ops.convolve import convolve, convolve_transpose
 from cnnlab.ops.cpu.forms import FORMS, choose_form
 from cnnlab.ops.lax_convolution import NHWC
 from cnnlab.ops.windows import Geometry, explicit_padding
+from tests import jitted
 
 CASES = {  # image, kernel, strides, padding, dilation, groups
     "3x3": ((4, 9, 8, 5), (3, 3, 5, 7), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
@@ -110,10 +111,10 @@ def test_second_derivatives_and_forward_mode_are_the_library_s(case):
 @pytest.mark.parametrize("case", ["3x3", "1x1 strided", "depth-wise strided", "many groups", "large batch"])
 def test_the_convolution_is_the_same_in_scan_vmap_pmap_and_other_precisions(case):
     x, kernel = arrays(case)
-    gradient = jax.grad(lambda kernel, x: jnp.sum(jnp.sin(ours(case)(x, kernel))))
+    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.sin(ours(case)(x, kernel)))))
     alone = gradient(kernel, x)
     stacked = jnp.stack([x, 2.0 * x])
-    close(jax.vmap(gradient, in_axes=(None, 0))(kernel, stacked)[0], alone)
+    close(jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(kernel, stacked)[0], alone)
     close(jax.pmap(gradient, in_axes=(None, 0), devices=jax.devices()[:2])(kernel, stacked)[0], alone)
     _, looped = lax.scan(lambda _, images: (None, gradient(kernel, images)), None, stacked)
     close(looped[0], alone)
@@ -122,8 +123,8 @@ def test_the_convolution_is_the_same_in_scan_vmap_pmap_and_other_precisions(case
     close(half.astype(jnp.float32), alone, 0.06)
     with jax.enable_x64(True):
         exact = [jnp.asarray(np.asarray(array), jnp.float64) for array in (x, kernel)]
-        found = jax.grad(lambda kernel, x: jnp.sum(jnp.sin(ours(case)(x, kernel))))(exact[1], exact[0])
-        expected = jax.grad(lambda kernel, x: jnp.sum(jnp.sin(theirs(case)(x, kernel))))(exact[1], exact[0])
+        found = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.sin(ours(case)(x, kernel)))))(exact[1], exact[0])
+        expected = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.sin(theirs(case)(x, kernel)))))(exact[1], exact[0])
         close(found, expected, 1e-13)
 
 
@@ -147,8 +148,8 @@ def test_padding_has_one_long_form(padding, expected):
 def test_same_padding_is_that_of_flax(size, kernel, stride):
     x = jax.random.normal(jax.random.key(0), (2, size, size, 3))
     mine, flax = layers.Conv(4, kernel, stride), nn.Conv(4, (kernel, kernel), stride)
-    variables = flax.init(jax.random.key(1), x)
-    np.testing.assert_allclose(mine.apply(variables, x), flax.apply(variables, x), atol=1e-5)
+    variables = jitted.init(flax, jax.random.key(1), x)
+    np.testing.assert_allclose(jitted.apply(mine, variables, x), jitted.apply(flax, variables, x), atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
@@ -157,11 +158,11 @@ def test_transposed_convolution_is_that_of_flax_with_the_same_parameters(kernel,
     x = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
     mine = layers.ConvTranspose(4, kernel, stride, padding.lower())
     flax = nn.ConvTranspose(4, (kernel, kernel), (stride, stride), padding)
-    variables = flax.init(jax.random.key(1), x)
-    np.testing.assert_allclose(mine.apply(variables, x), flax.apply(variables, x), atol=1e-5)
+    variables = jitted.init(flax, jax.random.key(1), x)
+    np.testing.assert_allclose(jitted.apply(mine, variables, x), jitted.apply(flax, variables, x), atol=1e-5)
 
     def slope(module):
-        return jax.grad(lambda v: jnp.sum(jnp.sin(module.apply(v, x))))(variables)["params"]["kernel"]
+        return jax.jit(jax.grad(lambda v: jnp.sum(jnp.sin(module.apply(v, x)))))(variables)["params"]["kernel"]
 
     np.testing.assert_allclose(slope(mine), slope(flax), atol=1e-4)
 

@@ -64,17 +64,19 @@ def expected_loss(name: str, scores: jax.Array, **knobs) -> jax.Array:
 @pytest.mark.parametrize("name", ["saturating", "non_saturating"])
 def test_the_best_discriminator_is_the_share_of_the_data(name: str):
     best = jnp.log(DATA / MODEL)  # D = p / (p + q): Goodfellow et al. 2014, proposition 1
-    np.testing.assert_allclose(jax.grad(lambda s: expected_loss(name, s))(best), np.zeros(3), atol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(lambda s: expected_loss(name, s)))(best), np.zeros(3), atol=1e-6)
     mean = (DATA + MODEL) / 2
     divergence = 0.5 * np.sum(DATA * np.log(DATA / mean)) + 0.5 * np.sum(MODEL * np.log(MODEL / mean))
     assert float(expected_loss(name, best)) == pytest.approx(2 * LN2 - 2 * divergence, rel=1e-5)  # their theorem 1
     smooth = jnp.log(0.9 * DATA / (0.1 * DATA + MODEL))  # Salimans et al. 2016, section 3.4
-    np.testing.assert_allclose(jax.grad(lambda s: expected_loss(name, s, smoothing=0.1))(smooth), np.zeros(3), atol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(jax.grad(lambda s: expected_loss(name, s, smoothing=0.1)))(smooth), np.zeros(3), atol=1e-6
+    )
 
 
 def test_the_best_discriminators_of_least_squares_and_hinge():
     best = jnp.asarray(DATA / (DATA + MODEL))  # Mao et al. 2017, eq. 4
-    np.testing.assert_allclose(jax.grad(lambda s: expected_loss("least_squares", s))(best), np.zeros(3), atol=1e-7)
+    np.testing.assert_allclose(jax.jit(jax.grad(lambda s: expected_loss("least_squares", s)))(best), np.zeros(3), atol=1e-7)
     grid = [jnp.array([a, 0.0, b]) for a in np.linspace(-2, 2, 9) for b in np.linspace(-2, 2, 9)]
     lowest = min(grid, key=lambda scores: float(expected_loss("hinge", scores)))
     assert (float(lowest[0]), float(lowest[2])) == (1.0, -1.0)
@@ -82,7 +84,9 @@ def test_the_best_discriminators_of_least_squares_and_hinge():
 
 def test_a_certain_discriminator_leaves_the_saturating_generator_without_a_gradient():
     certain = jnp.array([-20.0])
-    gradient = {name: float(jax.grad(lambda s, n=name: GAN_LOSSES[n]().generator(s)[0])(certain)[0]) for name in GAN_LOSSES}
+    gradient = {
+        name: float(jax.jit(jax.grad(lambda s, n=name: GAN_LOSSES[n]().generator(s)[0]))(certain)[0]) for name in GAN_LOSSES
+    }
     assert abs(gradient["saturating"]) < 1e-8 and gradient["non_saturating"] == pytest.approx(-1.0)
     assert gradient["wgan_gp"] == gradient["hinge"] == -1.0 and gradient["least_squares"] == -21.0
 
@@ -104,7 +108,7 @@ def test_slopes_and_the_penalty_equal_finite_differences():
     def penalty(weight: jax.Array) -> jax.Array:
         return jnp.sum(gradient_penalty(squared_gradient_norms(lambda x: critic(x, weight), images)))
 
-    gradient = jax.grad(penalty)(weight)
+    gradient = jax.jit(jax.grad(penalty))(weight)
     for row, column in [(0, 0), (2, 3), (5, 1)]:
         bump = jnp.zeros_like(weight).at[row, column].set(step)
         slope = (penalty(weight + bump) - penalty(weight - bump)) / (2 * step)
@@ -112,7 +116,7 @@ def test_slopes_and_the_penalty_equal_finite_differences():
 
 
 def test_the_penalty_is_one_with_a_finite_gradient_where_the_critic_is_flat():
-    value, gradient = jax.value_and_grad(lambda s: jnp.sum(gradient_penalty(s)))(jnp.zeros(2))
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: jnp.sum(gradient_penalty(s))))(jnp.zeros(2))
     assert float(value) == pytest.approx(2.0, abs=1e-5) and bool(jnp.all(jnp.isfinite(gradient)))
     assert float(gradient_penalty(jnp.ones(1))[0]) == pytest.approx(0.0, abs=1e-9)
 
@@ -137,8 +141,8 @@ def test_a_loss_through_images_has_the_gradient_of_the_direct_one():
         loss, each, gradient = loss_with_image_gradient(of_images, codes @ weight)
         return loss, (each, gradient)
 
-    (loss, (each, gradient)), slope = jax.value_and_grad(through, has_aux=True)(weight)
-    direct, expected = jax.value_and_grad(lambda w: of_images(codes @ w)[0])(weight)
+    (loss, (each, gradient)), slope = jax.jit(jax.value_and_grad(through, has_aux=True))(weight)
+    direct, expected = jax.jit(jax.value_and_grad(lambda w: of_images(codes @ w)[0]))(weight)
     assert float(loss) == pytest.approx(float(direct)) and float(each.mean()) == pytest.approx(float(direct))
     np.testing.assert_allclose(slope, expected, rtol=1e-6)
     np.testing.assert_allclose(gradient, jnp.cos(codes @ weight) / 2, rtol=1e-6)

@@ -61,9 +61,9 @@ def test_log_p_is_the_plain_formula_in_double_precision():
 
 def test_log_p_and_its_gradient_stay_finite_far_from_the_data():
     given = jnp.asarray([0.0, 40.0, -20.0], jnp.float32)
-    value, gradient = jax.value_and_grad(lambda n: mixture.log_probability(n, jnp.asarray([-0.2], jnp.float32), levels=256))(
-        given
-    )
+    value, gradient = jax.jit(
+        jax.value_and_grad(lambda n: mixture.log_probability(n, jnp.asarray([-0.2], jnp.float32), levels=256))
+    )(given)
     assert np.isfinite(value) and np.isfinite(gradient).all() and value < -1000
 
 
@@ -82,9 +82,9 @@ def test_a_channel_moves_the_mean_of_those_after_it_and_of_none_before():
 def test_what_is_drawn_has_the_probabilities_that_log_p_says():
     channels, levels, count = 2, 4, 20_000
     given = numbers(channels, 3)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), jnp.arange(count))
+    keys = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))(jax.random.key(0), jnp.arange(count))
     one = jnp.float32(1)
-    drawn = jax.vmap(lambda key: mixture.draw(given, key, one, channels=channels, levels=levels))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: mixture.draw(given, key, one, channels=channels, levels=levels)))(keys)
     place = np.rint((np.asarray(drawn) + 1) / 2 * (levels - 1)).astype(int)
     seen = np.bincount(place[:, 0] * levels + place[:, 1], minlength=levels**channels) / count
     expected = probabilities(given, channels, levels)

@@ -63,7 +63,9 @@ def test_perceptron_is_zero_exactly_where_the_prediction_is_right():
 
 
 def test_perceptron_gradient_is_rosenblatts_rule():
-    gradient = jax.grad(lambda s: LOSSES["perceptron"](s[None], jnp.array([2]))[0])(jnp.asarray(logits[0]).at[4].set(9.0))
+    gradient = jax.jit(jax.grad(lambda s: LOSSES["perceptron"](s[None], jnp.array([2]))[0]))(
+        jnp.asarray(logits[0]).at[4].set(9.0)
+    )
     np.testing.assert_allclose(gradient, np.eye(K)[4] - np.eye(K)[2], atol=1e-6)
 
 
@@ -93,7 +95,7 @@ def test_focal_of_two_classes_agrees_with_optax():
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_gradients_are_finite(name, scale):
-    gradient = jax.grad(lambda s: jnp.mean(LOSSES[name](s, jnp.asarray(labels))))(jnp.asarray(logits * scale))
+    gradient = jax.jit(jax.grad(lambda s: jnp.mean(LOSSES[name](s, jnp.asarray(labels)))))(jnp.asarray(logits * scale))
     assert np.all(np.isfinite(gradient))
 
 

@@ -24,7 +24,7 @@ def two_layers(inputs: jax.Array, kernel: jax.Array = KERNEL) -> jax.Array:
 
 
 def by_whole_jacobian(encode, inputs: jax.Array) -> jax.Array:
-    whole = jax.vmap(jax.jacobian(lambda image: encode(image[None])[0]))(inputs)
+    whole = jax.jit(jax.vmap(jax.jacobian(lambda image: encode(image[None])[0])))(inputs)
     return jnp.sum(whole**2, axis=(1, 2, 3, 4))
 
 
@@ -32,10 +32,10 @@ def by_whole_jacobian(encode, inputs: jax.Array) -> jax.Array:
 def test_squared_jacobian_equals_that_of_the_whole_jacobian_with_its_gradient(encode):
     units = encode(INPUTS).shape[1]
     np.testing.assert_allclose(penalties.squared_jacobian(encode, INPUTS, units), by_whole_jacobian(encode, INPUTS), rtol=1e-5)
-    ours = jax.grad(lambda kernel: penalties.contractive(lambda x: encode(x, kernel), INPUTS, encode(INPUTS), weight=2.0))(
-        KERNEL
-    )
-    theirs = jax.grad(lambda kernel: 2.0 * by_whole_jacobian(lambda x: encode(x, kernel), INPUTS).mean())(KERNEL)
+    ours = jax.jit(
+        jax.grad(lambda kernel: penalties.contractive(lambda x: encode(x, kernel), INPUTS, encode(INPUTS), weight=2.0))
+    )(KERNEL)
+    theirs = jax.jit(jax.grad(lambda kernel: 2.0 * by_whole_jacobian(lambda x: encode(x, kernel), INPUTS).mean()))(KERNEL)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
@@ -68,7 +68,7 @@ def test_sparse_kl_of_a_split_batch_is_that_of_the_whole_with_its_gradient():
     def loss(kernel: jax.Array, inputs: jax.Array) -> jax.Array:
         return penalties.sparse_kl(one_layer, inputs, jax.nn.sigmoid(inputs @ kernel))
 
-    whole, gradient = jax.value_and_grad(loss)(KERNEL, batch)
+    whole, gradient = jax.jit(jax.value_and_grad(loss))(KERNEL, batch)
     values, gradients = jax.pmap(jax.value_and_grad(loss), axis_name=AXIS, in_axes=(None, 0))(KERNEL, batch.reshape(4, 2, 12))
     np.testing.assert_allclose(values, np.full(4, whole), rtol=1e-5)
     np.testing.assert_allclose(gradients.mean(0), gradient, rtol=1e-4, atol=1e-6)

@@ -10,6 +10,7 @@ import pytest
 from cnnlab.models import layers
 from cnnlab.ops.local_response_norm import local_response_normalization
 from cnnlab.ops.pooling import adaptive_average_pool
+from tests import jitted
 
 random = np.random.default_rng(0)
 OPTIONS = list(itertools.product([(7, 8), (5, 6)], [2, 3, 5], [1, 2, 3], [0, 1], [False, True]))
@@ -41,11 +42,11 @@ def test_pooling_is_its_definition(size, window, stride, padding, ceil):
     if padding > window // 2:
         pytest.skip("more padding than half a window is not defined in the references")
     x = random.normal(size=(2, *size, 3)).astype(np.float32)
-    largest = layers.MaxPool(window, stride, padding, ceil).apply({}, x)
+    largest = jitted.apply(layers.MaxPool(window, stride, padding, ceil), {}, x)
     expected = by_definition(x, window, stride, padding, ceil, lambda inside, _: inside.max((1, 2)))
     np.testing.assert_array_equal(largest, expected.astype(np.float32))
     for counts in (True, False):
-        mean = layers.AveragePool(window, stride, padding, ceil, counts).apply({}, x)
+        mean = jitted.apply(layers.AveragePool(window, stride, padding, ceil, counts), {}, x)
         expected = by_definition(
             x,
             window,

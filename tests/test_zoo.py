@@ -17,6 +17,7 @@ from cnnlab.models.image_size import smallest_image
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import trees
 from experiments.zoo_digits import experiment
+from tests import jitted
 from tests.zoo import ZOO, deep_later, fields, kinds, thin
 
 KEY = jax.random.key(0)
@@ -119,7 +120,7 @@ def test_predictions_do_not_depend_on_company_compilation_or_much_on_precision(n
     np.testing.assert_allclose(others[2], exact[2], atol=1e-4 * scale)
     assert not np.allclose(others[1], exact[1], atol=1e-2 * scale)
     if name in EAGER:
-        eager, _ = model.apply(variables, images[2:3], train=False)
+        eager, _ = jitted.apply_uncompiled(model, variables, images[2:3], train=False)
         np.testing.assert_allclose(eager, exact[2:3], atol=1e-4 * scale)
     rough, _ = apply(
         {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables["params"])},
@@ -145,7 +146,7 @@ def test_the_loss_falls_and_every_parameter_moves(name):
     heads = {"model.auxiliary": True} if "auxiliary" in fields(name) else {}
     which = knobs.resolve(experiment, {**given, **heads, "schedule": "constant"}).call()
     program = build_program(which, STRATEGIES["jit"](pick_devices(1)), precision="f32")
-    state, feed = program.init(0), next(which.data.train(0, 0))
+    state, feed = jitted.init(program, 0), next(which.data.train(0, 0))
     placed = program.strategy.shard_batch({key: value[None] for key, value in feed.items()})
     before, losses = trees.flatten(program.strategy.to_host(state).params), []
     while len(losses) < MOST_STEPS and not (losses and losses[-1] < 0.9 * losses[0]):
