@@ -7,6 +7,7 @@ from typing import BinaryIO
 import pytest
 
 from cnnlab import files
+from cnnlab.progress import ProgressLine
 from cnnlab.runs import writers
 from cnnlab.text import format_duration
 
@@ -71,3 +72,24 @@ def test_a_file_whose_writing_fails_stays_as_it_was_and_nothing_is_left(tmp_path
         files.replace_file(path, fail)
     assert path.read_bytes() == "−0.5 ± 0.1 →\n".encode()
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_a_progress_line_is_rewritten_on_a_terminal_and_never_wraps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "20")
+    line = ProgressLine()
+    for text in ("1 of 2", "1 of 2", "x" * 50):
+        line.show(text)
+    line.show("2 of 2", last=True)
+    assert capsys.readouterr().err == f"\r\x1b[2K1 of 2\r\x1b[2K{'x' * 19}\r\x1b[2K2 of 2\n"
+
+
+def test_a_progress_line_elsewhere_comes_seldom_but_shows_the_end(capsys: pytest.CaptureFixture[str]):
+    line = ProgressLine(seconds=60)
+    for number in range(5):
+        line.show(f"{number} of 5")
+    line.show("5 of 5", last=True)
+    ProgressLine(quiet=True).show("nobody reads this", last=True)
+    assert capsys.readouterr().err == "0 of 5\n5 of 5\n"

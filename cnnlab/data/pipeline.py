@@ -18,6 +18,7 @@ from cnnlab.data.source import Images, LazyImages, Source, Split, notify, strati
 from cnnlab.data.stream_order import evaluation_feeds, train_feeds
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
+from cnnlab.progress import ProgressLine
 from cnnlab.values import Count, Fraction, Range
 
 SAMPLE = 10_000
@@ -121,17 +122,15 @@ def _in_memory(images: Images, name: str, key: str) -> np.ndarray:
 
 
 def _decoded(images: LazyImages, name: str) -> np.ndarray:
-    """u8 [N, H, W, C], told on stderr while it lasts."""
-    began = told = time.monotonic()
+    """Returns u8 [N, H, W, C]; shows its progress on stderr."""
+    began, progress = time.monotonic(), ProgressLine()
     notify(f"decoding the {len(images)} images of {name} (once) …")
     out = np.empty((len(images), *_image_shape(images)), images.dtype)
     for start in range(0, len(out), DECODED_AT_ONCE):
         stop = min(start + DECODED_AT_ONCE, len(out))
         out[start:stop] = images[np.arange(start, stop)]
-        if time.monotonic() - told > 5:
-            told = time.monotonic()
-            notify(f"{name}: {stop} of {len(out)} images decoded")
-    notify(f"{name}: decoded in {time.monotonic() - began:.1f} s")
+        progress.show(f"[data] {name}: {stop} of {len(out)} images decoded")
+    progress.show(f"[data] {name}: decoded in {time.monotonic() - began:.1f} s", last=True)
     return out
 
 

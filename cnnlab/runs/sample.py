@@ -17,6 +17,7 @@ from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.ops.keys import stream
 from cnnlab.ops.slerp import slerp
+from cnnlab.progress import ProgressLine
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
 
@@ -108,7 +109,7 @@ def _check(sampler: Sampler, wanted: SampleRequest, classes: int, names: tuple[s
 
 
 def _name(wanted: SampleRequest) -> str:
-    """Of the sheet."""
+    """Returns the name of the sheet, without its suffix."""
     parts = ["between" if wanted.interpolate else "draws", f"{wanted.count}"]
     parts += [f"class{wanted.label}"] if wanted.label is not None else []
     parts += [f"t{wanted.temperature:g}"] if wanted.temperature != 1 else []
@@ -141,10 +142,12 @@ def _in_parts(draw: Callable[[Any, Any], Array], first: Array, labels: np.ndarra
     """f32 [N, H, W, C] of draw(first [N, …], labels [N]), AT_ONCE at a time; the last part is filled up to compile once."""
     compiled, count = jax.jit(draw), len(labels)
     at_once = min(DRAWN_AT_ONCE, count)
+    progress = ProgressLine(quiet=not log.isEnabledFor(logging.INFO))
     images = []
     for start in range(0, count, at_once):
         index = jnp.minimum(jnp.arange(start, start + at_once), count - 1)
         images.append(np.asarray(compiled(first[index], labels[np.asarray(index)])))
         if count > at_once:
-            log.info("%d of %d images drawn", min(start + at_once, count), count)
+            drawn = min(start + at_once, count)
+            progress.show(f"{drawn} of {count} images drawn", last=drawn == count)
     return np.concatenate(images)[:count]

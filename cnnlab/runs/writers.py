@@ -4,14 +4,13 @@ import json
 import logging
 import math
 import pathlib
-import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from cnnlab import files, text
+from cnnlab.progress import ProgressLine
 
 log = logging.getLogger("cnnlab")
 
@@ -73,26 +72,18 @@ def progress(*, steps: int, start: int, epoch_steps: float, names: Sequence[str]
 
     On a terminal one line is rewritten; elsewhere a line comes every two seconds at most and at the end.
     """
-    began, live = time.monotonic(), sys.stderr.isatty()
-    last_shown = 0.0
+    began, progress_line = time.monotonic(), ProgressLine(quiet=quiet)
     latest: dict[str, float] = {}
     labels = {f"{split}/{name}": f"{short}{name}" for split, short in (("train", ""), ("validation", "val ")) for name in names}
 
     def write(step: int, scalars: Mapping[str, float]) -> None:
-        nonlocal last_shown
         latest.update(scalars)
-        now = time.monotonic()
-        if quiet or (not live and step < steps and now - last_shown < 2):
-            return
-        last_shown = now
-        speed = (step - start) / max(now - began, 1e-9)
+        speed = (step - start) / max(time.monotonic() - began, 1e-9)
         shown = [f"{label} {latest[name]:.4g}" for name, label in labels.items() if latest.get(name) is not None]
         line = (
             f"step {step:,}/{steps:,} ({step / steps:.0%}, epoch {step / epoch_steps:.1f})  "
             f"ETA {text.format_duration((steps - step) / max(speed, 1e-9))}  {speed:.1f} steps/s  {'  '.join(shown)}"
         )
-        if live:  # one line, rewritten: a wrapped one could not be
-            line = f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}"
-        print(line, end="" if live and step < steps else "\n", file=sys.stderr, flush=True)
+        progress_line.show(line, last=step >= steps)
 
     return write

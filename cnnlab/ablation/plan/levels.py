@@ -86,7 +86,7 @@ def _read_levels(where: str, text: str) -> Levels:
         )
     if known:
         return _read_distribution(where, known[0][1], known[0][2])
-    if len(parts) == 1 and calls[0] and all(_number_or_none(part) is not None for part in calls[0][2].split(",")):
+    if len(parts) == 1 and calls[0] and all(number_or_none(part) is not None for part in calls[0][2].split(",")):
         guess = did_you_mean(calls[0][1], list(FORMS))
         raise UsageError(f"{where}: no distribution {calls[0][1]}.{guess}\nExpected one of {', '.join(FORMS.values())}.")
     return tuple(unwrapped(part) for part in parts)
@@ -136,7 +136,7 @@ def _read_distribution(where: str, kind: Any, text: str) -> Distribution:
         options = distinct(where, tuple(unwrapped(part) for part in _split(where, text)))
         return Distribution(kind, options=options)
     given = text.split(",")
-    numbers = [number for part in given if (number := _number_or_none(part)) is not None]
+    numbers = [number for part in given if (number := number_or_none(part)) is not None]
     whole = kind != "integer" or all(number == int(number) for number in numbers)
     if not len(given) == len(numbers) == 2 or not whole:
         what = "two whole numbers" if kind == "integer" else "two finite numbers"
@@ -155,8 +155,8 @@ def _read_distribution(where: str, kind: Any, text: str) -> Distribution:
 _EXAMPLES = {"uniform": "uniform(0,0.6)", "log": "log(1e-4,1)", "integer": "integer(8,64)"}
 
 
-def _number_or_none(text: str) -> float | None:
-    """A finite number, or None for any other text."""
+def number_or_none(text: str) -> float | None:
+    """Returns the finite number that a text is, or None for any other text."""
     try:
         value = float(text)
     except ValueError:
@@ -166,7 +166,7 @@ def _number_or_none(text: str) -> float | None:
 
 def key(level: str) -> float | str:
     """Equal for levels that are the same setting, such as 0.1 and 1e-1."""
-    number = _number_or_none(level)
+    number = number_or_none(level)
     return level if number is None else number
 
 

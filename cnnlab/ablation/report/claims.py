@@ -16,6 +16,7 @@ from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Interval
 from cnnlab.ablation.plan.study import Study, Verdict, find_declaration
 from cnnlab.ablation.report import formatting
+from cnnlab.ablation.report.markdown import escape_markdown
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric, name_of
@@ -126,9 +127,9 @@ def read_claim(folder: pathlib.Path) -> Claim:
     verdict = Verdict(**{**content, "interval": _pair(content["interval"])})
     report = folder / "report.md"
     commits, last = [], 0.0
-    for cell in runs.study_runs(study, folder):
-        if cell.state == "DONE":
-            run, status = (files.read_json(cell.folder / name) or {} for name in ("run.json", "status.json"))
+    for study_run in runs.study_runs(study, folder):
+        if study_run.state == "DONE":
+            run, status = (files.read_json(study_run.folder / name) or {} for name in ("run.json", "status.json"))
             commits.append(f"{str(run.get('commit'))[:12]}{' and changes' if run.get('uncommitted_changes') else ''}")
             last = max(last, status.get("time", 0.0))
     return Claim(
@@ -191,15 +192,15 @@ def _summary(claim: Claim) -> list[str]:
     effect = formatting.NOTHING if verdict.effect is None else f"{summary.amount(verdict.effect, declared)} {unit}"
     texts = [verdict.claim, claim.question, f"**{verdict.verdict}**", effect, interval]
     texts += [formatting.p_value(verdict.p), str(verdict.n)]
-    return [*(_cell(text) for text in texts), f"`{claim.experiment}`", f"`{claim.command}`"]
+    return [*(_line(text) for text in texts), f"`{claim.experiment}`", f"`{claim.command}`"]
 
 
 def _section(claim: Claim) -> list[str]:
     """The claim with its arms and where the numbers come from."""
     return [
-        f"## {claim.verdict.claim}: {_cell(claim.question)}",
+        f"## {claim.verdict.claim}: {_line(claim.question)}",
         "",
-        f"**{claim.verdict.verdict.capitalize()}.** {_cell(claim.verdict.sentence)}",
+        f"**{claim.verdict.verdict.capitalize()}.** {_line(claim.verdict.sentence)}",
         "",
         *([claim.tables, ""] if claim.tables else []),
         f"Run {claim.date} from commit {', '.join(claim.commits) or formatting.NOTHING}, {claim.seeds} seeds an arm:",
@@ -208,10 +209,9 @@ def _section(claim: Claim) -> list[str]:
     ]
 
 
-def _cell(text: str) -> str:
-    """One line, in which nothing but ** is a mark of Markdown or of HTML."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`_|\[\]])", r"\\\1", text)
+def _line(text: str) -> str:
+    """Returns the text as one line, in which nothing but * is a mark."""
+    return escape_markdown(text, keep="*")
 
 
 def write_page(folders: Sequence[pathlib.Path], target: pathlib.Path) -> str:

@@ -6,6 +6,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from cnnlab.ablation.plan.levels import number_or_none
 from cnnlab.ablation.plan.study import RunResult, Study
 
 STATUS = {"DONE": "STATUS_SUCCESS", "FAILED": "STATUS_FAILURE", "DIVERGED": "STATUS_FAILURE", "RUNNING": "STATUS_RUNNING"}
@@ -29,10 +30,10 @@ def tensorboard_hparams(folder: pathlib.Path, study: Study, outcomes: Sequence[R
     metrics = sorted({name for outcome in begun for name in outcome.metrics} | {study.metric})
     knobs = list(dict.fromkeys([*study.factors, *(knob for arm in study.arms for knob in arm.knobs)]))
     settings = {arm.name: {knob: _text(study, arm.knobs.get(knob), knob) for knob in knobs} for arm in study.arms}
-    numeric = {knob for knob in knobs if all(_number(texts[knob]) is not None for texts in settings.values())}
+    numeric = {knob for knob in knobs if all(number_or_none(texts[knob]) is not None for texts in settings.values())}
 
     def parameters(name: str, seed: int) -> dict[str, str | float]:
-        told = {knob: _number(text) if knob in numeric else text for knob, text in settings[name].items()}
+        told = {knob: number_or_none(text) if knob in numeric else text for knob, text in settings[name].items()}
         return {"arm": name, "seed": float(seed), **{knob: value for knob, value in told.items() if value is not None}}
 
     _clear(folder)
@@ -62,13 +63,6 @@ def _text(study: Study, own: str | None, knob: str) -> str:
     """What an arm has for a knob: its own, the study's, or the baseline's level."""
     levels = study.factors.get(knob, ())
     return own if own is not None else study.knobs.get(knob, levels[0] if levels else "")
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _set_status(end: object, status: str) -> None:

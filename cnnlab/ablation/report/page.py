@@ -1,6 +1,7 @@
 """report.html: one file that says what was asked, what was found, and how far to believe it."""
 
 from collections.abc import Sequence
+from importlib import resources
 
 from cnnlab.ablation.analyse import statistics, summary
 from cnnlab.ablation.analyse.results import Analysis
@@ -8,7 +9,6 @@ from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, plots, svg
 from cnnlab.ablation.report.arms_table import arms_table
 from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
-from cnnlab.ablation.report.page_style import CSS, SCRIPT
 from cnnlab.ablation.report.provenance import effect_name, provenance, question_facts
 from cnnlab.ablation.report.random_search import random_search
 
@@ -20,6 +20,9 @@ OPEN_RUNS = 24
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 """The browser itself sees to it that the page fetches nothing."""
+
+FILES = resources.files("cnnlab.ablation.report")
+"""Where page.css and page.js lie. Both go into the page, which stays one file: no library, nothing from the network."""
 
 
 def page(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
@@ -35,13 +38,14 @@ def page(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str
         _runs(study, outcomes, analysis),
         section("Provenance", _list(provenance(outcomes))),
     ]
+    style, script = (FILES.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(study.name)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(study.name)}</title>\n<style>\n{style.rstrip()}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(filter(None, parts))
-        + f"\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        + f"\n</main>\n<script>\n{script}</script>\n</body>\n</html>\n"
     )
 
 

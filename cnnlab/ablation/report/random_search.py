@@ -1,13 +1,13 @@
 """What a random search found: every arm as a line through its factors, and which factors mattered, roughly."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan import pruning
+from cnnlab.ablation.plan.levels import number_or_none
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, svg
 from cnnlab.ablation.report.html import escape, section
@@ -39,7 +39,7 @@ def factors(study: Study, arms: Sequence[str]) -> list[Factor]:
         texts = [_text(knobs[arm], knob, study, levels) for arm in arms]
         if len(set(texts)) < 2:
             continue
-        numbers = [_number(text) for text in texts]
+        numbers = [number_or_none(text) for text in texts]
         if all(number is not None for number in numbers):
             values = np.array(numbers, np.float64)
             log = bool(values.min() > 0 and values.max() > 100 * values.min())
@@ -52,13 +52,6 @@ def factors(study: Study, arms: Sequence[str]) -> list[Factor]:
 
 def _text(own: Mapping[str, str], knob: str, study: Study, levels: Sequence[str]) -> str:
     return str(own.get(knob, study.knobs.get(knob, levels[0] if levels else "")))
-
-
-def _number(text: str) -> float | None:
-    try:
-        return number if math.isfinite(number := float(text)) else None
-    except ValueError:
-        return None
 
 
 def importance(found: Sequence[Factor], quality: np.ndarray) -> tuple[np.ndarray, float]:

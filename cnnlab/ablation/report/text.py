@@ -9,6 +9,7 @@ from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect, Interval
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting
+from cnnlab.ablation.report.markdown import escape_markdown
 from cnnlab.ablation.report.provenance import effect_name, provenance, question_facts
 
 WIDTH = 110
@@ -216,17 +217,11 @@ def arms_tex(study: Study, analysis: Analysis) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _markdown_cell(text: str) -> str:
-    """One line, in which nothing is a mark of Markdown or of HTML."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{letter}" if letter in "\\`*_|[]" else letter for letter in text)
-
-
 def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     """A table whose first `left` columns are set to the left, the others to the right."""
     rule = ["---" if i < left else "--:" for i in range(len(heads))]
     return [
-        f"| {' | '.join(map(_markdown_cell, row))} |" if row is not rule else f"|{'|'.join(rule)}|"
+        f"| {' | '.join(map(escape_markdown, row))} |" if row is not rule else f"|{'|'.join(rule)}|"
         for row in (heads, rule, *rows)
     ]
 
@@ -237,7 +232,7 @@ def markdown(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) ->
     if outcomes:
         lines += ["", "## Runs", "", *_markdown_runs(study, outcomes, analysis)]
     lines += ["", "## Provenance", ""]
-    lines += [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in provenance(outcomes)]
+    lines += [f"- {escape_markdown(name)}: {escape_markdown(text)}" for name, text in provenance(outcomes)]
     return "\n".join(lines) + "\n"
 
 
@@ -253,16 +248,16 @@ def _difference_head(analysis: Analysis) -> str:
 
 def _markdown_head(study: Study, analysis: Analysis) -> list[str]:
     """Title, question, verdict, sentence, warnings, and the plan of the study."""
-    lines = [f"# {_markdown_cell(study.name)}", ""]
-    lines += [_markdown_cell(study.question), ""] if study.question else []
+    lines = [f"# {escape_markdown(study.name)}", ""]
+    lines += [escape_markdown(study.question), ""] if study.question else []
     if analysis.verdict:
-        lines += [f"**{_markdown_cell(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}**", ""]
-        lines += [*(f"- {_markdown_cell(part)}" for part in summary.claim_parts(analysis.verdict)), ""]
+        lines += [f"**{escape_markdown(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}**", ""]
+        lines += [*(f"- {escape_markdown(part)}" for part in summary.claim_parts(analysis.verdict)), ""]
     emphasis = "" if analysis.verdict else "**"
-    lines += [f"{emphasis}{_markdown_cell(analysis.sentence)}{emphasis}", ""] if analysis.sentence else []
-    lines += [*(f"- Warning: {_markdown_cell(warning)}" for warning in analysis.warnings), ""] if analysis.warnings else []
+    lines += [f"{emphasis}{escape_markdown(analysis.sentence)}{emphasis}", ""] if analysis.sentence else []
+    lines += [*(f"- Warning: {escape_markdown(warning)}" for warning in analysis.warnings), ""] if analysis.warnings else []
     lines += ["## What was asked", ""]
-    return lines + [f"- {_markdown_cell(name)}: {_markdown_cell(text)}" for name, text in question_facts(study, analysis)]
+    return lines + [f"- {escape_markdown(name)}: {escape_markdown(text)}" for name, text in question_facts(study, analysis)]
 
 
 def _markdown_arms(study: Study, analysis: Analysis) -> list[str]:
