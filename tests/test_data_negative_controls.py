@@ -11,6 +11,7 @@ from cnnlab.data.negative_controls import shuffle_labels, shuffle_pixels
 from cnnlab.data.pipeline import build
 from cnnlab.data.source import LazyImages, Source, Split
 from cnnlab.errors import UsageError
+from cnnlab.files import read_json
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
@@ -101,7 +102,7 @@ def trained(folder: pathlib.Path, **values: str) -> dict:
     resolved = knobs.resolve(classification, given)
     plan = RunSpec("control", resolved.values, "f32", source="", devices=1, quiet=True)
     assert run.train_seeds(resolved, plan, {0: folder}, overwrite=False) == 0
-    return run.write.read_json(folder / "result.json")
+    return read_json(folder / "result.json")
 
 
 CHANCE = 0.1
@@ -120,7 +121,7 @@ def test_random_parameters_are_evaluated_as_they_are_initialised(tmp_path):
     result = trained(tmp_path / "random", control="random_parameters")
     assert result["steps"] == 0 and result["metrics"]["test/accuracy"] < 2.5 * CHANCE
     assert set(result["metrics"]) >= {"test/accuracy", "test/loss", "validation/accuracy"}
-    assert run.write.read_json(tmp_path / "random" / "status.json")["state"] == "DONE"
+    assert read_json(tmp_path / "random" / "status.json")["state"] == "DONE"
 
 
 def test_random_parameters_refuse_weights_from_elsewhere():

@@ -17,6 +17,7 @@ from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
+from cnnlab.files import read_json
 from cnnlab.ops.gan_losses import GAN_LOSSES
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.runs import run
@@ -183,7 +184,7 @@ def test_two_players_resume_to_the_bit_through_a_run(tmp_path: pathlib.Path):
         for stop in stops:
             plan = RunSpec("gan", resolved.values, "f32", source="", stop_after=stop, devices=1, quiet=True)
             assert run.train_seeds(resolved, plan, {0: tmp_path / name}, overwrite=False) == 0
-    results = [run.write.read_json(tmp_path / name / "result.json") for name in ("whole", "parts")]
+    results = [read_json(tmp_path / name / "result.json") for name in ("whole", "parts")]
     assert results[0]["state_digest"] == results[1]["state_digest"] and results[0]["metrics"] == results[1]["metrics"]
     assert (tmp_path / "parts" / "figures" / "samples.webp").exists()
     assert list((tmp_path / "parts" / "snapshots" / "samples").glob("*.png"))

@@ -1,7 +1,8 @@
-"""Figures for a person: pure functions from NumPy arrays to matplotlib figures, in one house style.
+"""Figures: pure functions from NumPy arrays to matplotlib figures, in one style.
 
-No pyplot and no global state, so figures may be drawn in any thread (one figure in one thread at a time); matplotlib is
-imported by the first call. Every page is laid out in inches, without a layout engine: the same input gives the same picture.
+They use neither pyplot nor global state, so they may be drawn in any thread (one figure in one thread at a time); matplotlib
+is imported by the first call. Every page is laid out in inches, without a layout engine, so that the same input gives the
+same picture.
 
 Letters in shapes: N images or filters, H W space, C channels, K classes.
 """

@@ -1,4 +1,4 @@
-"""The confusion matrix: which class was taken for which."""
+"""The confusion matrix of a classifier."""
 
 import math
 from collections.abc import Sequence
@@ -33,20 +33,21 @@ if TYPE_CHECKING:
 
 
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure":
-    """How often each class was taken for each other, so drawn that the errors stand out.
+    """Draws the confusion matrix so that the errors stand out.
 
-    Off the diagonal, colour is the share of the row's examples on a scale of its own; the diagonal is a quiet grey-blue. At
-    the right stands the recall of each class (a dash where a class has no example). Up to 20 classes the counts are written
-    in the cells, errors of zero left blank; above, the most frequent errors are listed under the matrix.
+    Off the diagonal, colour is the share of the row's examples on a scale of its own; the diagonal is a muted grey-blue. On
+    the right is the recall of each class (a dash where a class has no example). For up to 20 classes the counts are written
+    in the cells, except errors of zero; for more, the most frequent errors are listed under the matrix.
 
     Args:
-      counts: int [K, K], rows the truth, columns the prediction.
-      class_names: K names; long ones are turned and cut. Above 100 classes only every n-th is named.
+      counts: int [K, K]; rows are true classes, columns predicted ones.
+      class_names: K names; long ones are rotated and truncated. Above 100 classes only every n-th is named.
     """
     counts = np.asarray(counts).astype(np.int64)
     if not len(class_names) or counts.shape != (len(class_names),) * 2:
         raise ValueError(f"confusion_matrix: counts {counts.shape} should be [K, K] for {len(class_names)} class names, K > 0")
     k, total, right = len(counts), int(counts.sum()), int(np.trace(counts))
+    # Cells shrink with K, so that a page stays readable from 2 to 1000 classes; everything below is in inches.
     cell = float(np.clip(5.0 / k, 8.5 / max(k, 100), 0.7))
     points = float(np.clip(cell * 72 * 0.76, 4.5, TEXT))
     names = [fit_text(name, 1.8, points) for name in class_names]
@@ -78,13 +79,14 @@ def _errors_map() -> "Colormap":
 
 
 def _draw_cells(axes: "Axes", counts: np.ndarray, rates: np.ndarray, *, points: float) -> None:
-    """Colours, and the counts where `points`, the size of their type, is not 0."""
+    """Colours the cells, and writes the counts unless their font size `points` is 0."""
     k = len(counts)
     diagonal = np.eye(k, dtype=bool)
     worst = max(float(rates[~diagonal].max(initial=0.0)), 1e-30)
+    # RGB [K, K, 3]: white where the count is 0, else by the share of the row; the diagonal [K, 3] has a scale of its own.
     colors = np.where((counts > 0)[..., None], _errors_map()(rates / worst)[..., :3], 1.0)
-    quiet = np.array([0.96, 0.97, 0.98]) + rates.diagonal()[:, None] * (np.array([0.78, 0.85, 0.90]) - [0.96, 0.97, 0.98])
-    colors[diagonal] = quiet
+    muted = np.array([0.96, 0.97, 0.98]) + rates.diagonal()[:, None] * (np.array([0.78, 0.85, 0.90]) - [0.96, 0.97, 0.98])
+    colors[diagonal] = muted
     axes.imshow(colors, interpolation="nearest", aspect="equal")
     for spine in axes.spines.values():
         spine.set(visible=True, color=RULE)
@@ -96,6 +98,7 @@ def _draw_cells(axes: "Axes", counts: np.ndarray, rates: np.ndarray, *, points: 
     for row, column in np.argwhere((counts > 0) | diagonal) if points else ():
         dark = row != column and rates[row, column] > 0.5 * worst
         text = str(int(counts[row, column]))
+        # Long counts are set smaller, to take at most 85 % of a cell's width.
         size = min(
             points, points * 0.85 * 72 * axes.get_window_extent().width / DPI / k / (text_width(text, points) * 72 + 1e-9)
         )
@@ -113,14 +116,14 @@ def _name_cells(axes: "Axes", names: Sequence[str], points: float, *, upright: b
 
 
 def _draw_recall(figure: "Figure", counts: np.ndarray, left: float, top: float, side: float, points: float) -> None:
-    k, seen = len(counts), counts.sum(1)
-    recall = counts.diagonal() / np.maximum(seen, 1)
+    k, examples = len(counts), counts.sum(1)  # [K]
+    recall = counts.diagonal() / np.maximum(examples, 1)
     axes = place_axes(figure, left, top, 0.75, side)
     axes.barh(range(k), recall, height=0.7 if k <= 40 else 0.9, color="#A9BFCE")
     axes.set(xlim=(0, 1), ylim=(k - 0.5, -0.5), xticks=[], yticks=[])
     axes.spines["bottom"].set_visible(False)
     for row in range(0, k, math.ceil(k / 100)):
-        text = f"{100 * recall[row]:.1f}" if seen[row] else "–"
+        text = f"{100 * recall[row]:.1f}" if examples[row] else "–"
         axes.text(1.05, row, text, **text_style(size=min(points, SMALL), va="center_baseline"))
     place_text(figure, left, top - 0.08, "recall, %", size=SMALL, color=SOFT, va="bottom")
 
@@ -139,5 +142,5 @@ def _draw_error_scale(figure: "Figure", left: float, top: float, rates: np.ndarr
 def _worst_errors(counts: np.ndarray, class_names: Sequence[str], *, most: int = 5) -> list[str]:
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    pairs = [np.unravel_index(i, wrong.shape) for i in order]
+    pairs = [np.unravel_index(i, wrong.shape) for i in order]  # positions in [K·K] -> (row, column)
     return [f"{wrong[i, j]:,} × {class_names[i]} taken for {class_names[j]}" for i, j in pairs if wrong[i, j]]

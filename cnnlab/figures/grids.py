@@ -1,4 +1,4 @@
-"""Pages of small images in rows: examples with their captions, and filters."""
+"""Pages of small images in rows: examples with captions, and filters."""
 
 import math
 from collections.abc import Sequence
@@ -35,15 +35,15 @@ def image_grid(
     columns: int = 8,
     colors: Sequence[str] | None = None,
 ) -> "Figure":
-    """Images in rows, every pixel crisp, each with its caption beneath; "none" where there are none.
+    """Draws images in rows, without interpolation, each with its caption beneath; the page says "none" for no images.
 
     Args:
       images: u8 or f32 [N, H, W, C]. C = 1 is drawn grey, C = 3 in colour, any other as the mean over its channels. Floats
-        in [0, 1] are drawn as they are; others are scaled together, lowest to highest value, and the figure says so.
-      captions: N texts, of one or more lines; a line wider than its image's column is cut.
+        in [0, 1] are drawn as they are; others are scaled together from the lowest to the highest value, which are printed.
+      captions: N strings, of one or more lines; a line wider than its column is truncated.
       title: one line above the images.
-      columns: images in a row.
-      colors: N colours of the captions (GOOD and BAD for right and wrong answers); None: all in ink.
+      columns: number of images in a row.
+      colors: N colours of the captions (GOOD and BAD for right and wrong predictions); None: INK for all.
     """
     images = np.asarray(images)
     count = len(images)
@@ -57,16 +57,16 @@ def image_grid(
 
 
 def filters(kernels: np.ndarray, *, title: str, captions: Sequence[str] = (), columns: int = 12) -> "Figure":
-    """First-layer filters, or the templates of a linear classifier, with zero in the middle of the scale.
+    """Draws first-layer filters, or the templates of a linear classifier, with zero in the middle of the scale.
 
-    C = 3 is drawn as RGB, zero mid-grey, each filter on its own scale (its largest magnitude). Any other C is drawn as the mean
-    over the channels, negative in blue, zero in white, positive in red, all filters on one common scale. The figure says which.
+    C = 3 is drawn as RGB with zero as mid-grey, each filter on its own scale (its largest magnitude). Any other C is drawn as
+    the mean over the channels, negative in blue, zero in white, positive in red, all on one scale. A note says which.
 
     Args:
       kernels: f32 [N, H, W, C]; the first 64 are drawn.
       title: one line above the filters.
-      captions: N texts, or none.
-      columns: filters in a row.
+      captions: N strings, or none.
+      columns: number of filters in a row.
     """
     kernels = np.nan_to_num(np.asarray(kernels, np.float32), posinf=0.0, neginf=0.0)
     count, shown = len(kernels), kernels[:MOST_FILTERS]
@@ -76,11 +76,12 @@ def filters(kernels: np.ndarray, *, title: str, captions: Sequence[str] = (), co
     if not count:
         pixels, notes = np.zeros((0, 1, 1, 3), np.uint8), ["none"]
     elif kernels.shape[-1] == 3:
+        # [N, H, W, 3] -> [N, 1, 1, 1]: the largest magnitude of each filter
         scale = np.maximum(np.abs(shown).max((1, 2, 3), keepdims=True), 1e-30)
         pixels = np.rint(127.5 + 127.5 * shown / scale).astype(np.uint8)
         notes += ["each on its own scale", "grey is 0"]
     else:
-        flat = shown.mean(-1)
+        flat = shown.mean(-1)  # [N, H, W, C] -> [N, H, W]; the colour map makes it [N, H, W, 3]
         bound = max(float(np.abs(flat).max()), 1e-30)
         pixels = (_diverging()(0.5 + 0.5 * flat / bound)[..., :3] * 255 + 0.5).astype(np.uint8)
         notes += ["mean over channels"] if kernels.shape[-1] > 1 else []
@@ -97,7 +98,7 @@ def _diverging() -> "Colormap":
 
 
 def _to_rgb(images: np.ndarray) -> tuple[np.ndarray, str]:
-    """u8 or float [N, H, W, C] -> (u8 [N, H, W, 3], what was done to the scale)."""
+    """Converts u8 or float [N, H, W, C] to (u8 [N, H, W, 3], a note on the scale)."""
     note = ""
     if images.dtype != np.uint8:
         images = np.nan_to_num(images.astype(np.float32), posinf=0.0, neginf=0.0)
@@ -106,7 +107,7 @@ def _to_rgb(images: np.ndarray) -> tuple[np.ndarray, str]:
             note = f"black {format_number(low)}, white {format_number(high)}"
             images = (images - low) / max(high - low, 1e-30)
         images = np.rint(255 * images).astype(np.uint8)
-    if images.shape[-1] != 3:
+    if images.shape[-1] != 3:  # [N, H, W, C] -> [N, H, W, 1] -> [N, H, W, 3]
         images = np.rint(images.mean(-1, keepdims=True)).astype(np.uint8).repeat(3, -1)
     return images, note
 
@@ -121,11 +122,12 @@ def _grid(
     colors: Sequence[str],
     inches: float = 1.0,
 ) -> "Figure":
-    """u8 [N, H, W, 3] in rows; an image that is small enough takes a whole number of printed dots for each of its pixels."""
+    """Draws u8 [N, H, W, 3] in rows; a small enough image takes a whole number of printed dots for each pixel."""
     from matplotlib.patches import Rectangle
 
     count, high, wide = pixels.shape[:3]
     columns, gap = max(1, min(columns, count)), 0.12
+    # Printed dots for a pixel: a whole number where there is more than one, so that all pixels are of one size.
     dots = min(inches, 10 / columns) * SAVED_DPI / max(high, wide)
     dots = round(dots) if dots >= 1.5 else min(dots, 1.0)
     width, height = wide * dots / SAVED_DPI, high * dots / SAVED_DPI
@@ -145,8 +147,8 @@ def _grid(
         edge = Rectangle((left - dot, top - dot), width + 2 * dot, height + 2 * dot, fill=False, edgecolor=RULE, linewidth=0.6)
         page.add_patch(edge)
         for line, text in enumerate(captions[i].split("\n") if captions else ()):
-            cut = fit_text(text, step[0] - 0.1, SMALL)
-            page.text(left, top + height + 0.04 + 0.14 * line, cut, **text_style(size=SMALL, color=colors[i]))
+            fitted = fit_text(text, step[0] - 0.1, SMALL)
+            page.text(left, top + height + 0.04 + 0.14 * line, fitted, **text_style(size=SMALL, color=colors[i]))
     page.set(xlim=(0, across), ylim=(down, 0))
     page.set_axis_off()
     return figure

@@ -1,4 +1,4 @@
-"""What lies behind the codes of a latent space: images on a grid of codes, and codes of images in the plane."""
+"""Figures of a latent space: images decoded on a grid of codes, and codes of images in the plane."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LARGEST_INCHES = 8.0
-"""Width of the images of a page together."""
+"""Largest width of all images of a page together."""
 LARGEST_TILE = 0.6
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#222222", "#999999", "#7B3294")
-"""Of classes; a class beyond the tenth shares one."""
+"""Colours of the classes; from the eleventh on they repeat."""
 MOST_POINTS = 5000
 
 
@@ -41,24 +41,26 @@ def tiles(
     row_captions: Sequence[str] = (),
     column_captions: Sequence[str] = (),
 ) -> "Figure":
-    """Images in a table, captions left of the rows and above the columns.
+    """Draws images in a table, with captions to the left of the rows and above the columns.
 
     Args:
       images: f32 [rows, columns, H, W, C] in [0, 1], clipped to it; C = 1 is drawn grey, C = 3 in colour.
       title: one line above the images.
-      note: a smaller line beneath the title.
-      gap: white pixels between two images.
+      note: smaller line beneath the title.
+      gap: number of white pixels between two images.
       row_captions: one for each row, or none.
       column_captions: one for each column, or none.
     """
     shown = np.clip(np.nan_to_num(images), 0, 1)
     shown = np.pad(shown, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
     rows, columns, high, wide, channels = shown.shape
+    # [rows, columns, H, W, C] -> [rows, H, columns, W, C] -> [rows·H, columns·W, C], then grey -> RGB
     page = shown.transpose(0, 2, 1, 3, 4).reshape(rows * high, columns * wide, channels)
     page = np.broadcast_to(page, (*page.shape[:2], 3)) if channels == 1 else page
+    # The layout in inches: the captions decide the left margin, the title the least width of the page.
     tile = min(LARGEST_TILE, LARGEST_INCHES / columns)
-    aside = max((text_width(text, SMALL) for text in row_captions), default=0.0) + (0.1 if row_captions else 0.0)
-    left, top = MARGIN + aside, below_heading(note) + (0.2 if column_captions else 0.0)
+    captions = max((text_width(text, SMALL) for text in row_captions), default=0.0) + (0.1 if row_captions else 0.0)
+    left, top = MARGIN + captions, below_heading(note) + (0.2 if column_captions else 0.0)
     height = tile * rows * high / wide
     width = max(left + tile * columns + MARGIN, MARGIN * 2 + text_width(title, 13.0) * 1.15)
     figure = blank_page(width, top + height + MARGIN)
@@ -76,7 +78,7 @@ def tiles(
 
 
 def code_plane(codes: np.ndarray, labels: np.ndarray, class_names: Sequence[str], *, title: str) -> "Figure":
-    """Codes of images as points, coloured by class.
+    """Draws codes of images as points, coloured by class.
 
     Args:
       codes: f32 [N, 2]; the first 5000 are drawn.

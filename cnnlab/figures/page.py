@@ -1,6 +1,6 @@
-"""The page that every figure is drawn on: colours, type, places, and how it becomes a file or an array.
+"""The page that every figure is drawn on: colours, fonts, positions, and how it becomes a file or an array.
 
-Places are inches from the upper left corner, sizes of type are points.
+Positions are in inches from the upper left corner, font sizes in points.
 """
 
 import math
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito, "Color Universal Design" (2008): told apart with every common colour blindness.
+# Okabe & Ito, "Color Universal Design" (2008): distinguishable with every common form of colour blindness.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, SOFT, RULE = "#222222", "#666666", "#E3E3E3"
 GOOD, BAD = GREEN, ORANGE
-"""Colours of a caption that tells of a right and of a wrong answer."""
+"""Colours of the caption of a right and of a wrong prediction."""
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so pictures are the same everywhere
 TITLE, TEXT, SMALL = 13.0, 10.0, 8.5  # points
@@ -29,7 +29,7 @@ MARGIN = 0.3  # inches around a page
 
 
 def blank_page(width: float, height: float) -> "Figure":
-    """An empty page of this size, in whole dots."""
+    """Returns an empty page of this size, rounded up to whole dots."""
     from matplotlib.figure import Figure
 
     size = [math.ceil(inches * DPI - 1e-6) / DPI for inches in (width, height)]  # whole dots, or images would be blurred
@@ -39,7 +39,7 @@ def blank_page(width: float, height: float) -> "Figure":
 
 
 def place_axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
-    """Axes of the house: two quiet spines, small labels."""
+    """Adds axes in the style of these figures: two thin spines, small labels."""
     across, down = figure.get_size_inches()
     axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down), facecolor="white")
     for side, spine in axes.spines.items():
@@ -51,7 +51,7 @@ def place_axes(figure: "Figure", left: float, top: float, width: float, height: 
 def text_style(
     *, size: float = TEXT, color: str = INK, ha: str = "left", va: str = "top", bold: bool = False
 ) -> dict[str, Any]:
-    """Keyword arguments of a matplotlib text. It is set as it is: a dollar sign in the name of a class is no mathematics."""
+    """Returns keyword arguments for a matplotlib text, without mathematics: class names may contain dollar signs."""
     type_face = {"fontfamily": FONT, "fontsize": size, "fontweight": "bold" if bold else "normal"}
     return {"color": color, "ha": ha, "va": va, "parse_math": False, **type_face}
 
@@ -63,12 +63,12 @@ def place_text(figure: "Figure", left: float, top: float, text: str, **style: An
 
 
 def below_heading(note: str) -> float:
-    """Where the heading, with or without a note, ends."""
+    """Returns where the heading ends, with or without a note."""
     return MARGIN + (0.62 if note else 0.38)
 
 
 def place_heading(figure: "Figure", title: str, note: str) -> None:
-    """The title and, smaller beneath it, the note, each cut to the width of the page."""
+    """Writes the title and, smaller beneath it, the note, each truncated to the width of the page."""
     across = figure.get_size_inches()[0] - 2 * MARGIN
     place_text(figure, MARGIN, MARGIN, fit_text(title, across, TITLE * 1.12), size=TITLE, bold=True)
     place_text(figure, MARGIN, MARGIN + 0.27, fit_text(note, across, SMALL), size=SMALL, color=SOFT)
@@ -83,14 +83,14 @@ def _font(points: float) -> Any:
 
 
 def text_width(text: str, points: float) -> float:
-    """Width of one line in inches."""
+    """Returns the width of one line in inches."""
     font = _font(points)
     font.set_text(text)
     return font.get_width_height()[0] / 64 / 72
 
 
 def fit_text(text: str, inches: float, points: float) -> str:
-    """One line of at most this width, its middle cut out where too long; a letter that the font lacks becomes a ?."""
+    """Fits text into one line of this width by leaving out its middle; a character that the font lacks becomes a ?."""
     font = _font(points)
     text = "".join(letter if font.get_char_index(ord(letter)) else "?" for letter in " ".join(text.split()))
     if text_width(text, points) <= inches:
@@ -103,12 +103,12 @@ def fit_text(text: str, inches: float, points: float) -> str:
 
 
 def format_number(value: float) -> str:
-    """Three digits, with a true minus sign."""
+    """Formats a number with three digits and a typographic minus sign."""
     return f"{value:.3g}".replace("-", "−")
 
 
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Writes a PNG at 200 dots per inch; the file appears whole or not at all."""
+    """Writes a PNG at 200 dots per inch, atomically."""
 
     def write(file: BinaryIO) -> None:
         figure.savefig(file, format="png", dpi=SAVED_DPI, metadata={"Software": None})
@@ -117,9 +117,9 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
 
 
 def as_pixels(figure: "Figure") -> np.ndarray:
-    """The figure as u8 [H, W, 3] at 100 dots per inch, for TensorBoard."""
+    """Renders the figure to u8 [H, W, 3] at 100 dots per inch, for TensorBoard."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3].copy()
+    return np.array(canvas.buffer_rgba())[..., :3].copy()  # [H, W, RGBA] -> [H, W, RGB]

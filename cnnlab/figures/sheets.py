@@ -1,4 +1,4 @@
-"""Plain sheets of many images without words, and a film of sheets: what a generative model makes, as it learns."""
+"""Plain sheets of many images without captions, and an animation of sheets, for generative models during training."""
 
 import math
 import pathlib
@@ -11,29 +11,30 @@ GAP = 2
 """Pixels between two images, before enlargement."""
 PAPER = 255
 SMALLEST = 56
-"""Pixels that an image is enlarged to at least, by whole factors."""
+"""Least height in pixels to which images are enlarged, by whole factors."""
 FILM_SECONDS = 6.0
 LAST_SECONDS = 2.0
-"""How long the last sheet of a film stands."""
+"""How long an animation shows its last sheet."""
 
 
 def sheet(images: np.ndarray, *, columns: int | None = None) -> np.ndarray:
-    """u8 [rows, columns, 3]: images f32 [N, H, W, C] in [0, 1] side by side, as square as may be.
+    """Arranges images f32 [N, H, W, C] in [0, 1] side by side, as square as possible: u8 [height, width, 3].
 
     Args:
         images: values outside [0, 1] are clipped, NaN is black; C = 1 is drawn grey, C = 3 in colour.
-        columns: images in a row; None: about the square root of their number, with full rows where that can be.
+        columns: number of images in a row; None: about the square root of N, with full rows where that is possible.
     """
     count, height, width, channels = images.shape
     columns = columns or _columns(count)
     rows = math.ceil(count / columns)
     pixels = np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
-    pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3)) if channels == 1 else pixels
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3)) if channels == 1 else pixels  # [N, H, W, 3]
     page = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), PAPER, np.uint8)
     for number, image in enumerate(pixels):
         top, left = (GAP + place * (side + GAP) for place, side in zip(divmod(number, columns), (height, width), strict=True))
         page[top : top + height, left : left + width] = image
     factor = max(1, math.ceil(SMALLEST / height))
+    # every pixel becomes factor x factor pixels
     return page.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
@@ -43,7 +44,7 @@ def _columns(count: int) -> int:
 
 
 def animate(frames: Sequence[pathlib.Path], target: pathlib.Path) -> None:
-    """A WebP film of pictures of one size, with a bar beneath that grows from the first to the last."""
+    """Writes a WebP animation of pictures of one size, with a progress bar beneath."""
     images = []
     for number, path in enumerate(frames):
         picture = np.asarray(Image.open(path).convert("RGB"))
