@@ -171,7 +171,7 @@ def add_rungs(
     rungs = pruning.rungs(steps, pruning.first_rung(steps, every, factor, len(names), wanted), factor)
     metric = f"validation/{first.task.primary_metric.name}"
     return dataclasses.replace(
-        study, pruning=Pruning(method, rungs, factor, metric, first.task.primary_metric.require_sense("--prune"))
+        study, pruning=Pruning(method, rungs, factor, metric, first.task.primary_metric.require_sense(f"--prune={method}"))
     )
 
 
