@@ -23,6 +23,7 @@ from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.knobs import Resolved
 from cnnlab.metric import Metric, name_of
+from cnnlab.runs.folder import code_revision
 from cnnlab.values import Duration
 
 CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
@@ -195,7 +196,7 @@ def study_digest(study: Study) -> str:
 
 
 def describe_study(study: Study, need: check.Estimate, folder: pathlib.Path) -> str:
-    """What is about to be run."""
+    """Returns what is about to be run, with a warning where a claim would be recorded from code that is on no record."""
     width = max(len(arm.name) for arm in study.arms)
     rows = [
         f"  {arm.name.ljust(width)}  {arm.parameters:>11,} parameters  {arm.steps:>7,} steps  compilation {arm.group + 1}"
@@ -207,6 +208,17 @@ def describe_study(study: Study, need: check.Estimate, folder: pathlib.Path) -> 
         f"compared by {study.metric}\n"
         + "\n".join([*rows, *filter(None, [provenance.describe_rungs(study)])])
         + f"\nto do: {need}\nin {folder}"
+        + _warn_of_changes(study)
+    )
+
+
+def _warn_of_changes(study: Study) -> str:
+    """Returns a warning line where the study tests a claim and the code has uncommitted changes, else nothing."""
+    commit, has_changes = code_revision()
+    if not (study.claim and has_changes):
+        return ""
+    return (
+        f"\nWARNING: the verdict on {study.claim} will be recorded as of commit {str(commit)[:12]} and changes; commit first."
     )
 
 

@@ -123,18 +123,24 @@ def read_run(folder: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, Any]:
-    """The content of run.json."""
+def code_revision() -> tuple[str | None, bool | None]:
+    """Returns (commit of this code, whether files differ from it); None where git does not know."""
     root = pathlib.Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str | None:
-        asked = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        asked = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, encoding="utf-8", check=False)
         return asked.stdout.strip() if asked.returncode == 0 else None
 
     try:
         commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     except FileNotFoundError:  # no git on this machine
-        commit = changes = None
+        return None, None
+    return commit, None if changes is None else bool(changes)
+
+
+def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, Any]:
+    """Returns the content of run.json."""
+    commit, has_changes = code_revision()
     flags = {"strategy": spec.strategy, "devices": spec.devices, "seed": seed, "precision": spec.precision}
     given = ("log_every", "eval_every", "save_every", "data_dir")
     flags |= {name: str(value) for name in given if (value := getattr(spec, name)) is not None}
@@ -154,6 +160,6 @@ def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, An
         "platform": platform.platform(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "commit": commit,
-        "uncommitted_changes": bool(changes) if changes is not None else None,
+        "uncommitted_changes": has_changes,
         "source": spec.source,
     }
