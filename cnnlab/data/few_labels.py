@@ -56,6 +56,7 @@ def few_labels_after(data: Dataset, *, steps: int, examples_per_class: int) -> t
         while step < steps:
             yield next(feeds)
             step += 1
+        # From here on a stream of its own over the chosen examples, whose positions become positions in the whole split.
         for feed in train_feeds(len(chosen), data.batch_size, None, seed, step - steps):
             yield {"index": chosen[feed["index"]]}
 

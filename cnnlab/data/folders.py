@@ -62,6 +62,7 @@ def _tree(root: pathlib.Path) -> dict[str, dict[str, list[pathlib.Path]]]:
     if not root.is_dir():
         near = root.parent
         raise DataError(f"no folder {root}.\nFound in {near}: {_entries(near)}.\n{TREE}")
+    # Folders named by splits count as splits only beside `train`: otherwise `test` may be the name of a class.
     tops = {entry.name: entry for entry in _visible(root) if entry.is_dir()}
     parts = {split: tops[split] for split in SPLITS if split in tops} if "train" in tops else {"train": root}
     tree = {}
@@ -100,6 +101,7 @@ def _entries(path: pathlib.Path) -> str:
 
 def _check(root: pathlib.Path, files: Sequence[pathlib.Path], max_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decodes every file once, with a cache: (reason or "" [N], (H, W, channels) i32 [N, 3], SHA-256 of the file [N])."""
+    # Reading every file again to see whether it changed would take as long as the check: its size and time stand for it.
     states = [f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     key = f"checked-{combined_digest(str(root.resolve()), str(max_pixels), *states)[:24]}"
 

@@ -1,4 +1,4 @@
-"""From a source to a core.Dataset: splits, sizes, order, and the lookup, variation and normalisation inside the step."""
+"""Makes a core.Dataset of a source: splits, sizes, order, and the lookup, augmentation and normalisation inside the step."""
 
 import functools
 import time
@@ -81,7 +81,7 @@ def build(
 
 
 def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[dict[str, Split], set[str]]:
-    """The splits at their final size, and the names of those that fit in `budget` bytes together and are in memory."""
+    """Returns the splits at their final size, and the names of those that fit in `budget` bytes together and are in memory."""
     parts, resident = {}, set()
     for split in sorted(source.splits, key=("train", "validation", "test").index):
         part = source.splits[split]
@@ -97,14 +97,14 @@ def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[di
 
 
 def _divided(train: Split, held_out: np.ndarray) -> dict[str, Split]:
-    """Training and validation split: the examples that are not, and those that are, held out."""
+    """Divides a training split into what is kept for training and what is held out for validation."""
     kept = np.delete(np.arange(len(train.labels)), held_out)
     chosen = {"train": kept, "validation": held_out}
     return {split: Split(subset(train.images, ids), train.labels[ids]) for split, ids in chosen.items()}
 
 
 def _image_shape(images: Images, name: str = "") -> tuple[int, int, int]:
-    """(H, W, C); DataError where the images differ."""
+    """Returns (H, W, C), or raises DataError where the images differ in size."""
     height, width, channels = images.shape[1:] if isinstance(images, np.ndarray) else images.image_shape
     if height is None or width is None:
         raise DataError(
@@ -115,14 +115,14 @@ def _image_shape(images: Images, name: str = "") -> tuple[int, int, int]:
 
 
 def _in_memory(images: Images, name: str, key: str) -> np.ndarray:
-    """[N, H, W, C]; lazily decoded images come from the cache after the first time."""
+    """Returns the images [N, H, W, C]; lazily decoded ones come from the cache after the first time."""
     if isinstance(images, np.ndarray):
         return images
     return np.asarray(cached(f"images-{key[:24]}", lambda: {"images": _decoded(images, name)})["images"])
 
 
 def _decoded(images: LazyImages, name: str) -> np.ndarray:
-    """Returns u8 [N, H, W, C]; shows its progress on stderr."""
+    """Decodes all images, u8 [N, H, W, C], and shows its progress on stderr."""
     began, progress = time.monotonic(), ProgressLine()
     notify(f"decoding the {len(images)} images of {name} (once) …")
     out = np.empty((len(images), *_image_shape(images)), images.dtype)
@@ -135,7 +135,7 @@ def _decoded(images: LazyImages, name: str) -> np.ndarray:
 
 
 def _sample(name: str, images: Images) -> np.ndarray:
-    """The training images from which a normaliser is computed: all in memory, or an even sample of those on disk."""
+    """Returns the training images from which a normaliser is computed: all in memory, or an even sample of those on disk."""
     if isinstance(images, np.ndarray):
         return images
     chosen = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int32))
@@ -144,14 +144,14 @@ def _sample(name: str, images: Images) -> np.ndarray:
 
 
 def _evaluate(sizes: Mapping[str, int], streamed: Mapping[str, Split | None], split: str, batch_size: int) -> Iterator[Feed]:
-    """core.Dataset.evaluate."""
+    """Implements core.Dataset.evaluate."""
     if split not in sizes:
         raise UsageError(f"no split {split!r}.{did_you_mean(split, list(sizes))} There are: {', '.join(sizes)}.")
     return evaluation_feeds(sizes[split], batch_size, streamed[split])
 
 
 def _images(parts: Mapping[str, Split], split: str, indices: np.ndarray) -> np.ndarray:
-    """core.Dataset.images."""
+    """Implements core.Dataset.images."""
     return parts[split].images[np.asarray(indices)]
 
 
@@ -162,8 +162,9 @@ def _prepare(
     feed: Mapping[str, Array],
     key: Array | None,
 ) -> Batch:
-    """core.Dataset.prepare: looks up, augments with a key for each example (its index folded in), normalises."""
+    """Implements core.Dataset.prepare: looks up, augments with a key for each example (its index folded in), normalises."""
     index = feed["index"]
+    # [N, H, W, C] at index [B] -> [B, H, W, C]; a streamed feed brings its images with it
     examples = (
         feed if "image" in feed else {name: jnp.take(array, index, axis=0, mode="clip") for name, array in resident.items()}
     )
@@ -171,6 +172,7 @@ def _prepare(
     images = stored.astype(jnp.float32)
     if key is not None:
         scale = GREY_LEVELS if stored.dtype == jnp.uint8 else 1.0
+        # A key for each example's index in the split: noise depends on neither the device count nor the place in the batch.
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
         images = augment(images / scale, keys) * scale
     subtract, divide = normalisation

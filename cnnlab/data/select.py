@@ -27,6 +27,7 @@ def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class:
             f"--only_classes={','.join(map(str, kept))}: give two or more different numbers of the {count} classes of "
             f"{source.name}, counted from 0."
         )
+    # Held-out splits keep all examples, so that results from few labels are measured on the same test set.
     parts = {
         split: _select_examples(part, kept, examples_per_class if split == "train" else None)
         for split, part in source.splits.items()

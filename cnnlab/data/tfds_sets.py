@@ -101,6 +101,7 @@ def _prepare(name: str, folder: pathlib.Path) -> None:
             f"Install it: pip install tensorflow importlib_resources pillow\n{elsewhere}"
         )
     notify(f"tfds:{name} is not prepared in {folder}: downloading and preparing it there, once, in a separate process …")
+    # The child must find cnnlab where it is not installed: the folder above the package goes onto its path.
     command = [sys.executable, "-m", "cnnlab.data.prepare", name, str(folder)]
     root = str(pathlib.Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
