@@ -38,6 +38,14 @@ Array = jax.Array
 PyTree = Any
 Params = dict[str, PyTree]
 """One pytree of parameters for each player."""
+
+CLASSIFIER = "classifier"
+"""The player that trains a classifier: the owner of the layers that move."""
+FROZEN = "frozen"
+"""The player that never moves: the owner of layers that keep the weights they start with."""
+OUTPUT = "output"
+"""Name of a classifier's last layer, which computes the logits."""
+
 Feed = dict[str, np.ndarray]
 """The host's input to one step: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding), and the
 examples themselves where the split is too large to stay on the device."""

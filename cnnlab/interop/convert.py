@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnlab.core import OUTPUT
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import files
 from cnnlab.interop.families import SCHEMES
 from cnnlab.interop.scheme import Leaves, Scheme, some
-from cnnlab.models.layers import OUTPUT
 from cnnlab.ops.trees import flatten, unflatten
 
 LEAVES = {

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from cnnlab.core import CLASSIFIER, FROZEN
 from cnnlab.digests import arrays_digest
 from cnnlab.engine.checkpoint import MANIFEST, Checkpoints
 from cnnlab.errors import CheckpointError
 from cnnlab.interop.scheme import Leaves, some
-from cnnlab.tasks.classify import FROZEN, PLAYER
 
 COLLECTIONS = ("params/", "batch_stats/")
 """How the names begin that our own files use."""
@@ -281,7 +281,7 @@ def weights_of(state: Mapping[str, Any]) -> Leaves:
     """
     owned = "average/" if any(path.startswith("average/") for path in state) else "params/"
     leaves = {path.removeprefix(owned): leaf for path, leaf in state.items() if path.startswith(owned)}
-    if {path.partition("/")[0] for path in leaves} <= {PLAYER, FROZEN}:
+    if {path.partition("/")[0] for path in leaves} <= {CLASSIFIER, FROZEN}:
         leaves = {path.partition("/")[2]: leaf for path, leaf in leaves.items()}
     rest = {path.removeprefix("model_state/"): leaf for path, leaf in state.items() if path.startswith("model_state/")}
     return {**{f"params/{path}": leaf for path, leaf in leaves.items()}, **rest}

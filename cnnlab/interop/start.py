@@ -8,7 +8,6 @@ import flax.linen as nn
 from cnnlab.core import Params, PyTree
 from cnnlab.interop.convert import start_from
 from cnnlab.ops import trees
-from cnnlab.tasks.classify import joined
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ def started_from(model: nn.Module, path: str, *, new_head: bool = False) -> Call
     """
 
     def start(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
-        variables, report = start_from({"params": joined(params), **model_state}, model, path, new_head)
+        variables, report = start_from({"params": trees.join(params.values()), **model_state}, model, path, new_head)
         log.info("starting from %s\n  %s", path, report.as_text())
         leaves = trees.flatten(variables.pop("params"))
         owned = {player: trees.flatten(tree) for player, tree in params.items()}

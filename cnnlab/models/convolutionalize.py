@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnlab.core import OUTPUT
 from cnnlab.models import layers
 from cnnlab.models.layers import Conv, Dropout, flatten
 from cnnlab.ops import pooling
@@ -57,7 +58,7 @@ def fully_connected(
         x = Dropout(dropout, name=f"dropout{number}")(x, train=train)
     if slides:
         if classes:
-            intermediates["class_map"] = x = Conv(classes, 1, initializer=initializer, name=layers.OUTPUT)(x)
+            intermediates["class_map"] = x = Conv(classes, 1, initializer=initializer, name=OUTPUT)(x)
         x = jnp.mean(x, (1, 2))  # [B, H', W', K] -> [B, K]
     else:
         x = layers.output_layer(x, classes, initializer)
@@ -74,7 +75,7 @@ def convolutionalize(variables: dict[str, Any], *, grid: int) -> dict[str, Any]:
         grid: height and width of the input of the first fully connected layer: 6 for AlexNet and ZFNet, 7 for VGG.
     """
     params = dict(variables["params"])
-    for name, side in ((f"fc{FIRST}", grid), (f"fc{FIRST + 1}", 1), (layers.OUTPUT, 1)):
+    for name, side in ((f"fc{FIRST}", grid), (f"fc{FIRST + 1}", 1), (OUTPUT, 1)):
         if name in params:
             kernel = params[name]["kernel"]
             params[name] = {

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnlab.core import OUTPUT
 from cnnlab.errors import UsageError
 from cnnlab.models.image_size import TooSmall
 from cnnlab.models.norms import NORMS, Layer, batch_norm, needs_bias
@@ -17,9 +18,6 @@ from cnnlab.ops.convolve import convolve, convolve_transpose
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.windows import Padding, Pairs, ceil_padding, explicit_padding
 from cnnlab.values import Choice
-
-OUTPUT = "output"
-"""Name of a model's last layer, which computes the logits."""
 
 
 def _both(sides: int | tuple[int, int]) -> tuple[int, int]:

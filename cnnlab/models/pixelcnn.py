@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnlab.core import OUTPUT
 from cnnlab.models.causal import POINT, ByClass, Causal, above, along, down_to, square, take
-from cnnlab.models.layers import OUTPUT
 from cnnlab.ops import init
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.raster_scan import Place

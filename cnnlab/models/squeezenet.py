@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnnlab.models import layers, norms
+from cnnlab.core import OUTPUT
+from cnnlab.models import norms
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.layers import Conv, ConvNorm, Dropout, MaxPool, scaled
 from cnnlab.models.norms import NORMS
@@ -103,7 +104,7 @@ class SqueezeNet(nn.Module):
         intermediates["features"] = jnp.mean(x, (1, 2))  # [B, H', W', C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
         if self.classes:
-            x = Conv(self.classes, 1, initializer=self.initializer, name=layers.OUTPUT)(x)
+            x = Conv(self.classes, 1, initializer=self.initializer, name=OUTPUT)(x)
             # Unlike in most networks the scores pass the activation too, so that logits of a ReLU network are never negative.
             intermediates["class_map"] = x = self.activation(x)
         intermediates["output"] = x = jnp.mean(x, (1, 2))  # [B, H', W', K] -> [B, K]

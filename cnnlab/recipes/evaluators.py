@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab import knobs
-from cnnlab.core import Array, Dataset
+from cnnlab.core import OUTPUT, Array, Dataset
 from cnnlab.errors import UsageError
 from cnnlab.interop.convert import start_from
 from cnnlab.models import MODELS
-from cnnlab.models.layers import OUTPUT
 from cnnlab.recipes.classification import classification
 from cnnlab.runs.folder import read_run
 from cnnlab.tasks.sample_quality import SampleEvaluator, mixture_evaluator, pixel_evaluator

@@ -10,17 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.core import CLASSIFIER, FROZEN, OUTPUT, Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.errors import UsageError
-from cnnlab.models.layers import OUTPUT
-from cnnlab.models.norms import BatchNorm
 from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.tasks import classification_metrics
 
-PLAYER = "classifier"
-FROZEN = "frozen"
-"""The player that never moves: layers that keep the weights they start with."""
+PLAYER = CLASSIFIER
 
 FEATURES = "features"
 """Among `frozen`: every layer but the last."""
@@ -101,7 +97,9 @@ def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.Abstract
     """A context in which the batch norms of frozen layers normalise by, and keep, their running statistics."""
 
     def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        if isinstance(context.module, BatchNorm) and is_frozen("/".join(context.module.path)):
+        # A batch norm is recognised by its running statistics; every one in models/ takes `train`.
+        normalises = "train" in kwargs and context.module.has_variable("batch_stats", "mean")
+        if normalises and is_frozen("/".join(context.module.path)):
             kwargs = {**kwargs, "train": False}
         return call(*args, **kwargs)
 

@@ -6,15 +6,14 @@ Letters in shapes: S samples of a code, B batch, Z units of a code.
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
-from cnnlab.models.vae import VAE
 from cnnlab.ops import collectives, running_gaussian
 from cnnlab.ops.divergences import kl_to_standard_normal, normal_log_density
 from cnnlab.ops.elbo import Bound, ElboTerms, log_mean_exp
@@ -55,6 +54,30 @@ METRICS = (
 )
 """What `summary` gives. A small KL, few active units and a flat decoder are neither good nor bad in themselves: a collapsed
 posterior has all three."""
+
+
+class VAE(Protocol):
+    """What this task needs of a network (models/vae.py).
+
+    `encode(images f32 [B, H, W, C], labels i32 [B]) -> (mean [B, Z], log variance [B, Z])` and
+    `decode(codes [B, Z], labels i32 [B]) -> parameters [B, H, W, C · P]` are its methods.
+    """
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """Makes the variables, as `flax.linen.Module.init`."""
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """Calls a method by name, as `flax.linen.Module.apply`: `encode` or `decode`."""
+
+    @property
+    def latent(self) -> int:
+        """Z, units of the code."""
+
+    @property
+    def classes(self) -> int:
+        """K, labels that both halves are given; 0: none."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,15 +8,14 @@ Letters in shapes: B batch, h w the grid of codes, K entries of the codebook, D 
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
-from cnnlab.models.vq_vae import VQVAE
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
@@ -37,6 +36,34 @@ METRICS = (
     Metric("used_entries", higher_is_better=True),
 )
 """What `summary` gives. The distance from vectors to their entries has no sense: it is 0 where the encoder collapsed."""
+
+
+class VQVAE(Protocol):
+    """What this task needs of a network (models/vq_vae.py).
+
+    `encode(images f32 [B, H, W, C]) -> vectors [B, h, w, D]` and `decode(vectors) -> parameters [B, H, W, C · P]` are its
+    methods.
+    """
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """Makes the variables, as `flax.linen.Module.init`."""
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """Calls a method by name, as `flax.linen.Module.apply`: `encode` or `decode`."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the codes."""
+
+    @property
+    def dimension(self) -> int:
+        """D, units of a vector."""
+
+    @property
+    def entries(self) -> int:
+        """Number of entries of the codebook."""
 
 
 @dataclasses.dataclass(frozen=True)
