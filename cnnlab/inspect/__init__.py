@@ -1,8 +1,8 @@
-"""The layers of a network: output shape, parameters, multiply-accumulates, memory and what each sees of the image.
+"""Lists the layers of a network with output shape, parameters, multiply-accumulates, memory and receptive field.
 
-Nothing is computed or allocated: the network is traced with shapes for arrays. What a layer sees is its receptive field in
-theory, the window of pixels that can reach one position of its output (Araujo, Norris and Sim 2019, Computing Receptive
-Fields of Convolutional Neural Networks, Distill); trained weights may use less of it (Luo et al. 2016, arXiv 1701.04128).
+Nothing is computed or allocated: the network is traced with shapes instead of arrays. The receptive field is that of the
+theory, the window of pixels that one position of a layer's output can depend on (Araujo, Norris and Sim 2019, Computing
+Receptive Fields of Convolutional Neural Networks, Distill); trained weights may use less (Luo et al. 2016, arXiv 1701.04128).
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from cnnlab.models.lenet import LeNet5
 from cnnlab.values import Choice, Count
 
 FLOAT_BYTES = 4
-"""Memory is that of f32."""
+"""Bytes of one number in f32, in which memory is given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Layer:
     """One layer of a network, for one example.
 
     A convolution or dense layer multiplies its whole kernel at every output position, a transposed convolution at every
-    input position; biases, norms, activations and pooling are not counted. A module that is none of these and multiplies
-    all the same says so by a method `macs(output shape) -> int`.
+    input position; biases, norms, activations and pooling are not counted. Any other
+    module that multiplies has a method `macs(output shape) -> int`.
     """
 
     name: str
@@ -44,40 +44,40 @@ class Layer:
     output: tuple[int, ...]
     """Shape without the batch axis."""
     params: int
-    """Its own, each counted once."""
+    """Number of its own parameters, each counted once."""
     macs: int
     memory: int
     """Bytes of its output in f32. Summed over all layers this is less than what training needs: `jax.vjp` holds 2.0 to 2.5
     times the sum for the backward pass (ResNet-18 and -50, VGG-16, DenseNet-121, MobileNet-v2), before XLA fuses."""
     stride: tuple[Fraction | None, ...]
-    """Pixels of the image between neighbouring positions, down and right; None where no positions are left, or unknown."""
+    """Pixels between neighbouring positions, (down, right); None where there are no positions left, or unknown."""
     receptive_field: tuple[float | None, ...]
-    """Height and width of the window of pixels that a position sees, where the image's border does not cut it; infinite:
-    all of the image, 0: nothing of it, None: unknown."""
+    """Height and width in pixels of the window that a position depends on, where the image's border does not cut it;
+    infinite: the whole image, 0: no pixel, None: unknown."""
     start: tuple[float | None, ...]
-    """First row and column that the first position sees, negative in the padding; position i sees `receptive_field` pixels
-    from `start + i * stride` on. None where no positions are left, where all is seen, or unknown."""
+    """First row and column of the window of position 0, negative in the padding; that of position i begins
+    at `start + i * stride`. None where there are no positions any more, for the whole image, or unknown."""
 
 
 def layers(module: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
-    """The layers of a model for images [H, W, C], in the order of calls."""
+    """Returns the layers of a model for images [H, W, C], in the order of calls."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     return trace(lambda x: module.init_with_output(jax.random.key(0), x, train=False), image)
 
 
 LARGE = 64
-"""Images with a longer side are taken for ImageNet's, of 1000 classes."""
+"""Side in pixels above which images count as ImageNet's, with 1000 classes."""
 
 
 def of_model(
     *, model: Choice[MODELS] = LeNet5, input: tuple[int, int, int] = (32, 32, 1), classes: Count | None = None
 ) -> list[Layer]:
-    """The layers of a model by name.
+    """Returns the layers of a model, chosen by name.
 
     Args:
         model: the network.
         input: height, width and channels of its images.
-        classes: how many; none: 10, or 1000 for images of more than 64 pixels a side.
+        classes: number of classes; none: 10, or 1000 for images of more than 64 pixels a side.
     """
     return layers(model(classes=classes or (1000 if max(input[:2]) > LARGE else 10)), input)
 
@@ -104,7 +104,9 @@ def _started(experiment: Experiment) -> tuple[Params, PyTree]:
 
 
 def trace(function: Callable[..., Any], *arguments: Any) -> list[Layer]:
-    """Layers of all Linen modules that `function` calls at batch size 1; arguments may be shapes, the last is images.
+    """Returns the layers of all Linen modules that `function` calls at batch size 1.
+
+    Arguments may be arrays or their shapes; the last one is images.
 
     A module is listed when it calls no other, or has parameters of its own.
     """
@@ -115,6 +117,8 @@ def trace(function: Callable[..., Any], *arguments: Any) -> list[Layer]:
     def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         if context.method_name != "__call__":
             return call(*args, **kwargs)
+        # A module takes its place before the modules inside it are called, which keeps the order of calls; whether it is listed
+        # is known only afterwards.
         place, module = len(found), context.module
         found.append(None)
         parents[:] = [True] * len(parents)
@@ -132,18 +136,20 @@ def trace(function: Callable[..., Any], *arguments: Any) -> list[Layer]:
     with nn.intercept_methods(intercept):
         program = jax.make_jaxpr(lambda *inputs: function(*inputs))(*arguments)
     height, width = arguments[-1].shape[1:3]
-    seen = walk(program, (height, width))
-    return [_seeing(layer, seen.get(place, LOST)) for place, layer in enumerate(found) if layer is not None]
+    found_views = walk(program, (height, width))
+    return [
+        _with_receptive_field(layer, found_views.get(place, LOST)) for place, layer in enumerate(found) if layer is not None
+    ]
 
 
 def _own_parameters(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes by name of the parameters that belong to the module itself, not to one inside it."""
+    """Returns the shapes, by name, of the parameters of the module itself, without those of inner modules."""
     params = module.variables.get("params", {})
     return {name: np.shape(leaf) for name, leaf in params.items() if not isinstance(leaf, Mapping)}
 
 
 def _layer(module: nn.Module, first: Any, output: Any, own: dict[str, tuple[int, ...]]) -> Layer:
-    """The row of a module that was called with `first` and gave `output`; what it sees is not known yet."""
+    """Makes the entry of a module that was called with `first` and returned `output`, still without receptive field."""
     if hasattr(module, "macs"):
         macs = module.macs(output.shape)
     elif isinstance(module, Conv | nn.Conv | nn.ConvTranspose | nn.Dense | nn.DenseGeneral):
@@ -158,7 +164,8 @@ def _layer(module: nn.Module, first: Any, output: Any, own: dict[str, tuple[int,
     return Layer(name, kind, tuple(output.shape[1:]), params, macs, memory, (None, None), (None, None), (None, None))
 
 
-def _seeing(layer: Layer, pair: Pair) -> Layer:
+def _with_receptive_field(layer: Layer, pair: Pair) -> Layer:
+    """Returns the entry with the stride, receptive field and start that its views give."""
     strides, sizes, starts = zip(*map(measures, pair), strict=True)
     return dataclasses.replace(layer, stride=strides, receptive_field=sizes, start=starts)
 
@@ -167,9 +174,9 @@ COLUMNS = ("layer", "type", "output", "parameters", "MACs", "memory", "stride", 
 
 
 def as_table(layers: list[Layer]) -> str:
-    """The layers as aligned text, with totals in the last rows; memory is in f32 and for one image.
+    """Formats the layers as aligned text, with totals in the last rows; memory is in f32 and for one image.
 
-    A receptive field of `all` is the whole image, `?` is unknown; a stride of `-` is that of a layer without positions.
+    A receptive field of `all` is the whole image, `?` is unknown; a stride of `-` belongs to a layer without positions.
     """
     total = as_json(layers)["total"]
     memory = as_json(layers)["memory"]
@@ -191,6 +198,7 @@ def as_table(layers: list[Layer]) -> str:
 
 
 def _row(layer: Layer) -> tuple[str, ...]:
+    """Returns the cells of a layer, in the order of COLUMNS."""
     fields = layer.receptive_field
     strides = [
         "?" if size is None else "-" if stride is None else str(stride)
@@ -202,19 +210,19 @@ def _row(layer: Layer) -> tuple[str, ...]:
 
 
 def _sides(pair: Sequence[str]) -> str:
-    """`3` of two equal sides, else `1x7`."""
+    """Formats two sides, `3` if they are equal, otherwise `1x7`."""
     return pair[0] if pair[0] == pair[1] else "x".join(pair)
 
 
 def _number(side: float | Fraction | None) -> float | str | None:
-    """As JSON has it: whole numbers whole, "all" for the whole image."""
+    """Returns a length for JSON: whole numbers as int, "all" for the whole image, None for unknown."""
     if side is None or side == math.inf:
         return None if side is None else "all"
     return int(side) if side == int(side) else float(side)
 
 
 def as_json(layers: list[Layer]) -> dict[str, Any]:
-    """{"layers": [fields of Layer], "total": {params, macs}, "memory": {parameters, activations}}.
+    """Returns {"layers": [fields of Layer], "total": {params, macs}, "memory": {parameters, activations}}.
 
     Memory is in bytes of f32: of the network's parameters, and of the outputs of all layers for one image. Strides, receptive
     fields and starts are [down, right], null where they are None and "all" for the whole image.

@@ -1,4 +1,7 @@
-"""What the result of each primitive sees of one axis of the image, from what its operands see."""
+"""The rules by which the view of a primitive's result follows from the views of its operands, for one axis of the image.
+
+A view says which pixels the positions of an array depend on (views.py). A rule that cannot be sure returns UNKNOWN.
+"""
 
 import dataclasses
 import math
@@ -15,58 +18,64 @@ Shape = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One equation, looked at for one axis of the image."""
+    """One equation of a jaxpr, with what is known of its operands along one axis of the image."""
 
     params: Mapping[str, Any]
     shapes: Sequence[Shape]
-    """Of the operands."""
+    """Shapes of the operands."""
     result: Shape
-    """Of the first result."""
-    sees: Sequence[View | None]
-    """What each operand sees; None: nothing of the image."""
+    """Shape of the first result."""
+    operands: Sequence[View | None]
+    """View of each operand; None: it does not depend on the image."""
     size: int
     """Pixels of the image along the axis."""
     values: Sequence[np.ndarray | None]
-    """Of the operands that are constants."""
+    """Values of the operands that are constants, None for the others."""
     masks: Sequence[bool]
-    """Whether an operand may hold zeros by design, as one that is computed from positions."""
+    """Whether an operand may hold zeros by design, as one that is computed from positions does."""
 
     @property
     def joined(self) -> View | None:
-        """What operands of one shape see together, position by position."""
-        return union(self.sees, self.shapes[0], self.size)
+        """The view of a result that is computed position by position from all operands, which have one shape."""
+        return union(self.operands, self.shapes[0], self.size)
 
 
 Rule = Callable[[Step], View | list[View | None] | None]
-"""A list where the results see different things."""
+"""A function from an equation to the view of its results; a list where these have different views."""
 
 
-def union(sees: Sequence[View | None], shape: Shape, size: int) -> View | None:
-    """What an array of `shape` sees that is computed position by position from several."""
+def union(operands: Sequence[View | None], shape: Shape, size: int) -> View | None:
+    """Returns the view of an array of `shape` that is computed position by position from several operands."""
     view = None
-    for other in sees:
+    for other in operands:
         view = views.union(view, other, shape, size)
     return view
 
 
 def unknown(step: Step) -> View | None:
-    """The rule of what has none."""
+    """The rule for primitives without a rule."""
     return UNKNOWN
 
 
 def _elementwise(step: Step) -> View | None:
-    return union(step.sees, step.result, step.size)
+    """Follows operations position by position."""
+    return union(step.operands, step.result, step.size)
 
 
 def _each(step: Step) -> list[View | None]:
-    return list(step.sees)
+    """Follows operations that return each operand unchanged."""
+    return list(step.operands)
 
 
 def _convolution(step: Step) -> View | None:
+    """Follows a convolution: a sum over input channels and a sliding window along each axis of space."""
     params, (lhs, rhs, out) = step.params, step.params["dimension_numbers"]
-    view, kernel = step.sees
+    # The specifications of lhs, rhs and out list the axes of batch, channels and then space.
+    view, kernel = step.operands
+    # A kernel that differs along the image, as in the gradient of a convolution, is no window that slides over it.
     if params["batch_group_count"] != 1 or not (kernel is None or isinstance(kernel, views.Fixed)):
         return UNKNOWN
+    # Groups sum parts of the channels; where channels hold pixels the parts would have to be followed separately.
     if views.touches(view, lhs[1]) and params["feature_group_count"] != 1:
         return UNKNOWN
     view = views.summed(view, (lhs[1],), step.shapes[0], step.size)
@@ -85,7 +94,8 @@ def _convolution(step: Step) -> View | None:
 
 
 def _reduce_window(step: Step) -> View | None:
-    params, view = step.params, union(step.sees, step.shapes[0], step.size)
+    """Follows pooling: a sliding window along every axis."""
+    params, view = step.params, union(step.operands, step.shapes[0], step.size)
     for axis, taps in enumerate(params["window_dimensions"]):
         view = views.slide(
             view,
@@ -100,12 +110,13 @@ def _reduce_window(step: Step) -> View | None:
 
 
 def _reduce(step: Step) -> View | None:
+    """Follows a reduction over whole axes, which are then removed."""
     shape, axes = step.shapes[0], step.params["axes"]
     return views.without(views.summed(step.joined, axes, shape, step.size), axes, len(shape))
 
 
 def _mixed(parameter: str) -> Rule:
-    """The rule of what mixes one axis in a way that is not followed (sorting, running sums) and leaves the others alone."""
+    """Makes the rule for primitives that mix one axis in a way that is not followed, such as sorting and running sums."""
 
     def rule(step: Step) -> View | None:
         return UNKNOWN if views.touches(step.joined, step.params[parameter] % len(step.shapes[0])) else step.joined
@@ -114,6 +125,7 @@ def _mixed(parameter: str) -> Rule:
 
 
 def _dot(step: Step) -> View | None:
+    """Follows a matrix product, whose result has the axes (batch…, free axes of the left…, free axes of the right…)."""
     contracted, batched = step.params["dimension_numbers"]
     free = [
         [axis for axis in range(len(shape)) if axis not in (*contracted[side], *batched[side])]
@@ -121,8 +133,9 @@ def _dot(step: Step) -> View | None:
     ]
     starts = (len(batched[0]), len(batched[0]) + len(free[0]))
     results = []
-    for side, view in enumerate(step.sees):
+    for side, view in enumerate(step.operands):
         if any(views.touches(view, axis) for axis in contracted[side]):
+            # A sum over positions of the image. Weights that may be zero by design, as in adaptive pooling, select positions.
             if step.masks[1 - side]:
                 results.append(_masked(step, side, starts[1 - side]))
                 continue
@@ -134,8 +147,11 @@ def _dot(step: Step) -> View | None:
 
 
 def _masked(step: Step, side: int, place: int) -> View | None:
-    """Of a sum over an axis of the image with constant weights, some of them 0; their own axis becomes the result's `place`."""
-    view, weights = step.sees[side], step.values[1 - side]
+    """Follows a sum over an axis of the image with constant weights, some of them 0, for operand `side`.
+
+    The weights are a matrix whose free axis becomes axis `place` of the result.
+    """
+    view, weights = step.operands[side], step.values[1 - side]
     contracted, batched = step.params["dimension_numbers"]
     if weights is None or weights.ndim != 2 or len(contracted[side]) != 1 or batched[0] or not isinstance(view, Grid):
         return UNKNOWN
@@ -143,14 +159,16 @@ def _masked(step: Step, side: int, place: int) -> View | None:
 
 
 def _pad(step: Step) -> View | None:
-    view = step.sees[0]
+    """Follows padding before, after and between positions; after the last position it changes no window."""
+    view = step.operands[0]
     for axis, (low, _, interior) in enumerate(step.params["padding_config"]):
         view = views.slide(view, axis, before=int(low), zeros=int(interior))
-    return views.union(view, step.sees[1], step.result, step.size)
+    return views.union(view, step.operands[1], step.result, step.size)
 
 
 def _slice(step: Step) -> View | None:
-    view, strides = step.sees[0], step.params["strides"] or (1,) * len(step.result)
+    """Follows a slice with constant starts and strides."""
+    view, strides = step.operands[0], step.params["strides"] or (1,) * len(step.result)
     for axis, (start, stride) in enumerate(zip(step.params["start_indices"], strides, strict=True)):
         if step.result[axis] != step.shapes[0][axis]:
             view = _cut(view, axis, start, stride)
@@ -158,28 +176,32 @@ def _slice(step: Step) -> View | None:
 
 
 def _cut(view: View | None, axis: int, start: int, stride: int = 1) -> View | None:
-    """A part of one axis."""
+    """Returns the view of every `stride`-th position of an axis from `start` on."""
     lost = isinstance(view, views.Scattered) and views.touches(view, axis)
     return UNKNOWN if lost else views.slide(view, axis, stride=stride, before=-start)
 
 
 def _dynamic_slice(step: Step) -> View | None:
-    view = step.sees[0]
+    """Follows a slice whose start is an operand; along the image only if it is a constant."""
+    view = step.operands[0]
     for axis, count in enumerate(step.result):
         start = step.values[1 + axis]
         if count == step.shapes[0][axis] or not views.touches(view, axis):
             continue
+        # XLA clamps a start so that the slice lies inside the array.
         view = UNKNOWN if start is None else _cut(view, axis, min(max(int(start), 0), step.shapes[0][axis] - count))
-    return UNKNOWN if any(other is not None for other in step.sees[1:]) else view
+    return UNKNOWN if any(other is not None for other in step.operands[1:]) else view
 
 
 def _split(step: Step) -> list[View | None]:
+    """Follows a division of one axis into parts of given sizes."""
     starts = np.cumsum([0, *step.params["sizes"][:-1]])
-    return [_cut(step.sees[0], step.params["axis"], int(start)) for start in starts]
+    return [_cut(step.operands[0], step.params["axis"], int(start)) for start in starts]
 
 
 def _reverse(step: Step) -> View | None:
-    view = step.sees[0]
+    """Follows a reversal: position i gets the window of position last − i, and the grid runs backwards."""
+    view = step.operands[0]
     if isinstance(view, Grid) and view.axis in step.params["dimensions"]:
         last = step.shapes[0][view.axis] - 1
         return Grid(view.axis, tuple(view.at(last - phase) for phase in range(len(view.windows))), -view.step)
@@ -187,43 +209,53 @@ def _reverse(step: Step) -> View | None:
 
 
 def _concatenate(step: Step) -> View | None:
+    """Follows a concatenation, of channels by a union and along the image by chaining."""
     axis = step.params["dimension"]
-    if not any(views.touches(view, axis) for view in step.sees):
-        return union(step.sees, step.result, step.size)
-    return views.chained([(view, shape[axis]) for view, shape in zip(step.sees, step.shapes, strict=True)], axis, step.size)
+    if not any(views.touches(view, axis) for view in step.operands):
+        return union(step.operands, step.result, step.size)
+    return views.chained([(view, shape[axis]) for view, shape in zip(step.operands, step.shapes, strict=True)], axis, step.size)
 
 
 def _transpose(step: Step) -> View | None:
-    return views.rename(step.sees[0], {old: new for new, old in enumerate(step.params["permutation"])})
+    """Follows a permutation of axes; axis `permutation[new]` becomes axis `new`."""
+    return views.rename(step.operands[0], {old: new for new, old in enumerate(step.params["permutation"])})
 
 
 def _squeeze(step: Step) -> View | None:
+    """Follows the removal of axes of length 1."""
     shape, axes = step.shapes[0], step.params["dimensions"]
-    return views.without(views.summed(step.sees[0], axes, shape, step.size), axes, len(shape))
+    return views.without(views.summed(step.operands[0], axes, shape, step.size), axes, len(shape))
 
 
 def _broadcast(step: Step) -> View | None:
+    """Follows a broadcast; along an axis of length 1 that is repeated, all positions get the same window."""
     shape, places = step.shapes[0], step.params["broadcast_dimensions"]
     spread = [axis for axis, place in enumerate(places) if shape[axis] == 1 != step.result[place]]
-    return views.rename(views.summed(step.sees[0], spread, shape, step.size), dict(enumerate(places)))
+    return views.rename(views.summed(step.operands[0], spread, shape, step.size), dict(enumerate(places)))
 
 
 def _reshape(step: Step) -> View | None:
+    """Follows a reshape by the smallest groups of axes that are reshaped separately."""
     if step.params["dimensions"] is not None:
         return UNKNOWN
-    return views.regrouped(step.sees[0], _groups(step.shapes[0], step.result), step.shapes[0], step.size)
+    return views.regrouped(step.operands[0], _groups(step.shapes[0], step.result), step.shapes[0], step.size)
 
 
 def _groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
-    """Which axes of one shape become which of another, in groups as small as they can be."""
+    """Returns the groups (old axes, new axes) of a reshape from `old` to `new`, as small as possible.
+
+    [2, 6, 5] -> [12, 5] is ([0, 1], [0]), ([2], [1]).
+    """
     groups, i, j = [], 0, 0
     while i < len(old) or j < len(new):
         one, other = old[i] if i < len(old) else 0, new[j] if j < len(new) else 0
+        # An axis of length 1, or one that is left over, forms a group alone, with no counterpart.
         before, after = ([i], [j])
         if one != other and (other == 0 or one == 1):
             after = []
         elif one != other and (one == 0 or other == 1):
             before = []
+        # Both sides grow by one axis until they hold the same number of elements.
         while before and after and (left := math.prod(old[a] for a in before)) != (right := math.prod(new[a] for a in after)):
             if left < right:
                 before.append(before[-1] + 1)
@@ -235,12 +267,13 @@ def _groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
 
 
 def _gather(step: Step) -> View | None:
-    """Followed where axes of the image are kept whole and the picking is along others, such as channels."""
+    """Follows a gather that takes whole axes of the image and indexes along others, such as channels."""
     numbers, sizes, shape = step.params["dimension_numbers"], step.params["slice_sizes"], step.shapes[0]
+    # Axes that are collapsed are indexed; the others appear in the result at `offset_dims`, in order.
     gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     kept = [axis for axis in range(len(shape)) if axis not in gone]
     axes = {axis: place for axis, place in zip(kept, numbers.offset_dims, strict=True) if sizes[axis] == shape[axis]}
-    return UNKNOWN if step.sees[1] is not None else views.rename(step.sees[0], axes)
+    return UNKNOWN if step.operands[1] is not None else views.rename(step.operands[0], axes)
 
 
 ELEMENTWISE = """
@@ -250,7 +283,7 @@ log1p logistic lt max min mul name ne neg nextafter not or pow pvary real reduce
 sharding_constraint shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub
 tan tanh xor
 """
-"""Primitives that compute each position of the result from that position of operands of the same shape, or from scalars."""
+"""Names of primitives that compute each position of the result from the same position of their operands, or from scalars."""
 
 REDUCTIONS = "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor"
 
@@ -275,4 +308,4 @@ RULES: dict[str, Rule] = {
     "reshape": _reshape,
     "gather": _gather,
 }
-"""By the primitive's name."""
+"""The rule of each primitive, by its name."""
