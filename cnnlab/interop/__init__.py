@@ -1,1 +1,1 @@
-"""Weights in and out: state dicts of torchvision, timm, pytorchcv and keras; safetensors, StableHLO."""
+"""Imports weights of torchvision, timm, pytorchcv and keras, and exports weights as safetensors and networks as StableHLO."""

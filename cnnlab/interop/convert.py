@@ -1,4 +1,7 @@
-"""From a foreign state dict to our variables: names by the family's scheme, layouts by the shapes, a report of it all."""
+"""Converts the state dict of another library to our variables: names by the family's scheme, layouts by the shapes.
+
+The report of a conversion accounts for every leaf on either side.
+"""
 
 import dataclasses
 import functools
@@ -16,7 +19,7 @@ from cnnlab.core import OUTPUT
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import files
 from cnnlab.interop.families import SCHEMES
-from cnnlab.interop.scheme import Leaves, Scheme, some
+from cnnlab.interop.scheme import Leaves, Scheme, first_few
 from cnnlab.ops.trees import flatten, unflatten
 
 LEAVES = {
@@ -31,51 +34,51 @@ LEAVES = {
     "moving_mean": ("mean",),
     "moving_variance": ("var",),
 }
-"""A foreign leaf's own name -> what it may be called here."""
+"""Last part of a leaf's name in other libraries -> the names that it may have here."""
 
 COUNTERS = ("num_batches_tracked",)
-"""Leaves of torch that hold no weight."""
+"""Leaves of torch that are not weights."""
 
 CHANNELS_LAST = ("cnnlab", "keras")
-"""Libraries whose kernels are laid out as ours."""
+"""Libraries whose kernels have our layout, [height, width, inputs, outputs]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ConversionReport:
-    """What became of every leaf; paths are ours, names are theirs."""
+    """The result of a conversion for every leaf; *paths* are our names, *names* those of the other library."""
 
     library: str
     matched: dict[str, str]
-    """Our path -> their name."""
+    """Path -> name of the leaf that fills it."""
     missing: list[str]
-    """Our paths that nothing filled."""
+    """Paths without a leaf in the file."""
     unexpected: list[str]
-    """Their names that have no place here."""
+    """Names without a counterpart in the network."""
     ignored: list[str]
-    """Their names that are known to have no counterpart here (auxiliary heads, counters)."""
+    """Names that are known to have no counterpart in the network (auxiliary heads, counters)."""
     reshaped: dict[str, str]
-    """Our path -> how its layout was changed, where that is more than a transposition."""
+    """Path -> how its layout was changed, where that is more than a transposition."""
     wrong: dict[str, str]
-    """Our path -> "shape of the file, shape of the network", where they cannot be reconciled."""
+    """Path -> both shapes as text, where that of the file does not fit the network."""
     kept: list[str]
-    """Our paths that keep their fresh values because the head is new."""
+    """Paths that keep their initial values because a new head was asked for."""
     caveat: str = ""
-    """How the library's network differs from ours."""
+    """How the network of the library differs from ours."""
 
     def as_text(self) -> str:
-        """One line for each kind that occurs, with its first leaves."""
+        """Formats one line for each kind of result that occurs, with its first leaves."""
         counts = [f"{len(self.matched)} leaves of {self.library} matched"]
         for kind in ("missing", "unexpected", "wrong", "reshaped", "kept", "ignored"):
             found = getattr(self, kind)
             if found:
                 rows = [f"{path} ({found[path]})" for path in found] if isinstance(found, dict) else found
-                counts.append(f"{len(found)} {kind}: {some(rows)}")
+                counts.append(f"{len(found)} {kind}: {first_few(rows)}")
         counts += [f"{self.library} differs: {self.caveat}"] if self.caveat else []
         return "\n  ".join(counts)
 
 
 def shapes_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of a model's variables for images [H, W, C], by "collection/layer/leaf"; nothing is allocated."""
+    """Returns the shapes of a model's variables for images [H, W, C], by "collection/layer/leaf"; nothing is allocated."""
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.eval_shape(lambda: jax.random.key(0)), images)
     return {path: leaf.shape for path, leaf in flatten(variables).items()}
@@ -84,15 +87,15 @@ def shapes_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple
 def start_from(
     variables: Any, model: nn.Module, path: str | pathlib.Path, new_head: bool = False
 ) -> tuple[Any, ConversionReport]:
-    """The variables of `model` with the weights of a file or a run in their place, in NumPy, and what became of each.
+    """Replaces the variables of `model` by the weights of a file or a run, as NumPy arrays, and reports on each leaf.
 
     Args:
         variables: {"params": …, "batch_stats": …}, arrays or their shapes.
-        model: the network that they are of.
-        path: what `files.read` takes.
-        new_head: leave the last layer as it is given.
+        model: the network with these variables.
+        path: a file or folder that `files.read` takes.
+        new_head: whether the last layer stays as given.
 
-    Raises CheckpointError where the file is no good, or of another network.
+    Raises CheckpointError where the file is damaged or belongs to another network.
     """
     fresh = flatten(variables)
     leaves, report = convert(files.read(path), model, {name: leaf.shape for name, leaf in fresh.items()}, new_head=new_head)
@@ -103,16 +106,17 @@ def start_from(
 def convert(
     leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], *, new_head: bool = False
 ) -> tuple[Leaves, ConversionReport]:
-    """Our leaves, {"collection/layer/leaf": array}, from theirs, by the scheme of the model's family that fits best.
+    """Converts leaves to our names, {"collection/layer/leaf": array}, by the best of the schemes of the model's family.
 
     Args:
-        leaves: a state dict by its own names.
-        model: the network they are for.
-        shapes: what the network needs, from `shapes_of`.
-        new_head: leave out the last layer, which keeps its fresh values.
+        leaves: a state dict with the names of its library.
+        model: the network that takes the weights.
+        shapes: shapes of the network's variables, from `shapes_of`.
+        new_head: whether to leave out the last layer, which keeps its initial values.
 
     Raises CheckpointError where a leaf is missing, unexpected or of another shape.
     """
+    # The library is not recorded in a file: every scheme is tried, and the one that fills most leaves is taken.
     schemes = (*SCHEMES.get(type(model), ()), Scheme("cnnlab", lambda name, model: name))
     attempts = [_match(leaves, model, shapes, scheme, new_head) for scheme in schemes]
     filled, report = max(attempts, key=lambda attempt: (len(attempt[0]), -len(attempt[1].unexpected)))
@@ -123,6 +127,7 @@ def convert(
 def _match(
     leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme, new_head: bool
 ) -> tuple[Leaves, ConversionReport]:
+    """Converts the leaves by one scheme; returns (the leaves that fit, the report)."""
     filled: Leaves = {}
     report = ConversionReport(scheme.library, {}, [], [], [], {}, {}, [], scheme.caveat)
     head = {path for path in shapes if path.split("/")[1] == OUTPUT} if new_head else set()
@@ -130,6 +135,7 @@ def _match(
     for name, leaf in leaves.items():
         layer, _, last = name.rpartition("/" if scheme.library == "cnnlab" else ".")
         place = None if last in COUNTERS else scheme.rename(layer, model)
+        # A scheme renames layers; the name of the leaf within its layer is the same for all families of a library.
         if place is None:
             report.ignored.append(name)
             continue
@@ -140,11 +146,11 @@ def _match(
             report.ignored.append(name)
         else:
             report.matched[path] = name
-            laid, note = _lay(np.asarray(leaf), shapes[path], scheme, place)
-            if laid is None:
+            converted, note = _to_our_layout(np.asarray(leaf), shapes[path], scheme, place)
+            if converted is None:
                 report.wrong[path] = note
             else:
-                filled[path] = laid
+                filled[path] = converted
                 note = "; ".join(part for part in (notes.get(name), note) if part)
                 if note:
                     report.reshaped[path] = note
@@ -154,37 +160,44 @@ def _match(
 
 
 def _path(place: str, last: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Our leaf for their leaf `last` of the layer that is called `place` here."""
+    """Returns the path of the leaf that another library calls `last`, in the layer that is called `place` here."""
     candidates = [f"{kind}/{place}/{name}" for kind in ("params", "batch_stats") for name in LEAVES.get(last, (last,))]
     return next((path for path in [f"{place}/{last}", *candidates] if path in shapes), None)
 
 
-def _lay(leaf: np.ndarray, shape: tuple[int, ...], scheme: Scheme, place: str) -> tuple[np.ndarray | None, str]:
-    """(the leaf in our layout or None where it cannot be, a note)."""
+def _to_our_layout(leaf: np.ndarray, shape: tuple[int, ...], scheme: Scheme, place: str) -> tuple[np.ndarray | None, str]:
+    """Returns (the leaf in our layout, or None where its shape does not fit; a note about the change)."""
     theirs, note = leaf.shape, ""
     if scheme.library not in CHANNELS_LAST:
         if leaf.ndim == 2 and place in scheme.flattened and leaf.shape[1] % math.prod(scheme.flattened[place]) == 0:
+            # torch flattens an image channels first, we flatten it channels last, so the inputs have to be reordered:
+            # [units, C·H·W] -> [units, C, H, W] -> [H, W, C, units] -> [H·W·C, units]
             leaf = leaf.reshape(leaf.shape[0], -1, *scheme.flattened[place])
             leaf = leaf.transpose(2, 3, 1, 0).reshape(-1, leaf.shape[0])
             note = "flattened channels first there, last here"
         elif leaf.ndim in (2, 4):
+            # dense [outputs, inputs] -> [inputs, outputs]; convolution [outputs, inputs, H, W] -> [H, W, inputs, outputs]
             leaf = leaf.T if leaf.ndim == 2 else leaf.transpose(2, 3, 1, 0)
     if leaf.shape == shape:
         return leaf, note
     if leaf.size == math.prod(shape):
         if {leaf.ndim, len(shape)} == {2, 4} and leaf.shape[-1] == shape[-1]:
-            return leaf.reshape(shape), f"from {theirs}"  # a dense layer is a convolution over all of its image
+            # A dense layer is a convolution over all of its image: [H·W·C, units] <-> [H, W, C, units].
+            return leaf.reshape(shape), f"from {theirs}"
         if scheme.library == "keras" and leaf.ndim == len(shape) == 4 and leaf.shape[:2] == shape[:2] and shape[2] == 1:
+            # keras keeps a depth-wise kernel as [H, W, C, 1], we keep it as a grouped one, [H, W, 1, C].
             return leaf.reshape(shape), f"depth-wise, from {theirs}"
     return None, f"{leaf.shape} in the file, {shape} here"
 
 
 def _require_whole(report: ConversionReport, network: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """CheckpointError unless every leaf of the network was filled and every leaf of the file has a place."""
+    """Raises CheckpointError unless every leaf of the network is filled and every leaf of the file has a counterpart."""
+    # A last layer of another size, and nothing else, is the usual case of transfer: the error names the flag for it.
     only_head = report.wrong and all(path.split("/")[1] == OUTPUT for path in report.wrong)
     if only_head and not (report.missing or report.unexpected):
         raise CheckpointError(
-            f"the file's last layer has another number of classes: {some([f'{p}: {n}' for p, n in report.wrong.items()])}.\n"
+            "the file's last layer has another number of classes: "
+            f"{first_few([f'{p}: {n}' for p, n in report.wrong.items()])}.\n"
             "Say --new_head to start that layer afresh, or give the network as many classes."
         )
     if report.missing or report.unexpected or report.wrong:
@@ -192,7 +205,7 @@ def _require_whole(report: ConversionReport, network: str, shapes: Mapping[str, 
             f"these weights do not fit {network} (read as {report.library}'s): "
             f"{len(report.matched) - len(report.wrong)} of {len(shapes)} leaves matched.\n"
             + "\n".join(
-                f"  {kind}: {some(rows)}"
+                f"  {kind}: {first_few(rows)}"
                 for kind, rows in (
                     ("the network needs and the file lacks", report.missing),
                     ("the file has and the network lacks", report.unexpected),

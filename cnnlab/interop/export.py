@@ -1,4 +1,4 @@
-"""Weights and networks out: safetensors by our own names, and StableHLO that runs without cnnlab."""
+"""Exports weights as safetensors with our own names, and networks as StableHLO programs that run without cnnlab."""
 
 import json
 import os
@@ -22,22 +22,22 @@ from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec, read_run
 
 SUFFIXES = (".safetensors", ".stablehlo")
-"""What a network can be exported as."""
+"""Suffixes of the files that a network can be exported to."""
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-"""Where an exported program runs."""
+"""Platforms on which an exported program runs."""
 
 LARGEST_PROGRAM = 2**31
-"""Bytes that the container of jax.export holds at most."""
+"""Largest size in bytes of the container of jax.export."""
 
 
 def export_run(
     resolved: Resolved, spec: RunSpec, folder: pathlib.Path, target: pathlib.Path, *, best: bool, replace: bool
 ) -> str:
-    """Writes the network of a run's newest checkpoint (or the best on validation) and says what it wrote.
+    """Writes the network of a run's newest checkpoint (or the best on validation) and describes what it wrote.
 
-    The averaged parameters where there are some. A .safetensors holds the weights; a .stablehlo predicts, from images f32
-    [B, H, W, C] as the data set stores them (u8 as 0 … 255), and normalises them itself.
+    It takes the averaged parameters where there are some. A .safetensors file holds the weights; a .stablehlo file predicts
+    from images f32 [B, H, W, C] as the data set stores them (u8 as 0 … 255), which it normalises itself.
     """
     _check_target(target, replace=replace)
     about = read_run(folder)
@@ -63,7 +63,7 @@ def export_run(
 
 
 def _check_target(target: pathlib.Path, *, replace: bool) -> None:
-    """UsageError where nothing can, or should, be written."""
+    """Raises UsageError where the file cannot be written, or must not be replaced."""
     if target.suffix not in SUFFIXES:
         raise UsageError(f"--to={target}: expected a name that ends in {' (weights) or '.join(SUFFIXES)} (a program).")
     if target.exists() and not replace:
@@ -73,7 +73,7 @@ def _check_target(target: pathlib.Path, *, replace: bool) -> None:
 
 
 def _predictor(program: Program, precision: str) -> Callable[[Any, jax.Array], jax.Array]:
-    """predict({"params", "model_state"}, images as stored) -> what the task predicts, in the precision of the run."""
+    """Makes predict({"params", "model_state"}, images as stored) -> the prediction, in the precision of the run."""
     data, task, cast = program.experiment.data, program.experiment.task, computing_in(precision)
 
     def predict(variables: Any, images: jax.Array) -> jax.Array:
@@ -85,7 +85,7 @@ def _predictor(program: Program, precision: str) -> Callable[[Any, jax.Array], j
 
 
 def write_safetensors(path: pathlib.Path, variables: Any, metadata: Mapping[str, str]) -> int:
-    """Writes {"params": …, "batch_stats": …} by our names ("params/stem/kernel"); returns the file's size.
+    """Writes {"params": …, "batch_stats": …} with our names ("params/stem/kernel"); returns the file's size in bytes.
 
     The header holds the metadata and a digest of everything, which `files.read` compares.
     """
@@ -101,9 +101,9 @@ def write_safetensors(path: pathlib.Path, variables: Any, metadata: Mapping[str,
 def write_stablehlo(
     path: pathlib.Path, predict: Callable[[Any, jax.Array], jax.Array], variables: Any, image_shape: tuple[int, int, int]
 ) -> int:
-    """Writes `predict(variables, images f32 [B, H, W, C])` for any B as serialised StableHLO; returns the file's size.
+    """Writes `predict(variables, images f32 [B, H, W, C])` for any B as serialised StableHLO; returns its size in bytes.
 
-    The variables are part of the program, so that the file is all one needs: `jax.export.deserialize`.
+    The variables are part of the program, so that the file alone suffices for `jax.export.deserialize`.
     """
     count = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
     if count >= LARGEST_PROGRAM:
@@ -118,7 +118,7 @@ def write_stablehlo(
 
 
 def load_stablehlo(path: pathlib.Path) -> Callable[[jax.Array], jax.Array]:
-    """The function images f32 [B, H, W, C] -> outputs that `write_stablehlo` wrote."""
+    """Loads the function images f32 [B, H, W, C] -> outputs that `write_stablehlo` wrote."""
     try:
         return export.deserialize(bytearray(path.read_bytes())).call
     except Exception as error:  # FileNotFoundError, or of flatbuffers and MLIR

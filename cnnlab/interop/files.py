@@ -1,7 +1,7 @@
-"""Weights from files of several libraries and from the folder of a run, as NumPy arrays by name; nothing is ever unpickled.
+"""Reads weights from files of several libraries and from the folder of a run, as NumPy arrays by name; never by pickle.
 
-A flipped bit is noticed in a file of ours (by its digest), in a run (by its manifest) and in an .npz or .keras (by the
-archive's checksums). Other files have no checksum: there, wrong sizes and numbers that are not finite are.
+A flipped bit is detected in a file of cnnlab (by its digest), in a run (by its manifest) and in an .npz or .keras file (by the
+checksums of the archive). Other files have no checksum: there, only wrong sizes and numbers that are not finite are detected.
 """
 
 import io
@@ -18,19 +18,19 @@ from cnnlab.core import CLASSIFIER, FROZEN
 from cnnlab.digests import arrays_digest
 from cnnlab.engine.checkpoint import MANIFEST, Checkpoints
 from cnnlab.errors import CheckpointError
-from cnnlab.interop.scheme import Leaves, some
+from cnnlab.interop.scheme import Leaves, first_few
 
 COLLECTIONS = ("params/", "batch_stats/")
-"""How the names begin that our own files use."""
+"""Prefixes of the names in files of cnnlab."""
 
 DIGEST = "sha256"
-"""Entry of a safetensors header that holds `digest` of the leaves and of the other entries."""
+"""Name of the entry of a safetensors header with `leaves_digest` of the leaves and of the other entries."""
 
 NARROW = ("float16", "bfloat16")
-"""Types that are widened to f32."""
+"""Names of the types that are converted to f32."""
 
 WRAPPERS = ("module.", "_orig_mod.")
-"""What torch's data parallelism and compilation put before every name."""
+"""Prefixes that torch's data parallelism and compilation add to every name."""
 
 HOW_TO_CONVERT = (
     "Where torch is installed, write its tensors as safetensors:\n"
@@ -41,11 +41,11 @@ HOW_TO_CONVERT = (
 
 
 def read(path: str | pathlib.Path) -> Leaves:
-    """The weights of a file or of a run, {name: array}; half precision is widened to f32.
+    """Reads the weights of a file or of a run, {name: array}; half precision is converted to f32.
 
-    .safetensors, .npz (of the keys below `state/`, where there are any), .h5 and .keras of keras, .pt, .pth and .bin of
-    torch (where torch is installed), or the folder of a run: its newest good checkpoint, the averaged parameters where it
-    has some.
+    It takes .safetensors, .npz (the keys below `state/`, where there are any), .h5 and .keras of keras, .pt, .pth and .bin of
+    torch (where torch is installed), or the folder of a run: its newest valid checkpoint, with the averaged parameters where
+    it has some.
 
     Raises CheckpointError where the file is missing, damaged, of another kind or holds numbers that are not finite.
     """
@@ -79,28 +79,29 @@ def leaves_digest(leaves: Mapping[str, np.ndarray], notes: Mapping[str, str]) ->
 
 
 def _checked(leaves: Leaves, path: pathlib.Path) -> Leaves:
-    """The leaves in a type that computes; CheckpointError where there are none, or some hold no finite numbers."""
+    """Converts narrow types to f32; raises CheckpointError where there are no leaves, or some are not finite numbers."""
     if not leaves:
         raise CheckpointError(f"{path} holds no weights.")
     alien = [f"{name} ({leaf.dtype})" for name, leaf in leaves.items() if leaf.dtype.kind not in "fiub" and not _narrow(leaf)]
     if alien:
-        raise CheckpointError(f"{path} holds leaves that are no real numbers: {some(alien)}.")
+        raise CheckpointError(f"{path} holds leaves that are no real numbers: {first_few(alien)}.")
     leaves = {name: leaf.astype(np.float32) if _narrow(leaf) else leaf for name, leaf in leaves.items()}
     bad = [name for name, leaf in leaves.items() if leaf.dtype.kind == "f" and not np.isfinite(leaf).all()]
     if bad:
         raise CheckpointError(
-            f"{path}: {len(bad)} of {len(leaves)} leaves hold numbers that are not finite: {some(bad)}.\n"
+            f"{path}: {len(bad)} of {len(leaves)} leaves hold numbers that are not finite: {first_few(bad)}.\n"
             "The file is damaged, or its training diverged. Take another one."
         )
     return leaves
 
 
 def _narrow(leaf: np.ndarray) -> bool:
+    """Whether a leaf has less than 32 bits and is to be converted to f32."""
     return leaf.dtype.name in NARROW or leaf.dtype.name.startswith("float8")
 
 
 def _safetensors(path: pathlib.Path) -> Leaves:
-    """Offsets and shapes are checked by the library; the numbers only where the file is ours and holds a digest."""
+    """Reads a .safetensors file. The library checks offsets and shapes; the digest of our own files also checks numbers."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
@@ -119,6 +120,7 @@ def _safetensors(path: pathlib.Path) -> Leaves:
 
 
 def _npz(path: pathlib.Path) -> Leaves:
+    """Reads an .npz archive, of a checkpoint (names below `state/`) or of plain arrays."""
     with open(path, "rb") as file:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -128,6 +130,7 @@ def _npz(path: pathlib.Path) -> Leaves:
 
 
 def _torch(path: pathlib.Path) -> Leaves:
+    """Reads the state dict in a file of torch, by torch's loader for weights only."""
     try:
         import torch
     except ImportError:
@@ -152,7 +155,7 @@ def _torch(path: pathlib.Path) -> Leaves:
 
 
 def _unwrapped(leaves: Leaves) -> Leaves:
-    """The leaves without a prefix that says only how the network was wrapped."""
+    """Removes the prefixes of wrapped networks from all names."""
     for prefix in WRAPPERS:
         if leaves and all(name.startswith(prefix) for name in leaves):
             leaves = {name.removeprefix(prefix): leaf for name, leaf in leaves.items()}
@@ -168,11 +171,11 @@ KERAS_VARIABLES = {
     "layer_normalization": ("gamma", "beta"),
     "normalization": ("mean", "variance", "count"),
 }
-"""What the numbered variables of a .weights.h5 are, by the layer's kind."""
+"""Kind of layer -> names of its numbered variables in a .weights.h5."""
 
 
 def _keras(path: pathlib.Path) -> Leaves:
-    """ "layer.variable" of a keras file of either layout; a slash in a layer's name becomes an underscore."""
+    """Reads a keras file of either layout as {"layer.variable": array}; a slash in a layer's name becomes an underscore."""
     import h5py
 
     if path.suffix.lower() == ".keras":
@@ -189,7 +192,7 @@ def _keras(path: pathlib.Path) -> Leaves:
 
 
 def _keras_named(group: Any) -> Leaves:
-    """The older layout: a group for each layer, whose attributes list the names of its weights."""
+    """Reads the older layout: a group for each layer, whose attributes list the names of its weights."""
     leaves = {}
     for layer in _texts(group.attrs, "layer_names"):
         for name in _texts(group[layer].attrs, "weight_names"):
@@ -200,7 +203,7 @@ def _keras_named(group: Any) -> Leaves:
 
 
 def _texts(attributes: Any, name: str) -> list[str]:
-    """A list of strings, which keras divides into name0, name1 … where it is long."""
+    """Reads a list of strings, which keras divides into name0, name1, … if it is long."""
     parts = [attributes[name]] if name in attributes else []
     if not parts:
         while f"{name}{len(parts)}" in attributes:
@@ -209,7 +212,7 @@ def _texts(attributes: Any, name: str) -> list[str]:
 
 
 def _keras_numbered(group: Any, path: pathlib.Path) -> Leaves:
-    """The newer layout: groups by kind of layer, variables by number; the layer's own name is an attribute."""
+    """Reads the newer layout: groups by kind of layer, variables by number; the name of the layer is an attribute."""
     leaves: Leaves = {}
     for kind, layer in group.items():
         if "layers" in layer:  # a network within the network
@@ -220,7 +223,7 @@ def _keras_numbered(group: Any, path: pathlib.Path) -> Leaves:
         name = variables.attrs.get("name", kind)
         names = KERAS_VARIABLES.get(re.sub(r"_\d+$", "", kind), ())
         if names[:1] == ("gamma",) and len(variables) % 2:
-            names = names[1:]  # without a scale
+            names = names[1:]  # a norm without a scale has an odd number of variables
         if len(variables) > len(names):
             raise CheckpointError(f"{path}: layer {name}, a {kind} of {len(variables)} variables, is not known here.")
         leaves |= {_dotted(name, last): np.asarray(variables[str(n)]) for n, last in enumerate(names[: len(variables)])}
@@ -228,15 +231,16 @@ def _keras_numbered(group: Any, path: pathlib.Path) -> Leaves:
 
 
 def _dotted(layer: str, last: str) -> str:
+    """Returns the name of a variable of a layer, "layer.variable"."""
     return f"{layer.replace('/', '_')}.{last}"
 
 
 AUTOMATIC = re.compile(r"(conv2d|depthwise_conv2d|separable_conv2d|batch_normalization|dense)(?:_(\d+))?")
-"""Names that keras gives to layers without one, counting all of a session."""
+"""Names that keras gives to unnamed layers, numbered over a whole session."""
 
 
 def renumbered(leaves: Leaves) -> Leaves:
-    """The leaves with automatic layer names counted from 0 on, whatever was built in the same session before."""
+    """Renumbers automatic layer names from 0, so that they do not depend on what the session built before."""
     found: dict[str, set[int]] = {}
     parts = {name: AUTOMATIC.fullmatch(name.rpartition(".")[0]) for name in leaves}
     for match in parts.values():
@@ -252,7 +256,7 @@ def renumbered(leaves: Leaves) -> Leaves:
 
 
 def _run(folder: pathlib.Path) -> Leaves:
-    """The newest good checkpoint of a run, by our own names."""
+    """Reads the newest valid checkpoint of a run, by our own names."""
     checkpoints = Checkpoints(folder / "checkpoints", ranked_by=None)
     described = [_shapes(checkpoints.folder / str(step)) for step in checkpoints.steps()]
     shapes: Any = next((leaves for leaves in reversed(described) if leaves), {})
@@ -266,7 +270,7 @@ def _run(folder: pathlib.Path) -> Leaves:
 
 
 def _shapes(step: pathlib.Path) -> Leaves:
-    """Every leaf of a checkpoint as an array without memory; {} where its manifest cannot be read."""
+    """Returns every leaf of a checkpoint as an array without memory; {} where its manifest cannot be read."""
     try:
         recorded = json.loads((step / MANIFEST).read_text(encoding="utf-8"))["content"]["leaves"]
         return {path: np.broadcast_to(np.zeros((), dtype), shape) for path, (shape, dtype) in recorded.items()}
@@ -275,9 +279,9 @@ def _shapes(step: pathlib.Path) -> Leaves:
 
 
 def weights_of(state: Mapping[str, Any]) -> Leaves:
-    """Our names, "params/layer/leaf" and "batch_stats/layer/leaf", of the leaves of a state by their paths.
+    """Renames the leaves of a state to "params/layer/leaf" and "batch_stats/layer/leaf".
 
-    The averaged parameters where there are some. The classifier's and the frozen layers are one network.
+    It takes the averaged parameters where there are some. The layers of a classifier and the frozen ones form one network.
     """
     owned = "average/" if any(path.startswith("average/") for path in state) else "params/"
     leaves = {path.removeprefix(owned): leaf for path, leaf in state.items() if path.startswith(owned)}
@@ -296,4 +300,4 @@ READERS: dict[str, Callable[[pathlib.Path], Leaves]] = {
     ".pth": _torch,
     ".bin": _torch,
 }
-"""By suffix."""
+"""The reader of each suffix."""

@@ -1,4 +1,4 @@
-"""Training that starts from weights of elsewhere (core.Experiment.start)."""
+"""Starts training from given weights (core.Experiment.start)."""
 
 import logging
 from collections.abc import Callable
@@ -13,17 +13,20 @@ log = logging.getLogger(__name__)
 
 
 def started_from(model: nn.Module, path: str, *, new_head: bool = False) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:
-    """What a classifier of `model` starts from: the weights of a file or a run, read when the first state is made.
+    """Makes the `Experiment.start` that reads the weights of a file or a run when the first state is made.
+
+    It serves every task whose players own parts of one network, `model`.
 
     Args:
         model: the network.
         path: a file that `interop.files.read` takes, or the folder of a run.
-        new_head: leave the last layer at its fresh values.
+        new_head: whether the last layer keeps its initial values.
     """
 
     def start(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
         variables, report = start_from({"params": trees.join(params.values()), **model_state}, model, path, new_head)
         log.info("starting from %s\n  %s", path, report.as_text())
+        # The network is one tree in a file; each player gets back the leaves that it owns.
         leaves = trees.flatten(variables.pop("params"))
         owned = {player: trees.flatten(tree) for player, tree in params.items()}
         given = {player: trees.unflatten({path: leaves[path] for path in paths}) for player, paths in owned.items()}

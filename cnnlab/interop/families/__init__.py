@@ -1,4 +1,4 @@
-"""The schemes of every family, by the class of its models."""
+"""Schemes of the names in other libraries, by the class of the models."""
 
 import flax.linen as nn
 
@@ -21,4 +21,4 @@ _TORCH = (alexnet, zfnet, vgg, inception, resnet, densenet, squeezenet, mobilene
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     model: (*schemes, *keras.SCHEMES.get(model, ())) for family in _TORCH for model, schemes in family.SCHEMES.items()
 }
-"""torchvision's, timm's and pytorchcv's first, then keras'."""
+"""Schemes by class of model: those of torchvision, timm and pytorchcv first, then that of keras."""

@@ -1,4 +1,4 @@
-"""AlexNet: torchvision's `alexnet`; pytorchcv's `alexnet` and `alexnetb`."""
+"""Names of AlexNet in torchvision (`alexnet`) and pytorchcv (`alexnet` and `alexnetb`)."""
 
 import re
 
@@ -15,7 +15,7 @@ _SEQUENTIAL = {
     "classifier.4": "fc7",
     "classifier.6": "output",
 }
-"""torchvision numbers all layers, those without weights too."""
+"""Name in torchvision, which numbers all layers of a sequence, those without weights too -> ours."""
 
 _STAGED = by_rules(
     (r"^features\.stage([12])\.unit1\.conv$", r"conv\1"),
@@ -26,12 +26,12 @@ _STAGED = by_rules(
 
 
 def sequential(name: str, model: nn.Module) -> str | None:
-    """torchvision's name -> ours."""
+    """Renames a layer of torchvision."""
     return _SEQUENTIAL.get(name, name)
 
 
 def staged(name: str, model: nn.Module) -> str | None:
-    """pytorchcv's name -> ours: its third stage holds conv3, conv4 and conv5."""
+    """Renames a layer of pytorchcv, whose third stage holds conv3, conv4 and conv5."""
     third = re.fullmatch(r"features\.stage3\.unit(\d+)\.conv", name)
     return f"conv{2 + int(third[1])}" if third else _STAGED(name, model)
 

@@ -1,7 +1,7 @@
-"""The names of DenseNet, for ImageNet and, in pytorchcv, for CIFAR.
+"""Names of DenseNet for ImageNet and, in pytorchcv, for CIFAR.
 
-pytorchcv's nets without bottleneck for CIFAR compress and begin with twice the growth, which the paper's do not:
-`--model.compression=0.5 --model.channels=none`.
+For CIFAR, pytorchcv's networks without bottleneck use compression and a stem of twice the growth, which those of the paper do
+not: `--model.compression=0.5 --model.channels=none`.
 """
 
 import flax.linen as nn
@@ -21,7 +21,7 @@ _TORCH = by_rules(
 
 
 def _pytorchcv(name: str, model: nn.Module) -> str | None:
-    """The transition that stands at the head of stage 2 there is transition 1 here."""
+    """Renames a layer of pytorchcv, where the transition 1 of the paper is the first unit of stage 2."""
     for stage in range(2, len(model.blocks) + 1):
         name = name.replace(f"stage{stage}.trans{stage}.conv.", f"transition{stage - 1}/1")
     return _PYTORCHCV_PARTS(name, model)
@@ -42,4 +42,4 @@ _PYTORCHCV_PARTS = by_rules(
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     DenseNet: (Scheme("torchvision", _TORCH), Scheme("timm", _TORCH), Scheme("pytorchcv", _pytorchcv)),
 }
-"""torchvision's and timm's have the same names, so a report calls both torchvision's."""
+"""torchvision and timm use the same names, so that a report names torchvision for both."""

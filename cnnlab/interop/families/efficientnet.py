@@ -1,4 +1,4 @@
-"""The names of EfficientNet, of any width and depth."""
+"""Names of EfficientNet of any width and depth."""
 
 import re
 
@@ -10,7 +10,7 @@ from cnnlab.models.efficientnet import EfficientNet
 
 
 def _torchvision(name: str, model: EfficientNet) -> str:
-    """`features.2.0.block.1.1` -> `stage2_block1/depthwise/norm`: a block's parts are numbered there."""
+    """Renames `features.2.0.block.1.1` of torchvision, which numbers parts of blocks, to `stage2_block1/depthwise/norm`."""
     rows = model.stages()
     found = re.fullmatch(r"features\.(\d+)\.(\d+)\.block\.(\d+)\.(0|1|fc1|fc2)", name)
     if found is None or not 1 <= int(found[1]) <= len(rows):
@@ -21,7 +21,7 @@ def _torchvision(name: str, model: EfficientNet) -> str:
 
 
 def _pytorchcv(name: str, model: EfficientNet) -> str | None:
-    """A stage there ends where the image shrinks, so several of ours make one."""
+    """Renames a layer of pytorchcv, where a stage ends where the image shrinks, so that it holds several of ours."""
     units: list[list[str]] = []
     for stage, row in enumerate(model.TABLE_1, start=1):
         if stage == 1 or row.strides > 1:

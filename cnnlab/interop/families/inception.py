@@ -1,6 +1,6 @@
-"""The names of the inception families: GoogLeNet, BN-Inception, Inception-v3, Inception-v4 and Inception-ResNet-v2.
+"""Names of the Inception families: GoogLeNet, BN-Inception, Inception-v3, Inception-v4 and Inception-ResNet-v2.
 
-An auxiliary head of the file is left out where the model has none.
+An auxiliary head in the file is ignored where the model has none.
 """
 
 import re
@@ -20,7 +20,7 @@ STEM = ("1a", "2a", "2b", "3b", "4a")
 """TensorFlow's names of the stem's convolutions in Inception-v3 and Inception-ResNet-v2."""
 
 _PARTS = by_rules((r"[./]bn$", "/norm"), (r"\.conv$", "/conv"))
-"""What all of them call a convolution and its norm."""
+"""Renames a convolution and its norm, which all of them name alike."""
 
 _GOOGLENET = by_rules(
     (r"^inception(\w+)\.", r"inception_\1/"),
@@ -38,12 +38,12 @@ _GOOGLENET = by_rules(
 
 
 def _googlenet(name: str, model: GoogLeNet) -> str | None:
-    """torchvision's `inception3a.branch2.1.bn` -> `inception_3a/branch2/conv2/norm`."""
+    """Renames `inception3a.branch2.1.bn` of torchvision to `inception_3a/branch2/conv2/norm`."""
     return _GOOGLENET(name, model) if model.auxiliary or not name.startswith("aux") else None
 
 
 def _module(grid: int, place: int) -> str:
-    """The module at a place of a grid (1, 2 or 3); the places after the first grid begin with a reduction, at 0."""
+    """Returns the module at a place of a grid (1, 2 or 3); grids 2 and 3 begin with a reduction, at place 0."""
     return f"inception_{'abc'[grid - 1]}{place}" if place else f"reduction_{'abc'[grid - 2]}"
 
 
@@ -57,11 +57,11 @@ _SINGLE = {
     "branch_pool": 4,
 }
 _SINGLE_OF_REDUCTION = {"branch3x3": 1, "branch3x3dbl": 2, "branch7x7x3": 2}
-"""Branches of Inception-v3 by torchvision's names."""
+"""Name of a branch of Inception-v3 in torchvision -> its number here."""
 
 
 def _inception_v3(name: str, model: InceptionV3) -> str | None:
-    """torchvision's and timm's `Mixed_7b.branch3x3dbl_3a.conv` -> `inception_c1/branch3/conv1x3/conv`."""
+    """Renames `Mixed_7b.branch3x3dbl_3a.conv` of torchvision and timm to `inception_c1/branch3/conv1x3/conv`."""
     if name.startswith("AuxLogits."):
         return _AUXILIARY_V3(name, model) if model.auxiliary else None
     if stem := re.match(r"Conv2d_(\d[ab])_\dx\d\.", name):
@@ -70,6 +70,7 @@ def _inception_v3(name: str, model: InceptionV3) -> str | None:
     if not mixed:
         return {"fc": "output"}.get(name, name)
     module = _module(int(mixed[1]) - 4, ord(mixed[2]) - ord("a"))
+    # "a" and "b" after the number of a convolution are the 1x3 and the 3x1 of a fork.
     branch = (_SINGLE_OF_REDUCTION if module.startswith("reduction") else _SINGLE).get(mixed[3])
     convolution = {"a": "1x3", "b": "3x1"}.get(mixed[5] or "", mixed[4] or "1")
     return _PARTS(f"{module}/branch{branch}/conv{convolution}.{name[mixed.end() :]}", model)
@@ -84,7 +85,7 @@ _AUXILIARY_V3 = by_rules(
 
 
 def _timm_branch(rest: str) -> str:
-    """timm's `branch1.0.conv`, `branch2_3a.conv` or `branch0.conv` -> ours; branches and convolutions count from 0 there."""
+    """Renames `branch1.0.conv`, `branch2_3a.conv` or `branch0.conv` of timm, which counts branches and convolutions from 0."""
     found = re.match(r"branch(\d)(?:[._](\d)([ab]?))?\.(?=conv$|bn$)", rest)
     if not found:
         return rest
@@ -94,7 +95,7 @@ def _timm_branch(rest: str) -> str:
 
 
 def _timm_v4(name: str, model: InceptionV4) -> str | None:
-    """timm's `features.6.branch1.0.bn` -> `inception_a1/branch2/conv1/norm`: one sequence from the image to the pooling."""
+    """Renames `features.6.branch1.0.bn` of timm, one sequence of modules, to `inception_a1/branch2/conv1/norm`."""
     found = re.match(r"features\.(\d+)\.", name)
     if not found:
         return {"last_linear": "output"}.get(name, name)
@@ -110,7 +111,7 @@ def _timm_v4(name: str, model: InceptionV4) -> str | None:
 
 
 def _timm_resnet(name: str, model: InceptionResNetV2) -> str | None:
-    """timm's `repeat_1.4.branch1.2.bn` -> `inception_b5/branch2/conv3/norm`."""
+    """Renames `repeat_1.4.branch1.2.bn` of timm to `inception_b5/branch2/conv3/norm`."""
     if stem := re.match(r"conv2d_(\d[ab])\.", name):
         place = "final" if stem[1] == "7b" else f"stem/conv{STEM.index(stem[1]) + 1}"
         return _PARTS(f"{place}.{name[stem.end() :]}", model)
@@ -134,7 +135,7 @@ _UNIT = re.compile(r"features\.stage(\d)\.unit(\d+)\.")
 
 
 def _pytorchcv(name: str, model: nn.Module) -> str | None:
-    """pytorchcv's `features.stage2.unit3.branches.branch2.conv_list.conv1.bn` -> `inception_b2/branch2/conv1/norm`."""
+    """Renames `features.stage2.unit3.branches.branch2.conv_list.conv1.bn` of pytorchcv to `inception_b2/branch2/conv1/norm`."""
     if unit := _UNIT.match(name):
         grid, number = int(unit[1]), int(unit[2])
         name = f"{_module(grid, number - (grid > 1))}/{name[unit.end() :]}"
@@ -142,7 +143,7 @@ def _pytorchcv(name: str, model: nn.Module) -> str | None:
 
 
 def _pytorchcv_bn(name: str, model: InceptionBN) -> str | None:
-    """pytorchcv's `features.stage2.unit2.branches.branch1.conv` -> `inception_4a/branch1/conv1/conv`."""
+    """Renames `features.stage2.unit2.branches.branch1.conv` of pytorchcv to `inception_4a/branch1/conv1/conv`."""
     if unit := _UNIT.match(name):
         modules = list(inception_bn.MODULES)
         starts = [0, *(place for place, channels in enumerate(inception_bn.MODULES.values()) if not channels[0])]
@@ -181,4 +182,4 @@ SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     InceptionV4: (Scheme("timm", _timm_v4), Scheme("pytorchcv", _pytorchcv)),
     InceptionResNetV2: (Scheme("timm", _timm_resnet), Scheme("pytorchcv", _pytorchcv)),
 }
-"""torchvision's and timm's Inception-v3 have the same names, so a report calls both torchvision's."""
+"""torchvision and timm use the same names for Inception-v3, so that a report names torchvision for both."""

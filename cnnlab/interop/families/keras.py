@@ -1,7 +1,7 @@
-"""The names of keras.applications, for the families whose network it shares: VGG, ResNet v1, DenseNet, MobileNet, Inception.
+"""Names in keras.applications, for the families whose networks agree: VGG, ResNet v1, DenseNet, MobileNet, Inception.
 
-Kernels lie there as they do here. ResNetV2 is another network (it shrinks the image in the last block of a stage, and the
-stem's pooling sees zeros around negative numbers) and has no scheme.
+Kernels have the same layout. ResNetV2 is another network (it shrinks the image in the last block of a stage, and the stem's
+pooling pads negative numbers with zeros) and has no scheme.
 """
 
 import re
@@ -23,11 +23,11 @@ from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import VGG
 
 PADDING = "keras pads a convolution with stride 2 below and to the right alone, so borders differ"
-"""What is left where no knob makes the networks equal."""
+"""The difference that remains where no knob makes the networks equal."""
 
 
 def prepared(leaves: Leaves) -> tuple[Leaves, dict[str, str]]:
-    """A bias before a norm goes into the norm's mean, and a norm without a scale gets one of ones.
+    """Merges a bias before a norm into the norm's mean, and gives a norm without a scale one of ones.
 
     norm((x + bias) - mean) = norm(x - (mean - bias)), in training too, where the mean of the batch has the bias in it.
     """
@@ -53,7 +53,7 @@ _VGG = by_rules(
 
 
 def _staged(name: str, layer: str) -> str:
-    """`conv2_block1` -> `stage1_block1`: the stem is their first stage."""
+    """Renames `conv2_block1` to `stage1_block1`: keras counts the stem as the first stage."""
     return re.sub(r"^conv(\d+)_block(\d+)_", lambda found: f"stage{int(found[1]) - 1}_{layer}{found[2]}/", name)
 
 
@@ -68,12 +68,12 @@ _RESNET_PARTS = by_rules(
 
 
 def _resnet(name: str, model: ResNet) -> str | None:
-    """`conv3_block1_0_bn` -> `stage2_block1/shortcut/norm`."""
+    """Renames `conv3_block1_0_bn` to `stage2_block1/shortcut/norm`."""
     return _RESNET_PARTS(_STEM(_staged(name, "block"), model) or name, model)
 
 
 def _densenet(name: str, model: DenseNet) -> str | None:
-    """`conv2_block1_0_bn` -> `stage1_layer1/norm1`: norms come before their convolutions and count from 0 there."""
+    """Renames `conv2_block1_0_bn` to `stage1_layer1/norm1`: norms precede their convolutions, and keras counts from 0."""
     name = re.sub(r"^pool(\d+)_(conv|bn)$", lambda found: f"transition{int(found[1]) - 1}/{found[2]}1", name)
     name = re.sub(r"/(\d)_bn$", lambda found: f"/norm{int(found[1]) + 1}", _staged(name, "layer"))
     return _DENSENET_PARTS(_STEM(name, model) or name, model)
@@ -83,7 +83,7 @@ _DENSENET_PARTS = by_rules((r"/(\d)_conv$", r"/conv\1"), (r"/bn1$", "/norm1"), (
 
 
 def _blocks(depths: tuple[int, ...]) -> list[str]:
-    """Our names of all blocks in order."""
+    """Returns our names of all blocks, in order."""
     return [f"stage{stage}_block{number}" for stage, depth in enumerate(depths, 1) for number in range(1, depth + 1)]
 
 
@@ -91,7 +91,7 @@ _MOBILENET_ENDS = by_rules((r"^conv1$", "stem/conv"), (r"^conv1_bn$", "stem/norm
 
 
 def _mobilenet_v1(name: str, model: MobileNetV1) -> str | None:
-    """`conv_dw_2_bn` -> `stage2_block1/depthwise/norm`: blocks are numbered through there."""
+    """Renames `conv_dw_2_bn` to `stage2_block1/depthwise/norm`: keras numbers blocks over all stages."""
     found, blocks = re.fullmatch(r"conv_(dw|pw)_(\d+)(_bn)?", name), _blocks(model.depths)
     if not found or not 1 <= int(found[2]) <= len(blocks):
         return _MOBILENET_ENDS(name, model)
@@ -109,7 +109,7 @@ _MOBILENET_V2_ENDS = by_rules(
 
 
 def _mobilenet_v2(name: str, model: MobileNetV2) -> str | None:
-    """`block_1_expand_BN` -> `stage2_block1/expand/norm`; the very first block is `expanded_conv`."""
+    """Renames `block_1_expand_BN` to `stage2_block1/expand/norm`; the very first block is `expanded_conv`."""
     name = re.sub(r"^expanded_conv_", "block_0_", name)
     found, blocks = re.fullmatch(r"block_(\d+)_(\w+?)(_BN)?", name), _blocks(tuple(row.depth for row in model.stages()))
     if not found or int(found[1]) >= len(blocks):
@@ -118,7 +118,7 @@ def _mobilenet_v2(name: str, model: MobileNetV2) -> str | None:
 
 
 def _efficientnet(name: str, model: EfficientNet) -> str | None:
-    """`block2a_expand_bn` -> `stage2_block1/expand/norm`."""
+    """Renames `block2a_expand_bn` to `stage2_block1/expand/norm`."""
     name = re.sub(r"^block(\d+)([a-z])_", lambda found: f"stage{found[1]}_block{ord(found[2]) - ord('a') + 1}/", name)
     return _EFFICIENTNET_PARTS(name, model)
 
@@ -137,7 +137,7 @@ _EFFICIENTNET_PARTS = by_rules(
 
 
 def _places(module: str, branches: tuple[Steps, ...]) -> Iterator[str]:
-    """Our convolutions of a module, from branch to branch."""
+    """Yields our names of the convolutions of a module, branch by branch."""
     for branch, steps in enumerate(branches, start=1):
         number = 0
         for step in steps:
@@ -149,14 +149,14 @@ def _places(module: str, branches: tuple[Steps, ...]) -> Iterator[str]:
 
 
 def _order_v3(model: InceptionV3) -> Iterator[str]:
-    """Our convolutions in the order in which keras makes its own."""
+    """Yields our names of the convolutions of Inception-v3, in the order in which keras creates them."""
     yield from (f"stem/conv{number}" for number in range(1, 6))
     for module, branches in inception_v3.modules(model.depths):
         yield from _places(module, branches)
 
 
 def _order_resnet(model: InceptionResNetV2) -> Iterator[str]:
-    """The same of Inception-ResNet-v2; those that end a block have names of their own there."""
+    """Yields those of Inception-ResNet-v2, without the last of each block, which has a name in keras."""
     yield from (f"stem/conv{number}" for number in range(1, 6))
     yield from _places("entry", inception_resnet_v2.ENTRY)
     for (letter, branches, reduction), depth in zip(inception_resnet_v2.GRIDS, model.depths, strict=True):
@@ -166,7 +166,7 @@ def _order_resnet(model: InceptionResNetV2) -> Iterator[str]:
 
 
 def _numbered(name: str, places: Iterator[str]) -> str:
-    """`conv2d_7` and `batch_normalization_7`: number 7 of the places."""
+    """Renames `conv2d_7` and `batch_normalization_7` to number 7 of the given places."""
     found, known = re.fullmatch(r"(conv2d|batch_normalization)_(\d+)", name), list(places)
     if not found or int(found[2]) >= len(known):
         return "output" if name == "predictions" else name
@@ -178,7 +178,7 @@ def _inception_v3(name: str, model: InceptionV3) -> str:
 
 
 def _inception_resnet(name: str, model: InceptionResNetV2) -> str | None:
-    """`block35_1_conv` -> `inception_a1/project`; the last block of all is `block8_10`."""
+    """Renames `block35_1_conv` to `inception_a1/project`; the very last block is `block8_10`."""
     return _BLOCKS(_numbered(name, _order_resnet(model)), model)
 
 
@@ -205,4 +205,4 @@ SCHEMES: Mapping[type[nn.Module], tuple[Scheme, ...]] = {
     InceptionV3: _scheme(_inception_v3, "keras leaves the padding out of an average, so borders differ"),
     InceptionResNetV2: _scheme(_inception_resnet),
 }
-"""To be added to those of the other libraries. What a caveat says is logged when weights are taken."""
+"""Schemes by class of model. The caveat is logged when weights are imported."""

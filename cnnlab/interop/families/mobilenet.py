@@ -1,6 +1,6 @@
-"""The names of MobileNet and MobileNetV2.
+"""Names of MobileNet and MobileNetV2.
 
-pytorchcv's MobileNetV2 is another network (a convolution more, no bias in the last) and has no scheme.
+pytorchcv's MobileNetV2 is another network (with one more convolution and no bias in the last layer) and has no scheme.
 """
 
 import re
@@ -12,23 +12,23 @@ from cnnlab.models.inverted_residual import Stage
 from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
 
 LEAF = {"0": "conv", "1": "norm"}
-"""Of torchvision's pairs of convolution and norm."""
+"""Number in torchvision's pairs of convolution and norm -> our name."""
 
 
 def parts(row: Stage, *, squeezed: bool) -> list[str]:
-    """Our names of what an inverted residual consists of, in order."""
+    """Returns our names of the parts of an inverted residual, in order."""
     return [*(["expand"] if row.expansion > 1 else []), "depthwise", *(["se"] if squeezed else []), "project"]
 
 
 def torchvision_ends(name: str, last: int) -> str:
-    """Stem, head and output, where `last` is the head's number."""
+    """Renames stem, head and output of torchvision, where `last` is the number of the head."""
     name = re.sub(r"^features\.0\.([01])$", lambda found: f"stem/{LEAF[found[1]]}", name)
     name = re.sub(rf"^features\.{last}\.([01])$", lambda found: f"head/{LEAF[found[1]]}", name)
     return re.sub(r"^classifier\.1$", "output", name)
 
 
 def _torchvision(name: str, model: MobileNetV2) -> str:
-    """Blocks are numbered through there, and the pairs of convolution and norm are flattened at a block's end."""
+    """Renames a layer of torchvision, which numbers blocks over all stages and does not nest the last pair of a block."""
     blocks = [(stage, number, row) for stage, row in enumerate(model.stages(), 1) for number in range(1, row.depth + 1)]
     found = re.fullmatch(r"features\.(\d+)\.conv\.(\d+)(?:\.([01]))?", name)
     if found is None or not 1 <= int(found[1]) <= len(blocks):
@@ -51,13 +51,13 @@ _TIMM_SQUEEZE = {"se.conv_reduce": "se/squeeze", "se.conv_expand": "se/excite"}
 
 
 def _timm_block(name: str, model: nn.Module) -> tuple[int, str, str] | None:
-    """(number of the stage from 0, our name of the block, the rest); nothing outside blocks."""
+    """Returns (number of the stage from 0, our name of the block, the rest of the name); None outside blocks."""
     found = re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(.+)", name)
     return (int(found[1]), f"stage{int(found[1]) + 1}_block{int(found[2]) + 1}", found[3]) if found else None
 
 
 def timm_inverted(name: str, model: nn.Module) -> str | None:
-    """Norms are numbered within a block, and without widening the narrowing convolution is called `conv_pw`."""
+    """Renames a layer of timm, which numbers norms within a block; without widening, its `conv_pw` is the narrowing layer."""
     block, rows = _timm_block(name, model), model.stages()
     if block is None or block[0] >= len(rows):
         return _TIMM_ENDS(name, model)
@@ -91,4 +91,4 @@ SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     ),
     MobileNetV2: (Scheme("torchvision", _torchvision), Scheme("timm", timm_inverted)),
 }
-"""The schemes of each class."""
+"""Schemes by class of model."""

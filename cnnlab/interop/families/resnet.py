@@ -1,4 +1,4 @@
-"""The names of the residual families: ResNet, its ResNeXt, wide and squeeze-and-excitation forms, and pre-activation."""
+"""Names of the residual families: ResNet, its ResNeXt, wide and squeeze-and-excitation forms, and pre-activation."""
 
 import re
 
@@ -10,7 +10,7 @@ from cnnlab.models.resnet import ResNet
 
 
 def _torch(name: str, model: nn.Module) -> str:
-    """`layer2.0.bn3` -> `stage2_block1/norm3`; the blocks count from 0 there."""
+    """Renames `layer2.0.bn3` of torchvision and timm, which count blocks from 0, to `stage2_block1/norm3`."""
     name = re.sub(r"^layer(\d+)\.(\d+)\.", lambda found: f"stage{found[1]}_block{int(found[2]) + 1}/", name)
     return _TORCH_PARTS(name, model) or name
 
@@ -41,7 +41,7 @@ _PYTORCHCV = by_rules(
 
 
 def _timm_preact(name: str, model: nn.Module) -> str:
-    """`stages.1.blocks.0.norm3` -> `stage2_block1/norm3`; stages count from 0 there too."""
+    """Renames `stages.1.blocks.0.norm3` of timm, which counts stages from 0 too, to `stage2_block1/norm3`."""
     name = re.sub(r"^stages\.(\d+)\.blocks\.(\d+)\.", lambda found: f"stage{int(found[1]) + 1}_block{int(found[2]) + 1}/", name)
     return _TIMM_PREACT_PARTS(name, model) or name
 
@@ -67,4 +67,4 @@ SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     ResNet: (Scheme("torchvision", _torch), Scheme("timm", _torch), Scheme("pytorchcv", _PYTORCHCV)),
     PreActResNet: (Scheme("timm", _timm_preact), Scheme("pytorchcv", _PYTORCHCV_PREACT)),
 }
-"""The schemes of each class. torchvision's and timm's ResNets have the same names, so a report calls both torchvision's."""
+"""Schemes by class of model. torchvision and timm use the same names for ResNet, so a report names torchvision for both."""

@@ -1,4 +1,4 @@
-"""SqueezeNet: torchvision's `squeezenet1_N`; pytorchcv's `squeezenet_v1_N`, and `squeezeresnet_v1_N`, which bypasses."""
+"""Names of SqueezeNet in torchvision (`squeezenet1_N`) and pytorchcv (`squeezenet_v1_N`; with bypass `squeezeresnet_v1_N`)."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from cnnlab.models.squeezenet import FIRES, SqueezeNet
 
 
 def _order(model: SqueezeNet) -> Iterator[str]:
-    """What stands at each number of the sequence `features`: our module's name, or nothing for one without weights."""
+    """Yields our name of each module of the sequence `features`, or an empty one for a module without weights."""
     yield from ("conv1", "")
     for number in FIRES:
         if number in model.pools:
@@ -19,7 +19,7 @@ def _order(model: SqueezeNet) -> Iterator[str]:
 
 
 def sequential(name: str, model: SqueezeNet) -> str | None:
-    """torchvision's name -> ours."""
+    """Renames a layer of torchvision."""
     if name == "classifier.1":
         return "output"
     place, _, inner = name.removeprefix("features.").partition(".")
@@ -28,7 +28,7 @@ def sequential(name: str, model: SqueezeNet) -> str | None:
 
 
 def staged(name: str, model: SqueezeNet) -> str | None:
-    """pytorchcv's name -> ours: each of its stages begins with a pooling."""
+    """Renames a layer of pytorchcv, whose stages each begin with a pooling."""
     unit = re.fullmatch(r"features\.stage(\d+)\.unit(\d+)\.(\w+)\.conv", name)
     if unit and int(unit[1]) <= len(model.pools):
         return f"fire{sorted(model.pools)[int(unit[1]) - 1] + int(unit[2]) - 1}/{unit[3]}/conv"

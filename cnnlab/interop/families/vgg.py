@@ -1,4 +1,4 @@
-"""VGG: torchvision's and timm's `vggN` and `vggN_bn`; pytorchcv's `vggN`, `bn_vggN` and `bn_vggNb`.
+"""Names of VGG in torchvision and timm (`vggN`, `vggN_bn`) and pytorchcv (`vggN`, `bn_vggN`, `bn_vggNb`).
 
 pytorchcv's `bn_vggN` has no biases in its convolutions: `--model.bias=false`.
 """
@@ -32,7 +32,7 @@ _STAGED = by_rules(
 
 
 def _order(model: VGG) -> Iterator[str]:
-    """What stands at each number of the sequence `features`: our layer's name, or nothing for one without weights."""
+    """Yields our name of each layer of the sequence `features`, or an empty one for a layer without weights."""
     for stage, depth in enumerate(model.depths, start=1):
         for number in range(1, depth + 1):
             yield f"conv{stage}_{number}"
@@ -43,7 +43,7 @@ def _order(model: VGG) -> Iterator[str]:
 
 
 def sequential(name: str, model: VGG) -> str | None:
-    """torchvision's and timm's name -> ours."""
+    """Renames a layer of torchvision or timm."""
     numbered = {f"features.{number}": ours for number, ours in enumerate(_order(model)) if ours}
     return numbered.get(name) or _HEADS(name, model)
 

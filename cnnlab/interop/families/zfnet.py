@@ -1,4 +1,4 @@
-"""ZFNet: pytorchcv's `zfnet` and `zfnetb`, which are named as its AlexNet."""
+"""Names of ZFNet in pytorchcv (`zfnet` and `zfnetb`), which are those of its AlexNet."""
 
 import flax.linen as nn
 
