@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import pytest
 
 from cnnlab import knobs
 from cnnlab.errors import UsageError
-from cnnlab.values import Choice, Count, Duration, Positive, Probability
+from cnnlab.values import Choice, Count, Duration, Positive, Probability, with_options
 
 
 def smooth(x: float, *, amount: Probability = 0.25) -> float:
@@ -178,3 +179,49 @@ def test_help_comes_from_the_docstrings():
 )
 def test_durations_count_steps_for_the_size_and_batch(text: str, steps: int):
     assert Duration.parse(text).steps(size=100, batch_size=10) == steps
+
+
+Shaped: Any = Choice(NETS, supplied=("shape",))
+
+
+def recipe(*, model: Shaped = functools.partial(Net, width=5), lr: Positive = 0.1) -> Net:
+    """Makes a network whose shape is its own business."""
+    return model(classes=2, shape=plain)
+
+
+def test_what_a_recipe_supplies_is_no_knob_below_its_choice():
+    resolved = knobs.resolve(recipe, {"width": "7"})
+    assert resolved.values == {"model": "net", "model.width": 7, "lr": 0.1}
+    assert resolved.call().shape is plain and resolved.call().width == 7
+    with pytest.raises(UsageError, match="no knob --shape here"):
+        knobs.resolve(recipe, {"shape": "smooth"})
+    with pytest.raises(TypeError, match="model sets shape, which the recipe supplies"):
+        knobs.resolve(functools.partial(recipe, model=functools.partial(Net, shape="smooth")), {})
+
+
+OTHER_NETS = {"narrow": functools.partial(Net, width=1), "wide": functools.partial(Net, width=99)}
+
+
+def test_with_options_swaps_the_dict_of_a_choice_and_leaves_all_else():
+    other = with_options(experiment, model=OTHER_NETS)
+    assert other.__doc__ == experiment.__doc__ and other.__name__ == "experiment"
+    assert inspect.signature(other).parameters.keys() == inspect.signature(experiment).parameters.keys()
+    variant = functools.partial(other, model="narrow", lr=0.7)
+    resolved = knobs.resolve(variant, {"shape": "plain"})
+    assert resolved.call()["model"].width == 1 and resolved.values["lr"] == 0.7 and resolved.call()["model"].shape is plain
+    assert resolved.knobs["model"].kind == "one of: narrow, wide" and resolved.knobs["lr"].help == "the rate."
+    with pytest.raises(UsageError, match="unknown"):
+        knobs.resolve(variant, {"model": "net"})
+    assert knobs.resolve(experiment, {"model": "net"}).values["model.width"] == 8  # the original has its own dict still
+
+
+def test_with_options_of_a_partial_keeps_its_defaults():
+    variant = with_options(functools.partial(experiment, model="wide", lr=0.7), model=OTHER_NETS)
+    assert knobs.resolve(variant, {}).call()["model"].width == 99 and knobs.resolve(variant, {}).values["lr"] == 0.7
+    kept = with_options(functools.partial(recipe, model="wide"), model=OTHER_NETS)
+    assert "model.shape" not in knobs.resolve(kept, {}).values  # what the recipe supplies is no knob here either
+
+
+def test_with_options_refuses_what_is_no_choice():
+    with pytest.raises(TypeError, match="experiment has no parameter 'lr' that is a Choice"):
+        with_options(experiment, lr=OTHER_NETS)

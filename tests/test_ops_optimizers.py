@@ -27,7 +27,7 @@ def gradient(kernel: Any) -> Any:
 def ours(name: str, **knobs: Any) -> np.ndarray:
     """The kernel after thirty steps, computed in f64."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        optimizer = OPTIMIZERS[name](STEPS, schedule=constant, **knobs)
+        optimizer = OPTIMIZERS[name](steps=STEPS, schedule=constant, **knobs)
         kernel = jnp.asarray(START)
         state = optimizer.init(kernel)
         for _ in range(STEPS):
@@ -96,7 +96,7 @@ def test_an_optimizer_follows_its_recurrence(name: str, knobs: dict[str, Any], s
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_weight_decay_touches_kernels_alone(name: str):
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)}
-    optimizer = OPTIMIZERS[name](10, schedule=constant, weight_decay=0.1)
+    optimizer = OPTIMIZERS[name](steps=10, schedule=constant, weight_decay=0.1)
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     assert (updates["kernel"] < 0).all() and not updates["bias"].any() and not updates["scale"].any()
@@ -105,7 +105,7 @@ def test_weight_decay_touches_kernels_alone(name: str):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_clipping_bounds_what_the_optimizer_sees(name: str):
     params = {"kernel": jnp.zeros((2, 2))}
-    clipped, small = OPTIMIZERS[name](10, schedule=constant, clip_norm=1.0), OPTIMIZERS[name](10, schedule=constant)
+    clipped, small = OPTIMIZERS[name](steps=10, schedule=constant, clip_norm=1.0), OPTIMIZERS[name](steps=10, schedule=constant)
     huge = {"kernel": jnp.full((2, 2), 500.0)}
     with jax.numpy_dtype_promotion("standard"):
         one, _ = clipped.update(huge, clipped.init(params), params)
@@ -118,7 +118,7 @@ def test_the_learning_rate_and_the_decay_may_be_tracers(name: str):
     params = {"kernel": jnp.ones((2, 3))}
 
     def update(lr: Any, decay: Any) -> Any:
-        optimizer = OPTIMIZERS[name](10, schedule=constant, lr=lr, weight_decay=decay)
+        optimizer = OPTIMIZERS[name](steps=10, schedule=constant, lr=lr, weight_decay=decay)
         return optimizer.update(params, optimizer.init(params), params)[0]["kernel"]
 
     with jax.numpy_dtype_promotion("standard"):
@@ -132,7 +132,7 @@ def test_the_rate_follows_the_schedule_over_the_steps_of_the_call(name: str):
     with jax.numpy_dtype_promotion("standard"):
         sizes = []
         for schedule in (constant, halved):
-            optimizer = OPTIMIZERS[name](4, schedule=schedule)
+            optimizer = OPTIMIZERS[name](steps=4, schedule=schedule)
             state, seen = optimizer.init(params), []
             for _ in range(4):
                 update, state = optimizer.update(params, state, params)

@@ -2,13 +2,14 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab import knobs
+from cnnlab import files, knobs
 from cnnlab.core import Dataset
 from cnnlab.data.pipeline import build
 from cnnlab.data.procedural import gaussians, stripes
@@ -55,6 +56,22 @@ def test_a_judge_says_what_its_run_predicted(folder: pathlib.Path):
     np.testing.assert_array_equal(np.argmax(logits, axis=1), rows["prediction"])
     np.testing.assert_allclose(confidence, rows["confidence"], rtol=1e-4)
     assert features.shape == (359, 84)
+
+
+def test_a_judge_reads_a_run_whose_knobs_were_flat(folder: pathlib.Path, tmp_path: pathlib.Path):
+    """A run.json from before data and schedules were choices of their own."""
+    old = shutil.copytree(folder, tmp_path / "old")
+    recorded = files.read_json(old / "run.json")
+    flat = {
+        path.removeprefix("data.").replace("optimizer.schedule", "schedule"): value
+        for path, value in recorded["knobs"].items()
+        if path not in ("data", "data.resident_mib")
+    }
+    assert flat["dataset"] == "digits" and flat["image_fit"] == "pad" and flat["schedule"] == "cosine"
+    files.write_json(old / "run.json", {**recorded, "knobs": flat})
+    data = knobs.resolve(classification, {"dataset": "digits", "normalize": "none"}).call().data
+    now, then = (by_run(str(place), data=data).look(images(3, 12)) for place in (folder, old))
+    jax.tree.map(np.testing.assert_array_equal, now, then)
 
 
 def test_equal_images_are_at_no_distance_and_noise_is_far(folder: pathlib.Path):

@@ -27,7 +27,7 @@ NETWORK = ConvNet(classes=10, widths=(4, 8), depth=1, dropout=0.1)
 def experiment(frozen=(), optimizer=None, start=None, **fields) -> Experiment:
     task = classify(NETWORK, frozen=frozen)
     data = build(digits(), batch_size=32)
-    return Experiment(task, data, {PLAYER: optimizer or sgd(10, schedule=constant, lr=0.1)}, 10, start=start, **fields)
+    return Experiment(task, data, {PLAYER: optimizer or sgd(steps=10, schedule=constant, lr=0.1)}, 10, start=start, **fields)
 
 
 def trained(which: Experiment, steps: int = 3):
@@ -91,7 +91,7 @@ def test_what_cannot_be_frozen_is_refused(frozen, message):
 def test_a_layer_at_a_tenth_of_the_rate_moves_a_tenth_as_far(optimizer):
     params = {"stem": {"kernel": jnp.ones((3, 2))}, "output": {"kernel": jnp.ones((3, 2))}}
     gradient = jax.tree.map(lambda leaf: 0.3 * leaf, params)
-    whole = optimizer(10, schedule=constant)
+    whole = optimizer(steps=10, schedule=constant)
     scaled = scale_by_layer(whole, ("stem=0.1", "output=1"))
     states = whole.init(params), scaled.init(params)
     for _ in range(3):
@@ -107,7 +107,7 @@ def test_a_layer_at_a_tenth_of_the_rate_moves_a_tenth_as_far(optimizer):
 @pytest.mark.parametrize(("text", "message"), [("stem", "REGEX=FACTOR"), ("stem=-1", ">= 0"), ("none=2", "matches no layer")])
 def test_a_multiplier_that_says_nothing_is_refused(text, message):
     with pytest.raises(UsageError, match=message):
-        scale_by_layer(sgd(10), (text,)).init({"stem": {"kernel": jnp.ones(3)}})
+        scale_by_layer(sgd(steps=10), (text,)).init({"stem": {"kernel": jnp.ones(3)}})
 
 
 def test_training_starts_from_the_given_leaves_and_draws_the_others():

@@ -1,4 +1,4 @@
-"""Optimisers: `optimizer(steps, *, schedule, lr, …) -> optax.GradientTransformation`, each with a learning rate that suits it.
+"""Optimisers: `optimizer(*, steps, schedule, lr, …) -> optax.GradientTransformation`, each with a learning rate that suits it.
 
 A recipe calls the optimiser with the number of steps that it takes, over which the schedule runs. Schedules have peak 1
 (schedules.py), and `lr` may be a tracer. Where torch and optax differ in a default (RMSprop's decay and where its epsilon
@@ -41,8 +41,8 @@ def _descend(
 
 
 def sgd(
-    steps: int,
     *,
+    steps: int,
     lr: Positive = 0.1,
     schedule: Choice[SCHEDULES] = cosine,
     weight_decay: NonNegative = 0.0,
@@ -51,6 +51,7 @@ def sgd(
     """Stochastic gradient descent.
 
     Args:
+        steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
         weight_decay: L2 penalty on kernels, added to the gradient.
@@ -60,8 +61,8 @@ def sgd(
 
 
 def momentum(
-    steps: int,
     *,
+    steps: int,
     lr: Positive = 0.05,
     schedule: Choice[SCHEDULES] = cosine,
     momentum: Fraction = 0.9,
@@ -72,6 +73,7 @@ def momentum(
     """Gradient descent with momentum as in torch.optim.SGD (the velocity is a sum, not an average).
 
     Args:
+        steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
         momentum: how much of the velocity is kept each step.
@@ -84,8 +86,8 @@ def momentum(
 
 
 def adagrad(
-    steps: int,
     *,
+    steps: int,
     lr: Positive = 0.01,
     schedule: Choice[SCHEDULES] = cosine,
     weight_decay: NonNegative = 0.0,
@@ -94,6 +96,7 @@ def adagrad(
     """AdaGrad (Duchi et al. 2011) with torch's defaults: accumulator from 0, epsilon 1e-10.
 
     Args:
+        steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
         weight_decay: L2 penalty on kernels, added to the gradient.
@@ -104,8 +107,8 @@ def adagrad(
 
 
 def rmsprop(
-    steps: int,
     *,
+    steps: int,
     lr: Positive = 0.001,
     schedule: Choice[SCHEDULES] = cosine,
     decay: Fraction = 0.99,
@@ -115,6 +118,7 @@ def rmsprop(
     """RMSprop (Tieleman & Hinton 2012) as in torch.optim: decay 0.99, epsilon 1e-8 outside the root.
 
     Args:
+        steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
         decay: how much of the mean square is kept each step.
@@ -126,8 +130,8 @@ def rmsprop(
 
 
 def adam(
-    steps: int,
     *,
+    steps: int,
     lr: Positive = 0.001,
     schedule: Choice[SCHEDULES] = cosine,
     b1: Fraction = 0.9,
@@ -138,6 +142,7 @@ def adam(
     """Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1).
 
     Args:
+        steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
         b1: decay of the mean of the gradient.
@@ -149,8 +154,8 @@ def adam(
 
 
 def adamw(
-    steps: int,
     *,
+    steps: int,
     lr: Positive = 0.001,
     schedule: Choice[SCHEDULES] = cosine,
     b1: Fraction = 0.9,
@@ -161,6 +166,7 @@ def adamw(
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2; torch's decay of 0.01).
 
     Args:
+        steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
         b1: decay of the mean of the gradient.

@@ -62,7 +62,7 @@ def reconstruction(
         )
     task = reconstruct(network, loss=loss(), corruption=corruption, penalty=penalty)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
-    return Experiment(task, dataset, {player: optimizer(steps) for player in task.turns}, steps)
+    return Experiment(task, dataset, {player: optimizer(steps=steps) for player in task.turns}, steps)
 
 
 def principal_components(*, data: WholeSplit = "images", components: Count = 30, solver: Solver = "exact") -> Experiment:
@@ -135,7 +135,7 @@ def stacked_autoencoders(
     steps = duration.steps(size=size, batch_size=dataset.batch_size)
     lengths = {player: steps if player == FINETUNE else layer_steps for player in task.turns}
     chosen = {player: optimizer if player == FINETUNE else pretrain_optimizer for player in task.turns}
-    optimizers = {player: chosen[player](lengths[player], schedule=schedule) for player in task.turns}
+    optimizers = {player: chosen[player](steps=lengths[player], schedule=schedule) for player in task.turns}
     phases = tuple(Phase(length, (player,)) for player, length in lengths.items() if length)
     return Experiment(task, dataset, optimizers, sum(lengths.values()), phases=phases)
 

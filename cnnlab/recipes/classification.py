@@ -67,7 +67,7 @@ def classification(
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = model(classes=dataset.classes)
     task = classify(network, loss=loss, frozen=frozen)
-    optimizers = {player: scale_by_layer(optimizer(steps), lr_multipliers) for player in task.turns}
+    optimizers = {player: scale_by_layer(optimizer(steps=steps), lr_multipliers) for player in task.turns}
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
     return Experiment(task, dataset, optimizers, 0 if control == "random_parameters" else steps, average_decay, start)
 

@@ -70,7 +70,7 @@ def adversarial_pair(
         r1=r1,
     )
     optimizers = {
-        GENERATOR: optimizer(steps),
-        DISCRIMINATOR: optax.chain(optimizer(steps * critic_steps), optax.scale(discriminator_rate)),
+        GENERATOR: optimizer(steps=steps),
+        DISCRIMINATOR: optax.chain(optimizer(steps=steps * critic_steps), optax.scale(discriminator_rate)),
     }
     return Experiment(task, dataset, optimizers, steps, average_decay)

@@ -42,5 +42,5 @@ def pixel_by_pixel(
     groups = channels if distribution.autoregressive_channels else 1
     network = model(outputs=distribution.parameter_count(channels), groups=groups, classes=classes)
     task = autoregress(network, output=distribution, image_shape=dataset.image_shape, classes=classes, sampling=sampling)
-    optimizers = {player: optimizer(steps) for player in task.turns}
+    optimizers = {player: optimizer(steps=steps) for player in task.turns}
     return Experiment(task, dataset, optimizers, steps, average_decay)

@@ -62,7 +62,7 @@ def variational_autoencoder(
         codes_from=codes_from,
         log_p_samples=log_p_samples,
     )
-    optimizers = {player: optimizer(steps) for player in task.turns}
+    optimizers = {player: optimizer(steps=steps) for player in task.turns}
     return Experiment(task, dataset, optimizers, steps, average_decay)
 
 
@@ -96,5 +96,5 @@ def quantized_autoencoder(
     p = likelihood()
     network = model(image_shape=dataset.image_shape, outputs=p.outputs)
     task = vq_vae_task(network, likelihood=p, commitment=commitment, decay=codebook_decay, restart=restart)
-    optimizers = {player: optimizer(steps) for player in task.turns}
+    optimizers = {player: optimizer(steps=steps) for player in task.turns}
     return Experiment(task, dataset, optimizers, steps, average_decay)
