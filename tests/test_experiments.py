@@ -22,7 +22,8 @@ from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.losses import LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.schedules import SCHEDULES
-from cnnlab.recipes.classification import classification
+from cnnlab.recipes.autoencoder import principal_components
+from cnnlab.recipes.classification import classification, nearest_neighbours
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
 from tests.flipping import require_every_knob_does_something
@@ -180,6 +181,12 @@ def test_every_knob_does_something(label: str, base: dict[str, Any]):
     own |= {"schedule": "optimizer.schedule", "augment": "data.augment"}
     below = own.get(path, f"model.{path}")
     require_every_knob_does_something(classification, {**small, **base}, below=below, others=OTHERS, but=TOGETHER)
+
+
+@pytest.mark.parametrize("recipe", [nearest_neighbours, principal_components])
+def test_every_knob_of_a_recipe_that_sees_all_images_at_once_does_something(recipe: Callable[..., Any]):
+    small = {"dataset": "stripes", "dataset.examples": 60, "dataset.size": 8, "image_size": 10, "image_fit": "pad"}
+    require_every_knob_does_something(recipe, small)
 
 
 def test_data_sets_are_openers_without_side_effects():
