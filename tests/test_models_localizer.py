@@ -8,12 +8,14 @@ import numpy as np
 import optax
 import pytest
 
+from cnnlab import inspect, knobs
 from cnnlab.errors import UsageError
 from cnnlab.models import norms
 from cnnlab.models.alexnet import alexnet
 from cnnlab.models.localizer import Localizer
 from cnnlab.models.squeezenet import squeezenet1_1
 from cnnlab.models.vgg import VGG
+from cnnlab.runs.catalogue import catalogue
 from tests import jitted
 
 KEY = jax.random.key(0)
@@ -112,3 +114,12 @@ def test_trunk_names_the_smallest_image():
     network = Localizer(classes=2, trunk=alexnet(classes=0))
     with pytest.raises(UsageError, match="smallest image for this network is 63x63"):
         jax.eval_shape(functools.partial(network.init, train=False), KEY, jnp.ones((1, 40, 40, 3)))
+
+
+def test_the_localizer_is_listed_and_its_heads_are_inspected():
+    rows = knobs.resolve(inspect.of_model, {"model": "localizer", "input": "224,224,3"}).call()
+    heads = {row.name: row for row in rows[-2:]}
+    features, classes = 4096, 1000  # the paper: 4 numbers for each of 1,000 classes
+    assert heads["output"].params == classes * (features + 1)
+    assert heads["box"].params == 4 * classes * (features + 1) and heads["box"].macs == 4 * classes * features
+    assert "localizer" in catalogue()["localisers (inspect only)"]

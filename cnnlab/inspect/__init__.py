@@ -20,7 +20,7 @@ from cnnlab import text
 from cnnlab.core import Experiment, Params, PyTree
 from cnnlab.inspect.receptive_field.views import measures
 from cnnlab.inspect.receptive_field.walk import LOST, Pair, mark, walk
-from cnnlab.models import MODELS
+from cnnlab.models import LOCALIZERS, MODELS
 from cnnlab.models.layers import Conv
 from cnnlab.models.lenet import LeNet5
 from cnnlab.values import Choice, Count
@@ -68,9 +68,12 @@ def layers(module: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
 LARGE = 64
 """Side in pixels above which images count as ImageNet's, with 1000 classes."""
 
+INSPECTED = {**MODELS, **LOCALIZERS}
+"""Networks by name that `of_model` takes."""
+
 
 def of_model(
-    *, model: Choice[MODELS] = LeNet5, input: tuple[int, int, int] = (32, 32, 1), classes: Count | None = None
+    *, model: Choice[INSPECTED] = LeNet5, input: tuple[int, int, int] = (32, 32, 1), classes: Count | None = None
 ) -> list[Layer]:
     """Returns the layers of a model, chosen by name.
 
@@ -155,7 +158,9 @@ def _layer(module: nn.Module, first: Any, output: Any, own: dict[str, tuple[int,
     elif isinstance(module, Conv | nn.Conv | nn.ConvTranspose | nn.Dense | nn.DenseGeneral):
         kernel = np.shape(module.variables["params"]["kernel"])
         where = first if isinstance(module, nn.ConvTranspose) else output
-        macs = int(np.prod(where.shape[1:-1], dtype=np.int64) * np.prod(kernel, dtype=np.int64))
+        # Each position of the output takes the whole kernel once; the features of a DenseGeneral may have several axes.
+        axes = len(module.features) if isinstance(module, nn.DenseGeneral) and isinstance(module.features, Sequence) else 1
+        macs = math.prod(where.shape[1 : where.ndim - axes]) * math.prod(kernel)
     else:
         macs = 0
     params = sum(math.prod(shape) for shape in own.values())

@@ -11,6 +11,7 @@ from cnnlab.models import (
     inception_resnet_v2,
     inception_v3,
     inception_v4,
+    localizer,
     mobilenet,
     preact_resnet,
     resnet,
@@ -113,6 +114,9 @@ MODELS = {
     "mobilenet_v2": mobilenet.mobilenet_v2,
     "efficientnet_b0": efficientnet.efficientnet_b0,
 }
+
+LOCALIZERS = {"localizer": localizer.vgg16_localizer}
+"""Networks of class and box: `model(images, train=…) -> ({"logits", "box"}, intermediates)`. No task trains them yet."""
 
 AUTOENCODERS = {"mlp": MLPAutoencoder, "linear": linear_autoencoder, "conv": ConvAutoencoder}
 """Autoencoders by name: `model(images, train=…) -> (outputs [B, H, W, C], {"code": [B, Z]})`, with `encode` and `decode`."""

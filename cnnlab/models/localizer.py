@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 
 from cnnlab.models import layers
+from cnnlab.models.vgg import vgg16_d
 from cnnlab.ops import init
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice
@@ -40,3 +41,8 @@ class Localizer(nn.Module):
         logits = layers.output_layer(features, self.classes, self.initializer)
         box = nn.DenseGeneral(shape, kernel_init=self.initializer, name="box")(features)
         return {"logits": logits, "box": box}, {**intermediates, "features": features, "output": logits, "box": box}
+
+
+def vgg16_localizer(*, classes: int, boxes: Literal["shared", "per_class"] = "per_class") -> Localizer:
+    """VGG-16, network D, with a head for the class and one for the box: one a class, as in the paper's best result."""
+    return Localizer(classes=classes, trunk=vgg16_d(classes=0), boxes=boxes)

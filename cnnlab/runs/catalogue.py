@@ -8,6 +8,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 FAMILIES = {
     "models": "MODELS",
+    "localisers (inspect only)": "LOCALIZERS",
     "autoencoders": "AUTOENCODERS",
     "variational autoencoders": "VAES",
     "vector-quantised autoencoders": "VQ_VAES",
