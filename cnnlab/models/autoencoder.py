@@ -206,9 +206,8 @@ class ConvEncoder(nn.Module):
         x = images
         for number, width in enumerate(self.widths, start=1):
             x = self.activation(Conv(width, 3, 2, 1, initializer=self.initializer, name=f"conv{number}")(x))
-        return self.code_activation(
-            nn.Dense(self.code, kernel_init=self.initializer, name="code")(flatten(x))
-        )  # [B, h·w·c] -> [B, Z]
+        # [B, h, w, c] -> [B, h·w·c] -> [B, Z]
+        return self.code_activation(nn.Dense(self.code, kernel_init=self.initializer, name="code")(flatten(x)))
 
 
 class ConvDecoder(nn.Module):

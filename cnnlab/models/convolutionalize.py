@@ -78,8 +78,6 @@ def convolutionalize(variables: dict[str, Any], *, grid: int) -> dict[str, Any]:
     for name, side in ((f"fc{FIRST}", grid), (f"fc{FIRST + 1}", 1), (OUTPUT, 1)):
         if name in params:
             kernel = params[name]["kernel"]
-            params[name] = {
-                **params[name],
-                "kernel": kernel.reshape(side, side, -1, kernel.shape[-1]),
-            }  # [side·side·C, units] -> [side, side, C, units]
+            # [side·side·C, units] -> [side, side, C, units]
+            params[name] = {**params[name], "kernel": kernel.reshape(side, side, -1, kernel.shape[-1])}
     return {**variables, "params": params}

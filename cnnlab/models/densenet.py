@@ -99,9 +99,8 @@ class DenseNet(nn.Module):
                 x = AveragePool(2, name=f"transition{stage - 1}_pool")(x)
             for number in range(1, depth + 1):
                 layer = self._composite((*narrow, (growth, 3)), f"stage{stage}_layer{number}")
-                x = jnp.concatenate(
-                    [x, layer(x, train=train)], axis=-1
-                )  # [B, H, W, C], [B, H, W, growth] -> C + growth channels
+                # [B, H, W, C] and [B, H, W, growth] -> [B, H, W, C + growth]
+                x = jnp.concatenate([x, layer(x, train=train)], axis=-1)
             intermediates[f"stage{stage}"] = x
         x = self.activation(self.norm(train=train, name="norm")(x))
         intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]

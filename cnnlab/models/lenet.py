@@ -84,7 +84,7 @@ class SparseConv(nn.Module):
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
         # One convolution with a dense kernel that is zero where there is no connection: a gather of input maps for each
         # output map would be 16 small convolutions.
-        inputs = np.concatenate(self.connections)
+        inputs = np.concatenate(self.connections)  # [N], the input map of each kernel
         outputs = np.repeat(np.arange(len(self.connections)), [len(maps) for maps in self.connections])
         full = jnp.zeros((self.size, self.size, x.shape[-1], len(self.connections)), kernel.dtype)
         full = full.at[:, :, inputs, outputs].set(jnp.moveaxis(kernel, 0, -1))  # [N, h, w] -> [h, w, N] -> [h, w, C, maps]

@@ -75,9 +75,8 @@ class SqueezeExcitation(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [B, H, W, C] to the same shape."""
-        weights = nn.Dense(self.hidden, kernel_init=self.initializer, name="squeeze")(
-            jnp.mean(x, axis=(1, 2))
-        )  # [B, H, W, C] -> [B, C]
+        # [B, H, W, C] -> [B, C] -> [B, hidden] -> [B, C]
+        weights = nn.Dense(self.hidden, kernel_init=self.initializer, name="squeeze")(jnp.mean(x, axis=(1, 2)))
         weights = nn.Dense(x.shape[-1], kernel_init=self.initializer, name="excite")(self.activation(weights))
         return x * jax.nn.sigmoid(weights)[:, None, None, :]  # [B, C] -> [B, 1, 1, C]
 

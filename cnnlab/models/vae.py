@@ -130,15 +130,13 @@ class ConvEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, condition: jax.Array) -> jax.Array:
         """Maps images [B, H, W, C], condition [B, K] to [B, features]."""
-        planes = jnp.broadcast_to(
-            condition[:, None, None, :], (*images.shape[:3], condition.shape[1])
-        )  # [B, K] -> [B, H, W, K]
+        # [B, K] -> [B, 1, 1, K] -> [B, H, W, K]
+        planes = jnp.broadcast_to(condition[:, None, None, :], (*images.shape[:3], condition.shape[1]))
         x = jnp.concatenate([images, planes], axis=3)  # [B, H, W, C + K]
         for number, channels in enumerate(self.widths, start=1):
             x = self.activation(Conv(channels, 4, 2, initializer=self.initializer, name=f"conv{number}")(x))
-        return self.activation(
-            nn.Dense(self.features, kernel_init=self.initializer, name="dense")(flatten(x))
-        )  # [B, h·w·c] -> [B, features]
+        # [B, h, w, c] -> [B, h·w·c] -> [B, features]
+        return self.activation(nn.Dense(self.features, kernel_init=self.initializer, name="dense")(flatten(x)))
 
 
 class ConvDecoder(nn.Module):
