@@ -1,4 +1,4 @@
-"""What a study will take: every arm is checked before the first starts, and arms that can share a compilation are found.
+"""Checks every arm of a study before the first starts, finds arms that can share a compilation, and estimates the cost.
 
 Arms that differ in nothing but numbers (learning rate, decay, smoothing, dropout …) are members of one family: the
 experiment's function is called inside the compiled step with tracers for these numbers. Whether a number can be a tracer is
@@ -28,11 +28,11 @@ from cnnlab.text import format_bytes, format_duration
 Resolve = Callable[[Arm], Resolved]
 
 COMPILE_SECONDS = 15.0
-"""Of a small network on a CPU, with the start of the process: LeNet-5 8 s, ResNet-18 21 s on two cores."""
+"""Time to compile a small network on a CPU and to start the process: LeNet-5 8 s, ResNet-18 21 s on two cores."""
 STEP_SECONDS = 1e-3
-"""What a step takes beside its arithmetic."""
+"""Time of a step on top of its arithmetic."""
 EFFICIENCY = 0.35
-"""Of a matrix product's rate that a training step reaches on a CPU (LeNet-5 0.2, ResNet-18 0.5 on two cores)."""
+"""Share of a matrix product's rate that a training step reaches on a CPU (LeNet-5 0.2, ResNet-18 0.5 on two cores)."""
 KEPT = 3
 """Checkpoints that a run keeps: two newest and the best."""
 
@@ -46,17 +46,17 @@ class CheckedArm:
     experiment: Experiment
     layers: list[inspect.Layer]
     parameters: int
-    """Of all players."""
+    """Parameters of all players."""
 
     @property
     def macs(self) -> int | None:
-        """Of one example's forward pass; None for a network whose layers are not known."""
+        """Multiply-accumulates of one example's forward pass; None for a network whose layers are not known."""
         return sum(layer.macs for layer in self.layers) if self.layers or not self.parameters else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What the unfinished runs of a study will take, roughly."""
+    """A rough estimate of what the unfinished runs of a study take."""
 
     runs: int
     compilations: int
@@ -73,7 +73,7 @@ class Estimate:
 
 
 def check_arms(study: Study, resolve: Resolve, strategy: Strategy) -> list[CheckedArm]:
-    """Every arm with its knobs read and its experiment built; all that is wrong with any of them in one UsageError."""
+    """Reads the knobs and builds the experiment of every arm; raises one UsageError that names all that is wrong."""
     found: list[CheckedArm] = []
     wrong: dict[str, list[str]] = {}
     for arm in study.arms:
@@ -101,7 +101,7 @@ def check_arms(study: Study, resolve: Resolve, strategy: Strategy) -> list[Check
 
 
 def group_arms(arms: Sequence[CheckedArm], *, precision: str) -> list[Arm]:
-    """The arms with `group` and `numbers`; a step of every group is traced, so that shapes that do not fit show here."""
+    """Returns the arms with `group` and `numbers`; traces a step of every group, so that shapes that do not fit fail here."""
     families: dict[str, list[CheckedArm]] = collections.defaultdict(list)
     for one in arms:
         fixed = {path: value for path, value in one.resolved.values.items() if path not in _numbers(one.resolved)}
@@ -116,12 +116,12 @@ def group_arms(arms: Sequence[CheckedArm], *, precision: str) -> list[Arm]:
 
 
 def _numbers(resolved: Resolved) -> list[str]:
-    """Knobs that hold a number and may take any."""
+    """Returns the knobs that hold a number and may take any."""
     return [p for p, knob in resolved.knobs.items() if knob.kind.startswith("float") and isinstance(knob.value, float)]
 
 
 def _divided(family: list[CheckedArm], precision: str) -> list[tuple[list[CheckedArm], list[str]]]:
-    """[(members, paths of the numbers that are arguments)] of arms that differ in numbers alone."""
+    """Divides arms that differ in numbers alone into [(members, paths of the numbers that are arguments)]."""
     first = family[0]
     varied = [p for p in _numbers(first.resolved) if len({one.resolved.values[p] for one in family}) > 1]
     _trace(first, [], precision)
@@ -149,7 +149,7 @@ def _trace(one: CheckedArm, paths: list[str], precision: str) -> None:
 
 
 def describe_arm(one: CheckedArm) -> dict[str, Any]:
-    """What the report says of an arm's size."""
+    """Returns what the report states of an arm's size."""
     return {
         "parameters": one.parameters,
         "macs": one.macs,
@@ -158,7 +158,7 @@ def describe_arm(one: CheckedArm) -> dict[str, Any]:
 
 
 def estimate(arms: Sequence[CheckedArm], unfinished: Mapping[str, int], share: Mapping[str, float] | None = None) -> Estimate:
-    """What {arm: runs to do} will take. A matrix product tells how fast this machine is now.
+    """Estimates the cost of {arm: runs to do}. The speed of this machine is measured by a matrix product.
 
     share: {arm: how much of its steps its runs are expected to take}; all where an arm is not named.
     """
@@ -180,7 +180,7 @@ def estimate(arms: Sequence[CheckedArm], unfinished: Mapping[str, int], share: M
 
 
 def _rate() -> float:
-    """Operations a second of a matrix product, f32."""
+    """Measures the operations a second of a matrix product, f32."""
     a = jnp.asarray(np.ones((1024, 1024), np.float32))
     product = jax.jit(jnp.matmul)
     product(a, a).block_until_ready()

@@ -18,9 +18,9 @@ from cnnlab.knobs import Knob, Resolved
 from cnnlab.values import Range
 
 GRID_LEVELS = 3
-"""Of each factor, in the grid of `grid_and_random`."""
+"""Levels of each factor in the grid of `grid_and_random`."""
 DRAWN_PER_POINT = 4
-"""Random trials for each point of that grid: sets of as many trials as it has points are drawn from them."""
+"""Random trials for each point of that grid, from which sets of as many trials as it has points are drawn."""
 POINT, TRIAL = "point ", "trial "
 """How the names of arms of a grid over distributions, and of those drawn at random, begin."""
 
@@ -28,7 +28,7 @@ POINT, TRIAL = "point ", "trial "
 
 
 def grid(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
-    """Every combination of the levels; the last factor changes fastest."""
+    """Returns an arm for every combination of the levels; the last factor changes fastest."""
     levels = _only_levels(factors, "grid")
     return _against_first([dict(zip(levels, row, strict=True)) for row in itertools.product(*levels.values())])
 
@@ -36,7 +36,7 @@ def grid(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
 def zip_levels(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
     """The first level of every factor, then the second of every factor, …: factors that change together.
 
-    A level may come again, beside other levels of the other factors.
+    A level may occur twice, with other levels of the other factors.
     """
     levels = _only_levels(factors, "zip", again=True)
     if len({len(texts) for texts in levels.values()}) > 1:
@@ -51,14 +51,14 @@ def zip_levels(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
 
 
 def one_factor_at_a_time(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
-    """The baseline, then every other level of every factor with the other factors at the baseline's."""
+    """Returns the baseline, then an arm for every other level of every factor, the other factors at the baseline's."""
     levels = _only_levels(factors, "one_factor_at_a_time")
     first = {knob: texts[0] for knob, texts in levels.items()}
     return _against_first([first, *({**first, knob: text} for knob, texts in levels.items() for text in texts[1:])])
 
 
 def random(factors: Mapping[str, Levels], trials: int, seed: int, baseline: Mapping[str, str] | None = None) -> tuple[Arm, ...]:
-    """Arms drawn at random, each level of each factor independently (Bergstra and Bengio 2012).
+    """Returns arms drawn at random, each level of each factor independently (Bergstra and Bengio 2012).
 
     A trial depends on the seed, its number and nothing else: more trials leave the first ones as they are, and another
     factor leaves the levels of the others.
@@ -81,7 +81,7 @@ def random(factors: Mapping[str, Levels], trials: int, seed: int, baseline: Mapp
 
 
 def grid_and_random(factors: Mapping[str, Levels], seed: int, baseline: Mapping[str, str]) -> tuple[Arm, ...]:
-    """A grid, and random trials over the same distributions: what each finds is compared by `verdicts.BestOf`.
+    """Returns a grid and random trials over the same distributions; `verdicts.BestOf` compares what each finds.
 
     The grid has GRID_LEVELS levels of each factor, the middles of as many parts of its distribution that are equally likely
     (of log(1e-4,1): 10^(−10/3), 10^−2 and 10^(−2/3)), and all of their combinations.
@@ -114,7 +114,7 @@ def grid_and_random(factors: Mapping[str, Levels], seed: int, baseline: Mapping[
 
 
 def _drawn(levels: Levels, seed: int, number: int, knob: str) -> str:
-    """A level by 53 bits of SHA-256, which no version of any library will change."""
+    """Draws a level by 53 bits of SHA-256, which no version of any library changes."""
     bits = bytes.fromhex(digest([f"{seed} {number} {knob}"]))
     distribution = levels if isinstance(levels, Distribution) else Distribution("choice", options=levels)
     return distribution.at((int.from_bytes(bits[:8], "big") >> 11) * 2.0**-53)
@@ -129,7 +129,7 @@ def _settings(knobs: Mapping[str, str]) -> str:
 
 
 def _against_first(settings: Sequence[Mapping[str, str]]) -> tuple[Arm, ...]:
-    """Arms named by what differs from the first of the settings."""
+    """Returns arms named by what differs from the first of the settings."""
     first = settings[0]
     others = [{knob: level for knob, level in knobs.items() if level != first[knob]} for knobs in settings[1:]]
     return (
@@ -178,7 +178,7 @@ class Component:
     name: str
     """As the person wrote it."""
     path: str
-    """Of its knob."""
+    """Path of its knob."""
     on: Mapping[str, str]
     """{path: level}: the experiment's value, and those of the knobs below it, which a bare name would set back."""
     off: Mapping[str, str]
@@ -260,7 +260,7 @@ def _read_component(text: str, resolved: Resolved) -> Component:
 
 
 def _knob_named(name: str, resolved: Resolved) -> Knob:
-    """The knob of that path, or the only one that ends so."""
+    """Returns the knob of that path, or the only one whose path ends so."""
     paths = [name] if name in resolved.knobs else [path for path in resolved.knobs if path.endswith(f".{name}")]
     if len(paths) > 1:
         raise UsageError(f"the component {name} could be {' or '.join(f'--{path}' for path in paths)}.\nWrite the whole name.")
@@ -272,7 +272,7 @@ def _knob_named(name: str, resolved: Resolved) -> Knob:
 
 
 def _off(name: str, knob: Knob) -> str:
-    """The value that switches a knob off, by what it takes."""
+    """Returns the value that switches a knob off, by what the knob takes."""
     if knob.kind.startswith("one of: "):
         if "none" in knob.kind.removeprefix("one of: ").split(", "):
             return "none"
@@ -289,7 +289,7 @@ def _off(name: str, knob: Knob) -> str:
 
 
 def _range(kind: str) -> Range | None:
-    """The numbers that a knob of this kind takes, as knobs.describe_type words them; None for what is no number."""
+    """Returns the numbers that a knob takes, from the words of knobs.describe_type; None where it takes no numbers."""
     number = r"(-?[\d.e+-]+|-?inf)"
     if kind in ("int", "float", "int finite", "float finite"):
         return Range()
@@ -301,7 +301,7 @@ def _range(kind: str) -> Range | None:
 
 
 def level_of(knob: Knob) -> str:
-    """A resolved knob's value as text, which gives that value again."""
+    """Returns a resolved knob's value as text, which gives that value again."""
     if isinstance(knob.value, list):
         return ",".join(map(str, knob.value))
     if isinstance(knob.value, bool):

@@ -1,4 +1,4 @@
-"""Levels of a factor, as `--vary` says them: a list of texts, or a distribution to draw them from. Without jax."""
+"""Levels of a factor, as `--vary` gives them: a list of texts, or a distribution to draw from. Imports no jax."""
 
 import dataclasses
 import itertools
@@ -20,16 +20,16 @@ FORMS = {
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
-    """Where a level is drawn from. `log` is uniform in the logarithm; both ends of `integer` belong to it."""
+    """The distribution that a level is drawn from. `log` is uniform in the logarithm; both ends of `integer` belong to it."""
 
     kind: Literal["uniform", "log", "integer", "choice"]
     low: float = 0.0
     high: float = 1.0
     options: tuple[str, ...] = ()
-    """Of a choice, each as likely as the others."""
+    """The levels of a choice, all equally likely."""
 
     def at(self, share: float) -> str:
-        """The level below which `share`, in [0, 1), of the distribution lies (its inverse distribution function)."""
+        """Returns the level below which `share`, in [0, 1), of the distribution lies (its inverse distribution function)."""
         if self.kind == "choice":
             return self.options[int(share * len(self.options))]
         if self.kind == "integer":
@@ -40,7 +40,7 @@ class Distribution:
         return self.text(self.low + share * (self.high - self.low))
 
     def text(self, value: float) -> str:
-        """A number drawn elsewhere, in the six digits that a person wants to read unless rounding leaves the range."""
+        """Returns a number as text of six digits, or of all where rounding would leave the range."""
         value = min(max(value, self.low), self.high)
         return short if self.low <= float(short := f"{value:.6g}") <= self.high else repr(value)
 
@@ -54,10 +54,10 @@ Levels = tuple[str, ...] | Distribution
 
 
 def parse_vary(texts: Sequence[str]) -> dict[str, Levels]:
-    """{knob: levels} of `norm:batch,none`, `lr:log(1e-4,1)` or `model.widths:(64,32),(128,)`, in the order given.
+    """Reads {knob: levels} from `norm:batch,none`, `lr:log(1e-4,1)` or `model.widths:(64,32),(128,)`, in the order given.
 
-    A level with commas stands in brackets; `()` is the empty list. Raises UsageError for a text that is not so, an empty
-    level, a knob given twice, and a distribution that cannot be. Whether a level may come twice is the design's to say.
+    A level with commas is written in brackets; `()` is the empty list. Raises UsageError for any other text, an empty level,
+    a knob given twice, and an impossible distribution. Whether a level may occur twice depends on the design.
     """
     factors: dict[str, Levels] = {}
     for text in texts:
@@ -75,7 +75,7 @@ def parse_vary(texts: Sequence[str]) -> dict[str, Levels]:
 
 
 def _read_levels(where: str, text: str) -> Levels:
-    """What stands after the knob's colon; `where` begins the error."""
+    """Reads what follows the knob's colon; `where` begins the error."""
     parts = _split(where, text)
     calls = [re.fullmatch(r"(\w+)\((.*)\)", part) for part in parts]
     known = [call for call in calls if call and call[1] in FORMS]
@@ -93,7 +93,7 @@ def _read_levels(where: str, text: str) -> Levels:
 
 
 def _split(where: str, text: str) -> list[str]:
-    """The parts between the commas that are outside of all brackets; none may be empty."""
+    """Splits at the commas that are outside of all brackets; no part may be empty."""
     parts, awaited = [""], ""
     for letter in text:
         if letter in "([":
@@ -126,12 +126,12 @@ def unwrapped(level: str) -> str:
 
 
 def shown(level: str) -> str:
-    """The level as one writes it among others."""
+    """Returns the level as it is written in a list."""
     return f"({level})" if not level or ("," in level and not re.fullmatch(r"\[.*\]", level)) else level
 
 
 def _read_distribution(where: str, kind: Any, text: str) -> Distribution:
-    """The distribution whose arguments `text` holds."""
+    """Reads the distribution whose arguments `text` holds."""
     if kind == "choice":
         options = distinct(where, tuple(unwrapped(part) for part in _split(where, text)))
         return Distribution(kind, options=options)
@@ -165,13 +165,13 @@ def number_or_none(text: str) -> float | None:
 
 
 def key(level: str) -> float | str:
-    """Equal for levels that are the same setting, such as 0.1 and 1e-1."""
+    """Returns a key that is equal for levels that are the same setting, such as 0.1 and 1e-1."""
     number = number_or_none(level)
     return level if number is None else number
 
 
 def distinct(where: str, levels: tuple[str, ...]) -> tuple[str, ...]:
-    """The levels, or UsageError where one stands there twice: two arms would be the same runs."""
+    """Returns the levels; raises UsageError where one occurs twice: two arms would be the same runs."""
     seen: dict[float | str, str] = {}
     for level in levels:
         if key(level) in seen:

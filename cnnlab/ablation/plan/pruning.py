@@ -2,11 +2,11 @@
 
 A rung is a number of steps at which arms are compared; about the best 1/factor of them goes on to the next rung, and the
 others stay where they are, with a checkpoint. Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943, figure 3)
-waits until all arms of a rung have come; ASHA (Li et al. 2020, arXiv 1810.05934, algorithm 2) decides among those that have
-come, so no worker waits, and some arms go on that would not have at the end. An arm is judged by the mean over its seeds of
-one number on the validation split. The baseline and negative controls are not judged: they are trained to their end.
+waits until all arms have reached a rung; ASHA (Li et al. 2020, arXiv 1810.05934, algorithm 2) decides among those that have
+reached it, so that no worker waits, and promotes some arms that would not be among the best in the end. The score of an arm is
+the mean over its seeds of one metric on the validation split. The baseline and negative controls are never pruned.
 
-What goes on follows from the runs' folders alone, so any worker may ask at any time, and a study that was killed goes on.
+Which arms go on follows from the folders of the runs alone, so any worker can compute it at any time, also after a restart.
 """
 
 import dataclasses
@@ -22,24 +22,24 @@ from cnnlab.errors import UsageError
 FINISHED = ("DONE", "DIVERGED")
 """States of runs that would end the same way again."""
 MOST_RUNGS = 3
-"""Before the last one, where the command line does not say at which step the first is."""
+"""Most rungs before the last one, where the command line does not give the first."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RungScores:
-    """What is known of a run."""
+    """The progress and the scores of a run."""
 
     state: str
     step: int
     scores: Mapping[int, float | None]
-    """{rung: its number there}; None where that was not finite."""
+    """{rung: score there}; None where that was not finite."""
 
 
 def rungs(max_steps: int, min_steps: int, factor: int) -> tuple[int, ...]:
-    """The steps after which the better 1/factor goes on: min_steps, min_steps · factor, …, max_steps.
+    """Returns the steps after which the better 1/factor goes on: min_steps, min_steps · factor, …, max_steps.
 
     Deviation: the last rung is max_steps itself, where the papers' is the largest of the series below it, so that what
-    comes through has been trained in full whatever the numbers are. A rung that is nearer to the end than a factor of
+    is promoted every time has been trained in full whatever the numbers are. A rung that is nearer to the end than a factor of
     sqrt(factor) is left out.
     """
     if factor < 2:
@@ -56,29 +56,29 @@ def rungs(max_steps: int, min_steps: int, factor: int) -> tuple[int, ...]:
 
 
 def first_rung(steps: int, evaluate: int, factor: int, arms: int, wanted: int | None = None) -> int:
-    """The step of the first rung: `wanted`, moved on to an evaluation, so that there is a number to judge by.
+    """Returns the step of the first rung: `wanted`, rounded up to an evaluation, so that there is a score.
 
     By default steps / factor^k, where k is as often as `arms` can be divided by the factor, from 1 to MOST_RUNGS.
 
     Args:
-        steps: of the whole training.
+        steps: steps of the whole training.
         evaluate: steps between evaluations.
-        factor: one arm in so many goes on; one below 2 is left to `rungs` to refuse.
-        arms: that are judged.
-        wanted: in steps; None: the default.
+        factor: one arm in so many goes on; `rungs` refuses one below 2.
+        arms: number of arms that may be pruned.
+        wanted: the step asked for; None: the default.
     """
     times = next((k for k in range(MOST_RUNGS, 1, -1) if factor**k <= arms), 1)
     return math.ceil((wanted or steps / max(factor, 2) ** times) / evaluate) * evaluate
 
 
 def promoted(scores: Mapping[str, float], factor: int, higher_is_better: bool, *, at_least: int = 0) -> set[str]:
-    """Of the arms that have come to a rung, the best 1/factor, rounded down: those that may go to the next.
+    """Returns the arms that may go to the next rung: the best 1/factor, rounded down, of those that have reached this one.
 
     Asked each time a worker is free it is ASHA's rule, asked once when all have come successive halving's.
 
     Args:
         scores: {arm: its score at this rung}; of equals the first goes on. A score that is not finite (the arm diverged)
-            counts as one that has come, and never goes on.
+            counts as one that has reached the rung, and never goes on.
         factor: one in so many goes on.
         higher_is_better: whether a larger score is better.
         at_least: so many go on, where so many scores are finite.
@@ -89,14 +89,14 @@ def promoted(scores: Mapping[str, float], factor: int, higher_is_better: bool, *
 
 
 def targets(pruning: Pruning, runs: Mapping[str, Sequence[RungScores]]) -> dict[str, int]:
-    """{arm: the step to which it is to be trained now}, the first rung at least.
+    """Returns {arm: the step to which it is to be trained now}, which is the first rung at least.
 
     An arm that went on stays so, also where later ones beat it. Once all that can come to a rung have come, the best of them
     goes on even where they are fewer than the factor, so that the study always has an arm that was trained in full.
 
     Args:
-        pruning: the rungs, and how they are judged.
-        runs: {arm that is judged: its runs}, in the order in which equals go on.
+        pruning: the rungs, and the metric that is compared.
+        runs: {arm that may be pruned: its runs}, in the order in which equals go on.
     """
     found = dict.fromkeys(runs, pruning.rungs[0])
     here, complete = list(runs), True
@@ -112,7 +112,7 @@ def targets(pruning: Pruning, runs: Mapping[str, Sequence[RungScores]]) -> dict[
 
 
 def mean_at(runs: Sequence[RungScores], rung: int) -> float | None:
-    """An arm's score at a rung, NaN where one of its runs has no finite one, or None as long as not all have come."""
+    """Returns an arm's score at a rung: NaN where a run has no finite one, None until all its runs have reached it."""
     scores = [_at(run, rung) for run in runs]
     known = [score for score in scores if score is not None]
     return statistics.fmean(known) if len(known) == len(scores) else None
@@ -128,19 +128,19 @@ def _at(run: RungScores, rung: int) -> float | None:
 
 
 def is_due(status: Mapping[str, Any], target: int | None) -> bool:
-    """Whether a run with this status.json has to be trained (on) to reach its target; None: its end."""
+    """Returns whether a run with this status.json has to be trained (on) to reach its target; None: its end."""
     if target is not None and status.get("state") == "STOPPED":
         return status.get("step", 0) < target
     return status.get("state") not in FINISHED
 
 
 def prunable_arms(study: Study) -> list[str]:
-    """Names of the arms that may be pruned: all but the baseline and the negative controls."""
+    """Returns the names of the arms that may be pruned: all but the baseline and the negative controls."""
     return [arm.name for arm in study.arms[1:] if not arm.control]
 
 
 def scores_in(records: Iterable[Mapping[str, Any]], pruning: Pruning) -> dict[int, float | None]:
-    """{rung: the number that is judged} of the records of metrics.jsonl."""
+    """Returns {rung: score} from the records of metrics.jsonl."""
     return {
         int(record["step"]): record[pruning.metric]
         for record in records
@@ -149,7 +149,7 @@ def scores_in(records: Iterable[Mapping[str, Any]], pruning: Pruning) -> dict[in
 
 
 def expected_share(pruning: Pruning, arms: int) -> float:
-    """Of the steps that so many judged arms would take unpruned, those that successive halving takes (ASHA: some more)."""
+    """Returns the share of the steps of so many arms that successive halving takes (ASHA takes some more)."""
     steps, before, left = 0, 0, arms
     for rung in pruning.rungs:
         steps += left * (rung - before)
@@ -158,7 +158,7 @@ def expected_share(pruning: Pruning, arms: int) -> float:
 
 
 def rung_scores(outcome: RunResult, pruning: Pruning) -> RungScores:
-    """A run as it was read for a report."""
+    """Returns the scores of a run that was read for a report."""
     step = max((record["step"] for record in outcome.curve), default=0)
     return RungScores(outcome.state, int(step), scores_in(outcome.curve, pruning))
 
@@ -181,7 +181,7 @@ def mark_pruned(study: Study, outcomes: Sequence[RunResult]) -> list[RunResult]:
 
 
 def pruned_summary(runs: Sequence[RunResult], pruning: Pruning | None) -> Pruned | None:
-    """Where those of an arm's runs are that were stopped early; None where there are none."""
+    """Returns where the runs of an arm were stopped early; None where none were."""
     there = [rung_scores(run, pruning) for run in runs if run.state == "PRUNED"] if pruning else []
     if not pruning or not there:
         return None

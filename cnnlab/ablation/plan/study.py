@@ -1,6 +1,6 @@
 """The nouns of a study: Arm, Study, RunResult. Data only; study.json holds a Study, nothing here imports jax.
 
-An *arm* is one setting of the knobs, a *cell* is an arm with a seed: one run, in a folder of its own that other studies
+An *arm* is one setting of the knobs, a *run* is an arm with a seed, in a folder of its own that other studies
 may share. Seeds are paired: the same seed is the same order of the data in every arm and, where shapes agree, the same
 initial weights.
 """
@@ -32,13 +32,13 @@ class Arm:
     macs: int | None = None
     """Multiply-accumulates of one example's forward pass."""
     steps: int | None = None
-    """Of training."""
+    """Steps of training."""
     group: int = 0
     """Arms of one group share a compilation."""
     numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """{path of a knob: value} of what the group's one compilation takes as arguments."""
     folder: str = ""
-    """Of its runs, beside the study's own; the run of seed 3 lies in FOLDER/seed_3. Other studies may share it."""
+    """Folder of its runs, next to the study's own; the run of seed 3 lies in FOLDER/seed_3. Other studies may share it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Pruned:
     step: int
     """The rung."""
     metric: str
-    """What was judged, such as validation/accuracy."""
+    """The metric that was compared, such as validation/accuracy."""
     score: float | None
     """Its mean over these runs; None where one of them had no finite one."""
 
@@ -74,7 +74,7 @@ class Study:
     """What is compared with what. The content of study.json."""
 
     name: str
-    """Of the study, as in the folder's name."""
+    """Name of the study, as in the folder's name."""
     experiment: str
     """As given on the command line."""
     knobs: Mapping[str, str]
@@ -92,7 +92,7 @@ class Study:
     """{name: the declaration of a metric} of the tasks of its arms; {} where they are not known."""
     precision: str = "f32"
     flags: tuple[str, ...] = ()
-    """Run flags of every cell as on the command line, such as `--eval_every=1 epoch`."""
+    """Run flags of every run as on the command line, such as `--eval_every=1 epoch`."""
     question: str = ""
     """What is asked, in a sentence."""
     claim: str = ""
@@ -179,7 +179,7 @@ class StudySpec:
     claim: str = ""
     """Id of the claim that it tests."""
     verdict: Callable[[Any], "Verdict"] | None = None
-    """Of the Analysis."""
+    """Analysis -> verdict."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +206,7 @@ class RunResult:
     """DONE, DIVERGED, FAILED, PREEMPTED, STOPPED, PRUNED (stopped by its study), RUNNING, or MISSING (never begun)."""
     folder: str
     command: str
-    """What one types to run this cell alone."""
+    """The command that trains this run alone."""
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """{"test/accuracy": …, "test/loss": …, "validation/accuracy": …} of a run that is DONE, and "train/loss" … as last logged;
     else {}."""
@@ -222,5 +222,5 @@ class RunResult:
     correct: np.ndarray | None = dataclasses.field(default=None, compare=False)
     """bool [N]: whether the test example was classified rightly, in the order of the split; None where this is not known."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Of run.json: `commit`, `uncommitted_changes`, `steps`, `data` {"name", "fingerprint", "sizes"}, `versions`, `devices`,
-    `host`, `platform`, `flags`."""
+    """Entries of run.json: `commit`, `uncommitted_changes`, `steps`, `data` {"name", "fingerprint", "sizes"}, `versions`,
+    `devices`, `host`, `platform`, `flags`."""

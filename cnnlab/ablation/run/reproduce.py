@@ -1,4 +1,4 @@
-"""Runs a run or a study again, in a folder beside it, and says whether bits and numbers agree."""
+"""Runs a run or a study again, in a folder next to it, and compares bits and metrics."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from cnnlab.errors import UsageError
 from cnnlab.runs.folder import read_run
 
 TOLERANCE = 1e-6
-"""Relative difference of a metric that counts as none: another machine adds in another order."""
+"""Relative difference of a metric below which two runs agree: another machine adds in another order."""
 DIGESTS = ("params_digest", "state_digest")
 
 
@@ -28,19 +28,19 @@ def command_of(run: Mapping[str, Any], folder: pathlib.Path) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """A knob's recorded value as on the command line."""
+    """Returns a knob's recorded value as on the command line."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def again(folder: pathlib.Path) -> pathlib.Path:
-    """Where the second run of a folder goes."""
+    """Returns the folder of the second run."""
     return folder.with_name(f"{folder.name}-again")
 
 
 def require_done(folder: pathlib.Path) -> dict[str, Any]:
-    """run.json of a finished run; UsageError for any other."""
+    """Returns run.json of a finished run; raises UsageError for any other."""
     run = read_run(folder)
     state = (files.read_json(folder / "status.json") or {}).get("state", "MISSING")
     if state != "DONE":
@@ -49,7 +49,7 @@ def require_done(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def compared(before: pathlib.Path, after: pathlib.Path) -> tuple[bool, str]:
-    """(whether the numbers agree, what a person should know of the difference)."""
+    """Returns (whether the metrics agree, a description of the difference)."""
     old, new = (files.read_json(folder / "result.json") or {} for folder in (before, after))
     if not new:
         return False, f"{after} was not finished"
@@ -69,7 +69,7 @@ def compared(before: pathlib.Path, after: pathlib.Path) -> tuple[bool, str]:
 
 
 def _causes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What is recorded of the two runs and differs."""
+    """Returns what is recorded of the two runs and differs."""
     found = [
         name for name in ("commit", "uncommitted_changes", "host", "platform", "devices") if old.get(name) != new.get(name)
     ]
