@@ -5,6 +5,7 @@ import math
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from cnnlab.ablation.plan.levels import number_or_none
 from cnnlab.ablation.plan.study import RunResult, Study
@@ -65,10 +66,10 @@ def _text(study: Study, own: str | None, knob: str) -> str:
     return own if own is not None else study.knobs.get(knob, levels[0] if levels else "")
 
 
-def _set_status(end: object, status: str) -> None:
+def _set_status(end: Any, status: str) -> None:
     """Overwrites the success that tensorboardX writes of every session."""
     from tensorboardX.proto.api_pb2 import Status
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo
 
     content = HParamsPluginData(session_end_info=SessionEndInfo(status=Status.Value(status)), version=0)
-    end.value[0].metadata.plugin_data.content = content.SerializeToString()  # type: ignore[attr-defined]
+    end.value[0].metadata.plugin_data.content = content.SerializeToString()
