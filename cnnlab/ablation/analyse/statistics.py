@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats import multitest, power  # type: ignore[import-untyped]
-from statsmodels.stats.contingency_tables import mcnemar  # type: ignore[import-untyped]
+from statsmodels.stats import multitest, power
+from statsmodels.stats.contingency_tables import mcnemar
 
 from cnnlab.ablation.analyse.results import Interval
 
