@@ -150,7 +150,7 @@ class Program:
     phase_steps: tuple[Callable[..., tuple[TrainState, Stats]], ...]
     """One for each phase: (state, shared(split), feeds [k, B, …]) -> (state, stats [k])."""
     batched_phase_steps: tuple[Callable[..., tuple[TrainState, Stats]], ...]
-    """The same for a crowd of M members: (state [M], shared(split) with traced_knobs [M], feeds [k, B, M, …]) -> (state [M],
+    """The same for M batched runs: (state [M], shared(split) with traced_knobs [M], feeds [k, B, M, …]) -> (state [M],
     stats [M, k])."""
     measure: Callable[..., Stats]
     """(params, model_state, shared(split), feeds [1, B, …]) -> stats, whose sums are [1, …]."""
@@ -295,7 +295,7 @@ def trace(
 
 
 def batch_programs(members: Sequence[Program]) -> Program:
-    """Members of one family as a crowd that takes its steps in one batched program, for `fit`.
+    """Returns the members of one family as one program that takes their steps batched, for `fit`.
 
     Each member keeps its own batches, randomness and traced knobs. What is batched is the members' parameters too, so that
     convolutions become grouped ones: good for an accelerator that a single small network leaves idle, bad for a CPU.
@@ -319,7 +319,7 @@ def stack_members(trees: Sequence[PyTree]) -> PyTree:
 
 
 def select_member(tree: PyTree, member: int) -> PyTree:
-    """What belongs to one member of a crowd."""
+    """Returns the part of a tree that belongs to one of the batched runs."""
     return jax.tree.map(lambda leaf: leaf[member], tree)
 
 

@@ -96,14 +96,14 @@ def fit(
 ) -> tuple[TrainState, int]:
     """Trains from `step` to `stop` (at most `experiment.steps`); returns the state and the step reached.
 
-    It ends earlier only when `should_stop()` says so. Of a crowd (`together`), `seed` is one for each member, and state and
+    It ends earlier only when `should_stop()` says so. Of batched runs (batch_programs), `seed` is one for each, and state and
     statistics have a leading axis of members.
 
     Callbacks come after the step whose number they get, in the order log, evaluate, save. `pending_stats` holds the statistics
     since the last log; what a checkpoint keeps of it makes a resumed log equal to an uninterrupted one.
     """
     last = program.experiment.steps
-    feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # a crowd's takes one seed for each member
+    feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # batched runs take a tuple of seeds
     shared = program.step_inputs("train")
     in_flight: collections.deque[Stats] = collections.deque()
     while step < stop and not should_stop():

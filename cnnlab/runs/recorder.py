@@ -61,13 +61,13 @@ class RunRecorder:
     pending_stats: list[Stats] = dataclasses.field(default_factory=list)
     """Statistics since the last log before that step."""
     result: dict[str, Any] | None = None
-    """Of a run that is finished already."""
+    """The content of result.json of a run that is finished already."""
     is_closed: bool = False
     """Whether its last word is written."""
 
     @property
     def wall_seconds(self) -> float:
-        """Of training in all, over every attempt."""
+        """Seconds of training, over every attempt."""
         return self.wall_before + time.monotonic() - self.began
 
     def status(self, state: str, step: int, **more: Any) -> None:
@@ -217,7 +217,7 @@ def open_run(
     """The recorder of one run, at its beginning or where it was; its folder is held until the end.
 
     One that another process finished in the meantime has a `result` and no state. An error that leaves the block is written
-    to status.json. Not so in a crowd, unless it is a signal: what ends the crowd does not end the run, which stays RUNNING for
+    to status.json. Not so in a batch, unless it is a signal: what ends the batch does not end the run, which stays RUNNING for
     this process to train alone.
     """
     folder.mkdir(parents=True, exist_ok=True)

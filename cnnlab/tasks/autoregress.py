@@ -1,4 +1,4 @@
-"""Autoregressive models of images: log p of an image is the exact sum over its pixels, each told by those before it."""
+"""Autoregressive models of images: log p of an image is the exact sum over its pixels, each predicted from those before it."""
 
 import dataclasses
 import math
@@ -86,7 +86,7 @@ class _Game:
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(stream(jax.random.key(0), "values"), batch["index"])
         return on_levels(jax.vmap(self.output.targets)(images, keys).astype(jnp.float32), self.output.levels)
 
-    def told(self, params: Params, model_state: PyTree, batch: Batch, key: Array | None) -> Array:
+    def nll_per_pixel(self, params: Params, model_state: PyTree, batch: Batch, key: Array | None) -> Array:
         """-log p of every pixel in nats, f32 [B, H, W]."""
         exact = self.values(batch, key)
         variables, seen = {"params": params[PLAYER], **model_state}, as_shown(exact.astype(batch["image"].dtype))
@@ -100,7 +100,7 @@ class _Game:
     def loss_of(
         self, params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
     ) -> tuple[Array, tuple[PyTree, Stats]]:
-        nats = jnp.sum(self.told(params, model_state, batch, key), axis=(1, 2))
+        nats = jnp.sum(self.nll_per_pixel(params, model_state, batch, key), axis=(1, 2))
         sums = {"nats": jnp.sum(nats), "count": jnp.float32(len(nats))}
         return jnp.mean(nats), (model_state, {"sums": sums, "rows": {}})
 
@@ -110,7 +110,7 @@ class _Game:
         return numbers.astype(jnp.float32)
 
     def measure(self, params: Params, model_state: PyTree, batch: Batch) -> Stats:
-        nats = jnp.sum(self.told(params, model_state, batch, None), axis=(1, 2))
+        nats = jnp.sum(self.nll_per_pixel(params, model_state, batch, None), axis=(1, 2))
         sums = {"nats": jnp.sum(jnp.where(batch["mask"], nats, 0.0)), "count": jnp.sum(batch["mask"]).astype(jnp.float32)}
         rows = {"nats": nats, "label": batch["label"], "index": batch["index"], "mask": batch["mask"]}
         return {"sums": sums, "rows": rows}

@@ -50,7 +50,7 @@ class Networks:
     discriminator: nn.Module
     latent: int
     classes: int
-    """Of a conditional pair; 0: it is not told the labels."""
+    """How many classes a conditional pair gets; 0: it gets no labels."""
 
     def draw(self, params: Params, state: PyTree, codes: Array, labels: Array, *, train: bool) -> tuple[Array, PyTree]:
         """(images [B, H, W, C] in [−1, 1], the generator's new state) of codes [B, Z] and labels i32 [B]."""
@@ -108,7 +108,7 @@ def gan_task(
         judge: of what is drawn for held-out examples.
         latent: Z, numbers in a code.
         prior: of the codes: standard normal, or uniform in [−1, 1].
-        classes: K of a pair that is told the labels (Mirza and Osindero 2014, arXiv 1411.1784); 0: it is not.
+        classes: K of a pair that gets the labels (Mirza and Osindero 2014, arXiv 1411.1784); 0: it gets none.
         critic_steps: turns of the discriminator in a step.
         r1: weight of ½ ‖∇D‖² at real images (Mescheder et al. 2018, arXiv 1801.04406, eq. 9); none: it is not computed.
     """
@@ -152,10 +152,10 @@ def _codes(keys: Array, dtype: Any, *, latent: int, prior: Prior) -> Array:
 def _init(nets: Networks, key: Array, batch: Batch) -> tuple[Params, PyTree]:
     image = batch["image"][:1]
     codes = jnp.zeros((1, nets.latent + nets.classes), image.dtype)
-    told = jnp.zeros((*image.shape[:3], image.shape[3] + nets.classes), image.dtype)
+    inputs = jnp.zeros((*image.shape[:3], image.shape[3] + nets.classes), image.dtype)
     started = {
         GENERATOR: nets.generator.init(stream(key, GENERATOR), codes, train=False),
-        DISCRIMINATOR: nets.discriminator.init(stream(key, DISCRIMINATOR), told, train=False),
+        DISCRIMINATOR: nets.discriminator.init(stream(key, DISCRIMINATOR), inputs, train=False),
     }
     params = {player: variables["params"] for player, variables in started.items()}
     return params, {player: {k: v for k, v in variables.items() if k != "params"} for player, variables in started.items()}
@@ -316,7 +316,7 @@ def _map_of(points: Array) -> Array:
 
 
 def _figures(sampler: Sampler, params: Params, state: PyTree, data: Dataset) -> dict[str, Any]:
-    """`samples`: what is drawn, one class a column where the pair is told the class."""
+    """`samples`: what is drawn, one class a column where the pair gets the class."""
     from cnnlab import figures
 
     if math.prod(data.image_shape) == 2:

@@ -90,7 +90,7 @@ def pixel_evaluator() -> SampleEvaluator:
 
 
 def mixture_evaluator(points: np.ndarray, labels: np.ndarray) -> SampleEvaluator:
-    """Of points drawn from round clouds, as images f32 [N, H, W, C] of which labels i32 [N] tell the cloud.
+    """Evaluates points drawn from round clouds, as images f32 [N, H, W, C] of which labels i32 [N] tell the cloud.
 
     A drawn point is good within three standard deviations of a cloud's centre (Metz et al. 2017, arXiv 1611.02163, and
     Srivastava et al. 2017, arXiv 1705.07761, section 4.1, count modes and quality so); its class is the nearest.
@@ -165,8 +165,8 @@ def sample_metrics(judge: SampleEvaluator, rows: Mapping[str, Any]) -> dict[str,
         found |= {"score": classifier_score(rows["drawn_probabilities"]), "classes": float(count), "entropy": entropy}
     if "drawn_good" in rows:
         found["good"] = float(np.mean(rows["drawn_good"]))
-    told = {f"{judge.name}_{name}": value for name, value in found.items()}
+    numbers = {f"{judge.name}_{name}": value for name, value in found.items()}
     real_detail = float(np.mean(rows["real_detail"], dtype=np.float64))
     if real_detail > 0:
-        told["sharpness"] = float(np.mean(rows["drawn_detail"], dtype=np.float64)) / real_detail
-    return told
+        numbers["sharpness"] = float(np.mean(rows["drawn_detail"], dtype=np.float64)) / real_detail
+    return numbers

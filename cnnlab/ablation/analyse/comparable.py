@@ -29,9 +29,9 @@ def _code(provenance: Provenance) -> str:
 
 
 KINDS: dict[str, Callable[[Provenance], str]] = {"data": _data, "splits": _splits, "steps": _steps, "code": _code}
-"""What must agree, and how it is read from run.json and told to a person; the keys are the words of --allow."""
+"""What must agree, and how it is read from run.json and shown to a person; the keys are the words of --allow."""
 NAMED_RUNS = 3
-"""Runs named for each value that differs; of the others only the number is told."""
+"""Runs named for each value that differs; of the others only the number is shown."""
 
 
 def require_comparable(outcomes: Iterable[RunResult], *, allow: Collection[str] = ()) -> None:

@@ -23,8 +23,8 @@ class Contrast:
     difference: float
     """Mean of arm − baseline."""
     interval: Interval | None
-    """Of the difference, by Student's t of the paired differences, not widened for the number of arms; None below two pairs
-    and where all pairs differ by the same."""
+    """Interval of the difference, by Student's t of the paired differences, not widened for the number of arms; None below two
+    pairs and where all pairs differ by the same."""
     bootstrap: Interval | None
     """The same by the bootstrap (BCa) over pairs; None below three pairs, and too narrow below about ten."""
     p_t: float | None
@@ -39,7 +39,7 @@ class Contrast:
     effect_size: float | None
     """Cohen's d of paired differences: mean / standard deviation; None where that is 0."""
     power: float | None
-    """Of the paired t-test for the effect as observed, at this n and the uncorrected alpha."""
+    """Power of the paired t-test for the effect as observed, at this n and the uncorrected alpha."""
     seeds_needed: int | None
     """Pairs that would decide an undecided difference of the observed size with power 0.8, at alpha / arms as Holm's first
     step asks; None where it is decided, and where a million would not do."""
@@ -67,7 +67,7 @@ class ArmSummary:
     sd: float | None
     """Over seeds (n − 1); None below two."""
     interval: Interval | None
-    """Of the mean, by Student's t; None below two seeds and where all agree."""
+    """Interval of the mean, by Student's t; None below two seeds and where all agree."""
     bootstrap: Interval | None
     test_se: float | None
     """Standard error of one run's number that comes from the finite test set, sqrt(p (1 − p) / N), of a proportion such as the
@@ -89,7 +89,7 @@ class Effect:
     levels: tuple[str, ...]
     """The level, or the pair of levels, against the first ones."""
     estimate: float
-    """Of a main effect: the mean over the other factors and over seeds of level − first level. Of an interaction: the
+    """A main effect is the mean over the other factors and over seeds of level − first level, an interaction the
     difference of differences."""
     interval: Interval | None
     p: float | None
@@ -113,7 +113,7 @@ class Analysis:
     warnings: tuple[str, ...]
     """Diverged and missing cells, unpaired seeds, few seeds, a control that did not fail."""
     verdict: Verdict | None = None
-    """Of the claim that the study tests."""
+    """The verdict on the claim that the study tests."""
 
     @property
     def higher_is_better(self) -> bool | None:

@@ -17,7 +17,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from cnnlab.ablation.analyse.results import Interval
 
 RESAMPLES = 9999
-"""Of the bootstrap and of the sign flips; up to 13 pairs have fewer sign flips than that and get all of them: exact."""
+"""Resamples of the bootstrap and of the sign flips; up to 13 pairs have fewer sign flips and get all of them: exact."""
 RESOLUTION = 1e-9
 """Relative: numbers closer than this agree. 0.91 − 0.90 and 0.81 − 0.80 differ by 1e-16, and are one tie."""
 ENOUGH_POWER = 0.8
@@ -43,7 +43,7 @@ def varies(values: np.ndarray) -> bool:
 
 
 def student_interval(values: np.ndarray, alpha: float) -> Interval | None:
-    """Of the mean of f64 [S], by Student's t."""
+    """Returns the interval of the mean of f64 [S], by Student's t."""
     if not varies(values):
         return None
     found = stats.ttest_1samp(values, 0.0).confidence_interval(1 - alpha)
@@ -51,7 +51,7 @@ def student_interval(values: np.ndarray, alpha: float) -> Interval | None:
 
 
 def bootstrap_interval(values: np.ndarray, alpha: float, resamples: int = RESAMPLES) -> Interval | None:
-    """Of the mean of f64 [S], by the bias-corrected and accelerated bootstrap; the same numbers give the same interval."""
+    """Returns the interval of the mean of f64 [S] by the BCa bootstrap; the same numbers give the same interval."""
     if len(values) < 3 or not varies(values):
         return None
     with warnings.catch_warnings(), np.errstate(all="ignore"):

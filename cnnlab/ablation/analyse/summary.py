@@ -9,9 +9,9 @@ from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 from cnnlab.metric import Metric
 
 NAMED_DECIDED = 6
-"""Arms that are better or worse and that the sentence spells out; of the others it tells the number."""
+"""Arms that are better or worse and that the sentence spells out; of the others it gives the number."""
 NAMED_UNDECIDED = 4
-"""Undecided arms that the sentence spells out; of the others it tells the number."""
+"""Undecided arms that the sentence spells out; of the others it gives the number."""
 
 
 def amount(value: float, metric: Metric) -> str:
@@ -159,9 +159,9 @@ def _losses(row: ArmSummary, metric: str) -> Iterable[str]:
     """Cells that are not in the row's numbers."""
     lost = {"diverged": row.diverged, "failed": row.failed, "missing or unfinished": row.missing}
     if any(lost.values()):
-        told = ", ".join(f"{count} {state}" for state, count in lost.items() if count)
+        counts = ", ".join(f"{count} {state}" for state, count in lost.items() if count)
         survivors = "; its numbers are those of the survivors, which flatters it" if row.diverged and row.values else ""
-        yield f"{row.arm}: of {row.planned} runs {told}{survivors}."
+        yield f"{row.arm}: of {row.planned} runs {counts}{survivors}."
     if len(row.values) < row.done:
         left_out = f"{row.done - len(row.values)} of {row.done} finished runs left out"
         yield f"{row.arm}: {left_out}, since {metric} is absent or not finite there."

@@ -27,7 +27,7 @@ Direction = Literal["better", "worse", "higher", "lower"]
 """A sense, or the direction of the number itself, for a metric that has no sense."""
 
 ALPHA = 0.05
-"""Of the tests that are made here; those of the analysis bring their own."""
+"""Level of the tests that are made here; those of the analysis bring their own."""
 
 
 def contrast(claim: str, arm: str, expected: Direction, says: str) -> Judge:
@@ -47,7 +47,7 @@ def contrast(claim: str, arm: str, expected: Direction, says: str) -> Judge:
         word = _agrees(_found(claim, analysis, row.contrast, expected), expected) if row.contrast else "undecided"
         p = row.contrast.p_holm if row.contrast else None
         differences = _differences(row, first)
-        return _verdict(analysis, claim, word, says, f"{arm} − {first.arm}", differences, p, [row, first], told="after Holm")
+        return _verdict(analysis, claim, word, says, f"{arm} − {first.arm}", differences, p, [row, first], test="after Holm")
 
     return judge
 
@@ -77,8 +77,8 @@ def bounded(
         beyond = statistics.on_grid(sign * differences - margin, margin)
         p = statistics.p_of_t(beyond)
         word = {"undecided": "undecided", "better": "refuted", "worse": "supported"}[_sense(beyond, p, higher_is_better=True)]
-        told = f"against a margin of {_signed(sign * margin, analysis.declared)}{summary.unit(analysis.declared)}"
-        return _verdict(analysis, claim, word, says, f"{arm} − {against}", differences, p, [row, other], told=told)
+        test = f"against a margin of {_signed(sign * margin, analysis.declared)}{summary.unit(analysis.declared)}"
+        return _verdict(analysis, claim, word, says, f"{arm} − {against}", differences, p, [row, other], test=test)
 
     return judge
 
@@ -250,8 +250,8 @@ def _pair(interval: Interval | None) -> tuple[float, float] | None:
 
 
 def _signed(value: float, metric: Metric) -> str:
-    told = summary.amount(value, metric)
-    return told if value < 0 else f"+{told}"
+    shown = summary.amount(value, metric)
+    return shown if value < 0 else f"+{shown}"
 
 
 def _verdict(
@@ -264,7 +264,7 @@ def _verdict(
     p: float | None,
     rows: list[ArmSummary],
     *,
-    told: str = "",
+    test: str = "",
 ) -> Verdict:
     """With a sentence such as `ReLU trains faster than tanh: activation=tanh − baseline = +0.12 [0.10, 0.14] in train/loss,
     where less is better (p = 0.001 after Holm, 5 paired seeds).`"""
@@ -274,7 +274,7 @@ def _verdict(
         return Verdict(claim, "undecided", None, None, None, 0, f"{says}: nothing to compare, {title} has no seed.{lost}")
     effect = float(np.mean(differences))
     declared = analysis.declared
-    tested = "no p" if p is None else f"p = {p:.2g}{f' {told}' if told else ''}"
+    tested = "no p" if p is None else f"p = {p:.2g}{f' {test}' if test else ''}"
     sentence = (
         f"{says}: {title} = {_signed(effect, declared)}{summary.span(interval, declared)}{summary.unit(declared)} "
         f"in {analysis.metric}{summary.sense(declared)} "

@@ -23,9 +23,9 @@ from cnnlab.metric import Metric, name_of
 
 VERDICT = "verdict.json"
 SECTIONS = ("Arms", "Negative controls")
-"""Of a study's report.md, what the page shows."""
+"""Sections of a study's report.md that the page shows."""
 MOST_ARMS = 30
-"""Of a table that the page shows; a search has hundreds."""
+"""Longest table that the page shows; a search has hundreds of arms."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,22 +43,22 @@ class Claim:
     declared: Metric
     """The metric's declaration."""
     seeds: int
-    """Of each arm."""
+    """How many seeds each arm has."""
     tables: str
     """Those of its report.md."""
     commits: tuple[str, ...]
     """That its finished runs were made from; with ` and changes` where these were not committed."""
     finished: float | None
-    """Of its last run, in seconds since 1970; None where none is done."""
+    """When its last run ended, in seconds since 1970; None where none is done."""
 
     @property
     def key(self) -> str:
-        """Of two with the same key the last one counts: claim and experiment, such as C7-c07_plain_vs_residual."""
+        """Claim and experiment, such as C7-c07_plain_vs_residual; of two with the same key the last one counts."""
         return f"{self.verdict.claim}-{pathlib.Path(self.experiment).stem}"
 
     @property
     def date(self) -> str:
-        """Of its last run, UTC, such as 2026-11-21."""
+        """The day of its last run, UTC, such as 2026-11-21."""
         return formatting.NOTHING if self.finished is None else time.strftime("%Y-%m-%d", time.gmtime(self.finished))
 
 

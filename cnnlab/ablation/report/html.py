@@ -11,8 +11,8 @@ def escape(text: object) -> str:
 
 def section(title: str, body: str, note: str = "") -> str:
     """A part of the page with its title; nothing where it has no body. `note` is HTML."""
-    told = f'<p class="note">{note}</p>' if note else ""
-    return f"<section><h2>{escape(title)}</h2>{told}{body}</section>" if body else ""
+    shown = f'<p class="note">{note}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{shown}{body}</section>" if body else ""
 
 
 def cell(text: str, value: object = "", *, sub: str = "", kind: str = "") -> str:

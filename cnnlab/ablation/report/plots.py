@@ -70,8 +70,8 @@ def arm_curves(study: Study, outcomes: Sequence[RunResult], metric: str) -> tupl
     records = [record for outcome in outcomes for record in outcome.curve]
     validation = f"validation/{metric.rsplit('/', 1)[-1]}"
     name = validation if any(record.get(validation) is not None for record in records) else "train/loss"
-    told = [record for record in records if record.get(name) is not None]
-    clock = "epoch" if told and all(record.get("epoch") is not None for record in told) else "step"
+    recorded = [record for record in records if record.get(name) is not None]
+    clock = "epoch" if recorded and all(record.get("epoch") is not None for record in recorded) else "step"
     curves = {}
     for arm in study.arms:
         done = [outcome.curve for outcome in cells.get(arm.name, []) if outcome.state == "DONE"]

@@ -1,4 +1,4 @@
-"""What a report tells beside its numbers: what was asked, what an effect is called, where the numbers come from."""
+"""What a report says beside its numbers: what was asked, what an effect is called, where the numbers come from."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -63,14 +63,14 @@ def _levels(levels: Sequence[str]) -> str:
 
 def provenance(outcomes: Sequence[RunResult]) -> list[tuple[str, str]]:
     """(what, text) of where the numbers come from; where runs disagree, every text with its number of runs."""
-    told: dict[str, dict[str, int]] = {}
+    counted: dict[str, dict[str, int]] = {}
     for recorded in [outcome.provenance for outcome in outcomes if outcome.provenance]:
         for name, text in _facts(recorded):
-            told.setdefault(name, {}).setdefault(text, 0)
-            told[name][text] += 1
+            counted.setdefault(name, {}).setdefault(text, 0)
+            counted[name][text] += 1
     lines = [
         (name, next(iter(texts)) if len(texts) == 1 else "; ".join(f"{text} ({number} runs)" for text, number in texts.items()))
-        for name, texts in told.items()
+        for name, texts in counted.items()
     ]
     return lines or [("Runs", "nothing is recorded of any")]
 
@@ -82,7 +82,7 @@ def _facts(recorded: Mapping[str, Any]) -> list[tuple[str, str]]:
     devices = get("devices") or []
     kinds = {device: list(devices).count(device) for device in devices}
     changed = " with uncommitted changes" if get("uncommitted_changes") else ""
-    told = [
+    counted = [
         ("Commit", f"{get('commit') or ''}{changed}"),
         ("Data", ", ".join(filter(None, [str(data.get("name") or ""), sizes]))),
         ("Data fingerprint", str(data.get("fingerprint") or "")),
@@ -92,4 +92,4 @@ def _facts(recorded: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Host", str(get("host") or "")),
         ("Platform", str(get("platform") or "")),
     ]
-    return [(name, text) for name, text in told if text]
+    return [(name, text) for name, text in counted if text]

@@ -17,7 +17,7 @@ FEWEST = 10
 """Arms below which a forest says nothing about factors."""
 FOLDS, TREES, REPEATS = 5, 100, 10
 HEIGHT = 260
-"""Of the parallel coordinates, in dots."""
+"""Height of the parallel coordinates, in dots."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,10 +29,10 @@ _MARKS = {
 
 def mark(kind: str, across: float, down: float, title: str = "") -> str:
     """The shape of a verdict at `across` (share of the width) and `down` (dots)."""
-    told = f"<title>{html.escape(title)}</title>" if title else ""
+    tooltip = f"<title>{html.escape(title)}</title>" if title else ""
     shape = _MARKS.get(kind, _MARKS["undecided"])
     name = kind if kind in _MARKS else "undecided"
-    return f'<svg x="{across:.2%}" y="{down:.1f}" class="place"><g class="mark {name}">{told}{shape}</g></svg>'
+    return f'<svg x="{across:.2%}" y="{down:.1f}" class="place"><g class="mark {name}">{tooltip}{shape}</g></svg>'
 
 
 def badge(kind: str) -> str:
