@@ -18,6 +18,8 @@ from tests.zoo import ZOO
 
 KEY = jax.random.key(0)
 SIZE = {"linear": 8, "mlp": 8, "lenet_300_100": 28, "lenet5": 16, "lenet5_1998": 32, "lenet5_20_50_500": 16, "convnet": 8}
+MANY = ("lenet_300_100", "lenet5_1998", "lenet5_20_50_500")
+"""Models whose uncompiled operations take long, beside others of their kind that are run uncompiled in the fast stage."""
 PUBLISHED = [  # shared by papers and independent implementations; MACs of convolutions and dense layers for one image
     ("lenet5_1998", {}, (32, 32, 1), 60_000, 325_680),
     ("lenet5_1998", {}, (28, 28, 1), 60_000, 325_680),
@@ -60,7 +62,7 @@ def test_model_has_the_published_parameters_and_macs(name, knobs, shape, params,
     assert total == {"params": params, "macs": macs}
 
 
-@pytest.mark.parametrize("name", SIZE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in MANY else name for name in SIZE])
 def test_model_gives_logits_and_named_intermediates_compiled_as_eager(name):
     model, variables, images = built(name)
     logits, seen = jitted.apply_uncompiled(model, variables, images, train=False)

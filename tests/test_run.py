@@ -112,7 +112,12 @@ def test_kill_9_at_random_moments_changes_nothing(whole: pathlib.Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("number", "when"), [(signal.SIGTERM, "metrics.jsonl"), (signal.SIGINT, "metrics.jsonl"), (signal.SIGTERM, ".lock")]
+    ("number", "when"),
+    [
+        (signal.SIGTERM, "metrics.jsonl"),
+        pytest.param(signal.SIGINT, "metrics.jsonl", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, ".lock", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_exits_75_and_the_same_command_goes_on(
     number: int, when: str, whole: pathlib.Path, tmp_path: pathlib.Path

@@ -10,15 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toys
 
-from cnnlab import knobs
-from cnnlab.core import Experiment
 from cnnlab.engine import train
 from cnnlab.engine.program import computing_in
 from cnnlab.errors import UsageError
 from cnnlab.models import PIXEL_MODELS
-from cnnlab.ops import collectives
 from cnnlab.ops.pixel_distributions import PIXEL_DISTRIBUTIONS
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.tasks.autoregress import PLAYER, autoregress
@@ -106,15 +102,6 @@ def test_what_is_drawn_has_the_probability_that_is_measured():
     assert (np.abs(seen - p) < 5 * np.sqrt(p * (1 - p) / count) + 1e-6).all()
 
 
-def test_an_image_depends_on_its_own_key_alone():
-    task, params = task_of()
-    draw = jax.jit(task.sampler.draw)
-    together = draw(params, {}, keys_of(6), jnp.zeros(6, jnp.int32), jnp.float32(1))
-    apart = draw(params, {}, keys_of(6)[4:], jnp.zeros(2, jnp.int32), jnp.float32(1))
-    np.testing.assert_array_equal(together[4:], apart)
-    assert (np.asarray(together[0]) != np.asarray(together[1])).any()
-
-
 def test_the_class_changes_what_is_drawn():
     task, params = task_of(classes=3)
     network = params[PLAYER]
@@ -142,16 +129,6 @@ def test_a_network_that_knows_nothing_takes_one_bit_a_pixel():
     np.testing.assert_allclose([numbers["nats"], numbers["bits_per_dim"]], [60 * math.log(2), 1.0], rtol=1e-5)
 
 
-def test_padding_does_not_count():
-    task, params = task_of()
-    padded = batch_of(8)
-    padded |= {"mask": jnp.arange(8) < 5, "image": padded["image"].at[5:].set(jnp.nan)}
-    sums = task.measure(params, {}, padded)["sums"]
-    real = task.measure(params, {}, jax.tree.map(lambda leaf: leaf[:5], padded))["sums"]
-    assert float(sums["count"]) == 5
-    np.testing.assert_allclose(sums["nats"], real["nats"], rtol=1e-5)
-
-
 @pytest.mark.parametrize(("binarize", "differ"), [("dynamic", True), ("static", False), ("threshold", False)])
 def test_dynamic_binarization_alone_differs_from_step_to_step(binarize, differ):
     task, params = task_of(binarize=binarize)
@@ -167,49 +144,6 @@ def test_static_binarization_belongs_to_the_example():
     turned = jax.tree.map(lambda leaf: leaf[::-1], batch)
     one, two = (task.measure(params, {}, each)["rows"]["nats"] for each in (batch, turned))
     np.testing.assert_allclose(one, two[::-1], rtol=1e-5)
-
-
-def test_one_step_is_the_same_on_one_device_and_on_eight():
-    count = 8
-    task, params = task_of()
-
-    def step(params, batch):
-        (loss, (_, stats)), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, {}, batch, KEY, PLAYER)
-        return collectives.global_mean(loss), collectives.global_mean(gradient), collectives.global_sum(stats["sums"])
-
-    batch = batch_of(16)
-    whole = jax.jit(step)(params, batch)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
-    several = jax.pmap(step, collectives.AXIS, in_axes=(None, 0), devices=jax.devices()[:count])(params, parts)
-    jax.tree.map(lambda one, many: np.testing.assert_allclose(one, many[-1], rtol=2e-4, atol=2e-5), whole, several)
-
-
-@functools.cache
-def experiment() -> Experiment:
-    given = {
-        "image_size": 6,
-        "model.width": 4,
-        "model.blocks": 1,
-        "batch_size": 16,
-        "duration": "12 steps",
-        "average_decay": 0.9,
-    }
-    return knobs.resolve(pixel_by_pixel, given).call()
-
-
-@pytest.mark.parametrize("strategy", ["pmap", "fsdp"])
-def test_training_is_the_same_on_four_devices(strategy):
-    _, _, one, _ = toys.run(experiment())
-    _, _, several, _ = toys.run(experiment(), strategy=strategy, devices=4)
-    assert one[10]["nats"] < 6 * 6
-    for step, numbers in one.items():
-        np.testing.assert_allclose(several[step]["nats"], numbers["nats"], rtol=1e-4)
-
-
-def test_a_stopped_run_goes_on_exactly():
-    whole, step, _, saved = toys.run(experiment(), intervals=train.Intervals(log=5, evaluate=12, save=7))
-    resumed, again, _, _ = toys.run(experiment(), resume=(*saved[7], 7), intervals=train.Intervals(log=5, evaluate=12, save=7))
-    assert step == again == 12 and toys.gap(whole, resumed) == 0
 
 
 def test_bf16_says_that_it_cannot_tell_256_levels_apart():

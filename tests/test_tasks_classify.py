@@ -61,16 +61,6 @@ def test_task_is_the_game_of_one_player():
     assert task.turns == tuple(params) == ("classifier",)
 
 
-@pytest.mark.parametrize("count", [4, 8])
-def test_one_step_is_the_same_on_one_device_and_on_several(count):
-    task, params, state = started()
-    whole = jax.jit(step_of(task))(params, state, BATCH)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), BATCH)
-    mapped = jax.pmap(step_of(task), axis_name=collectives.AXIS, in_axes=(None, None, 0), devices=jax.devices()[:count])
-    several = mapped(params, state, parts)
-    jax.tree.map(lambda one, many: np.testing.assert_allclose(one, many[-1], atol=2e-5), whole, several)
-
-
 def test_loss_in_training_updates_batch_statistics_and_measuring_does_not():
     task, params, state = started()
     _, (updated, stats) = task.loss(params, state, BATCH, KEY, PLAYER)
@@ -93,26 +83,6 @@ def test_bf16_computes_in_bf16_and_keeps_statistics_and_losses_in_f32():
     measured = task.measure(cast(params), state, cast(BATCH))
     assert measured["rows"]["loss"].dtype == measured["rows"]["confidence"].dtype == jnp.float32
     np.testing.assert_allclose(loss, task.loss(params, state, BATCH, KEY, PLAYER)[0], rtol=0.05)
-
-
-def test_padding_does_not_count():
-    task, params, state = started()
-    padded = batch_of(8, mask=np.arange(8) < 5)
-    padded["image"] = padded["image"].at[5:].set(jnp.nan)
-    sums = task.measure(params, state, padded)["sums"]
-    real = task.measure(params, state, jax.tree.map(lambda leaf: leaf[:5], padded))["sums"]
-    assert float(sums["count"]) == 5
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), sums, real)
-
-
-@pytest.mark.parametrize("size", [3, 8, 16])
-def test_measuring_does_not_depend_on_how_the_split_is_cut(size):
-    task, params, state = started()
-    whole = train.merge([train.as_part(jax.device_get(task.measure(params, state, BATCH)))])
-    parts = [jax.tree.map(lambda leaf, s=start: leaf[s : s + size], BATCH) for start in range(0, B, size)]
-    merged = train.merge([train.as_part(jax.device_get(task.measure(params, state, part))) for part in parts])
-    for name, value in task.summary(whole).items():
-        np.testing.assert_allclose(task.summary(merged)[name], value, atol=1e-6)
 
 
 def test_summary_agrees_with_scikit_learn():

@@ -13,7 +13,6 @@ from cnnlab.engine import train
 from cnnlab.engine.program import init_state, make_train_step
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.mlp import MLP
-from cnnlab.ops import collectives
 from cnnlab.ops.losses import LOSSES
 from cnnlab.recipes.classification import classification, ensemble_classification
 from cnnlab.tasks.classify import PLAYER, classify
@@ -162,21 +161,3 @@ def test_layers_and_parameters_of_all_members_are_listed():
     one, three = ([sum(getattr(layer, name) for layer in layers) for name in ("params", "macs")] for layers in found)
     assert three == [3 * number for number in one] and one[0] > 0
     assert {layer.name.split("/")[0] for layer in found[1]} == {"member_0", "member_1", "member_2"}
-
-
-def test_a_turn_is_the_same_on_one_device_and_on_several():
-    task = ensemble(DROPPING, members=2)
-    params, state = task.init(KEY, BATCH)
-
-    def step(params, state, batch):
-        def own(p):
-            return task.loss({**params, "member_1": p}, state, batch, KEY, "member_1")
-
-        (loss, (updated, _)), gradient = jax.value_and_grad(own, has_aux=True)(params["member_1"])
-        return collectives.global_mean(loss), collectives.global_mean(gradient), updated
-
-    whole = jax.jit(step)(params, state, BATCH)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(4, -1, *leaf.shape[1:]), BATCH)
-    mapped = jax.pmap(step, axis_name=collectives.AXIS, in_axes=(None, None, 0), devices=jax.devices()[:4])
-    several_devices = mapped(params, state, parts)
-    jax.tree.map(lambda one, many: np.testing.assert_allclose(one, many[-1], atol=2e-5), whole, several_devices)

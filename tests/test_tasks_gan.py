@@ -1,6 +1,5 @@
 """The game of two players: who moves what, penalties, noise by example on any devices, resuming, knobs, remarks."""
 
-import functools
 import pathlib
 
 import flax.linen as nn
@@ -14,8 +13,6 @@ from cnnlab import knobs
 from cnnlab.core import Experiment
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import tree_digest
-from cnnlab.engine.parallel import STRATEGIES, pick_devices
-from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
 from cnnlab.files import read_json
 from cnnlab.ops.gan_losses import GAN_LOSSES
@@ -149,34 +146,6 @@ def test_the_penalty_of_convolutions_equals_finite_differences_in_every_directio
         assert float(ahead - behind) / (2 * step) == pytest.approx(along, rel=5e-3, abs=1e-2)
 
 
-@functools.cache
-def curve(strategy: str, devices: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """(numbers of training after each of six steps, those of the test split at the end), with batch norm and an average."""
-    made = experiment(average_decay=0.9, conditional=True, r1=None, optimizer="sgd", lr=0.01)
-    state, _, logged, _ = toys.run(made, strategy=strategy, devices=devices, intervals=INTERVALS)
-    program = build_program(made, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
-    tested = made.task.summary(train.evaluate(program, program.strategy.to_devices(state), "test"))
-    return {name: np.array([row[name] for row in logged.values()]) for name in logged[1]}, tested
-
-
-@pytest.mark.parametrize("strategy", ["jit", "pmap", "fsdp"])
-def test_all_strategies_have_the_same_curves(strategy: str):
-    (alone, tested), (shared, also_tested) = curve("jit", 1), curve(strategy, 4)
-    for name, values in alone.items():
-        np.testing.assert_allclose(shared[name], values, rtol=2e-5, atol=1e-6, err_msg=name)
-    for name, value in tested.items():
-        assert also_tested[name] == pytest.approx(value, rel=1e-3, abs=2e-3), name
-
-
-def test_two_players_resume_to_the_bit():
-    made = experiment(spectral=True, critic_steps=2, average_decay=0.9)
-    whole, _, logged, saved = toys.run(made, intervals=INTERVALS)
-    state, recent = saved[3]
-    again, step, logged_again, _ = toys.run(made, intervals=INTERVALS, resume=(state, recent, 3))
-    assert step == 6 and tree_digest(again) == tree_digest(whole) != tree_digest(state)
-    assert logged_again == {step: logged[step] for step in (4, 5, 6)}
-
-
 @pytest.mark.slow
 def test_two_players_resume_to_the_bit_through_a_run(tmp_path: pathlib.Path):
     resolved = knobs.resolve(adversarial_pair, POINTS)
@@ -188,19 +157,6 @@ def test_two_players_resume_to_the_bit_through_a_run(tmp_path: pathlib.Path):
     assert results[0]["state_digest"] == results[1]["state_digest"] and results[0]["metrics"] == results[1]["metrics"]
     assert (tmp_path / "parts" / "figures" / "samples.webp").exists()
     assert list((tmp_path / "parts" / "snapshots" / "samples").glob("*.png"))
-
-
-def test_what_is_measured_belongs_to_the_example_and_leaves_padding_out():
-    made = experiment()
-    params, state = jax.jit(made.task.init)(jax.random.key(0), batch_of(made))
-    feed = next(made.data.evaluate("test", 50))
-    batch = made.data.prepare(made.data.resident["test"], feed, None)
-    measure = jax.jit(made.task.measure)
-    whole = measure(params, state, batch)
-    part = measure(params, state, {name: values[10:20] for name, values in batch.items()})
-    np.testing.assert_allclose(part["rows"]["drawn_features"], whole["rows"]["drawn_features"][10:20], rtol=1e-5, atol=1e-5)
-    masked = measure(params, state, {**batch, "mask": jnp.arange(50) < 20})
-    assert float(masked["sums"]["count"]) == 20.0 and float(masked["sums"]["real_score"]) < float(whole["sums"]["real_score"])
 
 
 def test_a_draw_depends_on_its_own_key_class_and_temperature():

@@ -10,12 +10,11 @@ import numpy as np
 import optax
 import pytest
 from scipy import stats
-from toys import compiled, gap, run
+from toys import compiled
 
 from cnnlab import knobs
 from cnnlab.data import DATASETS
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.models.vae import mlp
@@ -154,18 +153,6 @@ def test_images_are_drawn_afresh_once_or_not_at_all():
     assert not np.array_equal(black_and_white("dynamic", KEY), black_and_white("dynamic", other))
 
 
-def test_what_is_measured_does_not_depend_on_the_company_or_on_padding():
-    task, images = grey("dynamic"), random.uniform(size=(6, 4, 4, 1))
-    whole = batch_of(images)
-    params, state = task.init(KEY, whole)
-    part = {name: leaf[2:5] for name, leaf in whole.items()}
-    alone = task.measure(params, state, part)
-    np.testing.assert_allclose(alone["rows"]["elbo"], task.measure(params, state, whole)["rows"]["elbo"][2:5], rtol=1e-5)
-    padded = task.measure(params, state, {**whole, "mask": jnp.arange(6) // 2 * 2 == 2})
-    for name, found in task.measure(params, state, {n: leaf[2:4] for n, leaf in whole.items()})["sums"].items():
-        np.testing.assert_allclose(padded["sums"][name], found, rtol=1e-5, err_msg=name)
-
-
 def test_a_tighter_bound_is_told_of_several_samples():
     task, batch = grey("none", bound=importance_weighted(samples=20)), batch_of(random.uniform(size=(6, 4, 4, 1)))
     numbers = task.summary(jax.device_get(task.measure(*task.init(KEY, batch), batch)))
@@ -227,27 +214,6 @@ SMALL = {
 @functools.cache
 def small():
     return knobs.resolve(variational_autoencoder, SMALL).call()
-
-
-@functools.cache
-def curve(strategy: str, devices: int) -> np.ndarray:
-    intervals = train.Intervals(log=1, evaluate=100, save=100)
-    _, _, logged, _ = run(small(), strategy=strategy, devices=devices, intervals=intervals)
-    return np.array([numbers["loss"] for _, numbers in sorted(logged.items())])
-
-
-@pytest.mark.parametrize(("strategy", "devices"), [("pmap", 4), ("jit", 8), ("fsdp", 8)])
-def test_noise_and_curve_are_the_same_on_any_number_of_devices(strategy: str, devices: int):
-    np.testing.assert_allclose(curve(strategy, devices), curve("jit", 1), rtol=1e-5)
-    assert curve("jit", 1)[-1] < curve("jit", 1)[0] or SMALL["anneal"] > 0
-
-
-def test_resumed_equals_uninterrupted_bit_for_bit():
-    intervals = train.Intervals(log=3, evaluate=100, save=6)
-    whole, _, logged, saved = run(small(), intervals=intervals)
-    state, _, rest, _ = run(small(), intervals=intervals, resume=(*saved[6], 6))
-    assert tree_digest(state) == tree_digest(whole) and gap(state, whole) == 0
-    assert rest == {step: numbers for step, numbers in logged.items() if step > 6}
 
 
 def test_what_is_dear_is_measured_at_the_end_alone():

@@ -1,16 +1,11 @@
 """The vector-quantised autoencoder: straight-through gradients, a codebook that follows, any number of devices."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import compiled, gap, run
+from toys import compiled
 
-from cnnlab import knobs
-from cnnlab.engine import train
-from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.models.vq_vae import vq_vae
 from cnnlab.ops.likelihoods import bernoulli
 from cnnlab.recipes.vae import quantized_autoencoder
@@ -113,41 +108,6 @@ def test_draws_follow_what_each_place_was_used_for():
     keys, labels = jax.random.split(KEY, 5), jnp.zeros(5, jnp.int32)
     drawn = task().sampler.draw(params, state, keys, labels, jnp.float32(0.5))
     np.testing.assert_allclose(drawn, np.broadcast_to(drawn[:1], drawn.shape), rtol=1e-6)
-
-
-SMALL = {
-    "dataset": "digits",
-    "batch_size": 40,
-    "duration": "10 steps",
-    "widths": "4,8",
-    "entries": 16,
-    "dimension": 4,
-    "blocks": 0,
-}
-
-
-@functools.cache
-def small():
-    return knobs.resolve(quantized_autoencoder, SMALL).call()
-
-
-@functools.cache
-def curve(strategy: str, devices: int) -> np.ndarray:
-    intervals = train.Intervals(log=1, evaluate=100, save=100)
-    _, _, logged, _ = run(small(), strategy=strategy, devices=devices, intervals=intervals)
-    return np.array([numbers["loss"] for _, numbers in sorted(logged.items())])
-
-
-@pytest.mark.parametrize(("strategy", "devices"), [("pmap", 4), ("jit", 8), ("fsdp", 8)])
-def test_codebook_and_curve_are_the_same_on_any_number_of_devices(strategy: str, devices: int):
-    np.testing.assert_allclose(curve(strategy, devices), curve("jit", 1), rtol=1e-5)
-
-
-def test_resumed_equals_uninterrupted_bit_for_bit():
-    intervals = train.Intervals(log=5, evaluate=100, save=5)
-    whole, _, _, saved = run(small(), intervals=intervals)
-    state, *_ = run(small(), intervals=intervals, resume=(*saved[5], 5))
-    assert tree_digest(state) == tree_digest(whole) and gap(state, whole) == 0
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """One step and one loop for any number of players, on any number of devices."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -15,8 +16,27 @@ from cnnlab.core import Phase, Stats
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import leaves, tree_digest
 from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
-from cnnlab.engine.program import build_program
+from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import UsageError
+
+CHASE = toys.chase()
+
+
+@functools.cache
+def program(strategy: str = "jit", devices: int = 1, precision: str = "f32") -> Program:
+    """The pursuit, compiled once for all tests."""
+    return build_program(CHASE, STRATEGIES[strategy](pick_devices(devices)), precision=precision)
+
+
+def chased(strategy: str = "jit", devices: int = 1, precision: str = "f32", **how: Any) -> Any:
+    """What `run` gives of the pursuit."""
+    return run(CHASE, program=program(strategy, devices, precision), **how)
+
+
+@functools.cache
+def whole_chase() -> Any:
+    """The reference run."""
+    return chased()
 
 
 def test_two_players_reach_the_equilibrium_and_the_third_never_moves():
@@ -48,19 +68,9 @@ def test_one_step_of_one_player_equals_plain_optax():
     assert after.average == {}
 
 
-@pytest.mark.parametrize("strategy", ["jit", "pmap", "fsdp"])
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
-def test_every_strategy_and_device_count_gives_the_same_curve(strategy: str, devices: int):
-    reference, _, curve, _ = run(toys.chase())
-    state, _, other, _ = run(toys.chase(), strategy=strategy, devices=devices)
-    assert gap(reference, state) < 2e-5
-    for step, numbers in curve.items():
-        assert other[step] == pytest.approx(numbers, rel=1e-4)
-
-
 def test_fsdp_splits_large_arrays_and_checkpoints_are_whole():
     strategy = STRATEGIES["fsdp"](pick_devices(8))
-    state = run(toys.chase(), stop=0)[0]
+    state = chased(stop=0)[0]
     kernel = np.arange(64 * 48, dtype=np.float32).reshape(64, 48)
     placed = strategy.to_devices(dataclasses.replace(state, params={"scout": {"kernel": kernel}}))
     assert {shard.data.shape for shard in placed.params["scout"]["kernel"].addressable_shards} == {(8, 48)}
@@ -69,22 +79,14 @@ def test_fsdp_splits_large_arrays_and_checkpoints_are_whole():
 
 @pytest.mark.parametrize("strategy", ["jit", "pmap", "fsdp"])
 def test_a_state_saved_on_four_devices_goes_on_alone_on_one(strategy: str):
-    whole, *_ = run(toys.chase())
-    saved = run(toys.chase(), strategy=strategy, devices=4)[3]
-    state, _, _, _ = run(toys.chase(), resume=(*saved[20], 20))
+    whole, *_ = whole_chase()
+    saved = chased(strategy, 4)[3]
+    state, _, _, _ = chased(resume=(*saved[20], 20))
     assert gap(whole, state) < 2e-5
 
 
-@pytest.mark.parametrize("at", [10, 20, 30])
-def test_resumed_equals_uninterrupted_bit_for_bit(at: int):
-    whole, _, curve, saved = run(toys.chase())
-    state, _, rest, _ = run(toys.chase(), resume=(*saved[at], at))
-    assert tree_digest(state) == tree_digest(whole)
-    assert rest == {step: numbers for step, numbers in curve.items() if step > at}
-
-
 def test_a_stop_between_two_logs_loses_no_statistics():
-    whole, _, curve, _ = run(toys.chase())
+    whole, _, curve, _ = whole_chase()
     kept: dict[str, Any] = {}
 
     def on_stop(step: int) -> bool:
@@ -97,11 +99,9 @@ def test_a_stop_between_two_logs_loses_no_statistics():
         return on_stop(len(program_steps) - 1)
 
     recent: list[Stats] = []
-    experiment = toys.chase()
-    program = build_program(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
     state, step = train.fit(
-        program,
-        program.init(0),
+        program(),
+        program().init(0),
         seed=0,
         step=0,
         stop=40,
@@ -114,7 +114,7 @@ def test_a_stop_between_two_logs_loses_no_statistics():
     )
     assert step == 13 and len(recent) == 3
     kept = train.merge(jax.device_get(recent))
-    resumed, _, rest, _ = run(experiment, resume=(program.strategy.to_host(state), [train.as_part(kept)], 13))
+    resumed, _, rest, _ = chased(resume=(program().strategy.to_host(state), [train.as_part(kept)], 13))
     assert tree_digest(resumed) == tree_digest(whole) and rest == {
         step: numbers for step, numbers in curve.items() if step > 13
     }
@@ -122,22 +122,22 @@ def test_a_stop_between_two_logs_loses_no_statistics():
 
 @pytest.mark.parametrize("dispatch", [2, 8, 32])
 def test_several_steps_in_one_dispatch_change_nothing(dispatch: int):
-    whole, _, curve, _ = run(toys.chase())
+    whole, _, curve, _ = whole_chase()
     intervals = train.Intervals(log=5, evaluate=20, save=20, steps_per_dispatch=dispatch)
-    state, _, other, _ = run(toys.chase(), intervals=intervals)
+    state, _, other, _ = chased(intervals=intervals)
     assert gap(whole, state) < 1e-5 and other.keys() == curve.keys()
     assert other[40] == pytest.approx(curve[40], rel=1e-4)
 
 
 def test_seeds_differ_and_repeat():
-    first, again, other = (run(toys.chase(), seed=seed)[0] for seed in (1, 1, 2))
+    first, again, other = (chased(seed=seed)[0] for seed in (1, 1, 2))
     assert tree_digest(first) == tree_digest(again) != tree_digest(other)
 
 
 def test_bf16_computes_in_bf16_and_keeps_everything_else_in_f32():
-    state, *_ = run(toys.chase(), precision="bf16")
+    state, *_ = chased(precision="bf16")
     assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.average, state.model_state))} == {np.dtype("float32")}
-    full, *_ = run(toys.chase())
+    full, *_ = whole_chase()
     assert 0 < gap(full, state) < 0.1
 
 
@@ -155,14 +155,13 @@ def test_the_average_is_what_is_evaluated():
 def test_evaluation_counts_every_example_once_whatever_the_padding(
     strategy: str, devices: int, monkeypatch: pytest.MonkeyPatch
 ):
-    experiment = toys.chase()
-    program = build_program(experiment, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
-    state = program.init(0)
-    scout = program.strategy.to_host(state).average["scout"]["at"]
+    built = program(strategy, devices)
+    state = built.init(0)
+    scout = built.strategy.to_host(state).average["scout"]["at"]
     expected = ((toys.POINTS[80:] - scout) ** 2).sum(1)
     for size in (3, 5, 16, 250):
         monkeypatch.setattr(train, "EVALUATION_BATCH", size)
-        stats = train.evaluate(program, state, "test")
+        stats = train.evaluate(built, state, "test")
         assert stats["sums"]["scout_count"] == 16
         np.testing.assert_array_equal(np.sort(stats["rows"]["index"]), np.arange(16))
         np.testing.assert_allclose(stats["rows"]["distance"], expected[stats["rows"]["index"]], rtol=1e-5)
@@ -177,7 +176,7 @@ def test_a_batch_that_devices_cannot_split_is_refused_with_the_nearest():
 
 
 def test_leaf_paths_are_readable():
-    assert "params/scout/at" in leaves(run(toys.chase(), stop=0)[0])
+    assert "params/scout/at" in leaves(chased(stop=0)[0])
 
 
 def pair(task: Any) -> Any:
@@ -202,6 +201,7 @@ def test_a_player_may_move_several_groups_with_one_optimiser():
     np.testing.assert_array_equal(after.params["scout"]["at"], before.params["scout"]["at"])
 
 
+@functools.cache
 def in_phases() -> Any:
     """Seven steps of the scout, then eight of the hunter and the scout, then five of the pair."""
     whole = toys.chase(steps=20)
@@ -210,9 +210,19 @@ def in_phases() -> Any:
     return dataclasses.replace(whole, task=pair(whole.task), optimizers=optimizers, phases=phases)
 
 
+@functools.cache
+def phased_program() -> Program:
+    """The sequence of games, compiled once for all tests."""
+    return build_program(in_phases(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
+
+
+def played(**how: Any) -> Any:
+    """What `run` gives of the sequence of games."""
+    return run(in_phases(), program=phased_program(), **how)
+
+
 def test_games_are_played_one_after_another():
-    experiment = in_phases()
-    start, first, second, end = (run(experiment, stop=stop)[0] for stop in (0, 7, 15, 20))
+    start, first, second, end = (played(stop=stop)[0] for stop in (0, 7, 15, 20))
     np.testing.assert_array_equal(first.params["hunter"]["at"], start.params["hunter"]["at"])
     np.testing.assert_array_equal(second.params["rock"]["at"], start.params["rock"]["at"])
     np.testing.assert_array_equal(end.params["scout"]["at"], second.params["scout"]["at"])
@@ -223,19 +233,19 @@ def test_games_are_played_one_after_another():
 @pytest.mark.parametrize("stop", [5, 7, 11, 15, 18])
 def test_a_sequence_of_games_goes_on_at_any_step_as_if_it_had_never_stopped(stop: int):
     every_step = dataclasses.replace(INTERVALS, save=1, steps_per_dispatch=4)
-    whole, _, curve, _ = run(in_phases(), intervals=every_step)
-    _, _, _, saved = run(in_phases(), intervals=every_step, stop=stop)
+    whole, _, curve, _ = played(intervals=every_step)
+    _, _, _, saved = played(intervals=every_step, stop=stop)
     state, recent = saved[stop]
-    again, _, rest, _ = run(in_phases(), intervals=every_step, resume=(state, recent, stop))
+    again, _, rest, _ = played(intervals=every_step, resume=(state, recent, stop))
     assert tree_digest(again) == tree_digest(whole)
     assert rest == {step: numbers for step, numbers in curve.items() if step > stop}
 
 
 def test_a_sequence_of_games_is_the_same_on_four_devices_under_pmap():
-    assert gap(run(in_phases())[0], run(in_phases(), strategy="pmap", devices=4)[0]) < 2e-5
+    assert gap(played()[0], run(in_phases(), strategy="pmap", devices=4)[0]) < 2e-5
 
 
 def test_a_log_that_spans_two_games_has_the_numbers_of_both():
-    _, _, logged, _ = run(in_phases())
+    _, _, logged, _ = played()
     assert set(logged[5]) == {"scout_loss"} and set(logged[10]) == {"scout_loss", "hunter_loss"}
     assert set(logged[20]) == {"pair_loss"}

@@ -12,7 +12,7 @@ import optax
 from cnnlab.core import Batch, Dataset, Experiment, Feed, Metric, Stats, Task, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
-from cnnlab.engine.program import build_program
+from cnnlab.engine.program import Program, build_program
 from cnnlab.ops import collectives
 
 POINTS = np.random.default_rng(0).normal(3.0, 1.0, size=(96, 4)).astype(np.float32)
@@ -143,9 +143,21 @@ def chase(*, lr: float = 0.05, steps: int = 40, batch_size: int = 16, average_de
 INTERVALS = train.Intervals(log=5, evaluate=10, save=10)
 
 
-def run(experiment: Experiment, *, strategy: str = "jit", devices: int = 1, seed: int = 0, precision: str = "f32", **how: Any):
-    """(host state, step, {step: train numbers}, {step: (host state, pending_stats)}) of a run of `fit`."""
-    program = build_program(experiment, STRATEGIES[strategy](pick_devices(devices)), precision=precision)
+def run(
+    experiment: Experiment,
+    *,
+    strategy: str = "jit",
+    devices: int = 1,
+    seed: int = 0,
+    precision: str = "f32",
+    program: Program | None = None,
+    **how: Any,
+):
+    """(host state, step, {step: train numbers}, {step: (host state, pending_stats)}) of a run of `fit`.
+
+    program: the experiment compiled already, for its own strategy and precision.
+    """
+    program = program or build_program(experiment, STRATEGIES[strategy](pick_devices(devices)), precision=precision)
     logged: dict[int, dict[str, float]] = {}
     saved: dict[int, tuple[TrainState, list[Stats]]] = {}
 

@@ -1,0 +1,146 @@
+"""One small experiment for every task, and what the tests of the contract (test_tasks_contract.py) share of their runs.
+
+A new task adds one row to TASKS; where it cannot keep a promise, its name stands in one of the sets below, with the reason.
+Every run, program and measurement is made once in a process: tests ask for them by (name, strategy, devices, precision).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import toys
+
+from cnnlab import knobs
+from cnnlab.core import Batch, Experiment, Stats, TrainState
+from cnnlab.engine import train
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import Program, build_program, phases
+from cnnlab.recipes.autoencoder import principal_components, reconstruction, stacked_autoencoders
+from cnnlab.recipes.classification import classification, ensemble_classification, nearest_neighbours
+from cnnlab.recipes.gan import adversarial_pair
+from cnnlab.recipes.pixels import pixel_by_pixel
+from cnnlab.recipes.vae import quantized_autoencoder, variational_autoencoder
+
+STRIPES = {"dataset": "stripes", "dataset.examples": 90, "dataset.size": 8}
+TRAINED = {**STRIPES, "batch_size": 24, "duration": "9 steps"}
+"""Batches that 1, 3 and 8 devices split evenly; a length that ends between two logs."""
+INTERVALS = train.Intervals(log=2, evaluate=100, save=3)
+
+
+def small(recipe: Callable[..., Experiment], values: dict[str, Any], **more: Any) -> Callable[[], Experiment]:
+    """A recipe with the values of some of its knobs, not called yet."""
+    return lambda: knobs.resolve(recipe, {**values, **more}).call()
+
+
+STEADY = {"optimizer": "momentum", "pretrain_optimizer": "momentum"}  # Adam makes much of a gradient that is nearly 0
+MLP_AUTOENCODER = {"model.widths": "12", "model.code": 5}
+STACK = {"widths": "10,8", "pretrain": "3 steps", "duration": "3 steps"}
+GAN = {"latent": 8, "optimizer": "sgd", "lr": 0.01, "average_decay": 0.9}
+VAE = {"model.widths": "16", "latent": 4, "binarize": "dynamic", "anneal": 0.5, "free_bits": 0.01, "codes_from": "fitted"}
+VQ_VAE = {"widths": "4,8", "entries": 16, "dimension": 4, "blocks": 0}
+
+TASKS: dict[str, Callable[[], Experiment]] = {
+    "pursuit": lambda: toys.chase(steps=9, batch_size=24),
+    "classify": small(
+        classification, TRAINED, model="convnet", **{"model.widths": "4,8", "dropout": 0.3, "average_decay": 0.9}
+    ),
+    "ensemble": small(ensemble_classification, TRAINED, model="mlp", members=2, **{"model.widths": "8", "dropout": 0.3}),
+    "knn": small(nearest_neighbours, STRIPES, k=3),
+    "pca": small(principal_components, STRIPES, components=5),
+    "reconstruct": small(reconstruction, TRAINED, penalty="sparse_kl", code_activation="sigmoid", **MLP_AUTOENCODER),
+    "denoise": small(reconstruction, TRAINED, corruption="gaussian", **MLP_AUTOENCODER),
+    "stacked": small(stacked_autoencoders, {**TRAINED, **STACK}, examples_per_class=6, **STEADY),
+    "stacked_unsupervised": small(stacked_autoencoders, {**TRAINED, **STACK}, finetune="unsupervised"),
+    "variational": small(variational_autoencoder, TRAINED, log_p_samples=5, **VAE),
+    "vq_vae": small(quantized_autoencoder, TRAINED, **VQ_VAE),
+    "gan": small(adversarial_pair, TRAINED, model="dcgan", spectral=True, conditional=True, **{"model.width": 4}, **GAN),
+    "wgan_gp": small(
+        adversarial_pair,
+        TRAINED,
+        model="mlp",
+        loss="wgan_gp",
+        critic_steps=2,
+        generator_widths="16",
+        discriminator_widths="16",
+        **GAN,
+    ),
+    "autoregress": small(
+        pixel_by_pixel, {**TRAINED, "dataset.size": 6}, average_decay=0.9, **{"model.width": 4, "model.blocks": 1}
+    ),
+}
+"""{name: () -> a small experiment}; at least one for every task."""
+
+REMEMBERING = {"knn", "pca"}
+"""Tasks that take no step."""
+MIXING = {"classify": "batch norm", "gan": "batch norm", "reconstruct": "a penalty of the batch's mean code"}
+"""Tasks in whose training an example's loss depends on the others, with the reason."""
+
+
+@functools.cache
+def experiment(name: str) -> Experiment:
+    """The experiment of a row."""
+    return TASKS[name]()
+
+
+@functools.cache
+def program(name: str, strategy: str = "jit", devices: int = 1, precision: str = "f32") -> Program:
+    """The compiled experiment of a row."""
+    return build_program(experiment(name), STRATEGIES[strategy](pick_devices(devices)), precision=precision)
+
+
+@functools.cache
+def reference(name: str, strategy: str = "jit", devices: int = 1, precision: str = "f32", seed: int = 0) -> Any:
+    """(host state, step, {step: train numbers}, {step: (host state, pending_stats)}) of the whole run of a row."""
+    built = program(name, strategy, devices, precision)
+    return toys.run(built.experiment, program=built, seed=seed, intervals=INTERVALS)
+
+
+@functools.cache
+def measured(name: str, strategy: str = "jit", devices: int = 1, precision: str = "f32", size: int = 250) -> Stats:
+    """Statistics of the test split at the end of the reference run (on one device, in f32), in batches of `size`."""
+    built = program(name, strategy, devices, precision)
+    with mock.patch.object(train, "EVALUATION_BATCH", size):
+        return train.evaluate(built, built.strategy.to_devices(reference(name)[0]), "test")
+
+
+def players(name: str) -> list[str]:
+    """Who moves in any phase of a row."""
+    return list(dict.fromkeys(player for phase in phases(experiment(name)) for player in phase.turns))
+
+
+def batch_of(name: str, split: str, size: int) -> Batch:
+    """The first examples of a split as the task sees them."""
+    data = experiment(name).data
+    feed = next(data.evaluate(split, size))
+    return jax.tree.map(jnp.asarray, data.prepare(data.resident.get(split, {}), jax.tree.map(jnp.asarray, feed), None))
+
+
+@functools.cache
+def held(name: str) -> tuple[Any, Any]:
+    """(params, model state) at the end of the reference run, for calls of the task's own functions."""
+    state: TrainState = reference(name)[0]
+    return jax.tree.map(jnp.asarray, (state.params, state.model_state))
+
+
+@functools.cache
+def compiled_measure(name: str) -> Callable[[Batch], Any]:
+    """batch -> statistics, on the host."""
+    measure = jax.jit(experiment(name).task.measure)
+    return lambda batch: jax.device_get(measure(*held(name), batch))
+
+
+@functools.cache
+def compiled_loss(name: str, player: str) -> Callable[[Batch], float]:
+    """batch -> the sum of the losses of its examples in training, always with the same key."""
+    params, state = held(name)
+    loss = jax.jit(lambda batch: experiment(name).task.loss(params, state, batch, jax.random.key(7), player)[0])
+    return lambda batch: float(np.float64(loss(batch)) * len(batch["index"]))
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """Two batches one after the other."""
+    return jax.tree.map(lambda one, other: jnp.concatenate([one, other]), first, second)

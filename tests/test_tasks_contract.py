@@ -1,0 +1,162 @@
+"""What every task promises: exact resumption, one curve on any devices, losses that belong to the example, padding, bf16.
+
+The rows are those of tests/contract.py: a new task adds one there, and nothing here.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from contract import (
+    INTERVALS,
+    MIXING,
+    REMEMBERING,
+    TASKS,
+    batch_of,
+    compiled_loss,
+    compiled_measure,
+    experiment,
+    held,
+    joined,
+    measured,
+    players,
+    program,
+    reference,
+)
+
+from cnnlab.engine import train
+from cnnlab.engine.checkpoint import tree_digest
+from cnnlab.engine.program import batch_programs, select_member, stack_members
+
+TRAINED = [name for name in TASKS if name not in REMEMBERING]
+SEPARATE = [name for name in TRAINED if name not in MIXING]
+SAMPLERS = [name for name in TASKS if name not in ("pursuit", "classify", "ensemble", "knn", "stacked")]
+FAST = [("jit", 8), ("pmap", 3)]
+LATER = [("jit", 3), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3), ("fsdp", 8)]
+PLACES = [*FAST, *(pytest.param(*place, marks=pytest.mark.slow) for place in LATER)]
+
+
+def by_name(numbers):
+    """Named numbers as a sorted list, for pytest.approx."""
+    return dict(sorted(numbers.items()))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_resumed_equals_uninterrupted_bit_for_bit(name: str):
+    """At every checkpoint: between two logs, at the border of two phases, and just before a log."""
+    whole, end, curve, saved = reference(name)
+    assert (sorted(saved), end) == (([3, 6, 9], 9) if name in TRAINED else ([], 0))
+    for at in sorted(saved)[:-1]:
+        resumed, _, rest, _ = toys.run(experiment(name), program=program(name), intervals=INTERVALS, resume=(*saved[at], at))
+        assert tree_digest(resumed) == tree_digest(whole) != tree_digest(saved[at][0]), at
+        assert rest == {step: numbers for step, numbers in curve.items() if step > at}, at
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(("strategy", "devices"), PLACES)
+def test_every_strategy_and_device_count_gives_the_same_curve(name: str, strategy: str, devices: int):
+    alone, _, curve, _ = reference(name)
+    shared, _, other, _ = reference(name, strategy, devices)
+    assert toys.gap(alone, shared) < 1e-4
+    assert other.keys() == curve.keys()
+    for step, numbers in curve.items():
+        assert by_name(other[step]) == pytest.approx(by_name(numbers), rel=2e-5, abs=1e-6), step
+    numbers, others = (experiment(name).task.summary(each) for each in (measured(name), measured(name, strategy, devices)))
+    assert by_name(others) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_evaluation_counts_every_example_once_however_the_split_is_cut_and_padded(name: str):
+    size = experiment(name).data.sizes["test"]
+    whole, cut = measured(name), measured(name, size=7)
+    assert size % 7, "the last batch is padded"
+    for key, rows in whole["rows"].items():
+        assert len(rows) == len(cut["rows"][key]) == size
+        np.testing.assert_allclose(cut["rows"][key], rows, rtol=1e-4, atol=1e-5, err_msg=key)
+    numbers, others = (experiment(name).task.summary(each) for each in (whole, cut))
+    assert by_name(others) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_is_measured_of_an_example_depends_neither_on_the_others_nor_on_what_lies_in_padding(name: str):
+    batch = batch_of(name, "test", 12)
+    padded = {**batch, "mask": jnp.arange(12) < 7}
+    spoiled = {**padded, "image": batch["image"].at[7:].set(jnp.nan)}
+    whole, clean, dirty = (compiled_measure(name)(each) for each in (batch, padded, spoiled))
+    for key, value in clean["sums"].items():
+        np.testing.assert_allclose(dirty["sums"][key], value, rtol=1e-5, atol=1e-6, err_msg=key)
+    for key, rows in whole["rows"].items():
+        if key != "mask":
+            np.testing.assert_allclose(dirty["rows"][key][:7], rows[:7], rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("name", SEPARATE)
+def test_the_loss_of_an_example_depends_on_its_own_key_and_not_on_the_others(name: str):
+    """Sums of losses are additive in the halves of a batch, whatever stands beside them and however large the batch is."""
+    whole = batch_of(name, "train", 48)
+    parts = [jax.tree.map(lambda leaf, start=start: leaf[start : start + 12], whole) for start in range(0, 48, 12)]
+    for player in players(name):
+        loss = compiled_loss(name, player)
+        (one, two), (beside, other) = parts[:2], parts[2:]
+        difference = loss(joined(one, beside)) - loss(joined(two, beside))
+        scale = abs(loss(joined(one, beside)))
+        assert loss(joined(one, other)) - loss(joined(two, other)) == pytest.approx(difference, rel=1e-4, abs=2e-6 * scale)
+        assert loss(one) - loss(two) == pytest.approx(difference, rel=1e-4, abs=2e-6 * scale)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_draw_depends_on_its_own_key_alone(name: str):
+    sampler, keys, labels = experiment(name).task.sampler, jax.random.split(jax.random.key(3), 6), jnp.arange(6) % 4
+    draw = jax.jit(sampler.draw)
+    images = draw(*held(name), keys, labels, jnp.float32(1))
+    np.testing.assert_allclose(draw(*held(name), keys[2:4], labels[2:4], jnp.float32(1)), images[2:4], rtol=1e-5, atol=1e-5)
+    assert images.shape == (6, *experiment(name).data.image_shape) and not np.array_equal(images[0], images[4])
+
+
+def test_every_task_that_draws_is_tested():
+    assert [name for name in TASKS if experiment(name).task.sampler] == SAMPLERS
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_bf16_trains_and_measures_near_f32_and_keeps_everything_else_in_f32(name: str):
+    state, _, curve, _ = reference(name, precision="bf16")
+    kept = jax.tree.leaves((state.params, state.average, state.model_state))
+    assert {leaf.dtype for leaf in kept if np.issubdtype(leaf.dtype, np.inexact)} <= {np.dtype("float32")}
+    numbers = [value for step in curve.values() for value in step.values()]
+    assert np.isfinite(numbers).all() and all(np.isfinite(leaf).all() for leaf in kept)
+    assert all(np.isfinite(value).all() for value in measured(name, precision="bf16")["sums"].values())
+    if name in TRAINED:
+        assert toys.gap(reference(name)[0], state) > 0
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ("pursuit", "ensemble") else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED]
+)
+def test_runs_in_one_batched_program_equal_single_ones(name: str):
+    built, seeds = program(name), (0, 1)
+    batched = batch_programs([built] * 2)
+    logged: dict[int, list[dict[str, float]]] = {}
+
+    def on_log(step, parts):
+        logged[step] = [experiment(name).task.summary(train.merge(select_member(parts, member))) for member in range(2)]
+
+    state, step = train.fit(
+        batched,
+        stack_members([built.init(seed) for seed in seeds]),
+        seed=seeds,
+        step=0,
+        stop=9,
+        intervals=INTERVALS,
+        pending_stats=[],
+        on_log=on_log,
+        on_evaluate=lambda step, state: None,
+        on_save=lambda step, state, pending: None,
+        should_stop=lambda: False,
+    )
+    assert step == 9
+    for member, seed in enumerate(seeds):
+        alone, _, curve, _ = reference(name, seed=seed)
+        assert toys.gap(alone, built.strategy.to_host(select_member(state, member))) < 1e-4
+        for step, numbers in curve.items():
+            assert by_name(logged[step][member]) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-6), step
