@@ -124,5 +124,5 @@ def loss_with_image_gradient(
     """
     (loss, auxiliary), gradient = jax.value_and_grad(loss_of, has_aux=True)(jax.lax.stop_gradient(images))
     gradient = jax.lax.stop_gradient(gradient)
-    linear = jnp.sum(gradient * images)
+    linear = jnp.sum((gradient * images).astype(jnp.float32))  # the loss is f32, whatever the images are computed in
     return jax.lax.stop_gradient(loss) + linear - jax.lax.stop_gradient(linear), auxiliary, gradient
