@@ -1,8 +1,9 @@
 """One label for each image: the game of one player, the classifier."""
 
 import contextlib
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -38,9 +39,7 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
     """
     patterns = [f"(?!{OUTPUT}(?:/|$)).*" if pattern == FEATURES else pattern for pattern in frozen]
-
-    def is_frozen(path: str) -> bool:
-        return any(trees.matches(pattern, path) for pattern in patterns)
+    is_frozen = functools.partial(_matches_any, patterns)
 
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
         variables = dict(model.init(key, batch["image"][:1], train=False))
@@ -86,6 +85,11 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
         turns=(PLAYER,),
         metrics=classification_metrics.METRICS,
     )
+
+
+def _matches_any(patterns: Sequence[str], path: str) -> bool:
+    """Whether one of the regular expressions matches the path of a layer."""
+    return any(trees.matches(pattern, path) for pattern in patterns)
 
 
 def joined(params: Params) -> PyTree:
