@@ -14,7 +14,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from cnnlab.digests import SHORT, json_digest
@@ -35,6 +35,26 @@ class Knob:
     help: str
     is_choice: bool = False
     """Other knobs lie below it."""
+
+
+class UnknownKnob(UsageError):
+    """A name that is no knob; `name` and `paths`, those of the knobs that there are."""
+
+    def __init__(self, name: str, knobs: Mapping[str, Knob], function: Callable[..., Any]) -> None:
+        super().__init__(_unknown(name, knobs, function))
+        self.name, self.paths = name, tuple(knobs)
+
+
+class Repeated(str):
+    """A knob's text that was given several times: the texts joined by commas, for a knob that takes a list."""
+
+    texts: tuple[str, ...]
+
+    def __new__(cls, *texts: str) -> "Repeated":
+        """Joins the texts."""
+        made = super().__new__(cls, ",".join(texts))
+        made.texts = texts
+        return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +82,17 @@ class Resolved:
     def values(self) -> dict[str, Any]:
         """Every knob's JSON-like value by path."""
         return {path: knob.value for path, knob in self.knobs.items()}
+
+    def path_of(self, name: str) -> str:
+        """The path of the knob `name`, a path or a unique last part of one; UsageError where there is none."""
+        matches = [name] if name in self.knobs else _ending_in(name, self.knobs)
+        if len(matches) != 1:
+            raise UnknownKnob(name, self.knobs, self.function)
+        return matches[0]
+
+    def reread(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """Recorded knobs, {path: value}, as this function has them today; UsageError where it no longer takes them."""
+        return resolve(self.function, recorded, self.context).values
 
     @property
     def digest(self) -> str:
@@ -101,7 +132,7 @@ def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Ma
         if len(matches) > 1:
             raise UsageError(f"--{name} could be {' or '.join('--' + m for m in matches)}. Write the whole name.")
         if not matches and name not in aliases:
-            raise UsageError(_unknown(name, knobs))
+            raise UnknownKnob(name, knobs, function)
     return Resolved(call, knobs, function, context or {})
 
 
@@ -117,13 +148,33 @@ def _negated(name: str, value: Any, knobs: Mapping[str, Knob]) -> str | None:
     return matches[0] if is_one and knobs[matches[0]].kind == "bool" else None
 
 
-def _unknown(name: str, knobs: Mapping[str, Knob]) -> str:
-    last_names = {path.rsplit(".", 1)[-1]: path for path in knobs}
-    candidates = [*knobs, *last_names]
-    guess = did_you_mean(name, candidates)
-    for last, path in last_names.items():
-        guess = guess.replace(f"mean {last}?", f"mean --{path}?")
-    guess = guess.replace("mean ", "mean --").replace("----", "--")
+def closest(name: str, paths: Iterable[str]) -> str:
+    """` Did you mean --PATH?` for the path whose whole name or last part is nearest, or an empty string."""
+    by_name = {path.rsplit(".", 1)[-1]: path for path in paths} | {path: path for path in paths}
+    guess = did_you_mean(name, list(by_name)).removeprefix(" Did you mean ").removesuffix("?")
+    return f" Did you mean --{by_name[guess]}?" if guess else ""
+
+
+def _owners(name: str, function: Callable[..., Any], path: str = "") -> Iterator[str]:
+    """`PATH=OPTION` of every choice, to any depth, that has the option whose function takes `name`."""
+    for parameter, annotation, default in parameters(function):
+        if (choice := _metadata(annotation, ChoiceOf)) is None or default is inspect.Parameter.empty:
+            continue
+        full = f"{path}.{parameter}" if path else parameter
+        yield from (
+            f"{full}={option}"
+            for option, chosen in choice.options.items()
+            if name in [own for own, _, _ in parameters(chosen)]
+        )
+        yield from _owners(name, _choose(full, choice, default)[1], full)
+
+
+def _unknown(name: str, knobs: Mapping[str, Knob], function: Callable[..., Any]) -> str:
+    owners = list(_owners(name.rpartition(".")[2], function))
+    guess = closest(name, knobs)
+    if owners:
+        more = f", or with {len(owners) - 3} others" if len(owners) > 3 else ""
+        guess = f" It is one with {', '.join(f'--{owner}' for owner in owners[:3])}{more}."
     listing = textwrap.fill(", ".join(knobs), 110, initial_indent="  ", subsequent_indent="  ")
     return f"no knob --{name} here.{guess}\nKnobs (--help shows what they take):\n{listing}"
 
@@ -153,6 +204,8 @@ def _fill(
         full = f"{path}.{name}" if path else name
         choice = _metadata(annotation, ChoiceOf)
         raw = given.get(full, default)
+        if isinstance(raw, Repeated) and not takes_list(annotation):
+            raise UsageError(f"--{full} is given twice: {' and '.join(raw.texts)}. Keep one of them.")
         if choice is not None:
             own, function_of_own = _choose(full, choice, default)
             # Naming what is chosen already leaves the experiment's own defaults below it.
@@ -240,14 +293,48 @@ def _convert(annotation: Any, raw: Any) -> Any:
     if origin is Literal:
         return next((option for option in arguments if str(option) == str(raw)), None) or _reject()
     if origin is tuple:
-        # Text items may be regular expressions, whose brackets are theirs.
-        item = r"[^,\s]+" if arguments[0] is str else r"[^,()\[\]\s]+"
-        items = re.findall(item, raw) if isinstance(raw, str) else list(raw)
+        if isinstance(raw, str):
+            items = split_items(raw) if arguments[0] is str else re.findall(r"[^,()\[\]\s]+", raw)
+        else:
+            items = list(raw)
         kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else arguments
         return tuple(_convert(kind, item) for kind, item in zip(kinds, items, strict=True))
     if annotation not in _READERS:
         raise TypeError(f"knobs do not know the annotation {annotation!r}")
     return _READERS[annotation](raw)
+
+
+def split_items(text: str, separators: str = ", \t\n") -> list[str]:
+    """The items of a list, separated outside brackets, braces and double quotes: regular expressions keep their commas.
+
+    An item in double quotes is everything between them. Brackets that do not match do not count.
+    """
+    pieces, separator = r'"[^"]*"|\\.|[^\\]', f"[{separators}]"
+    items, item, open_brackets = [], "", 0
+    for piece in re.findall(pieces, text, re.DOTALL):
+        open_brackets += (piece in tuple("([{")) - (piece in tuple(")]}"))
+        if re.fullmatch(separator, piece) and open_brackets == 0:
+            items, item = [*items, item], ""
+        else:
+            item += piece.strip('"') if len(piece) > 1 and piece[0] == '"' else piece
+    if open_brackets:
+        return [part.strip() for part in re.split(separator, text) if part.strip()]
+    return [part.strip() for part in [*items, item] if part.strip()]
+
+
+def takes_list(annotation: Any) -> bool:
+    """Whether an annotation is a tuple of any length, whose flag may be given several times."""
+    kinds = [annotation, *typing.get_args(annotation)]
+    return any(typing.get_origin(kind) is tuple and typing.get_args(kind)[-1] is Ellipsis for kind in kinds)
+
+
+def merged(common: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, where `over` wins whether a knob is written by its last name or by its whole path."""
+
+    def is_one(name: str, other: str) -> bool:
+        return name == other or name.endswith(f".{other}") or other.endswith(f".{name}")
+
+    return {**{name: value for name, value in common.items() if not any(is_one(name, other) for other in over)}, **over}
 
 
 def _reject() -> Any:

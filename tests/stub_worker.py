@@ -22,9 +22,9 @@ def main() -> None:
         sys.exit(1)
     arms = json.loads((study / "study.json").read_text(encoding="utf-8"))["arms"]
     process, ended = f"process {os.getpid()} on {socket.gethostname()}", 0
-    for number in flags["cells"].split(","):
+    for number in flags["runs"].split(","):
         folder = study.parent / arms[int(number)]["folder"] / "seed_0"
-        pathlib.Path(flags["note"]).write_text(
+        pathlib.Path(flags["status_file"]).write_text(
             json.dumps({"process": process, "runs": [str(folder)], "ended": ended}), encoding="utf-8"
         )
         status_file = folder / "status.json"
@@ -53,7 +53,7 @@ def main() -> None:
                 time.sleep(2)
             write("FAILED", message="it was told to") if act == "fail" else write("DONE")
         ended += 1
-        pathlib.Path(flags["note"]).write_text(json.dumps({"process": process, "runs": [], "ended": ended}), encoding="utf-8")
+        pathlib.Path(flags["status_file"]).write_text(json.dumps({"process": process, "runs": [], "ended": ended}), encoding="utf-8")
 
 
 main()

@@ -38,7 +38,7 @@ def run(study: Study, folder: pathlib.Path, **more: Any) -> int:
     """Runs it with stub workers."""
 
     def command(numbers: Any) -> list[str]:
-        words = [f"--workdir={folder}", f"--cells={','.join(map(str, numbers))}"]
+        words = [f"--workdir={folder}", f"--runs={','.join(map(str, numbers))}"]
         return [sys.executable, str(TESTS / "stub_worker.py"), *words]
 
     return run_locally(study, folder, command, **{"jobs": 1, **more})

@@ -138,12 +138,15 @@ class Checkpoints:
             content = {**self._saving, "files": _digests(unfinished)}
             files.write_text(unfinished / MANIFEST, json.dumps({"content": content, "sha256": json_digest(content)}))
 
-    def restore(self, shapes: TrainState, *, step: int | None = None) -> tuple[TrainState, dict[str, Any], int] | None:
+    def restore(
+        self, shapes: TrainState, *, step: int | None = None, trains: bool = True
+    ) -> tuple[TrainState, dict[str, Any], int] | None:
         """(host tree, meta, step) of the newest good checkpoint, or of `step`; None where there is none at all.
 
         Args:
             shapes: what the network expects, as arrays or their shapes.
             step: this one and no other.
+            trains: whether the run is to go on, so that an error may advise --overwrite.
 
         Raises:
             CheckpointError: the checkpoint belongs to another network, or every one is damaged.
@@ -158,7 +161,7 @@ class Checkpoints:
             reason = _damage(folder)
             if reason is None:
                 manifest = _manifest(folder)
-                _check_leaves(folder, manifest["leaves"], describe(shapes))
+                _check_leaves(folder, manifest["leaves"], describe(shapes), trains=trains)
                 try:
                     return _read(folder, shapes), manifest["meta"], candidate
                 except Exception as error:  # ValueError, FileNotFoundError, JSONDecodeError …: orbax has no class of its own
@@ -171,7 +174,7 @@ class Checkpoints:
             return None
         raise CheckpointError(
             f"no checkpoint in {self.folder} can be used:\n  " + "\n  ".join(reasons) + "\n"
-            "Restore the files from a copy, or add --overwrite to train from the start."
+            f"Restore the files from a copy{', or add --overwrite to train from the start' if trains else ''}."
         )
 
     def quarantine(self) -> None:
@@ -238,7 +241,9 @@ def _read(folder: pathlib.Path, shapes: TrainState) -> TrainState:
     return jax.tree.unflatten(jax.tree.structure(shapes), [restored[path] for path in wanted])
 
 
-def _check_leaves(folder: pathlib.Path, stored: Mapping[str, Any], wanted: Mapping[str, list[Any]]) -> None:
+def _check_leaves(
+    folder: pathlib.Path, stored: Mapping[str, Any], wanted: Mapping[str, list[Any]], *, trains: bool = True
+) -> None:
     """CheckpointError where tree, shapes or dtypes differ; names at most ten leaves and prints no arrays."""
     rows = [f"missing     {path} {wanted[path]}" for path in wanted if path not in stored]
     rows += [f"unexpected  {path} {stored[path]}" for path in stored if path not in wanted]
@@ -251,5 +256,9 @@ def _check_leaves(folder: pathlib.Path, stored: Mapping[str, Any], wanted: Mappi
             f"the checkpoint {folder} belongs to another network or optimiser; {len(rows)} leaves do not match:\n  "
             + "\n  ".join(rows[:MOST_NAMED])
             + more
-            + "\nUse another --workdir, or --overwrite to train from the start."
+            + (
+                "\nUse another --workdir, or --overwrite to train from the start."
+                if trains
+                else "\nLeave out the knobs that change the network: --workdir alone says what was trained there."
+            )
         )

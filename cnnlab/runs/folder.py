@@ -9,7 +9,7 @@ import platform
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -48,6 +48,8 @@ class RunSpec:
     data_dir: str | None = None
     """Where its data are, an absolute path; None: the default."""
     quiet: bool = False
+    reread: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    """Recorded knobs -> the same by today's signatures (`Resolved.reread`), for folders of an older version; None: as recorded."""
 
     def identity(self) -> dict[str, Any]:
         """What must agree for a folder to be this run."""
@@ -70,7 +72,7 @@ def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dic
         raise UsageError(f"{folder} is not empty and holds no run.json, so it is not a run of cnnlab.\nGive another --workdir.")
     if overwrite:
         return None
-    before, now = recorded["identity"], json.loads(json.dumps(spec.identity()))
+    before, now = _recorded_identity(recorded, spec), json.loads(json.dumps(spec.identity()))
     differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if differing:
         rows = "\n".join(f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing[:10])
@@ -79,6 +81,18 @@ def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dic
             "Give another --workdir, or --overwrite to delete that run and start afresh."
         )
     return finished_result(folder)
+
+
+def _recorded_identity(recorded: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
+    """The identity in run.json, with the knobs by today's signatures where these still take them."""
+    if spec.reread is None or recorded["experiment"] != spec.experiment:
+        return recorded["identity"]
+    try:
+        knobs = spec.reread(recorded["knobs"])
+    except UsageError:
+        return recorded["identity"]
+    today = dataclasses.replace(spec, knobs=knobs, precision=recorded["identity"]["precision"])
+    return json.loads(json.dumps(today.identity()))
 
 
 def finished_result(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -46,19 +46,24 @@ ON_ACCELERATOR = 32
 
 def intervals_of(spec: RunSpec, experiment: Experiment, backend: str) -> train.Intervals:
     """Steps between logs, evaluations and checkpoints; by default about 20 evaluations a run, never oftener than an epoch."""
-    data, steps = experiment.data, max(1, experiment.steps)
-
-    def every(wanted: Duration | None, default: int) -> int:
-        return max(1, wanted.steps(size=data.sizes["train"], batch_size=data.batch_size) if wanted else default)
-
-    epoch = math.ceil(data.sizes["train"] / data.batch_size)
-    evaluate = every(spec.eval_every, max(epoch, math.ceil(steps / 20)))
+    evaluate = steps_between_evaluations(experiment, spec.eval_every)
     return train.Intervals(
-        log=every(spec.log_every, min(50, max(1, steps // 20))),
+        log=_steps_of(spec.log_every, experiment, min(50, max(1, experiment.steps // 20))),
         evaluate=evaluate,
-        save=every(spec.save_every, evaluate),
+        save=_steps_of(spec.save_every, experiment, evaluate),
         steps_per_dispatch=spec.steps_per_dispatch or (1 if backend == "cpu" else ON_ACCELERATOR),
     )
+
+
+def steps_between_evaluations(experiment: Experiment, wanted: Duration | None) -> int:
+    """The steps of a duration; by default of a twentieth of the training, or of an epoch where that is longer."""
+    epoch = math.ceil(experiment.data.sizes["train"] / experiment.data.batch_size)
+    return _steps_of(wanted, experiment, max(epoch, math.ceil(max(1, experiment.steps) / 20)))
+
+
+def _steps_of(wanted: Duration | None, experiment: Experiment, default: int) -> int:
+    data = experiment.data
+    return max(1, wanted.steps(size=data.sizes["train"], batch_size=data.batch_size) if wanted else default)
 
 
 @contextlib.contextmanager
@@ -298,7 +303,7 @@ def restore_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best
     program = build(resolved, spec)
     task = program.experiment.task
     checkpoints = Checkpoints(folder / "checkpoints", ranked_by=task.primary_metric)
-    found = checkpoints.restore(program.shapes, step=checkpoints.best() if best else None)
+    found = checkpoints.restore(program.shapes, step=checkpoints.best() if best else None, trains=False)
     if found is None:
         raise nothing
     return program, found[0], found[2]

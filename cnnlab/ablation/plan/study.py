@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from cnnlab.knobs import merged
 from cnnlab.metric import Metric, name_of
+from cnnlab.runs.renamed import current_flag
 
 BASELINE = "baseline"
 """Name of the arm that the others are compared with, unless a study says otherwise."""
@@ -126,7 +128,7 @@ class Study:
                 "metrics": metrics_from_json(declared),
                 "arms": tuple(Arm(**arm) for arm in content["arms"]),
                 "seeds": tuple(content["seeds"]),
-                "flags": tuple(content["flags"]),
+                "flags": tuple(map(current_flag, content["flags"])),
                 "allow": tuple(content.get("allow", ())),
                 "factors": {knob: tuple(levels) for knob, levels in content["factors"].items()},
                 "pruning": Pruning(**{**pruning, "rungs": tuple(pruning["rungs"])}) if pruning else None,
@@ -136,12 +138,7 @@ class Study:
 
 def merge_knobs(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
     """Common knobs and the arm's, which win whether they are written by the last name or the whole path."""
-
-    def is_one(name: str, other: str) -> bool:
-        return name == other or name.endswith(f".{other}") or other.endswith(f".{name}")
-
-    kept = {name: value for name, value in common.items() if not any(is_one(name, other) for other in arm.knobs)}
-    return {**kept, **arm.knobs}
+    return merged(common, arm.knobs)
 
 
 def metrics_from_json(content: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:

@@ -163,7 +163,7 @@ def run_on_ray(
     with _ray(options):
 
         def start(numbers: Sequence[int], slot: int, status_file: pathlib.Path) -> _Worker:
-            words = [*command(numbers), f"--note={status_file}"]
+            words = [*command(numbers), f"--status_file={status_file}"]
             text = status_file.with_suffix(".txt")
             return _Worker(supervisor.remote(os.getcwd(), words, str(text), _memory_share(options)), text, status_file)
 

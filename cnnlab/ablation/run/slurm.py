@@ -133,7 +133,7 @@ def run_on_slurm(
     executor, queue = _executor(study, folder / "logs", options), _Queue()
 
     def start(numbers: Sequence[int], slot: int, status_file: pathlib.Path) -> _Job:
-        words = [*command(numbers), f"--note={status_file}"]
+        words = [*command(numbers), f"--status_file={status_file}"]
         try:
             job = executor.submit(os.execvp, words[0], words)
         except Exception as error:  # submitit raises classes of its own for what sbatch says

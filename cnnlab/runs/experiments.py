@@ -1,0 +1,68 @@
+"""An experiment by its name or by the path of its file: the function, its text and its declared study."""
+
+import ast
+import dataclasses
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cnnlab import knobs
+from cnnlab.errors import UsageError, did_you_mean
+from cnnlab.runs.catalogue import experiment_files
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentFile:
+    """What an experiment's file defines, and where its data are."""
+
+    name: str
+    """As given on the command line: a name of `launch.py list`, or a path."""
+    function: Callable[..., Any]
+    path: pathlib.Path = pathlib.Path()
+    study: Any = None
+    """The StudySpec that the file declares as `study`; None where it declares none."""
+    data_dir: str | None = None
+    """Folder of prepared TFDS data sets; None: the default."""
+
+    @property
+    def source(self) -> str:
+        """The text of the file."""
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def doc(self) -> str:
+        """The docstring of the file."""
+        return ast.get_docstring(ast.parse(self.source)) or ""
+
+    def resolve(self, values: Mapping[str, Any]) -> knobs.Resolved:
+        """The function with its knobs filled in from {knob: text or value}."""
+        return knobs.resolve(self.function, values, {"data_dir": self.data_dir})
+
+
+def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile:
+    """Imports the experiment of a name or a path, and with it jax. Raises UsageError where there is none.
+
+    Args:
+        name: of a file in experiments/, or the path of a .py file that defines `experiment`.
+        data_dir: folder of prepared TFDS data sets; None: the default.
+    """
+    known = experiment_files()
+    path = pathlib.Path(name) if name.endswith(".py") else known.get(name)
+    if path is None:
+        raise UsageError(f"no experiment {name!r}.{did_you_mean(name, list(known))} `python launch.py list` shows them.")
+    if not path.is_file():
+        raise UsageError(f"--experiment={name}: there is no such file. Give a name of `python launch.py list`, or a path.")
+    module_name = f"experiments.{path.stem}" if path.stem in known else path.stem
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and Linen modules defined there look themselves up
+    spec.loader.exec_module(module)
+    function = getattr(module, "experiment", None)
+    if not callable(function):
+        raise UsageError(f"{path} defines no function `experiment`. See experiments/lenet5_digits.py for one.")
+    return ExperimentFile(
+        path.stem if name in known else str(path), function, path, getattr(module, "study", None), data_dir
+    )
