@@ -162,9 +162,7 @@ def _owners(name: str, function: Callable[..., Any], path: str = "") -> Iterator
             continue
         full = f"{path}.{parameter}" if path else parameter
         yield from (
-            f"{full}={option}"
-            for option, chosen in choice.options.items()
-            if name in [own for own, _, _ in parameters(chosen)]
+            f"{full}={option}" for option, chosen in choice.options.items() if name in [own for own, _, _ in parameters(chosen)]
         )
         yield from _owners(name, _choose(full, choice, default)[1], full)
 
@@ -310,7 +308,8 @@ def split_items(text: str, separators: str = ", \t\n") -> list[str]:
     An item in double quotes is everything between them. Brackets that do not match do not count.
     """
     pieces, separator = r'"[^"]*"|\\.|[^\\]', f"[{separators}]"
-    items, item, open_brackets = [], "", 0
+    items: list[str] = []
+    item, open_brackets = "", 0
     for piece in re.findall(pieces, text, re.DOTALL):
         open_brackets += (piece in tuple("([{")) - (piece in tuple(")]}"))
         if re.fullmatch(separator, piece) and open_brackets == 0:

@@ -70,6 +70,10 @@ def with_options(function: Callable[..., Any], **options: Mapping[str, Any]) -> 
     return copy
 
 
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Range:
     """Bounds of a number; `open_low`/`open_high` exclude the end point. NaN and infinities never pass."""
@@ -86,8 +90,8 @@ class Range:
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return "finite" if self.low == -math.inf else f"finite and {'>' if self.open_low else '>='} {self.low:g}"
-        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
+            return "finite" if self.low == -math.inf else f"finite and {'>' if self.open_low else '>='} {_number(self.low)}"
+        return f"in {'(' if self.open_low else '['}{_number(self.low)}, {_number(self.high)}{')' if self.open_high else ']'}"
 
 
 Positive = Annotated[float, Range(0, open_low=True)]
@@ -95,6 +99,9 @@ NonNegative = Annotated[float, Range(0)]
 Probability = Annotated[float, Range(0, 1)]
 Fraction = Annotated[float, Range(0, 1, open_high=True)]
 Count = Annotated[int, Range(1)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Entries = Annotated[tuple[str, ...], "one entry, commas included, each time that the flag is given"]
+"""A run flag that is given once for each entry, such as --vary."""
 
 
 @dataclasses.dataclass(frozen=True)

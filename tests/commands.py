@@ -6,9 +6,13 @@ import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+Here = Callable[..., tuple[int, str, str]]
+"""The fixture `here` of conftest.py: `launch` without a process of its own, in a folder of the test's."""
 
 
 def start(*words: str, cwd: pathlib.Path) -> subprocess.Popen[str]:

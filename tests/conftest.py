@@ -58,3 +58,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if seconds:
         listed = ", ".join(f"{room} {total:.0f} s ({counts[room]})" for room, total in seconds.most_common())
         terminalreporter.write_line(f"seconds by room (tests): {listed}; in all {sum(seconds.values()):.0f} s")
+
+
+@pytest.fixture
+def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs a command of launch.py in this process and in tmp_path; returns (exit code, stdout, stderr)."""
+    from cnnlab.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        return code, *capsys.readouterr()
+
+    return run

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from tests.commands import launch
+from tests.commands import Here, launch
 
 WORDS = ["ablate", "--experiment=mlp_digits", "--vary=lr:0.05,0.01", "--vary=activation:relu,tanh", "--seeds=2", "--steps=8"]
 
@@ -97,7 +97,7 @@ def test_a_run_whose_numbers_were_changed_is_found_out(studied):
     ("words", "text"),
     [
         (["ablate", "--experiment=mlp_digits"], "ablate what? Give --vary=KNOB:LEVEL,LEVEL"),
-        (["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--control=nonsense"], "--control=nonsense: unknown"),
+        (["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--controls=nonsense"], "--controls=nonsense: unknown"),
         (["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--metric=accuracy"], "expected SPLIT/NAME"),
         (["ablate", "--experiment=mlp_digits", "--vary=depht:1,2"], "no knob --depht"),
         (
@@ -109,8 +109,8 @@ def test_a_run_whose_numbers_were_changed_is_found_out(studied):
             "Add --prune=asha or --prune=halving",
         ),
         (
-            ["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--members=together", "--strategy=pmap"],
-            "--members=together is for --strategy=jit, not pmap",
+            ["ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--batch_runs=always", "--strategy=pmap"],
+            "--batch_runs=always is for --strategy=jit, not pmap",
         ),
         (["report"], "report on what?"),
         (["report", "nowhere"], "there is no run in nowhere"),
@@ -119,15 +119,15 @@ def test_a_run_whose_numbers_were_changed_is_found_out(studied):
         (["train", "runs"], "'runs' is neither a verb in first place nor a --flag"),
     ],
 )
-def test_commands_that_make_no_sense_are_refused(words: list[str], text: str, tmp_path: pathlib.Path):
-    code, out, err = launch(*words, cwd=tmp_path)
+def test_commands_that_make_no_sense_are_refused(words: list[str], text: str, tmp_path: pathlib.Path, here: Here):
+    code, out, err = here(*words)
     assert code == 2 and text in err and not list(tmp_path.iterdir()), out
 
 
 @pytest.mark.slow
 def test_members_that_train_together_are_the_runs_that_train_apart(studied, tmp_path: pathlib.Path):
     place, _, _ = studied
-    code, out, err = launch(*WORDS, "--members=together", "--members_at_once=3", cwd=tmp_path)
+    code, out, err = launch(*WORDS, "--batch_runs=always", "--max_batched_runs=3", cwd=tmp_path)
     assert code == 0 and "2/2" in out, err
     logs = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/study-*/logs/*.txt"))
     assert "3 runs of baseline … together" in logs and "one after another" not in logs

@@ -19,9 +19,9 @@ import pytest
 from cnnlab import files, knobs
 from cnnlab.ablation import commands
 from cnnlab.ablation.analyse.analysis import analyse
-from cnnlab.ablation.commands import DesignRequest
 from cnnlab.ablation.plan import check, pruning
 from cnnlab.ablation.plan.pruning import RungScores, first_rung, promoted, rungs, targets
+from cnnlab.ablation.plan.request import DesignRequest
 from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, merge_knobs
 from cnnlab.ablation.report.random_search import random_search
 from cnnlab.ablation.report.text import arms_csv, markdown, terminal_table
@@ -32,6 +32,7 @@ from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.errors import UsageError
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import writers
+from cnnlab.runs.experiments import ExperimentFile
 from cnnlab.runs.folder import RunSpec, locked
 from cnnlab.values import Duration
 from tests.commands import launch, start
@@ -427,18 +428,14 @@ def designed(*vary: str, design: str = "random", trials: int = 9, common: Mappin
     arms = DesignRequest(tuple(vary), design, (), trials).arms(knobs.resolve(classification, common), 0)
     factors = commands.designs.varied(arms)
     study = Study("toy", "toy", common, design, arms, (0,), factors)
-    return commands.plan_study(
-        study,
-        lambda arm: knobs.resolve(classification, merge_knobs(common, arm)),
-        STRATEGIES["jit"](pick_devices(1)),
-        "toy-{digest}",
-    )
+    toy = ExperimentFile("toy", classification)
+    return commands.plan_study(study, toy, STRATEGIES["jit"](pick_devices(1)), pathlib.Path("nowhere"))
 
 
 @pytest.mark.slow
 def test_what_goes_on_equals_the_run_without_pruning(tmp_path: pathlib.Path):
     full, found = designed("lr:log(1e-3,1)", "smoothing:uniform(0,0.2)")
-    study = commands.add_rungs(full, found, "halving", lambda experiment: 2, factor=3)
+    study = commands.add_rungs(full, found, "halving", Duration(2), factor=3)
     assert study.pruning == Pruning("halving", (2, 6, 18), 3, "validation/accuracy", higher_is_better=True)
     folder = tmp_path / "pruned" / "study"
     everything = list(runs.study_runs(study, folder))
@@ -484,7 +481,7 @@ def test_the_estimate_counts_the_steps_that_are_expected(tmp_path: pathlib.Path,
     monkeypatch.setattr(check, "_rate", lambda: 1e10)
     monkeypatch.setattr(check, "COMPILE_SECONDS", 0.0)
     full, found = designed("lr:log(1e-3,1)")
-    study = commands.add_rungs(full, found, "asha", lambda experiment: 1, factor=3)
+    study = commands.add_rungs(full, found, "asha", Duration(1), factor=3)
     whole, less = (commands.estimate_remaining(one, found, tmp_path / "study") for one in (full, study))
     assert whole.runs == less.runs == 10
     steps = 18 + 9 * 2 + 3 * 4 + 1 * 12  # the baseline, then what is left of nine arms between the rungs 2, 6 and 18
@@ -527,7 +524,7 @@ def test_pruning_that_makes_no_sense_is_refused(vary: list[str], common: Mapping
     study, found = designed(*vary, design="grid", common=common)
     given = {"method": "asha", "factor": 3, **more}
     with pytest.raises(UsageError, match=text):
-        commands.add_rungs(study, found, given.pop("method"), lambda experiment: 1, **given)
+        commands.add_rungs(study, found, given.pop("method"), Duration(1), **given)
 
 
 PRUNED = [

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import ROOT, launch
+from commands import ROOT, Here, launch
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "--format=json"]])
@@ -52,13 +52,9 @@ WRONG = {
     "batch": (["--experiment=mlp_digits", "--batch_size=5000"], 2, "0 steps per epoch: 1294 examples < batch 5000"),
     "two durations": (["--experiment=mlp_digits", "--steps=3", "--epochs=1"], 2, "--steps and --epochs both say"),
     "no duration": (["--experiment=knn_digits", "--steps=3"], 2, "--steps: this experiment has no duration"),
-    "seed": (["--experiment=mlp_digits", "--seed=x"], 2, "flag --seed=x"),
+    "seed": (["--experiment=mlp_digits", "--seed=x"], 2, "--seed=x: expected int"),
     "devices": (["--experiment=mlp_digits", "--devices=64"], 2, "--devices=64: this process sees"),
-    "split of the batch": (
-        ["--experiment=mlp_digits", "--batch_size=130", "--fake_devices=4"],
-        2,
-        "130 cannot be split evenly over 4 devices",
-    ),
+    "split of the batch": (["--experiment=mlp_digits", "--batch_size=130"], 2, "130 cannot be split evenly over 8 devices"),
     "folder": (["--experiment=convnet_digits", "--dataset=folder:nowhere"], 3, "nowhere"),
     "npz": (["--experiment=convnet_digits", "--dataset=npz:nowhere.npz"], 3, "nowhere.npz"),
     "evaluate nothing": (["evaluate", "--workdir=nowhere"], 2, "nowhere is not a run"),
@@ -68,11 +64,25 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_mistake_is_one_clear_message_with_its_code_and_nothing_is_written(case: str, tmp_path: pathlib.Path):
+def test_a_mistake_is_one_clear_message_with_its_code_and_nothing_is_written(case: str, tmp_path: pathlib.Path, here: Here):
     words, code, message = WRONG[case]
-    got, out, err = launch(*words, cwd=tmp_path)
+    got, out, err = here(*words)
     first = next(line for line in err.splitlines() if line.startswith("error: "))
     assert got == code and message in first, err
+    assert out == "" and "Traceback" not in err and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--experiment=mlp_digits", "--batch_size=130", "--fake_devices=4"], "130 cannot be split evenly over 4 devices"),
+        (["--experiment=lenet5_digit"], "no experiment 'lenet5_digit'. Did you mean lenet5_digits?"),
+    ],
+)
+def test_a_mistake_in_a_process_of_its_own_is_exit_2(words: list[str], message: str, tmp_path: pathlib.Path):
+    code, out, err = launch(*words, cwd=tmp_path)
+    first = next(line for line in err.splitlines() if line.startswith("error: "))
+    assert code == 2 and message in first, err
     assert out == "" and "Traceback" not in err and not any(tmp_path.iterdir())
 
 

@@ -8,102 +8,100 @@ from typing import Any
 
 from cnnlab import files
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
-from cnnlab.ablation.analyse.comparable import require_comparable
+from cnnlab.ablation.analyse.comparable import require_comparable, require_same_conditions
 from cnnlab.ablation.analyse.verdicts import BestOf
 from cnnlab.ablation.plan import check, designs, pruning
-from cnnlab.ablation.plan.levels import Levels, parse_vary
-from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, StudySpec, Verdict
+from cnnlab.ablation.plan.request import DesignRequest, requested_design
+from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, Verdict, merge_knobs
 from cnnlab.ablation.report import provenance
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.text import terminal_table
 from cnnlab.ablation.report.write import write_report
 from cnnlab.ablation.run import runs
-from cnnlab.core import Experiment, Strategy
+from cnnlab.core import Strategy
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.knobs import Resolved
 from cnnlab.metric import Metric, name_of
 from cnnlab.runs.folder import code_revision
+from cnnlab.runs.experiments import ExperimentFile
+from cnnlab.runs.find import RunFinder
+from cnnlab.runs.run import steps_between_evaluations
 from cnnlab.values import Duration
 
-CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
-"""Values of the knob `control` of a recipe, each of which makes an arm that must fail."""
 
+def study_from_flags(
+    asked: DesignRequest,
+    experiment: ExperimentFile,
+    common: Resolved,
+    *,
+    knobs: Mapping[str, str],
+    seed: int,
+    seeds: int | None,
+    metric: str | None,
+    precision: str,
+    flags: Sequence[str],
+) -> Study:
+    """The study that the command line asks for, or that the experiment declares where it asks for none; not planned yet.
 
-@dataclasses.dataclass(frozen=True)
-class DesignRequest:
-    """What to vary and how, as on the command line."""
-
-    vary: tuple[str, ...] = ()
-    design: str = "grid"
-    components: tuple[str, ...] = ()
-    trials: int = 20
-    controls: tuple[str, ...] = ()
-
-    def arms(self, common: Resolved, seed: int) -> tuple[Arm, ...]:
-        """Baseline first, negative controls last."""
-        factors = parse_vary(self.vary)
-        if self.design in ("leave_one_out", "add_one_in"):
-            if factors:
-                raise UsageError(f"--design={self.design} switches --components; --vary is for other designs.")
-            arms = designs.DESIGNS[self.design](self.components, common)
-        elif self.components:
-            raise UsageError(f"--components are for the designs leave_one_out and add_one_in, not {self.design}. Give --vary.")
-        elif self.design == "random":
-            arms = designs.random(factors, self.trials, seed, _own_levels(common, factors))
-        elif self.design == "grid_and_random":
-            arms = designs.grid_and_random(factors, seed, _own_levels(common, factors))
-        else:
-            arms = designs.DESIGNS[self.design](factors)
-        return (*arms, *self._negative(arms[0], common))
-
-    def _negative(self, baseline: Arm, common: Resolved) -> list[Arm]:
-        wrong = [control for control in self.controls if control not in CONTROLS]
-        if wrong:
-            raise UsageError(f"--control={wrong[0]}: unknown. It takes some of: {', '.join(CONTROLS)}.")
-        if self.controls and "control" not in common.knobs:
-            raise UsageError("--control: this experiment has no knob `control`, so no arm that must fail can be made of it.")
-        return [Arm(f"control: {name}", {**baseline.knobs, "control": name}, control=True) for name in self.controls]
-
-
-def _own_levels(common: Resolved, factors: Mapping[str, Levels]) -> dict[str, str]:
-    """The experiment's own values of the factors."""
-    own = {}
-    for name in factors:
-        knobs = [knob for path, knob in common.knobs.items() if path == name or path.endswith(f".{name}")]
-        if len(knobs) != 1:
-            raise UsageError(f"--vary={name}: {'no such knob' if not knobs else 'several knobs have this name'}.")
-        own[name] = designs.level_of(knobs[0])
-    return own
-
-
-def requested_design(asked: DesignRequest, study: StudySpec | None) -> DesignRequest:
-    """What the command line asks, or what the experiment declares where it asks nothing."""
-    if asked.vary or asked.components:
-        return asked
-    if study is None:
+    Args:
+        asked: what to vary; nothing: the experiment's own study.
+        experiment: whose knobs are varied.
+        common: the experiment with the knobs that all arms share.
+        knobs: these knobs as on the command line.
+        seed: the first seed.
+        seeds: how many; None: those of the experiment's own study, or 5.
+        metric: what is compared; None: that of the experiment's own study, or the task's primary metric on test.
+        precision: what the networks compute in.
+        flags: run flags that every run of the study gets, as on the command line.
+    """
+    own = None if asked.vary or asked.toggle else experiment.study
+    if common.values.get("control", "none") != "none":
         raise UsageError(
-            "ablate what? Give --vary=KNOB:LEVEL,LEVEL (several times), or --design=leave_one_out --components=KNOB,KNOB.\n"
-            "This experiment declares no study of its own."
+            f"--control={common.values['control']} would make every arm one that must fail.\n"
+            f"For such arms beside the others, give --controls={common.values['control']}."
         )
-    return dataclasses.replace(
-        asked, vary=study.vary, components=study.components, design=study.design, controls=asked.controls or study.controls
+    asked = requested_design(asked, own)
+    arms = asked.arms(common, seed)
+    count = seeds or (own.seeds if own else 5)
+    return Study(
+        name=pathlib.Path(experiment.name).stem,
+        experiment=experiment.name,
+        knobs=knobs,
+        design=asked.design,
+        arms=arms,
+        seeds=tuple(range(seed, seed + count)),
+        factors=designs.varied([arm for arm in arms if not arm.control]),
+        metric=metric or (own.metric if own else f"test/{common.call().task.primary_metric.name}"),
+        precision=precision,
+        flags=tuple(flags),
+        question=own.question if own else "",
+        claim=own.claim if own else "",
+        allow=own.allow if own else (),
     )
 
 
-def plan_study(study: Study, resolve: check.Resolve, strategy: Strategy, prefix: str) -> tuple[Study, list[check.CheckedArm]]:
+def plan_study(
+    study: Study, experiment: ExperimentFile, strategy: Strategy, above: pathlib.Path, *, allow: Sequence[str] = ()
+) -> tuple[Study, list[check.CheckedArm]]:
     """The study with every arm checked, measured, grouped, and with a place for its runs.
 
     Args:
         study: as designed.
-        resolve: arm -> its knobs.
+        experiment: whose knobs the arms set.
         strategy: where it will run.
-        prefix: of the folders of runs: PREFIX-DIGEST.
+        above: the folder in which the folders of runs lie, beside the study's own.
+        allow: differences between arms that do not matter (comparable.KINDS).
     """
-    found = check.check_arms(study, resolve, strategy)
+    found = check.check_arms(study, lambda arm: experiment.resolve(merge_knobs(study.knobs, arm)), strategy)
+    require_same_conditions(
+        {one.arm.name: check.conditions_of(one) for one in found if not one.arm.control},
+        allow=allowed_differences(study, allow),
+    )
     groups = check.group_arms(found, precision=study.precision)
+    finder = RunFinder(above, experiment, study.precision)
     arms = tuple(
-        dataclasses.replace(arm, **check.describe_arm(one), folder=prefix.format(digest=one.resolved.digest))
+        dataclasses.replace(arm, **check.describe_arm(one), folder=finder.folder_of(one.resolved))
         for arm, one in zip(groups, found, strict=True)
     )
     found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
@@ -128,7 +126,7 @@ def add_rungs(
     study: Study,
     found: Sequence[check.CheckedArm],
     method: str,
-    cadence: Callable[[Experiment], int],
+    eval_every: Duration | None,
     *,
     factor: int,
     start: Duration | None = None,
@@ -139,7 +137,7 @@ def add_rungs(
         study: as planned.
         found: its arms as checked.
         method: asha or halving; none: the study as it is.
-        cadence: experiment -> steps between its evaluations.
+        eval_every: between evaluations; None: the default of a run.
         factor: about one arm in so many goes on.
         start: the first rung; None: as in pruning.first_rung.
     """
@@ -160,7 +158,7 @@ def add_rungs(
             f"--prune={method} compares arms by the validation split, and {first.data.name} has none here.\n"
             "Give --validation=SHARE of the training examples; the test split has no part in pruning."
         )
-    lengths = {(experiment.steps, cadence(experiment)) for experiment in experiments}
+    lengths = {(experiment.steps, steps_between_evaluations(experiment, eval_every)) for experiment in experiments}
     if len(lengths) > 1:
         differing = "; ".join(f"{steps:,} steps, evaluated every {every:,}" for steps, every in sorted(lengths))
         raise UsageError(
@@ -241,9 +239,7 @@ def write_study_report(
     """
     outcomes = runs.read_results(study, folder)
     compared = {arm.name for arm in study.arms if not arm.control}
-    varied = {knob.rpartition(".")[2] for knob in study.factors}
-    allowed = {*allow, *study.allow, *(["steps"] if varied & {"duration", "batch_size"} else [])}
-    require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed)
+    require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed_differences(study, allow))
     analysis = analyse(study, outcomes, metric=metric)
     tensorboard_hparams(folder / "tensorboard", study, outcomes)
     if verdict:
@@ -252,6 +248,12 @@ def write_study_report(
         files.write_json(folder / "verdict.json", dataclasses.asdict(found))
         analysis = dataclasses.replace(analysis, verdict=found)
     return _write_report(folder, study, outcomes, analysis)
+
+
+def allowed_differences(study: Study, allow: Sequence[str]) -> set[str]:
+    """The differences between runs that the command line, the study or its factors permit."""
+    varied = {knob.rpartition(".")[2] for knob in study.factors}
+    return {*allow, *study.allow, *(["steps"] if varied & {"duration", "batch_size"} else [])}
 
 
 def _write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:

@@ -1,1 +1,1 @@
-"""The verbs of launch.py as functions; their keyword arguments are the run flags."""
+"""The command line: every verb is a function, and its keyword-only arguments are its run flags."""

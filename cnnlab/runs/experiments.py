@@ -63,6 +63,4 @@ def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile
     function = getattr(module, "experiment", None)
     if not callable(function):
         raise UsageError(f"{path} defines no function `experiment`. See experiments/lenet5_digits.py for one.")
-    return ExperimentFile(
-        path.stem if name in known else str(path), function, path, getattr(module, "study", None), data_dir
-    )
+    return ExperimentFile(path.stem if name in known else str(path), function, path, getattr(module, "study", None), data_dir)

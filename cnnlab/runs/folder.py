@@ -49,7 +49,7 @@ class RunSpec:
     """Where its data are, an absolute path; None: the default."""
     quiet: bool = False
     reread: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    """Recorded knobs -> the same by today's signatures (`Resolved.reread`), for folders of an older version; None: as recorded."""
+    """Recorded knobs -> the same by today's signatures (`Resolved.reread`), for folders of an older version; None: as is."""
 
     def identity(self) -> dict[str, Any]:
         """What must agree for a folder to be this run."""

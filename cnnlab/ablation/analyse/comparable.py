@@ -1,6 +1,6 @@
 """Whether runs may be compared at all: same data, same sizes, same number of steps, same code."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnlab.ablation.plan.study import RunResult
@@ -40,25 +40,53 @@ def require_comparable(outcomes: Iterable[RunResult], *, allow: Collection[str] 
     allow: kinds that may differ, of data, splits, steps and code; steps, for one, where the duration is a factor. Runs that
     all had uncommitted changes to one commit pass, since nothing shows that they differ; `analyse` warns of them.
     """
+    done = [(f"{outcome.arm} seed {outcome.seed}", outcome.provenance) for outcome in outcomes if outcome.state == "DONE"]
+    differing = _differing(done, list(KINDS), allow)
+    if differing:
+        raise UsageError(
+            "These runs differ in more than their arms, so a difference of their results has several explanations:\n"
+            + _lines(differing)
+            + "\nRun the ones that differ again under the same conditions, or accept the difference with "
+            + f"--allow={','.join([*sorted(allow), *differing])}."
+        )
+
+
+def require_same_conditions(arms: Mapping[str, Provenance], *, allow: Collection[str] = ()) -> None:
+    """Raises UsageError, before anything is trained, where the arms of a plan differ in their data or in their length.
+
+    Args:
+        arms: {name: what run.json will record: `data` and `steps`}.
+        allow: kinds that may differ, as of `require_comparable`.
+    """
+    differing = _differing(list(arms.items()), [kind for kind in KINDS if kind != "code"], allow)
+    if differing:
+        raise UsageError(
+            "These arms differ in more than their network and its training, so a difference of their results would have "
+            "several explanations; nothing was started:\n"
+            + _lines(differing)
+            + "\nVary something else, or accept the difference with "
+            + f"--allow={','.join([*sorted(allow), *differing])}."
+        )
+
+
+def _differing(
+    runs: Sequence[tuple[str, Provenance]], kinds: Sequence[str], allow: Collection[str]
+) -> dict[str, dict[str, list[str]]]:
+    """{kind: {how it is: names of the runs}} of every kind in which runs differ although they may not."""
     for kind in allow:
         if kind not in KINDS:
             raise UsageError(f"--allow={kind}: no such difference.{did_you_mean(kind, list(KINDS))} Known: {', '.join(KINDS)}.")
-    done = [outcome for outcome in outcomes if outcome.state == "DONE"]
-    differing = {}
-    for kind, describe in KINDS.items():
-        runs: dict[str, list[str]] = {}
-        for outcome in done:
-            runs.setdefault(describe(outcome.provenance), []).append(f"{outcome.arm} seed {outcome.seed}")
-        if len(runs) > 1 and kind not in allow:
-            differing[kind] = runs
-    if differing:
-        lines = [f"  {kind}: " + "; ".join(_named_runs(*item) for item in runs.items()) for kind, runs in differing.items()]
-        raise UsageError(
-            "These runs differ in more than their arms, so a difference of their results has several explanations:\n"
-            + "\n".join(lines)
-            + "\nRun the ones that differ again under the same conditions, or accept the difference with "
-            + f"--allow={','.join([*allow, *differing])}."
-        )
+    found: dict[str, dict[str, list[str]]] = {kind: {} for kind in kinds if kind not in allow}
+    for kind, values in found.items():
+        for name, provenance in runs:
+            values.setdefault(KINDS[kind](provenance), []).append(name)
+    return {kind: values for kind, values in found.items() if len(values) > 1}
+
+
+def _lines(differing: Mapping[str, Mapping[str, list[str]]]) -> str:
+    return "\n".join(
+        f"  {kind}: " + "; ".join(_named_runs(*item) for item in values.items()) for kind, values in differing.items()
+    )
 
 
 def _named_runs(value: str, runs: list[str]) -> str:

@@ -157,6 +157,13 @@ def describe_arm(one: CheckedArm) -> dict[str, Any]:
     }
 
 
+def conditions_of(one: CheckedArm) -> dict[str, Any]:
+    """What run.json will record of an arm's data and length."""
+    data = one.experiment.data
+    recorded = {"name": data.name, "fingerprint": data.fingerprint, "sizes": dict(data.sizes)}
+    return {"data": recorded, "steps": one.experiment.steps}
+
+
 def estimate(arms: Sequence[CheckedArm], unfinished: Mapping[str, int], share: Mapping[str, float] | None = None) -> Estimate:
     """Estimates the cost of {arm: runs to do}. The speed of this machine is measured by a matrix product.
 

@@ -7,14 +7,16 @@ initial weights.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnlab.knobs import merged
 from cnnlab.metric import Metric, name_of
 from cnnlab.runs.renamed import current_flag
 
+if TYPE_CHECKING:
+    import numpy as np
+
+Design = Literal["grid", "zip", "one_factor_at_a_time", "leave_one_out", "add_one_in", "random", "grid_and_random"]
 BASELINE = "baseline"
 """Name of the arm that the others are compared with, unless a study says otherwise."""
 
@@ -166,8 +168,8 @@ class StudySpec:
 
     question: str
     vary: tuple[str, ...] = ()
-    components: tuple[str, ...] = ()
-    design: str = "grid"
+    toggle: tuple[str, ...] = ()
+    design: Design = "grid"
     seeds: int = 5
     metric: str = "test/accuracy"
     controls: tuple[str, ...] = ()
@@ -216,7 +218,7 @@ class RunResult:
     message: str = ""
     """Why it failed."""
     attempts: int = 1
-    correct: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    correct: "np.ndarray | None" = dataclasses.field(default=None, compare=False)
     """bool [N]: whether the test example was classified rightly, in the order of the split; None where this is not known."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Entries of run.json: `commit`, `uncommitted_changes`, `steps`, `data` {"name", "fingerprint", "sizes"}, `versions`,

@@ -15,9 +15,16 @@ TOLERANCE = 1e-6
 DIGESTS = ("params_digest", "state_digest")
 
 
-def command_of(run: Mapping[str, Any], folder: pathlib.Path) -> list[str]:
-    """The words after `launch.py` that repeat what run.json says, into another folder."""
+def command_of(run: Mapping[str, Any], folder: pathlib.Path, *, data_dir: str | None = None) -> list[str]:
+    """The words after `launch.py` that repeat what run.json says, into another folder.
+
+    Args:
+        run: content of run.json.
+        folder: where the second run goes.
+        data_dir: where the data are now; None: as recorded.
+    """
     flags = {name: value for name, value in run["flags"].items() if value is not None}
+    flags |= {"data_dir": data_dir} if data_dir else {}
     return [
         "train",
         f"--experiment={run['experiment']}",
@@ -79,16 +86,19 @@ def _causes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return found + [name for name in libraries if old["versions"].get(name) != new["versions"].get(name)]
 
 
-def reproduce_run(folder: pathlib.Path, target: pathlib.Path, launch: Callable[[Sequence[str]], int]) -> tuple[bool, str]:
+def reproduce_run(
+    folder: pathlib.Path, target: pathlib.Path, launch: Callable[[Sequence[str]], int], *, data_dir: str | None = None
+) -> tuple[bool, str]:
     """Runs one run again.
 
     Args:
         folder: of the run.
         target: where the second one goes; what an interrupted attempt left there is gone on with.
         launch: runs a command line, given the words after `launch.py`; returns its exit code.
+        data_dir: where the data are now; None: as recorded.
     """
     run = require_done(folder)
-    code = launch(command_of(run, target))
+    code = launch(command_of(run, target, data_dir=data_dir))
     if code:
         return False, f"the second run ended with exit code {code}"
     return compared(folder, target)

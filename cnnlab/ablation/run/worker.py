@@ -7,17 +7,28 @@ from collections.abc import Callable, Iterator, Sequence
 
 from cnnlab import files
 from cnnlab.ablation.plan.pruning import FINISHED, is_due
-from cnnlab.ablation.plan.study import Arm
+from cnnlab.ablation.plan.study import Arm, Study, merge_knobs
 from cnnlab.ablation.run.runs import StudyRun, Targets, this_process, write_worker_status
 from cnnlab.engine.program import Program
 from cnnlab.errors import CnnlabError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
 from cnnlab.runs import run
+from cnnlab.runs.experiments import ExperimentFile
 from cnnlab.runs.folder import Busy, RunSpec, check_folder
 
 log = logging.getLogger("cnnlab")
 
 Resolve = Callable[[Arm], tuple[Resolved, RunSpec]]
+
+
+def resolver(study: Study, experiment: ExperimentFile, spec: RunSpec) -> Resolve:
+    """What `run_worker` asks of an arm of a study: its knobs, and `spec` with them."""
+
+    def resolve(arm: Arm) -> tuple[Resolved, RunSpec]:
+        resolved = experiment.resolve(merge_knobs(study.knobs, arm))
+        return resolved, dataclasses.replace(spec, knobs=resolved.values, reread=resolved.reread)
+
+    return resolve
 
 
 def run_worker(
@@ -130,7 +141,8 @@ def _run_inputs(study_run: StudyRun, resolve: Resolve, programs: dict[str, Progr
     resolved, spec = resolve(study_run.arm)
     check_folder(study_run.folder, spec, overwrite=False)
     if study_run.arm.name not in programs:
-        numbers = study_run.arm.numbers
+        # The study may have been planned when a knob had another path.
+        numbers = {resolved.path_of(name): value for name, value in study_run.arm.numbers.items()}
         compiled = next(iter(programs.values()), None)
         programs[study_run.arm.name] = (
             compiled.member(resolved.call(), numbers) if compiled else run.build(resolved, spec, numbers=numbers)

@@ -1,0 +1,58 @@
+"""The command line of a worker, and how many runs it trains in one batched program. Imports no jax until it is asked."""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from cnnlab.ablation.plan.study import Study
+from cnnlab.runs.catalogue import ROOT
+from cnnlab.values import Count
+
+LAUNCHER = ROOT / "launch.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Batching:
+    """How the runs that share a compilation are trained.
+
+    Attributes:
+        batch_runs: whether runs that share a compilation take their steps in one batched program; auto: on an accelerator
+            only, because on a CPU one after another is faster.
+        max_batched_runs: most runs in one batched program; their memory adds up.
+    """
+
+    batch_runs: Literal["auto", "always", "never"] = "auto"
+    max_batched_runs: Count = 32
+
+    def at_once(self, strategy: str) -> int:
+        """How many runs of one compilation take their steps in one batched program.
+
+        On a CPU a batched convolution is slower than as many plain ones (benchmarks/members.py); an accelerator that one
+        small network leaves idle takes them at once.
+        """
+        import jax
+
+        batched = self.batch_runs == "always" or (self.batch_runs == "auto" and jax.default_backend() != "cpu")
+        return self.max_batched_runs if batched and strategy == "jit" else 1
+
+
+def worker_command(numbers: Sequence[int], *, study: Study, folder: pathlib.Path, batching: Batching) -> list[str]:
+    """The command line that trains some runs of a study.
+
+    Args:
+        numbers: of the runs, in the order of `study_runs`.
+        study: which one.
+        folder: of the study.
+        batching: how runs that share a compilation are trained.
+    """
+    return [
+        sys.executable,
+        str(LAUNCHER),
+        "work",
+        f"--workdir={folder}",
+        f"--runs={','.join(map(str, numbers))}",
+        *(f"--{field.name}={getattr(batching, field.name)}" for field in dataclasses.fields(batching)),
+        *study.flags,
+    ]

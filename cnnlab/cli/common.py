@@ -1,0 +1,140 @@
+"""What several verbs do first: start jax, load the experiment, fill in its knobs, find the folders of runs."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cnnlab.cli.groups import Console, Devices, Length, Pace
+from cnnlab.errors import UsageError
+
+if TYPE_CHECKING:  # these modules import jax, which --help and list do without
+    from cnnlab.knobs import Resolved
+    from cnnlab.runs.experiments import ExperimentFile
+    from cnnlab.runs.folder import RunSpec
+
+
+class NoExperiment(UsageError):
+    """No experiment is named; `words` are those among which its name may be misspelt."""
+
+    def __init__(self, words: Mapping[str, str]) -> None:
+        super().__init__("which experiment? Add --experiment=NAME; `python launch.py list` shows them.")
+        self.words = tuple(words)
+
+
+def setup_jax(fake_devices: int | None) -> None:
+    """Sets what must stand before jax starts (devices, threads), then the persistent compilation cache.
+
+    Raises UsageError where jax runs already in this process with another number of devices than is asked for.
+    """
+    if fake_devices:
+        _split_cpu(fake_devices)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from cnnlab.engine.parallel import use_compilation_cache
+
+    use_compilation_cache()
+
+
+def _split_cpu(count: int) -> None:
+    """Makes jax see `count` devices on the CPU."""
+    names = ("XLA_FLAGS", "JAX_PLATFORMS", "PJRT_NPROC")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    was_imported = "jax" in sys.modules
+    flag = f"--xla_force_host_platform_device_count={count}"
+    if flag not in before.get("XLA_FLAGS", "").split():
+        os.environ["XLA_FLAGS"] = f"{before.get('XLA_FLAGS', '')} {flag}".strip()
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    # Fewer threads than devices that wait for each other is a deadlock.
+    os.environ.setdefault("PJRT_NPROC", str(max(16, 4 * count)))
+    if not was_imported:
+        return
+    import jax
+
+    if (there := len(jax.devices())) != count or jax.default_backend() != "cpu":
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+        raise UsageError(
+            f"--fake_devices={count}: jax runs in this process already, with {there} {jax.default_backend()} device(s).\n"
+            "Give the flag to the first command of the process, or start a process of its own."
+        )
+
+
+def load(name: str | None, words: Mapping[str, str], devices: Devices) -> "ExperimentFile":
+    """The experiment of --experiment. Imports jax.
+
+    Args:
+        name: as on the command line.
+        words: the knobs that are given with it.
+        devices: on what it will run.
+    """
+    if not name:
+        raise NoExperiment(words)
+    setup_jax(devices.fake_devices)
+    from cnnlab.runs.experiments import load_experiment
+
+    return load_experiment(name, data_dir=devices.data_dir)
+
+
+def resolve(experiment: "ExperimentFile", values: Mapping[str, Any], length: Length | None = None) -> "Resolved":
+    """The experiment with its knobs filled in from the command line."""
+    from cnnlab import knobs
+
+    duration = length.knobs() if length else {}
+    if duration and not any(name == "duration" for name, *_ in knobs.parameters(experiment.function)):
+        raise UsageError(f"--{length.given if length else ''}: this experiment has no duration to set.")
+    if duration and "duration" in values:
+        raise UsageError(f"--duration and --{length.given if length else ''} both say how long to train. Keep one.")
+    resolved = experiment.resolve({**values, **duration})
+    from cnnlab.cli.verbs import run_flags
+
+    if hidden := [path for path in resolved.knobs if path in run_flags()]:
+        raise UsageError(
+            f"{experiment.name}: its knob --{hidden[0]} has the name of a run flag, so it cannot be set. Rename the knob."
+        )
+    return resolved
+
+
+def run_spec(
+    experiment: "ExperimentFile",
+    resolved: "Resolved",
+    devices: Devices,
+    console: Console,
+    pace: Pace | None = None,
+    *,
+    stop_after: int | None = None,
+) -> "RunSpec":
+    """What a run is and how it is carried out."""
+    from cnnlab.runs.folder import RunSpec
+
+    pace = pace or Pace()
+    return RunSpec(
+        experiment=experiment.name,
+        knobs=resolved.values,
+        source=experiment.source,
+        precision=devices.precision,
+        strategy=devices.strategy,
+        devices=devices.devices,
+        stop_after=stop_after,
+        log_every=pace.log_every,
+        eval_every=pace.eval_every,
+        save_every=pace.save_every,
+        steps_per_dispatch=pace.steps_per_dispatch,
+        data_dir=devices.data_dir and str(pathlib.Path(devices.data_dir).expanduser().absolute()),
+        quiet=console.quiet,
+        reread=resolved.reread,
+    )
+
+
+def seed_folders(
+    experiment: "ExperimentFile", resolved: "Resolved", precision: str, workdir: str | None, seeds: range
+) -> dict[int, pathlib.Path]:
+    """{seed: folder of its run}: the workdir itself for one seed, else seed_K below it or below the run's own place."""
+    from cnnlab.runs.find import RunFinder
+
+    if workdir and len(seeds) == 1:
+        return {seeds[0]: pathlib.Path(workdir)}
+    runs = pathlib.Path("runs")
+    above = pathlib.Path(workdir) if workdir else runs / RunFinder(runs, experiment, precision).folder_of(resolved)
+    return {seed: above / f"seed_{seed}" for seed in seeds}

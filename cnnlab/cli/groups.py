@@ -1,0 +1,127 @@
+"""Run flags that several verbs share. A verb takes a group as one argument; its fields are flags. Imports no jax."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from cnnlab.errors import UsageError
+from cnnlab.values import Count, Duration, NonNegative
+
+
+@dataclasses.dataclass(frozen=True)
+class Console:
+    """What is shown.
+
+    Attributes:
+        log_level: how much is written to stderr; warning also hides the progress.
+        debug: show the traceback of an error.
+        help: show this help; with --experiment, its knobs too.
+    """
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    debug: bool = False
+    help: bool = False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no progress is shown."""
+        return self.log_level in ("warning", "error")
+
+
+@dataclasses.dataclass(frozen=True)
+class Length:
+    """How long to train, instead of the experiment's own duration.
+
+    Attributes:
+        steps: train for so many steps.
+        epochs: train for so many epochs.
+        examples_seen: train for so many examples.
+    """
+
+    steps: NonNegative | None = None
+    epochs: NonNegative | None = None
+    examples_seen: NonNegative | None = None
+
+    @property
+    def given(self) -> str | None:
+        """The name of the flag that is given; UsageError where there are several."""
+        names = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None]
+        if len(names) > 1:
+            raise UsageError(f"--{names[0]} and --{names[1]} both say how long to train. Keep one.")
+        return names[0] if names else None
+
+    def knobs(self) -> dict[str, str]:
+        """The knob `duration` as text; {} where no flag of the group is given."""
+        if (name := self.given) is None:
+            return {}
+        return {"duration": str(Duration(getattr(self, name), name.removesuffix("_seen")))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """On what it runs.
+
+    Attributes:
+        strategy: how several devices share the work.
+        devices: how many devices to use; none: all.
+        fake_devices: split the CPU into this many devices, to try a strategy without the hardware.
+        precision: what the network computes in; parameters stay f32.
+        data_dir: folder of prepared TFDS data sets; none: $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    """
+
+    strategy: Literal["jit", "pmap", "fsdp"] = "jit"
+    devices: Count | None = None
+    fake_devices: Count | None = None
+    precision: Literal["f32", "bf16"] = "f32"
+    data_dir: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How often a run is logged, evaluated and saved.
+
+    Attributes:
+        log_every: between log lines; none: 20 lines a run, at most 50 steps apart.
+        eval_every: between evaluations; none: about 20 evaluations a run.
+        save_every: between checkpoints; none: one at every evaluation.
+        steps_per_dispatch: most steps sent to the device at once; none: 1 on a CPU, 32 on an accelerator.
+    """
+
+    log_every: Duration | None = None
+    eval_every: Duration | None = None
+    save_every: Duration | None = None
+    steps_per_dispatch: Count | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Launching:
+    """Who trains the runs of a study.
+
+    Attributes:
+        jobs: runs at once, each with its share of the cores or one accelerator, or its Slurm job.
+        max_attempts: how often a run that fails is begun in all.
+        fail_fast: stop at the first failure instead of finishing the rest.
+        launcher: where runs are trained: processes on this machine, Slurm jobs, or Ray actors.
+        launcher_options: KEY=VALUE of a worker; slurm: slurm_partition=gpu,timeout_min=60,gpus_per_node=1; ray:
+            address=auto,num_gpus=1. A value that holds commas goes in double quotes.
+    """
+
+    jobs: Count = 1
+    max_attempts: Count = 1
+    fail_fast: bool = False
+    launcher: Literal["local", "slurm", "ray"] = "local"
+    launcher_options: tuple[str, ...] = ()
+
+
+RUNS_TAKE = (Devices, Pace)
+"""Groups whose flags a study passes on to its runs."""
+
+
+def as_words(groups: Sequence[Any]) -> list[str]:
+    """`--NAME=VALUE` of every flag in the groups that differs from its default."""
+    words = []
+    for group in groups:
+        for field in dataclasses.fields(group):
+            if (value := getattr(group, field.name)) != field.default:
+                words.append(f"--{field.name}={value}")
+    return words

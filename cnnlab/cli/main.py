@@ -1,0 +1,102 @@
+"""Reads a command, calls its verb, and prints an error as a person can use it. Imports no jax."""
+
+import io
+import logging
+import sys
+from collections.abc import Sequence
+
+from cnnlab.cli import flags, suggest
+from cnnlab.cli.common import NoExperiment, load, resolve
+from cnnlab.cli.groups import Console, Devices
+from cnnlab.cli.verbs import VERBS
+from cnnlab.errors import CnnlabError, UsageError, did_you_mean
+from cnnlab.knobs import UnknownKnob
+
+OVERVIEW = """Launches everything in cnnlab: python launch.py [VERB] --experiment=NAME [--knob=value …] [flags]
+
+Verbs
+{verbs}
+  help        help VERB shows the flags of a verb; so does VERB --help
+
+Knobs are the keyword arguments of the experiment's function and, below its choices, of the chosen functions:
+  python launch.py --experiment=lenet5_digits --optimizer=adam --lr=0.001 --model.activation=tanh
+  python launch.py --experiment=lenet5_digits --help      shows them all
+  python launch.py ablate --experiment=convnet_digits --vary=norm:batch,none --vary=lr:0.1,0.01 --seeds=5
+  python launch.py ablate --experiment=convnet_digits --design=leave_one_out --toggle=norm,augment
+
+--flagfile=FILE reads flags from a file.
+
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command; returns its exit code. May be called any number of times in a process.
+
+    Args:
+        argv: the words after `launch.py`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console that has no ± or − shows ? instead of ending the command
+    try:
+        return _run(list(argv))
+    except CnnlabError as error:
+        if "--debug" in argv:
+            raise
+        print(f"{'' if error.exit_code == 75 else 'error: '}{error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _run(words: list[str]) -> int:
+    if words and words[0] == "help":
+        words = [*words[1:], "--help"]
+    is_named = bool(words) and not words[0].startswith("-")
+    name = words.pop(0) if is_named else "train"
+    if name not in VERBS:
+        raise UsageError(f"no verb {name!r}.{did_you_mean(name, list(VERBS))} Verbs: {', '.join(VERBS)}.")
+    call = flags.parse(VERBS[name], words)
+    if call.folders and not flags.takes_folders(call.verb):
+        word = call.folders[0]
+        raise UsageError(f"{word!r} is neither a verb in first place nor a --flag.{did_you_mean(word, list(VERBS))}")
+    if call.values and not flags.takes_knobs(call.verb):
+        raise suggest.explain(next(iter(call.values)), name, VERBS)
+    _set_up_logging(call.console)
+    try:
+        if call.console.help:
+            print(help_text(name if is_named else None, call))
+            return 0
+        return call.run()
+    except NoExperiment as error:
+        found = [suggest.explain(word, name, VERBS) for word in error.words]
+        raise next(filter(suggest.has_hint, found), error) from None
+    except UnknownKnob as error:
+        raise suggest.explain(error.name, name, VERBS, error.paths, str(error)) from None
+
+
+def _set_up_logging(console: Console) -> None:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("cnnlab").setLevel(console.log_level.upper())
+    logging.getLogger("absl").setLevel(logging.DEBUG if console.log_level == "debug" else logging.ERROR)  # orbax's chatter
+
+
+def help_text(name: str | None, call: flags.Call) -> str:
+    """The flags of a verb, with the experiment's text and knobs where one is given; the overview where no verb is given.
+
+    Args:
+        name: the verb; None where none was given.
+        call: the words as read.
+    """
+    own = flags.help_of(name or "train", call.verb)
+    experiment = call.arguments.get("experiment")
+    if experiment is None and name is None:
+        lines = {verb: (function.__doc__ or "").partition("\n")[0].rstrip(".") for verb, function in VERBS.items()}
+        verbs = "\n".join(f"  {verb.ljust(11)} {text[0].lower()}{text[1:]}" for verb, text in lines.items())
+        return OVERVIEW.format(verbs=verbs) + own.partition("\n\n")[2].partition("\n\n")[2]
+    if experiment is None or not flags.takes_knobs(call.verb):
+        return own
+    from cnnlab.knobs import as_text
+
+    loaded = load(experiment, call.values, call.arguments.get("devices", Devices()))
+    resolved = resolve(loaded, call.values, call.arguments.get("length"))
+    title = f"Knobs of {loaded.name} (the last part of a name is enough where it is unique)"
+    return f"{loaded.doc}\n\n{title}\n{as_text(resolved)}\n\n{own}"

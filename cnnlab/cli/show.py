@@ -1,0 +1,220 @@
+"""The verbs that show what there is, or what a run has learned: list, inspect, evaluate, export, sample."""
+
+import dataclasses
+import json
+import pathlib
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cnnlab.cli.common import NoExperiment, load, resolve, run_spec, seed_folders, setup_jax
+from cnnlab.cli.groups import Console, Devices, Length
+from cnnlab.errors import UsageError
+from cnnlab.runs.catalogue import catalogue
+from cnnlab.values import Count, NonNegative, Range, Seed
+
+if TYPE_CHECKING:
+    from cnnlab.knobs import Resolved
+    from cnnlab.runs.folder import RunSpec
+
+Label = Annotated[int, Range(0)]
+
+
+def list_(*, format: Literal["text", "json"] = "text", console: Console) -> int:
+    """Prints the experiments, models and data sets.
+
+    Args:
+        format: how to print.
+        console: what is shown.
+    """
+    found = catalogue()  # read from the sources, nothing of which is imported
+    if format == "json":
+        print(json.dumps(found, indent=1))
+        return 0
+    for title, entries in found.items():
+        width = max(22, *map(len, entries)) + 1
+        print("\n".join([title, *(f"  {name.ljust(width)}{text}" for name, text in entries.items())]))
+    return 0
+
+
+def inspect(
+    values: dict[str, str],
+    /,
+    *,
+    experiment: str | None = None,
+    format: Literal["text", "json"] = "text",
+    data_dir: str | None = None,
+    console: Console,
+) -> int:
+    """Prints every layer of an experiment's network, or of a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].
+
+    Args:
+        values: the experiment's knobs, or model, input and classes.
+        experiment: whose network; none: that of --model.
+        format: how to print.
+        data_dir: folder of prepared TFDS data sets; none: $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        console: what is shown.
+    """
+    if experiment is None and "model" not in values:
+        if values:
+            raise NoExperiment(values)
+        raise UsageError("inspect what? Give --experiment=NAME, or --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].")
+    setup_jax(None)
+    from cnnlab import inspect as inspector
+    from cnnlab import knobs
+
+    if experiment is not None:
+        made = resolve(load(experiment, values, Devices(data_dir=data_dir)), values).call()
+        layers = inspector.of_experiment(made)
+        if not layers and (count := inspector.parameters(made)):
+            raise UsageError(f"{experiment}: its {count:,} parameters are no Linen modules, which alone can be listed.")
+    else:
+        from cnnlab.models import MODELS, native_shape
+
+        if values["model"] in MODELS:
+            values = {"input": ",".join(map(str, native_shape(values["model"]))), **values}
+        layers = knobs.resolve(inspector.of_model, values).call()
+    print(json.dumps(inspector.as_json(layers), indent=1) if format == "json" else inspector.as_table(layers))
+    return 0
+
+
+def trained_run(
+    values: dict[str, str],
+    experiment: str | None,
+    workdir: str | None,
+    seeds: range,
+    length: Length,
+    devices: Devices,
+    console: Console,
+) -> tuple["Resolved", "RunSpec", dict[int, pathlib.Path]]:
+    """(knobs, spec, folders by seed) of the run in --workdir, or of those that --experiment and its knobs name."""
+    from cnnlab.knobs import merged
+    from cnnlab.runs.folder import read_run
+
+    setup_jax(devices.fake_devices)
+    recorded = {}
+    if workdir and not experiment:
+        run = read_run(pathlib.Path(workdir))
+        experiment, recorded = run["experiment"], run["knobs"]
+        devices = dataclasses.replace(devices, precision=run["flags"]["precision"])
+        known = run["flags"].get("data_dir")
+        if devices.data_dir is None and known and pathlib.Path(known).is_dir():  # the run may come from another machine
+            devices = dataclasses.replace(devices, data_dir=known)
+    loaded = load(experiment, values, devices)
+    if length.given and "duration" in recorded:
+        recorded = {name: value for name, value in recorded.items() if name != "duration"}
+    resolved = resolve(loaded, merged(recorded, values), length)
+    folders = seed_folders(loaded, resolved, devices.precision, workdir, seeds)
+    return resolved, run_spec(loaded, resolved, devices, console), folders
+
+
+def evaluate(
+    values: dict[str, str],
+    /,
+    *,
+    experiment: str | None = None,
+    workdir: str | None = None,
+    seed: Seed = 0,
+    seeds: Count = 1,
+    best: bool = False,
+    length: Length,
+    devices: Devices,
+    console: Console,
+) -> int:
+    """Measures the checkpoint of a run on its held-out splits.
+
+    Args:
+        values: the experiment's knobs; none given: those of the run in --workdir.
+        experiment: whose run; none: that of --workdir.
+        workdir: folder of the run; none: where train put the run of these knobs.
+        seed: seed of the run.
+        seeds: how many runs, from --seed on.
+        best: the checkpoint that was best on the validation split, not the newest.
+        length: how long the run was trained.
+        devices: on what it runs.
+        console: what is shown.
+    """
+    resolved, spec, folders = trained_run(values, experiment, workdir, range(seed, seed + seeds), length, devices, console)
+    from cnnlab.runs import run
+
+    for folder in folders.values():
+        print(run.evaluate_run(resolved, spec, folder, best=best))
+    return 0
+
+
+def export(
+    values: dict[str, str],
+    /,
+    *,
+    to: str | None = None,
+    experiment: str | None = None,
+    workdir: str | None = None,
+    seed: Seed = 0,
+    best: bool = False,
+    overwrite: bool = False,
+    length: Length,
+    devices: Devices,
+    console: Console,
+) -> int:
+    """Writes the network of a run to a file.
+
+    Args:
+        values: the experiment's knobs; none given: those of the run in --workdir.
+        to: the file: FILE.safetensors (weights) or FILE.stablehlo (a program).
+        experiment: whose run; none: that of --workdir.
+        workdir: folder of the run; none: where train put the run of these knobs.
+        seed: seed of the run.
+        best: the checkpoint that was best on the validation split, not the newest.
+        overwrite: replace the file.
+        length: how long the run was trained.
+        devices: on what it runs.
+        console: what is shown.
+    """
+    if not to:
+        raise UsageError("export to what? Add --to=FILE.safetensors (weights) or --to=FILE.stablehlo (a program).")
+    resolved, spec, folders = trained_run(values, experiment, workdir, range(seed, seed + 1), length, devices, console)
+    from cnnlab.interop.export import export_run
+
+    print(export_run(resolved, spec, folders[seed], pathlib.Path(to), best=best, replace=overwrite))
+    return 0
+
+
+def sample(
+    values: dict[str, str],
+    /,
+    *,
+    experiment: str | None = None,
+    workdir: str | None = None,
+    seed: Seed = 0,
+    count: Count = 64,
+    temperature: NonNegative = 1.0,
+    class_: Label | None = None,
+    interpolate: bool = False,
+    best: bool = False,
+    to: str | None = None,
+    length: Length,
+    devices: Devices,
+    console: Console,
+) -> int:
+    """Draws images from a trained autoencoder, VAE, GAN or PixelCNN: a sheet and the images.
+
+    Args:
+        values: the experiment's knobs; none given: those of the run in --workdir.
+        experiment: whose run; none: that of --workdir.
+        workdir: folder of the run; none: where train put the run of these knobs.
+        seed: seed of the images, and of the run where no --workdir names it.
+        count: how many images.
+        temperature: 1 draws as the model was trained; less draws images that the model considers more likely.
+        class_: the class to draw, of a model that was trained by class; none: all classes in turn.
+        interpolate: rows that go from one code to another, instead of separate images.
+        best: the checkpoint that was best on the validation split, not the newest.
+        to: the sheet, a .png file; none: in the folder of the run.
+        length: how long the run was trained.
+        devices: on what it runs.
+        console: what is shown.
+    """
+    resolved, spec, folders = trained_run(values, experiment, workdir, range(seed, seed + 1), length, devices, console)
+    from cnnlab.runs.sample import SampleRequest, sample_run
+
+    wanted = SampleRequest(count, temperature, class_, interpolate, seed)
+    target = pathlib.Path(to) if to else None
+    print(sample_run(resolved, spec, folders[seed], wanted, target=target, best=best))
+    return 0

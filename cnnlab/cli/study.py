@@ -1,0 +1,320 @@
+"""The verbs of studies: ablate, work, report, claims, reproduce."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cnnlab.ablation.plan.request import DesignRequest
+from cnnlab.ablation.plan.study import Study
+from cnnlab.ablation.run.command import LAUNCHER, Batching, worker_command
+from cnnlab.cli.common import load, resolve, run_spec
+from cnnlab.cli.groups import Console, Devices, Launching, Length, Pace, as_words
+from cnnlab.errors import UsageError
+from cnnlab.runs.catalogue import experiment_files
+from cnnlab.values import Count, Duration, Range, Seed
+
+if TYPE_CHECKING:
+    from cnnlab.ablation.plan.check import CheckedArm
+    from cnnlab.runs.experiments import ExperimentFile
+
+
+@dataclasses.dataclass(frozen=True)
+class PruningRequest:
+    """How worse arms are stopped early.
+
+    Attributes:
+        prune: stop worse arms early, compared on the validation split at rungs of steps.
+        prune_from: duration of the first rung; none: up to three rungs before the end.
+        prune_factor: about one arm in so many goes on to the next rung, which is so many times as far.
+    """
+
+    prune: Literal["none", "asha", "halving"] = "none"
+    prune_from: Duration | None = None
+    prune_factor: Annotated[int, Range(2)] = 3
+
+
+def ablate(
+    values: dict[str, str],
+    /,
+    *,
+    experiment: str | None = None,
+    workdir: str | None = None,
+    seed: Seed = 0,
+    seeds: Count | None = None,
+    metric: str | None = None,
+    allow: tuple[str, ...] = (),
+    budget_minutes: Count | None = None,
+    dry_run: bool = False,
+    design: DesignRequest,
+    pruning: PruningRequest,
+    launching: Launching,
+    batching: Batching,
+    length: Length,
+    devices: Devices,
+    pace: Pace,
+    console: Console,
+) -> int:
+    """Plans, runs and reports a study: many runs that differ by design, compared with statistics.
+
+    Args:
+        values: the knobs that all arms share.
+        experiment: name of a file in experiments/, or the path of a .py file of your own.
+        workdir: folder of the study; none: runs/study-EXPERIMENT-HASH.
+        seed: the first seed of every arm.
+        seeds: how many seeds of every arm; none: those of the experiment's own study, or 5.
+        metric: the number that is compared; none: the task's own on the test split.
+        allow: differences between runs that do not matter: data, splits, steps, code.
+        budget_minutes: refuse a study that is estimated to take longer.
+        dry_run: check and plan, but run nothing.
+        design: what to vary.
+        pruning: how worse arms are stopped early.
+        launching: who trains the runs.
+        batching: how runs that share a compilation are trained.
+        length: how long to train.
+        devices: on what runs are trained.
+        pace: how often they are logged, evaluated and saved.
+        console: what is shown.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
+    train_runs = launcher(launching, batching, devices)
+    loaded = load(experiment, values, devices)
+    common = resolve(loaded, values, length)
+    from cnnlab.ablation import commands
+
+    study = commands.study_from_flags(
+        design,
+        loaded,
+        common,
+        knobs={**values, **length.knobs()},
+        seed=seed,
+        seeds=seeds,
+        metric=metric,
+        precision=devices.precision,
+        flags=as_words([devices, pace]),
+    )
+    study, found, folder = plan(study, loaded, workdir, allow, pruning, devices, pace)
+    need = commands.estimate_remaining(study, found, folder)
+    print(commands.describe_study(study, need, folder), flush=True)
+    if budget_minutes and need.seconds > 60 * budget_minutes:
+        raise UsageError(f"--budget_minutes={budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
+    if dry_run:
+        return 0
+    code = run_study(study, folder, train_runs, launching, batching, console)
+    if code in (0, 1):
+        own = None if design.vary or design.toggle else loaded.study
+        print(commands.write_study_report(study, folder, allow=allow, verdict=own.verdict if own else None))
+    return code
+
+
+def plan(
+    study: Study,
+    loaded: "ExperimentFile",
+    workdir: str | None,
+    allow: Sequence[str],
+    pruning: PruningRequest,
+    devices: Devices,
+    pace: Pace,
+) -> tuple[Study, list["CheckedArm"], pathlib.Path]:
+    """(the study as it will run, its arms as checked, its folder)."""
+    from cnnlab.ablation import commands
+    from cnnlab.engine.parallel import STRATEGIES, pick_devices
+
+    strategy = STRATEGIES[devices.strategy](pick_devices(devices.devices))
+    above = pathlib.Path(workdir).parent if workdir else pathlib.Path("runs")
+    study, found = commands.plan_study(study, loaded, strategy, above, allow=allow)
+    study = commands.add_rungs(
+        study, found, pruning.prune, pace.eval_every, factor=pruning.prune_factor, start=pruning.prune_from
+    )
+    return study, found, pathlib.Path(workdir or above / f"study-{study.name}-{commands.study_digest(study)}")
+
+
+def launcher(launching: Launching, batching: Batching, devices: Devices) -> Callable[..., int]:
+    """What trains the runs of a study by --launcher, with its options. Raises UsageError before anything is planned."""
+    from cnnlab.ablation.run import local, ray, slurm
+
+    if batching.batch_runs == "always" and devices.strategy != "jit":
+        raise UsageError(f"--batch_runs=always is for --strategy=jit, not {devices.strategy}. Leave one of them out.")
+    options = local.parse_options(launching.launcher_options)
+    if launching.launcher == "slurm":
+        return functools.partial(slurm.run_on_slurm, options=options)
+    if launching.launcher == "ray":
+        ray.actor_class(options)  # says what is missing or misspelt before the study is planned
+        return functools.partial(ray.run_on_ray, options=options)
+    if options:
+        raise UsageError("--launcher_options are for --launcher=slurm and --launcher=ray; local workers take --jobs alone.")
+    return local.run_locally
+
+
+def run_study(
+    study: Study,
+    folder: pathlib.Path,
+    train_runs: Callable[..., int],
+    launching: Launching,
+    batching: Batching,
+    console: Console,
+) -> int:
+    """Trains what is left of a planned study; returns the exit code."""
+    from cnnlab.ablation.run import runs
+    from cnnlab.runs.folder import locked
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        runs.write_owner(folder)
+        runs.save_study(study, folder)
+        return train_runs(
+            study,
+            folder,
+            functools.partial(worker_command, study=study, folder=folder, batching=batching),
+            jobs=launching.jobs,
+            max_attempts=launching.max_attempts,
+            fail_fast=launching.fail_fast,
+            quiet=console.quiet,
+        )
+
+
+def work(
+    *,
+    workdir: str | None = None,
+    runs: tuple[int, ...] = (),
+    status_file: str | None = None,
+    parent: int | None = None,
+    cores: tuple[int, ...] = (),
+    batching: Batching,
+    devices: Devices,
+    pace: Pace,
+    console: Console,
+) -> int:
+    """Trains some runs of a study in this process (what a launcher starts).
+
+    Args:
+        workdir: folder of the study.
+        runs: numbers of the runs to train; none given: all.
+        status_file: the file in which to say which runs are being trained.
+        parent: number of the process with which to end.
+        cores: the cores to keep to.
+        batching: how runs that share a compilation are trained.
+        devices: on what runs are trained.
+        pace: how often they are logged, evaluated and saved.
+        console: what is shown.
+    """
+    from cnnlab.ablation.run import local
+    from cnnlab.ablation.run import runs as study_runs
+
+    if not workdir:
+        raise UsageError("work on what? Give --workdir=FOLDER of a study.")
+    local.bind_to_parent(parent, cores)
+    folder = pathlib.Path(workdir)
+    study = study_runs.load_study(folder)
+    loaded = load(study.experiment, {}, devices)
+    from cnnlab.ablation.run.worker import resolver, run_worker
+
+    spec = run_spec(loaded, loaded.resolve(study.knobs), devices, console, pace)
+    everything = list(study_runs.study_runs(study, folder))
+    chosen = [everything[number] for number in runs] if runs else everything
+    targets = study_runs.Targets(study, everything) if study.pruning else None
+    place = pathlib.Path(status_file) if status_file else None
+    run_worker(chosen, resolver(study, loaded, spec), place, targets, at_once=batching.at_once(devices.strategy))
+    return 0
+
+
+def report(
+    *folders: str, workdir: str | None = None, metric: str | None = None, allow: tuple[str, ...] = (), console: Console
+) -> int:
+    """Writes the report of a study again, or of any set of runs.
+
+    Args:
+        folders: a study, or runs.
+        workdir: the folder in which the report of loose runs is written; none: runs/report.
+        metric: the number that is compared; none: the study's own, or the first of the runs.
+        allow: differences between runs that do not matter: data, splits, steps, code.
+        console: what is shown.
+    """
+    from cnnlab.ablation import commands
+    from cnnlab.ablation.run import runs
+
+    if not folders:
+        raise UsageError("report on what? Give the folder of a study, or folders of runs: python launch.py report runs/…")
+    places = [pathlib.Path(folder) for folder in folders]
+    if len(places) == 1 and (places[0] / runs.STUDY).exists():
+        study = runs.load_study(places[0])
+        verdict = declared_verdict(study) if study.claim and metric in (None, study.metric) else None
+        print(commands.write_study_report(study, places[0], allow=allow, metric=metric, verdict=verdict))
+    else:
+        print(commands.report_runs(places, allow=allow, metric=metric, to=workdir))
+    return 0
+
+
+def declared_verdict(study: Study) -> Any:
+    """The verdict of a study's experiment, where its file is still there and declares one."""
+    if study.experiment not in experiment_files() and not pathlib.Path(study.experiment).is_file():
+        return None
+    return getattr(load(study.experiment, {}, Devices()).study, "verdict", None)
+
+
+def claims(*folders: str, to: str = "docs/claims", console: Console) -> int:
+    """Writes the page of claims from the verdicts of studies.
+
+    Args:
+        folders: studies, or folders above them.
+        to: the folder of the page.
+        console: what is shown.
+    """
+    from cnnlab.ablation.report.claims import write_page
+
+    if not folders:
+        raise UsageError("claims of what? Give the folders of studies, or the folder above them: python launch.py claims runs")
+    print(write_page([pathlib.Path(folder) for folder in folders], pathlib.Path(to)))
+    return 0
+
+
+def reproduce(
+    *folders: str,
+    workdir: str | None = None,
+    data_dir: str | None = None,
+    jobs: Count = 1,
+    batching: Batching,
+    console: Console,
+) -> int:
+    """Runs a run or a study again and says whether the numbers agree; exit code 1 where they do not.
+
+    Args:
+        folders: the folder of one run or study.
+        workdir: where the second one goes; none: FOLDER-again.
+        data_dir: where the data are, if not where the run's own file says.
+        jobs: runs of a study at once.
+        batching: how runs of a study that share a compilation are trained.
+        console: what is shown.
+    """
+    from cnnlab.ablation.run import local, runs
+    from cnnlab.ablation.run import reproduce as reproducing
+
+    if len(folders) != 1:
+        raise UsageError("reproduce what? Give the folder of one run or study, such as runs/NAME-HASH/seed_0.")
+    folder = pathlib.Path(folders[0])
+    target = pathlib.Path(workdir) if workdir else reproducing.again(folder)
+    if not (folder / runs.STUDY).exists():
+        agree, text = reproducing.reproduce_run(folder, target, main_again, data_dir=data_dir)
+        print(f"{folder}: {text}\n  the second run is in {target}")
+        return int(not agree)
+    study, inner = runs.load_study(folder), target / folder.name
+    if data_dir:
+        kept = [word for word in study.flags if not word.startswith("--data_dir=")]
+        study = dataclasses.replace(study, flags=(*kept, f"--data_dir={data_dir}"))
+    runs.save_study(study, inner)
+    again = functools.partial(worker_command, study=study, folder=inner, batching=batching)
+    code = local.run_locally(study, inner, again, jobs=jobs, quiet=console.quiet)
+    if code > 1:
+        return code
+    agree, text = reproducing.compare_study(study, folder, inner)
+    print(f"{text}\n{'all runs agree' if agree else 'NOT all runs agree'}; the second ones are in {target}")
+    return int(not agree)
+
+
+def main_again(words: Sequence[str]) -> int:
+    """Another command of launch.py in a process of its own."""
+    return subprocess.run([sys.executable, str(LAUNCHER), *words], check=False).returncode

@@ -1,0 +1,44 @@
+"""The verb train."""
+
+from cnnlab.cli.common import load, resolve, run_spec, seed_folders
+from cnnlab.cli.groups import Console, Devices, Length, Pace
+from cnnlab.values import Count, Seed
+
+
+def train(
+    values: dict[str, str],
+    /,
+    *,
+    experiment: str | None = None,
+    workdir: str | None = None,
+    seed: Seed = 0,
+    seeds: Count = 1,
+    stop_after: Count | None = None,
+    overwrite: bool = False,
+    length: Length,
+    devices: Devices,
+    pace: Pace,
+    console: Console,
+) -> int:
+    """Trains the experiment, or goes on with an interrupted run.
+
+    Args:
+        values: the experiment's knobs.
+        experiment: name of a file in experiments/, or the path of a .py file of your own.
+        workdir: folder of the run; none: runs/EXPERIMENT-HASH/seed_K, HASH of the knobs.
+        seed: seed of initial weights, data order, augmentation and dropout.
+        seeds: how many seeds to train, from --seed on; reported as mean ± standard deviation.
+        stop_after: stop at this step with a checkpoint, schedules unchanged; without the flag the run goes on.
+        overwrite: delete the run in the workdir and start afresh.
+        length: how long to train.
+        devices: on what it runs.
+        pace: how often it is logged, evaluated and saved.
+        console: what is shown.
+    """
+    loaded = load(experiment, values, devices)
+    resolved = resolve(loaded, values, length)
+    from cnnlab.runs import run
+
+    folders = seed_folders(loaded, resolved, devices.precision, workdir, range(seed, seed + seeds))
+    spec = run_spec(loaded, resolved, devices, console, pace, stop_after=stop_after)
+    return run.train_seeds(resolved, spec, folders, overwrite=overwrite)

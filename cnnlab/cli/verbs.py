@@ -1,0 +1,24 @@
+"""The verbs by name. Imports no jax."""
+
+from cnnlab.cli import show, study
+from cnnlab.cli.flags import Verb, flags_of, takes_knobs
+from cnnlab.cli.train import train
+
+VERBS: dict[str, Verb] = {
+    "train": train,
+    "evaluate": show.evaluate,
+    "export": show.export,
+    "sample": show.sample,
+    "inspect": show.inspect,
+    "list": show.list_,
+    "ablate": study.ablate,
+    "report": study.report,
+    "claims": study.claims,
+    "reproduce": study.reproduce,
+    "work": study.work,
+}
+
+
+def run_flags() -> set[str]:
+    """The names of all flags of those verbs that take knobs too."""
+    return {name for verb in VERBS.values() if takes_knobs(verb) for name in flags_of(verb)}
