@@ -7,26 +7,28 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np  # which the digest of a text does without
 
 SHORT = 8
 """Hexadecimal digits that name a folder."""
 
-Part = str | bytes | np.ndarray
+Part = Union[str, bytes, "np.ndarray"]
 
 
 def digest(parts: Iterable[Part]) -> str:
     """Returns the SHA-256 (64 hexadecimal digits) of the parts one after another: texts in UTF-8, the bytes of arrays."""
     total = hashlib.sha256()
     for part in parts:
-        if isinstance(part, np.ndarray):
-            if part.size:
-                # As bytes without a copy: an array of bfloat16 is no buffer by itself.
-                total.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
-        else:
+        if isinstance(part, str | bytes):
             total.update(part.encode() if isinstance(part, str) else part)
+        elif part.size:
+            import numpy as np
+
+            # As bytes without a copy: an array of bfloat16 is no buffer by itself.
+            total.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 
@@ -47,6 +49,7 @@ def arrays_digest(arrays: Mapping[str, Any], notes: Iterable[tuple[str, str]] | 
         arrays: {name: array}; name, dtype, shape and bytes of each count.
         notes: (name, text) pairs that count too, sorted by name; None: there are none to count.
     """
+    import numpy as np
 
     def parts() -> Iterator[Part]:
         if notes is not None:
@@ -59,7 +62,7 @@ def arrays_digest(arrays: Mapping[str, Any], notes: Iterable[tuple[str, str]] | 
     return digest(parts())
 
 
-def combined_digest(*parts: str | np.ndarray) -> str:
+def combined_digest(*parts: "str | np.ndarray") -> str:
     """Returns the digest of texts and arrays, each with its length or its type and shape."""
     framed: list[Part] = []
     for part in parts:

@@ -192,9 +192,7 @@ def test_a_study_survives_its_file(tmp_path):
 
 
 def test_the_estimate_counts_what_is_left():
-    one, found = commands.plan_study(
-        study("lr:0.1,0.01", seeds=(0, 1, 2)), resolve, STRATEGIES["jit"](pick_devices(1)), "toy-{digest}"
-    )
+    one, found = commands.plan_study(study("lr:0.1,0.01", seeds=(0, 1, 2)), TOY, STRATEGIES["jit"](pick_devices(1)), NOWHERE)
     left, none = ({arm.name: count for arm in one.arms} for count in (3, 0))
     need = check.estimate(found, left)
     assert need.runs == 6 and need.compilations == 1 and need.seconds > check.COMPILE_SECONDS and need.disk > 0

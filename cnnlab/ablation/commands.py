@@ -34,13 +34,13 @@ def study_from_flags(
     asked: DesignRequest,
     experiment: ExperimentFile,
     common: Resolved,
-    *,
     knobs: Mapping[str, str],
+    flags: Sequence[str],
+    *,
     seed: int,
     seeds: int | None,
     metric: str | None,
     precision: str,
-    flags: Sequence[str],
 ) -> Study:
     """The study that the command line asks for, or that the experiment declares where it asks for none; not planned yet.
 
@@ -49,11 +49,11 @@ def study_from_flags(
         experiment: whose knobs are varied.
         common: the experiment with the knobs that all arms share.
         knobs: these knobs as on the command line.
+        flags: run flags that every run of the study gets, as on the command line.
         seed: the first seed.
         seeds: how many; None: those of the experiment's own study, or 5.
         metric: what is compared; None: that of the experiment's own study, or the task's primary metric on test.
         precision: what the networks compute in.
-        flags: run flags that every run of the study gets, as on the command line.
     """
     own = None if asked.vary or asked.toggle else experiment.study
     if common.values.get("control", "none") != "none":

@@ -44,7 +44,9 @@ def inspect(
     data_dir: str | None = None,
     console: Console,
 ) -> int:
-    """Prints every layer of an experiment's network, or of a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].
+    """Prints every layer of a network: output shape, parameters, multiply-accumulates, memory, stride, receptive field.
+
+    The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].
 
     Args:
         values: the experiment's knobs, or model, input and classes.
@@ -154,7 +156,7 @@ def export(
     devices: Devices,
     console: Console,
 ) -> int:
-    """Writes the network of a run to a file.
+    """Writes the network of a run to a file, --to=FILE.safetensors (weights) or --to=FILE.stablehlo (a program).
 
     Args:
         values: the experiment's knobs; none given: those of the run in --workdir.

@@ -80,34 +80,23 @@ def ablate(
         pace: how often they are logged, evaluated and saved.
         console: what is shown.
     """
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
     train_runs = launcher(launching, batching, devices)
     loaded = load(experiment, values, devices)
     common = resolve(loaded, values, length)
     from cnnlab.ablation import commands
 
+    given, words = {**values, **length.knobs()}, as_words([devices, pace])
     study = commands.study_from_flags(
-        design,
-        loaded,
-        common,
-        knobs={**values, **length.knobs()},
-        seed=seed,
-        seeds=seeds,
-        metric=metric,
-        precision=devices.precision,
-        flags=as_words([devices, pace]),
+        design, loaded, common, given, words, seed=seed, seeds=seeds, metric=metric, precision=devices.precision
     )
     study, found, folder = plan(study, loaded, workdir, allow, pruning, devices, pace)
-    need = commands.estimate_remaining(study, found, folder)
-    print(commands.describe_study(study, need, folder), flush=True)
-    if budget_minutes and need.seconds > 60 * budget_minutes:
-        raise UsageError(f"--budget_minutes={budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
+    show_plan(study, found, folder, budget_minutes)
     if dry_run:
         return 0
     code = run_study(study, folder, train_runs, launching, batching, console)
     if code in (0, 1):
-        own = None if design.vary or design.toggle else loaded.study
-        print(commands.write_study_report(study, folder, allow=allow, verdict=own.verdict if own else None))
+        verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
+        print(commands.write_study_report(study, folder, allow=allow, verdict=verdict))
     return code
 
 
@@ -133,10 +122,21 @@ def plan(
     return study, found, pathlib.Path(workdir or above / f"study-{study.name}-{commands.study_digest(study)}")
 
 
+def show_plan(study: Study, found: Sequence["CheckedArm"], folder: pathlib.Path, budget_minutes: int | None) -> None:
+    """Prints what a study will do. Raises UsageError where that takes longer than its budget."""
+    from cnnlab.ablation import commands
+
+    need = commands.estimate_remaining(study, found, folder)
+    print(commands.describe_study(study, need, folder), flush=True)
+    if budget_minutes and need.seconds > 60 * budget_minutes:
+        raise UsageError(f"--budget_minutes={budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
+
+
 def launcher(launching: Launching, batching: Batching, devices: Devices) -> Callable[..., int]:
     """What trains the runs of a study by --launcher, with its options. Raises UsageError before anything is planned."""
     from cnnlab.ablation.run import local, ray, slurm
 
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
     if batching.batch_runs == "always" and devices.strategy != "jit":
         raise UsageError(f"--batch_runs=always is for --strategy=jit, not {devices.strategy}. Leave one of them out.")
     options = local.parse_options(launching.launcher_options)
