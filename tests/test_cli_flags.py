@@ -134,6 +134,7 @@ def test_lists_that_are_given_twice_add_up_and_options_keep_the_commas_in_bracke
     assert call.arguments["design"].vary == ("lr:0.1,0.2", "norm:a,b")
     assert call.arguments["design"].toggle == ("norm", "dropout", "augment")
     assert call.arguments["launching"].launcher_options == ("a=1", "x=n[1-2,4]", "b=2,3")
+    assert flags.parse(VERBS["work"], ["--runs=3,4", "--cores=0"]).arguments["runs"] == (3, 4)
 
 
 def test_words_may_be_written_in_every_way_that_absl_knows(tmp_path: pathlib.Path):

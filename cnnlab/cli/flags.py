@@ -46,9 +46,11 @@ class RunFlag:
         """Its value from text; UsageError says what was expected."""
         if not isinstance(text, str):
             return text
-        if not self.takes_list:
-            return knobs.parse(self.name, self.annotation, text, self.default)
-        return (text,) if self.annotation is Entries else tuple(knobs.split_items(text, ","))
+        if self.annotation is Entries:
+            return (text,)
+        if self.annotation == tuple[str, ...]:
+            return tuple(knobs.split_items(text, ","))  # at commas alone: a launcher's options may hold spaces
+        return knobs.parse(self.name, self.annotation, text, self.default)
 
 
 @dataclasses.dataclass(frozen=True)
