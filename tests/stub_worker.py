@@ -53,7 +53,9 @@ def main() -> None:
                 time.sleep(2)
             write("FAILED", message="it was told to") if act == "fail" else write("DONE")
         ended += 1
-        pathlib.Path(flags["status_file"]).write_text(json.dumps({"process": process, "runs": [], "ended": ended}), encoding="utf-8")
+        pathlib.Path(flags["status_file"]).write_text(
+            json.dumps({"process": process, "runs": [], "ended": ended}), encoding="utf-8"
+        )
 
 
 main()

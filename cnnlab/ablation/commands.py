@@ -23,9 +23,9 @@ from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.knobs import Resolved
 from cnnlab.metric import Metric, name_of
-from cnnlab.runs.folder import code_revision
 from cnnlab.runs.experiments import ExperimentFile
 from cnnlab.runs.find import RunFinder
+from cnnlab.runs.folder import code_revision
 from cnnlab.runs.run import steps_between_evaluations
 from cnnlab.values import Duration
 
