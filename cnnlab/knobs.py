@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
+from cnnlab.text import split_items
 from cnnlab.values import ChoiceOf, Duration, Range
 
 
@@ -300,25 +301,6 @@ def _convert(annotation: Any, raw: Any) -> Any:
     if annotation not in _READERS:
         raise TypeError(f"knobs do not know the annotation {annotation!r}")
     return _READERS[annotation](raw)
-
-
-def split_items(text: str, separators: str = ", \t\n") -> list[str]:
-    """The items of a list, separated outside brackets, braces and double quotes: regular expressions keep their commas.
-
-    An item in double quotes is everything between them. Brackets that do not match do not count.
-    """
-    pieces, separator = r'"[^"]*"|\\.|[^\\]', f"[{separators}]"
-    items: list[str] = []
-    item, open_brackets = "", 0
-    for piece in re.findall(pieces, text, re.DOTALL):
-        open_brackets += (piece in tuple("([{")) - (piece in tuple(")]}"))
-        if re.fullmatch(separator, piece) and open_brackets == 0:
-            items, item = [*items, item], ""
-        else:
-            item += piece.strip('"') if len(piece) > 1 and piece[0] == '"' else piece
-    if open_brackets:
-        return [part.strip() for part in re.split(separator, text) if part.strip()]
-    return [part.strip() for part in [*items, item] if part.strip()]
 
 
 def takes_list(annotation: Any) -> bool:

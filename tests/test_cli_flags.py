@@ -17,6 +17,7 @@ from cnnlab.cli.suggest import SYNONYMS, explain
 from cnnlab.cli.verbs import VERBS
 from cnnlab.runs.catalogue import experiment_files
 from cnnlab.runs.renamed import RENAMED, current_flag
+from cnnlab.text import split_items
 from cnnlab.values import ChoiceOf
 
 FLAGS = {name for verb in VERBS.values() for name in flags.flags_of(verb)}
@@ -151,7 +152,7 @@ def test_a_list_knob_adds_up_and_keeps_the_commas_of_a_regular_expression():
 
     given = {"frozen": knobs.Repeated("a{1,2},b", "[c,d]e"), "widths": knobs.Repeated("1,2", "3")}
     assert knobs.resolve(frozen, given).call() == (("a{1,2}", "b", "[c,d]e"), (1, 2, 3))
-    assert knobs.split_items(r"x\(,y z") == [r"x\(", "y", "z"] and knobs.split_items("a(b,c") == ["a(b", "c"]
+    assert split_items(r"x\(,y z") == [r"x\(", "y", "z"] and split_items("a(b,c") == ["a(b", "c"]
 
 
 def test_help_shows_the_flags_of_one_verb_alone(here: Here):

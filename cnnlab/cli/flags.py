@@ -17,6 +17,7 @@ from absl import flags
 from cnnlab import knobs
 from cnnlab.cli.groups import Console
 from cnnlab.errors import UsageError
+from cnnlab.text import split_items
 from cnnlab.values import Entries
 
 Verb = Callable[..., int]
@@ -49,7 +50,7 @@ class RunFlag:
         if self.annotation is Entries:
             return (text,)
         if self.annotation == tuple[str, ...]:
-            return tuple(knobs.split_items(text, ","))  # at commas alone: a launcher's options may hold spaces
+            return tuple(split_items(text, ","))  # at commas alone: a launcher's options may hold spaces
         return knobs.parse(self.name, self.annotation, text, self.default)
 
 

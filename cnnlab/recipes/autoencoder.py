@@ -51,7 +51,7 @@ def reconstruction(
         corruption: noise added to the training images, whose clean versions are reconstructed.
         penalty: term for the code that is added to the loss.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
-        duration: length of training; --steps, --epochs and --examples set it.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
     """
     dataset = data(normalize=no_normalization)
     network = model(image_shape=dataset.image_shape)
@@ -113,7 +113,7 @@ def stacked_autoencoders(
         finetune: what fine-tuning lowers: supervised, the error of the class; unsupervised, that of the reconstruction.
         examples_per_class: training examples of each class that fine-tuning sees, the same for every seed; none: all. An epoch
             of fine-tuning is one pass over these. Pre-training sees all images.
-        duration: length of fine-tuning; --steps, --epochs and --examples set it.
+        duration: length of fine-tuning; --steps, --epochs and --examples_seen set it.
         optimizer: rule by which all layers are updated in fine-tuning, with its learning rate.
         schedule: learning rate over each part of training, as a fraction of its peak.
     """

@@ -46,7 +46,7 @@ def classification(
         data: images with labels, and how they become batches.
         loss: loss that the classifier lowers.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
-        duration: length of training; --steps, --epochs and --examples set it.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
         average_decay: decay of the moving average of the parameters that is evaluated; 0: no average.
         init_from: weights to start from: .safetensors, .npz, .h5 or .pt of torchvision, timm, pytorchcv or keras, or the
             folder of a run.
@@ -89,7 +89,7 @@ def ensemble_classification(
         data: images with labels, and how they become batches; all members see the same batches.
         loss: loss that every member lowers.
         optimizer: rule by which the weights of every member are updated, with its learning rate and schedule.
-        duration: length of training; --steps, --epochs and --examples set it.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
     """
     single = classification(model=model, data=data, loss=loss, optimizer=optimizer, duration=duration)
     task = ensemble(model(classes=single.data.classes), members=members, loss=loss)

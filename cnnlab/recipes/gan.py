@@ -50,7 +50,7 @@ def adversarial_pair(
         optimizer: rule by which the weights of both players are updated, with its learning rate and schedule.
         discriminator_rate: the discriminator's learning rate relative to the generator's (two time scales: Heusel et al. 2017,
             arXiv 1706.08500).
-        duration: length of training; --steps, --epochs and --examples set it.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
         average_decay: decay of the moving average of the parameters that draws and is evaluated; 0: no average.
     """
     dataset = data(normalize=no_normalization)

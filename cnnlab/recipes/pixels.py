@@ -33,7 +33,7 @@ def pixel_by_pixel(
         sampling: how images are drawn: cached keeps activations, naive evaluates the whole network for every pixel; the images
             are the same.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
-        duration: length of training; --steps, --epochs and --examples set it.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
         average_decay: decay of the moving average of the parameters that is evaluated and drawn from; 0: no average.
     """
     dataset = data(normalize=no_normalization)

@@ -45,7 +45,7 @@ def variational_autoencoder(
         codes_from: distribution from which the codes of drawn images come: the prior, or a Gaussian fitted to training codes.
         judge: evaluator of the images drawn at the end: pixels, or run:FOLDER, a classifier that was trained here.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
-        duration: length of training; --steps, --epochs and --examples set it.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
         average_decay: decay of the moving average of the parameters that is evaluated; 0: no average.
     """
     dataset = data(normalize=no_normalization)
@@ -88,7 +88,7 @@ def quantized_autoencoder(
         codebook_decay: decay of the moving averages that make up the codebook.
         restart: number of vectors of a batch; an entry that fewer choose, on average, is moved to one of them; 0: never.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
-        duration: length of training; --steps, --epochs and --examples set it.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
         average_decay: decay of the moving average of the parameters that is evaluated; 0: no average.
     """
     dataset = data(normalize=no_normalization)

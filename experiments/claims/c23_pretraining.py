@@ -78,7 +78,7 @@ def experiment(
         widths: number of units of each layer, from the image on.
         data: images, and how they become batches; their pixels lie in [0, 1].
         examples_per_class: labels of each class; none: all.
-        duration: length of fine-tuning, in passes over these; --steps, --epochs and --examples set it.
+        duration: length of fine-tuning, in passes over these; --steps, --epochs and --examples_seen set it.
     """
     activation, initializer, lr, pretrained_lr = units()
     return knobs.resolve(stacked_autoencoders, {}).call(

@@ -81,7 +81,7 @@ def experiment(
         method: pca, linear (an autoencoder without hidden layers) or deep.
         data: images, and how they become batches; PCA takes the whole training split at once.
         code: numbers that an image becomes.
-        duration: length of the two autoencoders' training; --steps, --epochs and --examples set it.
+        duration: length of the two autoencoders' training; --steps, --epochs and --examples_seen set it.
     """
     return method(data=data, code=code, duration=duration)
 

@@ -40,7 +40,7 @@ def experiment(
 
     Args:
         method: vae, the expected image of each code; gan, the non-saturating game; wgan_gp with five critic steps.
-        duration: length of training; --steps, --epochs and --examples set it.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
     """
     recipe, given = METHODS[method]
     shared = {"model": "mlp", "dataset": "digits", "latent": 16, "batch_size": 64, "duration": str(duration)}
