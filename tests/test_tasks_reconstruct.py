@@ -14,7 +14,6 @@ from toys import run
 
 from cnnlab import knobs
 from cnnlab.core import Experiment
-from cnnlab.data import DATASETS
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
@@ -125,7 +124,7 @@ def as_batch(images: np.ndarray) -> dict[str, jax.Array]:
 @pytest.mark.parametrize(("solver", "tolerance"), [("exact", 1e-4), ("randomised", 5e-3)])
 @pytest.mark.parametrize("count", [1200, 40])
 def test_components_agree_with_scikit_learn(solver: Any, tolerance: float, count: int):
-    data = principal_components(dataset=DATASETS["digits"]).data
+    data = knobs.resolve(principal_components, {}).call().data
     images, held = (data.images(split, np.arange(n)).astype(np.float32) / 255 for split, n in (("train", count), ("test", 300)))
     task = pca_task(data.image_shape, components=10, solver=solver)
     params, state = jax.jit(task.init)(jax.random.key(0), as_batch(images))
@@ -141,7 +140,7 @@ def test_components_agree_with_scikit_learn(solver: Any, tolerance: float, count
 
 def test_more_components_than_values_and_a_step_are_refused():
     with pytest.raises(UsageError, match="--components=70: 1438 training images of 64 values have at most 64"):
-        principal_components(dataset=DATASETS["digits"], components=70)
+        knobs.resolve(principal_components, {"components": 70}).call()
     with pytest.raises(UsageError, match="no loss to train"):
         pca_task((8, 8, 1)).loss({}, {}, {}, jax.random.key(0), "")
 

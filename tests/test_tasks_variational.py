@@ -75,7 +75,7 @@ def solved() -> dict:
 
 def test_with_the_exact_posterior_one_sample_gives_log_p_of_probabilistic_pca():
     batch = batch_of(POINTS.reshape(N, 1, D, 1))
-    rows = linear().final(solved(), {}, batch)["rows"]
+    rows = linear().measure_final(solved(), {}, batch)["rows"]
     np.testing.assert_allclose(rows["log_p"], closed_form().log_p, rtol=2e-4, atol=2e-4)
 
 
@@ -92,7 +92,7 @@ def test_importance_sampling_finds_log_p_from_a_wrong_posterior():
     off[PLAYER]["log_variance"]["bias"] += 0.7
     off[PLAYER]["mean"]["bias"] += 0.1
     batch = batch_of(POINTS[:50].reshape(50, 1, D, 1))
-    few, many = (jnp.mean(linear(log_p_samples=k).final(off, {}, batch)["rows"]["log_p"]) for k in (1, 1000))
+    few, many = (jnp.mean(linear(log_p_samples=k).measure_final(off, {}, batch)["rows"]["log_p"]) for k in (1, 1000))
     assert float(many) == pytest.approx(closed_form().log_p[:50].mean(), abs=0.02) and float(few) < float(many) - 0.1
 
 
@@ -112,7 +112,7 @@ def test_training_reaches_probabilistic_pca_and_does_not_pass_it():
 
         return jax.lax.scan(step, (own, optimizer.init(own)), jnp.arange(1500))[0][0]
 
-    rows = linear(log_p_samples=200).final({PLAYER: trained(params[PLAYER])}, state, batch)["rows"]
+    rows = linear(log_p_samples=200).measure_final({PLAYER: trained(params[PLAYER])}, state, batch)["rows"]
     best = closed_form().log_p.mean()
     assert best - 0.1 < float(jnp.mean(rows["log_p"])) < best + 0.005
 
