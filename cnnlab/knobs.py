@@ -5,6 +5,10 @@ one without a default is supplied by whoever calls the function, and so is one t
 (`supplied` in values.py). `Choice[OPTIONS]` (values.py) takes one of a dict of
 functions, whose own knobs then lie below it: `--model=mlp --model.widths=256,128`. A parameter whose name stands in the
 `context` (say data_dir) is filled from there and is no knob.
+
+Naming another option of a choice takes that option's own numbers, since each optimiser has a learning rate that suits it.
+The choices that the experiment made below its default stay, where the other option has them too: `--optimizer=rmsprop`
+keeps a constant schedule. A knob that is given explicitly comes before both.
 """
 
 import dataclasses
@@ -209,6 +213,8 @@ def _fill(
             own, function_of_own = _choose(full, choice, default)
             # Naming what is chosen already leaves the experiment's own defaults below it.
             label, chosen = (own, function_of_own) if raw == own else _choose(full, choice, raw)
+            if isinstance(raw, str) and raw != own:
+                chosen = _keep_choices(chosen, default)
             kind, value, default = f"one of: {', '.join(choice.options)}", label, own
         else:
             chosen = raw.value if isinstance(raw, AsItIs) else parse(full, annotation, raw, default)
@@ -247,6 +253,26 @@ def _choose(path: str, choice: ChoiceOf, raw: Any) -> tuple[str, Callable[..., A
         if raw is option or (isinstance(raw, functools.partial) and not raw.args and raw.func is option):
             return name, raw
     raise UsageError(f"--{path}={raw!r}: not one of the functions {', '.join(choice.options)}.")
+
+
+def _keep_choices(option: Callable[..., Any], default: Any) -> Callable[..., Any]:
+    """Returns the option with the choices that the replaced default, a partial, sets and that the option leaves open.
+
+    A choice carries over only where both take it from the same dict, as optimisers take their schedules.
+    """
+    if not isinstance(default, functools.partial):
+        return option
+    dicts = {name: choice.options for name, annotation, _ in parameters(default) if (choice := _metadata(annotation, ChoiceOf))}
+    own = option.keywords if isinstance(option, functools.partial) else {}
+    kept = {
+        name: default.keywords[name]
+        for name, annotation, _ in parameters(option)
+        if name in default.keywords
+        and name not in own
+        and (choice := _metadata(annotation, ChoiceOf)) is not None
+        and choice.options is dicts.get(name)
+    }
+    return functools.partial(option, **kept) if kept else option
 
 
 def _with_argument(path: str, raw: str, option: Callable[..., Any], argument: str | None) -> Callable[..., Any]:

@@ -35,6 +35,7 @@ Choice: Any = _ChoiceForm()
 """`Choice[OPTIONS]` annotates a knob that takes one of the functions of the dict OPTIONS, by name.
 
 The default is a name, the function itself, or a `functools.partial` of it (whose keywords are then the defaults below).
+The choices among these keywords stay when another option is named that has them too; the numbers do not (knobs.py).
 `name:argument` on the command line binds the function's positional-only parameter (`--dataset=tfds:mnist`).
 `Choice(OPTIONS, supplied=("normalize",))` is the same without the knob `normalize`, which the caller of the chosen function
 passes to it.

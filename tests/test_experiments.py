@@ -135,6 +135,25 @@ def test_the_knobs_of_an_old_run_with_another_optimizer_are_found(name: str):
     assert values["data.augment"] == "shift" and values["data.augment.pixels"] == 3.0
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "optimizer", "schedule", "lr"),
+    [
+        ("gan_gaussians", {"optimizer": "rmsprop"}, "rmsprop", "constant", 0.001),
+        ("gan_mnist", {"optimizer": "momentum"}, "momentum", "constant", 0.05),
+        ("gan_mnist", {"optimizer": "rmsprop", "schedule": "linear"}, "rmsprop", "linear", 0.001),
+        ("gan_mnist", {"optimizer": "rmsprop", "lr": "0.01"}, "rmsprop", "constant", 0.01),
+        ("lenet5_digits", {"optimizer": "momentum"}, "momentum", "cosine", 0.05),
+        ("lenet5_digits", {"optimizer": "adam"}, "adam", "cosine", 0.001),
+        ("c03_activations", {"optimizer": "momentum"}, "momentum", "constant", 0.02),
+    ],
+)
+def test_another_optimizer_keeps_the_schedule_of_the_experiment_and_has_its_own_rate(
+    name: str, given: dict[str, str], optimizer: str, schedule: str, lr: float
+):
+    values = knobs.resolve(load(name), given).values
+    assert [values[path] for path in ("optimizer", "optimizer.schedule", "optimizer.lr")] == [optimizer, schedule, lr]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_says_paper_or_data_command_and_result(name: str):
     text = module_of(name).__doc__ or ""

@@ -125,6 +125,52 @@ def test_partials_keep_knobs_with_other_defaults():
     assert knobs.resolve(variant, {"lr": "0.2", "width": "6"}).call()["model"].width == 6
 
 
+OTHER_SHAPES = {"odd": plain}
+
+
+def rough(x: float, *, shape: Choice[SHAPES] = "smooth", width: Count = 2) -> float: ...
+def bare(x: float, *, width: Count = 3) -> float: ...
+def strange(x: float, *, shape: Choice[OTHER_SHAPES] = "odd") -> float: ...
+
+
+FAMILY: dict[str, Callable[..., Any]] = {
+    "net": Net,
+    "rough": rough,
+    "set": functools.partial(rough, shape="smooth"),
+    "bare": bare,
+    "strange": strange,
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "below"),
+    [
+        ({}, {"width": 5, "shape": "plain"}),
+        ({"model": "net"}, {"width": 5, "shape": "plain"}),
+        ({"model": "rough"}, {"shape": "plain", "width": 2}),
+        ({"model": "rough", "shape": "smooth"}, {"shape": "smooth", "shape.amount": 0.25, "width": 2}),
+        ({"model": "set"}, {"shape": "smooth", "shape.amount": 0.25, "width": 2}),
+        ({"model": "bare"}, {"width": 3}),
+        ({"model": "strange"}, {"shape": "odd"}),
+    ],
+)
+def test_another_option_keeps_the_choices_below_the_default_and_none_of_its_numbers(
+    given: dict[str, str], below: dict[str, Any]
+):
+    def recipe(*, model: Choice[FAMILY] = functools.partial(Net, width=5, shape=plain)) -> None: ...
+
+    values = knobs.resolve(recipe, given).values
+    assert {path.removeprefix("model."): value for path, value in values.items() if path != "model"} == below
+
+
+def test_another_option_takes_no_choice_from_a_default_that_is_a_name():
+    def recipe(*, model: Choice[FAMILY] = "set") -> None: ...
+
+    assert knobs.resolve(recipe, {"model": "net", "shape": "plain"}).values["model.shape"] == "plain"
+    by_name = functools.partial(recipe, model=FAMILY["set"])
+    assert knobs.resolve(by_name, {"model": "rough"}).values["model.shape"] == "smooth"
+
+
 def test_digest_changes_with_every_knob_and_not_with_its_spelling():
     base = knobs.resolve(experiment, {}).digest
     assert knobs.resolve(experiment, {"lr": "0.10"}).digest == base == knobs.resolve(experiment, {"width": 8}).digest
