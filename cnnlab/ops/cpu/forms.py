@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnnlab.ops.cpu import dense, depthwise
 from cnnlab.ops.cpu.chunks import CHUNK
@@ -71,7 +72,9 @@ def _by_blocks(x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int)
         # The kernels of the groups of a block are the diagonal of a dense kernel whose other entries are 0 (I is C / groups):
         # [h, w, I, O] -> [h, w, 1, I, blocks, m, O / groups] -> [h, w, m, I, blocks, m, O / groups] -> [h, w, m·I, O]
         kernel = kernel.reshape(height, width, 1, inputs, blocks, merged, features // groups)
-        kernel = kernel * jnp.eye(merged, dtype=kernel.dtype).reshape(1, 1, merged, 1, 1, merged, 1)
+        # A select, because jaxlib 0.10.2 crashes on CPUs without AVX-512 where both gradients pass through a product instead.
+        diagonal = np.eye(merged, dtype=bool).reshape(1, 1, merged, 1, 1, merged, 1)
+        kernel = jnp.where(diagonal, kernel, jnp.zeros((), kernel.dtype))
         kernel = kernel.reshape(height, width, merged * inputs, features)
     pairs = zip(jnp.split(x, blocks, axis=-1), jnp.split(kernel, blocks, axis=-1), strict=True)
     # Each block is [B, H, W, C / blocks] by [h, w, C / blocks, O / blocks].
