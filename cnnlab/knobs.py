@@ -16,34 +16,32 @@ import functools
 import inspect
 import re
 import textwrap
-import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.text import split_items
-from cnnlab.values import ChoiceOf, Duration, Range
+from cnnlab.values import ChoiceOf, describe_type, metadata, plain, read_value, takes_list
 
 
 @dataclasses.dataclass(frozen=True)
 class Knob:
-    """One knob as resolved: where it is, what it takes and what it has."""
+    """One resolved knob: its path, what it takes, its default and its value."""
 
     path: str
     kind: str
-    """What it takes, in words: `int`, `float > 0`, `one of: a, b`."""
+    """A description of what it takes: `int`, `float > 0`, `one of: a, b`."""
     default: Any
     value: Any
-    """JSON-like: numbers, text, None, lists; a choice by its name."""
+    """The value as JSON holds it: a number, text, None or a list; a choice by its name."""
     help: str
     is_choice: bool = False
-    """Other knobs lie below it."""
+    """Whether other knobs lie below it."""
 
 
 class UnknownKnob(UsageError):
-    """A name that is no knob; `name` and `paths`, those of the knobs that there are."""
+    """The error for a name that is no knob; it holds the `name` and the `paths` of the knobs that there are."""
 
     def __init__(self, name: str, knobs: Mapping[str, Knob], function: Callable[..., Any]) -> None:
         super().__init__(_unknown(name, knobs, function))
@@ -51,7 +49,7 @@ class UnknownKnob(UsageError):
 
 
 class Repeated(str):
-    """A knob's text that was given several times: the texts joined by commas, for a knob that takes a list."""
+    """The text of a knob that was given several times: the texts joined by commas, for a knob that takes a list."""
 
     texts: tuple[str, ...]
 
@@ -64,7 +62,7 @@ class Repeated(str):
 
 @dataclasses.dataclass(frozen=True)
 class AsItIs:
-    """A knob's value that is neither read nor checked, such as a tracer in place of a number."""
+    """A value for a knob that is passed on unread and unchecked, such as a tracer in place of a number."""
 
     value: Any
 
@@ -79,7 +77,7 @@ class Resolved:
     context: Mapping[str, Any]
 
     def call_with(self, numbers: Mapping[str, Any]) -> Any:
-        """What `call` returns with other values for some knobs, {path: value}, which may be tracers."""
+        """Returns what `call` returns with other values for some knobs, {path: value}, which may be tracers."""
         given = {**self.values, **{path: AsItIs(value) for path, value in numbers.items()}}
         return _fill(self.function, "", given, self.context, {})()
 
@@ -89,14 +87,14 @@ class Resolved:
         return {path: knob.value for path, knob in self.knobs.items()}
 
     def path_of(self, name: str) -> str:
-        """The path of the knob `name`, a path or a unique last part of one; UsageError where there is none."""
+        """Returns the path of the knob `name`, a path or a unique last part of one; UsageError where there is none."""
         matches = [name] if name in self.knobs else _ending_in(name, self.knobs)
         if len(matches) != 1:
             raise UnknownKnob(name, self.knobs, self.function)
         return matches[0]
 
     def reread(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
-        """Recorded knobs, {path: value}, as this function has them today; UsageError where it no longer takes them."""
+        """Resolves recorded knobs, {path: value}, as this function has them today; UsageError where it no longer takes one."""
         return resolve(self.function, recorded, self.context).values
 
     @property
@@ -146,7 +144,7 @@ def _ending_in(name: str, knobs: Iterable[str]) -> list[str]:
 
 
 def _negated(name: str, value: Any, knobs: Mapping[str, Knob]) -> str | None:
-    """The boolean knob that `--noNAME` switches off, as absl has it; None for any other name."""
+    """Returns the boolean knob that `--noNAME` switches off, as in absl; None for any other name."""
     positive = name.removeprefix("no")
     matches = [positive] if positive in knobs else _ending_in(positive, knobs)
     is_one = positive != name and value == "true" and len(matches) == 1 and not _ending_in(name, knobs)
@@ -154,16 +152,16 @@ def _negated(name: str, value: Any, knobs: Mapping[str, Knob]) -> str | None:
 
 
 def closest(name: str, paths: Iterable[str]) -> str:
-    """` Did you mean --PATH?` for the path whose whole name or last part is nearest, or an empty string."""
+    """Returns ` Did you mean --PATH?` for the path whose whole name or last part is nearest, or an empty string."""
     by_name = {path.rsplit(".", 1)[-1]: path for path in paths} | {path: path for path in paths}
     guess = did_you_mean(name, list(by_name)).removeprefix(" Did you mean ").removesuffix("?")
     return f" Did you mean --{by_name[guess]}?" if guess else ""
 
 
 def _owners(name: str, function: Callable[..., Any], path: str = "") -> Iterator[str]:
-    """`PATH=OPTION` of every choice, to any depth, that has the option whose function takes `name`."""
+    """Yields `PATH=OPTION` for every choice, at any depth, and each of its options whose function takes `name`."""
     for parameter, annotation, default in parameters(function):
-        if (choice := _metadata(annotation, ChoiceOf)) is None or default is inspect.Parameter.empty:
+        if (choice := metadata(annotation, ChoiceOf)) is None or default is inspect.Parameter.empty:
             continue
         full = f"{path}.{parameter}" if path else parameter
         yield from (
@@ -192,7 +190,7 @@ def _fill(
 ) -> Callable[..., Any]:
     """Binds the knobs of one function and, below its choices, of the chosen ones; records them in `knobs`.
 
-    Parameters in `supplied` are left to the caller; TypeError where a `functools.partial` sets one all the same.
+    Parameters in `supplied` are left to the caller; TypeError where a `functools.partial` sets one of them.
     """
     if isinstance(function, functools.partial) and (both := supplied & set(function.keywords)):
         raise TypeError(f"{path} sets {', '.join(sorted(both))}, which the recipe supplies. Leave it out of the partial.")
@@ -205,7 +203,7 @@ def _fill(
         if default is inspect.Parameter.empty or name in supplied:
             continue
         full = f"{path}.{name}" if path else name
-        choice = _metadata(annotation, ChoiceOf)
+        choice = metadata(annotation, ChoiceOf)
         raw = given.get(full, default)
         if isinstance(raw, Repeated) and not takes_list(annotation):
             raise UsageError(f"--{full} is given twice: {' and '.join(raw.texts)}. Keep one of them.")
@@ -217,15 +215,15 @@ def _fill(
                 chosen = _keep_choices(chosen, default)
             kind, value, default = f"one of: {', '.join(choice.options)}", label, own
         else:
-            chosen = raw.value if isinstance(raw, AsItIs) else parse(full, annotation, raw, default)
-            kind, value, default = describe_type(annotation), _plain(chosen), _plain(default)
+            chosen = raw.value if isinstance(raw, AsItIs) else read_value(full, annotation, raw, default)
+            kind, value, default = describe_type(annotation), plain(chosen), plain(default)
         knobs[full] = Knob(full, kind, default, value, helps.get(name, ""), is_choice=choice is not None)
         bound[name] = chosen if choice is None else _fill(chosen, full, given, context, knobs, choice.supplied)
     return functools.partial(function, **bound) if bound else function
 
 
 def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
-    """(name, annotation, default or Parameter.empty) of the parameters that knobs can fill, in order of definition."""
+    """Returns (name, annotation, default or Parameter.empty) of the parameters that knobs can fill, in order of definition."""
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -242,7 +240,7 @@ def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
 
 
 def _choose(path: str, choice: ChoiceOf, raw: Any) -> tuple[str, Callable[..., Any]]:
-    """(printable name, function) for a name, `name:argument`, a function of the dict, or a partial of one."""
+    """Returns (printable name, function) for a name, `name:argument`, a function of the dict, or a partial of one."""
     if isinstance(raw, str):
         name, colon, argument = raw.partition(":")
         if name not in choice.options:
@@ -262,21 +260,21 @@ def _keep_choices(option: Callable[..., Any], default: Any) -> Callable[..., Any
     """
     if not isinstance(default, functools.partial):
         return option
-    dicts = {name: choice.options for name, annotation, _ in parameters(default) if (choice := _metadata(annotation, ChoiceOf))}
+    dicts = {name: choice.options for name, annotation, _ in parameters(default) if (choice := metadata(annotation, ChoiceOf))}
     own = option.keywords if isinstance(option, functools.partial) else {}
     kept = {
         name: default.keywords[name]
         for name, annotation, _ in parameters(option)
         if name in default.keywords
         and name not in own
-        and (choice := _metadata(annotation, ChoiceOf)) is not None
+        and (choice := metadata(annotation, ChoiceOf)) is not None
         and choice.options is dicts.get(name)
     }
     return functools.partial(option, **kept) if kept else option
 
 
 def _with_argument(path: str, raw: str, option: Callable[..., Any], argument: str | None) -> Callable[..., Any]:
-    """Binds what stands after the colon in `tfds:mnist` to the option's positional-only parameter, where it has one."""
+    """Binds the text after the colon in `tfds:mnist` to the option's positional-only parameter, where it has one."""
     signature = inspect.signature(option).parameters.values() if inspect.isfunction(option) else []
     takes = next((p.name.upper() for p in signature if p.kind is p.POSITIONAL_ONLY), None)
     if takes is None and argument is None:
@@ -288,55 +286,8 @@ def _with_argument(path: str, raw: str, option: Callable[..., Any], argument: st
     return functools.partial(option, argument)
 
 
-def _metadata(annotation: Any, kind: type) -> Any:
-    found = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, kind)]
-    return found[0] if found else None
-
-
-def parse(path: str, annotation: Any, raw: Any, default: Any) -> Any:
-    """A knob's value from text (or a value that already has the type); UsageError says what was expected."""
-    try:
-        return _convert(annotation, raw)
-    except (ValueError, UsageError) as error:
-        if isinstance(error, UsageError):
-            raise UsageError(f"--{path}: {error}") from None
-        fallback = "none" if default is None else _plain(default)
-        raise UsageError(f"--{path}={raw}: expected {describe_type(annotation)} (default {fallback}), got {raw!r}.") from None
-
-
-def _convert(annotation: Any, raw: Any) -> Any:
-    """The value, or ValueError where `raw` does not fit the annotation."""
-    bounds = _metadata(annotation, Range)
-    if bounds is not None:
-        value = _convert(annotation.__origin__, raw)
-        return value if value in bounds else _reject()
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        if raw is None or (isinstance(raw, str) and raw.lower() in ("none", "")):
-            return None
-        return _convert(next(a for a in arguments if a is not types.NoneType), raw)
-    if origin is Literal:
-        return next((option for option in arguments if str(option) == str(raw)), None) or _reject()
-    if origin is tuple:
-        if isinstance(raw, str):
-            items = split_items(raw) if arguments[0] is str else re.findall(r"[^,()\[\]\s]+", raw)
-        else:
-            items = list(raw)
-        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else arguments
-        return tuple(_convert(kind, item) for kind, item in zip(kinds, items, strict=True))
-    if annotation not in _READERS:
-        raise TypeError(f"knobs do not know the annotation {annotation!r}")
-    return _READERS[annotation](raw)
-
-
-def takes_list(annotation: Any) -> bool:
-    """Whether an annotation is a tuple of any length, whose flag may be given several times."""
-    kinds = [annotation, *typing.get_args(annotation)]
-    return any(typing.get_origin(kind) is tuple and typing.get_args(kind)[-1] is Ellipsis for kind in kinds)
-
-
 def merged(common: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, where `over` wins whether a knob is written by its last name or by its whole path."""
+    """Returns both merged; `over` wins, whether a knob is written by its last name or by its whole path."""
 
     def is_one(name: str, other: str) -> bool:
         return name == other or name.endswith(f".{other}") or other.endswith(f".{name}")
@@ -344,58 +295,8 @@ def merged(common: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return {**{name: value for name, value in common.items() if not any(is_one(name, other) for other in over)}, **over}
 
 
-def _reject() -> Any:
-    raise ValueError
-
-
-def _read_bool(raw: Any) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    return raw if isinstance(raw, bool) else words[text] if (text := str(raw).lower()) in words else _reject()
-
-
-def _read_int(raw: Any) -> int:
-    return _reject() if isinstance(raw, float | bool) else int(raw)
-
-
-def _read_float(raw: Any) -> float:
-    value = float(raw)
-    return value if value in Range() else _reject()
-
-
-_READERS: dict[Any, Callable[[Any], Any]] = {
-    bool: _read_bool,
-    int: _read_int,
-    float: _read_float,
-    str: str,
-    Duration: lambda raw: raw if isinstance(raw, Duration) else Duration.parse(str(raw)),
-}
-
-
-def describe_type(annotation: Any) -> str:
-    """What a knob takes, in words: `float > 0`, `int or none`, `one of: a, b`, `comma-separated int`."""
-    bounds = _metadata(annotation, Range)
-    if bounds is not None:
-        return f"{describe_type(annotation.__origin__)} {bounds}"
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join("none" if a is types.NoneType else describe_type(a) for a in arguments)
-    if origin is Literal:
-        return f"one of: {', '.join(map(str, arguments))}"
-    if origin is tuple:
-        return f"comma-separated {describe_type(arguments[0])}"
-    if annotation is Duration:
-        return "duration such as '20 epochs' or '500 steps'"
-    return getattr(annotation, "__name__", str(annotation))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Duration):
-        return str(value)
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
-
-
 def argument_help(function: Callable[..., Any]) -> dict[str, str]:
-    """{parameter: help} from the `Args:` or `Attributes:` section of the docstring."""
+    """Returns {parameter: help} from the `Args:` or `Attributes:` section of the docstring."""
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -407,7 +308,7 @@ def argument_help(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def as_text(resolved: Resolved) -> str:
-    """The knobs, grouped below their choices, each with its value, what it takes and its help."""
+    """Lists the knobs, grouped below their choices, each with its value, what it takes and its help."""
     lines = []
     for knob in resolved.knobs.values():
         value = ",".join(map(str, knob.value)) if isinstance(knob.value, list) else "none" if knob.value is None else knob.value

@@ -1,4 +1,6 @@
-"""The types of knobs: choices, bounded numbers and durations. They are annotations, which knobs.py reads. Imports no jax.
+"""The types of knobs: choices, bounded numbers and durations, and how a text becomes a value of one. Imports no jax.
+
+They are annotations, from whose names, types and defaults knobs.py makes the flags:
 
 def dropout_net(*, activation: Choice[ACTIVATIONS] = jax.nn.relu, rate: Probability = 0.5, width: Count = 64): ...
 """
@@ -8,10 +10,12 @@ import functools
 import math
 import re
 import types
+import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cnnlab.errors import UsageError
+from cnnlab.text import split_items
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,3 +144,102 @@ class Duration:
 
     def __str__(self) -> str:
         return f"{self.amount:g} {self.unit}" if self.amount < 1e6 else f"{int(self.amount)} {self.unit}"
+
+
+def metadata(annotation: Any, kind: type) -> Any:
+    """Returns the first of an annotation's metadata that is of a kind, such as ChoiceOf; None where there is none."""
+    found = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, kind)]
+    return found[0] if found else None
+
+
+def read_value(path: str, annotation: Any, raw: Any, default: Any) -> Any:
+    """Reads a knob's value from text, or checks one that has its type already; UsageError says what was expected."""
+    try:
+        return _convert(annotation, raw)
+    except (ValueError, UsageError) as error:
+        if isinstance(error, UsageError):
+            raise UsageError(f"--{path}: {error}") from None
+        fallback = "none" if default is None else plain(default)
+        raise UsageError(f"--{path}={raw}: expected {describe_type(annotation)} (default {fallback}), got {raw!r}.") from None
+
+
+def _convert(annotation: Any, raw: Any) -> Any:
+    """Returns the value; ValueError where `raw` does not fit the annotation."""
+    bounds = metadata(annotation, Range)
+    if bounds is not None:
+        value = _convert(annotation.__origin__, raw)
+        return value if value in bounds else _reject()
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        if raw is None or (isinstance(raw, str) and raw.lower() in ("none", "")):
+            return None
+        return _convert(next(a for a in arguments if a is not types.NoneType), raw)
+    if origin is Literal:
+        return next((option for option in arguments if str(option) == str(raw)), None) or _reject()
+    if origin is tuple:
+        if isinstance(raw, str):
+            items = split_items(raw) if arguments[0] is str else re.findall(r"[^,()\[\]\s]+", raw)
+        else:
+            items = list(raw)
+        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else arguments
+        return tuple(_convert(kind, item) for kind, item in zip(kinds, items, strict=True))
+    if annotation not in _READERS:
+        raise TypeError(f"knobs do not know the annotation {annotation!r}")
+    return _READERS[annotation](raw)
+
+
+def takes_list(annotation: Any) -> bool:
+    """Returns whether an annotation is a tuple of any length, whose flag may be given several times."""
+    kinds = [annotation, *typing.get_args(annotation)]
+    return any(typing.get_origin(kind) is tuple and typing.get_args(kind)[-1] is Ellipsis for kind in kinds)
+
+
+def _reject() -> Any:
+    raise ValueError
+
+
+def _read_bool(raw: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    return raw if isinstance(raw, bool) else words[text] if (text := str(raw).lower()) in words else _reject()
+
+
+def _read_int(raw: Any) -> int:
+    return _reject() if isinstance(raw, float | bool) else int(raw)
+
+
+def _read_float(raw: Any) -> float:
+    value = float(raw)
+    return value if value in Range() else _reject()
+
+
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    bool: _read_bool,
+    int: _read_int,
+    float: _read_float,
+    str: str,
+    Duration: lambda raw: raw if isinstance(raw, Duration) else Duration.parse(str(raw)),
+}
+
+
+def describe_type(annotation: Any) -> str:
+    """Describes what a knob takes: `float > 0`, `int or none`, `one of: a, b`, `comma-separated int`."""
+    bounds = metadata(annotation, Range)
+    if bounds is not None:
+        return f"{describe_type(annotation.__origin__)} {bounds}"
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("none" if a is types.NoneType else describe_type(a) for a in arguments)
+    if origin is Literal:
+        return f"one of: {', '.join(map(str, arguments))}"
+    if origin is tuple:
+        return f"comma-separated {describe_type(arguments[0])}"
+    if annotation is Duration:
+        return "duration such as '20 epochs' or '500 steps'"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as JSON holds it: a duration as its text, a tuple as a list."""
+    if isinstance(value, Duration):
+        return str(value)
+    return [plain(v) for v in value] if isinstance(value, tuple) else value

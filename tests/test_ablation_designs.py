@@ -18,7 +18,7 @@ from cnnlab.ablation.plan.designs import grid, one_factor_at_a_time, varied, zip
 from cnnlab.ablation.plan.levels import Distribution, parse_vary
 from cnnlab.ablation.plan.study import BASELINE, Arm
 from cnnlab.errors import UsageError
-from cnnlab.values import Choice, Count, Duration, Fraction, NonNegative, Positive, Probability, Range
+from cnnlab.values import Choice, Count, Duration, Fraction, NonNegative, Positive, Probability, Range, describe_type
 
 FACTORS = {"norm": ("batch", "layer", "none"), "activation": ("relu", "tanh"), "widths": ("64,32", "128")}
 
@@ -346,7 +346,7 @@ def test_an_ambiguous_component_asks_for_the_whole_name():
     ],
 )
 def test_numbers_that_include_zero_are_known_by_their_description(annotation, takes_zero):
-    kind = f"float {annotation}" if isinstance(annotation, Range) else knobs.describe_type(annotation)
+    kind = f"float {annotation}" if isinstance(annotation, Range) else describe_type(annotation)
     numbers = designs._range(kind)
     assert (numbers is not None and 0 in numbers) == takes_zero
 

@@ -18,7 +18,7 @@ from cnnlab import knobs
 from cnnlab.cli.groups import Console
 from cnnlab.errors import UsageError
 from cnnlab.text import split_items
-from cnnlab.values import Entries
+from cnnlab.values import Entries, describe_type, read_value, takes_list
 
 Verb = Callable[..., int]
 WIDTH = 118
@@ -41,7 +41,7 @@ class RunFlag:
     @property
     def takes_list(self) -> bool:
         """Whether it may be given several times."""
-        return knobs.takes_list(self.annotation)
+        return takes_list(self.annotation)
 
     def read(self, text: Any) -> Any:
         """Its value from text; UsageError says what was expected."""
@@ -51,7 +51,7 @@ class RunFlag:
             return (text,)
         if self.annotation == tuple[str, ...]:
             return tuple(split_items(text, ","))  # at commas alone: a launcher's options may hold spaces
-        return knobs.parse(self.name, self.annotation, text, self.default)
+        return read_value(self.name, self.annotation, text, self.default)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +182,7 @@ def describe(flag: RunFlag) -> str:
         return ""
     if flag.annotation is Entries:
         return "give the flag once for each"
-    kind = knobs.describe_type(flag.annotation).removesuffix(" or none").replace("finite and ", "")
+    kind = describe_type(flag.annotation).removesuffix(" or none").replace("finite and ", "")
     kind = kind.replace("int", "whole number").replace("float", "number").removeprefix("duration ")
     return "comma-separated" if flag.takes_list else kind
 

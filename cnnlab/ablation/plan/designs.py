@@ -289,7 +289,7 @@ def _off(name: str, knob: Knob) -> str:
 
 
 def _range(kind: str) -> Range | None:
-    """Returns the numbers that a knob takes, from the words of knobs.describe_type; None where it takes no numbers."""
+    """Returns the numbers that a knob takes, from the words of values.describe_type; None where it takes no numbers."""
     number = r"(-?[\d.e+-]+|-?inf)"
     if kind in ("int", "float", "int finite", "float finite"):
         return Range()
