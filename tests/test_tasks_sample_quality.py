@@ -107,12 +107,12 @@ def test_keys_of_drawing_belong_to_the_example():
 
 
 def test_a_judge_of_other_images_or_of_another_task_is_refused(folder: pathlib.Path, tmp_path: pathlib.Path):
-    with pytest.raises(UsageError, match="sees images of 1 channels, and these have 3"):
+    with pytest.raises(UsageError, match="takes images of 1 channels, and these have 3"):
         by_run(str(folder), data=shown(8, 3))
     with pytest.raises(UsageError, match="is not a run"):
         by_run(str(tmp_path), data=shown(8))
     other = trained(tmp_path, ensemble_classification, members=2, model="linear")
-    with pytest.raises(UsageError, match="expected the run of a classifier, and this is another task's: no knob --members"):
+    with pytest.raises(UsageError, match="expected the run of a classifier, got that of another task: no knob --members"):
         by_run(str(other), data=shown(8))
 
 

@@ -1,4 +1,4 @@
-"""The knob `data` of a recipe: labelled images from any data set, as the batches that a network trains on.
+"""The knob `data` of a recipe: labelled images from any data set, in batches for training.
 
     def recipe(*, data: Choice[PIPELINES] = "images", …) -> Experiment:
         dataset = data()
@@ -20,7 +20,7 @@ from cnnlab.data.select import select
 from cnnlab.values import Choice, Count, Fraction, Range
 
 Shuffle = Literal["none", "labels", "pixels"]
-"""What a negative control permutes (negative_controls.py)."""
+"""What a negative control permutes in the data (negative_controls.py)."""
 
 
 def images(
@@ -37,20 +37,20 @@ def images(
     examples_per_class: Count | None = None,
     resident_mib: Annotated[int, Range(0)] = 2048,
 ) -> Dataset:
-    """Labelled images of one size, with a training, a test and mostly a validation split.
+    """Labelled images of one size, with a training, a test and, given enough examples, a validation split.
 
     Args:
-        shuffle: what a negative control permutes: the training labels, or the pixels of every image. No knob.
+        shuffle: what a negative control permutes: the training labels, or the pixels of every image. It is not a knob.
         dataset: data set; digits comes with scikit-learn; tfds:NAME, folder:PATH and npz:PATH read others.
-        batch_size: examples in a step over all devices; none: the whole training split in every step.
+        batch_size: number of examples in a step, over all devices together; none: the whole training split in every step.
         validation: share of the training split that is held out, where the data set has no validation split of its own.
-        image_size: height and width in pixels that images are brought to; none: as they are.
+        image_size: height and width in pixels to which images are brought; none: images keep their size.
         image_fit: how images are brought to that size: resize (bilinear), or pad with zeros (LeCun's 28 to 32).
         normalize: scaling of the inputs by statistics of the training split.
         augment: random variation of the training images, on the device.
-        only_classes: numbers of the classes to keep, counted from 0; none given: all.
-        examples_per_class: training examples of each class, the same for every seed; none: all.
-        resident_mib: memory in MiB; splits that fit in it together stay on the device, train first, the others are streamed.
+        only_classes: numbers of the classes that are kept, counted from 0; empty: all.
+        examples_per_class: number of training examples of each class, the same ones for every seed; none: all.
+        resident_mib: memory in MiB for splits that stay on the device, the training split first; the others are streamed.
     """
     source = select(dataset(), classes=only_classes, examples_per_class=examples_per_class)
     if shuffle == "labels":
@@ -70,10 +70,10 @@ def images(
 
 
 PIPELINES = {"images": images}
-"""By name, for `Choice[PIPELINES]`."""
+"""Pipelines by name, for the knob `data`."""
 
 UnitImages: Any = Choice(PIPELINES, supplied=("normalize",))
-"""The choice of a recipe whose model works on pixels in [0, 1]: it passes `normalize=no_normalization`."""
+"""The knob `data` of a recipe whose model takes pixels in [0, 1]; the recipe passes `normalize=no_normalization`."""
 
 WholeSplit: Any = Choice(PIPELINES, supplied=("batch_size", "validation", "normalize", "augment"))
-"""The choice of a recipe that sees all training images at once, as they are: it passes these four."""
+"""The knob `data` of a recipe that takes all training images at once, as they are; the recipe passes these four."""

@@ -1,4 +1,4 @@
-"""Makes a core.Dataset of a source: splits, sizes, order, and the lookup, augmentation and normalisation inside the step."""
+"""Makes a core.Dataset from a source: its splits, sizes and order, and the lookup, augmentation and normalisation in a step."""
 
 import functools
 import time
@@ -22,10 +22,11 @@ from cnnlab.progress import ProgressLine
 from cnnlab.values import Count, Fraction, Range
 
 SAMPLE = 10_000
-"""Images from which the normalisation of a streamed training split is computed."""
+"""Number of images from which the normalisation of a streamed training split is computed."""
 DECODED_AT_ONCE = 512
+"""Number of images that are decoded between two updates of the progress line."""
 GREY_LEVELS = 256.0
-"""Augmentations see [0, 1]. u8 is scaled there and back by a power of two, so that whole grey levels survive exactly."""
+"""Divisor that brings u8 images into [0, 1) for augmentation; a power of two, so that scaling back restores each grey level."""
 
 
 def build(
@@ -39,13 +40,13 @@ def build(
     augment: Callable[[Array, Array], Array] = no_augmentation,
     resident_mib: Annotated[int, Range(0)] = 2048,
 ) -> Dataset:
-    """Returns the data set that an experiment trains on; images.images has the same arguments as knobs, and their help.
+    """Returns the data set on which an experiment trains; images.images has the same arguments as knobs, with their help.
 
-    The share for validation is stratified and the same for every seed; with too few examples there is no validation split.
-    The normaliser sees the training split without that share.
+    The validation examples are a stratified share, the same for every seed; a split with too few examples gives none.
+    The normaliser is computed from the training split without that share.
 
-    Raises UsageError for a batch larger than the training split or an image_size that cannot be, DataError where images of
-    different sizes are given no image_size.
+    Raises UsageError for a batch larger than the training split or an impossible image_size, and DataError where the images
+    differ in size and no image_size is given.
     """
     parts, resident = _loaded(source, image_size, image_fit, resident_mib * 2**20)
     held_out = np.zeros(0, np.int32) if "validation" in parts else stratified_split(parts["train"].labels, validation)[1]
@@ -81,8 +82,9 @@ def build(
 
 
 def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[dict[str, Split], set[str]]:
-    """Returns the splits at their final size, and the names of those that fit in `budget` bytes together and are in memory."""
+    """Returns the splits at their final image size, and the names of those in memory, which together fit in `budget` bytes."""
     parts, resident = {}, set()
+    # The training split comes first, since every step reads it.
     for split in sorted(source.splits, key=("train", "validation", "test").index):
         part = source.splits[split]
         images = fit_images(part.images, size, fit) if size else part.images
@@ -97,7 +99,7 @@ def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[di
 
 
 def _divided(train: Split, held_out: np.ndarray) -> dict[str, Split]:
-    """Divides a training split into what is kept for training and what is held out for validation."""
+    """Divides a training split into the part that is trained on and the part that is held out for validation."""
     kept = np.delete(np.arange(len(train.labels)), held_out)
     chosen = {"train": kept, "validation": held_out}
     return {split: Split(subset(train.images, ids), train.labels[ids]) for split, ids in chosen.items()}
@@ -109,7 +111,7 @@ def _image_shape(images: Images, name: str = "") -> tuple[int, int, int]:
     if height is None or width is None:
         raise DataError(
             f"the images of {name} differ in size, and a network takes one size.\n"
-            "Expected equal sizes, or a size to bring them to: give --image_size=64, say, and --image_fit=resize or pad."
+            "Expected images of equal size, or a size for all: give --image_size=64, for example, and --image_fit=resize or pad."
         )
     return height, width, channels
 
@@ -122,7 +124,7 @@ def _in_memory(images: Images, name: str, key: str) -> np.ndarray:
 
 
 def _decoded(images: LazyImages, name: str) -> np.ndarray:
-    """Decodes all images, u8 [N, H, W, C], and shows its progress on stderr."""
+    """Decodes all images to u8 [N, H, W, C], and shows the progress on stderr."""
     began, progress = time.monotonic(), ProgressLine()
     notify(f"decoding the {len(images)} images of {name} (once) …")
     out = np.empty((len(images), *_image_shape(images)), images.dtype)
@@ -135,7 +137,7 @@ def _decoded(images: LazyImages, name: str) -> np.ndarray:
 
 
 def _sample(name: str, images: Images) -> np.ndarray:
-    """Returns the training images from which a normaliser is computed: all in memory, or an even sample of those on disk."""
+    """Returns the images from which the normaliser is computed: all of a split in memory, or an even sample of one on disk."""
     if isinstance(images, np.ndarray):
         return images
     chosen = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int32))
@@ -162,7 +164,7 @@ def _prepare(
     feed: Mapping[str, Array],
     key: Array | None,
 ) -> Batch:
-    """Implements core.Dataset.prepare: looks up, augments with a key for each example (its index folded in), normalises."""
+    """Implements core.Dataset.prepare: looks up the examples, augments each with a key of its own, and normalises them."""
     index = feed["index"]
     # [N, H, W, C] at index [B] -> [B, H, W, C]; a streamed feed brings its images with it
     examples = (
@@ -172,7 +174,7 @@ def _prepare(
     images = stored.astype(jnp.float32)
     if key is not None:
         scale = GREY_LEVELS if stored.dtype == jnp.uint8 else 1.0
-        # A key for each example's index in the split: noise depends on neither the device count nor the place in the batch.
+        # The key depends on the example's index in the split, not on the device count nor on its place in the batch.
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
         images = augment(images / scale, keys) * scale
     subtract, divide = normalisation

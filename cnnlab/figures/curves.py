@@ -40,23 +40,26 @@ def learning_curves(
     title: str,
     metrics: Sequence[Metric],
 ) -> "Figure":
-    """Draws metrics over the steps: train against validation, the best validation point, the test result.
+    """Draws each metric over the steps: training and validation curves, the best validation point, the test result.
 
-    A panel starts with its name and unit; a share is shown in percent. A metric that is declared so is drawn on a logarithmic
-    scale where it spans more than a decade; the early records of a share that would squeeze all others into a strip are cut
-    off. Values that are missing, None, NaN or infinite leave a gap, and their number is written above the panel.
+    The heading of a panel gives the metric's name and unit; a share is shown in percent. A metric whose declaration allows a
+    logarithmic scale has one where it spans more than a decade. Low early records of a share are cut off where they would
+    press all others into a narrow strip. Values that are None, NaN or infinite leave a gap; the heading gives their number.
 
     Args:
-      records: lines of metrics.jsonl: "step" and any of "train/loss", "validation/accuracy", …, "epoch". Of several test
-        results the last counts.
+      records: lines of metrics.jsonl: "step" and any of "train/loss", "validation/accuracy", …, "epoch". The last test
+        result is shown.
       title: one line above the panels.
-      metrics: their declarations, in the order of the panels. The best validation point is marked where a metric has a sense.
+      metrics: declarations of the metrics, in the order of the panels. The best validation point is marked where a metric
+        declares which direction is better.
     """
     curves = [{split: _curve(records, f"{split}/{metric.name}") for split in SPLITS} for metric in metrics]
     steps = np.concatenate([steps for panel in curves for steps, _ in panel.values()])
+    # A long training curve is noisy: its running mean is drawn over it, with an odd window that leaves about 30 separate means.
     longest = max(len(panel["train"][0]) for panel in curves)
     window = 2 * (longest // 60) + 1 if longest >= 80 else 1
     note = f"bold train curve: mean of {window} records" if window > 1 else ""
+    # Inches; `apart` leaves room between panels for the names at the ends of the lines.
     left, top, width, height, apart = 0.8, below_heading(note) + 0.4, 3.9, 3.0, 1.75
     figure = blank_page(left + len(metrics) * (width + apart) - apart + 1.25, top + height + 0.7)
     place_heading(figure, title, note)
@@ -64,6 +67,7 @@ def learning_curves(
         axes = place_axes(figure, left + i * (width + apart), top, width, height)
         axes.set_xlabel(_step_label(records), fontsize=SMALL, color=SOFT, fontfamily=FONT, loc="left")
         if len(steps) and steps.max() > steps.min():
+            # One range of steps for all panels, so that they can be compared.
             space = 0.02 * (steps.max() - steps.min())
             axes.set_xlim(steps.min() - space, steps.max() + space)
         _draw_curves(axes, panel, metric, window=window)
@@ -71,9 +75,9 @@ def learning_curves(
 
 
 def _curve(records: Sequence[Mapping[str, float | None]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values), each f64 [N], in order of the step; what is not finite is NaN."""
+    """Returns (steps, values), each f64 [N], in order of the steps; values that are not finite are NaN."""
     pairs = [(record["step"], math.nan if record[name] is None else record[name]) for record in records if name in record]
-    steps, values = np.asarray(pairs, np.float64).reshape(-1, 2).T
+    steps, values = np.asarray(pairs, np.float64).reshape(-1, 2).T  # [N, 2] -> 2 of [N]; N may be 0
     order = np.argsort(steps, kind="stable")
     return steps[order], np.where(np.isfinite(values), values, np.nan)[order]
 
@@ -88,15 +92,17 @@ def _step_label(records: Sequence[Mapping[str, float | None]]) -> str:
 
 
 def _draw_curves(axes: "Axes", curves: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: Metric, *, window: int) -> None:
-    """Draws one panel; above a `window` of 1 the train curve is a running mean over its faint records."""
+    """Draws one panel. With a `window` above 1, the training curve is a running mean over faint records."""
     every = np.concatenate([values for _, values in curves.values()])
     finite = every[np.isfinite(every)]
+    # A share outside [0, 1] is an error of the task: it is shown as it is.
     bounded = metric.is_share and bool(np.all((finite >= 0) & (finite <= 1)))
     logarithmic = metric.log_scale and len(finite) > 0 and finite.min() > 0 and finite.max() / finite.min() > 10
     floor = _floor(finite) if bounded and metric.higher_is_better else None
     below = f" ({np.count_nonzero(finite < floor)} early records below)" if floor is not None else ""
     heading = ", ".join(filter(None, [metric.label, metric.shown_unit + below, "log scale" if logarithmic else ""]))
     axes.text(0, 1.03, heading, transform=axes.transAxes, **text_style(size=TEXT + 1, va="bottom"))
+    # A gap in a curve is easily overlooked: a number says how many values are missing.
     if len(every) > len(finite):
         lost = f"{len(every) - len(finite)} of {len(every)} values not finite"
         axes.text(1, 1.035, lost, transform=axes.transAxes, **text_style(size=SMALL, color=ORANGE, ha="right", va="bottom"))
@@ -114,6 +120,7 @@ def _draw_curves(axes: "Axes", curves: Mapping[str, tuple[np.ndarray, np.ndarray
         if split == "train" and window > 1:
             axes.plot(steps, values, color=SPLITS[split], linewidth=0.8, alpha=0.3)
             values = _running_mean(values, window)
+        # Markers show where the records of a short curve are; on a long one they would hide the line.
         marker = "o" if len(values) <= 15 else ""
         axes.plot(steps, values, color=SPLITS[split], linewidth=1.8, marker=marker, markersize=3.5, solid_capstyle="round")
         lines.append((steps, values))
@@ -124,13 +131,13 @@ def _draw_curves(axes: "Axes", curves: Mapping[str, tuple[np.ndarray, np.ndarray
 
 
 def _floor(finite: np.ndarray) -> float | None:
-    """Where to cut an axis off, when the lowest twentieth of the values takes more than half of it; else None."""
+    """Returns where to cut an axis off if the lowest twentieth of the values takes more than half of it, else None."""
     floor = float(np.quantile(finite, 0.05)) if len(finite) >= 20 else 0.0
     return floor if len(finite) >= 20 and floor - finite.min() > finite.max() - floor else None
 
 
 def _scale_panel(axes: "Axes", *, decades: float, percent: bool) -> None:
-    """Ticks and grid; the loss is on a logarithmic scale where it spans `decades` > 0."""
+    """Sets scale, ticks and grid. The scale is logarithmic if `decades`, the range of the values, is above 0."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     if decades:
@@ -155,7 +162,7 @@ def _label_panel(
     *,
     bounded: bool,
 ) -> None:
-    """The reference line of the test, names at the ends of the lines, and the best validation point with its value."""
+    """Draws the line of the test result, the names at the ends of the curves, and the best validation point with its value."""
 
     def shown(value: float) -> str:
         return f"{100 * value:.{2 if value > 0.99 else 1}f}" if metric.is_share else format_number(value)
@@ -169,9 +176,11 @@ def _label_panel(
     for split in ("train", "validation"):
         steps, values = curves[split]
         if np.isfinite(values).any():
+            # The mean of the last fortieth: a single last record of a noisy curve lies beside the line that one sees.
             ends = values[np.isfinite(values)][-max(1, len(values) // 40) :]
             labels.append((float(np.mean(ends)), split, SPLITS[split]))
     bottom, top = axes.get_ylim()
+    # The margins of a share do not reach far below 0 or above 1, where no value can lie.
     axes.set(ylim=(max(bottom, -0.015), min(top, 1.015)) if bounded else (bottom, top))
     _label_ends(axes, labels)
     steps, values = curves["validation"]
@@ -193,7 +202,13 @@ def _label_panel(
 
 
 def _label_ends(axes: "Axes", labels: Sequence[tuple[float, str, str]], *, least: float = 0.065) -> None:
-    """Writes (height in data, text, colour) right of the panel, moved apart as little as keeps them `least` from each other."""
+    """Writes the labels right of the panel, moved apart no more than needed.
+
+    Args:
+      axes: the panel.
+      labels: (height in data units, text, colour) of each label.
+      least: smallest distance between two labels, as a fraction of the panel's height.
+    """
     fractions = [
         axes.transAxes.inverted().transform(axes.transData.transform((axes.get_xlim()[0], y)))[1] for y, _, _ in labels
     ]
@@ -213,18 +228,20 @@ def _label_ends(axes: "Axes", labels: Sequence[tuple[float, str, str]], *, least
 def _free_place(
     axes: "Axes", point: tuple[float, float], lines: Sequence[tuple[np.ndarray, np.ndarray]], text: str
 ) -> tuple[tuple[float, float], str, str]:
-    """(offset in points, horizontal, vertical alignment) of a text near a point where it covers the curves least."""
+    """Returns (offset in points, horizontal, vertical alignment) for a text near a point, where it covers the curves least."""
     box = np.asarray(axes.get_window_extent().size) * (72 / DPI)  # points
     to_points = axes.transData + axes.transAxes.inverted()
     x, y = to_points.transform(point) * box
+    # Each curve as 2000 points along its line, in typographic points from the lower left corner of the panel.
     dots = [np.zeros((0, 2))]
     for steps, values in lines:
         kept = np.isfinite(values)
-        corners = to_points.transform(np.stack([steps[kept], values[kept]], 1)) * box
+        corners = to_points.transform(np.stack([steps[kept], values[kept]], 1)) * box  # 2 of [N] -> [N, 2]
         along = np.linspace(0, len(corners) - 1, 2000)
         dots.append(np.stack([np.interp(along, range(len(corners)), corners[:, i]) for i in (0, 1)], 1))
     across, down = text_width(text, SMALL + 0.5) * 72 + 4, SMALL + 4
     places: list[tuple[int, int, tuple[tuple[float, float], str, str]]] = []
+    # Near places come first: of two that cover as little, min() takes the earlier one.
     for distance in (10, 22, 36, 52):
         for sign, va in ((-1, "top"), (1, "bottom")):
             for shift, ha in ((0, "center"), (-across / 2 + 6, "right"), (across / 2 - 6, "left")):
@@ -237,7 +254,7 @@ def _free_place(
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the finite of `window` neighbours; fewer at the ends. [N] -> [N]."""
+    """Returns the mean of the finite values among `window` neighbours, fewer at the ends; NaN stays NaN. [N] -> [N]."""
     ones, finite = np.ones(window), np.isfinite(values)
     count = np.convolve(finite, ones, "same")
     total = np.convolve(np.where(finite, values, 0.0), ones, "same")

@@ -1,8 +1,8 @@
 """Optimisers: `optimizer(*, steps, schedule, lr, …) -> optax.GradientTransformation`, each with a learning rate that suits it.
 
-A recipe calls the optimiser with the number of steps that it takes, over which the schedule runs. Schedules have peak 1
-(schedules.py), and `lr` may be a tracer. Where torch and optax differ in a default (RMSprop's decay and where its epsilon
-stands, AdaGrad's first accumulator, AdamW's decay), the value is spelt out here and is the paper's or torch's, as said.
+A recipe calls the optimiser with its number of steps, over which the schedule runs. Schedules have peak 1 (schedules.py), and
+`lr` may be a tracer. Where torch and optax differ in a default (RMSprop's decay and whether its epsilon is added inside the
+root, AdaGrad's initial accumulator, AdamW's decay), the docstring of the optimiser gives the value and its source.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from cnnlab.values import Choice, Fraction, NonNegative, Positive
 
 
 def _kernels(params: optax.Params) -> optax.Params:
-    """True for the leaves that weight decay touches: kernels, not biases and not the scales of a normalisation."""
+    """Returns True for the leaves that weight decay acts on: kernels, not biases and not the scales of a normalisation."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
@@ -30,7 +30,7 @@ def _descend(
     coupled_decay: float = 0.0,
     decoupled_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """clip -> L2 into the gradient -> `scale` -> decoupled decay -> times −lr·schedule."""
+    """Chains: clip; add the L2 penalty to the gradient; `scale`; add the decoupled decay; multiply by −lr·schedule."""
     return optax.chain(
         optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm),
         optax.add_decayed_weights(coupled_decay, mask=_kernels),
@@ -48,14 +48,14 @@ def sgd(
     weight_decay: NonNegative = 0.0,
     clip_norm: Positive | None = None,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent.
+    """Plain stochastic gradient descent.
 
     Args:
         steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
-        weight_decay: L2 penalty on kernels, added to the gradient.
-        clip_norm: largest global norm of the gradient; none: no clipping.
+        weight_decay: weight of the L2 penalty on kernels, whose gradient is added.
+        clip_norm: global norm to which a longer gradient is scaled down; none: no clipping.
     """
     return _descend(schedule(steps), lr, clip_norm=clip_norm, coupled_decay=weight_decay)
 
@@ -76,10 +76,10 @@ def momentum(
         steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
-        momentum: how much of the velocity is kept each step.
-        nesterov: look ahead along the velocity (Nesterov 1983).
-        weight_decay: L2 penalty on kernels, added to the gradient before the momentum.
-        clip_norm: largest global norm of the gradient; none: no clipping.
+        momentum: share of the velocity that is kept at each step.
+        nesterov: whether the gradient step looks ahead along the velocity (Nesterov 1983).
+        weight_decay: weight of the L2 penalty on kernels, whose gradient is added before the momentum.
+        clip_norm: global norm to which a longer gradient is scaled down; none: no clipping.
     """
     trace = optax.trace(momentum, nesterov=nesterov)
     return _descend(schedule(steps), lr, trace, clip_norm=clip_norm, coupled_decay=weight_decay)
@@ -99,8 +99,8 @@ def adagrad(
         steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
-        weight_decay: L2 penalty on kernels, added to the gradient.
-        clip_norm: largest global norm of the gradient; none: no clipping.
+        weight_decay: weight of the L2 penalty on kernels, whose gradient is added.
+        clip_norm: global norm to which a longer gradient is scaled down; none: no clipping.
     """
     scale = optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-10)
     return _descend(schedule(steps), lr, scale, clip_norm=clip_norm, coupled_decay=weight_decay)
@@ -121,9 +121,9 @@ def rmsprop(
         steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
-        decay: how much of the mean square is kept each step.
-        weight_decay: L2 penalty on kernels, added to the gradient.
-        clip_norm: largest global norm of the gradient; none: no clipping.
+        decay: share of the mean square of the gradient that is kept at each step.
+        weight_decay: weight of the L2 penalty on kernels, whose gradient is added.
+        clip_norm: global norm to which a longer gradient is scaled down; none: no clipping.
     """
     scale = optax.scale_by_rms(decay=decay, eps=1e-8, eps_in_sqrt=False)
     return _descend(schedule(steps), lr, scale, clip_norm=clip_norm, coupled_decay=weight_decay)
@@ -145,10 +145,10 @@ def adam(
         steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
-        b1: decay of the mean of the gradient.
-        b2: decay of the mean of its square.
-        weight_decay: L2 penalty on kernels, added to the gradient (adamw decouples it).
-        clip_norm: largest global norm of the gradient; none: no clipping.
+        b1: share of the mean of the gradient that is kept at each step.
+        b2: share of the mean of its square that is kept at each step.
+        weight_decay: weight of the L2 penalty on kernels, whose gradient is added before Adam scales it (not so in adamw).
+        clip_norm: global norm to which a longer gradient is scaled down; none: no clipping.
     """
     return _descend(schedule(steps), lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, coupled_decay=weight_decay)
 
@@ -169,22 +169,22 @@ def adamw(
         steps: number of steps over which the schedule runs; the recipe supplies it.
         lr: learning rate at the peak of the schedule.
         schedule: learning rate over training, as a fraction of its peak.
-        b1: decay of the mean of the gradient.
-        b2: decay of the mean of its square.
-        weight_decay: decay of kernels in a step, times the learning rate.
-        clip_norm: largest global norm of the gradient; none: no clipping.
+        b1: share of the mean of the gradient that is kept at each step.
+        b2: share of the mean of its square that is kept at each step.
+        weight_decay: share of a kernel that a step removes, before it is multiplied by the learning rate.
+        clip_norm: global norm to which a longer gradient is scaled down; none: no clipping.
     """
     return _descend(schedule(steps), lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, decoupled_decay=weight_decay)
 
 
 def scale_by_layer(optimizer: optax.GradientTransformation, multipliers: tuple[str, ...]) -> optax.GradientTransformation:
-    """The optimiser with learning rates of their own for some layers; the first pattern that matches a leaf counts.
+    """Returns the optimiser with other learning rates for some layers; the first pattern that matches a leaf counts.
 
     Args:
-        optimizer: whose updates are scaled.
-        multipliers: `REGEX=FACTOR` by path (trees.matches), such as `stem=0.1`; the rest moves at the full rate.
+        optimizer: optimiser whose updates are scaled.
+        multipliers: `REGEX=FACTOR` by path (trees.matches), such as `stem=0.1`; all other layers keep the full rate.
 
-    Raises UsageError for a text that is not so, or a pattern that matches no layer (when the optimiser is initialised).
+    Raises UsageError for a text of another form, and, when the optimiser is initialised, for a pattern that matches no layer.
     """
     if not multipliers:
         return optimizer
@@ -208,7 +208,7 @@ def scale_by_layer(optimizer: optax.GradientTransformation, multipliers: tuple[s
 
 
 def _multiplier(text: str) -> tuple[str, float]:
-    """(pattern, factor) of `pattern=factor`."""
+    """Splits `pattern=factor` into (pattern, factor)."""
     pattern, _, factor = text.rpartition("=")
     try:
         value = float(factor)

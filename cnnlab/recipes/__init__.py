@@ -1,1 +1,1 @@
-"""What experiments fill in with defaults of their own: one recipe for each kind of task."""
+"""Recipes, one for each kind of task. An experiment is a recipe with default knobs of its own (functools.partial)."""

@@ -1,4 +1,4 @@
-"""Recipes of autoencoders, which learn from images alone."""
+"""Recipes of autoencoders, which learn without labels; stacked autoencoders are fine-tuned with labels."""
 
 import math
 from functools import partial
@@ -26,10 +26,10 @@ from cnnlab.tasks.stacked import FINETUNE, Finetune, stacked
 from cnnlab.values import Choice, Count, Duration
 
 UnlabelledImages: Any = Choice(PIPELINES, supplied=("normalize", "examples_per_class"))
-"""The choice of a recipe that pre-trains on all images and uses the labels of some."""
+"""The knob `data` of a recipe that pre-trains on all images and uses the labels of some."""
 
 ScheduledOptimizer: Any = Choice(OPTIMIZERS, supplied=("schedule",))
-"""The choice of a recipe with several optimisers, which passes one schedule to all."""
+"""The knob of one optimiser of a recipe with several, to all of which the recipe passes one schedule."""
 
 
 def reconstruction(
@@ -42,14 +42,14 @@ def reconstruction(
     optimizer: Choice[OPTIMIZERS] = "adam",
     duration: Duration = Duration(20, "epochs"),
 ) -> Experiment:
-    """Images reconstructed from themselves, through a code: one player, the autoencoder.
+    """An autoencoder, which reconstructs images from a code: one player.
 
     Args:
-        model: autoencoder; its `code` is how many numbers an image becomes.
+        model: autoencoder; its knob `code` is the number of units of the code.
         data: images, and how they become batches; their pixels lie in [0, 1].
-        loss: how outputs are read and compared with the image.
+        loss: reconstruction loss; it also sets the output activation.
         corruption: noise added to the training images, whose clean versions are reconstructed.
-        penalty: term for the code that is added to the loss.
+        penalty: penalty on the code, which is added to the loss.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
     """
@@ -57,7 +57,7 @@ def reconstruction(
     network = model(image_shape=dataset.image_shape)
     if getattr(penalty, "func", penalty) is PENALTIES["sparse_kl"] and network.code_activation is not jax.nn.sigmoid:
         raise UsageError(
-            "--penalty=sparse_kl takes the units of the code for coins, whose activation lies in [0, 1].\n"
+            "--penalty=sparse_kl reads the activation of a unit of the code as a probability, so it must lie in [0, 1].\n"
             "Give --code_activation=sigmoid, or --penalty=sparse_l1."
         )
     task = reconstruct(network, loss=loss(), corruption=corruption, penalty=penalty)
@@ -66,12 +66,12 @@ def reconstruction(
 
 
 def principal_components(*, data: WholeSplit = "images", components: Count = 30, solver: Solver = "exact") -> Experiment:
-    """Principal components of the whole training split: the best linear code. One decomposition, nothing learned by steps.
+    """Principal components of the whole training split, which are the best linear code. One decomposition, no training steps.
 
     Args:
         data: images; the whole training split is one batch, its pixels lie in [0, 1].
         components: number of units of the code.
-        solver: exact, or randomised for images of many values.
+        solver: exact, or randomised, which is faster for images with many values.
     """
     dataset = data(batch_size=None, validation=0.0, normalize=no_normalization, augment=no_augmentation)
     values = math.prod(dataset.image_shape)
@@ -99,23 +99,23 @@ def stacked_autoencoders(
     optimizer: ScheduledOptimizer = "adam",
     schedule: Choice[SCHEDULES] = "cosine",
 ) -> Experiment:
-    """Stacked autoencoders: layer after layer is pre-trained on all images, then all are fine-tuned together.
+    """Stacked autoencoders: each layer in turn is pre-trained on all images, then all are fine-tuned together.
 
     Args:
-        widths: number of units of each layer, from the image on.
+        widths: number of units of each layer, starting from the image.
         activation: nonlinearity of every layer.
-        initializer: initial kernels; biases and the layer to the classes start at 0.
-        tied: whether the kernel of a decoder is that of its layer, transposed.
+        initializer: initialisation of the kernels; biases and the output layer start at 0.
+        tied: whether the kernel of each decoder is the transposed kernel of its layer.
         data: images, and how they become batches; their pixels lie in [0, 1].
         corruption: noise added to the input of a layer while it is pre-trained.
-        pretrain: length of the pre-training of each layer; 0 steps: none, all layers start at random.
+        pretrain: length of the pre-training of each layer; 0 steps: none, all layers start from random weights.
         pretrain_optimizer: rule by which a layer and its decoder are updated in pre-training, with its learning rate.
-        finetune: what fine-tuning lowers: supervised, the error of the class; unsupervised, that of the reconstruction.
-        examples_per_class: training examples of each class that fine-tuning sees, the same for every seed; none: all. An epoch
-            of fine-tuning is one pass over these. Pre-training sees all images.
+        finetune: loss of fine-tuning: supervised, that of the class; unsupervised, that of the reconstruction.
+        examples_per_class: number of training examples of each class for fine-tuning, the same ones for every seed; none: all.
+            An epoch of fine-tuning is one pass over these. Pre-training uses all images.
         duration: length of fine-tuning; --steps, --epochs and --examples_seen set it.
         optimizer: rule by which all layers are updated in fine-tuning, with its learning rate.
-        schedule: learning rate over each part of training, as a fraction of its peak.
+        schedule: learning rate over each phase of training, as a fraction of its peak.
     """
     if not widths:
         raise UsageError("--widths: a stack needs at least one layer, as in --widths=500,500,500.")
@@ -141,7 +141,7 @@ def stacked_autoencoders(
 
 
 def _labelled(data: Dataset, steps: int, examples_per_class: int | None) -> tuple[Dataset, int]:
-    """Returns the data, whose examples from step `steps` on may be a few of each class, and how many fine-tuning sees."""
+    """Returns the data, limited to `examples_per_class` of each class from step `steps` on, and the size of that part."""
     if examples_per_class is None:
         return data, data.sizes["train"]
     return few_labels_after(data, steps=steps, examples_per_class=examples_per_class)

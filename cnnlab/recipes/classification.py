@@ -20,7 +20,7 @@ from cnnlab.tasks.knn import knn_task
 from cnnlab.values import Choice, Count, Duration, Fraction
 
 SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels"}
-"""What the negative controls permute in the data."""
+"""What each negative control permutes in the data."""
 
 
 def classification(
@@ -39,29 +39,30 @@ def classification(
 ) -> Experiment:
     """Image classification: one player, the classifier.
 
-    A `control` is a run that must fail, to compare with: one that does not shows a leak or a broken metric.
+    A `control` is a run that is expected to fail, for comparison. If it succeeds, there is a leak or a broken metric.
 
     Args:
         model: network.
         data: images with labels, and how they become batches.
-        loss: loss that the classifier lowers.
+        loss: loss that the classifier minimises.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters that is evaluated; 0: no average.
+        average_decay: decay of the moving average of the parameters, which is evaluated in their place; 0: no average.
         init_from: weights to start from: .safetensors, .npz, .h5 or .pt of torchvision, timm, pytorchcv or keras, or the
             folder of a run.
-        new_head: with init_from, starts the last layer afresh (for other classes than the weights have).
-        frozen: regular expressions of layers that stay as they start, or features: all but the last layer.
-        lr_multipliers: REGEX=FACTOR of layers that learn at a rate of their own, such as stem=0.1; the first match counts.
+        new_head: with init_from, whether the last layer is initialised anew (needed where the classes differ).
+        frozen: regular expressions of layers that are not trained, or features: all but the last layer.
+        lr_multipliers: REGEX=FACTOR, by which the learning rate of the matching layers is multiplied, such as stem=0.1; the
+            first match counts.
         control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
             shuffle_pixels permutes the pixels of every image, random_parameters evaluates the untrained network.
     """
     if new_head and init_from is None:
-        raise UsageError("--new_head starts the last layer afresh, and without --init_from every layer is. Leave it out.")
+        raise UsageError("--new_head initialises the last layer anew; without --init_from every layer is. Leave it out.")
     if control == "random_parameters" and init_from is not None:
         raise UsageError(
             "--control=random_parameters evaluates the network as it is initialised, and --init_from gives it other weights.\n"
-            "Leave one of them out; --init_from=none takes an experiment's own away."
+            "Leave one of them out; --init_from=none removes the weights that an experiment sets."
         )
     dataset = data(SHUFFLED.get(control, "none"))
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
@@ -81,13 +82,13 @@ def ensemble_classification(
     optimizer: Choice[OPTIMIZERS] = "momentum",
     duration: Duration = Duration(20, "epochs"),
 ) -> Experiment:
-    """Image classification by several networks of one kind: a player for each, and their probabilities are averaged.
+    """Image classification by an ensemble of networks of one kind, one player each; their probabilities are averaged.
 
     Args:
-        members: number of networks; time, memory and compilation grow with it.
+        members: number of networks; time, memory and compilation time grow with it.
         model: network of every member.
-        data: images with labels, and how they become batches; all members see the same batches.
-        loss: loss that every member lowers.
+        data: images with labels, and how they become batches; all members take the same batches.
+        loss: loss that every member minimises.
         optimizer: rule by which the weights of every member are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
     """
@@ -102,12 +103,12 @@ def nearest_neighbours(
     k: Count | None = 1,
     distance: Literal["l2", "l1"] = "l2",
 ) -> Experiment:
-    """k-nearest neighbours on raw pixels: the whole training split is remembered in one step, none is learned.
+    """k-nearest neighbours on raw pixels: one step stores the whole training split; no weights are trained.
 
     Args:
         data: images with labels; the whole training split is one batch.
-        k: number of neighbours that vote; none: chosen on a held-out part of the training split, which is remembered
-            afterwards.
+        k: number of neighbours that vote; none: chosen on a held-out part of the training split, which is stored afterwards
+            too.
         distance: distance between images: l2, the sum of squared differences, or l1, the sum of absolute ones.
     """
     dataset = data(batch_size=None, validation=0.0, normalize=raw, augment=no_augmentation)

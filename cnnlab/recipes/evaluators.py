@@ -1,4 +1,8 @@
-"""Who judges drawn images: a recipe's `judge: Choice[JUDGES] = "pixels"`, called with the data set whose images it will see."""
+"""Evaluators of generated images, from which a recipe chooses one: `judge: Choice[EVALUATORS] = "pixels"`.
+
+The recipe calls the chosen function with the data set whose images the generator imitates, `judge(data=dataset)`, and passes
+the SampleEvaluator that it returns to the task. Only by_run reads a file, and only when the recipe is called.
+"""
 
 import functools
 import pathlib
@@ -21,32 +25,38 @@ from cnnlab.values import Choice
 
 
 def by_pixels(*, data: Dataset) -> SampleEvaluator:
-    """Pixels, projected at random where they are many: needs no file."""
+    """Compares images by their pixels, which are projected at random to fewer numbers where there are many. Needs no file."""
     return pixel_evaluator()
 
 
 def by_modes(*, data: Dataset) -> SampleEvaluator:
-    """For points of a mixture whose labels tell the cloud, as of the data set gaussians: on which cloud are they, if any?"""
+    """Finds the mode on which each generated point lies, if any, for a mixture such as the data set gaussians.
+
+    Args:
+        data: training points; the label of a point is the number of its mode.
+    """
     points = data.images("train", np.arange(data.sizes["train"]))
     return mixture_evaluator(points, np.asarray(data.resident["train"]["label"]))
 
 
 def by_run(path: str, /, *, data: Dataset, data_dir: str | None = None) -> SampleEvaluator:
-    """A frozen classifier: the folder of a run that trained one. Its features are what its last layer sees.
+    """Compares images by the features of a frozen classifier, which a run of this program trained.
 
-    Images are brought to the size that it was trained with and normalised as its training images were. Raises UsageError
-    where the run is no classifier's, or one of images with other channels.
+    The features are the inputs of the classifier's last layer. Images are brought to the size of its training images and
+    normalised as these were. Raises UsageError where the run did not train a classifier, or where its images have another
+    number of channels.
 
     Args:
-        data: whose images it will see.
-        data_dir: folder of prepared TFDS sets, for the statistics by which it normalises.
+        path: folder of the run.
+        data: data set whose images are compared.
+        data_dir: folder of prepared TFDS sets, which the classifier's data set may need for its statistics.
     """
     network, own, variables, image_fit = _loaded(path, data_dir)
     channels, pads = own.image_shape[2], image_fit == "pad"
     if data.image_shape[2] != channels:
         raise UsageError(
-            f"--judge=run:{path}: that classifier sees images of {channels} channels, and these have {data.image_shape[2]}.\n"
-            "Take one that was trained on images of the same kind."
+            f"--judge=run:{path}: that classifier takes images of {channels} channels, and these have {data.image_shape[2]}.\n"
+            "Give the run of a classifier that was trained on images with as many channels."
         )
 
     def look(images: Array) -> tuple[Array, Array]:
@@ -60,18 +70,18 @@ def by_run(path: str, /, *, data: Dataset, data_dir: str | None = None) -> Sampl
 
 
 EVALUATORS = {"pixels": by_pixels, "modes": by_modes, "run": by_run}
-"""`judge(data=…)` is a Judge; `--judge=run:FOLDER` takes a classifier that was trained here."""
+"""Evaluators by name, for the knob `judge`; `--judge=run:FOLDER` takes a classifier that this program trained."""
 
 
 @functools.lru_cache(maxsize=4)
 def _loaded(path: str, data_dir: str | None) -> tuple[nn.Module, Dataset, Any, str]:
-    """Returns the network, the data it was trained on, its variables and `image_fit`, read once in a process."""
+    """Returns the classifier of a run, its training data, its variables and its `image_fit`, and caches them."""
     values = read_run(pathlib.Path(path))["knobs"]
     try:
         resolved = knobs.resolve(classification, values, {"data_dir": data_dir})
     except UsageError as error:
         first = str(error).partition("\n")[0]
-        raise UsageError(f"--judge=run:{path}: expected the run of a classifier, and this is another task's: {first}") from None
+        raise UsageError(f"--judge=run:{path}: expected the run of a classifier, got that of another task: {first}") from None
     data = resolved.call().data
     below = {name: value for name, value in values.items() if name.partition(".")[0] == "model"}
     network = knobs.resolve(_network, below).call()(classes=data.classes)
@@ -82,12 +92,15 @@ def _loaded(path: str, data_dir: str | None) -> tuple[nn.Module, Dataset, Any, s
 
 
 def _network(*, model: Choice[MODELS] = "lenet5") -> Any:
-    """The knob `model` alone."""
+    """Returns the chosen model, so that knobs.resolve fills the knobs of the network and no others."""
     return model
 
 
 def _fitted(images: Array, shape: tuple[int, int, int], *, pads: bool) -> Array:
-    """images f32 [B, h, w, C] -> [B, H, W, C]: centred in zeros where `pads` and they fit, else resized."""
+    """Brings images to `shape`, (H, W, C): f32 [B, h, w, C] -> f32 [B, H, W, C].
+
+    With `pads`, images that are no larger are centred in zeros; all others are resized.
+    """
     missing = [wanted - side for wanted, side in zip(shape[:2], images.shape[1:3], strict=True)]
     if pads and min(missing) >= 0:
         return jnp.pad(images, ((0, 0), *((gap // 2, gap - gap // 2) for gap in missing), (0, 0)))
@@ -95,7 +108,7 @@ def _fitted(images: Array, shape: tuple[int, int, int], *, pads: bool) -> Array:
 
 
 def _normalised(data: Dataset, images: Array) -> Array:
-    """images f32 [B, H, W, C] in [0, 1] -> as the data set's own images are fed to a network."""
+    """Returns images f32 [B, H, W, C] in [0, 1] as `data` normalises its own images for a network."""
     unit = 255.0 if data.images("train", np.zeros(1, np.int32)).dtype == np.uint8 else 1.0
     nothing = jnp.zeros(images.shape[0], jnp.int32)
     return data.prepare({}, {"image": images * unit, "label": nothing, "index": nothing}, None)["image"]

@@ -40,18 +40,18 @@ def adversarial_pair(
         model: pair of networks.
         data: images, and how they become batches; their pixels lie in [0, 1].
         loss: losses that the two players lower.
-        critic_steps: turns of the discriminator for each of the generator.
-        r1: weight of half the squared slope of the discriminator at real images; none: no such penalty.
-        conditional: whether both players see the label, so that images of a class can be drawn.
-        latent: numbers in the generator's code.
+        critic_steps: number of updates of the discriminator for each update of the generator.
+        r1: weight of the R1 penalty, half the squared norm of the discriminator's gradient at real images; none: no penalty.
+        conditional: whether both networks also take the label, so that images of a class can be generated.
+        latent: number of units of the code from which the generator makes an image.
         prior: distribution of the codes: normal, or uniform in [-1, 1].
-        judge: evaluator of drawn images: pixels, modes (of the data set gaussians) or run:FOLDER, a classifier that was
-            trained here.
+        judge: how generated images are evaluated: by their pixels, by modes (data set gaussians), or by the features of a
+            classifier, run:FOLDER.
         optimizer: rule by which the weights of both players are updated, with its learning rate and schedule.
-        discriminator_rate: the discriminator's learning rate relative to the generator's (two time scales: Heusel et al. 2017,
+        discriminator_rate: ratio of the discriminator's learning rate to the generator's (Heusel et al. 2017,
             arXiv 1706.08500).
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters that draws and is evaluated; 0: no average.
+        average_decay: decay of the moving average of the parameters, which generates and is evaluated; 0: no average.
     """
     dataset = data(normalize=no_normalization)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)

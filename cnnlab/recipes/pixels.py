@@ -1,4 +1,4 @@
-"""The recipe of autoregressive models, which draw an image pixel by pixel."""
+"""The recipe of autoregressive models, which generate an image pixel by pixel."""
 
 from typing import Literal
 
@@ -23,18 +23,18 @@ def pixel_by_pixel(
     duration: Duration = Duration(20, "epochs"),
     average_decay: Fraction = 0.0,
 ) -> Experiment:
-    """An autoregressive model of images, which raises their log p.
+    """An autoregressive model of images, trained by maximum likelihood.
 
     Args:
         model: network.
         data: images, and how they become batches; their pixels lie in [0, 1].
-        output: distribution of a pixel: black and white, a softmax over grey levels, or a mixture of logistics.
-        conditional: whether the network sees the label, so that images of a class can be drawn.
-        sampling: how images are drawn: cached keeps activations, naive evaluates the whole network for every pixel; the images
-            are the same.
+        output: distribution of a pixel: Bernoulli (black or white), a softmax over grey levels, or a mixture of logistics.
+        conditional: whether the network also takes the label, so that images of a class can be generated.
+        sampling: how images are generated: cached reuses activations, naive evaluates the whole network for every pixel; both
+            give the same images.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters that is evaluated and drawn from; 0: no average.
+        average_decay: decay of the moving average of the parameters, which is evaluated and generates; 0: no average.
     """
     dataset = data(normalize=no_normalization)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)

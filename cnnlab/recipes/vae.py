@@ -31,22 +31,22 @@ def variational_autoencoder(
     duration: Duration = Duration(50, "epochs"),
     average_decay: Fraction = 0.0,
 ) -> Experiment:
-    """A variational autoencoder: one player, who raises a bound on the log-probability of images.
+    """A variational autoencoder: one player, which maximises a lower bound on the log-probability of images.
 
     Args:
         model: networks of encoder and decoder.
         data: images, and how they become batches; their pixels lie in [0, 1].
-        likelihood: probability of an image, given its code.
-        binarize: none takes grey levels as they are; static draws each image once as black and white pixels, dynamic afresh at
-            every step.
-        bound: lower bound on the log-probability that training raises.
-        conditional: whether encoder and decoder see the label, so that images of a class can be drawn.
-        log_p_samples: codes drawn for each test image to estimate log p at the end of the run; 0: no estimate.
-        codes_from: distribution from which the codes of drawn images come: the prior, or a Gaussian fitted to training codes.
-        judge: evaluator of the images drawn at the end: pixels, or run:FOLDER, a classifier that was trained here.
+        likelihood: distribution of an image, given its code.
+        binarize: how grey levels become black and white: none keeps them; static samples the pixels of each image once, dynamic
+            samples them again at every step.
+        bound: lower bound on the log-probability that training maximises.
+        conditional: whether encoder and decoder also take the label, so that images of a class can be generated.
+        log_p_samples: number of codes sampled for each test image to estimate log p at the end of the run; 0: no estimate.
+        codes_from: distribution of the codes of generated images: the prior, or a Gaussian fitted to the training codes.
+        judge: how generated images are evaluated at the end: by their pixels, or by the features of a classifier, run:FOLDER.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters that is evaluated; 0: no average.
+        average_decay: decay of the moving average of the parameters, which is evaluated in their place; 0: no average.
     """
     dataset = data(normalize=no_normalization)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
@@ -78,18 +78,18 @@ def quantized_autoencoder(
     duration: Duration = Duration(20, "epochs"),
     average_decay: Fraction = 0.0,
 ) -> Experiment:
-    """A vector-quantised autoencoder: one player, and a codebook that follows the encoder.
+    """A vector-quantised autoencoder: one player, and a codebook of moving averages of the encoder's outputs.
 
     Args:
         model: networks of encoder and decoder.
         data: images, and how they become batches; their pixels lie in [0, 1].
-        likelihood: probability of an image, given its codes.
-        commitment: weight of the squared distance from the encoder's vectors to the entries that replace them.
-        codebook_decay: decay of the moving averages that make up the codebook.
-        restart: number of vectors of a batch; an entry that fewer choose, on average, is moved to one of them; 0: never.
+        likelihood: distribution of an image, given its codes.
+        commitment: weight of the commitment loss, the squared distance from the encoder's vectors to their codebook entries.
+        codebook_decay: decay of the moving averages of which the codebook consists.
+        restart: average number of vectors of a batch; a codebook entry that stands for fewer is moved to one of them; 0: never.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters that is evaluated; 0: no average.
+        average_decay: decay of the moving average of the parameters, which is evaluated in their place; 0: no average.
     """
     dataset = data(normalize=no_normalization)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
