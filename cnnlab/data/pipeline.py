@@ -111,7 +111,7 @@ def _image_shape(images: Images, name: str = "") -> tuple[int, int, int]:
     if height is None or width is None:
         raise DataError(
             f"the images of {name} differ in size, and a network takes one size.\n"
-            "Expected images of equal size, or a size for all: give --image_size=64, for example, and --image_fit=resize or pad."
+            "Expected images of equal size, or a size for all: give --image_size=64, say, and --image_fit=resize or pad."
         )
     return height, width, channels
 
