@@ -1,1 +1,1 @@
-"""One file per study or claim; `python launch.py list` shows them. A variant is a partial of a recipe, never a copy."""
+"""Experiments, one file each; `python launch.py list` shows them. A variant is a partial of a recipe, never a copy."""

@@ -2,8 +2,8 @@
 
 Paper:    G. Hinton, R. Salakhutdinov, Reducing the dimensionality of data with neural networks, 2006, Science 313 (3.00)
 Command:  python launch.py --experiment=autoencoder_mnist
-Result:   test squared error 5.07, one seed, 49 s on 2 CPU cores (PCA of 30 components: 13.87). Rectified units where the paper
-          has logistic ones begun as RBMs.
+Result:   test squared error 5.07, one seed, 49 s on 2 CPU cores (PCA with 30 components: 13.87). Deviation: rectified units;
+          the paper has logistic units, pre-trained as RBMs.
 """
 
 from functools import partial

@@ -2,7 +2,7 @@
 
 Data:     A. Krizhevsky, Learning multiple layers of features from tiny images, 2009
 Command:  python launch.py --experiment=convnet_cifar10
-Result:   test accuracy 0.8104, one seed; 22 min on 2 CPU cores beside other work.
+Result:   test accuracy 0.8104, one seed; 22 min on 2 CPU cores while other programs ran.
 """
 
 from functools import partial

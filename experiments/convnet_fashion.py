@@ -2,7 +2,7 @@
 
 Data:     H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, 2017, arXiv 1708.07747
 Command:  python launch.py --experiment=convnet_fashion --seeds=2
-Result:   test accuracy 0.9288 ± 0.0014 over 2 seeds; 12 to 15 min a seed on 2 CPU cores beside other work.
+Result:   test accuracy 0.9288 ± 0.0014 over 2 seeds; 12 to 15 min a seed on 2 CPU cores while other programs ran.
 """
 
 from functools import partial

@@ -1,10 +1,10 @@
-"""A conditional variational autoencoder on MNIST: encoder and decoder are told the digit, the code says how it is written.
+"""A conditional variational autoencoder on MNIST: encoder and decoder also take the digit, so the code describes its style.
 
 Paper:    K. Sohn, H. Lee, X. Yan, Learning structured output representation using deep conditional generative models, 2015
 Command:  python launch.py --experiment=cvae_mnist
           python launch.py sample --workdir=RUN --class=3
-Result:   test ELBO −98.71 nats, log p −95.43 by 100 samples, KL 23.8 after 20
-          epochs, one seed; 3 min on 2 CPU cores beside other work. Of 16 draws of the class 3 some are no clear 3.
+Result:   test ELBO −98.71 nats, log p −95.43 (100 samples), KL 23.8 after 20 epochs, one seed; 3 min on 2 CPU cores
+          while other programs ran. Some of 16 images generated for class 3 do not look like a clear 3.
 """
 
 from functools import partial

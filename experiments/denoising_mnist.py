@@ -1,8 +1,8 @@
-"""A denoising autoencoder of one layer on MNIST: 500 sigmoid units, tied, a quarter of the pixels masked.
+"""A denoising autoencoder of one layer on MNIST: 500 sigmoid units, tied weights, a quarter of the pixels masked.
 
 Paper:    P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol, Stacked denoising autoencoders, 2010, JMLR 11
 Command:  python launch.py --experiment=denoising_mnist   (without noise: --corruption=none)
-Result:   test squared error 12.77 (clean images), one seed; 24 s on 2 CPU cores beside other work.
+Result:   test squared error 12.77 on clean images, one seed; 24 s on 2 CPU cores while other programs ran.
 """
 
 from functools import partial

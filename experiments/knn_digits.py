@@ -1,7 +1,7 @@
 """k-nearest neighbours on the pixels of scikit-learn's digits; k chosen on a held-out part of the training images.
 
 Command:  python launch.py --experiment=knn_digits
-Result:   test accuracy 0.9833 (nothing random); under 1 s on 2 CPU cores.
+Result:   test accuracy 0.9833 (nothing is random); under 1 s on 2 CPU cores.
 """
 
 from functools import partial

@@ -2,7 +2,7 @@
 
 Paper:    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998 (0.95 %)
 Command:  python launch.py --experiment=lenet5_mnist --seeds=3
-Result:   test error 0.79 ± 0.18 % over 3 seeds; 3 to 5 min a seed on 2 CPU cores beside other work.
+Result:   test error 0.79 ± 0.18 % over 3 seeds; 3 to 5 min a seed on 2 CPU cores while other programs ran.
 """
 
 from functools import partial

@@ -1,9 +1,10 @@
-"""Stacked denoising autoencoders on MNIST: three layers pre-trained one after another, then fine-tuned together by the class.
+"""Stacked denoising autoencoders on MNIST: three layers, pre-trained one after another, then fine-tuned together with labels.
 
 Paper:    P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol, Stacked denoising autoencoders, 2010, JMLR 11
 Command:  python launch.py --experiment=stacked_dae_mnist
 Result:   test error 1.41 %, one seed (the paper: 1.28 % with three layers of up to 2000 units, 50,000 images); 7 min 29 s on 2
-          CPU cores beside other tests. Three layers of 500, 4 and 15 epochs, fine-tuned at rate 0.002: 1.55 %.
+          CPU cores while tests ran. Three layers of 500 units, 4 epochs of pre-training and 15 of fine-tuning at a learning
+          rate of 0.002: 1.55 %.
 """
 
 from functools import partial

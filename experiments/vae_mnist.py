@@ -1,10 +1,10 @@
-"""A variational autoencoder of 500 units and a code of 20 (815,824 parameters) on MNIST, binarised afresh at every step.
+"""A variational autoencoder with 500 hidden units and a code of 20 (815,824 parameters) on MNIST, binarised at every step.
 
 Paper:    D. P. Kingma, M. Welling, Auto-encoding variational Bayes, 2014, arXiv 1312.6114, Figure 2
 Command:  python launch.py --experiment=vae_mnist
-Result:   test ELBO −96.22 nats after 100 epochs, one seed; log p −91.84 by 5000 samples on all 10,000 test images
-          (--log_p_samples=5000). 15 min of training and 23 of log p on 2 CPU cores beside much other work; 9.4 ms of CPU a step
-          on one core (benchmarks/vae.py; PyTorch's twin 15.2 ms).
+Result:   test ELBO −96.22 nats after 100 epochs, one seed; log p −91.84 (5000 samples, all 10,000 test images:
+          --log_p_samples=5000). 15 min of training and 23 min to estimate log p, on 2 CPU cores while many other programs ran.
+          A step takes 9.4 ms of CPU time on one core (benchmarks/vae.py; the same model in PyTorch takes 15.2 ms).
 """
 
 from functools import partial

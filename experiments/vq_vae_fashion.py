@@ -1,10 +1,10 @@
-"""A vector-quantised autoencoder on Fashion-MNIST: 7x7 codes of 128 entries for an image of 28x28.
+"""A vector-quantised autoencoder on Fashion-MNIST: an image of 28x28 is coded by 7x7 entries of a codebook of 128.
 
 Paper:    A. van den Oord, O. Vinyals, K. Kavukcuoglu, Neural discrete representation learning, 2017, arXiv 1711.00937
 Command:  python launch.py --experiment=vq_vae_fashion
 Result:   reconstruction 205.2 nats (Bernoulli), perplexity of the codes 100.7 of 128, all entries used, after 5 epochs, one
-          seed; 10 min on 2 CPU cores beside other work. Reconstructions lose fine patterns; draws are blobs, for each code is
-          drawn by how often its place takes it, without a learned prior over codes.
+          seed; 10 min on 2 CPU cores while other programs ran. Reconstructions lose fine patterns. Generated images are
+          blobs: there is no learned prior, and each code is sampled by its frequency at its position alone.
 """
 
 from functools import partial

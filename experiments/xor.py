@@ -1,7 +1,7 @@
-"""Claim C1: a perceptron cannot learn XOR, a multi-layer perceptron with one hidden layer can.
+"""Claim C1: a perceptron cannot learn XOR; a multi-layer perceptron with one hidden layer can.
 
 Paper:    M. Minsky, S. Papert, Perceptrons, 1969
-Command:  python launch.py --experiment=xor --seeds=5        and        --model=linear --loss=perceptron
+Command:  python launch.py --experiment=xor --seeds=5        or         --model=linear --loss=perceptron
 Result:   test accuracy 1.0000 ± 0.0000 (MLP), 0.5000 ± 0.0000 (perceptron) over 5 seeds; 2 s a seed on 2 CPU cores.
 """
 

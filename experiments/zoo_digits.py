@@ -1,10 +1,10 @@
-"""Any network of the zoo on the digits of scikit-learn at 32x32, with the stem for small images where it has one.
+"""Any network of the zoo on the digits of scikit-learn at 32x32, with its stem for small images if it has one.
 
 Data:     scikit-learn, load_digits (E. Alpaydin, C. Kaynak, Optical recognition of handwritten digits, UCI 1998)
 Command:  python launch.py --experiment=zoo_digits --model=mobilenet_v2
 Result:   test accuracy in % at --width=0.25, 2 seeds: ResNet-18 98.2 ± 0.2, MobileNet-v2 94.2 ± 2.8, VGG-11 with batch norm
-          46.1 ± 8.5, SqueezeNet 13.6 ± 4.7 at this learning rate, which was not tuned; 1 to 2 min a seed on 2 CPU cores beside
-          other work. The full widths were not measured.
+          46.1 ± 8.5, SqueezeNet 13.6 ± 4.7. The learning rate was not tuned. The full widths were not measured. 1 to 2 min a
+          seed on 2 CPU cores while other programs ran.
 """
 
 from functools import partial
@@ -19,12 +19,12 @@ from cnnlab.values import Duration, with_options
 
 
 def _small(model: Any) -> Any:
-    """The model with its stem for small images, where it has one."""
+    """Returns the model with its stem for small images, if it has one."""
     return partial(model, stem="small") if any(name == "stem" for name, *_ in parameters(model)) else model
 
 
 SMALL = {name: _small(model) for name, model in MODELS.items()}
-"""Every model, ready for images of 32x32."""
+"""All models, each with its stem for small images if it has one."""
 
 experiment = partial(
     with_options(classification, model=SMALL),
