@@ -19,7 +19,7 @@ from cnnlab.ops.gan_losses import GAN_LOSSES
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
-from cnnlab.tasks.gan import _map_of, gan_task
+from cnnlab.tasks.gan import _density_map, gan_task
 from cnnlab.tasks.sample_quality import pixel_evaluator
 from tests.flipping import require_every_knob_does_something
 
@@ -79,7 +79,7 @@ def test_penalties_of_a_linear_critic_are_those_of_its_kernel():
 
     def loss_and_kernel(gradient_penalty: float, r1: float | None) -> tuple[float, jax.Array]:
         objective = GAN_LOSSES["wgan_gp"](gradient_penalty=gradient_penalty)
-        task = gan_task(Scale(), Linear(), objective=objective, judge=pixel_evaluator(), latent=64, r1=r1)
+        task = gan_task(Scale(), Linear(), objective=objective, evaluator=pixel_evaluator(), latent=64, r1=r1)
         params, state = jax.jit(task.init)(jax.random.key(0), batch)
         loss, _ = jax.jit(task.loss, static_argnums=4)(params, state, batch, jax.random.key(1), "discriminator")
         return float(loss), params["discriminator"]["output"]["kernel"]
@@ -128,7 +128,7 @@ class Smooth(nn.Module):
 def test_the_penalty_of_convolutions_equals_finite_differences_in_every_direction():
     batch = batch_of(experiment())
     objective = GAN_LOSSES["wgan_gp"](gradient_penalty=10.0)
-    task = toys.compiled(gan_task(Scale(), Smooth(), objective=objective, judge=pixel_evaluator(), latent=64))
+    task = toys.compiled(gan_task(Scale(), Smooth(), objective=objective, evaluator=pixel_evaluator(), latent=64))
     params, state = task.init(jax.random.key(0), batch)
 
     @jax.jit
@@ -177,18 +177,18 @@ def test_a_draw_depends_on_its_own_key_class_and_temperature():
     assert not experiment().task.sampler.conditional
 
 
-def test_the_map_of_points_has_them_where_they_are_and_leaves_out_what_is_outside():
+def test_the_density_map_points_has_them_where_they_are_and_leaves_out_what_is_outside():
     points = jnp.array([[0.01, 0.01]] * 8 + [[0.99, 0.5]] * 8 + [[-0.01, 0.5], [0.5, 1.2], [7.0, -3.0], [0.5, -0.01]])
-    image = np.asarray(_map_of(points))[..., 0]
+    image = np.asarray(_density_map(points))[..., 0]
     dark = {tuple(place) for place in np.argwhere(image < 1)}
     assert dark == {(95, 0), (47, 95)} and image.min() == 0.0
 
 
-def test_a_remark_tells_of_missing_classes_and_of_a_certain_discriminator():
+def test_the_diagnosis_names_missing_classes_and_a_certain_discriminator():
     task = points().task
     fine = {"test/modes_classes": 7.0, "train/fake_score": 0.4, "train/sample_gradient": 0.3}
     assert task.diagnosis(fine) == "" and task.diagnosis({}) == ""
-    assert "Of 8 classes the judge finds 3 among samples" in task.diagnosis({**fine, "test/modes_classes": 3.0})
+    assert "The evaluator finds 3 of 8 classes among samples" in task.diagnosis({**fine, "test/modes_classes": 3.0})
     assert "The discriminator won: D(G(z)) is 0.001" in task.diagnosis({**fine, "train/fake_score": 0.001})
     score = points(loss="wgan_gp").task
     assert score.diagnosis({**fine, "train/fake_score": -3.0}) == ""

@@ -1,4 +1,4 @@
-"""What judges drawn images: a classifier trained here or pixels; the same images are no distance away."""
+"""Evaluators of generated images: a classifier trained here, or pixels; equal images are at no distance."""
 
 import dataclasses
 import pathlib
@@ -18,7 +18,7 @@ from cnnlab.recipes.classification import classification, ensemble_classificatio
 from cnnlab.recipes.evaluators import by_run
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
-from cnnlab.tasks.sample_quality import drawing_keys, evaluation_rows, mixture_evaluator, pixel_evaluator, sample_metrics
+from cnnlab.tasks.sample_quality import evaluation_rows, mixture_evaluator, pixel_evaluator, sample_metrics, sampling_keys
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def trained(place: pathlib.Path, recipe, **more) -> pathlib.Path:
 
 
 def shown(side: int, channels: int = 1) -> Dataset:
-    """A data set of images of that size, as far as a judge looks at it."""
+    """A data set of images of that size, as far as an evaluator reads it."""
     return dataclasses.replace(build(stripes(examples=8, size=side), batch_size=4), image_shape=(side, side, channels))
 
 
@@ -46,11 +46,11 @@ def images(count: int, side: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).random((count, side, side, 1), np.float32))
 
 
-def test_a_judge_says_what_its_run_predicted(folder: pathlib.Path):
+def test_an_evaluator_predicts_what_its_run_predicted(folder: pathlib.Path):
     data = knobs.resolve(classification, {"dataset": "digits", "normalize": "none"}).call().data
     batch = next(data.evaluate("test", 359))
     real = data.prepare(data.resident["test"], batch, None)["image"]
-    logits, features = by_run(str(folder), data=data).look(real)
+    logits, features = by_run(str(folder), data=data).features(real)
     rows = np.load(folder / "test_rows.npz")
     confidence = jnp.take_along_axis(jax.nn.softmax(logits, axis=1), rows["prediction"][:, None], axis=1)[:, 0]
     np.testing.assert_array_equal(np.argmax(logits, axis=1), rows["prediction"])
@@ -58,7 +58,7 @@ def test_a_judge_says_what_its_run_predicted(folder: pathlib.Path):
     assert features.shape == (359, 84)
 
 
-def test_a_judge_reads_a_run_whose_knobs_were_flat(folder: pathlib.Path, tmp_path: pathlib.Path):
+def test_an_evaluator_reads_a_run_whose_knobs_were_flat(folder: pathlib.Path, tmp_path: pathlib.Path):
     """A run.json from before data and schedules were choices of their own."""
     old = shutil.copytree(folder, tmp_path / "old")
     recorded = files.read_json(old / "run.json")
@@ -70,21 +70,21 @@ def test_a_judge_reads_a_run_whose_knobs_were_flat(folder: pathlib.Path, tmp_pat
     assert flat["dataset"] == "digits" and flat["image_fit"] == "pad" and flat["schedule"] == "cosine"
     files.write_json(old / "run.json", {**recorded, "knobs": flat})
     data = knobs.resolve(classification, {"dataset": "digits", "normalize": "none"}).call().data
-    now, then = (by_run(str(place), data=data).look(images(3, 12)) for place in (folder, old))
+    now, then = (by_run(str(place), data=data).features(images(3, 12)) for place in (folder, old))
     jax.tree.map(np.testing.assert_array_equal, now, then)
 
 
 def test_equal_images_are_at_no_distance_and_noise_is_far(folder: pathlib.Path):
-    judge, real = by_run(str(folder), data=shown(8)), images(64, 8)
-    same = sample_metrics(judge, evaluation_rows(judge, real, real))
-    other = sample_metrics(judge, evaluation_rows(judge, real, jnp.zeros_like(real)))
+    evaluator, real = by_run(str(folder), data=shown(8)), images(64, 8)
+    same = sample_metrics(evaluator, evaluation_rows(evaluator, real, real))
+    other = sample_metrics(evaluator, evaluation_rows(evaluator, real, jnp.zeros_like(real)))
     assert same["judge_frechet"] < 1e-6 < 1e-2 < other["judge_frechet"]
     assert same["judge_precision"] == same["judge_recall"] == 1.0 and other["judge_recall"] == 0.0
     assert other["judge_two_sample"] == 1.0 and other["judge_classes"] == 1.0 and other["judge_entropy"] == 0.0
     assert other["judge_score"] == pytest.approx(1.0)
 
 
-def test_pixels_judge_without_classes_and_keep_few_pixels_as_they_are():
+def test_the_pixel_evaluator_has_no_classes_and_keeps_few_pixels_as_they_are():
     few, many = images(40, 2), images(40, 28) - 0.5
     assert evaluation_rows(pixel_evaluator(), few, few)["real_features"].shape == (40, 4)
     rows = evaluation_rows(pixel_evaluator(), many, many)
@@ -99,14 +99,14 @@ def test_pixels_judge_without_classes_and_keep_few_pixels_as_they_are():
     assert sample_metrics(pixel_evaluator(), {}) == {}
 
 
-def test_keys_of_drawing_belong_to_the_example():
-    whole = jax.random.key_data(drawing_keys({"index": jnp.arange(8)}))
-    part = jax.random.key_data(drawing_keys({"index": jnp.arange(3, 6)}))
+def test_sampling_keys_belong_to_the_example():
+    whole = jax.random.key_data(sampling_keys({"index": jnp.arange(8)}))
+    part = jax.random.key_data(sampling_keys({"index": jnp.arange(3, 6)}))
     np.testing.assert_array_equal(part, whole[3:6])
-    assert not np.array_equal(whole, jax.random.key_data(drawing_keys({"index": jnp.arange(8)}, "other")))
+    assert not np.array_equal(whole, jax.random.key_data(sampling_keys({"index": jnp.arange(8)}, "other")))
 
 
-def test_a_judge_of_other_images_or_of_another_task_is_refused(folder: pathlib.Path, tmp_path: pathlib.Path):
+def test_an_evaluator_of_other_images_or_of_another_task_is_refused(folder: pathlib.Path, tmp_path: pathlib.Path):
     with pytest.raises(UsageError, match="takes images of 1 channels, and these have 3"):
         by_run(str(folder), data=shown(8, 3))
     with pytest.raises(UsageError, match="is not a run"):
@@ -118,14 +118,14 @@ def test_a_judge_of_other_images_or_of_another_task_is_refused(folder: pathlib.P
 
 def test_modes_are_hit_by_points_near_them_alone():
     train = gaussians().splits["train"]
-    judge, real = mixture_evaluator(train.images, train.labels), jnp.asarray(train.images[:800])
-    same = sample_metrics(judge, evaluation_rows(judge, real, real))
+    evaluator, real = mixture_evaluator(train.images, train.labels), jnp.asarray(train.images[:800])
+    same = sample_metrics(evaluator, evaluation_rows(evaluator, real, real))
     assert same["modes_classes"] == 8.0 and same["modes_good"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
     half = real[np.asarray(train.labels[:800]) < 4]
     middle = jnp.full_like(half, 0.5)
-    other = sample_metrics(judge, evaluation_rows(judge, real, jnp.concatenate([half, middle])))
+    other = sample_metrics(evaluator, evaluation_rows(evaluator, real, jnp.concatenate([half, middle])))
     assert other["modes_classes"] == 4.0 and other["modes_good"] == pytest.approx(0.5, abs=0.01)
     assert other["modes_entropy"] == pytest.approx(np.log(4), abs=0.02)
     assert same["modes_entropy"] == pytest.approx(np.log(8), abs=0.02)
-    nowhere = sample_metrics(judge, evaluation_rows(judge, real, middle))
+    nowhere = sample_metrics(evaluator, evaluation_rows(evaluator, real, middle))
     assert nowhere["modes_classes"] == nowhere["modes_good"] == nowhere["modes_entropy"] == 0.0

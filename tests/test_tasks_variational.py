@@ -57,7 +57,7 @@ def linear(bound=None, log_p_samples: int = 3):
     """A VAE without hidden layers, the noise of its Gaussian given as probabilistic PCA has it."""
     model = mlp(image_shape=(1, D, 1), outputs=1, classes=0, latent=Z, widths=())
     noise = gaussian(scale=float(np.sqrt(closed_form().noise)))
-    more = {"binarize": "none", "steps": 100, "judge": pixel_evaluator(), "log_p_samples": log_p_samples}
+    more = {"binarize": "none", "steps": 100, "evaluator": pixel_evaluator(), "log_p_samples": log_p_samples}
     return compiled(variational(model, likelihood=noise, bound=bound or elbo(), **more))
 
 
@@ -119,7 +119,7 @@ def test_training_reaches_probabilistic_pca_and_does_not_pass_it():
 
 def grey(binarize, **more):
     model = mlp(image_shape=(4, 4, 1), outputs=1, classes=0, latent=2, widths=(8,))
-    more = {"bound": elbo(), "steps": 10, "judge": pixel_evaluator(), **more}
+    more = {"bound": elbo(), "steps": 10, "evaluator": pixel_evaluator(), **more}
     return compiled(variational(model, likelihood=bernoulli(), binarize=binarize, **more))
 
 

@@ -59,14 +59,14 @@ def by_run(path: str, /, *, data: Dataset, data_dir: str | None = None) -> Sampl
             "Give the run of a classifier that was trained on images with as many channels."
         )
 
-    def look(images: Array) -> tuple[Array, Array]:
+    def features(images: Array) -> tuple[Array, Array]:
         fitted = _fitted(images, own.image_shape, pads=pads)
-        logits, seen = network.apply(variables, _normalised(own, fitted), train=False)
-        before = [name for name in seen if name != OUTPUT and not name.startswith("auxiliary")]
-        features = seen["features" if "features" in seen else before[-1]] if before else logits
-        return logits, features.reshape(features.shape[0], -1)
+        logits, intermediates = network.apply(variables, _normalised(own, fitted), train=False)
+        before = [name for name in intermediates if name != OUTPUT and not name.startswith("auxiliary")]
+        last = intermediates["features" if "features" in intermediates else before[-1]] if before else logits
+        return logits, last.reshape(last.shape[0], -1)  # [B, …] -> [B, F]
 
-    return SampleEvaluator("judge", look, own.classes)
+    return SampleEvaluator("judge", features, own.classes)
 
 
 EVALUATORS = {"pixels": by_pixels, "modes": by_modes, "run": by_run}

@@ -62,7 +62,7 @@ def adversarial_pair(
         generator,
         discriminator,
         objective=objective,
-        judge=judge(data=dataset),
+        evaluator=judge(data=dataset),
         latent=latent,
         prior=prior,
         classes=dataset.classes if conditional else 0,

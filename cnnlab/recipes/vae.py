@@ -58,7 +58,7 @@ def variational_autoencoder(
         bound=bound(),
         binarize=binarize,
         steps=steps,
-        judge=judge(data=dataset),
+        evaluator=judge(data=dataset),
         codes_from=codes_from,
         log_p_samples=log_p_samples,
     )

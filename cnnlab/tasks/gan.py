@@ -1,4 +1,7 @@
-"""M19: generative adversarial networks, the game of two players."""
+"""M19: generative adversarial networks, the game of two players.
+
+Letters in shapes: B batch, N images or points, H W space, C channels, K classes, Z units of a code.
+"""
 
 import dataclasses
 import functools
@@ -15,7 +18,7 @@ from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, 
 from cnnlab.ops import collectives
 from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, loss_with_image_gradient, squared_gradient_norms
 from cnnlab.ops.keys import stream
-from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, drawing_keys, evaluation_rows, sample_metrics
+from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, evaluation_rows, sample_metrics, sampling_keys
 from cnnlab.values import Count, NonNegative
 
 GENERATOR = "generator"
@@ -31,41 +34,43 @@ METRICS = (
     Metric("critic_slope"),
     Metric("real_slope"),
 )
-"""What `summary` gives beside the numbers of the evaluator. None has a sense: a player's loss falls when the other one is
-weak, and at the equilibrium D(x) and D(G(z)) are ½."""
+"""The metrics that `summary` gives beside those of the evaluator. None has a sense: a player's loss falls when the other one
+is weak, and at the equilibrium D(x) and D(G(z)) are ½."""
 
 SHOWN_POINTS = 4096
-"""Points drawn for a snapshot of two-dimensional data."""
+"""Number of points sampled for a snapshot of two-dimensional data."""
 CELLS = 96
-"""Side of that snapshot."""
+"""Side of that snapshot, in pixels."""
 DOUBTFUL = 0.02
-"""D(G(z)) below which the discriminator is as good as certain."""
+"""D(G(z)) below which the discriminator counts as certain."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """The two networks of a game, with conditions joined to what they take."""
+    """The two networks of a game, with the labels of a conditional pair joined to their inputs."""
 
     generator: nn.Module
     discriminator: nn.Module
     latent: int
     classes: int
-    """How many classes a conditional pair gets; 0: it gets no labels."""
+    """Number of classes of a conditional pair; 0: it gets no labels."""
 
-    def draw(self, params: Params, state: PyTree, codes: Array, labels: Array, *, train: bool) -> tuple[Array, PyTree]:
-        """(images [B, H, W, C] in [−1, 1], the generator's new state) of codes [B, Z] and labels i32 [B]."""
+    def generate(self, params: Params, state: PyTree, codes: Array, labels: Array, *, train: bool) -> tuple[Array, PyTree]:
+        """Returns images [B, H, W, C] in [−1, 1] from codes [B, Z] and labels i32 [B], and the generator's new state."""
         if self.classes:
+            # [B, Z] and one-hot [B, K] -> [B, Z + K]
             codes = jnp.concatenate([codes, jax.nn.one_hot(labels, self.classes, dtype=codes.dtype)], axis=1)
         return _apply(self.generator, GENERATOR, params, state, codes, None, train=train)
 
     def score(
         self, params: Params, state: PyTree, images: Array, labels: Array, key: Array | None, *, train: bool
     ) -> tuple[Array, PyTree]:
-        """(scores f32 [B], the discriminator's new state) of images in [−1, 1]; `key` is that of dropout."""
+        """Returns scores f32 [B] of images in [−1, 1], and the discriminator's new state; `key` is that of dropout."""
         if self.classes:
-            named = jax.nn.one_hot(labels, self.classes, dtype=images.dtype)[:, None, None]
-            spread = jnp.broadcast_to(named, (*images.shape[:3], self.classes))
-            images = jnp.concatenate([images, spread], axis=3)
+            # The label as K constant planes: one-hot [B, K] -> [B, 1, 1, K] -> [B, H, W, K], joined to [B, H, W, C + K]
+            one_hot = jax.nn.one_hot(labels, self.classes, dtype=images.dtype)[:, None, None]
+            planes = jnp.broadcast_to(one_hot, (*images.shape[:3], self.classes))
+            images = jnp.concatenate([images, planes], axis=3)
         scores, state = _apply(self.discriminator, DISCRIMINATOR, params, state, images, key, train=train)
         return scores.astype(jnp.float32), state
 
@@ -73,7 +78,7 @@ class Networks:
 def _apply(
     module: nn.Module, player: str, params: Params, state: PyTree, inputs: Array, key: Array | None, *, train: bool
 ) -> tuple[Array, PyTree]:
-    """(output, new state) of one player's network; outside of training the state stays as it is."""
+    """Returns the output of one player's network and its new state; outside of training the state stays as it is."""
     variables = {"params": params[player], **state[player]}
     if not train:
         output: Any = module.apply(variables, inputs, train=False)
@@ -88,7 +93,7 @@ def gan_task(
     discriminator: nn.Module,
     *,
     objective: GanLoss,
-    judge: SampleEvaluator,
+    evaluator: SampleEvaluator,
     latent: Count = 100,
     prior: Prior = "normal",
     classes: int = 0,
@@ -98,58 +103,61 @@ def gan_task(
     """The game of a generator and a discriminator on images in [0, 1].
 
     In a step the discriminator moves `critic_steps` times and then the generator once. A player's batch statistics move in
-    its own turns alone; real and drawn images are normalised apart. Deviation: the discriminator's turns of a step see the same
-    real images, with new codes each, where Gulrajani et al. 2017 (algorithm 1) take new ones.
+    its own turns alone; real and generated images are normalised apart.
+
+    Deviation: the discriminator's turns of a step see the same real images, with new codes each, where Gulrajani et al. 2017
+    (algorithm 1) take new images for each turn.
 
     Args:
         generator: codes [B, Z] -> images [B, H, W, C] in [−1, 1] (see models/gan.py).
         discriminator: images -> scores [B].
-        objective: what they lower, one of ops.adversarial.GAN_LOSSES.
-        judge: of what is drawn for held-out examples.
-        latent: Z, numbers in a code.
-        prior: of the codes: standard normal, or uniform in [−1, 1].
-        classes: K of a pair that gets the labels (Mirza and Osindero 2014, arXiv 1411.1784); 0: it gets none.
-        critic_steps: turns of the discriminator in a step.
+        objective: losses of both players, one of ops.gan_losses.GAN_LOSSES.
+        evaluator: measures of the images that are generated for held-out examples.
+        latent: Z, units of a code.
+        prior: distribution of the codes: standard normal, or uniform in [−1, 1].
+        classes: K where the pair gets the labels (Mirza and Osindero 2014, arXiv 1411.1784); 0: it gets none.
+        critic_steps: number of turns of the discriminator in a step.
         r1: weight of ½ ‖∇D‖² at real images (Mescheder et al. 2018, arXiv 1801.04406, eq. 9); none: it is not computed.
     """
     nets = Networks(generator, discriminator, latent, classes)
-    codes_of = functools.partial(_codes, latent=latent, prior=prior)
-    as_discriminator = functools.partial(_discriminator_loss, nets, objective, codes_of, r1)
-    as_generator = functools.partial(_generator_loss, nets, objective, codes_of)
+    sample_codes = functools.partial(_codes, latent=latent, prior=prior)
+    discriminator_loss = functools.partial(_discriminator_loss, nets, objective, sample_codes, r1)
+    generator_loss = functools.partial(_generator_loss, nets, objective, sample_codes)
 
     def loss(params: Params, state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
-        return (as_discriminator if player == DISCRIMINATOR else as_generator)(params, state, batch, key)
+        return (discriminator_loss if player == DISCRIMINATOR else generator_loss)(params, state, batch, key)
 
     def predict(params: Params, state: PyTree, inputs: Array) -> Array:
-        nobody = jnp.zeros(inputs.shape[0], jnp.int32)
-        return nets.score(params, state, _to_signed(inputs), nobody, None, train=False)[0]
+        labels = jnp.zeros(inputs.shape[0], jnp.int32)  # inputs have none: a conditional pair is given the first class
+        return nets.score(params, state, _to_signed(inputs), labels, None, train=False)[0]
 
-    sampler = _sampler(nets, codes_of)
+    sampler = _sampler(nets, sample_codes)
     return Task(
         init=functools.partial(_init, nets),
         loss=loss,
         predict=predict,
-        measure=functools.partial(_measured, nets, objective, judge, codes_of),
-        summary=lambda stats: {**_means(stats["sums"]), **sample_metrics(judge, stats["rows"])},
+        measure=functools.partial(_measure, nets, objective, evaluator, sample_codes),
+        summary=lambda stats: {**_means(stats["sums"]), **sample_metrics(evaluator, stats["rows"])},
         figures=lambda params, state, stats, data, split: _figures(sampler, params, state, data),
         turns=(*(DISCRIMINATOR,) * critic_steps, GENERATOR),
-        metrics=(*judge.metrics, *METRICS),
+        metrics=(*evaluator.metrics, *METRICS),
         logged_metrics=("discriminator_loss", "generator_loss", "real_score", "fake_score"),
         kept_rows=SCALAR_ROWS,
         snapshot=functools.partial(_snapshot, sampler, classes),
         sampler=sampler,
-        diagnosis=functools.partial(_diagnosis, judge, objective.is_probability),
+        diagnosis=functools.partial(_diagnosis, evaluator, objective.is_probability),
     )
 
 
 def _codes(keys: Array, dtype: Any, *, latent: int, prior: Prior) -> Array:
-    """codes [B, Z], each of its own key."""
+    """Returns codes [B, Z], each sampled by its own key of keys [B]."""
     if prior == "normal":
         return jax.vmap(lambda key: jax.random.normal(key, (latent,), dtype))(keys)
     return jax.vmap(lambda key: jax.random.uniform(key, (latent,), dtype, -1.0, 1.0))(keys)
 
 
 def _init(nets: Networks, key: Array, batch: Batch) -> tuple[Params, PyTree]:
+    """Returns the parameters and the state of both networks."""
     image = batch["image"][:1]
     codes = jnp.zeros((1, nets.latent + nets.classes), image.dtype)
     inputs = jnp.zeros((*image.shape[:3], image.shape[3] + nets.classes), image.dtype)
@@ -161,49 +169,53 @@ def _init(nets: Networks, key: Array, batch: Batch) -> tuple[Params, PyTree]:
     return params, {player: {k: v for k, v in variables.items() if k != "params"} for player, variables in started.items()}
 
 
-def _measured(
+def _measure(
     nets: Networks,
     objective: GanLoss,
-    judge: SampleEvaluator,
-    codes_of: Callable[..., Array],
+    evaluator: SampleEvaluator,
+    sample_codes: Callable[..., Array],
     params: Params,
     state: PyTree,
     batch: Batch,
 ) -> Stats:
-    """What the discriminator and the judge say of held-out images, and of one drawn for each."""
+    """Returns the scores and the evaluation of held-out images, and of one generated for each."""
     images, labels, mask = batch["image"], batch["label"], batch["mask"]
-    drawn, _ = nets.draw(params, state, codes_of(drawing_keys(batch), images.dtype), labels, train=False)
+    generated, _ = nets.generate(params, state, sample_codes(sampling_keys(batch), images.dtype), labels, train=False)
     sums = {"count": jnp.sum(mask.astype(jnp.float32))}
-    for name, shown in (("real_score", _to_signed(images)), ("fake_score", drawn)):
+    for name, shown in (("real_score", _to_signed(images)), ("fake_score", generated)):
         scores, _ = nets.score(params, state, shown, labels, None, train=False)
         sums[name] = jnp.sum(jnp.where(mask, objective.reported_score(scores), 0.0))
-    return {"sums": sums, "rows": {**evaluation_rows(judge, images, _to_unit(drawn)), "mask": mask}}
+    return {"sums": sums, "rows": {**evaluation_rows(evaluator, images, _to_unit(generated)), "mask": mask}}
 
 
 def _to_signed(images: Array) -> Array:
+    """Maps [0, 1] to [−1, 1]."""
     return 2.0 * images - 1.0
 
 
 def _to_unit(images: Array) -> Array:
+    """Maps [−1, 1] to [0, 1]."""
     return 0.5 * (images + 1.0)
 
 
 def _discriminator_loss(
     nets: Networks,
     objective: GanLoss,
-    codes_of: Callable[..., Array],
+    sample_codes: Callable[..., Array],
     r1: float | Array | None,
     params: Params,
     state: PyTree,
     batch: Batch,
     key: Array,
 ) -> tuple[Array, tuple[PyTree, Stats]]:
+    """Returns the discriminator's loss on real images and as many generated ones."""
     real, labels, size = _to_signed(batch["image"]), batch["label"], len(batch["label"])
-    codes = codes_of(collectives.example_keys(stream(key, "codes"), size), real.dtype)
-    drawn = jax.lax.stop_gradient(nets.draw(params, state, codes, labels, train=True)[0])
+    codes = sample_codes(collectives.example_keys(stream(key, "codes"), size), real.dtype)
+    generated = jax.lax.stop_gradient(nets.generate(params, state, codes, labels, train=True)[0])
+    # Two passes, as their batch statistics are apart; the second starts from the state that the first leaves.
     own = state
-    real_scores, own = _scored(nets, params, own, real, labels, stream(key, "real"))
-    fake_scores, own = _scored(nets, params, own, drawn, labels, stream(key, "fake"))
+    real_scores, own = _score(nets, params, own, real, labels, stream(key, "real"))
+    fake_scores, own = _score(nets, params, own, generated, labels, stream(key, "fake"))
     losses = objective.discriminator(real_scores, fake_scores)
     sums = {
         "discriminator_loss": jnp.sum(losses),
@@ -213,10 +225,11 @@ def _discriminator_loss(
     }
 
     def squared_slopes(images: Array, name: str) -> Array:
-        return squared_gradient_norms(lambda x: _scored(nets, params, own, x, labels, stream(key, name))[0], images)
+        """Returns ‖∇D‖² at each of images [B, H, W, C], f32 [B]."""
+        return squared_gradient_norms(lambda x: _score(nets, params, own, x, labels, stream(key, name))[0], images)
 
     if objective.gradient_penalty is not None:
-        middle = interpolate(real, drawn, collectives.example_keys(stream(key, "between"), size))
+        middle = interpolate(real, generated, collectives.example_keys(stream(key, "between"), size))
         squared = squared_slopes(middle, "penalty")
         losses += jnp.asarray(objective.gradient_penalty, jnp.float32) * gradient_penalty(squared)
         sums["critic_slope"] = jnp.sum(jnp.sqrt(squared))
@@ -227,8 +240,8 @@ def _discriminator_loss(
     return jnp.mean(losses), (own, {"sums": sums, "rows": {}})
 
 
-def _scored(nets: Networks, params: Params, state: PyTree, images: Array, labels: Array, key: Array) -> tuple[Array, PyTree]:
-    """(scores [B], the whole model state with the discriminator's new part), in training."""
+def _score(nets: Networks, params: Params, state: PyTree, images: Array, labels: Array, key: Array) -> tuple[Array, PyTree]:
+    """Returns scores [B] in training, and the whole model state with the discriminator's new part."""
     scores, own = nets.score(params, state, images, labels, key, train=True)
     return scores, {**state, DISCRIMINATOR: own}
 
@@ -236,22 +249,24 @@ def _scored(nets: Networks, params: Params, state: PyTree, images: Array, labels
 def _generator_loss(
     nets: Networks,
     objective: GanLoss,
-    codes_of: Callable[..., Array],
+    sample_codes: Callable[..., Array],
     params: Params,
     state: PyTree,
     batch: Batch,
     key: Array,
 ) -> tuple[Array, tuple[PyTree, Stats]]:
+    """Returns the generator's loss, which the discriminator's scores of generated images give."""
     labels, size = batch["label"], len(batch["label"])
-    codes = codes_of(collectives.example_keys(stream(key, "codes"), size), batch["image"].dtype)
-    drawn, own = nets.draw(params, state, codes, labels, train=True)
+    codes = sample_codes(collectives.example_keys(stream(key, "codes"), size), batch["image"].dtype)
+    generated, own = nets.generate(params, state, codes, labels, train=True)
 
     def loss_of(images: Array) -> tuple[Array, Array]:
-        scores = _scored(nets, params, state, images, labels, stream(key, "fake"))[0]
+        scores = _score(nets, params, state, images, labels, stream(key, "fake"))[0]
         losses = objective.generator(scores)
         return jnp.mean(losses), losses
 
-    loss, losses, gradient = loss_with_image_gradient(loss_of, drawn)
+    loss, losses, gradient = loss_with_image_gradient(loss_of, generated)
+    # [B, H, W, C] -> [B, H·W·C]; times B, for the gradient of an example's own loss instead of the mean's
     each = gradient.reshape(size, -1).astype(jnp.float32) * size
     sums = {
         "generator_loss": jnp.sum(losses),
@@ -262,12 +277,13 @@ def _generator_loss(
 
 
 def _means(sums: Mapping[str, Any]) -> dict[str, float]:
-    """Means over the turns of training, or over a held-out split.
+    """Returns means over the turns of training, or over a held-out split.
 
     `discriminator_loss` (without penalties), `generator_loss`; `real_score`, `fake_score`: D(x) and D(G(z)), probabilities
-    where the loss has them; `sample_gradient`: length of the gradient of a drawn example's loss by its pixels; `critic_slope`,
-    `real_slope`: ‖∇D‖ where it is penalised.
+    where the loss has them; `sample_gradient`: norm of the gradient of a generated example's loss by its pixels;
+    `critic_slope`, `real_slope`: ‖∇D‖ where it is penalised.
     """
+    # The players take different numbers of turns in a step, so each sum is divided by the examples of its own player.
     generator = ("generator_loss", "sample_gradient")
     counts = {name: "generator_count" if name in generator else "discriminator_count" for name in sums}
     if "count" in sums:
@@ -279,12 +295,14 @@ def _means(sums: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _sampler(nets: Networks, codes_of: Callable[..., Array]) -> Sampler:
+def _sampler(nets: Networks, sample_codes: Callable[..., Array]) -> Sampler:
+    """Returns the sampler of the generator; the temperature scales the codes."""
+
     def codes(params: Params, state: PyTree, keys: Array, temperature: Array) -> Array:
-        return codes_of(keys, jnp.float32) * temperature
+        return sample_codes(keys, jnp.float32) * temperature
 
     def decode(params: Params, state: PyTree, codes: Array, labels: Array) -> Array:
-        return _to_unit(nets.draw(params, state, codes, labels, train=False)[0])
+        return _to_unit(nets.generate(params, state, codes, labels, train=False)[0])
 
     def draw(params: Params, state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
         return decode(params, state, codes(params, state, keys, temperature), labels)
@@ -292,54 +310,56 @@ def _sampler(nets: Networks, codes_of: Callable[..., Array]) -> Sampler:
     return Sampler(draw, codes, decode, conditional=nets.classes > 0)
 
 
-def _drawn(sampler: Sampler, params: Params, state: PyTree, key: Array, count: int, classes: int) -> Array:
-    """Images f32 [count, H, W, C] of the sampler, all classes in turn where there are any."""
+def _samples(sampler: Sampler, params: Params, state: PyTree, key: Array, count: int, classes: int) -> Array:
+    """Returns images f32 [count, H, W, C] of the sampler, all classes in turn where there are any."""
     labels = jnp.arange(count, dtype=jnp.int32) % max(classes, 1)
     return sampler.draw(params, state, collectives.example_keys(key, count), labels, jnp.float32(1))
 
 
 def _snapshot(sampler: Sampler, classes: int, params: Params, state: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
-    """`samples` of the same codes each time; of two-dimensional data a map of where they fall."""
+    """Returns `samples` of the same codes each time; of two-dimensional data, a map of their density."""
     if math.prod(batch["image"].shape[1:]) == 2:
-        points = _drawn(sampler, params, state, stream(key, "samples"), SHOWN_POINTS, classes)
-        return {"samples": _map_of(points.reshape(-1, 2))[None]}
-    return {"samples": _drawn(sampler, params, state, stream(key, "samples"), len(batch["label"]), classes)}
+        points = _samples(sampler, params, state, stream(key, "samples"), SHOWN_POINTS, classes)
+        return {"samples": _density_map(points.reshape(-1, 2))[None]}  # [N, 1, 2, 1] -> [N, 2]; one sheet [1, S, S, 1]
+    return {"samples": _samples(sampler, params, state, stream(key, "samples"), len(batch["label"]), classes)}
 
 
-def _map_of(points: Array) -> Array:
-    """f32 [CELLS, CELLS, 1]: how many of points [N, 2] in [0, 1]² fall into a cell, darker for more; the rest is left out."""
-    across, up = jnp.floor(points * CELLS).astype(jnp.int32).T
-    inside = (across >= 0) & (up >= 0) & (up < CELLS)  # a negative row or column would count from the end
+def _density_map(points: Array) -> Array:
+    """Returns f32 [S, S, 1], S = CELLS: how many of points [N, 2] lie in each cell of [0, 1]², darker for more."""
+    across, up = jnp.floor(points * CELLS).astype(jnp.int32).T  # [N, 2] -> two of [N]
+    # Points outside are dropped: they are sent to row S, as a negative row or column would count from the end.
+    inside = (across >= 0) & (up >= 0) & (up < CELLS)
     row, column = jnp.where(inside, CELLS - 1 - up, CELLS), jnp.where(inside, across, CELLS)
     counts = jnp.zeros((CELLS, CELLS), jnp.float32).at[row, column].add(1.0, mode="drop")
     return (1.0 - jnp.minimum(jnp.sqrt(counts / 8.0), 1.0))[..., None]
 
 
 def _figures(sampler: Sampler, params: Params, state: PyTree, data: Dataset) -> dict[str, Any]:
-    """`samples`: what is drawn, one class a column where the pair gets the class."""
+    """Returns `samples`: generated images, one class in each column where the pair gets the class."""
     from cnnlab import figures
 
     if math.prod(data.image_shape) == 2:
         return {}
     classes = data.classes if sampler.conditional else 0
     columns = classes if 0 < classes <= 16 else 8
-    images = np.asarray(_drawn(sampler, params, state, jax.random.key(1), 8 * columns, classes))
+    images = np.asarray(_samples(sampler, params, state, jax.random.key(1), 8 * columns, classes))
     captions = [data.class_names[i % classes] if classes and i >= 7 * columns else "" for i in range(len(images))]
-    return {"samples": figures.image_grid(np.clip(images, 0, 1), captions, title="Drawn by the generator", columns=columns)}
+    return {"samples": figures.image_grid(np.clip(images, 0, 1), captions, title="Samples of the generator", columns=columns)}
 
 
-def _diagnosis(judge: SampleEvaluator, is_probability: bool, metrics: Mapping[str, float]) -> str:
-    """What went wrong, of a run's last numbers: classes that are never drawn, or a discriminator that is certain."""
-    said = []
-    hit = metrics.get(f"test/{judge.name}_classes", math.inf)
-    if hit < judge.classes / 2:
-        said.append(
-            f"Of {judge.classes} classes the judge finds {hit:.0f} among samples: the generator collapsed or has not learnt."
+def _diagnosis(evaluator: SampleEvaluator, is_probability: bool, metrics: Mapping[str, float]) -> str:
+    """Returns what failed, by a run's last metrics: classes that are never generated, or a discriminator that is certain."""
+    sentences = []
+    hit = metrics.get(f"test/{evaluator.name}_classes", math.inf)
+    if hit < evaluator.classes / 2:
+        sentences.append(
+            f"The evaluator finds {hit:.0f} of {evaluator.classes} classes among samples: the generator collapsed or has not "
+            "learnt."
         )
     fake, gradient = metrics.get("train/fake_score", math.inf), metrics.get("train/sample_gradient", math.inf)
     if is_probability and fake < DOUBTFUL:
-        said.append(
-            f"The discriminator won: D(G(z)) is {fake:.2g}, and the gradient that reaches a sample is {gradient:.2g} long.\n"
+        sentences.append(
+            f"The discriminator won: D(G(z)) is {fake:.2g}, and the gradient that reaches a sample has norm {gradient:.2g}.\n"
             "  Try --loss=non_saturating or wgan_gp, or a smaller --discriminator_rate."
         )
-    return " ".join(said)
+    return " ".join(sentences)

@@ -22,7 +22,7 @@ from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
 from cnnlab.tasks.latent_figures import PICTURED, latent_figures
 from cnnlab.tasks.reconstruct import beside
-from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, drawing_keys, evaluation_rows, sample_metrics
+from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, evaluation_rows, sample_metrics, sampling_keys
 
 PLAYER = "autoencoder"
 
@@ -115,7 +115,7 @@ class _Network:
         images = batch["image"].astype(jnp.float32)
         if self.binarize == "none":
             return images
-        keys = drawing_keys(batch, "binarize") if keys is None or self.binarize == "static" else keys
+        keys = sampling_keys(batch, "binarize") if keys is None or self.binarize == "static" else keys
         return jax.vmap(jax.random.bernoulli)(keys, images).astype(jnp.float32)
 
     def log_terms(
@@ -219,7 +219,7 @@ class _Game:
     network: _Network
     bound: Bound
     steps: int
-    judge: SampleEvaluator
+    evaluator: SampleEvaluator
     log_p_samples: int
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
@@ -247,10 +247,10 @@ class _Game:
 
     def measure(self, params: Params, model_state: PyTree, batch: Batch) -> Stats:
         """Returns the statistics of a held-out batch, from as many codes of each image as in training."""
-        keys, labels = drawing_keys(batch, "code"), batch["label"]
+        keys, labels = sampling_keys(batch, "code"), batch["label"]
         terms, _, mean = self.network.elbo_terms(params, self.network.targets(batch, None), labels, keys, self.bound.samples)
         each = jnp.mean(terms.log_likelihood, axis=0) - jnp.sum(terms.kl, axis=1)
-        slopes = self.network.decoder_slopes(params, labels, drawing_keys(batch, "slope"))
+        slopes = self.network.decoder_slopes(params, labels, sampling_keys(batch, "slope"))
         sums = {**_sums(terms, batch), "slope": jnp.sum(jnp.where(batch["mask"], slopes, 0.0))}
         rows = {name: batch[name] for name in ("index", "label", "mask")}
         return {"sums": sums, "rows": {**rows, "elbo": each, "code": mean}}
@@ -258,17 +258,17 @@ class _Game:
     def measure_final(self, params: Params, model_state: PyTree, batch: Batch) -> Stats:
         """Returns what is measured at the end of a run alone: one sample for each test image, and the estimate of log p."""
         images, labels = batch["image"].astype(jnp.float32), batch["label"]
-        samples = self.network.sampler().draw(params, model_state, drawing_keys(batch), labels, jnp.float32(1.0))
-        rows = evaluation_rows(self.judge, images, samples)
+        samples = self.network.sampler().draw(params, model_state, sampling_keys(batch), labels, jnp.float32(1.0))
+        rows = evaluation_rows(self.evaluator, images, samples)
         if not self.log_p_samples:
             return {"sums": {}, "rows": rows}
-        targets, keys = self.network.targets(batch, None), drawing_keys(batch, "log p")
+        targets, keys = self.network.targets(batch, None), sampling_keys(batch, "log p")
         log_p = self.network.log_p(params, targets, labels, keys, self.log_p_samples)
         return {"sums": {"log_p": jnp.sum(jnp.where(batch["mask"], log_p, 0.0))}, "rows": {**rows, "log_p": log_p}}
 
     def summary(self, stats: Stats) -> dict[str, float]:
         """Returns the metrics of the bound and those of the evaluator."""
-        return {**summary(stats, bits=self.network.likelihood.discrete), **sample_metrics(self.judge, stats["rows"])}
+        return {**summary(stats, bits=self.network.likelihood.discrete), **sample_metrics(self.evaluator, stats["rows"])}
 
 
 def variational(
@@ -278,7 +278,7 @@ def variational(
     bound: Bound,
     binarize: Binarize,
     steps: int,
-    judge: SampleEvaluator,
+    evaluator: SampleEvaluator,
     codes_from: CodesFrom = "prior",
     log_p_samples: int = 0,
 ) -> Task:
@@ -293,13 +293,13 @@ def variational(
         binarize: `none` takes grey levels as they are, `static` samples every image once as black and white pixels, by its
             index in the split; `dynamic` samples it afresh at every step (Burda et al. 2016) and once where it is measured.
         steps: number of training steps, for annealing.
-        judge: evaluator of images that are sampled at the end, one for each test image.
+        evaluator: measures of images that are sampled at the end, one for each test image.
         codes_from: distribution from which the codes of sampled images come: the `prior`, or a Gaussian `fitted` to the codes
             of the last training batches, for a model not trained to match the prior (Ghosh et al. 2020, arXiv 1903.12436).
         log_p_samples: number of codes in an importance-weighted estimate of log p(x) at the end of the run; 0: no estimate.
     """
     network = _Network(model, likelihood, binarize, codes_from)
-    game = _Game(network, bound, steps, judge, log_p_samples)
+    game = _Game(network, bound, steps, evaluator, log_p_samples)
     return Task(
         init=game.init,
         loss=game.loss,
@@ -308,7 +308,7 @@ def variational(
         summary=game.summary,
         figures=network.figures,
         turns=(PLAYER,),
-        metrics=(*sorted(METRICS, key=lambda metric: metric.name != bound.metric), *judge.metrics),  # the bound ranks runs
+        metrics=(*sorted(METRICS, key=lambda metric: metric.name != bound.metric), *evaluator.metrics),  # the bound ranks runs
         logged_metrics=("reconstruction_nats", "kl_nats"),
         kept_rows=("index", "label", "elbo", "code", "log_p", *SCALAR_ROWS),
         snapshot=network.snapshot,
