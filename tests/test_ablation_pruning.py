@@ -30,6 +30,7 @@ from cnnlab.ablation.run.scheduler import run_study
 from cnnlab.ablation.run.worker import next_runs, run_worker
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.errors import UsageError
+from cnnlab.metric import SHARE, Metric
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import writers
 from cnnlab.runs.experiments import ExperimentFile
@@ -291,7 +292,8 @@ def toy(rule: Pruning | None, arms: int = 10, seeds: Sequence[int] = (0,), name:
         Arm(f"arm {i}", {"lr": str(i + 1)}, folder=f"a{i}", group=i % 2, steps=27, control=i == arms) for i in range(arms + 1)
     ]
     levels = {"lr": tuple(str(i + 1) for i in range(arms))}
-    return Study(name, "none", {}, "random", tuple(made), tuple(seeds), levels, pruning=rule)
+    accuracy = Metric("accuracy", SHARE, higher_is_better=True, is_proportion=True)
+    return Study(name, "none", {}, "random", tuple(made), tuple(seeds), levels, metrics={"accuracy": accuracy}, pruning=rule)
 
 
 def conducted(study: Study, folder: pathlib.Path, jobs: int = 2) -> tuple[int, list[tuple[str, int, int, int]]]:
@@ -501,7 +503,7 @@ def test_the_estimate_counts_the_steps_that_are_expected(tmp_path: pathlib.Path,
             ["lr:0.1,0.2,0.3"],
             {**COMMON, "validation": "0"},
             {},
-            r"--prune=asha judges by the validation split, and \S+ has none",
+            r"--prune=asha compares arms by the validation split, and \S+ has none here",
         ),
         (
             ["batch_size:16,32,64"],

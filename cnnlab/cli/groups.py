@@ -113,10 +113,6 @@ class Launching:
     launcher_options: tuple[str, ...] = ()
 
 
-RUNS_TAKE = (Devices, Pace)
-"""Groups whose flags a study passes on to its runs."""
-
-
 def as_words(groups: Sequence[Any]) -> list[str]:
     """`--NAME=VALUE` of every flag in the groups that differs from its default."""
     words = []

@@ -29,7 +29,7 @@ class Batching:
     def at_once(self, strategy: str) -> int:
         """How many runs of one compilation take their steps in one batched program.
 
-        On a CPU a batched convolution is slower than as many plain ones (benchmarks/members.py); an accelerator that one
+        On a CPU a batched convolution is slower than as many plain ones (benchmarks/batched_runs.py); an accelerator that one
         small network leaves idle takes them at once.
         """
         import jax
