@@ -52,7 +52,7 @@ def wall(rates: list[float]) -> tuple[float, float]:
 
 
 def steps(rates: list[float]) -> dict[str, float]:
-    """Returns the milliseconds of a step and run: learning rate as an argument, as a constant, all runs in one batched program."""
+    """Returns the milliseconds of a step and run: rate as an argument, rate as a constant, all runs in one batched program."""
     sys.path.insert(0, str(ROOT))
     import importlib
 
