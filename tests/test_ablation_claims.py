@@ -18,7 +18,7 @@ REPORT = """# toy
 
 **a is worse.**
 
-## What was asked
+## Study design
 
 - design: grid
 
@@ -74,10 +74,11 @@ def test_the_table_has_a_row_for_each_claim_in_the_order_of_their_numbers(tmp_pa
     text = (tmp_path / "docs" / "claims" / "README.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| C")]
     assert [row.split(" | ")[0] for row in rows] == ["| C3", "| C7", "| C13"]
-    assert rows[0].split(" | ")[1:7] == [
+    assert rows[0].split(" | ")[1:8] == [
         "Does C3 hold?",
         "**supported**",
-        "0.125 in train/loss",
+        "a − baseline",
+        "0.125 in train/loss (lower is better)",
         "\\[0.1, 0.15\\]",
         "< 0.001".replace("<", "&lt;"),
         "2",
@@ -93,7 +94,7 @@ def test_a_section_has_the_sentence_the_arms_the_commits_and_the_date(tmp_path: 
     section = text[text.index("## C7: Does C7 hold?") :]
     assert "**Supported.** It holds: a − baseline = +0.125 \\[0.1, 0.15\\]." in section
     assert "| baseline | 2/2 | 0.1 |" in section and "/somewhere" not in section and "design: grid" not in section
-    assert "Run 2026-11-21 from commit 0123456789ab, 0123456789ab and changes, 2 seeds an arm:" in section
+    assert "Run on 2026-11-21 from commit 0123456789ab, 0123456789ab and changes, with 2 seeds per arm:" in section
 
 
 def test_of_many_arms_the_page_tells_the_number(tmp_path: pathlib.Path):
@@ -109,7 +110,7 @@ def test_what_is_unknown_is_a_dash(tmp_path: pathlib.Path):
     folder = study_folder(tmp_path, "C14", verdict="undecided", effect=None, interval=None, p=None, n=0)
     (folder / "report.md").unlink()
     row = next(line for line in claims.page(claims.collect_claims([folder])).splitlines() if line.startswith("| C14"))
-    assert row.split(" | ")[2:7] == ["**undecided**", "–", "–", "–", "0"]
+    assert row.split(" | ")[2:8] == ["**undecided**", "–", "–", "–", "–", "0"]
 
 
 def test_a_study_that_is_named_twice_is_shown_once(tmp_path: pathlib.Path):

@@ -18,6 +18,7 @@ from cnnlab.ablation.report.text import arms_csv, arms_tex, markdown, terminal_t
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
 from cnnlab.metric import SHARE, Metric, name_of
+from cnnlab.values import Duration
 
 ERROR = Metric("error", SHARE, higher_is_better=False)
 DISTANCE = Metric("code_distance", "nats")
@@ -55,10 +56,10 @@ def test_an_error_rate_is_in_percent_and_points_everywhere_and_less_is_better():
     assert [row.contrast.verdict for row in analysis.rows[1:]] == ["worse", "better"]
     assert "a is worse than the baseline by 5.08 points [" in analysis.sentence
     table = terminal_table(study, analysis)
-    assert "error %" in table and "difference points" in table and "10.5 ± 1.3" in table
-    assert "error %" in markdown(study, outcomes, analysis) and r"error [\%]" in arms_tex(study, analysis)
+    assert "error, %" in table and "difference, points" in table and "10.5 ± 1.3" in table
+    assert "error, %" in markdown(study, outcomes, analysis) and r"error [\%]" in arms_tex(study, analysis)
     html = page(study, outcomes, analysis)
-    assert "Error, %" in html and "validation/error, %" in html and "Better is to the left" in html
+    assert "Error, %" in html and "validation/error, %" in html and "Arms to its left are better" in html
     assert "0.105" in arms_csv(study, analysis), "numbers for other programs stay shares"
 
 
@@ -69,7 +70,7 @@ def test_of_a_metric_without_a_sense_arms_differ_and_none_is_better():
     assert "a differs from the baseline by +0.0508 nats [" in analysis.sentence
     assert "b differs from the baseline by −0.02 nats [" in analysis.sentence
     table, html = terminal_table(study, analysis), page(study, outcomes, analysis)
-    assert "code distance nats" in table and "difference nats" in table and "Code distance, nats" in html
+    assert "code distance, nats" in table and "difference, nats" in table and "Code distance, nats" in html
     assert "validation/code_distance, nats" in html and "differs" in html
     for text in (table, markdown(study, outcomes, analysis), arms_csv(study, analysis), arms_tex(study, analysis), html):
         words = text.partition("<style>")[0] + text.partition("</style>")[2]
@@ -149,7 +150,7 @@ def planned(*metrics: Metric):
 
 def test_pruning_by_a_metric_without_a_sense_is_refused():
     study, found = planned(ERROR)
-    rule = commands.add_rungs(study, found, "asha", lambda _: 10, factor=3).pruning
+    rule = commands.add_rungs(study, found, "asha", Duration(10, "steps"), factor=3).pruning
     assert (rule.metric, rule.higher_is_better) == ("validation/error", False)
     with pytest.raises(UsageError, match=r"--prune=asha needs a metric(.|\n)*code_distance is declared without a sense"):
-        commands.add_rungs(*planned(DISTANCE), "asha", lambda _: 10, factor=3)
+        commands.add_rungs(*planned(DISTANCE), "asha", Duration(10, "steps"), factor=3)

@@ -378,7 +378,7 @@ def test_the_verdict_of_a_claim_leads_every_form_of_the_report(tmp_path: pathlib
     assert Page(html_page).words.count("C9 undecided.") == 1
     first, second = (html_page.index(text) for text in ("<li>[supported] A &lt;b&gt; helps", "<li>[undecided] B helps.</li>"))
     assert first < second < html_page.index(analysis.sentence[:20])
-    assert "**C9 undecided.**" in markdown and markdown.index("B helps") < markdown.index("## What was asked")
+    assert "**C9 undecided.**" in markdown and markdown.index("B helps") < markdown.index("## Study design")
     assert "\nC9 undecided:\n  [supported] A <b> helps (p = 0.01).\n  [undecided] B helps." in terminal_table(plan, analysis)
 
 
@@ -456,8 +456,8 @@ def test_report_without_curves_spreads_or_costs_leaves_their_parts_out(tmp_path:
     outcomes = [RunResult(row.arm, 0, "DONE", "runs/x", "python", {"test/loss": row.mean or 0.0}) for row in rows]
     text = write_report(tmp_path, plan, outcomes, Analysis("test/loss", LOSS, rows, (), "", ()))[0].read_text(encoding="utf-8")
     page = Page(text)
-    heads = [word for word in page.words if word in ("Learning curves", "Cost against quality", "Difference to the baseline")]
-    assert heads == ["Difference to the baseline"] and "−0.0300" in page.words and not re.search(r"\b(nan|None)\b", text)
+    heads = [word for word in page.words if word in ("Learning curves", "Quality against cost", "Difference from the baseline")]
+    assert heads == ["Difference from the baseline"] and "−0.0300" in page.words and not re.search(r"\b(nan|None)\b", text)
 
 
 def test_random_search_finds_the_factor_that_matters(tmp_path: pathlib.Path):

@@ -1,4 +1,4 @@
-"""The nouns of a study: Arm, Study, RunResult. Data only; study.json holds a Study, nothing here imports jax.
+"""The types of a study: Arm, Study, RunResult. They hold data only; study.json holds a Study. Imports no jax.
 
 An *arm* is one setting of the knobs, a *run* is an arm with a seed, in a folder of its own that other studies
 may share. Seeds are paired: the same seed is the same order of the data in every arm and, where shapes agree, the same
@@ -26,13 +26,13 @@ class Arm:
     """One setting of the knobs."""
 
     name: str
-    """What differs from the baseline, such as `norm=none, activation=tanh`, or `baseline`."""
+    """Names what differs from the baseline, such as `norm=none, activation=tanh`; or `baseline`."""
     knobs: Mapping[str, str]
     """{knob: text} on top of the study's common ones, as on the command line."""
     control: bool = False
     """A negative control: an arm that must fail, so that a leak or a broken metric is seen."""
     parameters: int | None = None
-    """Trained numbers of the network; None before the plan has looked."""
+    """Trained numbers of the network; None before the study is planned."""
     macs: int | None = None
     """Multiply-accumulates of one example's forward pass."""
     steps: int | None = None
@@ -40,7 +40,7 @@ class Arm:
     group: int = 0
     """Arms of one group share a compilation."""
     numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """{path of a knob: value} of what the group's one compilation takes as arguments."""
+    """{path of a knob: value} of the numbers that the compilation of its group takes as arguments."""
     folder: str = ""
     """Folder of its runs, next to the study's own; the run of seed 3 lies in FOLDER/seed_3. Other studies may share it."""
 
@@ -56,7 +56,7 @@ class Pruning:
     factor: int
     """About one arm in so many goes on to the next rung."""
     metric: str
-    """What is compared there, such as validation/accuracy."""
+    """The metric that is compared there, such as validation/accuracy."""
     higher_is_better: bool
 
 
@@ -75,16 +75,16 @@ class Pruned:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is compared with what. The content of study.json."""
+    """The arms that are compared and how they are trained. The content of study.json."""
 
     name: str
     """Name of the study, as in the folder's name."""
     experiment: str
-    """As given on the command line."""
+    """The experiment, as given on the command line."""
     knobs: Mapping[str, str]
-    """Common to all arms, as given on the command line."""
+    """Knobs that all arms share, as given on the command line."""
     design: str
-    """one of design.DESIGNS, or declared."""
+    """One of designs.DESIGNS, or declared."""
     arms: tuple[Arm, ...]
     """The baseline first."""
     seeds: tuple[int, ...]
@@ -98,11 +98,11 @@ class Study:
     flags: tuple[str, ...] = ()
     """Run flags of every run as on the command line, such as `--eval_every=1 epoch`."""
     question: str = ""
-    """What is asked, in a sentence."""
+    """The question that the study answers, in a sentence."""
     claim: str = ""
     """Id of the claim that the study tests, such as C7."""
     allow: tuple[str, ...] = ()
-    """Differences between its runs that belong to what is asked (comparable.KINDS)."""
+    """Differences between its runs that belong to its question (comparable.KINDS)."""
     pruning: Pruning | None = None
     """None: every arm is trained to its end."""
 
@@ -110,6 +110,11 @@ class Study:
     def baseline(self) -> Arm:
         """The arm that the others are compared with."""
         return self.arms[0]
+
+    def level(self, arm: Arm, knob: str) -> str:
+        """Returns the value of a varied knob in an arm: its own, else the study's, else the baseline's level."""
+        levels = self.factors.get(knob, ())
+        return str(arm.knobs.get(knob, self.knobs.get(knob, levels[0] if levels else "")))
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -121,7 +126,7 @@ class Study:
         """The study that `dataclasses.asdict` and JSON made `content` of."""
         pruning = content.get("pruning")
         content = dict(content)
-        # A study that was planned before tasks declared their metrics says only which sense its own metric has.
+        # A study that was planned before tasks declared their metrics records only the sense of its own metric.
         higher, name = content.pop("higher_is_better", None), name_of(content["metric"])
         declared = content.get("metrics") or ({name: {"name": name, "higher_is_better": higher}} if higher is not None else {})
         return cls(
@@ -164,7 +169,7 @@ def find_declaration(study: Study, outcomes: Iterable["RunResult"], metric: str)
 
 @dataclasses.dataclass(frozen=True)
 class StudySpec:
-    """A study that an experiment's file declares as `study`: what `ablate` does where the command line says nothing else."""
+    """A study that an experiment's file declares as `study`: `ablate` runs it where the command line varies nothing."""
 
     question: str
     vary: tuple[str, ...] = ()
@@ -210,7 +215,7 @@ class RunResult:
     """{"test/accuracy": …, "test/loss": …, "validation/accuracy": …} of a run that is DONE, and "train/loss" … as last logged;
     else {}."""
     declared: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
-    """{"accuracy": its declaration, …} as result.json has it; {} of a run that was made before tasks declared their metrics."""
+    """{"accuracy": its declaration, …} as in result.json; {} for a run that was made before tasks declared their metrics."""
     curve: tuple[Mapping[str, float], ...] = ()
     """The records of metrics.jsonl: {"step", "epoch", "train/loss", …} and {"step", "epoch", "validation/accuracy", …};
     a number that was not finite is None."""

@@ -7,6 +7,7 @@ from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, svg
 from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
 from cnnlab.ablation.report.plots import arm_curves
+from cnnlab.ablation.report.provenance import describe_baseline
 
 Column = tuple[str, Callable[[ArmSummary], str]]
 """(head, row -> cell), both HTML."""
@@ -15,7 +16,7 @@ NONE = f'<span class="soft">{formatting.NOTHING}</span>'
 
 
 def arms_table(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
-    """Every arm in a line, negative controls below the others."""
+    """Returns the table with a row for every arm; negative controls stand below the others."""
     if not analysis.rows:
         return section("Arms", "<p>No arm has been planned.</p>")
     arms, controls = formatting.arms_and_controls(study, analysis)
@@ -31,14 +32,15 @@ def arms_table(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) 
     def lines(rows: Sequence[ArmSummary]) -> str:
         return "".join(f"<tr>{''.join(show(row) for _, show in columns)}</tr>" for row in rows)
 
-    title = f'<tr class="group"><td colspan="{len(columns)}">Negative controls, which must fail</td></tr>'
+    title = f'<tr class="group"><td colspan="{len(columns)}">Negative controls, expected to do worse</td></tr>'
     shown = table([head for head, _ in columns], [lines(arms), title + lines(controls) if controls else ""], kind="sortable")
     note = (
-        "Mean ± standard deviation over seeds, below it the 95 % interval of the mean; paired difference to the baseline with "
-        "its 95 % interval; p of the paired t-test after Holm’s correction, below it without; d is Cohen’s. "
-        "A click on a head sorts."
+        "Each row is an arm: one setting, trained with several seeds. Values are mean ± standard deviation over seeds with the "
+        f"95 % interval of the mean; differences from the {escape(describe_baseline(study))} are "
+        "paired by seed, with their 95 % interval; p is that of the paired t-test with Holm’s correction for the number of "
+        "arms, and below it without. Click a heading to sort."
     )
-    return section("Arms", shown + _doubts(analysis), note)
+    return section("Arms", shown + _robustness(analysis), note)
 
 
 def _measured(study: Study, analysis: Analysis) -> list[Column]:
@@ -50,8 +52,8 @@ def _measured(study: Study, analysis: Analysis) -> list[Column]:
         return cell(scale.spread(row.mean, row.sd), row.mean, sub=scale.interval(row.interval) if row.interval else "")
 
     def done(row: ArmSummary) -> str:
-        trouble = formatting.failures(row).replace(", ", "<br>")
-        return cell(formatting.finished(row), row.done, sub=f'<span class="trouble">{trouble}</span>' if trouble else "")
+        failures = formatting.failures(row).replace(", ", "<br>")
+        return cell(formatting.finished(row), row.done, sub=f'<span class="problem">{failures}</span>' if failures else "")
 
     def against(row: ArmSummary) -> str:
         if row.contrast is None:
@@ -80,17 +82,17 @@ def _measured(study: Study, analysis: Analysis) -> list[Column]:
         return cell(shown, word, sub=formatting.seeds_needed(row.contrast), kind="left")
 
     return [
-        (header(formatting.headed(analysis, scale), first=best), mean),
-        (header("n", first="descending"), done),
+        (header(formatting.metric_heading(analysis, scale), first=best), mean),
+        (header("Runs", first="descending"), done),
         (header(difference, first=best), against),
-        (header("p Holm"), p_values),
-        (header("d", first="descending"), effect_size),
+        (header("p (Holm)"), p_values),
+        (header("Cohen’s d", first="descending"), effect_size),
         (header("Verdict", kind="left"), verdict),
     ]
 
 
 def _costs(study: Study, analysis: Analysis) -> list[Column]:
-    """Time, parameters, MACs: those that are known of some arm."""
+    """Returns the columns time, parameters and MACs, each where it is known for some arm."""
     parameters = {arm.name: arm.parameters for arm in study.arms}
     macs = {arm.name: arm.macs for arm in study.arms}
     columns: list[Column] = []
@@ -116,7 +118,7 @@ def _curves(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> 
     def show(row: ArmSummary) -> str:
         if row.arm not in curves:
             return f'<td class="left curve">{NONE}</td>'
-        alone = row.arm in controls  # on the scale of arms that learn, one that does not would lie outside
+        alone = row.arm in controls  # a control that does not learn would lie outside the scale of the others
         down = svg.curve_axes([curves[row.arm]] if alone else shared, log=False)[1]
         return f'<td class="left curve">{svg.sparkline(curves[row.arm], down)}</td>'
 
@@ -124,21 +126,21 @@ def _curves(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> 
     return [(f'<th scope="col" class="left curve">{escape(title)}</th>', show)]
 
 
-def _doubts(analysis: Analysis) -> str:
-    """What a reader who doubts the t-test looks at."""
+def _robustness(analysis: Analysis) -> str:
+    """Returns the statistics that do not rest on the assumption of the t-test, folded away."""
     scale = formatting.scale_of(analysis)
     compared = [(row, row.contrast) for row in analysis.rows if row.contrast is not None]
     if not compared:
         return ""
     heads = [
         "Arm",
-        "pairs",
-        "bootstrap interval",
-        "p of sign flips",
-        "p of Wilcoxon",
-        "power",
-        "p of McNemar",
-        "test-set error",
+        "Paired seeds",
+        "Bootstrap interval",
+        "p (sign flips)",
+        "p (Wilcoxon)",
+        "Power",
+        "p (McNemar)",
+        "Test-set error",
     ]
     lines = [
         [
@@ -154,8 +156,8 @@ def _doubts(analysis: Analysis) -> str:
         for row, contrast in compared
     ]
     note = (
-        '<p class="note">Power is that of the t-test for the difference as observed. McNemar compares the first shared seed’s '
-        "two models on the same test examples. The test-set error is the standard error of one run that comes from the finite "
-        "test set.</p>"
+        '<p class="note">Other tests of the same differences, which do not assume a normal distribution. Power is that of the '
+        "t-test for the difference as observed. McNemar’s test compares the two models of the first shared seed on the same "
+        "test examples. The test-set error is the standard error of one run that comes from the finite test set.</p>"
     )
     return f"<details><summary>More statistics</summary>{note}{plain_table(heads, lines)}</details>"

@@ -1,7 +1,7 @@
-"""The page of claims: what became of each, from the verdict.json files of studies. Imports no jax.
+"""Writes the page of claims and their verdicts from the verdict.json files of studies. Imports no jax.
 
-Beside the page lies a record of each claim, from which its row and its section are written again when the page is made from
-the folders of other studies: those of this one may be gone by then.
+A record of each claim is kept beside the page. The claim's row and section are written from it when the page is made again from
+the folders of other studies, since the folders of its own study may be gone by then.
 """
 
 import dataclasses
@@ -30,30 +30,30 @@ MOST_ARMS = 30
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim, what became of it, and by which runs. The content of its record."""
+    """A claim, its verdict, and the runs that the verdict rests on. The content of its record."""
 
     verdict: Verdict
     question: str
     experiment: str
-    """As on the command line."""
+    """The experiment as on the command line."""
     command: str
-    """What one types to run the study again."""
+    """The command that runs the study again."""
     metric: str
-    """SPLIT/NAME of the number that is compared."""
+    """SPLIT/NAME of the compared metric."""
     declared: Metric
     """The metric's declaration."""
     seeds: int
-    """How many seeds each arm has."""
+    """Seeds per arm."""
     tables: str
-    """Those of its report.md."""
+    """The tables of its report.md."""
     commits: tuple[str, ...]
-    """That its finished runs were made from; with ` and changes` where these were not committed."""
+    """Commits of the code of its finished runs; with ` and changes` where there were uncommitted changes."""
     finished: float | None
-    """When its last run ended, in seconds since 1970; None where none is done."""
+    """The time at which its last run ended, in seconds since 1970; None where none is done."""
 
     @property
     def key(self) -> str:
-        """Claim and experiment, such as C7-c07_plain_vs_residual; of two with the same key the last one counts."""
+        """Claim and experiment, such as C7-c07_plain_vs_residual; where two studies have the same key, the last one counts."""
         return f"{self.verdict.claim}-{pathlib.Path(self.experiment).stem}"
 
     @property
@@ -63,14 +63,14 @@ class Claim:
 
 
 def collect_claims(folders: Sequence[pathlib.Path]) -> list[Claim]:
-    """The claims whose verdict.json lies in or below the folders, by the number of the claim, then by experiment.
+    """Returns the claims whose verdict.json lies in or below the folders, by the number of the claim, then by experiment.
 
-    Of several studies of one claim by one experiment the one that ran last counts. Raises UsageError where a folder is not
+    Where one experiment has several studies of one claim, the one that ran last counts. Raises UsageError where a folder is not
     there, and where there is no verdict in any.
     """
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
-        raise UsageError(f"{missing[0]}: there is no such folder. Give those that `launch.py ablate` named, or runs.")
+        raise UsageError(f"{missing[0]}: there is no such folder. Give the folders that `launch.py ablate` printed, or runs.")
     found = {path.resolve(): path.parent for folder in folders for path in sorted(folder.rglob(VERDICT))}
     if not found:
         raise UsageError(
@@ -81,13 +81,13 @@ def collect_claims(folders: Sequence[pathlib.Path]) -> list[Claim]:
 
 
 def in_order(claims: Iterable[Claim]) -> list[Claim]:
-    """By the number of the claim, then by experiment; of those with the same key the one that ran last."""
+    """Sorts claims by number, then by experiment; of those with the same key it keeps the one that ran last."""
     last = {claim.key: claim for claim in sorted(claims, key=lambda claim: claim.finished or 0.0)}
     return sorted(last.values(), key=lambda claim: (_number(claim.verdict.claim), claim.experiment))
 
 
 def read_published(target: pathlib.Path) -> list[Claim]:
-    """The claims that the records beside a page hold."""
+    """Returns the claims of the records beside a page."""
     return [_from_json(path) for path in sorted(target.glob("*.json"))]
 
 
@@ -109,7 +109,7 @@ def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
 
 
 def _command(study: Study) -> str:
-    """What one types to run it again; a place that is this machine's own is called FOLDER."""
+    """Returns the command that runs the study again; a path on this machine is replaced by FOLDER."""
     given = [f"--experiment={study.experiment}", *(f"--{name}={value}" for name, value in study.knobs.items())]
     given += [f"--seed={study.seeds[0]}"] if study.seeds[0] else []
     words = ["python", "launch.py", "ablate", *given, f"--seeds={len(study.seeds)}", *study.flags]
@@ -117,7 +117,7 @@ def _command(study: Study) -> str:
 
 
 def read_claim(folder: pathlib.Path) -> Claim:
-    """The claim of a study's folder."""
+    """Reads the claim of a study's folder."""
     study = runs.load_study(folder)
     content = files.read_json(folder / VERDICT)
     if content is None:
@@ -147,13 +147,13 @@ def read_claim(folder: pathlib.Path) -> Claim:
 
 
 def _number(claim: str) -> tuple[int, str]:
-    """C7 before C13."""
+    """Returns a key that sorts C7 before C13."""
     digits = re.search(r"\d+", claim)
     return (int(digits[0]) if digits else 0, claim)
 
 
 def _tables(report: str) -> str:
-    """The tables of SECTIONS, without their heads; of one with many arms, only how many there are."""
+    """Returns the tables of SECTIONS without headings; for a table of many arms, only their number."""
     parts = re.split(r"^## (.+)\n", report, flags=re.MULTILINE)
     shown = []
     for name, text in zip(parts[1::2], parts[2::2], strict=True):
@@ -164,20 +164,26 @@ def _tables(report: str) -> str:
 
 
 def page(claims: Sequence[Claim]) -> str:
-    """The claims as Markdown: one table of all, then a section for each."""
-    heads = ("claim", "what it says", "verdict", "effect", "95 % interval", "p", "n", "experiment", "command")
+    """Returns the claims as Markdown: one table of all, then a section for each."""
+    heads = ["claim", "question", "verdict", "deciding comparison", "effect", "95 % interval", "p", "seeds"]
+    heads += ["experiment", "command"]
     lines = [
         "# Claims",
         "",
-        "What became of claims of the literature in the studies of this repository, each at the size that its command says. "
-        "The test was declared in the experiment's file before the runs; a claim is undecided where it does not decide.",
+        "Claims of the literature, tested by studies of this repository. A verdict holds for the network, data and length of "
+        "training of its study, which are often much smaller than in the paper; the command runs the study again. The test was "
+        "declared in the experiment's file before the runs: a claim is *supported* where the test decides for it, *refuted* "
+        "where it decides against it, and *undecided* otherwise.",
+        "",
+        "Effect, interval, p and number of paired seeds belong to the comparison that decides the verdict; a claim of several "
+        "parts has more comparisons, which its section lists. *Baseline* is the first arm of the section's table.",
         "",
         f"| {' | '.join(heads)} |",
         f"|{'|'.join('---' for _ in heads)}|",
         *(f"| {' | '.join(_summary(claim))} |" for claim in claims),
         "",
-        "Written by `python launch.py claims FOLDER …` from the folders of the studies, and from the records beside this page "
-        "of those that are not named.",
+        "Written by `python launch.py claims FOLDER …` from the folders of studies, and from the records beside this page for "
+        "studies that are not named.",
     ]
     for claim in claims:
         lines += ["", *_section(claim)]
@@ -185,32 +191,48 @@ def page(claims: Sequence[Claim]) -> str:
 
 
 def _summary(claim: Claim) -> list[str]:
-    """A row of the table of all."""
+    """Returns the claim's row in the table of all claims."""
     verdict, declared = claim.verdict, claim.declared
     interval = summary.span(Interval(*verdict.interval), declared).strip() if verdict.interval else formatting.NOTHING
-    unit = "points" if declared.is_share else f"in {claim.metric}"
+    sense = {True: " (higher is better)", False: " (lower is better)", None: ""}[declared.higher_is_better]
+    unit = f"{'points of' if declared.is_share else 'in'} {claim.metric}{sense}"
     effect = formatting.NOTHING if verdict.effect is None else f"{summary.amount(verdict.effect, declared)} {unit}"
-    texts = [verdict.claim, claim.question, f"**{verdict.verdict}**", effect, interval]
+    texts = [verdict.claim, claim.question, f"**{verdict.verdict}**", _comparison(claim), effect, interval]
     texts += [formatting.p_value(verdict.p), str(verdict.n)]
     return [*(_line(text) for text in texts), f"`{claim.experiment}`", f"`{claim.command}`"]
 
 
+def _comparison(claim: Claim) -> str:
+    """Returns what the verdict's effect compares, such as `activation=tanh − baseline`, from the sentence that states it."""
+    if claim.verdict.effect is None:
+        return formatting.NOTHING
+    amount = summary.amount(claim.verdict.effect, claim.declared)
+    for part in summary.claim_parts(claim.verdict):
+        before, equals, _ = part.partition(f" = {amount if claim.verdict.effect < 0 else f'+{amount}'} ")
+        if equals:
+            return before.partition(": ")[2]
+    return formatting.NOTHING
+
+
 def _section(claim: Claim) -> list[str]:
-    """The claim with its arms and where the numbers come from."""
+    """Returns the claim's section: verdict, parts, arms, commits and command."""
+    first, *others = summary.claim_parts(claim.verdict)
+    verdict = f"**{claim.verdict.verdict.capitalize()}.**"
+    parts = [f"{verdict} {_line(first)}"] if not others else [verdict, "", *(f"- {_line(part)}" for part in (first, *others))]
     return [
         f"## {claim.verdict.claim}: {_line(claim.question)}",
         "",
-        f"**{claim.verdict.verdict.capitalize()}.** {_line(claim.verdict.sentence)}",
+        *parts,
         "",
         *([claim.tables, ""] if claim.tables else []),
-        f"Run {claim.date} from commit {', '.join(claim.commits) or formatting.NOTHING}, {claim.seeds} seeds an arm:",
+        f"Run on {claim.date} from commit {', '.join(claim.commits) or formatting.NOTHING}, with {claim.seeds} seeds per arm:",
         "",
         f"    {claim.command}",
     ]
 
 
 def _line(text: str) -> str:
-    """Returns the text as one line, in which nothing but * is a mark."""
+    """Returns the text as one line of Markdown, in which no letter but * is a mark."""
     return escape_markdown(text, keep="*")
 
 

@@ -1,4 +1,4 @@
-"""How a report shows numbers: one number of decimals for a whole table, percent for shares, an en dash for a missing one."""
+"""Formats numbers for a report: the same decimals in a whole table, percent for shares, an en dash for a missing number."""
 
 import dataclasses
 import math
@@ -14,16 +14,16 @@ NOTHING = "–"
 
 
 def finite(value: float | None) -> bool:
-    """Whether there is a number that can be shown or drawn."""
+    """Returns whether there is a number that can be shown or drawn."""
     return value is not None and math.isfinite(value)
 
 
 Formatter = Callable[[float], str]
-"""From a number to its text."""
+"""A function from a number to its text."""
 
 
 def format_number(value: float | None, style: str = ".3g", factor: float = 1.0) -> str:
-    """A number in a style of `format`, with a true minus sign."""
+    """Returns a number in a style of `format`, with a true minus sign."""
     if value is None or not math.isfinite(value):
         return NOTHING
     return format(value * factor, style).replace("-", "−")
@@ -31,14 +31,14 @@ def format_number(value: float | None, style: str = ".3g", factor: float = 1.0) 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How the values of one metric are shown."""
+    """Shows the values of one metric."""
 
     metric: Metric
     decimals: int
 
     @property
     def unit(self) -> str:
-        """What follows the metric's name in the head of a column."""
+        """The unit that follows the metric's name in the heading of a column."""
         return self.metric.shown_unit
 
     @property
@@ -48,44 +48,44 @@ class Scale:
 
     @property
     def factor(self) -> float:
-        """From the value to the number that is shown."""
+        """The factor from the value to the number that is shown."""
         return self.metric.factor
 
     def value(self, value: float | None) -> str:
-        """`98.61`."""
+        """Returns `98.61`."""
         return format_number(value, f".{self.decimals}f", self.factor)
 
     def difference(self, value: float | None) -> str:
-        """`+0.42` or `−0.42`."""
+        """Returns `+0.42` or `−0.42`."""
         return format_number(value, f"+.{self.decimals}f", self.factor)
 
     def tick(self, value: float) -> str:
-        """A value beside an axis, without needless zeros."""
+        """Returns a value beside an axis, without trailing zeros."""
         return format_number(value, ".4g", self.factor)
 
     def difference_tick(self, value: float) -> str:
-        """The same of a difference."""
+        """Returns a difference beside an axis."""
         return format_number(value, "+.3g", self.factor) if value else "0"
 
     def spread(self, mean: float | None, sd: float | None) -> str:
-        """`98.61 ± 0.12`, or the mean alone."""
+        """Returns `98.61 ± 0.12`, or the mean alone."""
         return f"{self.value(mean)} ± {self.value(sd)}" if finite(mean) and finite(sd) else self.value(mean)
 
     def interval(self, interval: Interval | None) -> str:
-        """`[98.31, 98.91]`."""
+        """Returns `[98.31, 98.91]`."""
         if interval is None or not (finite(interval.low) and finite(interval.high)):
             return NOTHING
         return f"[{self.value(interval.low)}, {self.value(interval.high)}]"
 
     def difference_interval(self, interval: Interval | None) -> str:
-        """`[−0.80, +0.04]`."""
+        """Returns `[−0.80, +0.04]`."""
         if interval is None or not (finite(interval.low) and finite(interval.high)):
             return NOTHING
         return f"[{self.difference(interval.low)}, {self.difference(interval.high)}]"
 
 
 def scale_of(analysis: Analysis) -> Scale:
-    """The scale of an analysis' metric; as many decimals as give the usual standard deviation two digits."""
+    """Returns the scale of an analysis' metric; its decimals give the median standard deviation two digits."""
     values = [value for row in analysis.rows for _, value in row.values if math.isfinite(value)]
     factor = analysis.declared.factor
     spreads = sorted(row.sd * factor for row in analysis.rows if row.sd and math.isfinite(row.sd))
@@ -98,30 +98,30 @@ def scale_of(analysis: Analysis) -> Scale:
 
 
 def short_metric(metric: str) -> str:
-    """`accuracy` of `test/accuracy`."""
+    """Returns `accuracy` for `test/accuracy`."""
     return metric.rsplit("/", 1)[-1].replace("_", " ")
 
 
-def headed(analysis: Analysis, scale: Scale) -> str:
-    """`Accuracy, %`, above a column or beside an axis."""
+def metric_heading(analysis: Analysis, scale: Scale) -> str:
+    """Returns `Accuracy, %`, the heading of a column or the name of an axis."""
     name = short_metric(analysis.metric)
     return f"{name[:1].upper()}{name[1:]}{f', {scale.unit}' if scale.unit else ''}"
 
 
 def p_value(p: float | None) -> str:
-    """Three decimals, `< 0.001` below."""
+    """Returns a p-value with three decimals; `< 0.001` below that."""
     return "< 0.001" if p is not None and p < 0.001 else format_number(p, ".3f")
 
 
 def effect_size(value: float | None) -> str:
-    """Cohen's d with two decimals; of pairs that hardly differ from each other it says nothing beyond 100."""
+    """Returns Cohen's d with two decimals; beyond 100, where pairs hardly differ from each other, only that it is larger."""
     if value is not None and abs(value) >= 100:
         return "> 100" if value > 0 else "< −100"
     return format_number(value, "+.2f")
 
 
 def tick(value: float) -> str:
-    """A number beside an axis: `0.5`, `250 k`, `1.5 M`."""
+    """Returns a number beside an axis: `0.5`, `250 k`, `1.5 M`."""
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if abs(value) >= size:
             return f"{format_number(value / min(size, 1e3 if size == 1e4 else size), '.4g')}{letter}"
@@ -129,7 +129,7 @@ def tick(value: float) -> str:
 
 
 def count(number: float | None) -> str:
-    """`61,706`, `11.7 M` or `4.09 G`."""
+    """Returns `61,706`, `11.7 M` or `4.09 G`."""
     if number is None or not math.isfinite(number):
         return NOTHING
     for size, letter in ((1e9, "G"), (1e6, "M")):
@@ -139,25 +139,25 @@ def count(number: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """`3.4 s`, `47 s` or `3 min 05 s`."""
+    """Returns `3.4 s`, `47 s` or `3 min 05 s`."""
     if value is None or not math.isfinite(value):
         return NOTHING
     return f"{value:.1f} s" if value < 9.95 else text.format_duration(value)
 
 
 def finished(row: ArmSummary) -> str:
-    """`2/3`, runs that are done of those planned."""
+    """Returns `2/3`: runs that are done of those planned."""
     return f"{row.done}/{row.planned}"
 
 
 def failures(row: ArmSummary) -> str:
-    """`1 diverged, 2 missing`, or nothing."""
+    """Returns `1 diverged, 2 missing`; empty where no run is lost."""
     parts = ((row.diverged, "diverged"), (row.failed, "failed"), (row.missing, "missing"))
     return ", ".join(f"{number} {word}" for number, word in parts if number)
 
 
 def pruned(row: ArmSummary, analysis: Analysis) -> str:
-    """`step 90: 87.33`, the rung at which an arm was stopped and its number on the validation split; or nothing."""
+    """Returns `step 90: 87.33`, the rung at which an arm was stopped and its validation metric there; empty for others."""
     if row.pruned is None:
         return ""
     alike = short_metric(row.pruned.metric) == short_metric(analysis.metric)
@@ -166,7 +166,7 @@ def pruned(row: ArmSummary, analysis: Analysis) -> str:
 
 
 def verdict(row: ArmSummary, study: Study) -> str:
-    """better, worse, differs or undecided; baseline; pruned; or nothing where no pair of runs is done."""
+    """Returns better, worse, differs, undecided, baseline or pruned; a dash where no pair of runs is done."""
     if row.contrast is not None:
         return row.contrast.verdict
     if row.pruned is not None:
@@ -175,12 +175,12 @@ def verdict(row: ArmSummary, study: Study) -> str:
 
 
 def seeds_needed(contrast: Contrast | None) -> str:
-    """What would decide an undecided difference."""
-    return "" if contrast is None or contrast.seeds_needed is None else f"≈ {contrast.seeds_needed:,} seeds decide"
+    """Returns how many seeds would decide an undecided difference; empty for others."""
+    return "" if contrast is None or contrast.seeds_needed is None else f"≈ {contrast.seeds_needed:,} seeds needed"
 
 
 def truncate(text: str, width: int) -> str:
-    """The text in at most `width` letters, its middle replaced by an ellipsis."""
+    """Returns the text in at most `width` letters, its middle replaced by an ellipsis."""
     if len(text) <= width:
         return text
     head = width // 2
@@ -188,19 +188,19 @@ def truncate(text: str, width: int) -> str:
 
 
 def arms_and_controls(study: Study, analysis: Analysis) -> tuple[list[ArmSummary], list[ArmSummary]]:
-    """(rows of the arms, rows of the negative controls), each as planned."""
+    """Returns (rows of the arms, rows of the negative controls), each in planned order."""
     controls = {arm.name for arm in study.arms if arm.control}
     return [row for row in analysis.rows if row.arm not in controls], [row for row in analysis.rows if row.arm in controls]
 
 
 def in_planned_order(study: Study, outcomes: Sequence[RunResult]) -> list[RunResult]:
-    """Cells in the order of the arms, then of the seeds."""
+    """Returns the runs in the order of the arms, then of the seeds."""
     places = {arm.name: i for i, arm in enumerate(study.arms)}
     return sorted(outcomes, key=lambda outcome: (places.get(outcome.arm, len(places)), outcome.seed))
 
 
 def by_arm(outcomes: Sequence[RunResult]) -> dict[str, list[RunResult]]:
-    """{arm: its cells in order of the seed}."""
+    """Returns {arm: its runs in order of the seed}."""
     arms: dict[str, list[RunResult]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.seed):
         arms.setdefault(outcome.arm, []).append(outcome)

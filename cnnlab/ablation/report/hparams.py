@@ -1,4 +1,4 @@
-"""The cells of a study for TensorBoard's table of hyperparameters, without TensorFlow."""
+"""Writes the runs of a study for TensorBoard's table of hyperparameters, without TensorFlow."""
 
 import importlib.util
 import math
@@ -11,13 +11,13 @@ from cnnlab.ablation.plan.levels import number_or_none
 from cnnlab.ablation.plan.study import RunResult, Study
 
 STATUS = {"DONE": "STATUS_SUCCESS", "FAILED": "STATUS_FAILURE", "DIVERGED": "STATUS_FAILURE", "RUNNING": "STATUS_RUNNING"}
-"""TensorBoard's words for the states of a run; of the others it knows nothing."""
+"""TensorBoard's words for the states of a run; the other states have none."""
 
 
 def tensorboard_hparams(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResult]) -> None:
-    """Writes a session for every run that was begun, below `folder`: `tensorboard --logdir FOLDER`, tab HPARAMS.
+    """Writes a session for every run that was started, below `folder`: `tensorboard --logdir FOLDER`, tab HPARAMS.
 
-    Does nothing where tensorboardX is not installed; the runs have said so.
+    Does nothing where tensorboardX is not installed; the runs have warned of that.
 
     Event files that an earlier call left in a session's folder are replaced. A knob whose levels are all numbers is
     a number, so that TensorBoard can draw it on an axis.
@@ -30,12 +30,12 @@ def tensorboard_hparams(folder: pathlib.Path, study: Study, outcomes: Sequence[R
     begun = [outcome for outcome in outcomes if outcome.state != "MISSING" and outcome.arm in arms]
     metrics = sorted({name for outcome in begun for name in outcome.metrics} | {study.metric})
     knobs = list(dict.fromkeys([*study.factors, *(knob for arm in study.arms for knob in arm.knobs)]))
-    settings = {arm.name: {knob: _text(study, arm.knobs.get(knob), knob) for knob in knobs} for arm in study.arms}
+    settings = {arm.name: {knob: study.level(arm, knob) for knob in knobs} for arm in study.arms}
     numeric = {knob for knob in knobs if all(number_or_none(texts[knob]) is not None for texts in settings.values())}
 
     def parameters(name: str, seed: int) -> dict[str, str | float]:
-        told = {knob: number_or_none(text) if knob in numeric else text for knob, text in settings[name].items()}
-        return {"arm": name, "seed": float(seed), **{knob: value for knob, value in told.items() if value is not None}}
+        values = {knob: number_or_none(text) if knob in numeric else text for knob, text in settings[name].items()}
+        return {"arm": name, "seed": float(seed), **{knob: value for knob, value in values.items() if value is not None}}
 
     _clear(folder)
     with SummaryWriter(str(folder)) as writer:
@@ -60,14 +60,8 @@ def _clear(folder: pathlib.Path) -> None:
         events.unlink()
 
 
-def _text(study: Study, own: str | None, knob: str) -> str:
-    """What an arm has for a knob: its own, the study's, or the baseline's level."""
-    levels = study.factors.get(knob, ())
-    return own if own is not None else study.knobs.get(knob, levels[0] if levels else "")
-
-
 def _set_status(end: Any, status: str) -> None:
-    """Overwrites the success that tensorboardX writes of every session."""
+    """Overwrites the success that tensorboardX records for every session."""
     from tensorboardX.proto.api_pb2 import Status
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo
 

@@ -1,22 +1,22 @@
-"""Pieces of HTML that the parts of a report share."""
+"""Makes the pieces of HTML that the parts of a report share."""
 
 import html
 from collections.abc import Sequence
 
 
 def escape(text: object) -> str:
-    """Text as HTML, in an attribute too."""
+    """Returns text as HTML; it may stand in an attribute."""
     return html.escape(str(text))
 
 
 def section(title: str, body: str, note: str = "") -> str:
-    """A part of the page with its title; nothing where it has no body. `note` is HTML."""
+    """Returns a section of the page with its title; empty where it has no body. `note` is HTML."""
     shown = f'<p class="note">{note}</p>' if note else ""
     return f"<section><h2>{escape(title)}</h2>{shown}{body}</section>" if body else ""
 
 
 def cell(text: str, value: object = "", *, sub: str = "", kind: str = "") -> str:
-    """A cell; `value` is what it is sorted by, None and NaN come last. `text` and, smaller below it, `sub` are HTML."""
+    """Returns a cell; rows are sorted by `value`, None and NaN last. `text` and, smaller below it, `sub` are HTML."""
     small = f'<span class="sub">{sub}</span>' if sub else ""
     value = "" if value is None or value != value else value
     named = f' class="{kind}"' if kind else ""
@@ -24,19 +24,19 @@ def cell(text: str, value: object = "", *, sub: str = "", kind: str = "") -> str
 
 
 def header(name: str, *, kind: str = "", first: str = "ascending", sort: str = "none") -> str:
-    """A head that sorts its column; the first click does so in the order `first`."""
+    """Returns a heading that sorts its column; the first click does so in the order `first`."""
     button = f'<button type="button">{escape(name)}</button>'
     return f'<th scope="col" class="{kind}" aria-sort="{sort}" data-first="{first}">{button}</th>'
 
 
 def table(heads: Sequence[str], bodies: Sequence[str], *, kind: str = "") -> str:
-    """A table that scrolls by itself where the window is narrow; `heads` and `bodies` (rows) are HTML."""
+    """Returns a table that scrolls by itself where the window is narrow; `heads` and `bodies` (rows) are HTML."""
     parts = "".join(f"<tbody>{body}</tbody>" for body in bodies if body)
     return f'<div class="scroll"><table class="{kind}"><thead><tr>{"".join(heads)}</tr></thead>{parts}</table></div>'
 
 
 def plain_table(heads: Sequence[str], lines: Sequence[Sequence[str]], pictures: Sequence[str] = ()) -> str:
-    """A table of text, the first column its names; `pictures` is a last column of HTML."""
+    """Returns a table of text whose first column holds the names; `pictures` is a last column of HTML."""
     kinds = ["left name"] + [""] * (len(heads) - 1)
     top = [f'<th scope="col" class="{kind}">{escape(head)}</th>' for head, kind in zip(heads, kinds, strict=True)]
     rows = ["".join(cell(escape(text), kind=kind) for text, kind in zip(line, kinds, strict=True)) for line in lines]

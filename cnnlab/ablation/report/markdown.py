@@ -1,7 +1,7 @@
-"""Text in Markdown that shows as it is."""
+"""Escapes text for Markdown."""
 
 MARKS = "\\`*_|[]"
-"""Letters that mean something in Markdown."""
+"""Letters that have a meaning in Markdown."""
 
 
 def escape_markdown(text: str, *, keep: str = "") -> str:

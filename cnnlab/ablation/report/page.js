@@ -18,9 +18,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 for (const button of document.querySelectorAll("button.copy")) button.addEventListener("click", async () => {
   const code = button.closest("tr").querySelector(".command");
-  getSelection().selectAllChildren(code);  // where the clipboard is barred, Ctrl-C still works
-  let told = "Selected";
-  try { await navigator.clipboard.writeText(code.textContent); told = "Copied"; } catch { }
-  button.textContent = told;
+  getSelection().selectAllChildren(code);  // where the page may not write to the clipboard, Ctrl-C still works
+  let result = "Selected";
+  try { await navigator.clipboard.writeText(code.textContent); result = "Copied"; } catch { }
+  button.textContent = result;
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 });

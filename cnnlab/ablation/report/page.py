@@ -1,4 +1,4 @@
-"""report.html: one file that says what was asked, what was found, and how far to believe it."""
+"""Writes report.html: one file with the question, the result, and how far it can be trusted."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -9,7 +9,7 @@ from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, plots, svg
 from cnnlab.ablation.report.arms_table import arms_table
 from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
-from cnnlab.ablation.report.provenance import effect_name, provenance, question_facts
+from cnnlab.ablation.report.provenance import describe_baseline, describe_design, effect_name, provenance
 from cnnlab.ablation.report.random_search import random_search
 
 ALPHA = 0.05
@@ -19,14 +19,14 @@ OPEN_RUNS = 24
 """Runs that are shown without a click."""
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-"""The browser itself sees to it that the page fetches nothing."""
+"""Content security policy: the browser blocks whatever the page would fetch."""
 
 FILES = resources.files("cnnlab.ablation.report")
-"""Where page.css and page.js lie. Both go into the page, which stays one file: no library, nothing from the network."""
+"""Folder of page.css and page.js. Both are written into the page, which stays one file that needs no network."""
 
 
 def page(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
-    """The report as HTML."""
+    """Returns the report as HTML."""
     parts = [
         _head(study, analysis),
         arms_table(study, outcomes, analysis),
@@ -54,21 +54,21 @@ def _list(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def _flags(text: str) -> str:
-    """Text in which no line breaks behind the dashes of a flag."""
+    """Returns text as HTML in which no line breaks inside a flag."""
     words = (f'<span class="flag">{escape(word)}</span>' if word.startswith("--") else escape(word) for word in text.split(" "))
     return " ".join(words)
 
 
 def _head(study: Study, analysis: Analysis) -> str:
-    """Title, what was asked, the verdict, the warnings."""
+    """Returns title, question, design, verdict and warnings."""
     eyebrow = f"Ablation study{f' · claim {escape(study.claim)}' if study.claim else ''}"
     parts = [f'<header><p class="eyebrow">{eyebrow}</p><h1>{escape(study.name)}</h1>']
     parts += [f'<p class="lead">{escape(study.question)}</p>'] if study.question else []
-    parts.append(_list([fact for fact in question_facts(study, analysis) if fact[0] != "Claim"]))
+    parts.append(_list([fact for fact in describe_design(study, analysis) if fact[0] != "Claim"]))
     if analysis.verdict:
         found = "".join(f"<li>{escape(part)}</li>" for part in summary.claim_parts(analysis.verdict))
-        says = f"<strong>{escape(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}</strong>"
-        parts.append(f'<div class="sentence">{says}<ul>{found}</ul></div>')
+        stated = f"<strong>{escape(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}</strong>"
+        parts.append(f'<div class="sentence">{stated}<ul>{found}</ul></div>')
     kind = "note" if analysis.verdict else "sentence"
     parts += [f'<p class="{kind}">{escape(analysis.sentence)}</p>'] if analysis.sentence else []
     if analysis.warnings:
@@ -77,7 +77,7 @@ def _head(study: Study, analysis: Analysis) -> str:
 
 
 def _effects(study: Study, analysis: Analysis) -> str:
-    """Main effects and interactions of a full factorial."""
+    """Returns the main effects and interactions of a full factorial design; empty for another design."""
     if not analysis.effects:
         return ""
     scale = formatting.scale_of(analysis)
@@ -91,39 +91,45 @@ def _effects(study: Study, analysis: Analysis) -> str:
         title = f"{name}: {estimate} {around}"
         pictures.append(svg.strip(effect.estimate, effect.interval, kind, limits=limits, title=title, height=22))
     unit = f", {scale.difference_unit}" if scale.difference_unit else ""
-    note = "A main effect is the mean over the other factors and seeds; an interaction is the difference of differences."
-    shown = plain_table(["Effect", f"Estimate{unit}", "95 % interval", "p", "p Holm"], lines, pictures)
+    note = (
+        f"Relative to the {escape(describe_baseline(study))}. A main effect is the mean difference over the other "
+        "factors and the seeds; an interaction is the difference of two such differences."
+    )
+    shown = plain_table(["Effect", f"Estimate{unit}", "95 % interval", "p", "p (Holm)"], lines, pictures)
     return section("Main effects and interactions", shown, note)
 
 
 def _runs(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
-    """Every run: its state, its number, where it lies, and what to type for it alone."""
+    """Returns the table of runs: state, metric, folder, and the command that trains the run alone."""
     if not outcomes:
         return section("Runs", "<p>No run has been planned.</p>")
     scale = formatting.scale_of(analysis)
     best = "ascending" if analysis.higher_is_better is False else "descending"
     heads = [header("Arm", kind="left"), header("Seed"), header("State", kind="left")]
-    heads += [header(formatting.headed(analysis, scale), first=best), header("Time")]
+    heads += [header(formatting.metric_heading(analysis, scale), first=best), header("Time")]
     heads += ['<th scope="col" class="left wide">Folder and command</th>', '<th scope="col" class="button"></th>']
     lines = [_run(outcome, analysis.metric, scale) for outcome in formatting.in_planned_order(study, outcomes)]
     shown = " open" if len(outcomes) <= OPEN_RUNS else ""
     summary = f"<summary>{len(outcomes)} run{'s' * (len(outcomes) != 1)}</summary>"
-    return section("Runs", f"<details{shown}>{summary}{table(heads, [''.join(lines)], kind='sortable runs')}</details>")
+    note = "Every run with its folder, and the command that trains it alone."
+    return section("Runs", f"<details{shown}>{summary}{table(heads, [''.join(lines)], kind='sortable runs')}</details>", note)
 
 
 def _run(outcome: RunResult, metric: str, scale: formatting.Scale) -> str:
-    tone = {"DONE": "", "FAILED": "trouble", "DIVERGED": "trouble"}.get(outcome.state, "soft")
+    tone = {"DONE": "", "FAILED": "problem", "DIVERGED": "problem"}.get(outcome.state, "soft")
     state = f'<span class="{tone}">{escape(outcome.state.lower())}</span>'
-    again = f"begun {outcome.attempts} times" if outcome.attempts > 1 else ""  # also by a study that let it go on
+    again = (
+        f"started {outcome.attempts} times" if outcome.attempts > 1 else ""
+    )  # a study that continues a pruned run counts too
     value, message = outcome.metrics.get(metric), escape(outcome.message.strip())
-    place = f'<code>{escape(outcome.folder)}</code><br><code class="command soft">{escape(outcome.command)}</code>'
+    place = f'<code>{escape(outcome.folder)}</code><br><code class="command soft">{_flags(outcome.command)}</code>'
     cells = [
         cell(escape(outcome.arm), outcome.arm, kind="left name"),
         cell(str(outcome.seed), outcome.seed),
         cell(state, outcome.state, sub=again, kind="left"),
         cell(scale.value(value), value),
         cell(formatting.seconds(outcome.wall_seconds), outcome.wall_seconds),
-        cell(place, sub=f'<span class="message trouble">{message}</span>' if message else "", kind="left wide"),
+        cell(place, sub=f'<span class="message problem">{message}</span>' if message else "", kind="left wide"),
         '<td class="button"><button type="button" class="copy">Copy</button></td>',
     ]
     return f"<tr>{''.join(cells)}</tr>"

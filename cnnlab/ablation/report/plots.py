@@ -1,26 +1,27 @@
-"""The pictures of a report: paired differences, learning curves, cost against quality.
+"""Draws the charts of a report: paired differences, learning curves, cost against quality.
 
-Each is HTML, or empty where there is nothing to show.
+Each function returns HTML, empty where there is nothing to show.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, find_declaration
 from cnnlab.ablation.report import formatting, svg
 from cnnlab.ablation.report.html import escape, section
+from cnnlab.ablation.report.provenance import describe_baseline
 from cnnlab.metric import Metric, name_of
 
 LABELLED = 15
-"""Arms that are numbered in a scatter; more would cover each other."""
+"""Most arms that are numbered in a scatter chart; more would cover each other."""
 
 OVERLAID = svg.SERIES
-"""Arms whose curves lie in one chart; of more, each has a tile of its own."""
+"""Most arms whose curves share one chart; where there are more, each has a tile of its own."""
 
 
 def verdict_key(kinds: Sequence[str]) -> str:
-    """What the shapes mean, for those of them that are drawn."""
+    """Returns the legend of the shapes that are drawn."""
     items = "".join(
         f"<li>{svg.badge(kind)}{kind}</li>" for kind in ("baseline", "better", "worse", "differs", "undecided") if kind in kinds
     )
@@ -28,7 +29,7 @@ def verdict_key(kinds: Sequence[str]) -> str:
 
 
 def forest(study: Study, analysis: Analysis) -> str:
-    """Paired differences to the baseline with their intervals, a line for every arm."""
+    """Draws the paired differences from the baseline with their intervals, a line for every arm."""
     scale = formatting.scale_of(analysis)
     arms, controls = formatting.arms_and_controls(study, analysis)
     found = [(row, row.contrast) for row in arms if row.contrast is not None and formatting.finite(row.contrast.difference)]
@@ -47,13 +48,18 @@ def forest(study: Study, analysis: Analysis) -> str:
         f'<div class="plain"></div><div>{svg.strip_axis(limits, scale.difference_tick)}</div><div class="plain"></div>'
     )
     unit = f" in {scale.difference_unit}" if scale.difference_unit else ""
-    note = f"Arm − baseline{unit}, with 95 % intervals of Student’s t over paired seeds."
+    note = f"Arm minus baseline{unit}, with 95 % intervals (Student’s t over paired seeds). "
+    note += f"The vertical line is the {escape(describe_baseline(study))}."
     if analysis.higher_is_better is not None:
-        note += f" Better is to the {'right' if analysis.higher_is_better else 'left'} of the line."
-    note += " An arrow leaves the picture." if any(_leaves(c.interval, c.difference, limits) for _, c in found) else ""
-    note += " Negative controls are left out." if controls else ""
+        note += f" Arms to its {'right' if analysis.higher_is_better else 'left'} are better."
+    note += (
+        " An arrow marks an interval that extends beyond the chart."
+        if any(_leaves(c.interval, c.difference, limits) for _, c in found)
+        else ""
+    )
+    note += " Negative controls are not shown." if controls else ""
     key = verdict_key([contrast.verdict for _, contrast in found])
-    return section("Difference to the baseline", f'<div class="forest">{"".join(lines)}</div>{key}', note)
+    return section("Difference from the baseline", f'<div class="forest">{"".join(lines)}</div>{key}', note)
 
 
 def _leaves(interval: Interval | None, difference: float, limits: tuple[float, float]) -> bool:
@@ -62,14 +68,17 @@ def _leaves(interval: Interval | None, difference: float, limits: tuple[float, f
 
 
 def arm_curves(study: Study, outcomes: Sequence[RunResult], metric: str) -> tuple[dict[str, svg.Curve], str, str]:
-    """({arm: its mean curve}, name of what is drawn, clock): the metric on validation, else the loss of training.
+    """Returns ({arm: its mean curve}, name of the metric that is drawn, clock); {} where no run has two points.
 
-    Of the runs that are done; of an arm without any, of those there are.
+    The metric is the compared one on the validation split, or train/loss where that was evaluated less than twice. The curves
+    are means over the runs that are done; over all runs for an arm that has none.
     """
     cells = formatting.by_arm(outcomes)
     records = [record for outcome in outcomes for record in outcome.curve]
-    validation = f"validation/{metric.rsplit('/', 1)[-1]}"
-    name = validation if any(record.get(validation) is not None for record in records) else "train/loss"
+    names = (f"validation/{metric.rsplit('/', 1)[-1]}", "train/loss")
+    name = next((name for name in names if _points(records, name) > 1), None)
+    if name is None:
+        return {}, names[0], "step"
     recorded = [record for record in records if record.get(name) is not None]
     clock = "epoch" if recorded and all(record.get("epoch") is not None for record in recorded) else "step"
     curves = {}
@@ -81,8 +90,13 @@ def arm_curves(study: Study, outcomes: Sequence[RunResult], metric: str) -> tupl
     return curves, name, clock
 
 
+def _points(records: Sequence[Mapping[str, float | None]], name: str) -> int:
+    """Returns the number of steps at which a metric was recorded."""
+    return len({record.get("step") for record in records if record.get(name) is not None})
+
+
 def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
-    """Mean ± standard deviation over seeds of every arm: overlaid, or as tiles where they are many."""
+    """Draws the mean ± standard deviation over seeds of every arm: overlaid, or as tiles where there are many."""
     curves, name, clock = arm_curves(study, outcomes, analysis.metric)
     controls = {arm.name for arm in study.arms if arm.control}
     curves = {arm: curve for arm, curve in curves.items() if arm not in controls}
@@ -97,14 +111,14 @@ def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analy
     def show(value: float) -> str:
         return formatting.format_number(value, ".4g", declared.factor)
 
-    note = f"{escape(title)}: mean over seeds; the band is ± one standard deviation."
-    note += " Logarithmic scale." if log else " Early values that would squeeze the rest are cut off." if cut else ""
-    note += " Negative controls are left out." if controls else ""
+    note = f"{escape(title)}: the line is the mean over seeds, the band ± one standard deviation."
+    note += " Logarithmic scale." if log else " Early values outside this range are not shown." if cut else ""
+    note += " Negative controls are not shown." if controls else ""
     if len(curves) > OVERLAID:
         first, last = (min(curve.at[0] for curve in curves.values()), max(curve.at[-1] for curve in curves.values()))
         ends = f"{formatting.format_number(first)} to {formatting.format_number(last)}"
-        note += f" All tiles: {clock} {ends}, {show(down.low)} to {show(down.high)}."
-        note += f" Dashed: {escape(study.baseline.name)}."
+        note += f" Every tile shows {clock} {ends} and values from {show(down.low)} to {show(down.high)}."
+        note += f" The dashed line is {escape(study.baseline.name)}."
         return section("Learning curves", _tiles(curves, study.baseline.name, across, down, show), note)
     body = svg.stretched(
         "".join(svg.drawn(curve, across, down, f"s{i}") for i, curve in reversed(list(enumerate(curves.values()))))
@@ -115,8 +129,8 @@ def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analy
         body,
         height=320,
         labels=(clock, title),
-        tell=formatting.format_number,
-        tell_down=show,
+        format_across=formatting.format_number,
+        format_down=show,
         title=f"Learning curves: {title}",
     )
     items = "".join(
@@ -128,39 +142,41 @@ def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analy
 
 
 def _last(curve: svg.Curve, metric: Metric, analysis: Analysis) -> str:
-    """The end of a curve; of a share with the decimals of the table."""
+    """Returns the last value of a curve; a share has the decimals of the table."""
     last = float(curve.mean[-1])
     if metric.is_share:
         return formatting.Scale(metric, formatting.scale_of(analysis).decimals).value(last)
     return formatting.format_number(last)
 
 
-def _tiles(curves: dict[str, svg.Curve], baseline: str, across: svg.Axis, down: svg.Axis, tell: formatting.Formatter) -> str:
-    """A small chart for every arm, on one scale, with the baseline in each."""
+def _tiles(
+    curves: dict[str, svg.Curve], baseline: str, across: svg.Axis, down: svg.Axis, format_value: formatting.Formatter
+) -> str:
+    """Draws a small chart for every arm, all on one scale, with the baseline in each."""
     behind = svg.drawn(curves[baseline], across, down, "dashed", band=False) if baseline in curves else ""
     tiles = []
     for arm, curve in curves.items():
         line = svg.drawn(curve, across, down, "accent")
         picture = f'<svg width="100%" height="72" role="img" aria-label="{escape(arm)}">{svg.stretched(behind + line)}</svg>'
-        last = tell(float(curve.mean[-1]))
+        last = format_value(float(curve.mean[-1]))
         tiles.append(f'<div class="tile">{picture}<span>{escape(arm)}</span> <span class="soft">{escape(last)}</span></div>')
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def costs(study: Study, analysis: Analysis) -> str:
-    """What an arm costs against how good it is: seconds, parameters, MACs, each where the arms differ in it."""
+    """Draws the cost of the arms against their quality: seconds, parameters, MACs, each where the arms differ in it."""
     scale = formatting.scale_of(analysis)
     networks = {arm.name: arm for arm in study.arms}
     arms = [
         (i + 1, row) for i, row in enumerate(formatting.arms_and_controls(study, analysis)[0]) if formatting.finite(row.mean)
     ]
     pictures, drawn = [], set()
-    for title in ("seconds a run", "parameters", "MACs"):
+    for title in ("seconds per run", "parameters", "MACs"):
         points = [(i, row, cost) for i, row in arms if (cost := _cost(title, row, networks.get(row.arm))) is not None]
         if len(points) < 2 or len({cost for *_, cost in points}) < 2:
             continue
         drawn |= {i for i, *_ in points}
-        pictures.append(_scatter(points, study, scale, title=title, quality=formatting.headed(analysis, scale)))
+        pictures.append(_scatter(points, study, scale, title=title, quality=formatting.metric_heading(analysis, scale)))
     if not pictures:
         return ""
     kinds = [formatting.verdict(row, study) for i, row in arms if i in drawn]
@@ -168,13 +184,13 @@ def costs(study: Study, analysis: Analysis) -> str:
     few = len(drawn) <= LABELLED
     key = verdict_key(kinds) + (f'<ul class="key">{items}</ul>' if few else "")
     note = "One mark for every arm, with the 95 % interval of its mean; "
-    note += "the numbers are those of the table." if few else "its name comes under the pointer."
-    return section("Cost against quality", f'<div class="charts">{"".join(pictures)}</div>{key}', note)
+    note += "numbers refer to the list below and to the table of arms." if few else "point at a mark to see the arm’s name."
+    return section("Quality against cost", f'<div class="charts">{"".join(pictures)}</div>{key}', note)
 
 
 def _cost(title: str, row: ArmSummary, arm: Arm | None) -> float | None:
-    """A positive number, or None."""
-    known = {"seconds a run": row.seconds, "parameters": arm.parameters if arm else None, "MACs": arm.macs if arm else None}
+    """Returns the cost of an arm if it is known and positive, else None."""
+    known = {"seconds per run": row.seconds, "parameters": arm.parameters if arm else None, "MACs": arm.macs if arm else None}
     cost = known[title]
     return float(cost) if cost is not None and math.isfinite(cost) and cost > 0 else None
 
@@ -216,7 +232,7 @@ def _scatter(
         whiskers + marks + labels,
         height=height,
         labels=names,
-        tell=formatting.tick,
-        tell_down=scale.tick,
+        format_across=formatting.tick,
+        format_down=scale.tick,
         title=f"{quality} against {title}",
     )

@@ -1,4 +1,4 @@
-"""What a report says beside its numbers: what was asked, what an effect is called, where the numbers come from."""
+"""The text of a report beside its numbers: the design of the study, names of effects, where the numbers come from."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -6,51 +6,69 @@ from typing import Any
 
 from cnnlab.ablation.analyse.results import Analysis, Effect
 from cnnlab.ablation.plan.levels import shown
-from cnnlab.ablation.plan.study import RunResult, Study
+from cnnlab.ablation.plan.study import BASELINE, RunResult, Study
 
 SPELT_OUT = 12
 """Levels of a factor that are named one by one."""
 
 
 def effect_name(effect: Effect, study: Study) -> str:
-    """`norm: none against batch`, or `norm × activation: none, tanh`."""
+    """Returns `norm: none against batch`, or `norm × activation: none, tanh`."""
     if len(effect.factors) == 1:
         first = study.factors.get(effect.factors[0], ("",))[:1]
         return f"{effect.factors[0]}: {effect.levels[0]}" + (f" against {first[0]}" if first and first[0] else "")
     return f"{' × '.join(effect.factors)}: {', '.join(effect.levels)}"
 
 
-def question_facts(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
-    """(what, text) of the study's plan."""
+def describe_baseline(study: Study) -> str:
+    """Returns `baseline (lr=0.1)`, or `baseline NAME (lr=0.1)`: the baseline with its values of the varied knobs."""
+    if not study.arms:
+        return BASELINE
+    name = study.baseline.name
+    known = BASELINE if name == BASELINE else f"{BASELINE} {name}"
+    settings = _baseline_settings(study)
+    return f"{known} ({settings})" if settings and settings != name else known
+
+
+def _baseline_settings(study: Study) -> str:
+    """Returns the baseline's values of the varied knobs; empty where nothing is varied, or too many knobs are."""
+    if not study.arms or len(study.factors) > SPELT_OUT:
+        return ""
+    return ", ".join(f"{knob.rpartition('.')[2]}={shown(study.level(study.baseline, knob))}" for knob in study.factors)
+
+
+def describe_design(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
+    """Returns (heading, text) of the study's design."""
     common = shlex.join(f"--{knob}={value}" for knob, value in study.knobs.items())
     senses = {True: ", higher is better", False: ", lower is better", None: ""}
     facts = [
         ("Claim", study.claim),
         ("Experiment", f"{study.experiment} {common}".strip()),
         ("Design", f"{study.design.replace('_', ' ')}, {len(study.arms)} arm{'s' * (len(study.arms) != 1)}"),
-        ("Metric", f"{analysis.metric}{senses[analysis.higher_is_better]}"),
-        ("Seeds", f"{len(study.seeds)}: {', '.join(map(str, study.seeds))}" if study.seeds else "none"),
+        ("Baseline", _baseline_settings(study) or (study.baseline.name if study.arms else "")),
+        ("Compared metric", f"{analysis.metric}{senses[analysis.higher_is_better]}"),
+        ("Seeds per arm", f"{len(study.seeds)} ({', '.join(map(str, study.seeds))})" if study.seeds else "none"),
         ("Precision", study.precision),
         ("Run flags", " ".join(study.flags)),
         ("Pruning", describe_rungs(study)),
     ]
-    factors = [(f"Factor {knob}", _levels(levels)) for knob, levels in study.factors.items()]
+    factors = [(f"Values of {knob}", _levels(levels)) for knob, levels in study.factors.items()]
     return [(name, text) for name, text in (*facts, *factors) if text]
 
 
 def describe_rungs(study: Study) -> str:
-    """Where worse arms are stopped early, or nothing."""
+    """Returns at which steps worse arms are stopped early; empty where none are."""
     if study.pruning is None:
         return ""
     *steps, last = (f"{rung:,}" for rung in study.pruning.rungs)
     return (
-        f"{study.pruning.method}: at step {', '.join(steps)} of {last} about 1 in {study.pruning.factor} goes on, "
-        f"by {study.pruning.metric}; {study.baseline.name} and controls are not pruned"
+        f"{study.pruning.method}: at step {', '.join(steps)} of {last} about 1 arm in {study.pruning.factor} continues, "
+        f"ranked by {study.pruning.metric}; the baseline and negative controls are not pruned"
     )
 
 
 def _levels(levels: Sequence[str]) -> str:
-    """All of a few; of many, as a random search has, their number and their ends or the first of them."""
+    """Returns all levels where they are few; of many, as in a random search, their number and range, or the first of them."""
     different = list(dict.fromkeys(levels))
     if len(different) <= SPELT_OUT:
         return ", ".join(map(shown, different))
@@ -62,7 +80,7 @@ def _levels(levels: Sequence[str]) -> str:
 
 
 def provenance(outcomes: Sequence[RunResult]) -> list[tuple[str, str]]:
-    """(what, text) of where the numbers come from; where runs disagree, every text with its number of runs."""
+    """Returns (heading, text) about the origin of the numbers; where runs disagree, every text with its number of runs."""
     counted: dict[str, dict[str, int]] = {}
     for recorded in [outcome.provenance for outcome in outcomes if outcome.provenance]:
         for name, text in _facts(recorded):
@@ -72,7 +90,7 @@ def provenance(outcomes: Sequence[RunResult]) -> list[tuple[str, str]]:
         (name, next(iter(texts)) if len(texts) == 1 else "; ".join(f"{text} ({number} runs)" for text, number in texts.items()))
         for name, texts in counted.items()
     ]
-    return lines or [("Runs", "nothing is recorded of any")]
+    return lines or [("Runs", "no run has recorded where its numbers come from")]
 
 
 def _facts(recorded: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""What a random search found: every arm as a line through its factors, and which factors mattered, roughly."""
+"""Shows a random search: every arm as a line through its factors, and a rough estimate of which factors mattered."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from cnnlab.ablation.report.html import escape, section
 from cnnlab.metric import Metric
 
 FEWEST = 10
-"""Arms below which a forest says nothing about factors."""
+"""Fewest arms from which a random forest estimates the importance of factors."""
 FOLDS, TREES, REPEATS = 5, 100, 10
 HEIGHT = 260
-"""Height of the parallel coordinates, in dots."""
+"""Height of the parallel coordinates, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Factor:
 
 
 def factors(study: Study, arms: Sequence[str]) -> list[Factor]:
-    """What varies between these arms. Numbers that span more than two decades are taken in logarithms."""
-    knobs = {arm.name: arm.knobs for arm in study.arms}
+    """Returns what varies between these arms. Numbers that span more than two decades are taken in logarithms."""
+    by_name = {arm.name: arm for arm in study.arms}
     found = []
     for knob, levels in study.factors.items():
-        texts = [_text(knobs[arm], knob, study, levels) for arm in arms]
+        texts = [study.level(by_name[arm], knob) for arm in arms]
         if len(set(texts)) < 2:
             continue
         numbers = [number_or_none(text) for text in texts]
@@ -50,12 +50,8 @@ def factors(study: Study, arms: Sequence[str]) -> list[Factor]:
     return found
 
 
-def _text(own: Mapping[str, str], knob: str, study: Study, levels: Sequence[str]) -> str:
-    return str(own.get(knob, study.knobs.get(knob, levels[0] if levels else "")))
-
-
 def importance(found: Sequence[Factor], quality: np.ndarray) -> tuple[np.ndarray, float]:
-    """(share of the variance that a factor has part in [factors], share that the forest explains).
+    """Returns (share of the variance that involves each factor [factors], share that the forest explains).
 
     Permutation importance of a random forest (Breiman, "Random Forests", 2001, section 10), on the arms that the forest
     was not grown on: five folds. Half the squared error that is added when a factor is shuffled, over the variance, which
@@ -79,21 +75,25 @@ def importance(found: Sequence[Factor], quality: np.ndarray) -> tuple[np.ndarray
 
 
 def random_search(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
-    """The section of a random search, or nothing for another design.
+    """Returns the section of a random search; empty for another design.
 
-    Where arms were pruned, few of them have a final number, and these are the best: all are shown by what they had at the
+    Where arms were pruned, few of them have a final metric, and these are the best ones: all are shown by their metric at the
     first rung.
     """
     known = {arm.name for arm in study.arms}
     rows = [row for row in formatting.arms_and_controls(study, analysis)[0] if row.arm in known]
     means = {row.arm: row.mean for row in rows if row.mean is not None and formatting.finite(row.mean)}
     scale, higher = formatting.scale_of(analysis), analysis.higher_is_better
-    name, note = formatting.headed(analysis, scale), "Every line is an arm: its factors, then its mean."
+    name, note = (
+        formatting.metric_heading(analysis, scale),
+        "Every line is an arm: it passes through the values of its factors and ends at its mean.",
+    )
     if study.pruning:
         means, higher, rung = pruning.at_first_rung(study, outcomes), study.pruning.higher_is_better, study.pruning.rungs[0]
         alike = formatting.short_metric(study.pruning.metric) == formatting.short_metric(analysis.metric)
         scale, name = scale if alike else formatting.Scale(Metric(""), decimals=4), f"at step {rung:,}"
-        note = f"Every line is an arm: its factors, then its mean {study.pruning.metric} {name}, before any was pruned."
+        note = "Every line is an arm: it passes through the values of its factors and ends at its mean "
+        note += f"{study.pruning.metric} {name}, before any was pruned."
     found = factors(study, list(means)) if study.design in ("random", "grid_and_random") and len(means) > 1 else []
     if not found:
         return ""
@@ -111,7 +111,7 @@ def _parallel(
     *,
     higher_is_better: bool | None,
 ) -> str:
-    """Parallel coordinates, the best arms drawn last and in the strongest colour; `name` is that of the quality."""
+    """Draws parallel coordinates, the best arms last and in the strongest colour; `name` is that of the quality."""
     columns = [*found, Factor(name, quality * scale.factor)]
     axes = [svg.Axis.around(factor.values.tolist(), space=0.04) for factor in columns]
     rules = "".join(_rule(factor, axis, i / len(found)) for i, (factor, axis) in enumerate(zip(columns, axes, strict=True)))
@@ -133,7 +133,7 @@ def _parallel(
 
 
 def _rule(factor: Factor, axis: svg.Axis, across: float) -> str:
-    """An upright axis with its name above and its numbers or words beside it."""
+    """Draws a vertical axis with its name above and its values beside it."""
     side = "start" if across == 0 else "end" if across == 1 else "middle"
     name = formatting.truncate(factor.knob.rsplit(".", 1)[-1] + (" (log)" if factor.log else ""), 18)
     parts = f'<line class="stroke" x1="{across:.2%}" x2="{across:.2%}" y1="0" y2="{HEIGHT}"/>'
@@ -147,20 +147,20 @@ def _rule(factor: Factor, axis: svg.Axis, across: float) -> str:
 
 
 def _importance(found: Sequence[Factor], quality: np.ndarray) -> str:
-    """Bars of permutation importance, with how far they can be trusted."""
+    """Draws bars of permutation importance, with a note on how far they can be trusted."""
     head = "<h3>Which factors mattered</h3>"
     if len(quality) < FEWEST or not np.ptp(quality):
-        lack = f"Not estimated: that takes at least {FEWEST} arms that differ, and there are {len(quality)}."
+        lack = f"Not estimated: this needs at least {FEWEST} arms that differ, and there are {len(quality)}."
         return f'{head}<p class="note">{lack}</p>'
     lost, explained = importance(found, quality)
     trust = (
         f"it explains {explained:.0%} of the variance of arms it has not seen"
         if explained > 0
-        else "here it predicts unseen arms no better than their mean does, so do not read the bars"
+        else "here it predicts unseen arms no better than their mean does, so the bars mean nothing"
     )
     note = (
         f"Rough: permutation importance of a random forest over n = {len(quality)} arms, as the share of the variance that "
-        f"a factor has part in; {trust}. Factors over more than two decades are taken in logarithms."
+        f"involves a factor; {trust}. Factors that span more than two decades are taken in logarithms."
     )
     most = max(float(lost.max()), 1e-9)
     bars = "".join(

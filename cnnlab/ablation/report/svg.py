@@ -1,8 +1,8 @@
-"""Charts as inline SVG that follows the page: it fills the width it is given, and its colours are the page's CSS variables.
+"""Draws charts as inline SVG that fills the width it is given; its colours are CSS variables of the page.
 
-Across, places are percentages of the plot, so a chart is as legible on a telephone as on a desk: the words keep their size.
-Curves, which know no percentages, lie in an inner picture that is stretched, with lines that are not. Labels stand outside
-the plot, in the padding that the style sheet gives to `.plot`.
+Horizontal positions are percentages of the plot, so that text keeps its size on a narrow screen. Paths cannot use percentages:
+they lie in an inner picture that is stretched, with lines of constant width. Labels stand outside the plot, in the padding
+that the style sheet gives to `.plot`.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _MARKS = {
 
 
 def mark(kind: str, across: float, down: float, title: str = "") -> str:
-    """The shape of a verdict at `across` (share of the width) and `down` (dots)."""
+    """Returns the shape of a verdict at `across` (share of the width) and `down` (pixels)."""
     tooltip = f"<title>{html.escape(title)}</title>" if title else ""
     shape = _MARKS.get(kind, _MARKS["undecided"])
     name = kind if kind in _MARKS else "undecided"
@@ -36,19 +36,19 @@ def mark(kind: str, across: float, down: float, title: str = "") -> str:
 
 
 def badge(kind: str) -> str:
-    """The shape of a verdict, to stand in a line of text."""
+    """Returns the shape of a verdict for a line of text."""
     shape = f'<g class="mark {kind}">{_MARKS[kind]}</g>'
     return f'<svg class="badge" width="12" height="12" viewBox="-6 -6 12 12" aria-hidden="true">{shape}</svg>'
 
 
 def fluid(body: str, *, height: int, title: str) -> str:
-    """A picture as wide as its place; what stands outside of it is shown too."""
+    """Returns a picture as wide as its container; parts that lie outside of it are visible too."""
     return f'<svg class="fluid" width="100%" height="{height}" role="img" aria-label="{html.escape(title)}">{body}</svg>'
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """From values to shares of a side of the plot."""
+    """Maps values to shares of a side of the plot."""
 
     low: float
     high: float
@@ -56,7 +56,7 @@ class Axis:
 
     @classmethod
     def around(cls, values: Sequence[float], *, log: bool = False, space: float = 0.05) -> "Axis":
-        """An axis that holds the values with some space at its ends."""
+        """Returns an axis that holds the values with some space at its ends."""
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         if log:
             apart = max((high / low) ** space, 1.02)
@@ -65,12 +65,12 @@ class Axis:
         return cls(low - apart, high + apart)
 
     def share(self, value: float) -> float:
-        """0 at the low end, 1 at the high one."""
+        """Returns the position of a value: 0 at the low end, 1 at the high one."""
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         return ((math.log(value) if self.log else value) - low) / (high - low)
 
     def ticks(self, most: int = 5) -> list[float]:
-        """At most so many round numbers."""
+        """Returns at most `most` round numbers on the axis."""
         if self.log:
             for parts in ((1, 2, 5), (1, 3), (1,)):
                 decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -92,20 +92,20 @@ def frame(
     *,
     height: int,
     labels: tuple[str, str],
-    tell: Callable[[float], str],
-    tell_down: Callable[[float], str],
+    format_across: Callable[[float], str],
+    format_down: Callable[[float], str],
     title: str,
 ) -> str:
-    """A plot with quiet grid lines, ticks and names of the axes around `body`, which is SVG in shares and dots."""
+    """Returns a plot with grid lines, ticks and axis names around `body`, SVG in percentages across and pixels down."""
     parts = []
     for value in down.ticks(5):
         y = height * (1 - down.share(value))
         parts.append(f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick end" x="-8" y="{y + 4:.1f}">{html.escape(tell_down(value))}</text>')
+        parts.append(f'<text class="tick end" x="-8" y="{y + 4:.1f}">{html.escape(format_down(value))}</text>')
     for value in across.ticks(4):
         x = across.share(value)
         parts.append(f'<line class="stroke" x1="{x:.2%}" x2="{x:.2%}" y1="{height}" y2="{height + 4}"/>')
-        parts.append(f'<text class="tick middle" x="{x:.2%}" y="{height + 18}">{html.escape(tell(value))}</text>')
+        parts.append(f'<text class="tick middle" x="{x:.2%}" y="{height + 18}">{html.escape(format_across(value))}</text>')
     parts.append(f'<line class="stroke" x1="0" x2="100%" y1="{height}" y2="{height}"/>')
     parts.append(f'<text class="tick end" x="100%" y="{height + 36}">{html.escape(labels[0])}</text>')
     head = f'<div class="axis">{html.escape(labels[1])}</div>' if labels[1] else ""
@@ -114,12 +114,12 @@ def frame(
 
 
 def stretched(body: str) -> str:
-    """Paths in 1000 × 1000, stretched over the plot and cut at its edges."""
+    """Returns paths in 1000 × 1000, stretched over the plot and cut at its edges."""
     return f'<svg class="stretched" width="100%" height="100%" viewBox="0 0 1000 1000" preserveAspectRatio="none">{body}</svg>'
 
 
 def path(points: Sequence[tuple[float, float]], *, closed: bool = False) -> str:
-    """The `d` of a path through points in shares, (0, 0) below and left; a break where one is not finite."""
+    """Returns the data of a path through points in shares, (0, 0) below and left; it breaks where one is not finite."""
     words, pen_up = [], True
     for x, y in points:
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -135,7 +135,7 @@ def path(points: Sequence[tuple[float, float]], *, closed: bool = False) -> str:
 def strip(
     difference: float | None, interval: Interval | None, kind: str, *, limits: tuple[float, float], title: str, height: int = 34
 ) -> str:
-    """One line of a forest plot: the zero line, the interval, and the mark; an arrow where they leave the limits."""
+    """Returns one line of a forest plot: zero line, interval and mark; an arrow where they exceed the limits."""
     axis, middle = Axis(*limits), height / 2
     zero = f'<line class="zero" x1="{axis.share(0):.2%}" x2="{axis.share(0):.2%}" y1="0" y2="{height}"/>'
     body = ""
@@ -153,7 +153,7 @@ def strip(
 
 
 def strip_limits(found: Sequence[tuple[float, Interval | None]]) -> tuple[float, float]:
-    """Ends of a forest plot. One arm that is far off does not squeeze the others: it becomes an arrow."""
+    """Returns the ends of a forest plot. One arm that is far off does not squeeze the others: it is drawn as an arrow."""
     ends = [(min(d, i.low) if i else d, max(d, i.high) if i else d) for d, i in found if math.isfinite(d)]
     reaches = sorted(max(-low, high) for low, high in ends)
     if not reaches or reaches[-1] <= 0:
@@ -165,12 +165,12 @@ def strip_limits(found: Sequence[tuple[float, Interval | None]]) -> tuple[float,
     return low - apart, high + apart
 
 
-def strip_axis(limits: tuple[float, float], tell: Callable[[float], str]) -> str:
-    """The ticks below a forest plot."""
+def strip_axis(limits: tuple[float, float], format_tick: Callable[[float], str]) -> str:
+    """Returns the ticks below a forest plot."""
     axis = Axis(*limits)
     words = "".join(
         f'<line class="stroke" x1="{axis.share(v):.2%}" x2="{axis.share(v):.2%}" y1="0" y2="4"/>'
-        f'<text class="tick middle" x="{axis.share(v):.2%}" y="18">{html.escape(tell(v))}</text>'
+        f'<text class="tick middle" x="{axis.share(v):.2%}" y="18">{html.escape(format_tick(v))}</text>'
         for v in axis.ticks(5)
     )
     line = '<line class="stroke" x1="0" x2="100%" y1="0" y2="0"/>'
@@ -188,7 +188,7 @@ class Curve:
 
 
 def mean_curve(curves: Sequence[Sequence[Mapping[str, float | None]]], name: str, clock: str) -> Curve | None:
-    """Mean ± standard deviation (n − 1) over runs of the metric `name` at every value of `clock` (step or epoch)."""
+    """Returns the mean ± standard deviation (n − 1) over runs of the metric `name` at each `clock` value (step or epoch)."""
     found: dict[float, list[float]] = {}  # values of all runs, by the clock
     for records in curves:
         for record in records:
@@ -204,7 +204,7 @@ def mean_curve(curves: Sequence[Sequence[Mapping[str, float | None]]], name: str
 
 
 def curve_axes(curves: Sequence[Curve], *, log: bool) -> tuple[Axis, Axis, bool]:
-    """(across, down, whether early values are cut off, which would squeeze all later ones into a strip)."""
+    """Returns (across, down, whether early values that would squeeze all later ones are cut off)."""
     across = Axis.around([float(v) for curve in curves for v in (curve.at[0], curve.at[-1])], space=0.01)
     values = [float(v) for curve in curves for v in (*curve.low, *curve.high) if v > 0 or not log]
     late = [float(v) for curve in curves for v in (*curve.low[len(curve.at) // 3 :], *curve.high[len(curve.at) // 3 :])]
@@ -214,7 +214,7 @@ def curve_axes(curves: Sequence[Curve], *, log: bool) -> tuple[Axis, Axis, bool]
 
 
 def drawn(curve: Curve, across: Axis, down: Axis, kind: str, *, band: bool = True) -> str:
-    """A curve with its band, as paths for `stretched`; `kind` is its class."""
+    """Returns a curve with its band as paths for `stretched`; `kind` is its CSS class."""
 
     def points(values: np.ndarray) -> list[tuple[float, float]]:
         kept = [(float(a), float(v)) for a, v in zip(curve.at, values, strict=True) if v > 0 or not down.log]
@@ -227,7 +227,7 @@ def drawn(curve: Curve, across: Axis, down: Axis, kind: str, *, band: bool = Tru
 
 
 def sparkline(curve: Curve, down: Axis) -> str:
-    """A curve of the size of a word."""
+    """Returns a curve of the size of a word."""
     across = Axis(float(curve.at[0]), float(curve.at[-1]) if curve.at[-1] > curve.at[0] else float(curve.at[0]) + 1)
     line = drawn(curve, across, down, "ink", band=False)
     return f'<svg class="sparkline" width="88" height="26" role="img" aria-label="learning curve">{stretched(line)}</svg>'

@@ -1,23 +1,23 @@
-"""The numbers of a study as text: for the terminal, as Markdown, CSV and LaTeX."""
+"""Writes the numbers of a study as text: for the terminal, as Markdown, CSV and LaTeX."""
 
 import csv
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect, Interval
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting
 from cnnlab.ablation.report.markdown import escape_markdown
-from cnnlab.ablation.report.provenance import effect_name, provenance, question_facts
+from cnnlab.ablation.report.provenance import describe_baseline, describe_design, effect_name, provenance
 
 WIDTH = 110
-"""Columns of the terminal that a table may take."""
+"""Widest line of the terminal output, in columns."""
 
 
 def _cells(row: ArmSummary, study: Study, analysis: Analysis) -> list[str]:
-    """The cells of an arm that every text table has behind its name."""
+    """Returns the cells of an arm that follow its name in every text table."""
     contrast, scale = row.contrast, formatting.scale_of(analysis)
     return [
         formatting.finished(row),
@@ -30,7 +30,7 @@ def _cells(row: ArmSummary, study: Study, analysis: Analysis) -> list[str]:
 
 
 def _difference(found: Contrast | Effect | None, scale: formatting.Scale) -> str:
-    """`−0.42 [−0.80, −0.04]`."""
+    """Returns `−0.42 [−0.80, −0.04]`."""
     if found is None:
         return formatting.NOTHING
     estimate = found.difference if isinstance(found, Contrast) else found.estimate
@@ -39,9 +39,9 @@ def _difference(found: Contrast | Effect | None, scale: formatting.Scale) -> str
 
 
 def terminal_table(study: Study, analysis: Analysis) -> str:
-    """The arms, the warnings and the verdict for a terminal of 110 columns, without boxes."""
+    """Returns the arms, the warnings and the verdict for a terminal of 110 columns."""
     arms, controls = formatting.arms_and_controls(study, analysis)
-    head = ["n", _metric_head(analysis), "95 % interval", _difference_head(analysis), "p (Holm)", "verdict"]
+    head = ["runs", _metric_head(analysis), "95 % interval", _difference_head(analysis), "p (Holm)", "verdict"]
     body = [_cells(row, study, analysis) for row in (*arms, *controls)]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
     kept = list(range(len(head)))
@@ -55,10 +55,10 @@ def terminal_table(study: Study, analysis: Analysis) -> str:
         aligned = [cells[i].ljust(widths[i]) if i == len(head) - 1 else cells[i].rjust(widths[i]) for i in kept]
         return "  ".join([formatting.truncate(name, first).ljust(first), *aligned]).rstrip()
 
-    lines = [line("arm", head)]
+    lines = [*textwrap.wrap(_reading_note(study, analysis), WIDTH), "", line("arm", head)]
     lines += [line(row.arm, cells) for row, cells in zip(arms, body, strict=False)]
     if controls:
-        lines += ["", "negative controls"]
+        lines += ["", "negative controls, which are expected to do worse"]
         lines += [line(row.arm, cells) for row, cells in zip(controls, body[len(arms) :], strict=True)]
     if not body:
         lines = ["No arm has been planned."]
@@ -88,10 +88,10 @@ COLUMNS = (
     "pruned_score",
     "mean",
     "sd",
-    "low",
-    "high",
-    "bootstrap_low",
-    "bootstrap_high",
+    "mean_low",
+    "mean_high",
+    "mean_bootstrap_low",
+    "mean_bootstrap_high",
     "test_se",
     "pairs",
     "difference",
@@ -117,7 +117,7 @@ COLUMNS = (
 
 
 def arms_csv(study: Study, analysis: Analysis) -> str:
-    """One line for every arm, for other programs: all digits; `values` are seed:value pairs."""
+    """Returns one line for every arm, for other programs: all digits; `values` are seed:value pairs."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -126,7 +126,7 @@ def arms_csv(study: Study, analysis: Analysis) -> str:
         arm, contrast = arms.get(row.arm), row.contrast
         plain = ("planned", "done", "diverged", "failed", "missing", "mean", "sd", "test_se", "seconds")
         cells = {"arm": row.arm, **{name: getattr(row, name) for name in plain}}
-        cells |= _ends("", row.interval) | _ends("bootstrap_", row.bootstrap)
+        cells |= _ends("mean_", row.interval) | _ends("mean_bootstrap_", row.bootstrap)
         cells["values"] = " ".join(f"{seed}:{value!r}" for seed, value in row.values)
         cells["verdict"] = formatting.verdict(row, study)
         if arm is not None:
@@ -177,22 +177,22 @@ TEX = {
     "–": "--",
     "…": r"\ldots{}",
 }
-"""What a letter is written as in LaTeX; [ is harmless except after a \\\\, where no cell of ours begins with it."""
+"""The LaTeX of special letters; [ is harmless except after a \\\\, where no cell of ours begins with it."""
 
 
 def tex(text: str) -> str:
-    """Text that LaTeX sets as it is."""
+    """Returns text that LaTeX sets as it is."""
     return "".join(TEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
 def arms_tex(study: Study, analysis: Analysis) -> str:
-    """A tabular in the style of booktabs, to be \\input in a table of the paper."""
+    """Returns a tabular in the style of booktabs, to be \\input in a table of the paper."""
     scale = formatting.scale_of(analysis)
     arms, controls = formatting.arms_and_controls(study, analysis)
     metric = formatting.short_metric(analysis.metric)
-    heads = ["Arm", "$n$", tex(f"{metric} [{scale.unit}]" if scale.unit else metric), r"95\,\% interval"]
+    heads = ["Arm", "Runs", tex(f"{metric} [{scale.unit}]" if scale.unit else metric), r"95\,\% interval"]
     heads += [
-        f"Difference [{scale.difference_unit}]" if scale.difference_unit else "Difference",
+        f"Difference from baseline [{scale.difference_unit}]" if scale.difference_unit else "Difference from baseline",
         r"$p_\mathrm{Holm}$",
         "Verdict",
     ]
@@ -203,8 +203,9 @@ def arms_tex(study: Study, analysis: Analysis) -> str:
         )
 
     lines = [
-        f"% {tex(study.name)}: {tex(study.question)}",
-        "% Mean and standard deviation over seeds; paired differences to the baseline with 95 % intervals of Student's t.",
+        f"% {tex(': '.join(filter(None, (study.name, study.question))))}",
+        f"% Differences from the {tex(describe_baseline(study))}.",
+        "% Mean ± standard deviation over seeds; differences are paired by seed, with 95 % intervals of Student's t.",
         "% Needs \\usepackage{booktabs,textcomp} and UTF-8.",
         r"\begin{tabular}{lrrrrrl}",
         r"\toprule",
@@ -217,9 +218,9 @@ def arms_tex(study: Study, analysis: Analysis) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """A table whose first `left` columns are set to the left, the others to the right."""
-    rule = ["---" if i < left else "--:" for i in range(len(heads))]
+def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> list[str]:
+    """Returns a table; the columns with an index in `left` are aligned left, the others right."""
+    rule = ["---" if i in left else "--:" for i in range(len(heads))]
     return [
         f"| {' | '.join(map(escape_markdown, row))} |" if row is not rule else f"|{'|'.join(rule)}|"
         for row in (heads, rule, *rows)
@@ -236,18 +237,26 @@ def markdown(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) ->
     return "\n".join(lines) + "\n"
 
 
+def _reading_note(study: Study, analysis: Analysis) -> str:
+    """Returns the sentence above a table of arms, which names the baseline."""
+    return (
+        f"{analysis.metric}: mean ± standard deviation over seeds. Differences from the {describe_baseline(study)} are paired "
+        "by seed, with 95 % intervals."
+    )
+
+
 def _metric_head(analysis: Analysis) -> str:
-    """`accuracy %`, above a column of values."""
-    return f"{formatting.short_metric(analysis.metric)} {formatting.scale_of(analysis).unit}".strip()
+    """Returns `accuracy, %`, the heading of a column of values."""
+    return ", ".join(filter(None, (formatting.short_metric(analysis.metric), formatting.scale_of(analysis).unit)))
 
 
 def _difference_head(analysis: Analysis) -> str:
-    """`difference points`, above a column of differences."""
-    return f"difference {formatting.scale_of(analysis).difference_unit}".strip()
+    """Returns `difference, points`, the heading of a column of differences."""
+    return ", ".join(filter(None, ("difference", formatting.scale_of(analysis).difference_unit)))
 
 
 def _markdown_head(study: Study, analysis: Analysis) -> list[str]:
-    """Title, question, verdict, sentence, warnings, and the plan of the study."""
+    """Returns title, question, verdict, sentence, warnings, and the design of the study."""
     lines = [f"# {escape_markdown(study.name)}", ""]
     lines += [escape_markdown(study.question), ""] if study.question else []
     if analysis.verdict:
@@ -256,14 +265,15 @@ def _markdown_head(study: Study, analysis: Analysis) -> list[str]:
     emphasis = "" if analysis.verdict else "**"
     lines += [f"{emphasis}{escape_markdown(analysis.sentence)}{emphasis}", ""] if analysis.sentence else []
     lines += [*(f"- Warning: {escape_markdown(warning)}" for warning in analysis.warnings), ""] if analysis.warnings else []
-    lines += ["## What was asked", ""]
-    return lines + [f"- {escape_markdown(name)}: {escape_markdown(text)}" for name, text in question_facts(study, analysis)]
+    lines += ["## Study design", ""]
+    return lines + [f"- {escape_markdown(name)}: {escape_markdown(text)}" for name, text in describe_design(study, analysis)]
 
 
 def _markdown_arms(study: Study, analysis: Analysis) -> list[str]:
-    """A table of the arms, and one of the negative controls."""
+    """Returns a table of the arms, and one of the negative controls."""
     metric, difference = _metric_head(analysis), _difference_head(analysis)
-    heads = ["arm", "n", metric, "95 % interval", difference, "p", "p (Holm)", "d", "verdict", "time", "parameters", "MACs"]
+    heads = ["arm", "runs", metric, "95 % interval", difference, "p", "p (Holm)", "Cohen's d", "verdict"]
+    heads += ["time per run", "parameters", "MACs"]
     networks = {arm.name: arm for arm in study.arms}
 
     def cells(row: ArmSummary) -> list[str]:
@@ -280,14 +290,20 @@ def _markdown_arms(study: Study, analysis: Analysis) -> list[str]:
 
     lines = []
     arms, controls = formatting.arms_and_controls(study, analysis)
-    for title, rows in (("Arms", arms), ("Negative controls", controls)):
+    for title, rows, note in (("Arms", arms, _reading_note(study, analysis)), ("Negative controls", controls, "")):
         if rows:
-            lines += ["", f"## {title}", "", *_markdown_table(heads, [cells(row) for row in rows])]
+            lines += [
+                "",
+                f"## {title}",
+                "",
+                *([escape_markdown(note), ""] if note else []),
+                *_markdown_table(heads, [cells(row) for row in rows]),
+            ]
     return lines if analysis.rows else ["", "No arm has been planned."]
 
 
 def _markdown_effects(study: Study, analysis: Analysis) -> list[str]:
-    """A table of the main effects and interactions of a full factorial; [] for another design."""
+    """Returns a table of the main effects and interactions of a full factorial; [] for another design."""
     if not analysis.effects:
         return []
     scale = formatting.scale_of(analysis)
@@ -305,10 +321,12 @@ def _markdown_effects(study: Study, analysis: Analysis) -> list[str]:
 
 
 def _markdown_runs(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> list[str]:
-    """A table of the runs: state, number, folder and command of each."""
+    """Returns a table of the runs: state, metric, folder and command of each."""
     scale = formatting.scale_of(analysis)
     rows = [
         [o.arm, str(o.seed), o.state, scale.value(o.metrics.get(analysis.metric)), o.folder, o.command, o.message]
         for o in formatting.in_planned_order(study, outcomes)
     ]
-    return _markdown_table(["arm", "seed", "state", _metric_head(analysis), "folder", "command", "message"], rows, left=3)
+    return _markdown_table(
+        ["arm", "seed", "state", _metric_head(analysis), "folder", "command", "message"], rows, left=(0, 2, 4, 5, 6)
+    )

@@ -1,4 +1,4 @@
-"""Shows what a study found: report.html for a person, report.md for a page, arms.csv for a program, arms.tex for a paper."""
+"""Writes the report of a study: report.html to read, report.md for a page, arms.csv for programs, arms.tex for a paper."""
 
 import pathlib
 from collections.abc import Sequence
