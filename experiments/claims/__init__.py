@@ -1,1 +1,1 @@
-"""Claims of the literature, each a study with a declared test."""
+"""Claims from the literature; each is a study whose test was declared before its runs."""
