@@ -9,10 +9,10 @@ Result:   undecided here, because the last of its three parts is. Training loss 
           while many other programs ran.
 
 The part "residual networks do not train worse when they are deeper" needs a margin: 0.05, set before the runs. After 200 steps
-(ten epochs of 1294 images of 8x8) the loss of 20 residual layers is near 0. That of 56 layers is still falling: 0.17 to 0.26 in
-four seeds and 1.22 in one, which widens the interval. 56 plain layers stay near chance (2.0 to 2.3). A longer run would show
-whether 56 residual layers catch up. As in the paper: learning rate 0.1, momentum 0.9, weight decay 0.0001. The rate is constant
-and a batch has 64 images.
+(ten epochs of 1294 images of 8x8) the loss of 20 residual layers is near 0. That of 56 layers is still falling: 0.17 to 0.26
+in four seeds and 1.22 in one, which widens the interval. 56 plain layers stay near chance (2.0 to 2.3). A longer run would
+show whether 56 residual layers catch up. As in the paper: learning rate 0.1, momentum 0.9, weight decay 0.0001. The rate is
+constant and a batch has 64 images.
 """
 
 from functools import partial

@@ -9,9 +9,9 @@ Result:   supported here. Training loss at the end, differences to a constant ra
 
 The rates were fixed before the runs: the best of c13_momentum_adam, one 100 times lower, and one 20 times higher, at which the
 network did not learn in that search either, on other seeds. The schedule `step` divides the rate by 10 after half and after
-three quarters of the 1000 steps. The loss is that of the last 50 steps on shifted images. Batches of 16 make the gradient
-so noisy that a constant rate reaches a plateau: from half of training on its loss varies around 0.12. It still falls a little,
-so the plateau is not flat. The third part is the weakest: with five seeds the sign-flip test cannot go below p = 0.06.
+three quarters of the 1000 steps. The loss is that of the last 50 steps on shifted images. Batches of 16 make the gradient so
+noisy that a constant rate reaches a plateau: from half of training on its loss varies around 0.12. It still falls a little, so
+the plateau is not flat. The third part is the weakest: with five seeds the sign-flip test cannot go below p = 0.06.
 """
 
 from functools import partial

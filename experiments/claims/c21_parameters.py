@@ -14,8 +14,8 @@ before the runs. All networks have the learning rate 0.05, the best for VGG of 0
 steps of seed 100, which the study does not use). That favours VGG. So does the comparison of parameters: this VGG lacks its
 dense layers, which have most of its parameters.
 
-This result says little about the claim. A VGG with a quarter of the parameters does as well, so these digits of 8x8 do not need
-a large network, and a small DenseNet that suffices is no achievement. GoogLeNet was designed for images of 224x224. At an
+This result says little about the claim. A VGG with a quarter of the parameters does as well, so these digits of 8x8 do not
+need a large network, and a small DenseNet that suffices is no achievement. GoogLeNet was designed for images of 224x224. At an
 eighth of its width, the narrowest branch of its first module has two channels, and its last modules see a single position; it
 reaches 97 % on the training images, the other networks 100 %. The claim is about ImageNet and CIFAR, at errors that take
 millions of parameters.

@@ -1,8 +1,8 @@
-"""Claim C22, first half: LeNet-5 learns the tops and dresses of Fashion-MNIST (classes 0 to 4), to be carried over.
+"""Claim C22, first half: LeNet-5 learns the tops and dresses of Fashion-MNIST (classes 0 to 4), for transfer by c22_transfer.
 
 Data:     H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, 2017, arXiv 1708.07747
 Command:  python launch.py --experiment=c22_source --workdir=runs/c22_source
-Result:   test accuracy 0.9132 (classes 0 to 4; 0.8374 for --only_classes=0,2,4,6,8), one seed, 5 epochs.
+Result:   test accuracy 0.9132 on classes 0 to 4, 0.8374 with --only_classes=0,2,4,6,8; one seed, 5 epochs.
 """
 
 from functools import partial

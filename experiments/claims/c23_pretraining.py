@@ -1,20 +1,20 @@
-"""Claim C23: unsupervised pre-training helps with few labels and saturating units, and stops mattering with ReLU, well begun.
+"""Claim C23: unsupervised pre-training helps saturating units with few labels, and does not help well-initialised ReLU.
 
 Paper:    D. Erhan, Y. Bengio, A. Courville, P.-A. Manzagol, P. Vincent, S. Bengio, Why does unsupervised pre-training help deep
           learning?, 2010, JMLR 11
 Command:  python launch.py ablate --experiment=c23_pretraining
 Result:   refuted here, in the last of its three parts: pre-training still helps ReLU. Test accuracy in %, n = 5 seeds: sigmoid
-          79.3 ± 15.2, pre-trained 91.13 ± 0.10; ReLU 90.43 ± 0.19, pre-trained 91.71 ± 0.14. Differences paired by seed, 95 %
-          t-interval: sigmoid +11.9 points [−6.9, 30.6] (p = 0.42 after Holm): undecided; that less the gain of ReLU +10.6
-          [−8.3, 29.4] (p = 0.19): undecided; ReLU +1.28 [1.12, 1.45] (p < 0.001 against a margin of half a point): refuted.
-          7 to 27 s a run from a random start, 35 to 104 s a pre-trained one, on 2 CPU cores beside much other work.
+          79.3 ± 15.2, pre-trained 91.13 ± 0.10; ReLU 90.43 ± 0.19, pre-trained 91.71 ± 0.14. Gains of pre-training, paired by
+          seed, 95 % t-interval: sigmoid +11.9 points [−6.9, 30.6] (p = 0.42 after Holm), undecided; sigmoid minus ReLU +10.6
+          [−8.3, 29.4] (p = 0.19), undecided; ReLU +1.28 [1.12, 1.45] (p < 0.001 against a margin of half a point), refuted.
+          7 to 27 s a run from a random start, 35 to 104 s a pre-trained one, on 2 CPU cores while many other programs ran.
 
-Pre-training is ahead in all five seeds of sigmoid layers too, by 9, 4, 39, 5 and 3 points: the one that stayed at 52 % from
-its random start widens the interval. Layers of either kind, pre-trained, are ahead of ReLU from a random start. Half a point
-is 1.7 binomial standard errors of the test split. Each rate is the best of two to six by validation accuracy on seed 100
-alone. For sigmoid layers from a random start these were 0.001, 0.002, 0.003, 0.005, 0.01 and 0.03: 0.005 was ahead of 0.002
-and 0.003 by one point there, and is not safe on other seeds. Two epochs of pre-training a layer.
-The labelled examples are the same for every seed, so the intervals hold for them alone.
+Pre-training also helps the sigmoid layers in all five seeds, by 9, 4, 39, 5 and 3 points. The interval is wide because one
+seed stayed at 52 % from its random start. Pre-trained layers of both kinds are better than ReLU from a random start. Half a
+point is 1.7 binomial standard errors of the test split. Each learning rate is the best of two to six by validation accuracy on
+seed 100 alone. For sigmoid layers from a random start the candidates were 0.001, 0.002, 0.003, 0.005, 0.01 and 0.03. There
+0.005 was better than 0.002 and 0.003 by one point, but it is not reliable on other seeds. Each layer is pre-trained for two
+epochs. The labelled examples are the same for every seed, so the intervals hold for these examples only.
 """
 
 from functools import partial
@@ -37,7 +37,7 @@ Units = tuple[Any, Any, float, float]
 
 
 def sigmoid(*, lr: Positive = 0.005, pretrained_lr: Positive = 0.01) -> Units:
-    """Units that saturate, from LeCun's initialisation.
+    """Returns sigmoid units, which saturate, with LeCun's initialisation.
 
     Args:
         lr: learning rate of fine-tuning from a random start.
@@ -47,7 +47,7 @@ def sigmoid(*, lr: Positive = 0.005, pretrained_lr: Positive = 0.01) -> Units:
 
 
 def relu(*, lr: Positive = 0.01, pretrained_lr: Positive = 0.001) -> Units:
-    """Units that do not saturate, from He's initialisation.
+    """Returns rectified units, which do not saturate, with He's initialisation.
 
     Args:
         lr: learning rate of fine-tuning from a random start.
@@ -72,13 +72,14 @@ def experiment(
     """Layers that learn the classes from few labels, from a random start or after pre-training on all images.
 
     Args:
-        units: sigmoid or relu, with an initialisation and learning rates that suit them.
+        units: sigmoid or relu, each with an initialisation and learning rates that suit it.
         pretrained: whether each layer is first trained as a denoising autoencoder (a quarter of the pixels masked).
-        pretrain: length of that training of each layer.
-        widths: number of units of each layer, from the image on.
+        pretrain: length of the pre-training of each layer.
+        widths: number of units of each layer, starting from the image.
         data: images, and how they become batches; their pixels lie in [0, 1].
-        examples_per_class: labels of each class; none: all.
-        duration: length of fine-tuning, in passes over these; --steps, --epochs and --examples_seen set it.
+        examples_per_class: number of labelled examples of each class; none: all.
+        duration: length of fine-tuning; an epoch is one pass over the labelled examples; --steps, --epochs and
+            --examples_seen set it.
     """
     activation, initializer, lr, pretrained_lr = units()
     return knobs.resolve(stacked_autoencoders, {}).call(

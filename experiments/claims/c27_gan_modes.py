@@ -1,18 +1,19 @@
-"""Claim C27, mode collapse: how many of eight Gaussians a generator finds, by the loss of its game.
+"""Claim C27, mode collapse: how many of eight Gaussians a generator finds with each of three losses.
 
 Paper:    I. Goodfellow et al., Generative adversarial networks, 2014, arXiv 1406.2661, section 3; I. Gulrajani et al., Improved
           training of Wasserstein GANs, 2017, arXiv 1704.00028; L. Metz et al., Unrolled generative adversarial networks, 2017,
           arXiv 1611.02163, section 3.1
 Command:  python launch.py ablate --experiment=c27_gan_modes --seed=10
 Result:   undecided here. Modes found of 8, n = 8 paired seeds, 95 % t-interval: non-saturating 7.4 ± 0.9, saturating 8.0 ± 0.0,
-          difference +0.6 [−0.1, 1.4] (p = 0.19 after Holm); WGAN-GP 6.0 ± 2.8, difference −1.4 [−3.8, 1.0] (p = 0.22). 20 to 65
-          s a run, two at once, on 2 CPU cores beside other work.
+          difference +0.6 [−0.1, 1.4] (p = 0.19 after Holm); WGAN-GP 6.0 ± 2.8, difference −1.4 [−3.8, 1.0] (p = 0.22). 20 to
+          65 s a run, two at once, on 2 CPU cores while other programs ran.
 
-Modes are lost in some seeds of two losses: the non-saturating generator leaves one or two out in three of eight (6, 6, 7); the
-WGAN-GP has not learnt in three of eight (2, 2 and 4 modes, 6 to 7 % of draws on any), and finds all in the other five. The
-saturating one finds all eight in every seed, D(G(z)) at 0.38 to 0.47: with one critic step the discriminator is never sure.
-Beside c27_gan_unstable, whose metric does not see a generator that makes one mode alone. Each loss has the critic steps of its
-paper: one, and five for WGAN-GP. A mode is found when a tenth of an even share of the draws lies on it.
+With two of the losses some seeds lose modes. The non-saturating generator misses one or two in three of eight seeds (it finds
+6, 6 and 7). WGAN-GP has not converged in three of eight (2, 2 and 4 modes, 6 to 7 % of the samples on any mode) and finds all
+modes in the other five. The saturating generator finds all eight in every seed, with D(G(z)) at 0.38 to 0.47: with one critic
+step the discriminator is never certain. This study complements c27_gan_unstable, whose metric does not notice a generator that
+makes a single mode. Each loss has the number of critic steps of its paper: one, and five for WGAN-GP. A mode is found when at
+least a tenth of its even share of the samples lies on it.
 """
 
 from functools import partial

@@ -1,19 +1,20 @@
-"""Claim C27, second half: with the saturating loss D(G(z)) → 0 stops the generator. Eight Gaussians, five critic steps.
+"""Claim C27, second half: with the saturating loss the generator stops learning as D(G(z)) → 0. Eight Gaussians.
 
 Paper:    I. Goodfellow et al., Generative adversarial networks, 2014, arXiv 1406.2661, section 3; L. Metz et al., Unrolled
           generative adversarial networks, 2017, arXiv 1611.02163, section 3.1
 Command:  python launch.py ablate --experiment=c27_gan_unstable
-Result:   refuted in one of its two parts. Share of samples on a mode, n = 4 paired seeds, 95 % t-interval: non-saturating 0.985
-          ± 0.016, saturating 0.049 ± 0.004, difference −0.936 [−0.963, −0.908] (p < 0.001 after Holm): supported; WGAN-GP 0.080
-          ± 0.057, difference −0.904 [−1.019, −0.790]: that it does better is refuted. 48 to 116 s a run on 2 CPU cores beside
-          very much other work.
+Result:   refuted in one of its two parts. Share of samples on a mode, n = 4 paired seeds, 95 % t-interval, differences to the
+          non-saturating loss (0.985 ± 0.016). Saturating: 0.049 ± 0.004, difference −0.936 [−0.963, −0.908] (p < 0.001 after
+          Holm), supported. WGAN-GP: 0.080 ± 0.057, difference −0.904 [−1.019, −0.790]; that it does better is refuted. 48 to
+          116 s a run on 2 CPU cores under heavy load from other programs.
 
-The metric, chosen before the runs, is blind to half of the claim: the non-saturating generator collapsed on one of the eight
-modes in all four seeds, which is why nearly all of its samples lie on a mode (modes_classes 1, 1, 1, 1; the run's last words
-say so). The saturating one stays a cloud over no mode (1, 0, 1, 1) with D(G(z)) at 0.06 at the end of training; D(G(z)) of the
-non-saturating is 0.11. The gradient that reaches a sample does not vanish there: it is 2.9 to 3.1 long, against 3.4 to 10.4,
-for the discriminator is steep. WGAN-GP has not learnt after 1,500 steps (modes 2, 3, 1, 8; slope near 1 throughout). With one
-critic step in place of five, seed 0 of either binary loss found all eight modes within 2,000 steps.
+The metric, chosen before the runs, does not measure half of the claim. The non-saturating generator collapsed to one of the
+eight modes in all four seeds, which is why nearly all of its samples lie on a mode (modes_classes 1, 1, 1, 1; the diagnosis at
+the end of each run reports it). The samples of the saturating generator form a cloud that covers no mode (modes_classes 1, 0,
+1, 1). At the end of training its D(G(z)) is 0.06, that of the non-saturating generator 0.11. The gradient at a sample does not
+vanish there: its norm is 2.9 to 3.1, against 3.4 to 10.4, because the discriminator is steep. WGAN-GP has not converged after
+1,500 steps (modes 2, 3, 1, 8; slope near 1 throughout). With one critic step in place of five, seed 0 of both binary losses
+found all eight modes within 2,000 steps.
 """
 
 from functools import partial

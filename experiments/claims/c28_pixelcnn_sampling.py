@@ -2,21 +2,22 @@
 
 Paper:    van den Oord, Kalchbrenner, Kavukcuoglu, Pixel recurrent neural networks, 2016, arXiv 1601.06759
 Command:  python launch.py ablate --experiment=c28_pixelcnn_sampling --jobs=1
-Result:   supported here, 5 seeds, 2 CPU cores that ten other programs shared, seconds of the processors. A draw takes
+Result:   supported here. CPU time over 5 seeds, on 2 CPU cores shared with ten other programs. Generating four images takes
 
                        14x14, 196 pixels                      28x28, 784 pixels
   naive     0.56 passes a pixel, 33 ms an image      0.74 passes a pixel, 642 ms an image
   cached    6.5 passes in all,   2.4 ms an image      7.6 passes in all,   7.7 ms an image
 
-          A pass evaluates the whole network once on as many images. Naive, 28x28 − 14x14: +0.18 passes a pixel [0.11, 0.25],
-          within the margin of 0.5 set before the runs; cached − naive at 14x14: −0.53 [−0.59, −0.47] (p < 0.001 after Holm).
-          Paired by seed, 95 % t-interval; the runs of an arm share their weights, so that seeds repeat the measurement alone.
+          A pass evaluates the whole network once on the same number of images. Naive, 28x28 − 14x14: +0.18 passes a pixel
+          [0.11, 0.25], within the margin of 0.5 set before the runs. Cached − naive at 14x14: −0.53 [−0.59, −0.47] (p < 0.001
+          after Holm). Paired by seed, 95 % t-interval. The runs of an arm have the same weights, so the seeds repeat only the
+          measurement.
 
-So a naive draw takes one half to three quarters as many passes as there are pixels, a little more than linearly; since a pass
-itself grows with the pixels, its time grows with their square or faster. Kept activations take that away: their time is linear.
-A first set of runs took the time of the wall, which the other programs made useless (naive, 14x14: 0.45 ± 0.46 passes a pixel);
-those runs were replaced. No VAE was timed. That the likelihood is exact is not measured here but shown by tests: the
-probabilities of all binary images of 3x3 add up to 1.
+So naive sampling takes one half to three quarters as many passes as there are pixels, and the passes grow a little faster than
+linearly. A pass itself takes longer with more pixels, so the time grows with their square or faster. With cached activations
+the time is linear. A first set of runs measured wall-clock time, which the other programs made useless (naive, 14x14: 0.45 ±
+0.46 passes a pixel); those runs were replaced. No VAE was timed. This study does not measure that the likelihood is exact;
+tests show it: the probabilities of all binary images of 3x3 add up to 1.
 """
 
 import dataclasses
@@ -44,32 +45,33 @@ METRICS = (
     Metric("passes", higher_is_better=False),
     Metric("seconds_per_image", "s", higher_is_better=False),
 )
-"""What the runs of this study measure."""
+"""The metrics of this study, which measure time."""
 
 ROUNDS = 3
+"""Number of timed repetitions, of which the median counts."""
 
 
 def experiment(
     *, sampling: Literal["naive", "cached"] = "naive", side: Count = 14, images: Count = 4, width: Count = 16
 ) -> Experiment:
-    """Trains nothing and draws from PixelCNN as it is initialised, since the weights do not change how long that takes.
+    """Generates images with an untrained PixelCNN, since the weights do not change how long that takes. Trains nothing.
 
     Args:
-        sampling: by the whole network for every pixel, or by kept activations.
-        side: of the images that are drawn, in pixels.
-        images: drawn at once.
-        width: of the network.
+        sampling: naive evaluates the whole network for every pixel; cached reuses activations.
+        side: height and width of the generated images in pixels.
+        images: number of images that are generated at once.
+        width: number of units inside a block of the network.
     """
     given = {"dataset": "digits", "validation": 0.0, "model": "pixelcnn", "width": width, "duration": "0 steps"}
     built = knobs.resolve(pixel_by_pixel, given).call()
-    # The data is of 8x8 and the same for all arms; the network is a convolution and draws images of any size.
-    told = bernoulli()
-    network = PixelCNN(outputs=told.parameter_count(1), groups=1, classes=0, width=width)
-    drawn = autoregress(network, output=told, image_shape=(side, side, 1), sampling=sampling)
+    # The data set, of 8x8, is the same for all arms; the network is convolutional and generates images of any size.
+    distribution = bernoulli()
+    network = PixelCNN(outputs=distribution.parameter_count(1), groups=1, classes=0, width=width)
+    drawn = autoregress(network, output=distribution, image_shape=(side, side, 1), sampling=sampling)
     ways: list[Callable[[], Array]] = []
 
     def summary(stats: Stats) -> dict[str, float]:
-        """Not of the statistics, which hold no time: a draw and a pass in turn, here and now."""
+        """Measures the times now, since the statistics hold none: image generation and passes in turn."""
         if not ways:
             ways.extend(_compiled(drawn, images, (side, side, 1)))
         return _timed(*ways, pixels=side**2, images=images)
@@ -79,7 +81,7 @@ def experiment(
 
 
 def _compiled(task: Task, images: int, shape: tuple[int, int, int]) -> tuple[Callable[[], Array], Callable[[], Array]]:
-    """(draws images, evaluates the network on as many), compiled and called once."""
+    """Returns (generates images, evaluates the network on as many); both are compiled and were called once."""
     canvas, labels = jnp.zeros((images, *shape), jnp.float32), jnp.zeros(images, jnp.int32)
     params, _ = task.init(jax.random.key(0), {"image": canvas, "label": labels})
     assert task.sampler is not None and set(params) == {PLAYER}
@@ -91,9 +93,9 @@ def _compiled(task: Task, images: int, shape: tuple[int, int, int]) -> tuple[Cal
 
 
 def _timed(drawing: Callable[[], Array], passing: Callable[[], Array], *, pixels: int, images: int) -> dict[str, float]:
-    """Medians over rounds of a draw and of passes for half as long.
+    """Returns the metrics: medians over rounds that time one generation, then passes for at least half as long.
 
-    On a CPU in seconds of the processors, which other work on the machine lengthens little; else in seconds of the wall.
+    On a CPU it measures CPU time, which other programs affect little, on an accelerator wall-clock time.
     """
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     seconds, passes = [], []
