@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from cnnlab.models import PIXEL_MODELS
 from cnnlab.ops.pixel_distributions import bernoulli
-from cnnlab.tasks.pixel_sampling import LOOPS, as_shown
+from cnnlab.tasks.pixel_sampling import LOOPS, to_signed
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("model", "pixelcnn", list(PIXEL_MODELS), "network")
@@ -43,7 +43,7 @@ def seconds(size: int) -> dict[str, list[float]]:
         return jax.jit(lambda variables: LOOPS[name](model, output, variables, canvas, labels, keys, jnp.float32(1)))
 
     ways = {name: drawing(name) for name in LOOPS}
-    ways["pass"] = jax.jit(lambda variables: model.apply(variables, as_shown(canvas), labels, train=False)[0])
+    ways["pass"] = jax.jit(lambda variables: model.apply(variables, to_signed(canvas), labels, train=False)[0])
     drawn = {name: np.asarray(way(variables)) for name, way in ways.items()}  # compiles
     assert (drawn["cached"] != drawn["naive"]).mean() < 0.001, "both loops draw the same images"
     taken: dict[str, list[float]] = {name: [] for name in ways}

@@ -16,7 +16,7 @@ from cnnlab.models.mlp import MLP
 from cnnlab.ops.losses import LOSSES
 from cnnlab.recipes.classification import classification, ensemble_classification
 from cnnlab.tasks.classify import PLAYER, classify
-from cnnlab.tasks.ensemble import averaged, ensemble, summary
+from cnnlab.tasks.ensemble import ensemble, log_mean_probabilities, summary
 
 K, B, KEY = 7, 16, jax.random.key(5)
 random = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def test_probabilities_are_averaged():
 
 def test_an_average_of_certain_members_is_finite():
     logits = jnp.float32([[[500.0, -500.0]], [[-500.0, 500.0]]])
-    np.testing.assert_allclose(averaged(jax.nn.log_softmax(logits, axis=-1)), np.log([[0.5, 0.5]]), rtol=1e-6)
+    np.testing.assert_allclose(log_mean_probabilities(jax.nn.log_softmax(logits, axis=-1)), np.log([[0.5, 0.5]]), rtol=1e-6)
 
 
 def test_hinge_loss_of_one_member_is_the_classifiers():

@@ -1,4 +1,7 @@
-"""What every task with one label for each image measures, sums up and shows."""
+"""Statistics, metrics and figures of every task with one label for each image.
+
+Letters in shapes: B batch, K classes.
+"""
 
 from typing import Any
 
@@ -9,33 +12,41 @@ from cnnlab.core import SHARE, Array, Batch, Dataset, Metric, Stats
 from cnnlab.ops.metrics import confusion_counts, top_correct
 
 TOP = 5
-"""Top-5 accuracy is measured where there are more classes than that."""
+"""k of the top-k accuracy, which is measured where there are more classes."""
 
 METRICS = (
     Metric("accuracy", SHARE, higher_is_better=True, is_proportion=True),
     Metric("loss", higher_is_better=False, log_scale=True),
     Metric("top5_accuracy", SHARE, higher_is_better=True, is_proportion=True),
 )
-"""What `summary` gives. The unit of the loss is that of the task: nats of a cross-entropy, none of a hinge."""
+"""The metrics that `summary` gives. The unit of the loss is that of the task: nats of a cross-entropy, none of a hinge."""
 
 MISTAKES = 25
-"""How many mistakes are shown, the most confident first."""
+"""Number of mistakes that are shown, the most confident first."""
 
 
 def sums(scores: Array, losses: Array, batch: Batch) -> dict[str, Array]:
-    """Sums over the real examples: `loss`, `correct` and `count`, f32 []; scores f32 [B, K], losses f32 [B]."""
+    """Returns sums over the real examples: `loss`, `correct` and `count`, f32 []; scores f32 [B, K], losses f32 [B]."""
     real = batch["mask"].astype(jnp.float32)
     correct = (jnp.argmax(scores, axis=1) == batch["label"]).astype(jnp.float32)
     return {"loss": jnp.sum(jnp.where(batch["mask"], losses, 0.0)), "correct": jnp.sum(correct * real), "count": jnp.sum(real)}
 
 
 def measure(scores: Array, probabilities: Array, losses: Array, batch: Batch) -> Stats:
-    """Statistics of a held-out batch from scores f32 [B, K] (the largest is predicted), probabilities and losses f32 [B]."""
+    """Returns the statistics of a held-out batch.
+
+    Args:
+        scores: f32 [B, K]; the class of the largest is predicted.
+        probabilities: f32 [B, K].
+        losses: f32 [B].
+        batch: labels, indices and mask.
+    """
     prediction = jnp.argmax(scores, axis=1).astype(jnp.int32)
     rows = {
         "index": batch["index"],
         "label": batch["label"],
         "prediction": prediction,
+        # [B, K] at [B, 1] -> [B]
         "confidence": jnp.take_along_axis(probabilities, prediction[:, None], axis=1)[:, 0],
         "loss": losses,
         "mask": batch["mask"],
@@ -46,7 +57,7 @@ def measure(scores: Array, probabilities: Array, losses: Array, batch: Batch) ->
 
 
 def summary(stats: Stats) -> dict[str, float]:
-    """`loss`, `accuracy` and, where measured, `top5_accuracy`: means in f64 of the rows, else of the sums of training."""
+    """Returns `loss`, `accuracy` and, where measured, `top5_accuracy`: f64 means of the rows, or of the sums of training."""
     rows = stats["rows"]
     if not rows:
         count = max(float(stats["sums"]["count"]), 1.0)
@@ -58,7 +69,7 @@ def summary(stats: Stats) -> dict[str, float]:
 
 
 def draw_figures(stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    """`confusion_matrix` and, where there are any, the most confident `mistakes` of a split: {name: matplotlib figure}."""
+    """Returns the figures `confusion_matrix` and, where there are any, `mistakes`: the most confident ones of a split."""
     from cnnlab import figures
 
     rows = stats["rows"]
@@ -66,6 +77,7 @@ def draw_figures(stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
         return {}
     counts = confusion_counts(rows["label"], rows["prediction"], data.classes)
     shown = {"confusion_matrix": figures.confusion_matrix(counts, data.class_names)}
+    # The most confident mistakes show wrong labels and classes that look alike.
     wrong = np.flatnonzero(rows["prediction"] != rows["label"])
     worst = wrong[np.argsort(-rows["confidence"][wrong], kind="stable")][:MISTAKES]
     if len(worst):

@@ -1,4 +1,4 @@
-"""One label for each image: the game of one player, the classifier."""
+"""Classification of images: the game of one player, the classifier."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ from cnnlab.tasks import classification_metrics
 PLAYER = CLASSIFIER
 
 FEATURES = "features"
-"""Among `frozen`: every layer but the last."""
+"""Word among `frozen` that stands for every layer but the last."""
 
 AUXILIARY_WEIGHT = 0.3
 """Weight of the losses of auxiliary heads (Szegedy et al. 2014, arXiv 1409.4842, section 5)."""
@@ -29,13 +29,13 @@ AUXILIARY_WEIGHT = 0.3
 def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_entropy, frozen: tuple[str, ...] = ()) -> Task:
     """The task of training `model` to predict `batch["label"]`.
 
-    Intermediates whose name begins with `auxiliary` are logits of auxiliary heads and are trained along. Frozen layers
+    Intermediates whose name begins with `auxiliary` are logits of auxiliary heads, and their losses are added. Frozen layers
     belong to a player that never moves, and their batch norms use and keep their running statistics.
 
     Args:
         model: `model(images, train=…) -> (logits [B, K], intermediates)`; its collections other than `params` become the
-            model state, and it may draw from the stream `dropout`.
-        loss: of logits f32 [B, K] and labels i32 [B], f32 [B].
+            model state, and it may use the random stream `dropout`.
+        loss: (logits f32 [B, K], labels i32 [B]) -> f32 [B].
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
     """
     patterns = [f"(?!{OUTPUT}(?:/|$)).*" if pattern == FEATURES else pattern for pattern in frozen]
@@ -56,15 +56,16 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
     ) -> tuple[Array, tuple[PyTree, Stats]]:
         variables = {"params": joined(params), **model_state}
+        # Without frozen layers nothing is intercepted, so that the program is that of a plain classifier.
         with _running_statistics(is_frozen) if frozen else contextlib.nullcontext():
-            (logits, seen), updated = model.apply(
+            (logits, intermediates), updated = model.apply(
                 variables, batch["image"], train=True, rngs={"dropout": key}, mutable=sorted(model_state)
             )
         logits = logits.astype(jnp.float32)
         losses = loss(logits, batch["label"])
         total = jnp.mean(losses)
-        for name in sorted(name for name in seen if name.startswith("auxiliary")):
-            total += AUXILIARY_WEIGHT * jnp.mean(loss(seen[name].astype(jnp.float32), batch["label"]))
+        for name in sorted(name for name in intermediates if name.startswith("auxiliary")):
+            total += AUXILIARY_WEIGHT * jnp.mean(loss(intermediates[name].astype(jnp.float32), batch["label"]))
         return total, (dict(updated), {"sums": classification_metrics.sums(logits, losses, batch), "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
@@ -88,17 +89,17 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
 
 
 def _matches_any(patterns: Sequence[str], path: str) -> bool:
-    """Whether one of the regular expressions matches the path of a layer."""
+    """Returns whether one of the regular expressions matches the path of a layer."""
     return any(trees.matches(pattern, path) for pattern in patterns)
 
 
 def joined(params: Params) -> PyTree:
-    """The network's parameters, whichever player owns them."""
+    """Returns the network's parameters, whichever player owns them."""
     return params[PLAYER] if FROZEN not in params else trees.join(params.values())
 
 
 def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.AbstractContextManager:
-    """A context in which the batch norms of frozen layers normalise by, and keep, their running statistics."""
+    """Returns a context in which the batch norms of frozen layers normalise by, and keep, their running statistics."""
 
     def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         # A batch norm is recognised by its running statistics; every one in models/ takes `train`.
@@ -111,7 +112,7 @@ def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.Abstract
 
 
 def draw_figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    """The confusion matrix, the most confident mistakes, and the first layer's kernels seen as images."""
+    """Returns the confusion matrix, the most confident mistakes, and the first layer's kernels as images."""
     shown = classification_metrics.draw_figures(stats, data, split)
     kernels = first_kernels(joined(params), data.image_shape)
     if kernels is not None:
@@ -124,9 +125,9 @@ def draw_figures(params: Params, model_state: PyTree, stats: Stats, data: Datase
 
 
 def first_kernels(params: PyTree, image_shape: tuple[int, int, int]) -> tuple[str, np.ndarray] | None:
-    """(path, f32 [N, H, W, C]) of the first kernel that sees the image, convolution or dense; None where there is none.
+    """Returns (path, f32 [N, H, W, C]) of the first kernel that is applied to the image, N units or channels; None without one.
 
-    Layers count in natural order of their names (dense2 before dense10).
+    It belongs to a convolution or a dense layer. Layers come in natural order of their names (dense2 before dense10).
     """
     height, width, channels = image_shape
     leaves = {"/".join(entry.key for entry in path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
@@ -134,7 +135,7 @@ def first_kernels(params: PyTree, image_shape: tuple[int, int, int]) -> tuple[st
         kernel = np.asarray(leaves[path], np.float32)
         name = path.removesuffix("/kernel")
         if name != path and kernel.ndim == 4 and kernel.shape[2] == channels:
-            return name, np.moveaxis(kernel, -1, 0)
+            return name, np.moveaxis(kernel, -1, 0)  # [h, w, C, N] -> [N, h, w, C]
         if name != path and kernel.ndim == 2 and kernel.shape[0] == height * width * channels:
-            return name, kernel.T.reshape(-1, height, width, channels)
+            return name, kernel.T.reshape(-1, height, width, channels)  # [H·W·C, N] -> [N, H, W, C]
     return None

@@ -1,4 +1,7 @@
-"""M22: several networks whose probabilities are averaged: the game of n players that do not interact."""
+"""M22: several networks whose probabilities are averaged: the game of n players that do not interact.
+
+Letters in shapes: M members, B batch, K classes.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,14 +23,14 @@ METRICS = (
     Metric("gain", SHARE, higher_is_better=True),
     Metric("disagreement", SHARE),
 )
-"""What `summary` gives."""
+"""The metrics that `summary` gives."""
 
 
 def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array], Array] = cross_entropy) -> Task:
-    """The task of training `members` networks apart and predicting by the mean of their probabilities.
+    """The task of training `members` networks independently and predicting by the mean of their probabilities.
 
-    Each member is a player with parameters, model state, loss and optimiser of its own. All see the same batch in a step:
-    they differ by their initial weights and their dropout, which is where the diversity comes from in Lakshminarayanan,
+    Each member is a player with parameters, model state, loss and optimiser of its own. All get the same batch in a step:
+    they differ by their initial weights and their dropout, which is the source of diversity in Lakshminarayanan,
     Pritzel and Blundell 2017 (arXiv 1612.01474, section 2.4; the order of the data, which they shuffle for each member, is
     shared here). Member 0 is the network that `classify` trains with the same seed, and an ensemble holds the members of every
     smaller one.
@@ -35,14 +38,15 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
     A step is one program with a turn for each member, so that time and compilation grow with their number.
 
     Args:
-        model: as for `classify`.
-        members: how many networks.
-        loss: of logits f32 [B, K] and labels i32 [B], f32 [B]; that of the ensemble is of the logarithm of its probabilities.
+        model: network, as for `classify`.
+        members: number of networks.
+        loss: (logits f32 [B, K], labels i32 [B]) -> f32 [B]; for the ensemble, it gets the logarithm of its probabilities.
     """
-    single, together = classify(model, loss=loss), Members(model, members)
+    single, all_members = classify(model, loss=loss), Members(model, members)
     players = tuple(f"member_{number}" for number in range(members))
 
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
+        # Member 0 takes the key itself: it starts as the single network of the same seed.
         keys = [key, *(jax.random.fold_in(key, number) for number in range(1, members))]
         started = {player: single.init(own, batch) for player, own in zip(players, keys, strict=True)}
         params = {player: params[PLAYER] for player, (params, _) in started.items()}
@@ -54,21 +58,22 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
         total, (updated, stats) = single.loss({PLAYER: params[player]}, model_state[player], batch, key, PLAYER)
         return total, ({**model_state, player: updated}, stats)
 
-    def each(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        """f32 [M, B, K]: the logarithm of every member's probabilities."""
+    def log_probabilities(params: Params, model_state: PyTree, inputs: Array) -> Array:
+        """Returns the logarithm of every member's probabilities, f32 [M, B, K]."""
         collections = {name for state in model_state.values() for name in state}
         states = {name: {player: model_state[player][name] for player in players} for name in collections}
-        logits: Any = together.apply({"params": params, **states}, inputs)
+        logits: Any = all_members.apply({"params": params, **states}, inputs)
         return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        return averaged(each(params, model_state, inputs))
+        return log_mean_probabilities(log_probabilities(params, model_state, inputs))
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
-        found = each(params, model_state, batch["image"])
-        scores = averaged(found)
+        members_log = log_probabilities(params, model_state, batch["image"])
+        scores = log_mean_probabilities(members_log)
         stats = classification_metrics.measure(scores, jnp.exp(scores), loss(scores, batch["label"]), batch)
-        return {**stats, "rows": {**stats["rows"], "member_predictions": jnp.argmax(found, axis=-1).astype(jnp.int32).T}}
+        votes = jnp.argmax(members_log, axis=-1).astype(jnp.int32).T  # [M, B, K] -> [M, B] -> [B, M], as rows are examples
+        return {**stats, "rows": {**stats["rows"], "member_predictions": votes}}
 
     return Task(
         init=init,
@@ -83,11 +88,11 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
 
 
 class Members(nn.Module):
-    """Networks of one kind, side by side; the parameters and the state of number m lie below `member_m`.
+    """Networks of one kind; the parameters and the state of number m lie below `member_m`.
 
     Attributes:
-        model: the kind.
-        count: how many.
+        model: network that each member is a copy of.
+        count: number of members.
     """
 
     model: nn.Module
@@ -95,22 +100,22 @@ class Members(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        """images f32 [B, H, W, C] -> logits [M, B, K] of every member."""
+        """Returns the logits [M, B, K] of every member on images f32 [B, H, W, C]."""
         members = [self.model.clone(parent=self, name=f"member_{number}") for number in range(self.count)]
-        return jnp.stack([member(images, train=False)[0] for member in members])
+        return jnp.stack([member(images, train=False)[0] for member in members])  # M of [B, K] -> [M, B, K]
 
 
-def averaged(each: Array) -> Array:
-    """f32 [M, B, K] -> f32 [B, K]: the logarithm of the mean of M members' probabilities, from their logarithms."""
-    return jax.nn.logsumexp(each, axis=0) - jnp.log(jnp.float32(each.shape[0]))
+def log_mean_probabilities(log_probabilities: Array) -> Array:
+    """Returns the logarithm f32 [B, K] of the mean of the members' probabilities, from their logarithms f32 [M, B, K]."""
+    return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(jnp.float32(log_probabilities.shape[0]))
 
 
 def summary(stats: Stats) -> dict[str, float]:
-    """`loss` and `accuracy` of the ensemble; of held-out splits also `member_accuracy`, `gain` and `disagreement`.
+    """Returns `loss` and `accuracy` of the ensemble; of held-out splits also `member_accuracy`, `gain` and `disagreement`.
 
-    member_accuracy is the mean over members, gain what the ensemble's accuracy has more, disagreement the share of examples on
-    which two members differ, averaged over all pairs; of one member the last two are 0. Statistics of training are sums over
-    members: there, `loss` and `accuracy` are those of a member, averaged.
+    member_accuracy is the mean over members, gain the ensemble's accuracy minus it, disagreement the share of examples on
+    which two members differ, averaged over all pairs; for one member the last two are 0. Statistics of training are sums over
+    members: there, `loss` and `accuracy` are the means over members.
     """
     found, rows = classification_metrics.summary(stats), stats["rows"]
     if rows:
@@ -118,10 +123,12 @@ def summary(stats: Stats) -> dict[str, float]:
         found["member_accuracy"] = float(np.mean(votes == rows["label"][:, None], dtype=np.float64))
         found["gain"] = found["accuracy"] - found["member_accuracy"]
         count = votes.shape[1]
+        # [B, M, 1] against [B, 1, M] -> [B, M, M]
         differ = np.mean(votes[:, :, None] != votes[:, None, :], axis=0, dtype=np.float64)  # [M, M], 0 on its diagonal
         found["disagreement"] = float(np.sum(differ)) / max(1, count * (count - 1))
     return found
 
 
 def _figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
+    """Returns the figures of a classifier."""
     return classification_metrics.draw_figures(stats, data, split)

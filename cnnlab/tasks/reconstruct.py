@@ -1,4 +1,7 @@
-"""M17: an image from itself, through a code: the game of one player, the autoencoder."""
+"""M17: reconstruction of an image from its code: the game of one player, the autoencoder.
+
+Letters in shapes: B batch, N images, H W space, C channels, Z units of a code.
+"""
 
 import dataclasses
 import functools
@@ -19,11 +22,11 @@ from cnnlab.tasks.classify import first_kernels
 
 PLAYER = "autoencoder"
 CODES = "codes"
-"""What the model state calls the mean and the covariance of the codes, which samples are drawn by."""
+"""Key of the model state that holds the mean and the covariance of the codes, by which samples are drawn."""
 BATCHES_REMEMBERED = 200
-"""Over how many batches of training these are averaged."""
+"""Number of training batches over which these are averaged."""
 PICTURES = 24
-"""Reconstructions shown at the end, and as many of the worst."""
+"""Number of reconstructions shown at the end, and of the worst ones."""
 
 METRICS = (
     Metric("squared_error", higher_is_better=False, log_scale=True),
@@ -31,25 +34,25 @@ METRICS = (
     Metric("activity"),
     Metric("penalty"),
 )
-"""What `summary` gives. The unit of the loss is that of the reconstruction loss: nats, or a squared distance."""
+"""The metrics that `summary` gives. The unit of the loss is that of the reconstruction loss: nats, or a squared distance."""
 
 Corrupt = Callable[[Array, Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class Coder:
-    """The way from an image to its code and back, as functions of the parameters and the model state."""
+    """An encoder and a decoder, as functions of the parameters and the model state."""
 
     encode: Callable[[Params, PyTree, Array], Array]
     """(params, model_state, images f32 [B, H, W, C]) -> codes [B, Z]."""
     decode: Callable[[Params, PyTree, Array], Array]
-    """(params, model_state, codes [B, Z]) -> outputs [B, H, W, C], which the fidelity reads."""
-    fidelity: ReconstructionLoss
+    """(params, model_state, codes [B, Z]) -> outputs [B, H, W, C], which the loss reads."""
+    loss: ReconstructionLoss
 
     def reconstruct(self, params: Params, model_state: PyTree, images: Array) -> Array:
-        """images f32 [B, H, W, C] -> reconstructions f32 [B, H, W, C]."""
+        """Returns the reconstructions f32 [B, H, W, C] of images f32 [B, H, W, C]."""
         outputs = self.decode(params, model_state, self.encode(params, model_state, images))
-        return self.fidelity.reconstruct(outputs).astype(jnp.float32)
+        return self.loss.reconstruct(outputs).astype(jnp.float32)
 
 
 def reconstruct(
@@ -59,31 +62,31 @@ def reconstruct(
     corruption: Corrupt = corruptions.no_corruption,
     penalty: Callable[[Callable[[Array], Array], Array, Array], Array] = penalties.no_penalty,
 ) -> Task:
-    """The task of giving back the image that was put in.
+    """The task of reconstructing an image from its code.
 
-    A denoising autoencoder gets the image corrupted and is to give back the clean one; held-out images are never corrupted.
-    The mean and the covariance of the codes of the last batches are kept in the model state: the Gaussian that has them is
-    what `sampler` draws codes from, since an autoencoder has no distribution of its own over them.
+    A denoising autoencoder gets a corrupted image and reconstructs the clean one; held-out images are never corrupted. The
+    mean and the covariance of the codes of the last batches are kept in the model state: `sampler` draws codes from the
+    Gaussian that has them, since an autoencoder has no distribution of its own over codes.
 
     Args:
         model: an autoencoder of models/autoencoder.py.
-        loss: how outputs are read and compared; None: squared error.
-        corruption: of training images [B, H, W, C], by keys [B].
-        penalty: of (encode, corrupted images, their codes), added to the mean loss.
+        loss: reconstruction loss, which also says how outputs become reconstructions; None: squared error.
+        corruption: (training images [B, H, W, C], keys [B]) -> corrupted images.
+        penalty: (encode, corrupted images, their codes) -> f32 [], added to the mean loss.
     """
-    fidelity = loss or squared()
 
-    def apply(params: Params, what: Array, method: str) -> Any:
-        return model.apply({"params": params[PLAYER]}, what, train=False, method=method)
+    def apply(params: Params, inputs: Array, method: str) -> Any:
+        return model.apply({"params": params[PLAYER]}, inputs, train=False, method=method)
 
     coder = Coder(
         encode=lambda params, model_state, images: apply(params, images, "encode"),
         decode=lambda params, model_state, codes: apply(params, codes, "decode"),
-        fidelity=fidelity,
+        loss=loss or squared(),
     )
 
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
         params = {PLAYER: model.init(key, batch["image"][:1], train=False)["params"]}
+        # The width of the code is known to the model alone: it is found without computing a code.
         codes = jax.eval_shape(coder.encode, params, {}, batch["image"][:1])
         return params, {CODES: running_gaussian.start(codes.shape[1])}
 
@@ -116,20 +119,20 @@ def reconstruct(
 def compare(
     coder: Coder, params: Params, model_state: PyTree, codes: Array, batch: Batch
 ) -> tuple[Array, Array, dict[str, Array]]:
-    """(losses f32 [B] and squared errors f32 [B] of the images decoded from codes [B, Z], sums over the real examples).
+    """Returns losses f32 [B] and squared errors f32 [B] of the images decoded from codes [B, Z], and sums over real examples.
 
     The sums are those of the losses, of the squared errors and of the mean magnitude of a code's units, and `count`.
     """
     outputs = coder.decode(params, model_state, codes)
-    losses = coder.fidelity.losses(outputs, batch["image"])
-    errors = squared_error(coder.fidelity.reconstruct(outputs), batch["image"])
+    losses = coder.loss.losses(outputs, batch["image"])
+    errors = squared_error(coder.loss.reconstruct(outputs), batch["image"])
     activity = jnp.mean(jnp.abs(codes.astype(jnp.float32)), axis=1)
     each = {"loss": losses, "squared_error": errors, "activity": activity, "count": jnp.ones_like(losses)}
     return losses, errors, {name: jnp.sum(jnp.where(batch["mask"], values, 0.0)) for name, values in each.items()}
 
 
 def measure(coder: Coder, params: Params, model_state: PyTree, batch: Batch) -> Stats:
-    """Statistics of a held-out batch; a code of two units is kept for the picture of the plane."""
+    """Returns the statistics of a held-out batch; codes of two units are kept for the figure of the plane."""
     codes = coder.encode(params, model_state, batch["image"])
     losses, errors, sums = compare(coder, params, model_state, codes, batch)
     rows = {name: batch[name] for name in ("index", "label", "mask")} | {"loss": losses, "squared_error": errors}
@@ -139,9 +142,9 @@ def measure(coder: Coder, params: Params, model_state: PyTree, batch: Batch) -> 
 
 
 def summary(stats: Stats) -> dict[str, float]:
-    """Means for each image: `squared_error` (summed over pixels), `loss` without the penalty, `activity` of a code's unit.
+    """Returns means over images: `squared_error` (summed over pixels), `loss` without the penalty, `activity` of a code's unit.
 
-    Of training also the `penalty`; there, a denoising autoencoder's errors are those from corrupted images.
+    Training also has the `penalty`; there, a denoising autoencoder's errors are those from corrupted images.
     """
     sums = stats["sums"]
     count = max(float(sums["count"]), 1.0)
@@ -151,33 +154,33 @@ def summary(stats: Stats) -> dict[str, float]:
 def snapshot(
     coder: Coder, corruption: Corrupt, params: Params, model_state: PyTree, batch: Batch, key: Array
 ) -> dict[str, Array]:
-    """`reconstructions`: input and output beside one another; `denoised` the same from corrupted inputs; `samples`."""
+    """Returns `reconstructions`: each image and its reconstruction; `denoised`, the same from corrupted images; `samples`."""
     images = batch["image"]
     keys = collectives.example_keys(key, len(images))
     shown = {
-        "reconstructions": beside(images, coder.reconstruct(params, model_state, images)),
+        "reconstructions": interleave(images, coder.reconstruct(params, model_state, images)),
         "samples": sampler(coder).draw(params, model_state, keys, batch["label"], jnp.float32(1)),
     }
     if corruption is not corruptions.no_corruption:
         noisy = corruption(images, keys)
-        shown["denoised"] = beside(noisy, coder.reconstruct(params, model_state, noisy))
+        shown["denoised"] = interleave(noisy, coder.reconstruct(params, model_state, noisy))
     return shown
 
 
-def beside(images: Array, others: Array) -> Array:
-    """[N, H, W, C] twice -> [2 N, H, W, C]: each image followed by the other, clipped to [0, 1]."""
-    pairs = jnp.stack([images.astype(jnp.float32), others], axis=1)
-    return jnp.clip(pairs.reshape(-1, *images.shape[1:]), 0.0, 1.0)
+def interleave(images: Array, others: Array) -> Array:
+    """Returns [2 N, H, W, C] in [0, 1]: each of images [N, H, W, C] followed by its counterpart among the others."""
+    pairs = jnp.stack([images.astype(jnp.float32), others], axis=1)  # two of [N, H, W, C] -> [N, 2, H, W, C]
+    return jnp.clip(pairs.reshape(-1, *images.shape[1:]), 0.0, 1.0)  # [N, 2, H, W, C] -> [2 N, H, W, C]
 
 
 def sampler(coder: Coder) -> Sampler:
-    """Draws codes from the Gaussian with the mean and covariance of the codes of training, and decodes them."""
+    """Returns the sampler that decodes codes drawn from the Gaussian with the mean and covariance of the training codes."""
 
     def codes(params: Params, model_state: PyTree, keys: Array, temperature: Array) -> Array:
         return running_gaussian.draw(model_state[CODES], keys, temperature)
 
     def decode(params: Params, model_state: PyTree, codes: Array, labels: Array) -> Array:
-        return jnp.clip(coder.fidelity.reconstruct(coder.decode(params, model_state, codes)).astype(jnp.float32), 0.0, 1.0)
+        return jnp.clip(coder.loss.reconstruct(coder.decode(params, model_state, codes)).astype(jnp.float32), 0.0, 1.0)
 
     def draw(params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
         return decode(params, model_state, codes(params, model_state, keys, temperature), labels)
@@ -186,7 +189,7 @@ def sampler(coder: Coder) -> Sampler:
 
 
 def draw_figures(coder: Coder, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    """The first and the worst reconstructions, the first layer's filters, and the plane of codes where they have two units."""
+    """Returns the first and the worst reconstructions, the first layer's filters, and the plane of codes of two units."""
     from cnnlab import figures
 
     rows = stats["rows"]
@@ -200,7 +203,7 @@ def draw_figures(coder: Coder, params: Params, model_state: PyTree, stats: Stats
 
 
 def first_filters(params: PyTree, data: Dataset) -> dict[str, Any]:
-    """The figure `filters` of the first layer that sees the image; {} where there is none."""
+    """Returns the figure `filters` of the first layer on the image; {} where there is none."""
     from cnnlab import figures
 
     kernels = first_kernels(params, data.image_shape)
@@ -210,12 +213,12 @@ def first_filters(params: PyTree, data: Dataset) -> dict[str, Any]:
 def _reconstructions(
     coder: Coder, params: Params, model_state: PyTree, rows: Any, ids: np.ndarray, data: Dataset, split: str, name: str
 ) -> Any:
-    """A figure of inputs, each followed by its reconstruction with the squared error beneath."""
+    """Returns the figure of images, each followed by its reconstruction with the squared error below."""
     from cnnlab import figures
 
     stored = data.images(split, rows["index"][ids])
     images = stored.astype(np.float32) / unit_value(stored.dtype)
-    pairs = np.asarray(beside(jnp.asarray(images), jax.jit(coder.reconstruct)(params, model_state, images)))
+    pairs = np.asarray(interleave(jnp.asarray(images), jax.jit(coder.reconstruct)(params, model_state, images)))
     captions = [text for i in ids for text in (data.class_names[rows["label"][i]], f"{rows['squared_error'][i]:.2f}")]
     title = {"reconstructions": f"The first images of {split}", "worst": f"The worst of {split}"}[name]
     return figures.image_grid(pairs, captions, title=f"{title}, each with its reconstruction and squared error", columns=8)

@@ -1,7 +1,9 @@
-"""Stacked autoencoders: every layer is first trained alone to give back what the layers below it make, then all together.
+"""Stacked autoencoders: each layer is pre-trained to reconstruct the output of the layers below it, then all are fine-tuned.
 
-A game after another: the player `pretrainN` moves layer N and the decoder that goes with it, the player `finetune` all layers.
+The games follow one another: the player `pretrainN` moves layer N and its decoder, the player `finetune` moves all layers.
 Bengio et al. 2007; Vincent et al. 2010 (JMLR 11, section 3.5); Erhan et al. 2010 (JMLR 11).
+
+Letters in shapes: B batch, H W C an image, I O inputs and outputs of a layer, Z units of the code, K classes.
 """
 
 import dataclasses
@@ -46,11 +48,11 @@ class Stack:
 
     @property
     def depth(self) -> int:
-        """How many layers are pre-trained."""
+        """Returns the number of layers that are pre-trained."""
         return len(self.widths)
 
     def init(self, key: Array) -> Params:
-        """Kernels by the initialiser; biases and the whole output layer start at 0."""
+        """Returns initial parameters: kernels by the initialiser, biases and the whole output layer at 0."""
         height, width, channels = self.image_shape
         sizes = (height * width * channels, *self.widths)
         params: Params = {}
@@ -65,39 +67,42 @@ class Stack:
         return params
 
     def _dense(self, key: Array, inputs: int, units: int) -> dict[str, Array]:
+        """Returns the parameters of a dense layer [inputs, units]."""
         return {"kernel": self.initializer(key, (inputs, units), jnp.float32), "bias": jnp.zeros(units, jnp.float32)}
 
     def layer(self, params: Params, number: int, x: Array) -> Array:
-        """What layer `number` (from 1) makes of [B, I]: [B, O]."""
+        """Returns the output [B, O] of layer `number` (from 1) for x [B, I]."""
         return self.activation(_affine(x, params[f"layer{number}"]))
 
     def encode(self, params: Params, images: Array, depth: int) -> Array:
-        """[B, H, W, C] -> [B, O] after `depth` layers; 0: the values of the image."""
-        x = images.reshape(len(images), -1)
+        """Returns the output [B, O] of the first `depth` layers on images [B, H, W, C]; 0: the values of the image."""
+        x = images.reshape(len(images), -1)  # [B, H, W, C] -> [B, H·W·C]
         for number in range(1, depth + 1):
             x = self.layer(params, number, x)
         return x
 
-    def back(self, params: Params, number: int, x: Array) -> Array:
-        """The decoder of layer `number`: [B, O] -> [B, I], before any activation."""
+    def decode_layer(self, params: Params, number: int, x: Array) -> Array:
+        """Returns the output [B, I] of the decoder of layer `number` for x [B, O], before any activation."""
         decoder = params[f"decoder{number}"]
+        # A tied decoder has the layer's kernel [I, O], transposed to [O, I].
         kernel = params[f"layer{number}"]["kernel"].T if self.tied else decoder["kernel"]
         return _affine(x, {"kernel": kernel, "bias": decoder["bias"]})
 
     def scores(self, params: Params, images: Array) -> Array:
-        """[B, H, W, C] -> the classes' f32 [B, K]."""
+        """Returns the scores of the classes, f32 [B, K], for images [B, H, W, C]."""
         return _affine(self.encode(params, images, self.depth), params[OUTPUT]).astype(jnp.float32)
 
     def decode(self, params: Params, codes: Array) -> Array:
-        """[B, Z] -> outputs [B, H, W, C], through the decoders of all layers."""
+        """Returns the outputs [B, H, W, C] of the decoders of all layers for codes [B, Z]."""
         x = codes
         for number in range(self.depth, 0, -1):
-            x = self.back(params, number, x)
-            x = self.activation(x) if number > 1 else x
-        return x.reshape(-1, *self.image_shape)
+            x = self.decode_layer(params, number, x)
+            x = self.activation(x) if number > 1 else x  # the loss has the sigmoid of the last one
+        return x.reshape(-1, *self.image_shape)  # [B, H·W·C] -> [B, H, W, C]
 
 
 def _affine(x: Array, layer: dict[str, Array]) -> Array:
+    """Returns x [B, I] times the kernel [I, O] plus the bias: [B, O]."""
     return x @ layer["kernel"] + layer["bias"][None]
 
 
@@ -112,29 +117,29 @@ def stacked(
     corruption: Corrupt = corruptions.no_corruption,
     finetune: Finetune = "supervised",
 ) -> Task:
-    """The task of pre-training layer by layer, and then of the class or of the image with all layers.
+    """The task of pre-training layer by layer, and then of predicting the class or the image by all layers.
 
-    A layer is trained to give back what the layers below make of the clean image from a corrupted copy of that. It does so by
-    the cross-entropy where values are in [0, 1]: of the image and of sigmoid units; by the squared error elsewhere.
+    A layer is trained to reconstruct the output of the layers below for the clean image, from a corrupted copy of that output.
+    Its loss is the cross-entropy where values are in [0, 1] (the image, sigmoid units), and the squared error elsewhere.
 
     Args:
-        image_shape: (H, W, C).
-        classes: how many.
-        widths: units of the layers, from the image on.
-        activation: of every layer.
-        initializer: of the kernels; biases and the layer to the classes start at 0.
-        tied: a decoder's kernel is its layer's, transposed.
-        corruption: of what a layer gives back; fine-tuning sees clean images.
-        finetune: what the last player lowers: supervised, the cross-entropy of the class; unsupervised, the reconstruction's.
+        image_shape: (H, W, C) of the images.
+        classes: number of classes.
+        widths: units of the layers, the one on the image first.
+        activation: activation of every layer.
+        initializer: initialiser of the kernels; biases and the output layer start at 0.
+        tied: whether a decoder's kernel is that of its layer, transposed.
+        corruption: (inputs of a layer, keys [B]) -> corrupted inputs; fine-tuning gets clean images.
+        finetune: loss of the last player: supervised, the cross-entropy of the class; unsupervised, that of the reconstruction.
     """
     stack = Stack(image_shape, classes, widths, activation, initializer, tied)
     coder = Coder(
         encode=lambda params, model_state, images: stack.encode(params, images, stack.depth),
         decode=lambda params, model_state, codes: stack.decode(params, codes),
-        fidelity=cross_entropy(),
+        loss=cross_entropy(),
     )
     supervised = finetune == "supervised"
-    owns = players(stack.depth, supervised=supervised)
+    groups = players(stack.depth, supervised=supervised)
 
     def start(key: Array, batch: Batch) -> tuple[Params, PyTree]:
         return stack.init(key), {} if supervised else {CODES: running_gaussian.start(widths[-1])}
@@ -148,30 +153,31 @@ def stacked(
         sums = {f"{player}_loss": jnp.sum(losses), f"{player}_count": jnp.float32(len(losses))}
         return jnp.mean(losses), (model_state, {"sums": sums, "rows": {}})
 
-    held_out = _of_classes(stack) if supervised else _of_images(coder)
-    layers = tuple(Metric(f"{player}_loss", higher_is_better=False, log_scale=True) for player in owns if player != FINETUNE)
+    # What fine-tuning trains is what held-out splits measure; pre-training adds the losses of its layers.
+    held_out = _classification_fields(stack) if supervised else _reconstruction_fields(coder)
+    layers = tuple(Metric(f"{player}_loss", higher_is_better=False, log_scale=True) for player in groups if player != FINETUNE)
     fields = {**held_out, "metrics": (*held_out["metrics"], *layers)}
     logged = (*(metric.name for metric in layers), "loss")
-    return Task(init=start, loss=loss, turns=tuple(owns), param_groups=owns, logged_metrics=logged, **fields)
+    return Task(init=start, loss=loss, turns=tuple(groups), param_groups=groups, logged_metrics=logged, **fields)
 
 
 def players(depth: int, *, supervised: bool) -> dict[str, tuple[str, ...]]:
-    """{player: the groups that it moves}: `pretrain1` …, then `finetune`."""
+    """Returns {player: the groups that it moves}: `pretrain1` …, then `finetune`."""
     layers, decoders = (tuple(f"{kind}{number}" for number in range(1, depth + 1)) for kind in ("layer", "decoder"))
-    owns = {f"{PRETRAIN}{number}": pair for number, pair in enumerate(zip(layers, decoders, strict=True), start=1)}
-    return {**owns, FINETUNE: (*layers, OUTPUT) if supervised else (*layers, *decoders)}
+    groups = {f"{PRETRAIN}{number}": pair for number, pair in enumerate(zip(layers, decoders, strict=True), start=1)}
+    return {**groups, FINETUNE: (*layers, OUTPUT) if supervised else (*layers, *decoders)}
 
 
 def layer_losses(stack: Stack, params: Params, number: int, images: Array, keys: Array, corruption: Corrupt) -> Array:
-    """f32 [B]: what layer `number` and its decoder lose of the clean values below it, from corrupted ones."""
+    """Returns f32 [B]: the loss of layer `number` and its decoder on the clean inputs of the layer, from corrupted ones."""
     clean = jax.lax.stop_gradient(stack.encode(params, images, number - 1))
-    outputs = stack.back(params, number, stack.layer(params, number, corruption(clean, keys)))
-    fidelity = cross_entropy() if number == 1 or stack.activation is jax.nn.sigmoid else squared()
-    return fidelity.losses(outputs, clean)
+    outputs = stack.decode_layer(params, number, stack.layer(params, number, corruption(clean, keys)))
+    loss = cross_entropy() if number == 1 or stack.activation is jax.nn.sigmoid else squared()
+    return loss.losses(outputs, clean)
 
 
 def _classify(stack: Stack, params: Params, model_state: PyTree, batch: Batch) -> tuple[Array, tuple[PyTree, Stats]]:
-    """The loss of supervised fine-tuning."""
+    """Returns the loss of supervised fine-tuning, the next model state and statistics."""
     scores = stack.scores(params, batch["image"])
     losses = classification_loss(scores, batch["label"])
     return jnp.mean(losses), (model_state, {"sums": classification_metrics.sums(scores, losses, batch), "rows": {}})
@@ -180,15 +186,15 @@ def _classify(stack: Stack, params: Params, model_state: PyTree, batch: Batch) -
 def _reconstruct(
     coder: Coder, stack: Stack, params: Params, model_state: PyTree, batch: Batch
 ) -> tuple[Array, tuple[PyTree, Stats]]:
-    """The loss of unsupervised fine-tuning."""
+    """Returns the loss of unsupervised fine-tuning, the next model state and statistics."""
     codes = stack.encode(params, batch["image"], stack.depth)
     losses, _, sums = reconstruct.compare(coder, params, model_state, codes, batch)
     state = {**model_state, CODES: running_gaussian.update(model_state[CODES], codes, window=BATCHES_REMEMBERED)}
     return jnp.mean(losses), (state, {"sums": sums, "rows": {}})
 
 
-def _of_classes(stack: Stack) -> dict[str, Any]:
-    """The fields of a task that predicts the class."""
+def _classification_fields(stack: Stack) -> dict[str, Any]:
+    """Returns the fields of a task that predicts the class."""
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         scores = stack.scores(params, batch["image"])
@@ -204,8 +210,8 @@ def _of_classes(stack: Stack) -> dict[str, Any]:
     }
 
 
-def _of_images(coder: Coder) -> dict[str, Any]:
-    """The fields of a task that gives back the image."""
+def _reconstruction_fields(coder: Coder) -> dict[str, Any]:
+    """Returns the fields of a task that reconstructs the image."""
     return {
         "predict": coder.reconstruct,
         "measure": functools.partial(reconstruct.measure, coder),
@@ -217,17 +223,17 @@ def _of_images(coder: Coder) -> dict[str, Any]:
     }
 
 
-def summary(of_finetuning: Callable[[Stats], dict[str, float]], stats: Stats) -> dict[str, float]:
-    """What fine-tuning and held-out splits have, and `pretrainN_loss`, the mean for each example, while layer N is trained."""
+def summary(finetuning_summary: Callable[[Stats], dict[str, float]], stats: Stats) -> dict[str, float]:
+    """Returns the metrics of fine-tuning, and `pretrainN_loss`, the mean over examples, while layer N is trained."""
     sums = stats["sums"]
     own = [name.removesuffix("_loss") for name in sums if name.startswith(PRETRAIN) and name.endswith("_loss")]
     found = {f"{player}_loss": float(sums[f"{player}_loss"]) / float(sums[f"{player}_count"]) for player in own}
     rest = {name: value for name, value in sums.items() if not name.startswith(PRETRAIN)}
-    return found | (of_finetuning({"sums": rest, "rows": stats["rows"]}) if "count" in rest else {})
+    return found | (finetuning_summary({"sums": rest, "rows": stats["rows"]}) if "count" in rest else {})
 
 
 def _figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    """The confusion matrix, the most confident mistakes, and the first layer's kernels seen as images."""
+    """Returns the confusion matrix, the most confident mistakes, and the first layer's kernels as images."""
     return {
         **classification_metrics.draw_figures(stats, data, split),
         **reconstruct.first_filters({"layer1": params["layer1"]}, data),

@@ -21,7 +21,7 @@ from cnnlab.ops.elbo import Bound, ElboTerms, log_mean_exp
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
 from cnnlab.tasks.latent_figures import PICTURED, latent_figures
-from cnnlab.tasks.reconstruct import beside
+from cnnlab.tasks.reconstruct import interleave
 from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, evaluation_rows, sample_metrics, sampling_keys
 
 PLAYER = "autoencoder"
@@ -196,12 +196,12 @@ class _Network:
         return self.images(params, self.encode(params, inputs, None)[0], None)
 
     def snapshot(self, params: Params, model_state: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
-        """Returns images beside their reconstructions, and samples (core.Task.snapshot)."""
+        """Returns images, each followed by its reconstruction, and samples (core.Task.snapshot)."""
         images, labels = self.targets(batch, None), batch["label"]
         out = self.images(params, self.encode(params, images, labels)[0], labels)
         keys, classes = jax.random.split(key, SHOWN), jnp.arange(SHOWN, dtype=jnp.int32) % max(self.model.classes, 1)
         samples = self.sampler().draw(params, model_state, keys, classes, jnp.float32(1.0))
-        return {"reconstructions": beside(images, out), "samples": samples}
+        return {"reconstructions": interleave(images, out), "samples": samples}
 
     def figures(self, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
         """Returns interpolations, traversals or the plane of codes, and classes (core.Task.figures)."""

@@ -2,7 +2,8 @@
 
 A. van den Oord, O. Vinyals, K. Kavukcuoglu, Neural discrete representation learning, 2017, arXiv 1711.00937.
 
-Letters in shapes: B batch, h w the grid of codes, K entries of the codebook, D numbers of each.
+Letters in shapes: B batch, N images, H W space, C channels, h w the grid of codes, K entries of the codebook, D units of each,
+P parameters of the likelihood for each value of an image.
 """
 
 import dataclasses
@@ -19,12 +20,13 @@ from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, 
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
-from cnnlab.tasks.reconstruct import beside
+from cnnlab.tasks.reconstruct import interleave
 from cnnlab.tasks.variational import PLAYER, SHOWN
 
 SMOOTHING = 1e-5
-"""Added to the counts of entries, so that one that was never chosen divides by no zero (appendix A.1)."""
+"""Added to the counts of entries, so that the quotient of one that was never chosen is finite (appendix A.1)."""
 PICTURED = 10
+"""Number of test images in the figure."""
 
 METRICS = (
     Metric("elbo", "nats", higher_is_better=True),
@@ -35,11 +37,11 @@ METRICS = (
     Metric("perplexity", higher_is_better=True),
     Metric("used_entries", higher_is_better=True),
 )
-"""What `summary` gives. The distance from vectors to their entries has no sense: it is 0 where the encoder collapsed."""
+"""The metrics that `summary` gives. The distance from vectors to their entries has no sense: a collapsed encoder has 0."""
 
 
 class VQVAE(Protocol):
-    """What this task needs of a network (models/vq_vae.py).
+    """The interface that this task needs of a network (models/vq_vae.py).
 
     `encode(images f32 [B, H, W, C]) -> vectors [B, h, w, D]` and `decode(vectors) -> parameters [B, H, W, C · P]` are its
     methods.
@@ -63,56 +65,58 @@ class VQVAE(Protocol):
 
     @property
     def entries(self) -> int:
-        """Number of entries of the codebook."""
+        """K, the number of entries of the codebook."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Network:
-    """The model with what it is to its images; computes in the type of its parameters and gives f32."""
+    """The model with its likelihood; computes in the dtype of its parameters and returns f32."""
 
     model: VQVAE
     likelihood: Likelihood
 
     def vectors(self, params: Params, images: Array) -> Array:
-        """f32 [B, h, w, D]."""
+        """Returns the vectors f32 [B, h, w, D] of images [B, H, W, C], before quantisation."""
         images = images.astype(jax.tree.leaves(params)[0].dtype)
         found: Any = self.model.apply({"params": params[PLAYER]}, images, method="encode")
         return found.astype(jnp.float32)
 
     def decode(self, params: Params, vectors: Array) -> Array:
-        """Parameters of p(x | vectors [B, h, w, D]), f32 [B, H, W, C · P]."""
+        """Returns the parameters f32 [B, H, W, C · P] of p(x | vectors [B, h, w, D])."""
         vectors = vectors.astype(jax.tree.leaves(params)[0].dtype)
         found: Any = self.model.apply({"params": params[PLAYER]}, vectors, method="decode")
         return found.astype(jnp.float32)
 
-    def reconstructed(self, params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array]:
-        """(expected images, codes i32 [B, h, w])."""
+    def reconstruct(self, params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array]:
+        """Returns the expected images f32 [B, H, W, C] and their codes i32 [B, h, w]."""
         codes = nearest_entries(self.vectors(params, images), model_state["codebook"])
-        return self.likelihood.mean(self.decode(params, model_state["codebook"][codes])), codes
+        vectors = model_state["codebook"][codes]  # [K, D] at [B, h, w] -> [B, h, w, D]
+        return self.likelihood.mean(self.decode(params, vectors)), codes
 
     def draw(self, params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
-        """Images of codes drawn at every place by how often it had them; places know nothing of one another."""
+        """Returns images f32 [N, H, W, C] of codes sampled at each place by their frequency there, independently of the others."""
         logits = jnp.log(model_state["usage"] + SMOOTHING) / jnp.maximum(temperature, 1e-3)
-        codes = jax.vmap(lambda key: jax.random.categorical(key, logits))(keys)
-        return self.likelihood.mean(self.decode(params, model_state["codebook"][codes]))
+        codes = jax.vmap(lambda key: jax.random.categorical(key, logits))(keys)  # [N, h, w]
+        vectors = model_state["codebook"][codes]  # [K, D] at [N, h, w] -> [N, h, w, D]
+        return self.likelihood.mean(self.decode(params, vectors))
 
     def predict(self, params: Params, model_state: PyTree, inputs: Array) -> Array:
-        """core.Task.predict: the expected image of each image's codes."""
-        return self.reconstructed(params, model_state, inputs)[0]
+        """Returns the expected image of each image's codes (core.Task.predict)."""
+        return self.reconstruct(params, model_state, inputs)[0]
 
     def snapshot(self, params: Params, model_state: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
-        """core.Task.snapshot: images beside what became of them, and draws."""
+        """Returns images, each followed by its reconstruction, and samples (core.Task.snapshot)."""
         images = batch["image"].astype(jnp.float32)
-        out, _ = self.reconstructed(params, model_state, images)
+        out, _ = self.reconstruct(params, model_state, images)
         labels = jnp.zeros(SHOWN, jnp.int32)
         samples = self.draw(params, model_state, jax.random.split(key, SHOWN), labels, jnp.float32(1.0))
-        return {"reconstructions": beside(images, out), "samples": samples}
+        return {"reconstructions": interleave(images, out), "samples": samples}
 
     def figures(self, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-        """core.Task.figures: images, their codes, and what became of them."""
+        """Returns the figure of images, their codes and their reconstructions (core.Task.figures)."""
         feed: Any = next(data.evaluate(split, min(PICTURED, data.sizes[split])))
         images = data.prepare(data.resident.get(split, {}), feed, None)["image"]
-        return _figures(images, *self.reconstructed(params, model_state, images), entries=self.model.entries, split=split)
+        return _figures(images, *self.reconstruct(params, model_state, images), entries=self.model.entries, split=split)
 
 
 def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, decay: float, restart: float) -> Task:
@@ -124,7 +128,7 @@ def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, deca
         model: encoder and decoder.
         likelihood: p(x | codes), whose parameters the decoder gives.
         commitment: weight of the squared distance from the vectors to their entries, summed over an image (eq. 3).
-        decay: of the moving averages of the codebook.
+        decay: decay of the moving averages of the codebook.
         restart: an entry that fewer vectors of a batch than this choose, on average, is moved to one of the batch's
             (Dhariwal et al. 2020, arXiv 2005.00341, section 3); 0: none is.
     """
@@ -142,20 +146,21 @@ def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, deca
         images = batch["image"].astype(jnp.float32)
         vectors = network.vectors(params, images)
         codes = nearest_entries(vectors, model_state["codebook"])
-        entries = model_state["codebook"][codes]
+        entries = model_state["codebook"][codes]  # [K, D] at [B, h, w] -> [B, h, w, D]
+        # The value is the entry, the gradient that of the vector (straight-through estimator).
         passed = vectors + jax.lax.stop_gradient(entries - vectors)
         log_p = likelihood.log_p(network.decode(params, passed), images)
         distance = jnp.sum(jnp.square(vectors - entries), axis=(1, 2, 3))
         value = jnp.mean(jnp.asarray(commitment, jnp.float32) * distance - log_p)
-        followed = update_codebook(model_state, jax.lax.stop_gradient(vectors), codes, key, decay=decay, restart=restart)
+        updated = update_codebook(model_state, jax.lax.stop_gradient(vectors), codes, key, decay=decay, restart=restart)
         sums = {"loss": value * len(images), **_sums(log_p, distance, batch)}
-        return value, (followed, {"sums": sums, "rows": {}})
+        return value, (updated, {"sums": sums, "rows": {}})
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         images = batch["image"].astype(jnp.float32)
         vectors = network.vectors(params, images)
         codes = nearest_entries(vectors, model_state["codebook"])
-        entries = model_state["codebook"][codes]
+        entries = model_state["codebook"][codes]  # [K, D] at [B, h, w] -> [B, h, w, D]
         log_p = likelihood.log_p(network.decode(params, entries), images)
         distance = jnp.sum(jnp.square(vectors - entries), axis=(1, 2, 3))
         rows = {"index": batch["index"], "mask": batch["mask"], "elbo": log_p - cost, "codes": codes}
@@ -178,37 +183,41 @@ def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, deca
 
 
 def nearest_entries(vectors: Array, codebook: Array) -> Array:
-    """Numbers i32 […] of the entries of the codebook [K, D] that are nearest to vectors [..., D]."""
-    products = jnp.tensordot(vectors, codebook.T, axes=1)
+    """Returns the numbers i32 […] of the entries of the codebook [K, D] that are nearest to vectors [..., D]."""
+    # ‖v − e‖² = ‖v‖² + ‖e‖² − 2 v·e, and ‖v‖² is the same for all entries
+    products = jnp.tensordot(vectors, codebook.T, axes=1)  # [..., D] and [D, K] -> [..., K]
     return jnp.argmin(_along(jnp.sum(jnp.square(codebook), axis=1), products) - 2.0 * products, axis=-1).astype(jnp.int32)
 
 
 def _along(row: Array, like: Array) -> Array:
-    """[K] as [1, …, 1, K] with as many axes as `like`."""
-    return row.reshape((1,) * (like.ndim - 1) + row.shape)
+    """Returns row [K] with as many axes as `like`."""
+    return row.reshape((1,) * (like.ndim - 1) + row.shape)  # [K] -> [1, …, 1, K]
 
 
 def update_codebook(model_state: PyTree, vectors: Array, codes: Array, key: Array, *, decay: float, restart: float) -> PyTree:
-    """The codebook after a batch: every entry is the moving average of the vectors that chose it (appendix A.1).
+    """Returns the model state after a batch: every entry is the moving average of the vectors that chose it (appendix A.1).
 
     Args:
         model_state: `codebook` [K, D], `counts` [K] and `sums` [K, D] whose quotient it is, `usage` [h, w, K] of each place.
         vectors: [B, h, w, D].
-        codes: i32 [B, h, w], what they chose.
-        key: for the entries that start again.
-        decay: of the averages.
-        restart: count below which one does.
+        codes: i32 [B, h, w], the entries that they chose.
+        key: key by which entries are restarted.
+        decay: decay of the averages.
+        restart: count below which an entry is restarted.
     """
     kept, entries = jnp.asarray(decay, jnp.float32), len(model_state["codebook"])
     chosen = jax.nn.one_hot(codes, entries, dtype=jnp.float32)
     places = collectives.global_mean(jnp.mean(chosen, axis=0))
+    # [B, h, w, D] -> [B·h·w, D] and [B, h, w, K] -> [B·h·w, K]
     flat, chosen = vectors.reshape(-1, vectors.shape[3]), chosen.reshape(-1, entries)
     counts = kept * model_state["counts"] + (1.0 - kept) * collectives.global_sum(jnp.sum(chosen, axis=0))
+    # [K, B·h·w] @ [B·h·w, D] -> [K, D]
     sums = kept * model_state["sums"] + (1.0 - kept) * collectives.global_sum(chosen.T @ flat)
     least = jnp.asarray(restart, jnp.float32)
+    # An entry that is hardly chosen never moves again: it starts anew at a vector of this batch.
     dead = counts < least
     counts = jnp.where(dead, jnp.maximum(least, 1.0), counts)
-    sums = jnp.where(dead[:, None], _picked(flat, key, entries) * counts[:, None], sums)
+    sums = jnp.where(dead[:, None], _random_vectors(flat, key, entries) * counts[:, None], sums)
     return {
         "codebook": sums / (counts + SMOOTHING)[:, None],
         "counts": counts,
@@ -217,26 +226,28 @@ def update_codebook(model_state: PyTree, vectors: Array, codes: Array, key: Arra
     }
 
 
-def _picked(flat: Array, key: Array, count: int) -> Array:
-    """`count` random vectors of the global batch [count, D]; flat [vectors of the local batch, D]."""
+def _random_vectors(flat: Array, key: Array, count: int) -> Array:
+    """Returns random vectors [count, D] of the global batch; flat [n, D] holds the n vectors of the local batch."""
     size = len(flat)
     whole = collectives.global_sum(jnp.int32(size))
     wanted = jax.random.randint(stream(key, "restart"), (count,), 0, whole) - collectives.positions(size)[0]
+    # Each device gives the vectors that it has and zeros for the others: their sum has them all.
     here = (wanted >= 0) & (wanted < size)
+    # [n, D] at [count] -> [count, D]
     return collectives.global_sum(jnp.where(here[:, None], flat[jnp.clip(wanted, 0, size - 1)], 0.0))
 
 
 def _sums(log_p: Array, distance: Array, batch: Batch) -> dict[str, Array]:
-    """Over the real examples."""
+    """Returns sums over the real examples."""
     real = batch["mask"].astype(jnp.float32)
     totals = {"log_likelihood": log_p, "distance": distance, "count": real, "values": real * batch["image"][0].size}
     return {name: jnp.sum(jnp.where(batch["mask"], each, 0.0)) for name, each in totals.items()}
 
 
 def summary(stats: Stats, *, entries: int, cost: float, bits: bool) -> dict[str, float]:
-    """Means over images: `elbo` = −`reconstruction_nats` − ln K for each code, `code_distance` of vectors to their entries.
+    """Returns means over images: `elbo` = −`reconstruction_nats` − ln K for each code, `code_distance` to the entries.
 
-    Held out, `perplexity` is exp of the entropy of the codes, K at best, and `used_entries` are those that occur.
+    On held-out splits, `perplexity` is exp of the entropy of the codes, K at best, and `used_entries` are those that occur.
     """
     sums, rows = stats["sums"], stats["rows"]
     count = max(float(sums["count"]), 1.0)
@@ -254,20 +265,22 @@ def summary(stats: Stats, *, entries: int, cost: float, bits: bool) -> dict[str,
 
 
 def diagnosis(metrics: Mapping[str, float]) -> str:
-    """Says that the codebook collapsed, where all images share one entry or two."""
+    """Returns a sentence that the codebook collapsed, where all images share one entry or two."""
     if metrics.get("test/perplexity", math.inf) >= 2:
         return ""
     return "the codebook collapsed: less than two of its entries are in use. Try a smaller --commitment, or --restart=1."
 
 
 def _figures(images: Array, out: Array, codes: Array, *, entries: int, split: str) -> dict[str, Any]:
-    """{name: figure}: images, their codes as grey levels, and what became of them."""
+    """Returns {name: figure}: images, their codes as grey levels, and their reconstructions."""
     from cnnlab import figures
 
     height, width, channels = images.shape[1:]
+    # Each pixel shows the code of its place: nearest-neighbour enlargement of [B, h, w] to [B, H, W, 1]
     rows = np.arange(height) * codes.shape[1] // height
     columns = np.arange(width) * codes.shape[2] // width
     grey = np.asarray(codes)[:, rows][:, :, columns, None] / max(entries - 1, 1)
+    # Three of [B, H, W, C] -> [3, B, H, W, C]; grey levels have one channel and are repeated
     shown = np.stack([np.asarray(images), np.broadcast_to(grey, (*grey.shape[:3], channels)), np.asarray(out)])
     title, note = f"Codes of {split} images", f"codes: numbers of entries, 0 black to {entries - 1} white"
     captions = ("image", "codes", "decoded")
