@@ -1,1 +1,1 @@
-"""The step, the loop and their neighbours: one of each, for every task. Nothing here knows a model, a task or a data set."""
+"""The step, the loop, checkpoints and strategies: one for all tasks. Nothing here knows a model, a task or a data set."""

@@ -1,6 +1,6 @@
-"""Checkpoints: orbax writes them in the background, a manifest of digests makes them trustworthy.
+"""Checkpoints: orbax writes them in the background, a manifest of digests makes them verifiable.
 
-Orbax 0.12 restores a checkpoint with a flipped bit, another dtype or another shape without a word. So every step folder holds
+Orbax 0.12 restores a checkpoint with a flipped bit, another dtype or another shape without a warning. So every step folder holds
 `manifest.json`: SHA-256 of every file, path, shape and dtype of every leaf, the run's own notes, a digest of itself. It is
 written before orbax renames the folder into place, so a folder without a good manifest is no checkpoint. Restoring compares
 the leaves with what the network expects, verifies the digests, and falls back to the checkpoint before only with a warning.
@@ -26,15 +26,15 @@ from cnnlab.errors import CheckpointError, DivergedError
 FORMAT = 1
 MANIFEST = "manifest.json"
 PARTS = ("state", "metrics")
-"""Folders of a step that hold data; what orbax puts beside them is only its own book-keeping."""
+"""Folders of a step that hold data; the other files are book-keeping of orbax."""
 MOST_NAMED = 10
-"""Leaves that an error names at most."""
+"""Largest number of leaves that an error names."""
 
 log = logging.getLogger("cnnlab")
 
 
 def leaves(tree: PyTree) -> dict[str, Any]:
-    """{readable path: leaf} of a host tree: `params/classifier/conv1/kernel`."""
+    """Returns {readable path: leaf} of a host tree: `params/classifier/conv1/kernel`."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
@@ -46,7 +46,7 @@ def tree_digest(tree: PyTree) -> str:
 
 
 def describe(tree: PyTree) -> dict[str, list[Any]]:
-    """{path: [shape, dtype]} of arrays or of their shapes."""
+    """Returns {path: [shape, dtype]} of arrays or of their shapes."""
     return {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves(tree).items()}
 
 
@@ -57,9 +57,9 @@ class Checkpoints:
         """Opens or makes `folder`; keeps the `keep` newest and the best one.
 
         Args:
-            folder: of the run's checkpoints.
-            ranked_by: metric that says which one is best; None: they are only read, and none is ranked.
-            keep: how many of the newest are kept.
+            folder: folder of the run's checkpoints.
+            ranked_by: metric by which the best one is found; None: checkpoints are only read, and none is ranked.
+            keep: number of the newest checkpoints that are kept.
         """
         self.folder = folder.resolve()  # orbax wants it absolute
         sign = 1 if ranked_by is None or ranked_by.require_sense("ranking checkpoints") else -1
@@ -78,12 +78,12 @@ class Checkpoints:
         self._bad: dict[int, str] = {}
 
     def clear_unfinished(self) -> None:
-        """Deletes what a process that was killed while saving left; only for the one process that trains here."""
+        """Deletes what a process left that was killed while saving; only for the one process that trains here."""
         for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover)
 
     def steps(self) -> list[int]:
-        """Steps that have a folder, oldest first."""
+        """Returns the steps that have a folder, oldest first."""
         return (
             sorted(int(p.name) for p in self.folder.glob("*") if p.name.isdigit() and p.is_dir())
             if self.folder.exists()
@@ -91,15 +91,15 @@ class Checkpoints:
         )
 
     def best(self) -> int | None:
-        """The good checkpoint with the best metric, where any has one."""
+        """Returns the step of the undamaged checkpoint with the best metric; None where no checkpoint has one."""
         manifests = [_manifest(self.folder / str(step)) for step in self.steps() if _damage(self.folder / str(step)) is None]
         ranked = [manifest for manifest in manifests if manifest["metrics"]]
         return max(ranked, key=lambda manifest: self._options.best_fn(manifest["metrics"]))["step"] if ranked else None
 
     def save(self, step: int, state: TrainState, meta: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
-        """Starts saving a host tree; a failure shows at the next save or at `close`.
+        """Starts saving a host tree; a failure is raised by the next save or by `close`.
 
-        Raises DivergedError, and keeps what there is, where parameters are not finite.
+        Raises DivergedError, and keeps the earlier checkpoints, where parameters are not finite.
         """
         bad = [path for path, leaf in leaves((state.params, state.model_state)).items() if not _finite(leaf)]
         if bad:
@@ -110,26 +110,27 @@ class Checkpoints:
         if self._manager is None:
             self._manager = ocp.CheckpointManager(self.folder, options=self._options)
         self._wait(self._manager)
+        # A full disk is found before anything is written, with a fifth more than the arrays themselves in reserve.
         needed = int(1.2 * sum(leaf.nbytes for leaf in leaves(state).values()))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise CheckpointError(
                 f"no room for a checkpoint in {self.folder}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free.\n"
-                f"Free some space and run the same command again: it goes on from step {max(self.steps(), default=0)}."
+                f"Free some space and run the same command again: it continues from step {max(self.steps(), default=0)}."
             )
         numbers = dict(metrics) if metrics else None
         self._saving = {"format": FORMAT, "step": step, "leaves": describe(state), "meta": dict(meta), "metrics": numbers}
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves(state))), metrics=numbers)
 
     def _wait(self, manager: ocp.CheckpointManager) -> None:
-        """Waits for the save under way; what went wrong in the background comes up here."""
+        """Waits for the save in progress; raises CheckpointError where it failed in the background."""
         try:
             manager.wait_until_finished()
-        except Exception as error:  # of tensorstore, the file system or orbax
+        except Exception as error:  # from tensorstore, the file system or orbax
             reason = str(error).strip().partition("\n")[0][:300]
             raise CheckpointError(
                 f"step {self._saving.get('step')} could not be written to {self.folder}: {reason}\n"
-                "The checkpoints before are whole; mend the disk and run the same command again."
+                "The earlier checkpoints are intact; repair the disk and run the same command again."
             ) from error
 
     def _seal(self) -> None:
@@ -141,12 +142,12 @@ class Checkpoints:
     def restore(
         self, shapes: TrainState, *, step: int | None = None, trains: bool = True
     ) -> tuple[TrainState, dict[str, Any], int] | None:
-        """(host tree, meta, step) of the newest good checkpoint, or of `step`; None where there is none at all.
+        """Returns (host tree, meta, step) of the newest undamaged checkpoint, or of `step`; None where there is no checkpoint.
 
         Args:
-            shapes: what the network expects, as arrays or their shapes.
-            step: this one and no other.
-            trains: whether the run is to go on, so that an error may advise --overwrite.
+            shapes: the state that the network expects, as arrays or their shapes.
+            step: step of the checkpoint that is wanted; None: the newest.
+            trains: whether the run is to continue, so that an error may advise --overwrite.
 
         Raises:
             CheckpointError: the checkpoint belongs to another network, or every one is damaged.
@@ -156,6 +157,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"no checkpoint of step {step} in {self.folder}. There are: {', '.join(map(str, found)) or 'none'}."
             )
+        # From the newest back: a damaged one is passed over with a warning, another network is an error at once.
         for candidate in [step] if step is not None else reversed(found):
             folder = self.folder / str(candidate)
             reason = _damage(folder)
@@ -169,7 +171,7 @@ class Checkpoints:
             self._bad[candidate] = reason
             log.warning("WARNING: checkpoint of step %d in %s is damaged: %s.", candidate, self.folder, reason)
         reasons = [f"step {bad}: {reason}" for bad, reason in self._bad.items()]
-        reasons += [f"{aside.name}: set aside before" for aside in self.folder.glob("*.corrupt")]
+        reasons += [f"{aside.name}: set aside earlier" for aside in self.folder.glob("*.corrupt")]
         if not reasons:
             return None
         raise CheckpointError(
@@ -183,11 +185,11 @@ class Checkpoints:
             folder = self.folder / str(step)
             if step in self._bad or _damage(folder) is not None:
                 target = self.folder / f"{step}.corrupt"
-                shutil.rmtree(target, ignore_errors=True)  # of an earlier fault at the same step
+                shutil.rmtree(target, ignore_errors=True)  # left by an earlier fault at the same step
                 folder.rename(target)
 
     def close(self) -> None:
-        """Waits until everything is on the disk; raises what went wrong there."""
+        """Waits until everything is on the disk; raises CheckpointError where that failed."""
         if self._manager is not None:
             self._wait(self._manager)
             self._manager.close()
@@ -195,21 +197,23 @@ class Checkpoints:
 
 
 def _finite(leaf: np.ndarray) -> bool:
+    """Returns whether all values are finite; integers always are."""
     return not np.issubdtype(leaf.dtype, np.floating) or bool(np.isfinite(leaf).all())
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
-    """{path below the folder: SHA-256} of the files that hold data."""
+    """Returns {path below the folder: SHA-256} of the files that hold data."""
     found = sorted(p for part in PARTS for p in (folder / part).rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): file_digest(p) for p in found}
 
 
 def _manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the content of a step's manifest."""
     return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["content"]
 
 
 def _damage(folder: pathlib.Path) -> str | None:
-    """What is wrong with a step folder, naming the file, or None."""
+    """Returns a description of the damage of a step folder, with the name of the file, or None."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = manifest["content"]
@@ -222,6 +226,7 @@ def _damage(folder: pathlib.Path) -> str | None:
         return f"{MANIFEST} does not agree with its own digest"
     if content["format"] != FORMAT:
         return f"it has format {content['format']}, this cnnlab reads format {FORMAT}"
+    # The files last: digests of large arrays take time, and the manifest is now known to be right.
     recorded, present = content["files"], _digests(folder)
     for name, expected in recorded.items():
         if name not in present:
@@ -233,7 +238,7 @@ def _damage(folder: pathlib.Path) -> str | None:
 
 
 def _read(folder: pathlib.Path, shapes: TrainState) -> TrainState:
-    """The host tree of a step folder, in NumPy arrays of the wanted shapes."""
+    """Returns the host tree of a step folder, in NumPy arrays of the wanted shapes."""
     wanted = leaves(shapes)
     targets = {path: np.empty(leaf.shape, leaf.dtype) for path, leaf in wanted.items()}
     with ocp.StandardCheckpointer() as reader:
@@ -244,7 +249,7 @@ def _read(folder: pathlib.Path, shapes: TrainState) -> TrainState:
 def _check_leaves(
     folder: pathlib.Path, stored: Mapping[str, Any], wanted: Mapping[str, list[Any]], *, trains: bool = True
 ) -> None:
-    """CheckpointError where tree, shapes or dtypes differ; names at most ten leaves and prints no arrays."""
+    """Raises CheckpointError where tree, shapes or dtypes differ; the error names at most ten leaves."""
     rows = [f"missing     {path} {wanted[path]}" for path in wanted if path not in stored]
     rows += [f"unexpected  {path} {stored[path]}" for path in stored if path not in wanted]
     rows += [

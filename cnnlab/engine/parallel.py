@@ -1,6 +1,8 @@
-"""Where a step runs: `jit` over a mesh of all devices (the default), `fsdp` (parameters split too) or `pmap`.
+"""Strategies that run a step on devices: `jit` over a mesh (the default), `fsdp` (parameters split too) or `pmap`.
 
-All three train on the same global batches with the same noise, so their loss curves agree; the step knows nothing of them.
+All three train on the same global batches with the same noise, so their loss curves agree; the step does not depend on them.
+
+Letters in shapes: B examples of a global batch, k steps of a dispatch, N devices.
 """
 
 import dataclasses
@@ -21,10 +23,10 @@ from cnnlab.errors import UsageError
 from cnnlab.ops.collectives import AXIS
 
 Rule = Callable[[tuple[int, ...]], PartitionSpec]
-"""How an array of the state is laid out, by its shape."""
+"""Function from the shape of an array of the state to its layout."""
 
 FSDP_SMALLEST = 1024
-"""Elements below which fsdp leaves an array whole: a split bias costs more in messages than it saves in memory."""
+"""Number of elements below which fsdp leaves an array whole: a split bias costs more in messages than it saves in memory."""
 
 
 def use_compilation_cache() -> None:
@@ -34,6 +36,7 @@ def use_compilation_cache() -> None:
     $JAX_COMPILATION_CACHE_DIR names another place.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # The flags say which instructions a compiled program may use.
         cpu = pathlib.Path("/proc/cpuinfo")
         flags = (
             [
@@ -53,7 +56,7 @@ def use_compilation_cache() -> None:
 
 
 def pick_devices(count: int | None) -> tuple[Any, ...]:
-    """The first `count` devices, or all of them; UsageError where there are fewer."""
+    """Returns the first `count` devices, or all of them; raises UsageError where there are fewer."""
     devices = jax.devices()
     if count is None:
         return tuple(devices)
@@ -66,19 +69,22 @@ def pick_devices(count: int | None) -> tuple[Any, ...]:
 
 
 def _keys_to_data(state: TrainState) -> TrainState:
+    """Returns the state with its key as u32 data, which any array function takes."""
     return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
 
 def _data_to_keys(state: TrainState) -> TrainState:
+    """Returns the state with its u32 data as a key."""
     return dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))
 
 
 def _host(tree: PyTree) -> PyTree:
+    """Returns the tree with NumPy leaves."""
     return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)  # a copy: the donated buffer lives on in the next step
 
 
 def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
-    """Compiles with jit: batches split over the mesh, the state laid out by `rule`, communication inserted by XLA."""
+    """Returns a strategy of jit: batches are split over the mesh, the state is laid out by `rule`, XLA inserts communication."""
     mesh = Mesh(np.array(devices), (AXIS,))
     everywhere = NamedSharding(mesh, PartitionSpec())
 
@@ -86,6 +92,7 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
         put = jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, rule(np.shape(leaf)))), state)
         return _data_to_keys(put)
 
+    # Without the constraint XLA may choose another layout for the result, and the next call would compile again.
     def keep_layout(state: TrainState) -> TrainState:
         data = jax.tree.map(
             lambda leaf: jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, rule(leaf.shape))), _keys_to_data(state)
@@ -112,12 +119,12 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
 
 
 def jit(devices: Sequence[Any]) -> Strategy:
-    """Data parallel: every device holds the whole state and a part of each batch."""
+    """Returns the data-parallel strategy: every device holds the whole state and a part of each batch."""
     return _on_mesh("jit", devices, lambda shape: PartitionSpec())
 
 
 def fsdp(devices: Sequence[Any]) -> Strategy:
-    """Fully sharded: parameters and optimiser state are split too, along the largest axis that the devices divide."""
+    """Returns the fully sharded strategy: the state is split too, along the largest axis that the devices divide."""
 
     def rule(shape: tuple[int, ...]) -> PartitionSpec:
         fits = [axis for axis, size in enumerate(shape) if size % len(devices) == 0]
@@ -130,17 +137,22 @@ def fsdp(devices: Sequence[Any]) -> Strategy:
 
 
 def pmap(devices: Sequence[Any]) -> Strategy:
-    """One program a device with explicit collectives (jax.pmap, in maintenance since jax 0.8): a second opinion on `jit`."""
+    """Returns the strategy of one program for each device, with explicit collectives: an independent check of `jit`.
+
+    jax.pmap is in maintenance since jax 0.8.
+    """
     count = len(devices)
     by_device = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
 
     def replicate(tree: PyTree) -> PyTree:
+        # [...] -> [N, …], a copy for each device
         return jax.tree.map(lambda leaf: jax.device_put(np.broadcast_to(leaf, (count, *np.shape(leaf))), by_device), tree)
 
     def shard_batch(feeds: PyTree) -> PyTree:
         def parts(leaf: np.ndarray) -> jax.Array:
             steps, batch, *rest = leaf.shape
-            by_part = leaf.reshape(steps, count, batch // count, *rest).swapaxes(0, 1)  # [devices, k, B / devices, …]
+            # [k, B, …] -> [k, N, B / N, …] -> [N, k, B / N, …]
+            by_part = leaf.reshape(steps, count, batch // count, *rest).swapaxes(0, 1)
             return jax.device_put(by_part, by_device)
 
         return jax.tree.map(parts, feeds)
@@ -150,6 +162,7 @@ def pmap(devices: Sequence[Any]) -> Strategy:
 
         def merged(*arguments: Any) -> Any:
             stats = mapped(*arguments)
+            # [N, B / N, …] -> [B, …]; the sums are those of all devices already
             rows = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), stats["rows"])
             return {"sums": stats["sums"], "rows": rows}
 
@@ -171,7 +184,7 @@ STRATEGIES: dict[str, Callable[[Sequence[Any]], Strategy]] = {"jit": jit, "pmap"
 
 
 def check_batch(batch_size: int, strategy: Strategy) -> None:
-    """UsageError where the global batch cannot be split evenly over the devices."""
+    """Raises UsageError where the global batch cannot be split evenly over the devices."""
     count = len(strategy.devices)
     if batch_size % count:
         below, above = batch_size // count * count, -(-batch_size // count) * count

@@ -94,7 +94,7 @@ class _Network:
         return self.likelihood.mean(self.decode(params, vectors)), codes
 
     def draw(self, params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
-        """Returns images f32 [N, H, W, C] of codes sampled at each place by their frequency there, independently of the others."""
+        """Returns images f32 [N, H, W, C] of codes sampled at each place by their frequency there, each place by itself."""
         logits = jnp.log(model_state["usage"] + SMOOTHING) / jnp.maximum(temperature, 1e-3)
         codes = jax.vmap(lambda key: jax.random.categorical(key, logits))(keys)  # [N, h, w]
         vectors = model_state["codebook"][codes]  # [K, D] at [N, h, w] -> [N, h, w, D]
