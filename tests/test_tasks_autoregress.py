@@ -149,7 +149,7 @@ def test_static_binarization_belongs_to_the_example():
 def test_bf16_says_that_it_cannot_represent_256_levels():
     task, params = task_of(output="softmax")
     half = {**batch_of(2), "image": batch_of(2)["image"].astype(jnp.bfloat16)}
-    with pytest.raises(UsageError, match=r"bfloat16 cannot represent 256 grey levels apart.*\n.*--output.levels=128"):
+    with pytest.raises(UsageError, match=r"bfloat16 cannot represent 256 grey levels.*\n.*--output.levels=128"):
         task.measure(params, {}, half)
 
 

@@ -1,6 +1,6 @@
 """Checkpoints: orbax writes them in the background, a manifest of digests makes them verifiable.
 
-Orbax 0.12 restores a checkpoint with a flipped bit, another dtype or another shape without a warning. So every step folder holds
+Orbax 0.12 restores a checkpoint with a flipped bit, another dtype or another shape without a word. So every step folder holds
 `manifest.json`: SHA-256 of every file, path, shape and dtype of every leaf, the run's own notes, a digest of itself. It is
 written before orbax renames the folder into place, so a folder without a good manifest is no checkpoint. Restoring compares
 the leaves with what the network expects, verifies the digests, and falls back to the checkpoint before only with a warning.

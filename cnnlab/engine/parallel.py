@@ -84,7 +84,7 @@ def _host(tree: PyTree) -> PyTree:
 
 
 def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
-    """Returns a strategy of jit: batches are split over the mesh, the state is laid out by `rule`, XLA inserts communication."""
+    """Returns a strategy of jit: batches are split over the mesh, `rule` lays out the state, XLA inserts communication."""
     mesh = Mesh(np.array(devices), (AXIS,))
     everywhere = NamedSharding(mesh, PartitionSpec())
 
