@@ -1,10 +1,9 @@
-"""From a function's signature to its knobs, and from text to the call. An experiment's keyword arguments *are* its flags.
+"""Reads the knobs of a function from its signature and fills them from text. An experiment's keyword arguments *are* its flags.
 
-Rules: a keyword-only parameter with a default is a knob (of a dataclass such as a Linen module: a field with a default);
-one without a default is supplied by whoever calls the function, and so is one that the annotation of the choice names
-(`supplied` in values.py). `Choice[OPTIONS]` (values.py) takes one of a dict of
-functions, whose own knobs then lie below it: `--model=mlp --model.widths=256,128`. A parameter whose name stands in the
-`context` (say data_dir) is filled from there and is no knob.
+A keyword-only parameter with a default is a knob; of a dataclass such as a Linen module, a field with a default is. A
+parameter without a default is not: the caller of the function supplies it. The caller also supplies those that the annotation
+of a choice names (`supplied` in values.py). `Choice[OPTIONS]` takes one function of a dict, whose own knobs then lie below it:
+`--model=mlp --model.widths=256,128`. A parameter whose name is in the `context`, such as data_dir, is filled from there.
 
 Naming another option of a choice takes that option's own numbers, since each optimiser has a learning rate that suits it.
 The choices that the experiment made below its default stay, where the other option has them too: `--optimizer=rmsprop`

@@ -34,7 +34,7 @@ use_compilation_cache()
 
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
-    """The folder of real data sets beside the project; tests that need it skip on a machine without it."""
+    """The folder of real data sets next to the project; tests that need it skip on a machine without it."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no ../shared/data here: this test reads real data sets")

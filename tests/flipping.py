@@ -1,4 +1,4 @@
-"""What a knob can change, as one digest: a knob that changes nothing does nothing."""
+"""Digests everything that a knob can change, to find knobs that change nothing."""
 
 import functools
 import hashlib
@@ -42,7 +42,7 @@ def signature(recipe: Callable[..., Any], values: Mapping[str, Any]) -> str:
 
 
 def _of_task(experiment: Experiment, state: TrainState, batch: Any) -> list[Any]:
-    """The jaxprs of what a task does beside training."""
+    """Returns the jaxprs of what a task does besides training."""
     task, held = experiment.task, (state.params, state.model_state)
     traces = [jax.make_jaxpr(task.measure)(*held, batch)]
     if task.measure_final:

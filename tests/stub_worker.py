@@ -1,6 +1,6 @@
-"""A worker that trains nothing: it takes locks and writes notes and statuses as a real one does, and misbehaves as it is told.
+"""A worker that trains nothing: it takes locks and writes notes and statuses as a real one does, and misbehaves on request.
 
-behaviour.json beside study.json: {folder of an arm: what its first, second, … attempt does}; the last one is repeated.
+behaviour.json next to study.json: {folder of an arm: what its first, second, … attempt does}; the last one is repeated.
 """
 
 import fcntl
@@ -51,7 +51,7 @@ def main() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             if act == "slow":
                 time.sleep(2)
-            write("FAILED", message="it was told to") if act == "fail" else write("DONE")
+            write("FAILED", message="as requested") if act == "fail" else write("DONE")
         ended += 1
         pathlib.Path(flags["status_file"]).write_text(
             json.dumps({"process": process, "runs": [], "ended": ended}), encoding="utf-8"

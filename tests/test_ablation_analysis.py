@@ -30,7 +30,7 @@ PROVENANCE = {
 
 
 DECLARED = {metric.name: metric for metric in METRICS}
-"""What the classifier's task declares."""
+"""The metrics that the classifier's task declares."""
 OWN = Metric("own", higher_is_better=False)
 
 
@@ -264,7 +264,7 @@ def test_constant_runs_have_no_spread():
     assert row.mean == pytest.approx(0.1) and row.sd == 0 and row.interval is row.bootstrap is None
 
 
-def test_numbers_that_are_not_finite_are_left_out_and_told():
+def test_numbers_that_are_not_finite_are_left_out_and_reported():
     values = {"baseline": [0.5, 0.6, 0.7, math.nan], "a": [0.6, math.inf, 0.9, 0.8]}
     analysis = analyse(study(["baseline", "a"], 4), finished(values))
     assert [row.done for row in analysis.rows] == [4, 4]
@@ -273,7 +273,7 @@ def test_numbers_that_are_not_finite_are_left_out_and_told():
     assert "a: seeds 1, 3 have no partner; compared over the 2 that both have." in analysis.warnings
 
 
-def test_cells_that_did_not_finish_are_counted_and_told():
+def test_runs_that_did_not_finish_are_counted_and_reported():
     outcomes = finished({"baseline": [0.5, 0.6, 0.7, 0.7], "a": [0.5, 0.7]})
     outcomes += [
         RunResult("a", 2, "DIVERGED", "", ""),
@@ -283,10 +283,10 @@ def test_cells_that_did_not_finish_are_counted_and_told():
     row = (analysis := analyse(study(["baseline", "a"], 5), outcomes)).rows[1]
     assert (row.planned, row.done, row.diverged, row.failed, row.missing) == (5, 2, 1, 1, 1)
     assert row.contrast.n == 2
-    told = (
+    message = (
         "a: of 5 runs 1 diverged, 1 failed, 1 missing or unfinished; its numbers are those of the survivors, which flatters it."
     )
-    assert told in analysis.warnings
+    assert message in analysis.warnings
     assert "baseline: of 5 runs 1 missing or unfinished." in analysis.warnings
 
 
@@ -297,7 +297,7 @@ def test_without_a_baseline_there_is_no_verdict():
     assert analyse(study(["baseline", "a"], 2), []).rows[0].missing == 2
 
 
-def test_arms_that_share_no_seed_with_the_baseline_are_told():
+def test_arms_that_share_no_seed_with_the_baseline_are_reported():
     analysis = analyse(study(["baseline", "a"], 2), finished({"baseline": [0.5, None], "a": [None, 0.6]}))
     assert analysis.rows[1].contrast is None
     assert analysis.sentence == "a: nothing to say, no seed is finished there and in baseline."
@@ -382,12 +382,12 @@ def test_a_control_is_outside_the_family_and_must_fail():
     assert analysis.rows[2].contrast.p_holm is None and analysis.rows[2].contrast.verdict == "worse"
     assert analysis.warnings == () and "shuffled" not in analysis.sentence
     leaky = compared({"a": arm, "shuffled": passes}, controls=["shuffled"])
-    told = "Control shuffled did not fail: it is not clearly worse than the baseline. The metric or the data may leak."
-    assert leaky.warnings == (told,)
+    message = "Control shuffled did not fail: it is not clearly worse than the baseline. The metric or the data may leak."
+    assert leaky.warnings == (message,)
     assert any("is better than the baseline" in line for line in compared({"c": arm}, controls=["c"]).warnings)
 
 
-def test_unplanned_outcomes_and_unrecorded_code_are_told():
+def test_unplanned_outcomes_and_unrecorded_code_are_reported():
     dirty = {**PROVENANCE, "uncommitted_changes": True}
     outcomes = finished({"baseline": [0.5] * 6 + [0.6], "stranger": [0.1]}, provenance=dirty)
     warnings = analyse(study(["baseline"], 6), outcomes).warnings
@@ -399,7 +399,7 @@ def test_unplanned_outcomes_and_unrecorded_code_are_told():
 
 
 @pytest.mark.parametrize(
-    ("kind", "change", "told"),
+    ("kind", "change", "message"),
     [
         ("data", {"data": {**PROVENANCE["data"], "fingerprint": "e" * 64}}, "digits with fingerprint eeeeeeeeeeee in a seed 0"),
         ("splits", {"data": {**PROVENANCE["data"], "sizes": {"train": 900, "test": 400}}}, "test 400, train 900 in a seed 0"),
@@ -408,11 +408,11 @@ def test_unplanned_outcomes_and_unrecorded_code_are_told():
         ("code", {"uncommitted_changes": True}, "commit aaaaaaaaaaaa with uncommitted changes in a seed 0"),
     ],
 )
-def test_runs_that_differ_in_more_than_their_arms_are_refused(kind, change, told):
+def test_runs_that_differ_in_more_than_their_arms_are_refused(kind, change, message):
     outcomes = finished({"baseline": [0.5] * 5}) + finished({"a": [0.5] * 5}, provenance={**PROVENANCE, **change})
     with pytest.raises(UsageError) as refused:
         require_comparable(outcomes)
-    assert told in str(refused.value) and "and 2 more" in str(refused.value)
+    assert message in str(refused.value) and "and 2 more" in str(refused.value)
     assert f"  {kind}: " in str(refused.value) and str(refused.value).endswith(f"--allow={kind}.")
     require_comparable(outcomes, allow=[kind])
 

@@ -1,4 +1,4 @@
-"""What searches find: exact expectations against enumeration, and a verdict that planted nulls and advantages test."""
+"""The best of n trials: exact expectations against enumeration, and verdicts on data with a planted null or advantage."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ DECLARED = {metric.name: metric for metric in METRICS}
 
 
 def analysis(metric, table, *, failed=()):
-    """Of {arm: values by seed}; None is a run that diverged."""
+    """Analyses the runs of {arm: values by seed}; None is a run that diverged."""
     rows = []
     for arm, values in table.items():
         done = tuple((seed, float(value)) for seed, value in enumerate(values) if value is not None)

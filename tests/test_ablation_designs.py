@@ -82,7 +82,7 @@ def test_vary_that_is_wrong_says_what_was_expected(texts, message):
 
 
 def assert_sound(arms, factors):
-    """What every design of factors owes: the baseline first, every level said, no arm twice, no name twice."""
+    """Checks what holds for every design of factors: baseline first, every level present, no arm and no name twice."""
     assert isinstance(arms, tuple) and all(isinstance(arm, Arm) for arm in arms)
     assert arms[0].name == BASELINE and dict(arms[0].knobs) == {knob: levels[0] for knob, levels in factors.items()}
     assert all(arm.knobs.keys() == factors.keys() for arm in arms)

@@ -282,7 +282,7 @@ def lock(file: Any) -> bool:
 
 
 def quality(arm: str) -> float:
-    """Of arm 0, arm 1, …: all different."""
+    """Returns the quality of arm 0, arm 1, …, which all differ."""
     return (int(arm.split()[1]) * 37 % 101) / 101
 
 
@@ -333,9 +333,7 @@ def test_the_loop_trains_every_rung_once_and_ends(tmp_path: pathlib.Path, rule: 
     assert conducted(study, folder) == (0, []), "the same command has nothing to do"
 
 
-def test_a_failed_arm_holds_up_no_other_and_is_told_by_the_exit_code(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_failed_arm_holds_up_no_other_and_sets_the_exit_code(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
     study, folder = toy(HALVING, name="it fails"), tmp_path / "study"
     code, trained = conducted(study, folder)
     assert code == 1 and sum(to == 27 for *_, to in trained) == 3, "the baseline, the control and the best"
@@ -352,9 +350,9 @@ def test_runs_of_another_study_are_gone_on_with(tmp_path: pathlib.Path):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[RunResult]]:
+def pruned_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[RunResult]]:
     """A pruned study and its outcomes, with test numbers of what is done."""
-    folder = tmp_path_factory.mktemp("told") / "study"
+    folder = tmp_path_factory.mktemp("pruned_study") / "study"
     study = toy(HALVING)
     assert conducted(study, folder)[0] == 0
     found = [
@@ -364,8 +362,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[RunResul
     return study, found
 
 
-def test_pruned_runs_are_counted_and_in_no_mean(told: tuple[Study, list[RunResult]]):
-    study, outcomes = told
+def test_pruned_runs_are_counted_and_in_no_mean(pruned_study: tuple[Study, list[RunResult]]):
+    study, outcomes = pruned_study
     analysis = analyse(study, outcomes)
     rows = {row.arm: row for row in analysis.rows}
     cut = [row for row in rows.values() if row.pruned]
@@ -381,8 +379,8 @@ def test_pruned_runs_are_counted_and_in_no_mean(told: tuple[Study, list[RunResul
     assert analysis.sentence.endswith("7 arms were pruned; arm 5: nothing to say, no seed is finished there and in arm 0.")
 
 
-def test_every_table_tells_the_rung_and_the_number_there(told: tuple[Study, list[RunResult]]):
-    study, outcomes = told
+def test_every_table_shows_the_rung_and_the_number_there(pruned_study: tuple[Study, list[RunResult]]):
+    study, outcomes = pruned_study
     analysis = analyse(study, outcomes)
     last = next(row for row in analysis.rows if row.pruned and row.pruned.step == 3)
     shown = f"pruned, step 3: {100 * quality(last.arm):.2f}"
@@ -393,8 +391,8 @@ def test_every_table_tells_the_rung_and_the_number_there(told: tuple[Study, list
     assert float(table[last.arm]["pruned_score"]) == quality(last.arm) and table["arm 0"]["pruned"] == ""
 
 
-def test_the_picture_of_a_random_search_compares_all_arms_at_the_first_rung(told: tuple[Study, list[RunResult]]):
-    study, outcomes = told
+def test_the_picture_of_a_random_search_compares_all_arms_at_the_first_rung(pruned_study: tuple[Study, list[RunResult]]):
+    study, outcomes = pruned_study
     text = random_search(study, outcomes, analyse(study, outcomes))
     assert "Parallel coordinates of 9 arms" in text and "validation/accuracy at step 1, before any was pruned" in text
     assert all(f"arm {i}: {100 * quality(f'arm {i}'):.2f}" in text for i in (1, 2, 3)) and "arm 5" not in text

@@ -35,7 +35,7 @@ def parent_of(process: int) -> int:
 
 
 def descendants(process: int) -> set[int]:
-    """Of a living process: everything that it started, and what that started."""
+    """Returns everything that a living process started, and what that started."""
     parents = {}
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
@@ -150,7 +150,7 @@ def test_worker_that_no_place_can_hold_is_refused(options: dict[str, Any], words
     _check_room({"num_cpus": 2, "memory": 1000}, {"CPU": 2.0, "memory": 1e9})
 
 
-def test_machine_without_ray_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+def test_a_machine_without_ray_gets_an_error_that_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=re.escape('Ray is not installed. pip install "ray>=2.50,<3"')):
         actor_class({})

@@ -281,18 +281,18 @@ class Browser:
     def complaints(self) -> list[str]:
         """Errors and warnings of the console, exceptions, and all that was fetched from elsewhere."""
         self.run("1")
-        told = []
+        texts = []
         for event in self.events:
             method, content = event.get("method"), event.get("params", {})
             if method == "Runtime.exceptionThrown" or (
                 method == "Runtime.consoleAPICalled" and content["type"] in ("error", "warning")
             ):
-                told.append(json.dumps(content))
+                texts.append(json.dumps(content))
             if method == "Log.entryAdded" and content["entry"]["level"] in ("error", "warning"):
-                told.append(content["entry"]["text"])
+                texts.append(content["entry"]["text"])
             if method == "Network.requestWillBeSent" and not content["request"]["url"].startswith(("file:", "data:", "about:")):
-                told.append(content["request"]["url"])
-        return told
+                texts.append(content["request"]["url"])
+        return texts
 
     def close(self) -> None:
         self.session = None

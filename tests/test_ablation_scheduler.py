@@ -26,7 +26,7 @@ TESTS = pathlib.Path(__file__).resolve().parent
 
 
 def study_of(folder: pathlib.Path, behaviour: dict[str, Any], arms: int = 3) -> Study:
-    """A saved study of arms a0, a1, … whose stub workers behave as told."""
+    """A saved study of arms a0, a1, … whose stub workers follow behaviour.json."""
     made = tuple(Arm(f"arm {number}", {}, folder=f"a{number}", group=number) for number in range(arms))
     study = Study(name="stub", experiment="none", knobs={}, design="grid", arms=made, seeds=(0,), factors={})
     runs.save_study(study, folder)
@@ -58,7 +58,7 @@ def test_one_killed_and_one_failing_run_leave_the_others_done_and_are_alone_repe
     assert statuses(study, folder) == [("FAILED", 1), ("FAILED", 1), ("DONE", 1), ("FAILED", 1), ("DONE", 1)]
     said = capsys.readouterr().err
     assert re.search(r"FAILED +arm 0, seed 0 +step 1, attempt 1 +its process ended without a word: killed by SIGKILL", said)
-    assert re.search(r"FAILED +arm 3, seed 0 +step 1, attempt 1 +it was told to", said)
+    assert re.search(r"FAILED +arm 3, seed 0 +step 1, attempt 1 +as requested", said)
     assert "2 of 5 runs done, 3 failed. The same command goes on" in said
     assert run(study, folder) == 0
     assert statuses(study, folder) == [("DONE", 2), ("DONE", 2), ("DONE", 1), ("DONE", 2), ("DONE", 1)]

@@ -231,7 +231,7 @@ def test_wrong_option_is_named(tmp_path: pathlib.Path, srun: None, option: str, 
         _executor(STUB, tmp_path, parse_options([option]))
 
 
-def test_machine_without_slurm_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_machine_without_slurm_gets_a_clear_error(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="this machine has no srun"):
         _executor(STUB, tmp_path, {})

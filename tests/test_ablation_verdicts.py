@@ -14,7 +14,7 @@ DECLARED = {metric.name: metric for metric in METRICS}
 
 
 def analysis(metric: str = "test/accuracy", **arms: list[float | None]) -> Analysis:
-    """Of {arm: metric of seed 0, 1, …}, the baseline first; None is a run that diverged."""
+    """Analyses the runs of {arm: metric of seed 0, 1, …}, the baseline first; None is a run that diverged."""
     study = Study(
         "toy",
         "toy",
@@ -63,7 +63,7 @@ def test_a_higher_loss_is_worse():
     assert "where less is better" in verdicts.contrast("C3", "a", "worse", "it is slower")(found).sentence
 
 
-def test_runs_that_diverged_are_told_and_never_support_a_claim():
+def test_runs_that_diverged_are_reported_and_never_support_a_claim():
     found = analysis(baseline=BASELINE, a=[None] * 5, b=[0.8, None, None, None, None])
     for arm, count in (("a", 5), ("b", 4)):
         verdict = verdicts.contrast("C14", arm, "worse", "too high")(found)

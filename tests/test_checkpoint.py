@@ -1,4 +1,4 @@
-"""What a checkpoint promises: the same bits back, or one clear sentence; never damage in silence."""
+"""A checkpoint gives the same bits back, or one clear error; damage is never silent."""
 
 import dataclasses
 import hashlib
@@ -173,7 +173,9 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_is_cleared(saved: pathlib.
     assert restored is not None and restored[2] == 2
 
 
-def test_a_full_disk_is_told_with_the_bytes_before_anything_is_written(saved: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_reported_with_the_bytes_before_anything_is_written(
+    saved: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 99, 1))
     with pytest.raises(CheckpointError, match=r"no room for a checkpoint in .* MiB needed, 0 MiB free"):
         open_at(saved).save(3, state(3), {}, None)

@@ -64,7 +64,7 @@ def positive(variables: Any) -> Any:
 
 
 def output_of(model: nn.Module, variables: Any, images: jax.Array, layer: str) -> jax.Array:
-    """What the layer of that name gives."""
+    """Returns the output of the layer of that name."""
     found = []
 
     def keep(call, args, kwargs, context):

@@ -267,9 +267,9 @@ def test_folder_names_every_kind_of_bad_file(tmp_path, capfd):
     capfd.readouterr()
     source = folder(str(root), max_pixels=10_000, skip_bad_images=8)
     assert sum(len(part.labels) for part in source.splits.values()) == 10
-    told = capfd.readouterr().err
+    printed = capfd.readouterr().err
     for name, reason in reasons.items():
-        assert f"left out: {root / 'cat' / name}: {reason}" in told
+        assert f"left out: {root / 'cat' / name}: {reason}" in printed
     assert source.fingerprint == folder(str(cats_and_dogs(tmp_path / "clean"))).fingerprint
 
 

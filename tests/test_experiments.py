@@ -46,7 +46,7 @@ ONE_A_RECIPE = (
     "vae_mnist",
     "vq_vae_fashion",
 )
-"""Experiments that are trained in the fast stage; all others are traced there, and trained in the slow one."""
+"""Experiments that the fast stage trains; it only traces all others, which the slow stage trains."""
 
 
 def module_of(name: str) -> Any:
@@ -58,7 +58,7 @@ def load(name: str) -> Callable[..., Any]:
 
 
 def innermost(function: Any) -> Any:
-    """What a partial is a partial of."""
+    """Returns the function below all partials."""
     return innermost(function.func) if isinstance(function, functools.partial) else function
 
 

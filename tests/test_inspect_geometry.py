@@ -1,4 +1,4 @@
-"""What a program sees of the image, rule by rule, against what really changes when a row or a column of the image does."""
+"""The part of an image that a program depends on, rule by rule, against what changes when a row or a column changes."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ DEPTH_WISE = jnp.asarray(RANDOM.uniform(0.1, 1.0, (3, 3, 1, 4)), jnp.float32)
 
 
 def seen_by(function, shape=SHAPE, *weights):
-    """What the result of function(*weights, images) sees."""
+    """Returns the part of the images on which the result of function(*weights, images) depends."""
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
     program = jax.make_jaxpr(lambda *inputs: mark(function(*inputs), 0))(*weights, images)
     return walk(program, shape[1:3])[0]

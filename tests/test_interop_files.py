@@ -230,7 +230,7 @@ def test_without_torch_its_files_say_how_to_convert_them(tmp_path: pathlib.Path,
 
 
 class Tensor:
-    """What of torch.Tensor is used here."""
+    """The part of torch.Tensor that is used here."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array

@@ -1,4 +1,4 @@
-"""From a signature to its knobs: types, bounds, choices that nest, names that are misspelt."""
+"""Knobs of a signature: types, bounds, nested choices, misspelt names."""
 
 import dataclasses
 import functools
@@ -42,7 +42,7 @@ class Net(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """What a data set opens to."""
+    """The result of opening a data set."""
 
     name: str
     folder: str | None
@@ -231,7 +231,7 @@ Shaped: Any = Choice(NETS, supplied=("shape",))
 
 
 def recipe(*, model: Shaped = functools.partial(Net, width=5), lr: Positive = 0.1) -> Net:
-    """Makes a network whose shape is its own business."""
+    """Makes a network and supplies its shape itself."""
     return model(classes=2, shape=plain)
 
 

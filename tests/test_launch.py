@@ -1,4 +1,4 @@
-"""What a person types and what they get: help, lists, and one clear line for every mistake."""
+"""The command line: help, lists, and one clear line for every mistake."""
 
 import json
 import pathlib

@@ -136,7 +136,7 @@ def test_zfnet_has_the_sides_of_its_figure_3():
     }
 
 
-def test_zfnet_normalises_after_the_pooling_unless_told_otherwise():
+def test_zfnet_normalises_after_the_pooling_by_default():
     network, alone = ZFNet(**SMALL), ZFNet(**SMALL, lrn=False)
     variables, images = started(network)
     _, seen = jitted.apply(network, variables, images, train=False)

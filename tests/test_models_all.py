@@ -1,4 +1,4 @@
-"""What holds for every model outside the zoo (test_zoo.py), and published numbers of parameters and multiply-accumulates."""
+"""Properties of every model outside the zoo (see test_zoo.py), and published numbers of parameters and multiply-adds."""
 
 import functools
 
@@ -19,7 +19,7 @@ from tests.zoo import ZOO
 KEY = jax.random.key(0)
 SIZE = {"linear": 8, "mlp": 8, "lenet_300_100": 28, "lenet5": 16, "lenet5_1998": 32, "lenet5_20_50_500": 16, "convnet": 8}
 MANY = ("lenet_300_100", "lenet5_1998", "lenet5_20_50_500")
-"""Models whose uncompiled operations take long, beside others of their kind that are run uncompiled in the fast stage."""
+"""Models that take long uncompiled; the fast stage runs others of their kind uncompiled instead."""
 PUBLISHED = [  # shared by papers and independent implementations; MACs of convolutions and dense layers for one image
     ("lenet5_1998", {}, (32, 32, 1), 60_000, 325_680),
     ("lenet5_1998", {}, (28, 28, 1), 60_000, 325_680),

@@ -103,7 +103,7 @@ def test_28_pixels_are_framed_by_their_border(model):
         (LeNet5Caffe, 15, r"image of 15x15 is too small: layer conv2 .*\n.*16x16"),
     ],
 )
-def test_a_size_that_does_not_fit_is_told_with_the_smallest_that_does(model, size, message):
+def test_a_size_that_does_not_fit_is_reported_with_the_smallest_that_does(model, size, message):
     with pytest.raises(UsageError, match=message):
         inspect.layers(model(classes=10), (size, size, 1))
 

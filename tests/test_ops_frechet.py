@@ -79,7 +79,7 @@ def test_precision_tells_quality_and_recall_variety():
     assert precision_recall(one, one + 1000) == (0.0, 0.0) and precision_recall(one[:3], one) == (0.0, 0.0)
 
 
-def test_two_samples_are_told_apart_as_by_logistic_regression_of_scikit_learn():
+def test_two_samples_are_distinguished_as_by_logistic_regression_of_scikit_learn():
     real, drawn = normal(400, 5, 7), normal(400, 5, 7)[::-1] * 1.0 + 0.7
     accuracy, chance = two_sample_accuracy(real, drawn)
     points = np.concatenate([real, drawn])
@@ -90,7 +90,7 @@ def test_two_samples_are_told_apart_as_by_logistic_regression_of_scikit_learn():
     assert chance == pytest.approx(scipy.stats.norm.sf((accuracy - 0.5) * 2 * 20))
 
 
-def test_two_samples_of_one_distribution_are_not_told_apart():
+def test_two_samples_of_one_distribution_are_not_distinguished():
     draw = np.random.default_rng(8)
     chances = [two_sample_accuracy(*draw.normal(size=(2, 200, 4)))[1] for _ in range(60)]
     assert np.mean(np.array(chances) < 0.05) < 0.15

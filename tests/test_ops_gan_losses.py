@@ -56,7 +56,7 @@ DATA, MODEL = np.array([0.5, 0.3, 0.2], np.float32), np.array([0.1, 0.3, 0.6], n
 
 
 def expected_loss(name: str, scores: jax.Array, **knobs) -> jax.Array:
-    """Of a discriminator that gives three points the scores [3], the first being likely real, the last likely drawn."""
+    """Returns the expected loss of a discriminator with the scores [3] at three points, from likely real to likely fake."""
     losses = GAN_LOSSES[name](**knobs).discriminator(scores[:, None], scores[None, :])
     return jnp.sum(losses * DATA[:, None] * MODEL[None, :])
 

@@ -27,12 +27,12 @@ SMALL = {"pixelcnn": {"blocks": 2}, "gated_pixelcnn": {"layers": 3}, "pixelrnn":
 @functools.cache
 def task_of(name="pixelcnn", shape=(5, 4, 1), output="bernoulli", classes=0, sampling="cached", **given):
     """(task, params with biases that are not 0)."""
-    told, channels = PIXEL_DISTRIBUTIONS[output](**given), shape[2]
-    groups = channels if told.autoregressive_channels else 1
+    distribution, channels = PIXEL_DISTRIBUTIONS[output](**given), shape[2]
+    groups = channels if distribution.autoregressive_channels else 1
     model = PIXEL_MODELS[name](
-        outputs=told.parameter_count(channels), groups=groups, classes=classes, width=6, head=9, **SMALL[name]
+        outputs=distribution.parameter_count(channels), groups=groups, classes=classes, width=6, head=9, **SMALL[name]
     )
-    task = autoregress(model, output=told, image_shape=shape, classes=classes, sampling=sampling)
+    task = autoregress(model, output=distribution, image_shape=shape, classes=classes, sampling=sampling)
     task = dataclasses.replace(task, loss=jax.jit(task.loss, static_argnums=4), measure=jax.jit(task.measure))
     params, _ = jax.jit(task.init)(KEY, batch_of(1, shape))
     return task, jax.tree.map(lambda leaf: leaf + 0.2 * jax.random.normal(KEY, leaf.shape), params)

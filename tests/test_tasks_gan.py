@@ -241,7 +241,7 @@ def test_every_knob_of_a_loss_does_something(loss: str):
     require_every_knob_does_something(adversarial_pair, {**SMALL, "loss": loss}, below="loss")
 
 
-def test_wrong_combinations_are_told_before_anything_is_built():
+def test_wrong_combinations_are_refused_before_anything_is_built():
     with pytest.raises(UsageError, match="a norm over the batch mixes them"):
         experiment(loss="wgan_gp", norm="batch")
     with pytest.raises(UsageError, match="whose side is 4, 5, 6 or 7 doubled"):

@@ -153,7 +153,7 @@ def test_images_are_drawn_afresh_once_or_not_at_all():
     assert not np.array_equal(black_and_white("dynamic", KEY), black_and_white("dynamic", other))
 
 
-def test_a_tighter_bound_is_told_of_several_samples():
+def test_several_samples_report_a_tighter_bound():
     task, batch = grey("none", bound=importance_weighted(samples=20)), batch_of(random.uniform(size=(6, 4, 4, 1)))
     numbers = task.summary(jax.device_get(task.measure(*task.init(KEY, batch), batch)))
     assert numbers["bound"] > numbers["elbo"] and task.primary_metric.name == "bound"
@@ -171,7 +171,7 @@ def test_the_slope_of_a_linear_decoder_is_the_norm_of_its_kernel():
     assert numbers["decoder_slope"] == pytest.approx(0.05 * np.linalg.norm(closed_form().weights), rel=0.03)
 
 
-def test_a_collapsed_posterior_is_told():
+def test_a_collapsed_posterior_is_reported():
     assert "collapsed" in diagnosis({"test/active_units": 0.0}) and diagnosis({"test/active_units": 3.0}) == ""
 
 

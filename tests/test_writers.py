@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, torn lines do not break a reader, and times are told as people say them."""
+"""Files appear whole or not at all, torn lines do not break a reader, and times are shown in words."""
 
 import json
 import pathlib

@@ -130,4 +130,4 @@ AUGMENTS: dict[str, Callable[..., Array]] = {
     "shift": shift,
     "shift_rotate": shift_rotate,
 }
-"""By name, for `Choice[AUGMENTS]`."""
+"""Augmentations by name, for `Choice[AUGMENTS]`."""

@@ -49,4 +49,4 @@ def _constant(value: float) -> np.ndarray:
 
 
 NORMALIZERS = {"none": no_normalization, "raw": raw, "standard": standard, "per_pixel": per_pixel}
-"""By name, for `Choice[NORMALIZERS]`."""
+"""Normalisers by name, for `Choice[NORMALIZERS]`."""

@@ -176,7 +176,7 @@ def _label_panel(
     for split in ("train", "validation"):
         steps, values = curves[split]
         if np.isfinite(values).any():
-            # The mean of the last fortieth: a single last record of a noisy curve lies beside the line that one sees.
+            # The mean of the last fortieth: a single last record of a noisy curve can lie away from the visible line.
             ends = values[np.isfinite(values)][-max(1, len(values) // 40) :]
             labels.append((float(np.mean(ends)), split, SPLITS[split]))
     bottom, top = axes.get_ylim()

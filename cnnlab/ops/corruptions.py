@@ -61,4 +61,4 @@ CORRUPTIONS: dict[str, Callable[..., jax.Array]] = {
     "masking": masking,
     "salt_and_pepper": salt_and_pepper,
 }
-"""By name, for `Choice[CORRUPTIONS]`."""
+"""Corruptions by name, for `Choice[CORRUPTIONS]`."""

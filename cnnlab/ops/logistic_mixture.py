@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 LOWEST_LOG_SCALE = -7.0
-"""As in the authors' code: narrower than any level of 256."""
+"""Lowest logarithm of a scale, as in the authors' code: narrower than any of 256 levels."""
 
 
 def parameter_count(channels: int, components: int) -> int:

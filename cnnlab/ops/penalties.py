@@ -83,4 +83,4 @@ PENALTIES: dict[str, Callable[..., jax.Array]] = {
     "sparse_l1": sparse_l1,
     "contractive": contractive,
 }
-"""By name, for `Choice[PENALTIES]`."""
+"""Penalties by name, for `Choice[PENALTIES]`."""

@@ -52,4 +52,4 @@ def squared_error(reconstructions: jax.Array, inputs: jax.Array) -> jax.Array:
 
 
 RECONSTRUCTION_LOSSES: dict[str, Callable[..., ReconstructionLoss]] = {"squared": squared, "cross_entropy": cross_entropy}
-"""By name, for `Choice[RECONSTRUCTION_LOSSES]`."""
+"""Losses by name, for `Choice[RECONSTRUCTION_LOSSES]`."""
