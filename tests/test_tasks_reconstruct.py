@@ -89,7 +89,9 @@ def test_pictures_of_a_code_of_two_units_have_its_plane():
 
 
 def test_sparse_kl_of_a_code_that_is_no_coin_is_refused():
-    with pytest.raises(UsageError, match=r"sparse_kl takes the units(.|\n)*--code_activation=sigmoid, or --penalty=sparse_l1"):
+    with pytest.raises(
+        UsageError, match=r"sparse_kl reads the activation of a unit(.|\n)*--code_activation=sigmoid, or --penalty=sparse_l1"
+    ):
         experiment(penalty="sparse_kl")
 
 

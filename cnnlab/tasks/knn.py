@@ -137,7 +137,7 @@ def _stored(images: Array, pixels: str) -> tuple[Array, Array]:
 
 def _no_loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
     """Raises UsageError: there is no player."""
-    raise UsageError("nearest neighbours remember examples and are not trained: there is no loss. Take 0 steps.")
+    raise UsageError("nearest neighbours remember examples and are not trained: there is no loss to train. Take 0 steps.")
 
 
 def _figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:

@@ -110,4 +110,6 @@ def _range(centred: Array, width: int, key: Array) -> Array:
 
 def _no_loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
     """Raises UsageError: there is no player."""
-    raise UsageError("principal components are computed by a decomposition, not trained: there is no loss. Take 0 steps.")
+    raise UsageError(
+        "principal components are computed by a decomposition, not trained: there is no loss to train. Take 0 steps."
+    )

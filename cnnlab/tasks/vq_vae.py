@@ -87,11 +87,16 @@ class _Network:
         found: Any = self.model.apply({"params": params[PLAYER]}, vectors, method="decode")
         return found.astype(jnp.float32)
 
+    def quantize(self, params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array, Array]:
+        """Returns vectors f32 [B, h, w, D], the codes i32 [B, h, w] of the nearest entries, and these as the vectors."""
+        vectors = self.vectors(params, images)
+        codes = nearest_entries(vectors, model_state["codebook"])
+        return vectors, codes, model_state["codebook"][codes]  # [K, D] at [B, h, w] -> [B, h, w, D]
+
     def reconstruct(self, params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array]:
         """Returns the expected images f32 [B, H, W, C] and their codes i32 [B, h, w]."""
-        codes = nearest_entries(self.vectors(params, images), model_state["codebook"])
-        vectors = model_state["codebook"][codes]  # [K, D] at [B, h, w] -> [B, h, w, D]
-        return self.likelihood.mean(self.decode(params, vectors)), codes
+        _, codes, entries = self.quantize(params, model_state, images)
+        return self.likelihood.mean(self.decode(params, entries)), codes
 
     def draw(self, params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
         """Returns images f32 [N, H, W, C] of codes sampled at each place by their frequency there, each place by itself."""
@@ -144,9 +149,7 @@ def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, deca
 
     def loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
         images = batch["image"].astype(jnp.float32)
-        vectors = network.vectors(params, images)
-        codes = nearest_entries(vectors, model_state["codebook"])
-        entries = model_state["codebook"][codes]  # [K, D] at [B, h, w] -> [B, h, w, D]
+        vectors, codes, entries = network.quantize(params, model_state, images)
         # The value is the entry, the gradient that of the vector (straight-through estimator).
         passed = vectors + jax.lax.stop_gradient(entries - vectors)
         log_p = likelihood.log_p(network.decode(params, passed), images)
@@ -158,9 +161,7 @@ def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, deca
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         images = batch["image"].astype(jnp.float32)
-        vectors = network.vectors(params, images)
-        codes = nearest_entries(vectors, model_state["codebook"])
-        entries = model_state["codebook"][codes]  # [K, D] at [B, h, w] -> [B, h, w, D]
+        vectors, codes, entries = network.quantize(params, model_state, images)
         log_p = likelihood.log_p(network.decode(params, entries), images)
         distance = jnp.sum(jnp.square(vectors - entries), axis=(1, 2, 3))
         rows = {"index": batch["index"], "mask": batch["mask"], "elbo": log_p - cost, "codes": codes}
