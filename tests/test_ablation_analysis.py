@@ -218,7 +218,7 @@ def test_effects_need_every_combination_and_take_complete_seeds_only():
     arms["both"], values["both"] = {"a": "1", "b": "1"}, [0.4, 0.4, None]
     analysis = analyse(study(arms, 3, factors), finished(values))
     assert analysis.effects[2].estimate == pytest.approx(np.mean([0.1, 0.1]))
-    assert "Effects: over the 2 of 3 seeds for which every arm has finished." in analysis.warnings
+    assert "Effects are estimated from the 2 of 3 seeds for which every arm has finished." in analysis.warnings
 
 
 # The degenerate cases; warnings are errors here
@@ -283,10 +283,8 @@ def test_runs_that_did_not_finish_are_counted_and_reported():
     row = (analysis := analyse(study(["baseline", "a"], 5), outcomes)).rows[1]
     assert (row.planned, row.done, row.diverged, row.failed, row.missing) == (5, 2, 1, 1, 1)
     assert row.contrast.n == 2
-    message = (
-        "a: of 5 runs 1 diverged, 1 failed, 1 missing or unfinished; its numbers are those of the survivors, which flatters it."
-    )
-    assert message in analysis.warnings
+    lost = "a: of 5 runs 1 diverged, 1 failed, 1 missing or unfinished"
+    assert f"{lost}; its numbers are those of the remaining runs, so it looks better than it is." in analysis.warnings
     assert "baseline: of 5 runs 1 missing or unfinished." in analysis.warnings
 
 
@@ -300,7 +298,7 @@ def test_without_a_baseline_there_is_no_verdict():
 def test_arms_that_share_no_seed_with_the_baseline_are_reported():
     analysis = analyse(study(["baseline", "a"], 2), finished({"baseline": [0.5, None], "a": [None, 0.6]}))
     assert analysis.rows[1].contrast is None
-    assert analysis.sentence == "a: nothing to say, no seed is finished there and in baseline."
+    assert analysis.sentence == "a: not compared, since no seed is finished both there and in baseline."
 
 
 def test_no_input_makes_scipy_warn(quick_collections):
@@ -391,8 +389,8 @@ def test_unplanned_outcomes_and_unrecorded_code_are_reported():
     dirty = {**PROVENANCE, "uncommitted_changes": True}
     outcomes = finished({"baseline": [0.5] * 6 + [0.6], "stranger": [0.1]}, provenance=dirty)
     warnings = analyse(study(["baseline"], 6), outcomes).warnings
-    assert "2 outcomes left out: not among the planned arms and seeds, or there twice." in warnings
-    assert "6 runs had uncommitted changes to commit aaaaaaaaaaaa: what code they ran is not on record." in warnings
+    assert "2 results left out: not among the planned arms and seeds, or there twice." in warnings
+    assert "6 runs were made with uncommitted changes to commit aaaaaaaaaaaa, so their code is not recorded." in warnings
 
 
 # Whether runs may be compared

@@ -130,7 +130,7 @@ def test_members_that_train_together_are_the_runs_that_train_apart(studied, tmp_
     code, out, err = launch(*WORDS, "--batch_runs=always", "--max_batched_runs=3", cwd=tmp_path)
     assert code == 0 and "2/2" in out, err
     logs = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/study-*/logs/*.txt"))
-    assert "3 runs of baseline … together" in logs and "one after another" not in logs
+    assert "3 runs of baseline … in one batched program" in logs and "one after another" not in logs
     for path in sorted((place / "runs").glob("mlp_digits-*/seed_[0-9]/result.json")):
         alone = json.loads(path.read_text(encoding="utf-8"))
         other = json.loads((tmp_path / path.relative_to(place)).read_text(encoding="utf-8"))

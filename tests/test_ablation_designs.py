@@ -301,7 +301,10 @@ def test_a_component_takes_the_off_value_that_it_is_given():
     ("components", "message"),
     [
         ([], "there are no components"),
-        (["depth"], r"nothing says what switches depth off: --model\.depth takes int finite and >= 1\.\n.*depth:OFF_VALUE"),
+        (
+            ["depth"],
+            r"no value is known that switches depth off: .*model\.depth takes int finite and >= 1\.\n.*depth:OFF_VALUE",
+        ),
         (["duration"], r"component:off_value"),
         (["widths"], r"component:off_value"),
         (["model"], r"component:off_value"),

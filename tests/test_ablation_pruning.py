@@ -376,7 +376,9 @@ def test_pruned_runs_are_counted_and_in_no_mean(pruned_study: tuple[Study, list[
     assert analysis.warnings[0].startswith(
         f"Pruned by halving: 3 of 11 runs done, 7 pruned (5 at step 1, 2 at step 3), after {steps / (11 * 27):.0%} of the steps"
     )
-    assert analysis.sentence.endswith("7 arms were pruned; arm 5: nothing to say, no seed is finished there and in arm 0.")
+    assert analysis.sentence.endswith(
+        "7 arms were pruned; arm 5: not compared, since no seed is finished both there and in arm 0."
+    )
 
 
 def test_every_table_shows_the_rung_and_the_number_there(pruned_study: tuple[Study, list[RunResult]]):
@@ -515,7 +517,7 @@ def test_the_estimate_counts_the_steps_that_are_expected(tmp_path: pathlib.Path,
             ["lr:0.1,0.2,0.3"],
             COMMON,
             {"start": Duration(1), "method": "none"},
-            r"--prune_from=1 steps says where pruning begins",
+            r"--prune_from=1 steps sets where pruning begins",
         ),
     ],
 )

@@ -57,7 +57,9 @@ def test_one_killed_and_one_failing_run_leave_the_others_done_and_are_alone_repe
     assert run(study, folder, jobs=2) == 1
     assert statuses(study, folder) == [("FAILED", 1), ("FAILED", 1), ("DONE", 1), ("FAILED", 1), ("DONE", 1)]
     said = capsys.readouterr().err
-    assert re.search(r"FAILED +arm 0, seed 0 +step 1, attempt 1 +its process ended without a word: killed by SIGKILL", said)
+    assert re.search(
+        r"FAILED +arm 0, seed 0 +step 1, attempt 1 +its process ended without an error message: killed by SIGKILL", said
+    )
     assert re.search(r"FAILED +arm 3, seed 0 +step 1, attempt 1 +as requested", said)
     assert "2 of 5 runs done, 3 failed. The same command goes on" in said
     assert run(study, folder) == 0
@@ -212,7 +214,7 @@ def test_arms_that_raise_die_or_run_out_of_memory_cost_no_other_arm(tmp_path: pa
     assert {status["attempt"] for status in found.values()} == {1}
     for cause in (
         r"behaviour=raise, seed 0 +step \d, attempt 1 +ValueError: a defect of this arm",
-        r"behaviour=kill, seed 0 +step \d, attempt 1 +its process ended without a word: killed by SIGKILL",
+        r"behaviour=kill, seed 0 +step \d, attempt 1 +its process ended without an error message: killed by SIGKILL",
         r"behaviour=memory, seed 0 +step \d, attempt 1 +RuntimeError: RESOURCE_EXHAUSTED",
         r"behaviour=refuse, seed 0 +step 0, attempt 1 +ValueError: it never could be built",
     ):

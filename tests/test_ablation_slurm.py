@@ -153,7 +153,7 @@ def test_study_of_twelve_runs_survives_a_killed_and_a_requeued_job(tmp_path: pat
 
     code, out, err = finish(launcher)
     assert code == 0, out + err
-    assert re.search(r"FAILED .*: its process ended without a word: Slurm job .*\n  it is tried again", err), err
+    assert re.search(r"FAILED .*: its process ended without an error message: Slurm job .*\n  it is tried again", err), err
     found = found_statuses(tmp_path)
     assert len(found) == 12 and {status["state"] for status in found.values()} == {"DONE"}
     assert {run: status["attempt"] for run, status in found.items() if status["attempt"] != 1} == {killed: 2, requeued: 2}
@@ -223,7 +223,7 @@ def test_options_go_to_sbatch_and_a_worker_gets_sigterm_before_its_time_is_up(tm
         ("gpu", "--launcher_options=gpu: expected KEY=VALUE"),
         ("slurm_partitoin=gpu", "Unknown argument 'partitoin'"),
         ("timeout_min=long", 'Parameter "timeout_min" expected type'),
-        ("timeout_min=1", "a job of timeout_min=1 is told to save and end 90 s before that, hence at once."),
+        ("timeout_min=1", "a job of timeout_min=1 has to save and end 90 s before that, hence at once."),
     ],
 )
 def test_wrong_option_is_named(tmp_path: pathlib.Path, srun: None, option: str, words: str):

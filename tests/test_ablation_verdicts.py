@@ -145,5 +145,5 @@ def test_every_part_must_hold():
 
 
 def test_an_arm_that_the_study_lacks_is_an_error():
-    with pytest.raises(UsageError, match=r"an arm 'lr=1', which the study lacks.*Arms: baseline; lr=2"):
+    with pytest.raises(UsageError, match=r"the arm 'lr=1', which the study lacks.*Arms: baseline; lr=2"):
         verdicts.contrast("C1", "lr=1", "worse", "x")(analysis(baseline=BASELINE, **{"lr=2": WORSE}))

@@ -1,1 +1,1 @@
-"""Ablation studies: many runs that differ by design, and what can be said of their differences."""
+"""Ablation studies: many runs that differ by design, and statistics of their differences."""

@@ -1,4 +1,4 @@
-"""Plans a study from what the command line asks, and writes its report from its runs."""
+"""Plans a study from the command line, and writes its report from its runs."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ from cnnlab.values import Duration
 
 
 def study_from_flags(
-    asked: DesignRequest,
+    request: DesignRequest,
     experiment: ExperimentFile,
     common: Resolved,
     knobs: Mapping[str, str],
@@ -42,11 +42,11 @@ def study_from_flags(
     metric: str | None,
     precision: str,
 ) -> Study:
-    """The study that the command line asks for, or that the experiment declares where it asks for none; not planned yet.
+    """Returns the study of the command line, or the experiment's own where nothing is to be varied; not planned yet.
 
     Args:
-        asked: what to vary; nothing: the experiment's own study.
-        experiment: whose knobs are varied.
+        request: what to vary; nothing: the experiment's own study.
+        experiment: the experiment with the knobs that are varied.
         common: the experiment with the knobs that all arms share.
         knobs: these knobs as on the command line.
         flags: run flags that every run of the study gets, as on the command line.
@@ -55,20 +55,20 @@ def study_from_flags(
         metric: what is compared; None: that of the experiment's own study, or the task's primary metric on test.
         precision: what the networks compute in.
     """
-    own = None if asked.vary or asked.toggle else experiment.study
+    own = None if request.vary or request.toggle else experiment.study
     if common.values.get("control", "none") != "none":
         raise UsageError(
             f"--control={common.values['control']} would make every arm one that must fail.\n"
             f"For such arms beside the others, give --controls={common.values['control']}."
         )
-    asked = requested_design(asked, own)
-    arms = asked.arms(common, seed)
+    request = requested_design(request, own)
+    arms = request.arms(common, seed)
     count = seeds or (own.seeds if own else 5)
     return Study(
         name=pathlib.Path(experiment.name).stem,
         experiment=experiment.name,
         knobs=knobs,
-        design=asked.design,
+        design=request.design,
         arms=arms,
         seeds=tuple(range(seed, seed + count)),
         factors=designs.varied([arm for arm in arms if not arm.control]),
@@ -84,13 +84,13 @@ def study_from_flags(
 def plan_study(
     study: Study, experiment: ExperimentFile, strategy: Strategy, above: pathlib.Path, *, allow: Sequence[str] = ()
 ) -> tuple[Study, list[check.CheckedArm]]:
-    """The study with every arm checked, measured, grouped, and with a place for its runs.
+    """Returns the study with every arm checked, measured, grouped, and with a folder for its runs.
 
     Args:
-        study: as designed.
-        experiment: whose knobs the arms set.
-        strategy: where it will run.
-        above: the folder in which the folders of runs lie, beside the study's own.
+        study: the study as designed.
+        experiment: the experiment with the knobs that the arms set.
+        strategy: the devices that it will run on.
+        above: the folder that holds the folders of runs and of the study.
         allow: differences between arms that do not matter (comparable.KINDS).
     """
     found = check.check_arms(study, lambda arm: experiment.resolve(merge_knobs(study.knobs, arm)), strategy)
@@ -131,19 +131,21 @@ def add_rungs(
     factor: int,
     start: Duration | None = None,
 ) -> Study:
-    """The study with rungs at which its worse arms stop. Raises UsageError where arms cannot be compared at rungs.
+    """Returns the study with rungs at which its worse arms stop. Raises UsageError where arms cannot be compared at rungs.
 
     Args:
-        study: as planned.
+        study: the study as planned.
         found: its arms as checked.
         method: asha or halving; none: the study as it is.
-        eval_every: between evaluations; None: the default of a run.
-        factor: about one arm in so many goes on.
+        eval_every: duration between evaluations; None: the default of a run.
+        factor: about one arm in so many continues.
         start: the first rung; None: as in pruning.first_rung.
     """
     if method == "none":
         if start:
-            raise UsageError(f"--prune_from={start} says where pruning begins. Add --prune=asha or --prune=halving.")
+            raise UsageError(
+                f"--prune_from={start} sets where pruning begins, but nothing is pruned. Add --prune=asha or --prune=halving."
+            )
         return study
     names = pruning.prunable_arms(study)
     experiments = [one.experiment for one in found if one.arm.name in names]
@@ -175,7 +177,7 @@ def add_rungs(
 
 
 def estimate_remaining(study: Study, found: Sequence[check.CheckedArm], folder: pathlib.Path) -> check.Estimate:
-    """What the runs that are not finished will take."""
+    """Estimates the cost of the runs that are not finished."""
     everything = list(runs.study_runs(study, folder))
     statuses = [cell.status for cell in everything]
     due = {arm.name: 0 for arm in study.arms}
@@ -187,14 +189,14 @@ def estimate_remaining(study: Study, found: Sequence[check.CheckedArm], folder: 
 
 
 def study_digest(study: Study) -> str:
-    """Eight hex digits of what is compared with what, however many seeds."""
+    """Returns eight hex digits of the compared arms; the number of seeds does not change them."""
     content = [study.experiment, dict(study.knobs), [[arm.name, dict(arm.knobs)] for arm in study.arms], study.precision]
     content += [dataclasses.asdict(study.pruning)] if study.pruning else []
     return json_digest(content)[:SHORT]
 
 
 def describe_study(study: Study, need: check.Estimate, folder: pathlib.Path) -> str:
-    """Returns what is about to be run, with a warning where a claim would be recorded from code that is on no record."""
+    """Returns what is about to be run, with a warning where a claim would be tested by code that is not committed."""
     width = max(len(arm.name) for arm in study.arms)
     rows = [
         f"  {arm.name.ljust(width)}  {arm.parameters:>11,} parameters  {arm.steps:>7,} steps  compilation {arm.group + 1}"
@@ -228,14 +230,14 @@ def write_study_report(
     metric: str | None = None,
     verdict: Callable[..., Verdict] | None = None,
 ) -> str:
-    """Writes the report of what is there, and returns what a terminal shows of it.
+    """Writes the report of the finished runs, and returns the text for the terminal.
 
     Args:
-        study: as planned.
-        folder: of the study.
+        study: the study as planned.
+        folder: folder of the study.
         allow: differences between runs that do not matter (comparable.KINDS).
-        metric: in place of the study's own.
-        verdict: of a claim, from the analysis; it is written to verdict.json.
+        metric: the compared metric; None: the study's own.
+        verdict: the rule that decides a claim from the analysis; the verdict is written to verdict.json.
     """
     outcomes = runs.read_results(study, folder)
     compared = {arm.name for arm in study.arms if not arm.control}
@@ -251,7 +253,7 @@ def write_study_report(
 
 
 def allowed_differences(study: Study, allow: Sequence[str]) -> set[str]:
-    """The differences between runs that the command line, the study or its factors permit."""
+    """Returns the differences between runs that the command line, the study or its factors permit."""
     varied = {knob.rpartition(".")[2] for knob in study.factors}
     return {*allow, *study.allow, *(["steps"] if varied & {"duration", "batch_size"} else [])}
 
@@ -263,7 +265,7 @@ def _write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResu
 
 
 def report_runs(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: str | None, to: str | None) -> str:
-    """The report of runs that lie anywhere, as a study whose arms are the settings found; written to `to`."""
+    """Writes the report of any runs to `to`, as a study with the settings found as arms; returns the text for the terminal."""
     found = [run for folder in folders for run in _runs(folder)]
     if not found:
         raise UsageError(f"there is no run in {', '.join(map(str, folders))}. Give folders with a run.json below them.")
@@ -303,12 +305,12 @@ def _setting(levels: Mapping[str, str]) -> str:
 
 
 def _runs(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
-    """(folder, run.json) of every run at or below a folder."""
+    """Returns (folder, run.json) of every run at or below a folder."""
     return [(path.parent, content) for path in sorted(folder.rglob("run.json")) if (content := files.read_json(path))]
 
 
 def _first_metric(outcomes: Sequence[RunResult]) -> str:
-    """The primary metric of the first run that is done: it stands first in result.json."""
+    """Returns the primary metric of the first run that is done: the first one in result.json."""
     names = [name for outcome in outcomes for name in outcome.metrics if name.startswith("test/")]
     if not names:
         raise UsageError("none of these runs is done, so there is nothing to report.")

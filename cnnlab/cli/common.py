@@ -1,4 +1,4 @@
-"""What several verbs do first: start jax, load the experiment, fill in its knobs, find the folders of runs."""
+"""Steps that several verbs share: start jax, load the experiment, fill in its knobs, find the folders of runs."""
 
 import os
 import pathlib
@@ -26,7 +26,7 @@ class NoExperiment(UsageError):
 def setup_jax(fake_devices: int | None) -> None:
     """Sets what must stand before jax starts (devices, threads), then the persistent compilation cache.
 
-    Raises UsageError where jax runs already in this process with another number of devices than is asked for.
+    Raises UsageError where jax runs already in this process with another number of devices than the flag gives.
     """
     if fake_devices:
         _split_cpu(fake_devices)
@@ -62,12 +62,12 @@ def _split_cpu(count: int) -> None:
 
 
 def load(name: str | None, words: Mapping[str, str], devices: Devices) -> "ExperimentFile":
-    """The experiment of --experiment. Imports jax.
+    """Loads the experiment of --experiment. Imports jax.
 
     Args:
-        name: as on the command line.
+        name: the experiment as on the command line.
         words: the knobs that are given with it.
-        devices: on what it will run.
+        devices: the devices that it will run on.
     """
     if not name:
         raise NoExperiment(words)
@@ -78,7 +78,7 @@ def load(name: str | None, words: Mapping[str, str], devices: Devices) -> "Exper
 
 
 def resolve(experiment: "ExperimentFile", values: Mapping[str, Any], length: Length | None = None) -> "Resolved":
-    """The experiment with its knobs filled in from the command line."""
+    """Returns the experiment with its knobs filled in from the command line."""
     from cnnlab import knobs
 
     duration = length.knobs() if length else {}
@@ -105,7 +105,7 @@ def run_spec(
     *,
     stop_after: int | None = None,
 ) -> "RunSpec":
-    """What a run is and how it is carried out."""
+    """Returns the specification of a run: what is trained and how."""
     from cnnlab.runs.folder import RunSpec
 
     pace = pace or Pace()
@@ -130,7 +130,7 @@ def run_spec(
 def seed_folders(
     experiment: "ExperimentFile", resolved: "Resolved", precision: str, workdir: str | None, seeds: range
 ) -> dict[int, pathlib.Path]:
-    """{seed: folder of its run}: the workdir itself for one seed, else seed_K below it or below the run's own place."""
+    """Returns {seed: folder of its run}: the workdir itself for one seed, else seed_K below it or the run's own folder."""
     from cnnlab.runs.find import RunFinder
 
     if workdir and len(seeds) == 1:

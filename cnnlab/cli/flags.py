@@ -1,4 +1,4 @@
-"""From a verb's signature to its run flags, and from words to the call. Imports no jax.
+"""Makes the run flags of a verb from its signature, and the call from the words of a command. Imports no jax.
 
 A verb is a function. Its keyword-only parameters are its run flags; one that is annotated with a dataclass stands for the
 fields of that dataclass. A positional-only parameter takes the experiment's knobs, {name: text}, and `*folders` the words
@@ -44,7 +44,7 @@ class RunFlag:
         return takes_list(self.annotation)
 
     def read(self, text: Any) -> Any:
-        """Its value from text; UsageError says what was expected."""
+        """Returns its value from text; raises UsageError with what was expected."""
         if not isinstance(text, str):
             return text
         if self.annotation is Entries:
@@ -76,17 +76,17 @@ class Call:
 
 
 def takes_knobs(verb: Verb) -> bool:
-    """Whether an experiment's knobs may be among the words."""
+    """Returns whether an experiment's knobs may be among the words."""
     return any(p.kind is p.POSITIONAL_ONLY for p in inspect.signature(verb).parameters.values())
 
 
 def takes_folders(verb: Verb) -> bool:
-    """Whether words that are no flags may follow the verb."""
+    """Returns whether words that are no flags may follow the verb."""
     return any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(verb).parameters.values())
 
 
 def flags_of(verb: Verb) -> dict[str, RunFlag]:
-    """{name: flag} of a verb, those of its own before those of its groups."""
+    """Returns {name: flag} of a verb, its own flags before those of its groups."""
     hints = typing.get_type_hints(verb, include_extras=True)
     helps = knobs.argument_help(verb)
     own: dict[str, RunFlag] = {}
@@ -160,7 +160,7 @@ def parse(verb: Verb, words: Sequence[str]) -> Call:
 
 
 def _split(rest: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """(words that are no flags, {name: text}) of what absl left; a name that is given several times holds all of its texts."""
+    """Splits what absl left into (words that are no flags, {name: text}); a name that is given twice holds both texts."""
     folders: list[str] = []
     given: dict[str, list[str]] = {}
     left = list(rest)
@@ -177,7 +177,7 @@ def _split(rest: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def describe(flag: RunFlag) -> str:
-    """What a flag takes, in words, where its name does not say it."""
+    """Returns what a flag takes, in words; empty where its name is enough."""
     if flag.annotation in (bool, str, str | None):
         return ""
     if flag.annotation is Entries:
@@ -188,7 +188,7 @@ def describe(flag: RunFlag) -> str:
 
 
 def help_of(name: str, verb: Verb) -> str:
-    """What a verb does, and its flags by group."""
+    """Returns the help of a verb: what it does, and its flags by group."""
     known = flags_of(verb)
     words = f"{' [FOLDER …]' if takes_folders(verb) else ''}{' [--knob=value …]' if takes_knobs(verb) else ''}"
     text = (inspect.getdoc(verb) or "").partition("\nArgs:")[0].strip()
@@ -202,12 +202,16 @@ def help_of(name: str, verb: Verb) -> str:
         lines += ["", titles[group].rstrip(".")] if members else []
         for flag in members:
             about = "; ".join(part for part in (flag.help.rstrip("."), describe(flag)) if part)
-            first, *more = textwrap.wrap(about, WIDTH - width, break_on_hyphens=False)
+            about = about.replace(">= ", ">=\N{NO-BREAK SPACE}").replace(
+                "> ", ">\N{NO-BREAK SPACE}"
+            )  # keeps bounds on one line
+            wrapped = textwrap.wrap(about, WIDTH - width, break_on_hyphens=False)
+            first, *more = (line.replace("\N{NO-BREAK SPACE}", " ") for line in wrapped)
             lines += [_left(flag).ljust(width) + first, *(" " * width + line for line in more)]
     return "\n".join(lines)
 
 
 def _left(flag: RunFlag) -> str:
-    """`--name=default`, as far as there is a default to be shown."""
+    """Returns `--name=default`, or the name alone where there is no default to show."""
     shown = "" if flag.default is None or flag.default is False or flag.default == () else f"={flag.default}"
     return f"  --{flag.name}{shown}{', -h' if flag.name == 'help' else ''}"

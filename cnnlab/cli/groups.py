@@ -10,7 +10,7 @@ from cnnlab.values import Count, Duration, NonNegative
 
 @dataclasses.dataclass(frozen=True)
 class Console:
-    """What is shown.
+    """Console output.
 
     Attributes:
         log_level: how much is written to stderr; warning also hides the progress.
@@ -30,12 +30,12 @@ class Console:
 
 @dataclasses.dataclass(frozen=True)
 class Length:
-    """How long to train, instead of the experiment's own duration.
+    """Length of training, instead of the experiment's own duration.
 
     Attributes:
-        steps: train for so many steps.
-        epochs: train for so many epochs.
-        examples_seen: train for so many examples.
+        steps: length of training in steps.
+        epochs: length of training in epochs.
+        examples_seen: length of training in examples.
     """
 
     steps: NonNegative | None = None
@@ -47,11 +47,11 @@ class Length:
         """The name of the flag that is given; UsageError where there are several."""
         names = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None]
         if len(names) > 1:
-            raise UsageError(f"--{names[0]} and --{names[1]} both say how long to train. Keep one.")
+            raise UsageError(f"--{names[0]} and --{names[1]} both set the length of training. Keep one.")
         return names[0] if names else None
 
     def knobs(self) -> dict[str, str]:
-        """The knob `duration` as text; {} where no flag of the group is given."""
+        """Returns the knob `duration` as text; {} where no flag of the group is given."""
         if (name := self.given) is None:
             return {}
         return {"duration": str(Duration(getattr(self, name), name.removesuffix("_seen")))}
@@ -59,13 +59,13 @@ class Length:
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """On what it runs.
+    """Devices and precision.
 
     Attributes:
         strategy: how several devices share the work.
         devices: how many devices to use; none: all.
         fake_devices: split the CPU into this many devices, to try a strategy without the hardware.
-        precision: what the network computes in; parameters stay f32.
+        precision: number format in which the network computes; parameters stay f32.
         data_dir: folder of prepared TFDS data sets; none: $TFDS_DATA_DIR or ~/tensorflow_datasets.
     """
 
@@ -78,12 +78,12 @@ class Devices:
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """How often a run is logged, evaluated and saved.
+    """Intervals of logging, evaluation and checkpoints.
 
     Attributes:
-        log_every: between log lines; none: 20 lines a run, at most 50 steps apart.
-        eval_every: between evaluations; none: about 20 evaluations a run.
-        save_every: between checkpoints; none: one at every evaluation.
+        log_every: interval between log lines; none: 20 lines a run, at most 50 steps apart.
+        eval_every: interval between evaluations; none: about 20 evaluations a run.
+        save_every: interval between checkpoints; none: one at every evaluation.
         steps_per_dispatch: most steps sent to the device at once; none: 1 on a CPU, 32 on an accelerator.
     """
 
@@ -95,14 +95,14 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True)
 class Launching:
-    """Who trains the runs of a study.
+    """Processes that train the runs of a study.
 
     Attributes:
-        jobs: runs at once, each with its share of the cores or one accelerator, or its Slurm job.
-        max_attempts: how often a run that fails is begun in all.
+        jobs: number of workers at once, each with its share of the cores, one accelerator, or a Slurm job or Ray actor.
+        max_attempts: how often a run is started in all if it fails.
         fail_fast: stop at the first failure instead of finishing the rest.
         launcher: where runs are trained: processes on this machine, Slurm jobs, or Ray actors.
-        launcher_options: KEY=VALUE of a worker; slurm: slurm_partition=gpu,timeout_min=60,gpus_per_node=1; ray:
+        launcher_options: KEY=VALUE for each worker; slurm: slurm_partition=gpu,timeout_min=60,gpus_per_node=1; ray:
             address=auto,num_gpus=1. A value that holds commas goes in double quotes.
     """
 
@@ -114,7 +114,7 @@ class Launching:
 
 
 def as_words(groups: Sequence[Any]) -> list[str]:
-    """`--NAME=VALUE` of every flag in the groups that differs from its default."""
+    """Returns `--NAME=VALUE` of every flag in the groups that differs from its default."""
     words = []
     for group in groups:
         for field in dataclasses.fields(group):

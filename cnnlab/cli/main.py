@@ -1,4 +1,4 @@
-"""Reads a command, calls its verb, and prints an error as a person can use it. Imports no jax."""
+"""Reads a command, calls its verb, and prints errors with the way to mend them. Imports no jax."""
 
 import io
 import logging
@@ -12,11 +12,11 @@ from cnnlab.cli.verbs import VERBS
 from cnnlab.errors import CnnlabError, UsageError, did_you_mean
 from cnnlab.knobs import UnknownKnob
 
-OVERVIEW = """Launches everything in cnnlab: python launch.py [VERB] --experiment=NAME [--knob=value …] [flags]
+OVERVIEW = """Trains and studies convolutional networks: python launch.py [VERB] --experiment=NAME [--knob=value …] [flags]
 
 Verbs
 {verbs}
-  help        help VERB shows the flags of a verb; so does VERB --help
+  help        shows the flags of a verb: help VERB, or VERB --help. Without a verb the command trains
 
 Knobs are the keyword arguments of the experiment's function and, below its choices, of the chosen functions:
   python launch.py --experiment=lenet5_digits --optimizer=adam --lr=0.001 --model.activation=tanh
@@ -24,7 +24,7 @@ Knobs are the keyword arguments of the experiment's function and, below its choi
   python launch.py ablate --experiment=convnet_digits --vary=norm:batch,none --vary=lr:0.1,0.01 --seeds=5
   python launch.py ablate --experiment=convnet_digits --design=leave_one_out --toggle=norm,augment
 
---flagfile=FILE reads flags from a file.
+--flagfile=FILE reads flags from a file. Flags of the verb train follow; the others are shown by VERB --help.
 
 """
 
@@ -80,7 +80,7 @@ def _set_up_logging(console: Console) -> None:
 
 
 def help_text(name: str | None, call: flags.Call) -> str:
-    """The flags of a verb, with the experiment's text and knobs where one is given; the overview where no verb is given.
+    """Returns the flags of a verb, with the text and knobs of a given experiment; without a verb, the overview.
 
     Args:
         name: the verb; None where none was given.

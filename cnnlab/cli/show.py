@@ -1,4 +1,4 @@
-"""The verbs that show what there is, or what a run has learned: list, inspect, evaluate, export, sample."""
+"""Verbs that list what there is, or show what a run has learned: list, inspect, evaluate, export, sample."""
 
 import dataclasses
 import json
@@ -50,7 +50,7 @@ def inspect(
 
     Args:
         values: the experiment's knobs, or model, input and classes.
-        experiment: whose network; none: that of --model.
+        experiment: experiment with the network; none: the network of --model.
         format: how to print.
         data_dir: folder of prepared TFDS data sets; none: $TFDS_DATA_DIR or ~/tensorflow_datasets.
         console: what is shown.
@@ -87,7 +87,7 @@ def trained_run(
     devices: Devices,
     console: Console,
 ) -> tuple["Resolved", "RunSpec", dict[int, pathlib.Path]]:
-    """(knobs, spec, folders by seed) of the run in --workdir, or of those that --experiment and its knobs name."""
+    """Returns (knobs, spec, folders by seed) of the run in --workdir, or of the runs of --experiment with its knobs."""
     from cnnlab.knobs import merged
     from cnnlab.runs.folder import read_run
 
@@ -125,12 +125,12 @@ def evaluate(
 
     Args:
         values: the experiment's knobs; none given: those of the run in --workdir.
-        experiment: whose run; none: that of --workdir.
-        workdir: folder of the run; none: where train put the run of these knobs.
+        experiment: experiment of the run; none: that of the run in --workdir.
+        workdir: folder of the run; none: the folder in which train puts the run of these knobs.
         seed: seed of the run.
-        seeds: how many runs, from --seed on.
-        best: the checkpoint that was best on the validation split, not the newest.
-        length: how long the run was trained.
+        seeds: number of runs, from --seed on.
+        best: use the checkpoint with the best validation metric, not the newest one.
+        length: length of the run's training.
         devices: on what it runs.
         console: what is shown.
     """
@@ -161,12 +161,12 @@ def export(
     Args:
         values: the experiment's knobs; none given: those of the run in --workdir.
         to: the file: FILE.safetensors (weights) or FILE.stablehlo (a program).
-        experiment: whose run; none: that of --workdir.
-        workdir: folder of the run; none: where train put the run of these knobs.
+        experiment: experiment of the run; none: that of the run in --workdir.
+        workdir: folder of the run; none: the folder in which train puts the run of these knobs.
         seed: seed of the run.
-        best: the checkpoint that was best on the validation split, not the newest.
+        best: use the checkpoint with the best validation metric, not the newest one.
         overwrite: replace the file.
-        length: how long the run was trained.
+        length: length of the run's training.
         devices: on what it runs.
         console: what is shown.
     """
@@ -200,16 +200,16 @@ def sample(
 
     Args:
         values: the experiment's knobs; none given: those of the run in --workdir.
-        experiment: whose run; none: that of --workdir.
-        workdir: folder of the run; none: where train put the run of these knobs.
+        experiment: experiment of the run; none: that of the run in --workdir.
+        workdir: folder of the run; none: the folder in which train puts the run of these knobs.
         seed: seed of the images, and of the run where no --workdir names it.
-        count: how many images.
-        temperature: 1 draws as the model was trained; less draws images that the model considers more likely.
-        class_: the class to draw, of a model that was trained by class; none: all classes in turn.
-        interpolate: rows that go from one code to another, instead of separate images.
-        best: the checkpoint that was best on the validation split, not the newest.
-        to: the sheet, a .png file; none: in the folder of the run.
-        length: how long the run was trained.
+        count: number of images.
+        temperature: 1 samples the model's own distribution; lower values give images that the model considers more likely.
+        class_: the class to draw, for a class-conditional model; none: all classes in turn.
+        interpolate: draw rows of images that go from one code to another, instead of separate images.
+        best: use the checkpoint with the best validation metric, not the newest one.
+        to: .png file for the sheet; none: a file in the folder of the run.
+        length: length of the run's training.
         devices: on what it runs.
         console: what is shown.
     """

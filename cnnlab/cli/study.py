@@ -1,4 +1,4 @@
-"""The verbs of studies: ablate, work, report, claims, reproduce."""
+"""Verbs of studies: ablate, work, report, claims, reproduce."""
 
 import dataclasses
 import functools
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PruningRequest:
-    """How worse arms are stopped early.
+    """Early stopping of worse arms.
 
     Attributes:
-        prune: stop worse arms early, compared on the validation split at rungs of steps.
-        prune_from: duration of the first rung; none: up to three rungs before the end.
-        prune_factor: about one arm in so many goes on to the next rung, which is so many times as far.
+        prune: rule by which worse arms stop early, ranked by the validation metric at certain steps, the rungs.
+        prune_from: steps or epochs before the first rung; none: chosen for up to three rungs before the end.
+        prune_factor: about one arm in so many continues to the next rung, which has so many times the steps.
     """
 
     prune: Literal["none", "asha", "halving"] = "none"
@@ -66,10 +66,10 @@ def ablate(
         experiment: name of a file in experiments/, or the path of a .py file of your own.
         workdir: folder of the study; none: runs/study-EXPERIMENT-HASH.
         seed: the first seed of every arm.
-        seeds: how many seeds of every arm; none: those of the experiment's own study, or 5.
-        metric: the number that is compared; none: the task's own on the test split.
-        allow: differences between runs that do not matter: data, splits, steps, code.
-        budget_minutes: refuse a study that is estimated to take longer.
+        seeds: number of seeds per arm; none: those of the experiment's own study, or 5.
+        metric: the compared metric, SPLIT/NAME; none: the task's primary metric on the test split.
+        allow: differences between runs to accept, of data, splits, steps, code.
+        budget_minutes: refuse a study that is estimated to take more minutes.
         dry_run: check and plan, but run nothing.
         design: what to vary.
         pruning: how worse arms are stopped early.
@@ -109,7 +109,7 @@ def plan(
     devices: Devices,
     pace: Pace,
 ) -> tuple[Study, list["CheckedArm"], pathlib.Path]:
-    """(the study as it will run, its arms as checked, its folder)."""
+    """Returns (the study as it will run, its arms as checked, its folder)."""
     from cnnlab.ablation import commands
     from cnnlab.engine.parallel import STRATEGIES, pick_devices
 
@@ -133,7 +133,7 @@ def show_plan(study: Study, found: Sequence["CheckedArm"], folder: pathlib.Path,
 
 
 def launcher(launching: Launching, batching: Batching, devices: Devices) -> Callable[..., int]:
-    """What trains the runs of a study by --launcher, with its options. Raises UsageError before anything is planned."""
+    """Returns the function that trains the runs by --launcher, with its options. Raises UsageError for wrong options."""
     from cnnlab.ablation.run import local, ray, slurm
 
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
@@ -143,7 +143,7 @@ def launcher(launching: Launching, batching: Batching, devices: Devices) -> Call
     if launching.launcher == "slurm":
         return functools.partial(slurm.run_on_slurm, options=options)
     if launching.launcher == "ray":
-        ray.actor_class(options)  # says what is missing or misspelt before the study is planned
+        ray.actor_class(options)  # raises for what is missing or misspelt before the study is planned
         return functools.partial(ray.run_on_ray, options=options)
     if options:
         raise UsageError("--launcher_options are for --launcher=slurm and --launcher=ray; local workers take --jobs alone.")
@@ -189,14 +189,14 @@ def work(
     pace: Pace,
     console: Console,
 ) -> int:
-    """Trains some runs of a study in this process (what a launcher starts).
+    """Trains some runs of a study in this process (started by a launcher).
 
     Args:
         workdir: folder of the study.
         runs: numbers of the runs to train; none given: all.
-        status_file: the file in which to say which runs are being trained.
-        parent: number of the process with which to end.
-        cores: the cores to keep to.
+        status_file: the file in which the worker records which runs it trains.
+        parent: number of the process with which the worker ends.
+        cores: the cores that the worker uses.
         batching: how runs that share a compilation are trained.
         devices: on what runs are trained.
         pace: how often they are logged, evaluated and saved.
@@ -228,10 +228,10 @@ def report(
     """Writes the report of a study again, or of any set of runs.
 
     Args:
-        folders: a study, or runs.
+        folders: folder of a study, or folders of runs.
         workdir: the folder in which the report of loose runs is written; none: runs/report.
-        metric: the number that is compared; none: the study's own, or the first of the runs.
-        allow: differences between runs that do not matter: data, splits, steps, code.
+        metric: the compared metric, SPLIT/NAME; none: the study's own, or the primary metric of the runs.
+        allow: differences between runs to accept, of data, splits, steps, code.
         console: what is shown.
     """
     from cnnlab.ablation import commands
@@ -250,7 +250,7 @@ def report(
 
 
 def declared_verdict(study: Study) -> Any:
-    """The verdict of a study's experiment, where its file is still there and declares one."""
+    """Returns the verdict rule of a study's experiment; None where its file is gone or declares none."""
     if study.experiment not in experiment_files() and not pathlib.Path(study.experiment).is_file():
         return None
     return getattr(load(study.experiment, {}, Devices()).study, "verdict", None)
@@ -260,8 +260,8 @@ def claims(*folders: str, to: str = "docs/claims", console: Console) -> int:
     """Writes the page of claims from the verdicts of studies.
 
     Args:
-        folders: studies, or folders above them.
-        to: the folder of the page.
+        folders: folders of studies, or folders above them.
+        to: folder of the page.
         console: what is shown.
     """
     from cnnlab.ablation.report.claims import write_page
@@ -280,13 +280,13 @@ def reproduce(
     batching: Batching,
     console: Console,
 ) -> int:
-    """Runs a run or a study again and says whether the numbers agree; exit code 1 where they do not.
+    """Runs a run or a study again and compares the numbers; the exit code is 1 where they differ.
 
     Args:
         folders: the folder of one run or study.
-        workdir: where the second one goes; none: FOLDER-again.
-        data_dir: where the data are, if not where the run's own file says.
-        jobs: runs of a study at once.
+        workdir: folder of the repetition; none: FOLDER-again.
+        data_dir: folder of prepared TFDS data sets, if not the recorded one.
+        jobs: number of workers at once, for a study.
         batching: how runs of a study that share a compilation are trained.
         console: what is shown.
     """
@@ -316,5 +316,5 @@ def reproduce(
 
 
 def main_again(words: Sequence[str]) -> int:
-    """Another command of launch.py in a process of its own."""
+    """Runs another command of launch.py in a process of its own; returns its exit code."""
     return subprocess.run([sys.executable, str(LAUNCHER), *words], check=False).returncode

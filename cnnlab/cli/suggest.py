@@ -1,4 +1,4 @@
-"""What was probably meant by a word that is neither a flag of the verb nor a knob. Imports no jax."""
+"""Suggests what was meant by a word that is neither a flag of the verb nor a knob. Imports no jax."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ SYNONYMS = {
 def explain(
     name: str, verb_name: str, verbs: Mapping[str, Verb], paths: Sequence[str] = (), otherwise: str | None = None
 ) -> UsageError:
-    """The error for a word that is neither a flag of the verb nor a knob.
+    """Returns the error for a word that is neither a flag of the verb nor a knob.
 
     Args:
         name: the word, without its dashes.
@@ -71,12 +71,12 @@ def explain(
 
 
 def has_hint(error: UsageError) -> bool:
-    """Whether the error says more than that there is no such flag."""
+    """Returns whether the error states more than that there is no such flag."""
     return not re.fullmatch(r"no flag --\S+\.", str(error))
 
 
 def _flag_named(name: str, verb: Verb) -> str | None:
-    """The flag of a verb that --name or --noname gives; None where it has none."""
+    """Returns the flag of a verb that --name or --noname sets; None where it has none."""
     known = flags_of(verb)
     if name in known:
         return name
@@ -96,7 +96,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _synonym(name: str, paths: Sequence[str]) -> str:
-    """` Did you mean --PATH?` for another program's name, or an empty string."""
+    """Returns ` Did you mean --PATH?` for another program's name, or an empty string."""
     usual = SYNONYMS.get(name.replace("-", "_"), name.replace("-", "_"))
     found = [path for path in paths if path == usual or path.endswith(f".{usual}")]
     return f" Did you mean --{found[0]}?" if found else ""

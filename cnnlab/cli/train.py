@@ -20,18 +20,18 @@ def train(
     pace: Pace,
     console: Console,
 ) -> int:
-    """Trains the experiment, or goes on with an interrupted run.
+    """Trains the experiment, or continues an interrupted run.
 
     Args:
         values: the experiment's knobs.
         experiment: name of a file in experiments/, or the path of a .py file of your own.
-        workdir: folder of the run; none: runs/EXPERIMENT-HASH/seed_K, HASH of the knobs.
+        workdir: folder of the run; none: runs/EXPERIMENT-HASH/seed_K, with a hash of the knobs.
         seed: seed of initial weights, data order, augmentation and dropout.
-        seeds: how many seeds to train, from --seed on; reported as mean ± standard deviation.
-        stop_after: stop at this step with a checkpoint, schedules unchanged; without the flag the run goes on.
+        seeds: number of seeds to train, from --seed on; reported as mean ± standard deviation.
+        stop_after: stop at this step with a checkpoint, schedules unchanged; the command without this flag continues the run.
         overwrite: delete the run in the workdir and start afresh.
         length: how long to train.
-        devices: on what it runs.
+        devices: devices and precision.
         pace: how often it is logged, evaluated and saved.
         console: what is shown.
     """

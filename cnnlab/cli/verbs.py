@@ -20,5 +20,5 @@ VERBS: dict[str, Verb] = {
 
 
 def run_flags() -> set[str]:
-    """The names of all flags of those verbs that take knobs too."""
+    """Returns the names of all flags of those verbs that take knobs too."""
     return {name for verb in VERBS.values() if takes_knobs(verb) for name in flags_of(verb)}

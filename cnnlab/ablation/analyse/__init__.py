@@ -1,1 +1,1 @@
-"""What the results of a study say: statistics, summary, verdicts."""
+"""Analyses the results of a study: statistics, summary, verdicts."""

@@ -1,8 +1,8 @@
 """Statistics of a study: `analyse` turns the results of its runs into an `Analysis`, which the report shows.
 
 The plan of the analysis is fixed before a number is seen: paired differences to the baseline over the seeds that both
-finished, Student's t for the verdict, Holm over all planned arms. The sign flips, the ranks and the bootstrap stand beside it
-to show whether t's assumption matters. Negative controls have no part in the family, and are judged by their plain p.
+finished, Student's t for the verdict, Holm over all planned arms. The sign flips, the ranks and the bootstrap are reported
+too, to show whether t's assumption matters. Negative controls are not in that family: their verdict follows from the plain p.
 """
 
 import itertools
@@ -30,14 +30,14 @@ def analyse(
     alpha: float = 0.05,
     resamples: int = statistics.RESAMPLES,
 ) -> Analysis:
-    """Everything that the results say about the study's arms; whether they are comparable is not checked here.
+    """Returns the analysis of the study's arms; whether the runs are comparable is not checked here.
 
     Args:
-        study: as planned.
+        study: the study as planned.
         outcomes: the results of its runs.
         metric: SPLIT/NAME, the study's own by default. Its unit and sense are those of its declaration (find_declaration).
         alpha: level of the verdicts, and 1 − the confidence of the intervals.
-        resamples: of the bootstrap, and of the sign flips where there are more than these.
+        resamples: number of resamples of the bootstrap, and of the sign flips where there are more than these.
 
     Raises UsageError where no finished run has the metric.
     """
@@ -90,7 +90,7 @@ def _contrasts(
     alpha: float,
     resamples: int,
 ) -> dict[str, Contrast]:
-    """{arm: contrast} of every arm that shares a seed with the baseline."""
+    """Returns {arm: contrast} of every arm that shares a seed with the baseline."""
     baseline = values[study.baseline.name]
     shared = {arm.name: [seed for seed in baseline if seed in values[arm.name]] for arm in study.arms[1:]}
     differences = {
@@ -98,8 +98,8 @@ def _contrasts(
         for name, seeds in shared.items()
     }
     family = [arm.name for arm in study.arms[1:] if not arm.control]
-    judged = statistics.verdicts([differences[name] for name in family], higher_is_better=higher_is_better, alpha=alpha)
-    decisions = dict(zip(family, judged, strict=True))
+    decided = statistics.verdicts([differences[name] for name in family], higher_is_better=higher_is_better, alpha=alpha)
+    decisions = dict(zip(family, decided, strict=True))
     for arm in study.arms[1:]:
         if arm.control:
             [(p, _, verdict)] = statistics.verdicts(
@@ -129,7 +129,7 @@ def _contrast(
     first_alpha: float,
     resamples: int,
 ) -> Contrast:
-    """first_alpha: what Holm's first step asks of an arm of this family."""
+    """Returns the contrast of one arm; `first_alpha` is the level of Holm's first step for its family."""
     p, p_holm, verdict = decision
     effect = statistics.effect_size(differences)
     undecided = effect is not None and verdict == "undecided"
@@ -194,7 +194,7 @@ def _row(
 
 
 def _sampling_error(declared: Metric, metric: str, values: np.ndarray, runs: Sequence[RunResult]) -> float | None:
-    """Standard error of one run's proportion, such as the accuracy, from the number of examples of the metric's split."""
+    """Returns the standard error of one run's proportion, such as the accuracy, from the number of examples of its split."""
     if not runs or not declared.is_proportion:
         return None
     split, share = metric.split("/")[0], float(np.mean(values))
@@ -205,7 +205,7 @@ def _sampling_error(declared: Metric, metric: str, values: np.ndarray, runs: Seq
 
 
 def _factorial(study: Study) -> tuple[dict[str, tuple[str, ...]], dict[tuple[str, ...], str]] | None:
-    """({factor: levels}, {level of each factor: arm}) where the arms that are no controls are all combinations, once each."""
+    """Returns ({factor: levels}, {level of each factor: arm}) if the arms without controls are all combinations, once each."""
     factors = {knob: tuple(levels) for knob, levels in study.factors.items() if len(levels) > 1}
     arms = [arm for arm in study.arms if not arm.control]
     if len(factors) < 2 or any(knob not in arm.knobs for arm in arms for knob in factors):
@@ -216,7 +216,7 @@ def _factorial(study: Study) -> tuple[dict[str, tuple[str, ...]], dict[tuple[str
 
 
 def _effects(study: Study, values: Mapping[str, Values], alpha: float) -> tuple[tuple[Effect, ...], int]:
-    """Main effects, then two-way interactions, and over how many seeds: a seed is a block, complete or left out."""
+    """Returns (main effects, then two-way interactions; number of seeds). A seed is a block that is complete or left out."""
     found = _factorial(study)
     if found is None:
         return (), 0

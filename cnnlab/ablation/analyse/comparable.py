@@ -1,4 +1,4 @@
-"""Whether runs may be compared at all: same data, same sizes, same number of steps, same code."""
+"""Checks that runs may be compared: same data, same sizes, same number of steps, same code."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def _code(provenance: Provenance) -> str:
 
 
 KINDS: dict[str, Callable[[Provenance], str]] = {"data": _data, "splits": _splits, "steps": _steps, "code": _code}
-"""What must agree, and how it is read from run.json and shown to a person; the keys are the words of --allow."""
+"""Properties that must agree, with functions that read them from run.json as text; the keys are the words of --allow."""
 NAMED_RUNS = 3
 """Runs named for each value that differs; of the others only the number is shown."""
 
@@ -72,7 +72,7 @@ def require_same_conditions(arms: Mapping[str, Provenance], *, allow: Collection
 def _differing(
     runs: Sequence[tuple[str, Provenance]], kinds: Sequence[str], allow: Collection[str]
 ) -> dict[str, dict[str, list[str]]]:
-    """{kind: {how it is: names of the runs}} of every kind in which runs differ although they may not."""
+    """Returns {kind: {value: names of the runs}} of every kind in which runs differ although they may not."""
     for kind in allow:
         if kind not in KINDS:
             raise UsageError(f"--allow={kind}: no such difference.{did_you_mean(kind, list(KINDS))} Known: {', '.join(KINDS)}.")

@@ -1,4 +1,4 @@
-"""The nouns of an analysis, which analysis.py fills and report.py shows. Data only."""
+"""The types of an analysis, which analysis.py fills and report/ shows. They hold data only."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ class Contrast:
     """Interval of the difference, by Student's t of the paired differences, not widened for the number of arms; None below two
     pairs and where all pairs differ by the same."""
     bootstrap: Interval | None
-    """The same by the bootstrap (BCa) over pairs; None below three pairs, and too narrow below about ten."""
+    """The same interval by the bootstrap (BCa) over pairs; None below three pairs, and too narrow below about ten."""
     p_t: float | None
     """Paired t-test, two-sided. 1 where all pairs are equal; None below two pairs, and where all pairs differ by the same
     number other than 0: the spread is then 0 and t undefined."""
@@ -44,7 +44,8 @@ class Contrast:
     """Pairs that would decide an undecided difference of the observed size with power 0.8, at alpha / arms as Holm's first
     step asks; None where it is decided, and where a million would not do."""
     mcnemar_p: float | None
-    """McNemar's exact test of the first shared seed's two models on the same test examples: the test set's share of doubt."""
+    """McNemar's exact test of the first shared seed's two models on the same test examples: the uncertainty from the test set
+    alone."""
     verdict: str
     """better or worse in the sense of the metric, or undecided: by p_holm at alpha (a negative control by p_t). Of a metric
     without a sense: differs, or undecided."""
@@ -52,7 +53,7 @@ class Contrast:
 
 @dataclasses.dataclass(frozen=True)
 class ArmSummary:
-    """An arm in figures."""
+    """The numbers of an arm."""
 
     arm: str
     planned: int
@@ -98,7 +99,7 @@ class Effect:
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """All that the report says in numbers."""
+    """All numbers of a report."""
 
     metric: str
     """SPLIT/NAME."""
@@ -109,9 +110,9 @@ class Analysis:
     effects: tuple[Effect, ...]
     """Empty where the design is no full factorial of two factors or more. Over the seeds that finished every arm."""
     sentence: str
-    """The verdict for a person in a hurry."""
+    """The result in one sentence."""
     warnings: tuple[str, ...]
-    """Diverged and missing cells, unpaired seeds, few seeds, a control that did not fail."""
+    """Diverged and missing runs, unpaired seeds, few seeds, a control that did not fail."""
     verdict: Verdict | None = None
     """The verdict on the claim that the study tests."""
 

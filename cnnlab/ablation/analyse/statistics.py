@@ -1,6 +1,6 @@
-"""Tests, intervals and power on arrays, by scipy and statsmodels, with an answer for each degenerate case.
+"""Computes tests, intervals and power on arrays with scipy and statsmodels, with a defined result for each degenerate case.
 
-None stands for "not defined": too few numbers, or no spread to judge by. Nothing here warns, and nothing returns NaN.
+None stands for "not defined": too few numbers, or no spread. Nothing here warns, and nothing returns NaN.
 Sources: Efron (1987), "Better bootstrap confidence intervals", JASA 82(397); Holm (1979), "A simple sequentially rejective
 multiple test procedure", Scand. J. Statist. 6(2); McNemar (1947), Psychometrika 12(2).
 """
@@ -26,19 +26,19 @@ MOST_SEEDS = 1_000_000
 
 
 def on_grid(values: np.ndarray, scale: float) -> np.ndarray:
-    """The values with what lies below the resolution of numbers as large as `scale` rounded away, so that ties are ties."""
+    """Rounds the values to the resolution of numbers as large as `scale`, so that numbers that should be equal are ties."""
     unit = max(RESOLUTION * scale, np.finfo(np.float64).tiny)
     return np.round(values / unit) * unit
 
 
 def paired_differences(arm: Sequence[float], baseline: Sequence[float]) -> np.ndarray:
-    """f64 [S]: arm − baseline, seed by seed."""
+    """Returns f64 [S]: arm − baseline, seed by seed."""
     ours, theirs = np.asarray(arm, np.float64), np.asarray(baseline, np.float64)
     return on_grid(ours - theirs, float(np.max(np.abs([ours, theirs]), initial=0)))
 
 
 def varies(values: np.ndarray) -> bool:
-    """Whether there are two numbers at least, and not all the same."""
+    """Returns whether there are at least two numbers that are not all the same."""
     return len(values) > 1 and float(np.ptp(values)) > RESOLUTION * float(np.max(np.abs(values)))
 
 
@@ -63,7 +63,7 @@ def bootstrap_interval(values: np.ndarray, alpha: float, resamples: int = RESAMP
 
 
 def p_of_t(differences: np.ndarray) -> float | None:
-    """Paired t-test of f64 [S], two-sided.
+    """Returns p of the paired t-test of f64 [S], two-sided.
 
     Where all differences are 0 there is nothing to explain: 1. Where all are the same number other than 0, t divides by a
     spread of 0: None rather than a p of 0, since seeds that change nothing are one observation, however often it is repeated.
@@ -74,7 +74,7 @@ def p_of_t(differences: np.ndarray) -> float | None:
 
 
 def p_of_sign_flips(differences: np.ndarray, resamples: int = RESAMPLES) -> float | None:
-    """Permutation test of the mean of f64 [S] under flips of the signs, two-sided: exact where 2^S is at most `resamples`."""
+    """Returns p of the sign-flip test of the mean of f64 [S], two-sided; exact where 2^S is at most `resamples`."""
     if len(differences) < 2:
         return None
     if not differences.any():
@@ -91,15 +91,17 @@ def p_of_sign_flips(differences: np.ndarray, resamples: int = RESAMPLES) -> floa
 
 
 def p_of_ranks(differences: np.ndarray) -> float | None:
-    """Wilcoxon's signed-rank test of f64 [S], two-sided."""
+    """Returns p of Wilcoxon's signed-rank test of f64 [S], two-sided."""
     if len(differences) < 2:
         return None
     return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Corrected by Holm's method. None stays None, yet counts in the family as 1: that a test could not be made, or not yet,
-    must not make the others easier."""
+    """Returns the p-values corrected by Holm's method.
+
+    None stays None, yet counts in the family as 1: that a test could not be made, or not yet, must not make the others easier.
+    """
     if not p_values:
         return []
     corrected = multitest.multipletests([1.0 if p is None else p for p in p_values], method="holm")[1]
@@ -118,7 +120,7 @@ def verdict(difference: float, p: float | None, *, higher_is_better: bool | None
 def verdicts(
     differences: Sequence[np.ndarray], *, higher_is_better: bool | None, alpha: float
 ) -> list[tuple[float | None, float | None, str]]:
-    """(p of t, that after Holm, verdict) of each arm of a family from its paired differences f64 [S], S its own."""
+    """Returns (p of t, p after Holm, verdict) of each arm of a family from its paired differences f64 [S]; S may differ."""
     plain = [p_of_t(values) for values in differences]
     return [
         (p, q, verdict(float(np.mean(values)) if len(values) else 0.0, q, higher_is_better=higher_is_better, alpha=alpha))
@@ -127,12 +129,12 @@ def verdicts(
 
 
 def effect_size(differences: np.ndarray) -> float | None:
-    """Cohen's d of paired differences f64 [S]."""
+    """Returns Cohen's d of paired differences f64 [S]."""
     return float(np.mean(differences) / np.std(differences, ddof=1)) if varies(differences) else None
 
 
 def power_of_t(effect: float, pairs: int, alpha: float) -> float:
-    """Chance that a paired t-test of so many pairs finds an effect of so many standard deviations."""
+    """Returns the probability that a paired t-test of `pairs` pairs finds an effect of `effect` standard deviations."""
     with np.errstate(all="ignore"):
         both = float(power.TTestPower().power(abs(effect), pairs, alpha))
         # The far tail of scipy's noncentral t is NaN for large effects, where it is below 1e-10; the near tail is the power.
@@ -142,7 +144,7 @@ def power_of_t(effect: float, pairs: int, alpha: float) -> float:
 
 
 def seeds_needed(effect: float, alpha: float) -> int | None:
-    """The fewest pairs whose power is 0.8; None where a million are too few.
+    """Returns the fewest pairs with power 0.8; None where a million are too few.
 
     By bisection over whole numbers: `TTestPower.solve_power` does not converge for effects above five standard deviations,
     which two or three seeds show easily.
@@ -153,7 +155,7 @@ def seeds_needed(effect: float, alpha: float) -> int | None:
 
 
 def p_of_mcnemar(ours: np.ndarray, theirs: np.ndarray) -> float | None:
-    """McNemar's exact test of two classifiers from which of the same examples, bool [N], each has right."""
+    """Returns p of McNemar's exact test of two classifiers, from bool [N]: whether each is right on the same examples."""
     if not len(ours) or len(ours) != len(theirs):
         return None
     mine, other = np.asarray(ours, bool), np.asarray(theirs, bool)
@@ -162,7 +164,7 @@ def p_of_mcnemar(ours: np.ndarray, theirs: np.ndarray) -> float | None:
 
 
 def factorial_contrast(table: np.ndarray, against_first: Sequence[tuple[int, int]]) -> np.ndarray:
-    """f64 [S]: an effect in a full factorial f64 [levels of each factor..., S], seed by seed.
+    """Returns f64 [S]: an effect in a full factorial f64 [levels of each factor..., S], seed by seed.
 
     against_first: (axis, level) to compare with level 0 of that axis. One pair makes a main effect, two a difference of
     differences; the axes that are not named are averaged over.

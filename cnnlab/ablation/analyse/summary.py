@@ -1,4 +1,4 @@
-"""An analysis in words: the sentence for a person in a hurry, and the warnings."""
+"""Describes an analysis in words: one sentence with the result, and the warnings."""
 
 import re
 from collections import Counter
@@ -15,22 +15,22 @@ NAMED_UNDECIDED = 4
 
 
 def amount(value: float, metric: Metric) -> str:
-    """A difference as a number: `2.10` (points) of a share of 0.021, `0.0213` of another metric; with a true minus."""
+    """Returns a difference as a number: `2.10` (points) of a share of 0.021, `0.0213` of another metric; with a true minus."""
     return (f"{100 * value:.2f}" if metric.is_share else f"{value:.3g}").replace("-", "−")
 
 
 def unit(metric: Metric) -> str:
-    """What follows a difference: ` points`, ` nats`, or nothing."""
+    """Returns the unit after a difference: ` points`, ` nats`, or nothing."""
     return f" {metric.difference_unit}" if metric.difference_unit else ""
 
 
 def sense(metric: Metric) -> str:
-    """`, where more is better`; nothing where the metric has no sense."""
+    """Returns `, where more is better`; nothing where the metric has no sense."""
     return "" if metric.higher_is_better is None else f", where {'more' if metric.higher_is_better else 'less'} is better"
 
 
 def undeclared(metric: str) -> str:
-    """The warning about a metric whose declaration is on no record."""
+    """Returns the warning about a metric that is declared nowhere."""
     return (
         f"The unit of {metric} and whether more of it is better are not known: these runs were made before tasks declared "
         "their metrics. Arms can differ, and none is better or worse."
@@ -38,17 +38,17 @@ def undeclared(metric: str) -> str:
 
 
 def span(interval: Interval | None, metric: Metric) -> str:
-    """` [1.40, 2.80]`, or nothing."""
+    """Returns ` [1.40, 2.80]`, or nothing."""
     return f" [{amount(interval.low, metric)}, {amount(interval.high, metric)}]" if interval else ""
 
 
 def seeds(count: int) -> str:
-    """`1 paired seed`, `5 paired seeds`."""
+    """Returns `1 paired seed` or `5 paired seeds`."""
     return f"{count} paired seed{'s' if count > 1 else ''}"
 
 
 def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str, declared: Metric) -> str:
-    """What can be said of each arm that is no control: first the decided ones, then what is undecided."""
+    """Returns the verdict on each arm that is no control: first the decided ones, then the undecided ones."""
     baseline, *others = [row for row in rows if row.arm not in controls]
     if not others:
         return "Nothing to compare: the study has no arm beside its baseline that is not a control."
@@ -67,12 +67,12 @@ def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str, 
     if pruned:
         parts.append(f"{pruned} {'arms were' if pruned > 1 else 'arm was'} pruned")
     if alone:
-        parts.append(f"{', '.join(alone)}: nothing to say, no seed is finished there and in {baseline.arm}")
+        parts.append(f"{', '.join(alone)}: not compared, since no seed is finished both there and in {baseline.arm}")
     return "; ".join(parts) + "."
 
 
 def _others(word: str, count: int) -> str:
-    """`2 more arms are worse`, `1 more arm differs`: decided arms that are not named."""
+    """Returns `2 more arms are worse` or `1 more arm differs`: decided arms that are not named."""
     if word == "differs":
         return f"{count} more arms differ" if count > 1 else f"{count} more arm differs"
     return f"{count} more {'arms are' if count > 1 else 'arm is'} {word}"
@@ -104,7 +104,7 @@ def _undecided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> s
 
 
 def claim_parts(verdict: Verdict) -> list[str]:
-    """What became of each part of a claim: `[supported] …`; of a claim in one part, its sentence."""
+    """Returns the verdict on each part of a claim: `[supported] …`; the sentence alone for a claim of one part."""
     return [part.strip() for part in re.split(r" (?=\[(?:supported|refuted|undecided)\] )", verdict.sentence)]
 
 
@@ -121,22 +121,24 @@ def warnings(
     declared: Metric,
     alpha: float,
 ) -> list[str]:
-    """What a reader must know before believing the rows, arm by arm, then about the study (runs: outcome_warnings)."""
+    """Returns the warnings about arms, then about the study; outcome_warnings returns those about runs."""
     found = [line for row in rows for line in (*_losses(row, metric), *_pairing(row, rows[0]))]
     found += control_warnings(study, rows, declared)
     pairs = [row.contrast.n for row in rows if row.contrast]
     if pairs and 2.0 ** (1 - min(pairs)) > alpha:
         found.append(
-            f"Few seeds: with {seeds(min(pairs))} the sign-flip test cannot fall below p = {2.0 ** (1 - min(pairs)):.2g}, so "
-            "that a verdict rests on the differences being normally distributed, as the t-test supposes."
+            f"Few seeds: with {seeds(min(pairs))} the sign-flip test cannot give p below {2.0 ** (1 - min(pairs)):.2g}, so "
+            "the verdicts rest on the t-test's assumption that the differences are normally distributed."
         )
     if effects and complete_seeds < len(study.seeds):
-        found.append(f"Effects: over the {complete_seeds} of {len(study.seeds)} seeds for which every arm has finished.")
+        found.append(
+            f"Effects are estimated from the {complete_seeds} of {len(study.seeds)} seeds for which every arm has finished."
+        )
     return found
 
 
 def pruning(study: Study, outcomes: Collection[RunResult]) -> list[str]:
-    """How many runs were stopped early, where, what that saved and what they were judged by."""
+    """Returns how many runs were stopped early and where, the steps that were taken, and the metric of the ranking."""
     if study.pruning is None:
         return []
     lengths = {arm.name: arm.steps or 0 for arm in study.arms}
@@ -150,17 +152,21 @@ def pruning(study: Study, outcomes: Collection[RunResult]) -> list[str]:
     where = ", ".join(f"{count} at step {rung:,}" for rung, count in sorted(rungs.items()))
     return [
         f"Pruned by {study.pruning.method}: {done} of {planned} runs done, {rungs.total()} pruned"
-        f"{f' ({where})' if where else ''}, after {share:.0%} of the steps of the full study. They were judged by "
-        f"{study.pruning.metric}, which stands beside the step; the test split had no part in it. Means are of finished runs."
+        f"{f' ({where})' if where else ''}, after {share:.0%} of the steps of the full study. Arms were ranked by "
+        f"{study.pruning.metric}, which is shown beside the step; the test split was not used. Means are over finished runs."
     ]
 
 
 def _losses(row: ArmSummary, metric: str) -> Iterable[str]:
-    """Cells that are not in the row's numbers."""
+    """Yields a warning about runs that are not in the row's numbers."""
     lost = {"diverged": row.diverged, "failed": row.failed, "missing or unfinished": row.missing}
     if any(lost.values()):
         counts = ", ".join(f"{count} {state}" for state, count in lost.items() if count)
-        survivors = "; its numbers are those of the survivors, which flatters it" if row.diverged and row.values else ""
+        survivors = (
+            "; its numbers are those of the remaining runs, so it looks better than it is"
+            if row.diverged and row.values
+            else ""
+        )
         yield f"{row.arm}: of {row.planned} runs {counts}{survivors}."
     if len(row.values) < row.done:
         left_out = f"{row.done - len(row.values)} of {row.done} finished runs left out"
@@ -168,7 +174,7 @@ def _losses(row: ArmSummary, metric: str) -> Iterable[str]:
 
 
 def _pairing(row: ArmSummary, baseline: ArmSummary) -> Iterable[str]:
-    """Seeds that are not compared, and comparisons without a spread."""
+    """Yields warnings about seeds that are not compared, and about comparisons without a spread."""
     contrast = row.contrast
     if row is not baseline and baseline.values and row.values:
         single = sorted({seed for seed, _ in row.values} ^ {seed for seed, _ in baseline.values})
@@ -185,17 +191,17 @@ def _pairing(row: ArmSummary, baseline: ArmSummary) -> Iterable[str]:
 
 
 def control_warnings(study: Study, rows: Sequence[ArmSummary], metric: Metric) -> list[str]:
-    """Negative controls that did not fail: the study then shows less than it seems to."""
+    """Returns warnings about negative controls that did not fail: the study then shows less than it seems to."""
     controls = [(arm, row) for arm, row in zip(study.arms, rows, strict=True) if arm.control]
     if controls and metric.higher_is_better is None:
-        return [f"Controls: whether they failed cannot be said by {metric.name}, of which neither more nor less is better."]
+        return [f"Controls: {metric.name} cannot show whether they failed, since neither more nor less of it is better."]
     return [line for arm, row in controls for line in _control(arm, row)]
 
 
 def _control(arm: Arm, row: ArmSummary) -> Iterable[str]:
-    """The warning about a negative control that did not fail."""
+    """Yields a warning about a negative control that did not fail."""
     if row.contrast is None:
-        yield f"Control {arm.name}: nothing to compare it by, so that a leak in the metric or the data would not be seen."
+        yield f"Control {arm.name}: no run to compare, so a leak in the metric or the data would go unnoticed."
     elif row.contrast.verdict != "worse":
         seen = {"better": "is better than the baseline"}.get(row.contrast.verdict, "is not clearly worse than the baseline")
         few = f" ({seeds(row.contrast.n)} may be too few to show it)" if row.contrast.n < 3 else ""
@@ -203,15 +209,15 @@ def _control(arm: Arm, row: ArmSummary) -> Iterable[str]:
 
 
 def outcome_warnings(study: Study, outcomes: Sequence[RunResult], cells: Mapping[tuple[str, int], RunResult]) -> list[str]:
-    """Outcomes that are not of the study, and code of which nobody knows what it was."""
+    """Returns warnings about results that are not of the study, and about code that is not recorded."""
     found = []
     if strangers := len(outcomes) - len(cells):
-        found.append(f"{strangers} outcomes left out: not among the planned arms and seeds, or there twice.")
+        found.append(f"{strangers} results left out: not among the planned arms and seeds, or there twice.")
     changed = Counter(
         str(outcome.provenance.get("commit"))[:12]
         for outcome in cells.values()
         if outcome.state == "DONE" and outcome.provenance.get("uncommitted_changes")
     )
     for commit, count in changed.items():
-        found.append(f"{count} runs had uncommitted changes to commit {commit}: what code they ran is not on record.")
+        found.append(f"{count} runs were made with uncommitted changes to commit {commit}, so their code is not recorded.")
     return found

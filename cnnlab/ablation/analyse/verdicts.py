@@ -1,7 +1,7 @@
-"""Makers of verdicts: from a claim and what it expects to the function that an experiment's `study` declares as `verdict`.
+"""Makes verdict rules: the functions that an experiment's `study` declares as `verdict`, from a claim and what it expects.
 
-Written down before the runs, so that numbers cannot choose the test. A claim is *supported* when the test decides as it says,
-*refuted* when the test decides the other way, and *undecided* otherwise: too few seeds, too small an effect, runs that
+A rule is declared before the runs, so that results cannot choose the test. A claim is *supported* when the test decides for it,
+*refuted* when the test decides against it, and *undecided* otherwise: too few seeds, too small an effect, runs that
 diverged. Nothing here knows a claim; nothing here imports jax.
 """
 
@@ -17,8 +17,8 @@ from cnnlab.ablation.plan.study import BASELINE, Verdict
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.metric import Metric
 
-Judge = Callable[[Analysis], Verdict]
-"""What a study declares as its `verdict`."""
+VerdictRule = Callable[[Analysis], Verdict]
+"""The type of a study's `verdict`."""
 
 Sense = Literal["better", "worse"]
 """By the metric: a higher loss is worse."""
@@ -30,32 +30,32 @@ ALPHA = 0.05
 """Level of the tests that are made here; those of the analysis bring their own."""
 
 
-def contrast(claim: str, arm: str, expected: Direction, says: str) -> Judge:
-    """An arm is better, or worse, than the baseline: by the study's own test, Holm's correction included.
+def contrast(claim: str, arm: str, expected: Direction, says: str) -> VerdictRule:
+    """Tests that an arm is better, or worse, than the baseline, by the study's own test with Holm's correction.
 
-    Of a metric without a sense, such as the sharpness of drawn images, the arm's number is higher, or lower.
+    For a metric without a sense, such as the sharpness of drawn images, it tests that the arm's number is higher, or lower.
 
     Args:
         claim: its id, such as C3.
         arm: name of the arm as the study has it, such as `activation=tanh`.
-        expected: of the arm.
+        expected: the direction in which the arm differs from the baseline.
         says: the claim in a clause, with which the sentence begins.
     """
 
-    def judge(analysis: Analysis) -> Verdict:
+    def rule(analysis: Analysis) -> Verdict:
         row, first = _row(analysis, arm), analysis.rows[0]
         word = _agrees(_found(claim, analysis, row.contrast, expected), expected) if row.contrast else "undecided"
         p = row.contrast.p_holm if row.contrast else None
         differences = _differences(row, first)
         return _verdict(analysis, claim, word, says, f"{arm} − {first.arm}", differences, p, [row, first], test="after Holm")
 
-    return judge
+    return rule
 
 
 def bounded(
     claim: str, arm: str, expected: Literal["not better", "not worse"], margin: float, says: str, *, against: str = BASELINE
-) -> Judge:
-    """An arm is not better, or not worse, than another by more than a margin: for claims that two things are as good.
+) -> VerdictRule:
+    """Tests that an arm is not better, or not worse, than another by more than a margin: for claims of equal quality.
 
     That no difference was found proves none: the paired t-test is one of the margin, not of 0, so that the claim is supported
     where the interval ends before the margin and refuted where it begins beyond it (a test of non-inferiority).
@@ -63,13 +63,13 @@ def bounded(
     Args:
         claim: its id.
         arm: name of the arm as the study has it.
-        expected: of the arm.
+        expected: whether the claim denies that the arm is better, or worse.
         margin: above 0, in units of the metric; a difference up to it does not matter to the claim.
         says: the claim in a clause.
         against: the arm that it is compared with.
     """
 
-    def judge(analysis: Analysis) -> Verdict:
+    def rule(analysis: Analysis) -> Verdict:
         row, other = _row(analysis, arm), _row(analysis, against)
         differences = _differences(row, other)
         # Oriented so that what the claim denies is positive.
@@ -80,11 +80,11 @@ def bounded(
         test = f"against a margin of {_signed(sign * margin, analysis.declared)}{summary.unit(analysis.declared)}"
         return _verdict(analysis, claim, word, says, f"{arm} − {against}", differences, p, [row, other], test=test)
 
-    return judge
+    return rule
 
 
-def interaction(claim: str, changed: tuple[str, str], reference: tuple[str, str], expected: Sense, says: str) -> Judge:
-    """A change does more in one setting than in another: (changed[0] − changed[1]) − (reference[0] − reference[1]) by seed.
+def interaction(claim: str, changed: tuple[str, str], reference: tuple[str, str], expected: Sense, says: str) -> VerdictRule:
+    """Tests that a change does more in one setting than in another: (changed[0] − changed[1]) − (reference[0] − reference[1]).
 
     Args:
         claim: its id.
@@ -94,7 +94,7 @@ def interaction(claim: str, changed: tuple[str, str], reference: tuple[str, str]
         says: the claim in a clause.
     """
 
-    def judge(analysis: Analysis) -> Verdict:
+    def rule(analysis: Analysis) -> Verdict:
         rows = [_row(analysis, arm) for arm in (*changed, *reference)]
         seeds = [seed for seed, _ in rows[0].values if all(seed in dict(row.values) for row in rows)]
         made, not_made, reference_made, reference_not_made = ([dict(row.values)[seed] for seed in seeds] for row in rows)
@@ -106,25 +106,25 @@ def interaction(claim: str, changed: tuple[str, str], reference: tuple[str, str]
         title = f"({changed[0]} − {changed[1]}) − ({reference[0]} − {reference[1]})"
         return _verdict(analysis, claim, word, says, title, differences, p, rows)
 
-    return judge
+    return rule
 
 
 @dataclasses.dataclass(frozen=True)
 class BestOf:
-    """A search finds better arms than another of as many trials: the best of n of ours against the best of their n.
+    """Tests that a search finds better arms than another of as many trials: the best of n of ours against the best of their n.
 
-    The best is chosen by one number, such as validation/loss, and judged by the study's metric, such as test/loss, seed by
+    The best is chosen by one number, such as validation/loss, and evaluated by the study's metric, such as test/loss, seed by
     seed, so that luck in the choice pays neither. Ours are a pool of at least 2 n arms: the effect is over all sets of n of it,
-    the interval by the bootstrap of seeds and of trials (search.resampled_advantage), symmetric about the effect. Their arms
-    are fixed: the verdict is of this very grid, not of all that could have been laid.
+    the interval by the bootstrap of seeds and of trials (best_of_n.resampled_advantage), symmetric about the effect. Their arms
+    are fixed: the verdict is about this grid, not about all possible grids.
 
     A run that diverged is never chosen where another one is, and worth as little as the worst run of the study.
 
     Attributes:
         claim: its id.
-        ours: how the names of the pool's arms begin, such as `trial `.
-        theirs: how the names of theirs do.
-        chosen_by: the number by which a search knows its best arm; `conduct.conclude` gives its analysis too.
+        ours: prefix of the names of the pool's arms, such as `trial `.
+        theirs: prefix of the names of the other search's arms.
+        chosen_by: the number by which a search chooses its best arm; `commands.write_study_report` passes its analysis too.
         says: the claim in a clause.
     """
 
@@ -135,7 +135,7 @@ class BestOf:
     says: str
 
     def __call__(self, analysis: Analysis, chosen: Analysis | None = None) -> Verdict:
-        """The verdict; chosen: the same runs by `chosen_by`."""
+        """Returns the verdict; `chosen` is the analysis of the same runs by the metric `chosen_by`."""
         if chosen is None or chosen.metric != self.chosen_by:
             raise UsageError(f"the verdict of {self.claim} chooses by {self.chosen_by}. Give the analysis of that number too.")
         ours, theirs = ([row.arm for row in analysis.rows if row.arm.startswith(name)] for name in (self.ours, self.theirs))
@@ -147,8 +147,10 @@ class BestOf:
             )
         lost = [row.arm for row in analysis.rows if row.arm in {*ours, *theirs} and row.done + row.diverged < row.planned]
         if lost:
-            said = f"{self.says}: undecided, since {len(lost)} arms have runs that failed or are missing, {lost[0]} among them."
-            return Verdict(self.claim, "undecided", None, None, None, 0, said)
+            sentence = (
+                f"{self.says}: undecided, since {len(lost)} arms have runs that failed or are missing, {lost[0]} among them."
+            )
+            return Verdict(self.claim, "undecided", None, None, None, 0, sentence)
         for each in (chosen, analysis):
             _require_sense(self.claim, each)
         known, worth = _table(chosen, ours), _table(analysis, ours)
@@ -159,12 +161,12 @@ class BestOf:
         half = float(np.quantile(spread, 1 - ALPHA))
         p = float((1 + np.sum(spread >= abs(effect))) / (1 + len(spread)))
         word = "undecided" if abs(effect) <= half else "supported" if effect > 0 else "refuted"
-        return self._told(analysis, word, effect, half, p, (len(known), known.shape[1], size))
+        return self._verdict(analysis, word, effect, half, p, (len(known), known.shape[1], size))
 
-    def _told(
+    def _verdict(
         self, analysis: Analysis, word: str, advantage: float, half: float, p: float, sizes: tuple[int, int, int]
     ) -> Verdict:
-        """sizes: seeds, trials of the pool, trials of a search."""
+        """Returns the verdict with its sentence; `sizes` are seeds, trials of the pool, trials of a search."""
         seeds, pool, size = sizes
         declared, sign = analysis.declared, 1 if analysis.higher_is_better else -1
         effect, interval = sign * advantage, Interval(sign * advantage - half, sign * advantage + half)
@@ -177,22 +179,22 @@ class BestOf:
         return Verdict(self.claim, word, effect, _pair(interval), p, seeds, sentence)
 
 
-def every(*judges: Judge) -> Judge:
-    """A claim of several parts: supported where all are, refuted where one is, undecided otherwise.
+def every(*rules: VerdictRule) -> VerdictRule:
+    """Combines the parts of a claim: supported where all are, refuted where one is, undecided otherwise.
 
     Its effect, interval, p and n are those of the part that decides: the first one refuted, else the first undecided, else the
     one with the largest p. All parts must hold, so their p-values need no correction (an intersection-union test; Berger 1982,
     Technometrics 24(4)).
     """
 
-    def judge(analysis: Analysis) -> Verdict:
-        parts = [one(analysis) for one in judges]
+    def rule(analysis: Analysis) -> Verdict:
+        parts = [one(analysis) for one in rules]
         against = [part for word in ("refuted", "undecided") for part in parts if part.verdict == word]
         decisive = against[0] if against else max(parts, key=lambda part: part.p or 0.0)
         sentences = " ".join(f"[{part.verdict}] {part.sentence}" for part in parts)
         return dataclasses.replace(decisive, sentence=sentences)
 
-    return judge
+    return rule
 
 
 def _row(analysis: Analysis, arm: str) -> ArmSummary:
@@ -201,12 +203,12 @@ def _row(analysis: Analysis, arm: str) -> ArmSummary:
             return row
     names = [row.arm for row in analysis.rows]
     raise UsageError(
-        f"the verdict is of an arm {arm!r}, which the study lacks.{did_you_mean(arm, names)} Arms: {'; '.join(names)}."
+        f"the verdict needs the arm {arm!r}, which the study lacks.{did_you_mean(arm, names)} Arms: {'; '.join(names)}."
     )
 
 
 def _table(analysis: Analysis, arms: Sequence[str]) -> np.ndarray:
-    """f64 [S, arms] of a number, more is better; a run without it has the worst of all runs."""
+    """Returns f64 [S, arms] of the metric, higher is better; a run without it has the worst value of all runs."""
     sign = 1 if analysis.higher_is_better else -1
     seeds = sorted({seed for row in analysis.rows for seed, _ in row.values})
     worst = min((sign * value for row in analysis.rows for _, value in row.values), default=0.0)
@@ -215,25 +217,25 @@ def _table(analysis: Analysis, arms: Sequence[str]) -> np.ndarray:
 
 
 def _differences(row: ArmSummary, other: ArmSummary) -> np.ndarray:
-    """f64 [S]: row − other over the seeds that both finished."""
+    """Returns f64 [S]: row − other over the seeds that both finished."""
     ours, theirs = dict(row.values), dict(other.values)
     seeds = [seed for seed in theirs if seed in ours]
     return statistics.paired_differences([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
 
 
 def _sense(differences: np.ndarray, p: float | None, *, higher_is_better: bool) -> str:
-    """better, worse or undecided."""
+    """Returns better, worse or undecided."""
     mean = float(np.mean(differences)) if len(differences) else 0.0
     return statistics.verdict(mean, p, higher_is_better=higher_is_better, alpha=ALPHA)
 
 
 def _require_sense(claim: str, analysis: Analysis) -> bool:
-    """Whether a higher number is better; UsageError where the metric has no sense."""
+    """Returns whether a higher number is better; raises UsageError where the metric has no sense."""
     return analysis.declared.require_sense(f"the verdict of {claim}")
 
 
 def _found(claim: str, analysis: Analysis, contrast: Contrast, expected: Direction) -> str:
-    """The study's decision in the words of what is expected: better or worse, or higher or lower; or undecided."""
+    """Returns the study's decision: better or worse, or higher or lower where one of these is expected; or undecided."""
     if expected in ("better", "worse"):
         _require_sense(claim, analysis)
         return contrast.verdict
@@ -266,8 +268,11 @@ def _verdict(
     *,
     test: str = "",
 ) -> Verdict:
-    """With a sentence such as `ReLU trains faster than tanh: activation=tanh − baseline = +0.12 [0.10, 0.14] in train/loss,
-    where less is better (p = 0.001 after Holm, 5 paired seeds).`"""
+    """Returns a verdict with a sentence.
+
+    For example: `ReLU trains faster than tanh: activation=tanh − baseline = +0.12 [0.10, 0.14] in train/loss, where less is
+    better (p = 0.001 after Holm, 5 paired seeds).`
+    """
     interval = statistics.student_interval(differences, ALPHA)
     lost = "".join(f" {row.diverged} of {row.planned} runs of {row.arm} diverged." for row in rows if row.diverged)
     if not len(differences):
@@ -280,5 +285,5 @@ def _verdict(
         f"in {analysis.metric}{summary.sense(declared)} "
         f"({tested}, {summary.seeds(len(differences))}).{lost}"
     )
-    # The numbers of the survivors flatter an arm that lost runs, so that they decide nothing.
+    # An arm that lost runs looks better than it is, so its numbers decide nothing.
     return Verdict(claim, "undecided" if lost else word, effect, _pair(interval), p, len(differences), sentence)

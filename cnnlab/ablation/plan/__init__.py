@@ -1,1 +1,1 @@
-"""What a study compares: arms, levels, designs, rungs, and the checks before anything runs."""
+"""Plans a study: arms, levels, designs, rungs, and the checks before anything runs."""

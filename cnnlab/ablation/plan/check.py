@@ -50,7 +50,7 @@ class CheckedArm:
 
     @property
     def macs(self) -> int | None:
-        """Multiply-accumulates of one example's forward pass; None for a network whose layers are not known."""
+        """The multiply-accumulates of one example's forward pass; None for a network with unknown layers."""
         return sum(layer.macs for layer in self.layers) if self.layers or not self.parameters else None
 
 
@@ -73,7 +73,7 @@ class Estimate:
 
 
 def check_arms(study: Study, resolve: Resolve, strategy: Strategy) -> list[CheckedArm]:
-    """Reads the knobs and builds the experiment of every arm; raises one UsageError that names all that is wrong."""
+    """Reads the knobs and builds the experiment of every arm; raises one UsageError that names every error."""
     found: list[CheckedArm] = []
     wrong: dict[str, list[str]] = {}
     for arm in study.arms:
@@ -158,7 +158,7 @@ def describe_arm(one: CheckedArm) -> dict[str, Any]:
 
 
 def conditions_of(one: CheckedArm) -> dict[str, Any]:
-    """What run.json will record of an arm's data and length."""
+    """Returns what run.json will record about an arm's data and length."""
     data = one.experiment.data
     recorded = {"name": data.name, "fingerprint": data.fingerprint, "sizes": dict(data.sizes)}
     return {"data": recorded, "steps": one.experiment.steps}

@@ -1,8 +1,8 @@
-"""Designs: from factors and their levels to the arms of a study. Pure data, without jax.
+"""Makes the arms of a study from factors and their levels, by a design. Imports no jax.
 
 A *factor* is a knob that is varied, a *level* one of its values, as text like on the command line. A *component* is a knob
 that can be switched off: without dropout, without normalisation. In every design the baseline comes first (in `random` and
-`grid_and_random` it is the experiment as it stands), and every arm says the level of every factor, the baseline too.
+`grid_and_random` it is the experiment as it stands), and every arm states the level of every factor, the baseline too.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ GRID_LEVELS = 3
 DRAWN_PER_POINT = 4
 """Random trials for each point of that grid, from which sets of as many trials as it has points are drawn."""
 POINT, TRIAL = "point ", "trial "
-"""How the names of arms of a grid over distributions, and of those drawn at random, begin."""
+"""Prefixes of the names of arms of a grid over distributions, and of arms drawn at random."""
 
 # Factors ---------------------------------------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ def grid(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
 
 
 def zip_levels(factors: Mapping[str, Levels]) -> tuple[Arm, ...]:
-    """The first level of every factor, then the second of every factor, …: factors that change together.
+    """Returns the arm of the first levels of all factors, then that of the second levels, …: factors change together.
 
     A level may occur twice, with other levels of the other factors.
     """
@@ -64,9 +64,9 @@ def random(factors: Mapping[str, Levels], trials: int, seed: int, baseline: Mapp
     factor leaves the levels of the others.
 
     Args:
-        factors: of these, levels in a list are drawn as from a choice.
+        factors: levels of each factor; a list is drawn from as a choice.
         trials: how many arms to draw.
-        seed: of the draws; the runs have seeds of their own.
+        seed: seed of the draws; the runs have seeds of their own.
         baseline: {knob: level} of an arm that comes first, such as the experiment's own; none: there are only trials.
     """
     _require_factors(factors)
@@ -88,7 +88,7 @@ def grid_and_random(factors: Mapping[str, Levels], seed: int, baseline: Mapping[
 
     Args:
         factors: each a distribution.
-        seed: of the trials.
+        seed: seed of the trials.
         baseline: {knob: level} of the arm that comes first and is no part of either, such as the experiment's own.
     """
     _require_factors(factors)
@@ -283,7 +283,7 @@ def _off(name: str, knob: Knob) -> str:
     elif (numbers := _range(knob.kind)) is not None and 0 in numbers:
         return "0"
     raise UsageError(
-        f"nothing says what switches {name} off: --{knob.path} takes {knob.kind}.\n"
+        f"no value is known that switches {name} off: --{knob.path} takes {knob.kind}.\n"
         f"Expected component:off_value. Write {name}:OFF_VALUE with the value that means off."
     )
 

@@ -119,7 +119,7 @@ def _split(where: str, text: str) -> list[str]:
 
 
 def unwrapped(level: str) -> str:
-    """`(64,32)` -> `64,32`, `(128,)` -> `128`, `()` -> ``; brackets that do not enclose the whole level are its own."""
+    """Removes enclosing brackets: `(64,32)` -> `64,32`, `(128,)` -> `128`, `()` -> ``; other brackets belong to the level."""
     depths = list(itertools.accumulate((letter == "(") - (letter == ")") for letter in level))
     whole = level.startswith("(") and not level.startswith("(?") and 0 in depths and depths.index(0) == len(level) - 1
     return level[1:-1].strip().removesuffix(",") if whole else level

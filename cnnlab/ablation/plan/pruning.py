@@ -1,7 +1,7 @@
-"""Which arms of a study go on: successive halving, and ASHA, its asynchronous form. Pure functions that read no file.
+"""Decides which arms of a study continue: successive halving, and ASHA, its asynchronous form. Pure functions.
 
-A rung is a number of steps at which arms are compared; about the best 1/factor of them goes on to the next rung, and the
-others stay where they are, with a checkpoint. Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943, figure 3)
+A rung is a number of steps at which arms are compared; about the best 1/factor of them continues to the next rung, and the
+others stop there, with a checkpoint. Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943, figure 3)
 waits until all arms have reached a rung; ASHA (Li et al. 2020, arXiv 1810.05934, algorithm 2) decides among those that have
 reached it, so that no worker waits, and promotes some arms that would not be among the best in the end. The score of an arm is
 the mean over its seeds of one metric on the validation split. The baseline and negative controls are never pruned.
@@ -20,7 +20,7 @@ from cnnlab.ablation.plan.study import Pruned, Pruning, RunResult, Study
 from cnnlab.errors import UsageError
 
 FINISHED = ("DONE", "DIVERGED")
-"""States of runs that would end the same way again."""
+"""States of runs that would end the same way if repeated."""
 MOST_RUNGS = 3
 """Most rungs before the last one, where the command line does not give the first."""
 
@@ -43,7 +43,9 @@ def rungs(max_steps: int, min_steps: int, factor: int) -> tuple[int, ...]:
     sqrt(factor) is left out.
     """
     if factor < 2:
-        raise UsageError(f"--prune_factor={factor} leaves nothing out.\nExpected a whole number >= 2: one in so many goes on.")
+        raise UsageError(
+            f"--prune_factor={factor} leaves nothing out.\nExpected a whole number >= 2: one in so many continues."
+        )
     if not 1 <= min_steps < max_steps:
         raise UsageError(
             f"the first rung is at step {min_steps:,}, the whole training has {max_steps:,}, so nothing could be pruned.\n"
@@ -63,9 +65,9 @@ def first_rung(steps: int, evaluate: int, factor: int, arms: int, wanted: int | 
     Args:
         steps: steps of the whole training.
         evaluate: steps between evaluations.
-        factor: one arm in so many goes on; `rungs` refuses one below 2.
+        factor: one arm in so many continues; `rungs` refuses one below 2.
         arms: number of arms that may be pruned.
-        wanted: the step asked for; None: the default.
+        wanted: the step on the command line; None: the default.
     """
     times = next((k for k in range(MOST_RUNGS, 1, -1) if factor**k <= arms), 1)
     return math.ceil((wanted or steps / max(factor, 2) ** times) / evaluate) * evaluate
@@ -74,7 +76,7 @@ def first_rung(steps: int, evaluate: int, factor: int, arms: int, wanted: int | 
 def promoted(scores: Mapping[str, float], factor: int, higher_is_better: bool, *, at_least: int = 0) -> set[str]:
     """Returns the arms that may go to the next rung: the best 1/factor, rounded down, of those that have reached this one.
 
-    Asked each time a worker is free it is ASHA's rule, asked once when all have come successive halving's.
+    Applied each time a worker is free it is ASHA's rule; applied once, when all have reached the rung, successive halving's.
 
     Args:
         scores: {arm: its score at this rung}; of equals the first goes on. A score that is not finite (the arm diverged)
@@ -119,7 +121,7 @@ def mean_at(runs: Sequence[RungScores], rung: int) -> float | None:
 
 
 def _at(run: RungScores, rung: int) -> float | None:
-    """A run's score at a rung; NaN where it will have none: it diverged, failed, or was trained without evaluating there."""
+    """Returns a run's score at a rung; NaN where it will have none: it diverged, failed, or was not evaluated there."""
     if rung in run.scores:
         score = run.scores[rung]
         return math.nan if score is None else score
@@ -164,7 +166,7 @@ def rung_scores(outcome: RunResult, pruning: Pruning) -> RungScores:
 
 
 def mark_pruned(study: Study, outcomes: Sequence[RunResult]) -> list[RunResult]:
-    """The outcomes, those of runs that were stopped at a rung and do not go on with the state PRUNED."""
+    """Returns the results, with the state PRUNED for runs that were stopped at a rung and do not continue."""
     if study.pruning is None:
         return list(outcomes)
     runs: dict[str, list[RungScores]] = {name: [] for name in prunable_arms(study)}
@@ -191,7 +193,7 @@ def pruned_summary(runs: Sequence[RunResult], pruning: Pruning | None) -> Pruned
 
 
 def at_first_rung(study: Study, outcomes: Sequence[RunResult]) -> dict[str, float]:
-    """{arm: its mean number at the first rung, to which all came}; controls and arms without a finite one left out."""
+    """Returns {arm: its mean score at the first rung, which all reached}, without controls and arms without a finite score."""
     if study.pruning is None:
         return {}
     rung, controls, found = study.pruning.rungs[0], {arm.name for arm in study.arms if arm.control}, {}

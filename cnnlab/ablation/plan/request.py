@@ -1,4 +1,4 @@
-"""What the command line asks of a study: what to vary, and by which design. Imports no jax."""
+"""Reads the design of a study from the command line: what to vary, and by which design. Imports no jax."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from cnnlab.knobs import Resolved
 from cnnlab.values import Count, Entries
 
 CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
-"""Values of the knob `control` of a recipe, each of which makes an arm that must fail."""
+"""Values of the knob `control` of a recipe; each makes an arm that is expected to fail."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DesignRequest:
-    """What to vary, and which arms there are.
+    """What to vary, and by which design.
 
     Attributes:
         vary: KNOB:LEVEL,LEVEL with the baseline's level first, or KNOB:log(LOW,HIGH), uniform, integer, choice.
-        design: which arms there are; grid: every combination of the levels.
-        toggle: knobs that leave_one_out and add_one_in switch off and on, each KNOB or KNOB:OFF_VALUE.
-        trials: arms of the random design.
-        controls: arms that must fail: shuffle_labels, shuffle_pixels, random_parameters.
+        design: how levels combine to arms; grid: every combination.
+        toggle: knobs that leave_one_out switches off and add_one_in switches on, each KNOB or KNOB:OFF_VALUE.
+        trials: number of arms in the random design.
+        controls: negative controls, arms that are expected to fail: shuffle_labels, shuffle_pixels, random_parameters.
     """
 
     vary: Entries = ()
@@ -33,7 +33,7 @@ class DesignRequest:
     controls: tuple[str, ...] = ()
 
     def arms(self, common: Resolved, seed: int) -> tuple[Arm, ...]:
-        """Baseline first, negative controls last."""
+        """Returns the arms: baseline first, negative controls last."""
         factors = parse_vary(self.vary)
         if self.design in ("leave_one_out", "add_one_in"):
             if factors:
@@ -50,7 +50,7 @@ class DesignRequest:
         return (*arms, *self._negative(arms[0], common))
 
     def _negative(self, baseline: Arm, common: Resolved) -> list[Arm]:
-        """An arm for each of the controls."""
+        """Returns an arm for each of the controls."""
         wrong = [control for control in self.controls if control not in CONTROLS]
         if wrong:
             raise UsageError(f"--controls={wrong[0]}: unknown. It takes some of: {', '.join(CONTROLS)}.")
@@ -60,7 +60,7 @@ class DesignRequest:
 
 
 def _own_levels(common: Resolved, factors: Mapping[str, Levels]) -> dict[str, str]:
-    """The experiment's own values of the factors."""
+    """Returns the experiment's own values of the factors."""
     own = {}
     for name in factors:
         knobs = [knob for path, knob in common.knobs.items() if path == name or path.endswith(f".{name}")]
@@ -70,15 +70,15 @@ def _own_levels(common: Resolved, factors: Mapping[str, Levels]) -> dict[str, st
     return own
 
 
-def requested_design(asked: DesignRequest, study: StudySpec | None) -> DesignRequest:
-    """What the command line asks, or what the experiment declares where it asks nothing."""
-    if asked.vary or asked.toggle:
-        return asked
+def requested_design(request: DesignRequest, study: StudySpec | None) -> DesignRequest:
+    """Returns the design of the command line, or the one that the experiment declares where the command line varies nothing."""
+    if request.vary or request.toggle:
+        return request
     if study is None:
         raise UsageError(
             "ablate what? Give --vary=KNOB:LEVEL,LEVEL (several times), or --design=leave_one_out --toggle=KNOB,KNOB.\n"
             "This experiment declares no study of its own."
         )
     return dataclasses.replace(
-        asked, vary=study.vary, toggle=study.toggle, design=study.design, controls=asked.controls or study.controls
+        request, vary=study.vary, toggle=study.toggle, design=study.design, controls=request.controls or study.controls
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Design = Literal["grid", "zip", "one_factor_at_a_time", "leave_one_out", "add_one_in", "random", "grid_and_random"]
 BASELINE = "baseline"
-"""Name of the arm that the others are compared with, unless a study says otherwise."""
+"""Name of the arm that the others are compared with, unless a study names it otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +118,12 @@ class Study:
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """The compilations, each once."""
+        """The numbers of its compilations, each once."""
         return tuple(sorted({arm.group for arm in self.arms}))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Study":
-        """The study that `dataclasses.asdict` and JSON made `content` of."""
+        """Returns the study from JSON content that `dataclasses.asdict` made of it."""
         pruning = content.get("pruning")
         content = dict(content)
         # A study that was planned before tasks declared their metrics records only the sense of its own metric.
@@ -144,20 +144,20 @@ class Study:
 
 
 def merge_knobs(common: Mapping[str, str], arm: Arm) -> dict[str, str]:
-    """Common knobs and the arm's, which win whether they are written by the last name or the whole path."""
+    """Merges the common knobs with the arm's, which override them, written by the last name or the whole path."""
     return merged(common, arm.knobs)
 
 
 def metrics_from_json(content: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:
-    """{name: declaration} from what `dataclasses.asdict` and JSON made of the declarations."""
+    """Returns {name: declaration} from JSON content that `dataclasses.asdict` made of the declarations."""
     return {name: Metric(**fields) for name, fields in content.items()}
 
 
 def find_declaration(study: Study, outcomes: Iterable["RunResult"], metric: str) -> Metric | None:
-    """The declaration of a metric: the study's, else the first that a run brings; None where neither has one.
+    """Returns the declaration of a metric: the study's, else the first of a run; None where neither has one.
 
     Args:
-        study: as planned or loaded.
+        study: the study as planned or loaded.
         outcomes: its runs; result.json holds what their tasks declare.
         metric: SPLIT/NAME; the declaration is that of the name, whatever the split.
     """

@@ -1,1 +1,1 @@
-"""How the runs of a study are trained: scheduler, workers, launchers, reproduction."""
+"""Trains the runs of a study: scheduler, workers, launchers, reproduction."""

@@ -1,4 +1,4 @@
-"""The book-keeping of a scheduler: what every run of a study says of itself, and which attempts failed. Trains nothing."""
+"""Keeps a scheduler's record of the runs: the status of every run of a study, and which attempts failed. Trains nothing."""
 
 import collections
 import pathlib
@@ -26,7 +26,7 @@ class Attempts:
             study: the study.
             folder: the study's own folder.
             max_attempts: how often a run that fails is tried in all.
-            notify: shows a person what is found out about a run; gets the same text several times.
+            notify: prints news of a run; is called with the same text several times.
         """
         self.study_runs = list(study_runs(study, folder))
         self.statuses: list[dict[str, Any]] = [{} for _ in self.study_runs]
@@ -49,7 +49,7 @@ class Attempts:
         return self.statuses[number].get("state", "MISSING")
 
     def states(self) -> list[str]:
-        """Returns the state of every run in the words that a person gets."""
+        """Returns the state of every run as it is printed."""
         named = [status.get("state", "not begun") for status in self.statuses]
         return ["PRUNED" if state == "STOPPED" and not self.is_due(number) else state for number, state in enumerate(named)]
 
@@ -66,7 +66,7 @@ class Attempts:
         return [number for number in range(len(self.study_runs)) if self.state(number) == "FAILED"]
 
     def pruned(self) -> list[int]:
-        """Returns the runs that were stopped at a rung; they may yet go on, when others turn out worse."""
+        """Returns the runs that were stopped at a rung; they may yet continue, when others turn out worse."""
         return [number for number, state in enumerate(self.states()) if state == "PRUNED"]
 
     def unfinished(self) -> list[int]:
@@ -105,7 +105,7 @@ class Attempts:
         return new
 
     def record_end(self, worker_status: Mapping[str, Any], state: str, message: str) -> None:
-        """Writes how the runs ended that a worker trained when it ended, unless they say so themselves.
+        """Writes how the runs ended that a worker trained when it ended, unless their status shows it already.
 
         Args:
             worker_status: the content of the worker's status file.
@@ -130,7 +130,7 @@ class Attempts:
         return self.study_runs[number].folder, self.statuses[number].get("attempt", 0)
 
     def _is_abandoned(self, number: int) -> bool:
-        """Returns whether a run that says RUNNING was left by a process that is gone; notifies of either answer."""
+        """Returns whether a run with the state RUNNING was left by a process that is gone; notifies in both cases."""
         study_run, status = self.study_runs[number], self.statuses[number]
         if self._attempt(number) not in self._abandoned:
             name, process = f"{study_run.arm.name}, seed {study_run.seed}", status.get("process")

@@ -1,4 +1,4 @@
-"""The command line of a worker, and how many runs it trains in one batched program. Imports no jax until it is asked."""
+"""Makes the command line of a worker, and decides how many runs it batches. Imports no jax before that decision."""
 
 import dataclasses
 import pathlib
@@ -27,10 +27,10 @@ class Batching:
     max_batched_runs: Count = 32
 
     def at_once(self, strategy: str) -> int:
-        """How many runs of one compilation take their steps in one batched program.
+        """Returns how many runs of one compilation take their steps in one batched program.
 
         On a CPU a batched convolution is slower than as many plain ones (benchmarks/batched_runs.py); an accelerator that one
-        small network leaves idle takes them at once.
+        small network leaves idle trains them at once.
         """
         import jax
 
@@ -39,12 +39,12 @@ class Batching:
 
 
 def worker_command(numbers: Sequence[int], *, study: Study, folder: pathlib.Path, batching: Batching) -> list[str]:
-    """The command line that trains some runs of a study.
+    """Returns the command line that trains some runs of a study.
 
     Args:
-        numbers: of the runs, in the order of `study_runs`.
-        study: which one.
-        folder: of the study.
+        numbers: numbers of the runs, in the order of `study_runs`.
+        study: the study.
+        folder: folder of the study.
         batching: how runs that share a compilation are trained.
     """
     return [

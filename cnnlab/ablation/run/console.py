@@ -1,4 +1,4 @@
-"""What a person sees of a study while it runs: failures, one line of progress and a summary. All of it goes to stderr."""
+"""Prints the progress of a study while it runs: failures, one line of progress and a summary. All of it goes to stderr."""
 
 import collections
 import pathlib
@@ -40,8 +40,8 @@ class Notices:
 
 
 class StudyProgress:
-    """Shows how many runs are done and when all will be: one line that is rewritten on a terminal, else a line for every
-    run that ends. Where runs are pruned it does not say when.
+    """Shows how many runs are done and the remaining time: one line that is rewritten on a terminal, else a line for every
+    run that ends. Where runs are pruned it shows no remaining time.
     """
 
     def __init__(self, attempts: Attempts, *, quiet: bool) -> None:
@@ -109,7 +109,7 @@ def _first_line(message: str) -> str:
 
 
 def _counts(states: Sequence[str]) -> str:
-    """`3 of 12 runs done, 1 failed, 8 not begun`."""
+    """Returns `3 of 12 runs done, 1 failed, 8 not begun`."""
     counts = collections.Counter(states)
     rest = "".join(f", {count} {state.lower()}" for state, count in sorted(counts.items()) if state != "DONE")
     return f"{counts['DONE']} of {len(states)} runs done{rest}"

@@ -70,7 +70,7 @@ class _Worker:
         self._actor, self.log, self._status_file = actor, log, status_file
         self._begun, self._result = actor.begun.remote(), actor.wait.remote()
         self._ended: tuple[int, str] | None = None
-        self._lost = self._asked = False
+        self._lost = self._end_requested = False
 
     def poll(self) -> int | None:
         if self._ended is None and _is_ready(self._result):
@@ -88,7 +88,7 @@ class _Worker:
     def end(self, *, now: bool) -> None:
         import ray
 
-        self._asked = True
+        self._end_requested = True
         if self.poll() is not None or self._lost:
             return
         if _is_ready(self._begun):
@@ -103,12 +103,12 @@ class _Worker:
         try:
             return ray.get(self._result)
         except ray.exceptions.RayActorError as error:
-            said = str(error).strip()
+            message = str(error).strip()
             if error.actor_init_failed:
-                return 1, f"Ray could not start it: {said.splitlines()[-1]}"
+                return 1, f"Ray could not start it: {message.splitlines()[-1]}"
             self._lost = True
-            if not self._asked:
-                reason = next((line for line in said.splitlines() if line.startswith("The actor is dead")), said)
+            if not self._end_requested:
+                reason = next((line for line in message.splitlines() if line.startswith("The actor is dead")), message)
                 log.warning("A Ray worker was lost; its run goes on from a checkpoint. %s", reason.partition(" Some common")[0])
             return Preempted.exit_code, "its Ray worker was lost"
 
@@ -216,7 +216,7 @@ def _ray(options: Mapping[str, Value]) -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """OSError or ValueError where nobody listens at HOST:PORT, which Ray itself would try for minutes."""
+    """Raises OSError or ValueError where nothing listens at HOST:PORT, which Ray itself would try for minutes."""
     if address not in ("local", "auto"):
         host, colon, port = address.rpartition(":")
         if not colon:

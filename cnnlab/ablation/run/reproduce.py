@@ -16,10 +16,10 @@ DIGESTS = ("params_digest", "state_digest")
 
 
 def command_of(run: Mapping[str, Any], folder: pathlib.Path, *, data_dir: str | None = None) -> list[str]:
-    """The words after `launch.py` that repeat what run.json says, into another folder.
+    """Returns the words after `launch.py` that repeat the run of a run.json in another folder.
 
     Args:
-        run: content of run.json.
+        run: the content of run.json.
         folder: where the second run goes.
         data_dir: where the data are now; None: as recorded.
     """
@@ -92,8 +92,8 @@ def reproduce_run(
     """Runs one run again.
 
     Args:
-        folder: of the run.
-        target: where the second one goes; what an interrupted attempt left there is gone on with.
+        folder: folder of the run.
+        target: where the second one goes; an interrupted attempt there is continued.
         launch: runs a command line, given the words after `launch.py`; returns its exit code.
         data_dir: where the data are now; None: as recorded.
     """
@@ -105,7 +105,7 @@ def reproduce_run(
 
 
 def compare_study(study: Study, folder: pathlib.Path, target: pathlib.Path) -> tuple[bool, str]:
-    """(whether every finished run of a study agrees with its second, a line for each)."""
+    """Returns (whether every finished run of a study agrees with its repetition, a line for each)."""
     lines, agree = [], True
     for before, after in zip(runs.study_runs(study, folder), runs.study_runs(study, target), strict=True):
         if before.state != "DONE":

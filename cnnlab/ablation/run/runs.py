@@ -1,4 +1,4 @@
-"""The runs of a study on disk: where each lies, and how it ended. Imports no jax."""
+"""Reads and writes the runs of a study on disk: the folder of each, and how it ended. Imports no jax."""
 
 import dataclasses
 import os
@@ -41,7 +41,7 @@ class StudyRun:
         return self.status.get("state", "MISSING")
 
     def is_dead(self) -> bool:
-        """Returns whether it says RUNNING and nobody trains it: its process is gone, here or on another machine."""
+        """Returns whether its state is RUNNING and nothing trains it: its process is gone, here or on another machine."""
         before = self.status
         if before.get("state") != "RUNNING" or not (self.folder / ".lock").exists():
             return before.get("state") == "RUNNING"

@@ -2,7 +2,7 @@
 
 A worker is a command line that trains some runs; a launcher (local.py, slurm.py, ray.py) only knows how to start and to end
 one. What a worker did is read from the folders of the runs, and what it was training from the status file that it keeps, so
-one that was killed in whatever way is understood as well as one that ended by itself. A run that says RUNNING but whose lock
+one that was killed in whatever way is understood as well as one that ended by itself. A run with the state RUNNING whose lock
 is free was left by a process that is gone; it is taken over. The scheduling process trains nothing.
 """
 
@@ -28,7 +28,7 @@ MAX_FRUITLESS = 2
 PAUSE_SECONDS = 5
 """Time before the next worker of a slot whose last one found nothing to do."""
 EXPECTED_EXITS = (0, Preempted.exit_code, -signal.SIGTERM, 128 + signal.SIGTERM)
-"""Exit codes of workers that ended because they were done or were asked to."""
+"""Exit codes of workers that ended because they were done or because the scheduler ended them."""
 
 
 class Worker(Protocol):
@@ -42,7 +42,7 @@ class Worker(Protocol):
         """Returns its exit code, the negative number of the signal that killed it, or None while it runs or is queued."""
 
     def is_running(self) -> bool:
-        """Returns whether it runs now; one that waits in a queue trains nothing, whatever its status file says."""
+        """Returns whether it runs now; one that waits in a queue trains nothing, whatever its status file states."""
 
     def how(self) -> str:
         """Returns how it ended, in words."""
@@ -221,7 +221,7 @@ class Scheduler:
         if status.get("ended") or status.get("runs"):
             self._fruitless[active.slot] = 0
             if code not in EXPECTED_EXITS:
-                self._attempts.record_end(status, "FAILED", f"its process ended without a word: {worker.how()}")
+                self._attempts.record_end(status, "FAILED", f"its process ended without an error message: {worker.how()}")
             return
         if code == 0:  # others were faster
             self._not_before[active.slot] = time.monotonic() + PAUSE_SECONDS

@@ -22,7 +22,7 @@ from cnnlab.errors import Preempted, UsageError
 POLL_SECONDS = 2.0
 TIMEOUT_MINUTES = 60
 SIGNAL_SECONDS = 90
-"""Time before the limit at which a job is asked to save a checkpoint and end."""
+"""Time before the limit at which a job receives the signal to save a checkpoint and end."""
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 LIVES = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "SUSPENDED", "STOPPED", "RESIZING")
 LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED")
@@ -30,11 +30,11 @@ LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED")
 
 
 class _Queue:
-    """The states of all jobs of a study, asked of Slurm at most every POLL_SECONDS. Needs no accounting database."""
+    """Reads the states of all jobs of a study from Slurm, at most every POLL_SECONDS. Needs no accounting database."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, tuple[str, int]] = {}
-        self._asked = 0.0
+        self._polled_at = 0.0
 
     def add(self, job: str) -> None:
         self._jobs[job] = ("PENDING", 0)
@@ -44,13 +44,13 @@ class _Queue:
 
     def state(self, job: str) -> tuple[str, int]:
         """Returns (state, exit code) of a job; GONE where Slurm has forgotten it."""
-        if time.monotonic() - self._asked > POLL_SECONDS:
-            self._ask()
-            self._asked = time.monotonic()
+        if time.monotonic() - self._polled_at > POLL_SECONDS:
+            self._poll()
+            self._polled_at = time.monotonic()
         return self._jobs[job]
 
-    def _ask(self) -> None:
-        asked = subprocess.run(
+    def _poll(self) -> None:
+        listing = subprocess.run(
             [
                 "squeue",
                 "--noheader",
@@ -62,9 +62,9 @@ class _Queue:
             text=True,
             check=False,
         )
-        if asked.returncode and "Invalid job id" not in asked.stderr:
-            return  # Slurm does not answer; what it said last holds until it does
-        found = {words[0]: words[1:] for line in asked.stdout.splitlines() if len(words := line.split()) == 3}
+        if listing.returncode and "Invalid job id" not in listing.stderr:
+            return  # Slurm does not answer: the last known states stay until it does
+        found = {words[0]: words[1:] for line in listing.stdout.splitlines() if len(words := line.split()) == 3}
         for job in self._jobs:
             state, status = found.get(job, ("GONE", "0"))
             self._jobs[job] = (state, os.waitstatus_to_exitcode(int(status)))
@@ -136,7 +136,7 @@ def run_on_slurm(
         words = [*command(numbers), f"--status_file={status_file}"]
         try:
             job = executor.submit(os.execvp, words[0], words)
-        except Exception as error:  # submitit raises classes of its own for what sbatch says
+        except Exception as error:  # submitit raises classes of its own for the errors of sbatch
             raise UsageError(f"Slurm did not take the job: {error}\nSee --launcher_options.") from error
         return _Job(job.job_id, job.paths.stdout, queue)
 
@@ -160,7 +160,7 @@ def _executor(study: Study, folder: pathlib.Path, options: Mapping[str, Value]) 
     seconds, minutes = given.pop("slurm_signal_delay_s", SIGNAL_SECONDS), given.get("timeout_min", TIMEOUT_MINUTES)
     if isinstance(seconds, int) and isinstance(minutes, int) and seconds >= 60 * minutes:
         raise UsageError(
-            f"--launcher_options: a job of timeout_min={minutes} is told to save and end {seconds} s before that, hence at "
+            f"--launcher_options: a job of timeout_min={minutes} has to save and end {seconds} s before that, hence at "
             "once.\nGive more minutes, or less in slurm_signal_delay_s."
         )
     step = ["--open-mode=append"]  # a requeued job goes on in the log of its first part

@@ -22,7 +22,7 @@ Resolve = Callable[[Arm], tuple[Resolved, RunSpec]]
 
 
 def resolver(study: Study, experiment: ExperimentFile, spec: RunSpec) -> Resolve:
-    """What `run_worker` asks of an arm of a study: its knobs, and `spec` with them."""
+    """Returns the function that gives `run_worker` the knobs of an arm, and `spec` with them."""
 
     def resolve(arm: Arm) -> tuple[Resolved, RunSpec]:
         resolved = experiment.resolve(merge_knobs(study.knobs, arm))
@@ -47,8 +47,8 @@ def run_worker(
     Args:
         study_runs: the runs; groups are trained in the order in which they first come.
         resolve: arm -> its knobs and its spec.
-        status_file: the file in which this worker says what it trains (`runs.write_worker_status`), and in which the
-            scheduler wrote which attempts had failed when it asked for another one.
+        status_file: the file in which this worker records what it trains (`runs.write_worker_status`), and in which the
+            scheduler recorded which attempts had failed when it started this worker.
         targets: the targets of all runs of a study whose worse arms are stopped early; None: runs are trained to their end.
         at_once: runs of one group that take their steps in one batched program; 1: one after another.
     """
@@ -91,7 +91,7 @@ def _groups(study_runs: Sequence[StudyRun], at_once: int) -> Iterator[tuple[list
 def next_runs(mine: Sequence[StudyRun], targets: Targets, at_once: int = 1) -> Iterator[tuple[list[StudyRun], int | None]]:
     """Yields (runs that share a compilation, step to which they are due), each run at most once for each such step.
 
-    What is due is read anew each time. The runs that have gone on farthest come first, as in ASHA; then those that share the
+    What is due is read anew each time. The runs that have progressed farthest come first, as in ASHA; then those that share the
     compilation of the runs before; then all seeds of an arm together, so that it soon has a score.
     """
     folders = {str(study_run.folder) for study_run in mine}
@@ -124,7 +124,7 @@ def _train_batched(study_runs: Sequence[StudyRun], resolve: Resolve, programs: d
     if len(study_runs) > 1:
         try:
             members = [_run_inputs(study_run, resolve, programs, stop) for study_run in study_runs]
-            log.info("%d runs of %s … together", len(members), study_runs[0].arm.name)
+            log.info("%d runs of %s … in one batched program", len(members), study_runs[0].arm.name)
             for study_run, result in zip(study_runs, run.train_batched(members), strict=True):
                 if isinstance(result, DivergedError):
                     log.warning("%s, seed %d diverged: %s", study_run.arm.name, study_run.seed, result)
@@ -132,7 +132,11 @@ def _train_batched(study_runs: Sequence[StudyRun], resolve: Resolve, programs: d
         except Preempted:
             raise
         except Exception as error:
-            log.warning("%d runs could not be trained together, so one after another: %s", len(study_runs), error)
+            log.warning(
+                "%d runs could not be trained in one batched program, so they are trained one after another: %s",
+                len(study_runs),
+                error,
+            )
     return sum(_train(study_run, resolve, programs, stop) for study_run in study_runs)
 
 
