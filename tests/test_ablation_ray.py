@@ -85,9 +85,7 @@ def test_killed_ray_worker_and_killed_run_are_begun_again_once_with_the_same_res
     code, out, err = finish(launcher)
     assert code == 0, out + err
     assert "A Ray worker was lost; its run goes on from a checkpoint" in err
-    assert re.search(r"FAILED .*: .* ended without an error message: killed by SIGKILL.*\n  it is tried again", err), (
-        err
-    )
+    assert re.search(r"FAILED .*: .* ended without an error message: killed by SIGKILL.*\n  it is tried again", err), err
     assert "did not start" not in err, "the run of a lost worker is no stranger's"
     found = found_statuses(disturbed)
     assert {run: (s["state"], s["attempt"]) for run, s in found.items()} == {lost: ("DONE", 2), killed: ("DONE", 2)}
