@@ -14,25 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnlab.metric import SHARE, Metric
-
-__all__ = [
-    "SHARE",
-    "Array",
-    "Batch",
-    "Dataset",
-    "Experiment",
-    "Feed",
-    "Metric",
-    "Params",
-    "Phase",
-    "PyTree",
-    "Sampler",
-    "Stats",
-    "Strategy",
-    "Task",
-    "TrainState",
-]
+from cnnlab.metric import Metric
 
 Array = jax.Array
 PyTree = Any

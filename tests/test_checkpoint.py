@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from cnnlab.core import Metric, TrainState
+from cnnlab.core import TrainState
 from cnnlab.engine.checkpoint import MANIFEST, Checkpoints, tree_digest
 from cnnlab.errors import CheckpointError, DivergedError
+from cnnlab.metric import Metric
 
 
 def state(step: int, width: int = 8) -> TrainState:

@@ -14,10 +14,11 @@ import pytest
 from safetensors.numpy import save_file
 from toys import chase
 
-from cnnlab.core import Metric, TrainState
+from cnnlab.core import TrainState
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import export, files
+from cnnlab.metric import Metric
 
 RANDOM = np.random.default_rng(0)
 FOREIGN = {"conv1.weight": RANDOM.normal(size=(4, 3, 3, 3)).astype(np.float32), "fc.bias": np.arange(5, dtype=np.float32)}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cnnlab import knobs
-from cnnlab.core import Metric
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.errors import DivergedError
+from cnnlab.metric import Metric
 from cnnlab.runs import run
 from cnnlab.runs.folder import Busy, RunSpec, locked
 from experiments.convnet_digits import experiment

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.core import Batch, Dataset, Experiment, Feed, Metric, Stats, Task, TrainState
+from cnnlab.core import Batch, Dataset, Experiment, Feed, Stats, Task, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
+from cnnlab.metric import Metric
 from cnnlab.ops import collectives
 
 POINTS = np.random.default_rng(0).normal(3.0, 1.0, size=(96, 4)).astype(np.float32)

@@ -19,9 +19,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from cnnlab import files
-from cnnlab.core import Metric, PyTree, TrainState
+from cnnlab.core import PyTree, TrainState
 from cnnlab.digests import arrays_digest, file_digest, json_digest
 from cnnlab.errors import CheckpointError, DivergedError
+from cnnlab.metric import Metric
 
 FORMAT = 1
 MANIFEST = "manifest.json"

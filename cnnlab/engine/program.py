@@ -1,6 +1,8 @@
 """The state, the step, and an experiment compiled for its devices: one of each, for every task, strategy and number of players.
 
-Nothing here touches the world or loops over a data set (train.py does the latter, run.py the former).
+Nothing here reads or writes files or loops over a data set: runs/run.py and train.py do.
+
+Letters in shapes: B examples of a batch, k steps of a dispatch, M members (batched runs), N images.
 """
 
 import bisect
@@ -20,17 +22,17 @@ from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 
 PRECISIONS = {"f32": jnp.float32, "bf16": jnp.bfloat16}
-"""What the network computes in. Parameters, batch statistics, losses and updates are f32 always."""
+"""Dtypes in which a network computes. Parameters, batch statistics, losses and updates are always f32."""
 
 
 def computing_in(precision: str) -> Callable[[PyTree], PyTree]:
-    """A function that casts the f32 leaves of a tree to the compute type; gradients flow back through it in f32."""
+    """Returns a function that casts the f32 leaves of a tree to the compute dtype; gradients flow back through it in f32."""
     dtype = PRECISIONS[precision]
     return lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, tree)
 
 
 def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
-    """The state before the first step; a pure function of the seed (u32 []) and the shapes of one training batch."""
+    """Returns the state before the first step, a pure function of the seed (u32 []) and the shapes of one training batch."""
     key = jax.random.key(seed)
     params, model_state = experiment.task.init(stream(key, "init"), batch)
     moving = {player for phase in phases(experiment) for player in phase.turns}
@@ -47,30 +49,31 @@ def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
 
 
 def phases(experiment: Experiment) -> tuple[Phase, ...]:
-    """The phase_steps that are played one after another; at least one."""
-    played = experiment.phases or (Phase(experiment.steps, experiment.task.turns),)
-    assert sum(phase.steps for phase in played) == experiment.steps, "the phases make up the whole training"
-    return played
+    """Returns the phases of training in their order, at least one."""
+    sequence = experiment.phases or (Phase(experiment.steps, experiment.task.turns),)
+    assert sum(phase.steps for phase in sequence) == experiment.steps, "the phases make up the whole training"
+    return sequence
 
 
 def _owned(task: Task, params: Params, player: str) -> PyTree:
-    """What a player moves: its own group of parameters, or a dict of the groups that it owns."""
+    """Returns what a player moves: its own group of parameters, or a dict of the groups that it owns."""
     return {group: params[group] for group in task.param_groups[player]} if player in task.param_groups else params[player]
 
 
 def _with_owned(task: Task, params: Params, player: str, own: PyTree) -> Params:
-    """The parameters with what a player moves put in place."""
+    """Returns the parameters with the groups of one player replaced by `own`."""
     return {**params, **(own if player in task.param_groups else {player: own})}
 
 
 def make_train_step(
     experiment: Experiment, *, precision: str, turns: tuple[str, ...] | None = None
 ) -> Callable[..., tuple[TrainState, Stats]]:
-    """train_step(state, resident, feed) -> (state, stats): every player of `turns` (None: the task's) moves on one batch."""
+    """Returns train_step(state, resident, feed) -> (state, stats): each player of `turns` (None: the task's) moves once."""
     turns = experiment.task.turns if turns is None else turns
     task, optimizers, cast = experiment.task, experiment.optimizers, computing_in(precision)
 
     def train_step(state: TrainState, resident: PyTree, feed: dict[str, Array]) -> tuple[TrainState, Stats]:
+        # The key is never split: step, turn and stream are folded in, so that a resumed run has the same numbers.
         key = jax.random.fold_in(state.key, state.step)
         batch = cast(experiment.data.prepare(resident, feed, stream(key, "augment")))
         params, model_state, opt_state = dict(state.params), state.model_state, dict(state.opt_state)
@@ -106,12 +109,12 @@ def _loss_of(
     key: Array,
     own: PyTree,
 ) -> tuple[Array, tuple[PyTree, Stats]]:
-    """The player's loss as a function of its own parameters, the last argument."""
+    """Returns the player's loss as a function of its own parameters, the last argument."""
     return task.loss(cast(_with_owned(task, params, player, own)), model_state, batch, key, player)
 
 
 def _averaged(average: Params, params: Params, decay: float, step: Array) -> Params:
-    """Exponential moving average; its decay grows to `decay` as (1 + t) / (10 + t) so that the start is soon forgotten."""
+    """Returns the next exponential moving average; its decay grows to `decay` as (1 + t) / (10 + t) to forget the start."""
     if not average:
         return average
     count = step.astype(jnp.float32)
@@ -120,22 +123,22 @@ def _averaged(average: Params, params: Params, decay: float, step: Array) -> Par
 
 
 def make_steps(train_step: Callable[..., tuple[TrainState, Stats]]) -> Callable[..., tuple[TrainState, Stats]]:
-    """steps(state, resident, feeds [k, B, …]) -> (state, stats [k]): k steps in one dispatch.
+    """Returns steps(state, resident, feeds [k, B, …]) -> (state, stats [k]): k steps in one dispatch.
 
-    One step is called as it is: XLA:CPU runs a convolution inside a loop body 5 to 7 times slower (jax issue 12868).
+    A single step is called without a loop: XLA:CPU runs a convolution inside a loop body 5 to 7 times slower (jax issue 12868).
     """
 
     def steps(state: TrainState, resident: PyTree, feeds: PyTree) -> tuple[TrainState, Stats]:
         if jax.tree.leaves(feeds)[0].shape[0] == 1:
-            state, stats = train_step(state, resident, jax.tree.map(lambda leaf: leaf[0], feeds))
-            return state, jax.tree.map(lambda leaf: leaf[None], stats)
+            state, stats = train_step(state, resident, jax.tree.map(lambda leaf: leaf[0], feeds))  # [1, B, …] -> [B, …]
+            return state, jax.tree.map(lambda leaf: leaf[None], stats)  # […] -> [1, …]
         return jax.lax.scan(lambda carry, feed: train_step(carry, resident, feed), state, feeds)
 
     return steps
 
 
 TracedKnobs = Mapping[str, Array]
-"""f32 [] by the path of a knob: values that a compiled program takes as arguments."""
+"""{path of a knob: f32 []}: values that a compiled program takes as arguments."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,44 +151,45 @@ class Program:
     """The host tree of a state, as shapes and dtypes."""
     compiled_init: Callable[..., TrainState]
     phase_steps: tuple[Callable[..., tuple[TrainState, Stats]], ...]
-    """One for each phase: (state, shared(split), feeds [k, B, …]) -> (state, stats [k])."""
+    """One for each phase: (state, step_inputs(split), feeds [k, B, …]) -> (state, stats [k])."""
     batched_phase_steps: tuple[Callable[..., tuple[TrainState, Stats]], ...]
-    """The same for M batched runs: (state [M], shared(split) with traced_knobs [M], feeds [k, B, M, …]) -> (state [M],
+    """The same for M batched runs: (state [M], step_inputs(split) with traced_knobs [M], feeds [k, B, M, …]) -> (state [M],
     stats [M, k])."""
     measure: Callable[..., Stats]
-    """(params, model_state, shared(split), feeds [1, B, …]) -> stats, whose sums are [1, …]."""
+    """(params, model_state, step_inputs(split), feeds [1, B, …]) -> stats, whose sums are [1, …]."""
     final: Callable[..., Stats]
-    """As `measure`, with what the task measures at the end alone."""
+    """As `measure`, with the statistics that the task measures at the end of a run alone."""
     compiled_snapshot: Callable[..., dict[str, Array]]
     resident: dict[str, PyTree]
     traced_knobs: Mapping[str, Any]
-    """The experiment's own, for its experiment_of: f32 []."""
+    """{path of a knob: f32 []} of this experiment; for batched runs f32 [M]."""
 
     def init(self, seed: int) -> TrainState:
-        """The placed state before the first step."""
+        """Returns the state before the first step, placed on the devices."""
+        # Imported weights replace the random ones on the host: the compiled program stays that of a random start.
         start = self.experiment.start
         given = start(self.shapes.params, self.shapes.model_state) if start else None
         host = jax.tree.map(np.asarray, self.compiled_init(np.uint32(seed), self.traced_knobs))
         return self.strategy.to_devices(host if given is None else _with_given(host, *given))
 
     def snapshot(self, state: TrainState, batch: Batch) -> dict[str, np.ndarray]:
-        """{name: images f32 [N, H, W, C]} of the task's snapshot, with the averaged parameters where there are any."""
+        """Returns {name: images f32 [N, H, W, C]}, the task's snapshot with the averaged parameters where there are any."""
         host = self.strategy.to_host(state)
         shown = self.compiled_snapshot(host.average or host.params, host.model_state, batch, self.traced_knobs)
         return jax.tree.map(np.asarray, shown)
 
     def step_inputs(self, split: str) -> PyTree:
-        """What every step or measurement of a split reads: the traced knobs and the resident arrays."""
+        """Returns what every step or measurement of a split reads: the traced knobs and the resident arrays."""
         return self.strategy.replicate(self.traced_knobs), self.resident.get(split, {})
 
     def phase_at(self, step: int) -> tuple[Callable[..., tuple[TrainState, Stats]], int]:
-        """(compiled steps of the phase in which `step` lies, the step at which that phase ends)."""
+        """Returns the compiled steps of the phase in which `step` lies, and the step at which that phase ends."""
         ends = list(itertools.accumulate(phase.steps for phase in phases(self.experiment)))
         number = min(bisect.bisect_right(ends, step), len(ends) - 1)
         return self.phase_steps[number], ends[number]
 
     def member(self, experiment: Experiment, traced_knobs: Mapping[str, float]) -> "Program":
-        """The same compilation for an experiment of the same family with other values of its traced knobs."""
+        """Returns the same compilation for an experiment of the same family with other values of its traced knobs."""
         assert experiment.data.fingerprint == self.experiment.data.fingerprint, "members of a family share their data"
         return dataclasses.replace(self, experiment=experiment, traced_knobs=_as_arrays(traced_knobs))
 
@@ -201,9 +205,9 @@ def build_program(
     """Places the resident data and wraps the step for the strategy; nothing is compiled until it is first called.
 
     Args:
-        experiment: to train.
-        strategy: where.
-        precision: one of PRECISIONS.
+        experiment: experiment to train.
+        strategy: strategy that places and compiles it.
+        precision: name of a dtype of PRECISIONS.
         experiment_of: traced knobs -> the experiment with these values; it is called with tracers, so that one compilation
             serves all members of a family. None: a family of one.
         traced_knobs: the values with which `experiment_of` returns `experiment` itself.
@@ -214,12 +218,12 @@ def build_program(
     host = _as_arrays(traced_knobs or {})
     phase_steps = [functools.partial(steps, turns=phase.turns) for phase in phases(experiment)]
 
-    # Drawing truncated normals takes XLA:CPU 9 s to compile for eight kernels at its default level, 0.8 s at level 1; the
-    # numbers are the same to the bit.
     def snapshot(params: Params, model_state: PyTree, batch: Batch, traced_knobs: TracedKnobs) -> dict[str, Array]:
         task = (experiment_of(traced_knobs) if experiment_of else experiment).task
         return task.snapshot(params, model_state, batch, jax.random.key(0)) if task.snapshot else {}
 
+    # XLA:CPU compiles the truncated normals of eight kernels in 9 s at its default level and in 0.8 s at level 1, and the
+    # numbers are the same to the bit.
     quickly = {"xla_backend_optimization_level": 1} if strategy.devices[0].platform == "cpu" else None
     compiled_init, compiled_measure = jax.jit(init, compiler_options=quickly), strategy.compile_measure(measure)
     return Program(
@@ -227,8 +231,8 @@ def build_program(
         strategy=strategy,
         shapes=jax.eval_shape(init, np.uint32(0), (host, resident), first),
         compiled_init=lambda seed, traced_knobs: compiled_init(seed, (traced_knobs, resident), first),
-        phase_steps=tuple(strategy.compile_steps(game) for game in phase_steps),
-        batched_phase_steps=tuple(strategy.compile_steps(jax.vmap(game, in_axes=(0, (0, None), 2))) for game in phase_steps),
+        phase_steps=tuple(strategy.compile_steps(phase) for phase in phase_steps),
+        batched_phase_steps=tuple(strategy.compile_steps(jax.vmap(phase, in_axes=(0, (0, None), 2))) for phase in phase_steps),
         measure=compiled_measure,
         final=strategy.compile_measure(functools.partial(measure, final=True))
         if experiment.task.measure_final
@@ -242,7 +246,7 @@ def build_program(
 def _functions(
     experiment_of: Callable[[TracedKnobs], Experiment], *, precision: str
 ) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Stats]], Callable[..., Stats]]:
-    """(init, steps, measure) of a family, not compiled; `shared` is (traced_knobs, resident arrays of the split).
+    """Returns (init, steps, measure) of a family, not compiled; `shared` is (traced_knobs, resident arrays of the split).
 
     init(seed, shared, feed) -> host-like state, steps(state, shared, feeds [k, B, …], turns=…) -> (state, stats [k]),
     measure(params, model_state, shared, feeds [1, B, …], final=…) -> stats.
@@ -263,6 +267,7 @@ def _functions(
         )
 
     def measure(params: Params, model_state: PyTree, shared: PyTree, feeds: PyTree, *, final: bool = False) -> Stats:
+        # A measurement is given one feed as a dispatch of one step, [1, B, …] -> [B, …]
         (traced_knobs, resident), feed, cast = shared, jax.tree.map(lambda leaf: leaf[0], feeds), computing_in(precision)
         experiment = experiment_of(traced_knobs)
         task, batch = experiment.task, cast(experiment.data.prepare(resident, feed, None))
@@ -270,7 +275,7 @@ def _functions(
         if final and task.measure_final:
             more = task.measure_final(cast(params), model_state, batch)
             stats = {kind: {**stats[kind], **more[kind]} for kind in stats}
-        sums = jax.tree.map(lambda leaf: leaf[None], collectives.global_sum(stats["sums"]))  # [...] -> [1, …], as of one step
+        sums = jax.tree.map(lambda leaf: leaf[None], collectives.global_sum(stats["sums"]))  # […] -> [1, …], as of one step
         return {"sums": sums, "rows": stats["rows"]}
 
     return init, steps, measure
@@ -283,7 +288,7 @@ def trace(
     experiment_of: Callable[[TracedKnobs], Experiment],
     traced_knobs: Mapping[str, float],
 ) -> None:
-    """Traces a start, a step and a measurement over shapes alone: whatever is wrong with a network or a knob shows here."""
+    """Traces init, a step of each phase and a measurement over shapes alone, which raises the errors of a network or a knob."""
     init, steps, measure = _functions(experiment_of, precision=precision)
     data = experiment.data
     shared, feed = (_as_arrays(traced_knobs), data.resident.get("train", {})), stack_steps([next(data.train(0, 0))])
@@ -308,27 +313,28 @@ def batch_programs(members: Sequence[Program]) -> Program:
 
 
 def _batched_feeds(train: Callable[[int, int], Iterator[Feed]], seeds: tuple[int, ...], step: int) -> Iterator[Feed]:
-    """The feeds of M seeds as one, [B, M, …]."""
+    """Yields the feeds of M seeds as one, [B, M, …]."""
     for feeds in zip(*(train(seed, step) for seed in seeds), strict=True):
-        yield {name: np.stack([feed[name] for feed in feeds], axis=1) for name in feeds[0]}
+        yield {name: np.stack([feed[name] for feed in feeds], axis=1) for name in feeds[0]}  # M of [B, …] -> [B, M, …]
 
 
 def stack_members(trees: Sequence[PyTree]) -> PyTree:
-    """Trees of M members as one with a leading axis M."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    """Returns the trees of M members as one with a leading axis M."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)  # M of […] -> [M, …]
 
 
 def select_member(tree: PyTree, member: int) -> PyTree:
     """Returns the part of a tree that belongs to one of the batched runs."""
-    return jax.tree.map(lambda leaf: leaf[member], tree)
+    return jax.tree.map(lambda leaf: leaf[member], tree)  # [M, …] -> […]
 
 
 def _as_arrays(traced_knobs: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Returns the values as f32 []."""
     return {path: np.asarray(value, np.float32) for path, value in traced_knobs.items()}
 
 
 def _with_given(host: TrainState, params: Params, model_state: PyTree) -> TrainState:
-    """A fresh host state with the leaves that `Experiment.start` gives in place of its own."""
+    """Returns a fresh host state with the leaves that `Experiment.start` gives in place of its own."""
 
     def chosen(given: Any, fresh: np.ndarray) -> np.ndarray:
         return fresh if isinstance(given, jax.ShapeDtypeStruct) else np.asarray(given, fresh.dtype)
@@ -339,5 +345,5 @@ def _with_given(host: TrainState, params: Params, model_state: PyTree) -> TrainS
 
 
 def stack_steps(feeds: list[Feed]) -> Feed:
-    """k feeds [B, …] -> one feed [k, B, …]."""
-    return {name: np.stack([feed[name] for feed in feeds]) for name in feeds[0]}
+    """Returns k feeds [B, …] as one feed [k, B, …]."""
+    return {name: np.stack([feed[name] for feed in feeds]) for name in feeds[0]}  # k of [B, …] -> [k, B, …]

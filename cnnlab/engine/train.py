@@ -1,6 +1,8 @@
 """The loop and the evaluation: one of each, for every task, strategy and number of players.
 
-Nothing here touches the world: `fit` calls back when it is time to log, evaluate or save (recorder.py does these).
+Nothing here reads or writes files: `fit` calls back when it is time to log, evaluate or save (runs/recorder.py).
+
+Letters in shapes: B examples of a batch, k steps, K classes, M members (batched runs).
 """
 
 import collections
@@ -15,10 +17,11 @@ from cnnlab.core import Batch, Dataset, Stats, TrainState
 from cnnlab.engine.program import Program, stack_steps
 
 EVALUATION_BATCH = 250
-"""Examples measured at once; on a CPU larger batches fall out of the cache."""
+"""Number of examples measured at once; on a CPU larger batches do not fit into the cache."""
 
 IN_FLIGHT = 8
-"""Dispatches that may wait unfinished. Unbounded, forced CPU devices deadlock and the host runs far ahead of a SIGTERM."""
+"""Number of dispatches that may be unfinished. Without a limit, forced CPU devices deadlock and the host runs far ahead of a
+SIGTERM."""
 
 
 def merge(parts: Sequence[Stats]) -> Stats:
@@ -32,6 +35,7 @@ def merge(parts: Sequence[Stats]) -> Stats:
         name: sum(np.asarray(part["sums"][name], np.float64).sum(axis=0) for part in parts if name in part["sums"])
         for name in names
     }
+    # Parts of [B, …] -> [N, …], the examples of the whole split
     rows = {
         name: np.concatenate([np.asarray(part["rows"][name]) for part in parts]) for name in (parts[0]["rows"] if parts else {})
     }
@@ -42,24 +46,29 @@ def merge(parts: Sequence[Stats]) -> Stats:
 
 
 def as_part(merged: Stats) -> Stats:
-    """Merged statistics as a part that can be merged with later ones: every sum [...] becomes [1, …]."""
+    """Returns merged statistics as a part that can be merged with later ones: every sum […] becomes [1, …]."""
     return {"sums": {name: np.asarray(value)[None] for name, value in merged["sums"].items()}, "rows": merged["rows"]}
 
 
 def snapshot_batch(data: Dataset, count: int) -> Batch:
-    """The first `count` held-out examples, as a batch of NumPy arrays for `Program.snapshot`."""
+    """Returns the first `count` held-out examples, as a batch of NumPy arrays for `Program.snapshot`."""
     split = "validation" if "validation" in data.sizes else "test"
     feed = next(data.evaluate(split, min(count, data.sizes[split])))
     return jax.tree.map(np.asarray, data.prepare(data.resident.get(split, {}), jax.tree.map(jnp.asarray, feed), None))
 
 
 def evaluate(program: Program, state: TrainState, split: str, *, final: bool = False) -> Stats:
-    """Merged statistics of one pass over a split, with the averaged parameters where there are any.
+    """Returns the merged statistics of one pass over a split, with the averaged parameters where there are any.
 
-    final: with what the task measures at the end of a run alone.
+    Args:
+        program: compiled experiment.
+        state: state on the devices.
+        split: name of the split.
+        final: whether to add the statistics that the task measures at the end of a run alone.
     """
     count = len(program.strategy.devices)
     data = program.experiment.data
+    # Rounded up to a multiple of the devices: what is too much is padding, which `merge` drops.
     batch_size = -(-min(EVALUATION_BATCH, data.sizes[split]) // count) * count
     params, shared = state.average or state.params, program.step_inputs(split)
     measure = program.final if final else program.measure
@@ -72,7 +81,7 @@ def evaluate(program: Program, state: TrainState, split: str, *, final: bool = F
 
 @dataclasses.dataclass(frozen=True)
 class Intervals:
-    """Every how many steps to log, evaluate and save; `dispatch` is the most steps sent to the device at once."""
+    """Numbers of steps between logs, evaluations and checkpoints, and the most steps sent to the device at once."""
 
     log: int
     evaluate: int
@@ -96,11 +105,11 @@ def fit(
 ) -> tuple[TrainState, int]:
     """Trains from `step` to `stop` (at most `experiment.steps`); returns the state and the step reached.
 
-    It ends earlier only when `should_stop()` says so. Of batched runs (batch_programs), `seed` is one for each, and state and
-    statistics have a leading axis of members.
+    It ends earlier only when `should_stop()` returns true. For batched runs (batch_programs), `seed` has one for each, and
+    state and statistics have a leading axis of members.
 
     Callbacks come after the step whose number they get, in the order log, evaluate, save. `pending_stats` holds the statistics
-    since the last log; what a checkpoint keeps of it makes a resumed log equal to an uninterrupted one.
+    since the last log; a checkpoint keeps them, so that a resumed log equals an uninterrupted one.
     """
     last = program.experiment.steps
     feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # batched runs take a tuple of seeds
@@ -114,6 +123,7 @@ def fit(
         step += size
         pending_stats.append(stats)
         in_flight.append(stats)
+        # The device works on while the next feeds are made; only the oldest dispatch is waited for.
         if len(in_flight) > IN_FLIGHT:
             jax.block_until_ready(in_flight.popleft())
         if step % intervals.log == 0 or step == last:
@@ -127,6 +137,6 @@ def fit(
 
 
 def _dispatch_size(step: int, stop: int, intervals: Intervals) -> int:
-    """The largest power of two of steps (few shapes to compile) that does not pass the next callback."""
+    """Returns the largest power of two of steps (few shapes to compile) that does not pass the next callback."""
     until = min(stop, *(step - step % every + every for every in (intervals.log, intervals.evaluate, intervals.save))) - step
     return 1 << (min(until, intervals.steps_per_dispatch).bit_length() - 1)

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.errors import UsageError
+from cnnlab.metric import Metric
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 from cnnlab.ops.pixel_distributions import PixelDistribution, on_levels

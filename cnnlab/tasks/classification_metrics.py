@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import SHARE, Array, Batch, Dataset, Metric, Stats
+from cnnlab.core import Array, Batch, Dataset, Stats
+from cnnlab.metric import SHARE, Metric
 from cnnlab.ops.metrics import confusion_counts, top_correct
 
 TOP = 5

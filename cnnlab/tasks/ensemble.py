@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import SHARE, Array, Batch, Dataset, Metric, Params, PyTree, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.metric import SHARE, Metric
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.tasks import classification_metrics
 from cnnlab.tasks.classify import PLAYER, classify

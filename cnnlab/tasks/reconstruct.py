@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.data.normalize import unit_value
+from cnnlab.metric import Metric
 from cnnlab.ops import collectives, corruptions, penalties, running_gaussian
 from cnnlab.ops.keys import stream
 from cnnlab.ops.reconstruction_losses import ReconstructionLoss, squared, squared_error

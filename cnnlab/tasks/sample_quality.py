@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import SHARE, Array, Batch, Metric
+from cnnlab.core import Array, Batch
+from cnnlab.metric import SHARE, Metric
 from cnnlab.ops.frechet import frechet, moments
 from cnnlab.ops.keys import stream
 from cnnlab.ops.sample_metrics import (

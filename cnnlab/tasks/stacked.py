@@ -15,7 +15,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.metric import Metric
 from cnnlab.ops import collectives, corruptions, init, running_gaussian
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS

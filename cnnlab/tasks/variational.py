@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.metric import Metric
 from cnnlab.ops import collectives, running_gaussian
 from cnnlab.ops.divergences import kl_to_standard_normal, normal_log_density
 from cnnlab.ops.elbo import Bound, ElboTerms, log_mean_exp

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Metric, Params, PyTree, Sampler, Stats, Task
+from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
+from cnnlab.metric import Metric
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
@@ -88,7 +89,7 @@ class _Network:
         return found.astype(jnp.float32)
 
     def quantize(self, params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array, Array]:
-        """Returns vectors f32 [B, h, w, D], the codes i32 [B, h, w] of the nearest entries, and these as the vectors."""
+        """Returns the vectors f32 [B, h, w, D] of images, their codes i32 [B, h, w] and the entries f32 [B, h, w, D]."""
         vectors = self.vectors(params, images)
         codes = nearest_entries(vectors, model_state["codebook"])
         return vectors, codes, model_state["codebook"][codes]  # [K, D] at [B, h, w] -> [B, h, w, D]

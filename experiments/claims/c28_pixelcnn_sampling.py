@@ -33,7 +33,8 @@ import jax.numpy as jnp
 from cnnlab import knobs
 from cnnlab.ablation.analyse.verdicts import bounded, contrast, every
 from cnnlab.ablation.plan.study import StudySpec
-from cnnlab.core import Array, Experiment, Metric, Stats, Task
+from cnnlab.core import Array, Experiment, Stats, Task
+from cnnlab.metric import Metric
 from cnnlab.models.pixelcnn import PixelCNN
 from cnnlab.ops.pixel_distributions import bernoulli
 from cnnlab.recipes.pixels import pixel_by_pixel
