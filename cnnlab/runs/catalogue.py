@@ -1,4 +1,4 @@
-"""What there is to choose from: experiments, models, data sets. Read from the sources, nothing of which is imported."""
+"""The catalogue of experiments, models and data sets. It is read from the sources, none of which is imported."""
 
 import ast
 import pathlib
@@ -19,7 +19,7 @@ FAMILIES = {
 
 
 def catalogue() -> dict[str, dict[str, str]]:
-    """{title: {name: what it is, in a line}} of everything that a name on the command line may mean."""
+    """Returns {title: {name: description in one line}} of everything that can be named on the command line."""
     experiments = {
         name: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
         for name, path in experiment_files().items()
@@ -29,9 +29,10 @@ def catalogue() -> dict[str, dict[str, str]]:
 
 
 def experiment_files() -> dict[str, pathlib.Path]:
-    """Experiments by name: the files of experiments/ and its folders that define `experiment` at the top."""
+    """Returns experiments by name: the files of experiments/ and its folders that define `experiment` at the top level."""
 
     def defines(path: pathlib.Path) -> bool:
+        """Returns whether the file has a function or a variable `experiment`."""
         targets: list[Any] = []
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             targets += [node.name] if isinstance(node, ast.FunctionDef) else []
@@ -42,7 +43,8 @@ def experiment_files() -> dict[str, pathlib.Path]:
 
 
 def _options(room: str, variable: str) -> dict[str, str]:
-    """{key: first line of its docstring} of the dict literal `variable` in cnnlab/<room>/__init__.py."""
+    """Returns {key: first line of its docstring} of the dict literal `variable` in cnnlab/<room>/__init__.py."""
+    # First the docstrings of the room's functions, classes and assigned partials, then the keys that name them.
     docs: dict[str, str] = {}
     folder = ROOT / "cnnlab" / room
     for path in sorted(folder.glob("*.py")):
@@ -65,5 +67,5 @@ def _options(room: str, variable: str) -> dict[str, str]:
 
 
 def _name(node: ast.expr) -> str:
-    """`f` of the expressions `f` and `module.f`."""
+    """Returns `f` for the expressions `f` and `module.f`."""
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")

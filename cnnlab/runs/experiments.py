@@ -1,4 +1,4 @@
-"""An experiment by its name or by the path of its file: the function, its text and its declared study."""
+"""Loads an experiment by its name or by the path of its file: the function, its source and its declared study."""
 
 import ast
 import dataclasses
@@ -15,10 +15,10 @@ from cnnlab.runs.catalogue import experiment_files
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentFile:
-    """What an experiment's file defines, and where its data are."""
+    """The definitions of an experiment's file, and the folder of its data."""
 
     name: str
-    """As given on the command line: a name of `launch.py list`, or a path."""
+    """Name of `launch.py list`, or path, as given on the command line."""
     function: Callable[..., Any]
     path: pathlib.Path = pathlib.Path()
     study: Any = None
@@ -28,16 +28,16 @@ class ExperimentFile:
 
     @property
     def source(self) -> str:
-        """The text of the file."""
+        """Returns the text of the file."""
         return self.path.read_text(encoding="utf-8")
 
     @property
     def doc(self) -> str:
-        """The docstring of the file."""
+        """Returns the docstring of the file."""
         return ast.get_docstring(ast.parse(self.source)) or ""
 
     def resolve(self, values: Mapping[str, Any]) -> knobs.Resolved:
-        """The function with its knobs filled in from {knob: text or value}."""
+        """Returns the function with its knobs filled in from {knob: text or value}."""
         return knobs.resolve(self.function, values, {"data_dir": self.data_dir})
 
 
@@ -45,9 +45,10 @@ def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile
     """Imports the experiment of a name or a path, and with it jax. Raises UsageError where there is none.
 
     Args:
-        name: of a file in experiments/, or the path of a .py file that defines `experiment`.
+        name: name of a file in experiments/, or the path of a .py file that defines `experiment`.
         data_dir: folder of prepared TFDS data sets; None: the default.
     """
+    # Read without importing: importing an experiment imports jax.
     known = experiment_files()
     path = pathlib.Path(name) if name.endswith(".py") else known.get(name)
     if path is None:

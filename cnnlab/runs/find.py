@@ -1,7 +1,7 @@
-"""Where a run lies: in the folder named after its knobs, or in an older one whose recorded knobs are the same today.
+"""Finds the folder of a run: the one named after its knobs, or an older one whose recorded knobs are the same today.
 
 The default folder is named after a digest of the knobs' paths and values, so a knob that moves to another path changes it. A
-run that an older version began is therefore found by what it recorded, read by today's signatures.
+run that an older version began is therefore found by its recorded knobs, read with today's signatures.
 """
 
 import functools
@@ -14,7 +14,7 @@ from cnnlab.runs.experiments import ExperimentFile
 
 
 def folder_name(name: str, digest: str, precision: str) -> str:
-    """The folder of a run's seeds: NAME-DIGEST, with the precision where it is not f32."""
+    """Returns the name of the folder of a run's seeds: NAME-DIGEST, with the precision where it is not f32."""
     return f"{pathlib.Path(name).stem}-{digest}{'' if precision == 'f32' else f'-{precision}'}"
 
 
@@ -22,16 +22,17 @@ class RunFinder:
     """Finds the runs of one experiment below one folder; the older ones are read once, and only where they are needed."""
 
     def __init__(self, above: pathlib.Path, experiment: ExperimentFile, precision: str) -> None:
+        """Searches below `above` for runs of the experiment with this precision."""
         self.above, self.experiment, self.precision = above, experiment, precision
 
     def folder_of(self, resolved: Resolved) -> str:
-        """The name, below `above`, of the folder that holds the seeds of these knobs, or will hold them."""
+        """Returns the name, below `above`, of the folder that holds or will hold the seeds of these knobs."""
         default = folder_name(self.experiment.name, resolved.digest, self.precision)
         return default if (self.above / default).exists() else self._older.get(resolved.digest, default)
 
     @functools.cached_property
     def _older(self) -> dict[str, str]:
-        """{digest by today's signatures: folder} of every recorded setting of the experiment."""
+        """{digest by today's signatures: folder} of all recorded knobs of the experiment."""
         found: dict[str, str] = {}
         for folder in sorted(self.above.glob(f"{pathlib.Path(self.experiment.name).stem}-*")):
             recorded = next(filter(None, (files.read_json(path) for path in sorted(folder.glob("seed_*/run.json")))), None)
@@ -41,6 +42,6 @@ class RunFinder:
                 continue
             try:
                 found.setdefault(self.experiment.resolve(recorded["knobs"]).digest, folder.name)
-            except UsageError:  # a knob that no longer exists: the run of another function
+            except UsageError:  # a knob that no longer exists: today's function cannot have this run
                 continue
         return found

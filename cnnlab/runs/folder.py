@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, who holds it, and what is written down about where the numbers come from."""
+"""The folder of a run: which run it belongs to, which process holds it, and the provenance of its numbers."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ class Busy(UsageError):
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
-    """What a run is, apart from its seed: the identity (first three) and how it is carried out."""
+    """The specification of a run, apart from its seed: its identity (the first three fields) and how it is executed."""
 
     experiment: str
     """Name or path as given on the command line."""
@@ -46,18 +46,18 @@ class RunSpec:
     save_every: Duration | None = None
     steps_per_dispatch: int | None = None
     data_dir: str | None = None
-    """Where its data are, an absolute path; None: the default."""
+    """Folder of its data, an absolute path; None: the default."""
     quiet: bool = False
     reread: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     """Recorded knobs -> the same by today's signatures (`Resolved.reread`), for folders of an older version; None: as is."""
 
     def identity(self) -> dict[str, Any]:
-        """What must agree for a folder to be this run."""
+        """Returns what must agree for a folder to belong to this run."""
         return {"experiment": self.experiment, "precision": self.precision, **{f"--{k}": v for k, v in self.knobs.items()}}
 
 
 def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dict[str, Any] | None:
-    """The result of a run that is finished already, or None.
+    """Returns the result of a run that is finished already, or None.
 
     Raises UsageError where the folder holds something else, or cannot be written to.
     """
@@ -66,7 +66,7 @@ def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dic
         raise UsageError(f"{above} cannot be written to, so the run cannot be kept there.\nGive another --workdir.")
     first = (LOCK, "status.json")
     if not folder.exists() or all(entry.name in first or entry.name.endswith(".tmp") for entry in folder.iterdir()):
-        return None  # at most what a run leaves that ended before it wrote its first word
+        return None  # at most the files of a run that ended before it wrote run.json
     recorded = files.read_json(folder / "run.json")
     if recorded is None:
         raise UsageError(f"{folder} is not empty and holds no run.json, so it is not a run of cnnlab.\nGive another --workdir.")
@@ -78,13 +78,13 @@ def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dic
         rows = "\n".join(f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing[:10])
         raise UsageError(
             f"{folder} holds a run of other knobs:\n{rows}\n"
-            "Give another --workdir, or --overwrite to delete that run and start afresh."
+            "Give another --workdir, or --overwrite to delete that run and start again."
         )
     return finished_result(folder)
 
 
 def _recorded_identity(recorded: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
-    """The identity in run.json, with the knobs by today's signatures where these still take them."""
+    """Returns the identity in run.json, with the knobs by today's signatures where these still take them."""
     if spec.reread is None or recorded["experiment"] != spec.experiment:
         return recorded["identity"]
     try:
@@ -96,14 +96,14 @@ def _recorded_identity(recorded: Mapping[str, Any], spec: RunSpec) -> dict[str, 
 
 
 def finished_result(folder: pathlib.Path) -> dict[str, Any] | None:
-    """The result of a run that is DONE."""
+    """Returns the result of a run that is DONE, else None."""
     status = files.read_json(folder / "status.json") or {}
     return files.read_json(folder / "result.json") if status.get("state") == "DONE" else None
 
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Holds the folder for this process; the lock goes with the process, however it ends."""
+    """Holds the folder for this process; the lock ends with the process, however that ends."""
     with open(folder / LOCK, "a+", encoding="utf-8") as file:
         try:
             if os.name == "nt":
@@ -121,7 +121,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def clear_folder(folder: pathlib.Path) -> None:
-    """Deletes what a run left in its folder, for the process that holds the lock."""
+    """Deletes the files of a run in its folder, for the process that holds the lock."""
     for entry in folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -130,7 +130,7 @@ def clear_folder(folder: pathlib.Path) -> None:
 
 
 def read_run(folder: pathlib.Path) -> dict[str, Any]:
-    """run.json of a run's folder; UsageError where there is none."""
+    """Returns the content of run.json in a run's folder; raises UsageError where there is none."""
     content = files.read_json(folder / "run.json")
     if content is None:
         raise UsageError(f"{folder} is not a run: it has no run.json.\nGive the folder of one, such as runs/NAME-HASH/seed_0.")

@@ -1,4 +1,4 @@
-"""What a run writes into its folder while it trains, and how it begins and ends there."""
+"""The recorder of a run: it writes the files of the run's folder, from the start or resume to the end."""
 
 import contextlib
 import dataclasses
@@ -29,14 +29,14 @@ from cnnlab.runs.writers import Writer
 log = logging.getLogger("cnnlab")
 
 SNAPSHOT_EXAMPLES = 32
-"""Held-out examples that a task's snapshots are made with."""
+"""Number of held-out examples for a task's snapshots."""
 STATES: dict[type[BaseException], str] = {DivergedError: "DIVERGED", Preempted: "PREEMPTED"}
-"""What status.json says of a run that ended with an error; FAILED for any other."""
+"""State in status.json by the error that ended a run; FAILED for any other error."""
 
 
 @dataclasses.dataclass
 class RunRecorder:
-    """One run in its folder: what the callbacks of `train.fit` write, and what is written when it ends."""
+    """One run in its folder: the callbacks of `train.fit`, which write as it trains, and the results at its end."""
 
     program: Program
     folder: pathlib.Path
@@ -45,29 +45,29 @@ class RunRecorder:
     checkpoints: Checkpoints
     writers: list[Writer]
     images: Callable[[int, Mapping[str, np.ndarray]], None]
-    """Writer of pictures u8 [H, W, 3] by name."""
+    """Writer of images {name: u8 [H, W, 3]}."""
     wall_before: float
     began: float = dataclasses.field(default_factory=time.monotonic)
     measured: tuple[int, dict[str, float]] = (-1, {})
-    """The latest validation numbers, after the step at which they were taken."""
+    """Step of the latest validation, and its metrics."""
     step: int = 0
-    """The last step that is known to be done."""
+    """Last step that is known to be done."""
     attempt: int = 1
-    """How often the run was begun or gone on with."""
+    """Number of times that the run was started or resumed."""
     start: int = 0
-    """The step from which it goes on."""
+    """Step from which it is resumed."""
     state: TrainState | None = None
-    """Placed, at that step; `fit` takes it over."""
+    """State at that step, on the devices; `fit` donates it."""
     pending_stats: list[Stats] = dataclasses.field(default_factory=list)
     """Statistics since the last log before that step."""
     result: dict[str, Any] | None = None
-    """The content of result.json of a run that is finished already."""
+    """Content of result.json of a run that is finished already."""
     is_closed: bool = False
-    """Whether its last word is written."""
+    """Whether its final status is written."""
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds of training, over every attempt."""
+        """Returns seconds of training, over all attempts."""
         return self.wall_before + time.monotonic() - self.began
 
     def status(self, state: str, step: int, **more: Any) -> None:
@@ -85,13 +85,13 @@ class RunRecorder:
         files.write_json(self.folder / "status.json", content | more)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Gives numbers to every writer."""
+        """Passes scalars to every writer."""
         data = self.program.experiment.data
         for writer in self.writers:
             writer(step, {"epoch": step * data.batch_size / data.sizes["train"], **scalars})
 
     def on_log(self, step: int, pending_stats: list[Stats]) -> None:
-        """Writes the numbers of training since the last log; DivergedError where one is not finite."""
+        """Writes the training metrics since the last log; raises DivergedError where one is not finite."""
         numbers = summarise(self.program.experiment.task, train.merge(pending_stats))
         scalars = {f"train/{name}": value for name, value in numbers.items()}
         self.write(step, scalars)
@@ -104,7 +104,7 @@ class RunRecorder:
             )
 
     def on_evaluate(self, step: int, state: TrainState) -> None:
-        """Measures the validation split and keeps a snapshot."""
+        """Measures the validation split and writes a snapshot."""
         experiment = self.program.experiment
         self.keep_snapshots(step, state)
         if "validation" not in experiment.data.sizes:
@@ -115,7 +115,7 @@ class RunRecorder:
 
     @functools.cached_property
     def snapshot_batch(self) -> Batch:
-        """The examples that snapshots are made with."""
+        """Held-out examples for the snapshots."""
         return train.snapshot_batch(self.program.experiment.data, SNAPSHOT_EXAMPLES)
 
     def keep_snapshots(self, step: int, state: TrainState) -> None:
@@ -129,7 +129,7 @@ class RunRecorder:
             self.images(step, {name: sheet})
 
     def on_save(self, step: int, state: TrainState, pending_stats: list[Stats]) -> None:
-        """Writes a checkpoint, with what is needed to go on logging as if nothing had happened."""
+        """Writes a checkpoint, with the statistics that a resumed log needs to equal an uninterrupted one."""
         sums = train.merge(jax.device_get(pending_stats))["sums"] if pending_stats else {}
         meta = {
             "seed": self.seed,
@@ -142,9 +142,9 @@ class RunRecorder:
         self.checkpoints.save(step, self.program.strategy.to_host(state), meta, numbers if known else None)
 
     def finish(self, state: TrainState, step: int, pending_stats: list[Stats]) -> dict[str, Any]:
-        """The content of result.json of a run that came to its end, or what is known of one that was asked to stop before.
+        """Returns the content of result.json of a run that reached its last step, or a short result of one stopped earlier.
 
-        Raises Preempted where it was not asked by --stop_after. `pending_stats` are the statistics since the last log.
+        Raises Preempted where it was not --stop_after that stopped it. `pending_stats` are the statistics since the last log.
         """
         if step not in self.checkpoints.steps():
             self.on_save(step, state, pending_stats)
@@ -161,7 +161,7 @@ class RunRecorder:
         return {"metrics": {}, "steps": step, "wall_seconds": self.wall_seconds, "stopped": True}
 
     def failed(self, error: BaseException) -> None:
-        """Writes down how a run ended that did not come to its end."""
+        """Writes the status of a run that an error ended."""
         text = str(error) if isinstance(error, CnnlabError) else f"{type(error).__name__}: {error}"
         self.status(STATES.get(type(error), "FAILED"), self.step, message=text)
         self.is_closed = True
@@ -169,6 +169,7 @@ class RunRecorder:
     def _write_results(self, state: TrainState) -> dict[str, Any]:
         """Measures every held-out split, draws the figures and writes result.json, then DONE."""
         experiment, task = self.program.experiment, self.program.experiment.task
+        # The test split is measured by `final`, which may be slow; validation as it was in training.
         stats = {
             split: train.evaluate(self.program, state, split, final=split == "test")
             for split in experiment.data.sizes
@@ -187,20 +188,21 @@ class RunRecorder:
             "params_digest": tree_digest(host.params),
             "state_digest": tree_digest(host),
         }
-        drawn = task.figures(host.average or host.params, host.model_state, stats["test"], experiment.data, "test")
+        plots = task.figures(host.average or host.params, host.model_state, stats["test"], experiment.data, "test")
         if records:
             tested = {"step": experiment.steps, **{name: value for name, value in metrics.items() if name.startswith("test/")}}
             title = f"{pathlib.Path(self.spec.experiment).stem}, seed {self.seed}"
-            drawn = {
+            plots = {
                 "curves": figures.learning_curves([*records, tested], title=title, metrics=task.watched_metrics),
-                **drawn,
+                **plots,
             }
         (self.folder / "figures").mkdir(exist_ok=True)
-        for name, figure in drawn.items():
+        for name, figure in plots.items():
             figures.save(figure, self.folder / "figures" / f"{name}.png")
-        self.images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in drawn.items()})
+        self.images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in plots.items()})
         for kept in sorted((self.folder / "snapshots").glob("*")):
             figures.animate(sorted(kept.glob("*.png")), self.folder / "figures" / f"{kept.name}.webp")
+        # result.json comes after all other files, and DONE last of all: a run that is killed here measures again.
         rows = stats["test"]["rows"]
         stored = rows if task.kept_rows is None else {name: rows[name] for name in task.kept_rows if name in rows}
         np.savez(self.folder / "test_rows.npz", **stored)
@@ -214,11 +216,11 @@ class RunRecorder:
 def open_run(
     program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, *, overwrite: bool, batched: bool = False
 ) -> Iterator[RunRecorder]:
-    """The recorder of one run, at its beginning or where it was; its folder is held until the end.
+    """Yields the recorder of one run, at its start or resumed; its folder is locked until the end.
 
-    One that another process finished in the meantime has a `result` and no state. An error that leaves the block is written
-    to status.json. Not so in a batch, unless it is a signal: what ends the batch does not end the run, which stays RUNNING for
-    this process to train alone.
+    If another process finished the run in the meantime, the recorder has a `result` and no state. An error that leaves the
+    block is written to status.json. In a batch only a signal is: other errors end the batch and not the run, which stays
+    RUNNING for this process to train alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -266,7 +268,7 @@ def open_run(
 def restore_or_init(
     program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int
 ) -> tuple[TrainState, dict[str, Any], int]:
-    """(placed state, meta, step): from the newest good checkpoint, or initialised."""
+    """Returns (placed state, meta, step) from the newest undamaged checkpoint, or initialised."""
     restored = checkpoints.restore(program.shapes)
     if restored is None:
         return program.init(seed), {}, 0
@@ -275,7 +277,7 @@ def restore_or_init(
     if meta["fingerprint"] != data.fingerprint:
         raise DataError(
             f"the data set {data.name} changed since {folder} was begun (fingerprint {meta['fingerprint'][:12]}, now "
-            f"{data.fingerprint[:12]}).\nBring the old data back, or give another --workdir to train on the new ones."
+            f"{data.fingerprint[:12]}).\nRestore the old data, or give another --workdir to train on the new ones."
         )
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
@@ -283,12 +285,12 @@ def restore_or_init(
 
 
 def flat_metrics(numbers: Mapping[str, Mapping[str, float]], primary: str) -> dict[str, float]:
-    """{split: {name: value}} -> {"split/name": value}, the primary metric of each split first."""
+    """Returns {split: {name: value}} as {"split/name": value}, the primary metric of each split first."""
     return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=primary.__ne__)}
 
 
 def summarise(task: Task, stats: Stats) -> dict[str, float]:
-    """The task's summary of merged statistics; UsageError where it holds a number that the task does not declare."""
+    """Returns the task's summary of merged statistics; raises UsageError for a metric that the task does not declare."""
     numbers = task.summary(stats)
     undeclared = sorted(numbers.keys() - {metric.name for metric in task.metrics})
     if undeclared:
@@ -300,5 +302,5 @@ def summarise(task: Task, stats: Stats) -> dict[str, float]:
 
 
 def declarations(task: Task) -> dict[str, dict[str, Any]]:
-    """{name: the fields of its declaration} of every metric of a task, for result.json."""
+    """Returns {name: the fields of its declaration} of every metric of a task, for result.json."""
     return {metric.name: dataclasses.asdict(metric) for metric in task.metrics}

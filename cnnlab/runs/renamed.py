@@ -15,13 +15,13 @@ RENAMED: dict[str, tuple[str, dict[str, str]]] = {
 
 
 def current_flag(word: str) -> str:
-    """`--NAME=VALUE` of a recorded command in today's names."""
+    """Returns `--NAME=VALUE` of a recorded command in today's names."""
     name, equals, value = word.removeprefix("--").partition("=")
     new, values = RENAMED.get(name, (name, {}))
     return f"--{new}{equals}{values.get(value, value)}"
 
 
 def renamed_message(name: str) -> str:
-    """The sentence for an old name typed on the command line; RENAMED holds it."""
+    """Returns the message for an old name of RENAMED that is typed on the command line."""
     new, values = RENAMED[name]
     return f"--{name} is now --{new}" + (f" ({', '.join(values.values())})." if values else ".")

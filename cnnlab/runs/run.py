@@ -1,12 +1,12 @@
-"""One run from its beginning, or from where it was, to its last words.
+"""Trains, resumes, evaluates and restores runs.
 
-run.json       what is run: experiment, knobs, run flags, versions, commit, devices, data fingerprint, source
+run.json       the run: experiment, knobs, run flags, versions, commit, devices, data fingerprint, source
 status.json    RUNNING, DONE, STOPPED, PREEMPTED, DIVERGED or FAILED, with step, process and time
 metrics.jsonl  a line for every log and every evaluation
 result.json    the final numbers and their declarations (unit, sense), steps, wall seconds, digests of parameters
                and of the whole state
-test_rows.npz  what is kept of every test example, such as its label and its prediction (core.Task.kept_rows)
-snapshots/     what a generative model made, at every evaluation
+test_rows.npz  the rows that are kept for every test example, such as label and prediction (core.Task.kept_rows)
+snapshots/     images of a generative model, at every evaluation
 checkpoints/ tensorboard/ figures/
 """
 
@@ -38,14 +38,14 @@ from cnnlab.values import Duration
 log = logging.getLogger("cnnlab")
 
 RunInputs = tuple[Program, pathlib.Path, RunSpec, int]
-"""What `train_run` takes: program, folder, spec and seed."""
+"""Program, folder, specification and seed of a run, as `train_run` takes them."""
 SPLITS = ("train", "validation", "test")
 ON_ACCELERATOR = 32
-"""Steps sent to an accelerator at once; one on a CPU, where a convolution inside a loop is slow."""
+"""Number of steps sent to an accelerator at once; one on a CPU, where a convolution inside a loop is slow."""
 
 
 def intervals_of(spec: RunSpec, experiment: Experiment, backend: str) -> train.Intervals:
-    """Steps between logs, evaluations and checkpoints; by default about 20 evaluations a run, never oftener than an epoch."""
+    """Returns the steps between logs, evaluations and checkpoints: by default about 20 evaluations, at most one an epoch."""
     evaluate = steps_between_evaluations(experiment, spec.eval_every)
     return train.Intervals(
         log=_steps_of(spec.log_every, experiment, min(50, max(1, experiment.steps // 20))),
@@ -56,19 +56,20 @@ def intervals_of(spec: RunSpec, experiment: Experiment, backend: str) -> train.I
 
 
 def steps_between_evaluations(experiment: Experiment, wanted: Duration | None) -> int:
-    """The steps of a duration; by default of a twentieth of the training, or of an epoch where that is longer."""
+    """Returns the steps of a duration; by default a twentieth of the training, or an epoch where that is longer."""
     epoch = math.ceil(experiment.data.sizes["train"] / experiment.data.batch_size)
     return _steps_of(wanted, experiment, max(epoch, math.ceil(max(1, experiment.steps) / 20)))
 
 
 def _steps_of(wanted: Duration | None, experiment: Experiment, default: int) -> int:
+    """Returns the steps of a duration, at least one, or the default where none is given."""
     data = experiment.data
     return max(1, wanted.steps(size=data.sizes["train"], batch_size=data.batch_size) if wanted else default)
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yields `should_stop`, true once SIGTERM or Ctrl-C came; a second signal ends the process at once."""
+    """Yields `should_stop`, which returns true after SIGTERM or Ctrl-C; a second signal ends the process at once."""
     received: list[int] = []
 
     def handle(number: int, frame: object) -> None:
@@ -86,7 +87,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 
 def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, *, overwrite: bool) -> dict[str, Any]:
-    """Trains one seed in its folder to the end, or from where it was; returns the content of result.json.
+    """Trains one seed in its folder from the start or its newest checkpoint; returns the content of result.json.
 
     Raises Preempted after SIGTERM or Ctrl-C and DivergedError, with status.json saying so.
     """
@@ -113,10 +114,10 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
 
 
 def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | DivergedError]:
-    """Trains members of one family that take their steps in one program; what became of each.
+    """Trains members of one family that take their steps in one program; returns the result or the error of each.
 
-    Their folders and files are those of single runs. Members that go on from the same step share a program; one that
-    diverges is left behind, the others do not see it. Raises Preempted after SIGTERM or Ctrl-C, with all of them saved; any
+    Their folders and files are those of single runs. Members that resume from the same step share a program; one that
+    diverges does not affect the others. Raises Preempted after SIGTERM or Ctrl-C, with all of them saved; any
     other error leaves their status at RUNNING, for the caller to train them alone.
     """
     with contextlib.ExitStack() as stack:
@@ -124,22 +125,23 @@ def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | Diverge
         for number, (program, folder, spec, seed) in enumerate(members):
             shown = dataclasses.replace(spec, quiet=spec.quiet or number > 0)
             recorders.append(stack.enter_context(open_run(program, folder, shown, seed, overwrite=False, batched=True)))
-        became: dict[int, dict[str, Any] | DivergedError] = {
+        results: dict[int, dict[str, Any] | DivergedError] = {
             id(recorder): recorder.result for recorder in recorders if recorder.result
         }
         for start in sorted({recorder.start for recorder in recorders if not recorder.result}):
             same = [recorder for recorder in recorders if recorder.start == start and not recorder.result]
-            became |= dict(zip(map(id, same), _fit_batched(same, should_stop), strict=True))
+            results |= dict(zip(map(id, same), _fit_batched(same, should_stop), strict=True))
         raise_if_stopped(should_stop)
-        return [became[id(recorder)] for recorder in recorders]
+        return [results[id(recorder)] for recorder in recorders]
 
 
 def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], bool]) -> list[dict[str, Any] | DivergedError]:
-    """What became of each run, all of which stand at the same step."""
+    """Trains runs that are at the same step; returns the result or the error of each."""
     batched, first = batch_programs([recorder.program for recorder in recorders]), recorders[0]
     diverged: dict[int, DivergedError] = {}
 
     def each(call: Callable[[int, RunRecorder], None]) -> None:
+        """Calls for every run that has not diverged; one that diverges here is recorded and left out from now on."""
         for number, recorder in enumerate(recorders):
             if number in diverged:
                 continue
@@ -168,39 +170,40 @@ def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], boo
         ),
         should_stop=lambda: should_stop() or len(diverged) == len(recorders),
     )
-    became: list[dict[str, Any] | DivergedError] = []
+    results: list[dict[str, Any] | DivergedError] = []
     stopped: Preempted | None = None
     for number, recorder in enumerate(recorders):
         if number in diverged:
-            became.append(diverged[number])
+            results.append(diverged[number])
             continue
         try:
-            became.append(
+            results.append(
                 recorder.finish(select_member(state, number), step, select_member(jax.device_get(pending_stats), number))
             )
         except Preempted as error:  # the others have to be saved too
             stopped = error
     if stopped:
         raise stopped
-    return became
+    return results
 
 
 def raise_if_stopped(should_stop: Callable[[], bool]) -> None:
-    """Raises Preempted for a signal that came while the last numbers of a run were taken: nothing more is begun."""
+    """Raises Preempted for a signal that came while a run was measured at its end, so that no further run is started."""
     if should_stop():
-        raise Preempted("stopped by a signal, when training had come to its end. The same command does what is left.")
+        raise Preempted("stopped by a signal after the end of training. The same command does the rest.")
 
 
 def _last_step(spec: RunSpec, experiment: Experiment) -> int:
+    """Returns the step at which training stops."""
     return min(experiment.steps, spec.stop_after or experiment.steps)
 
 
 def build(resolved: Resolved, spec: RunSpec, *, numbers: Mapping[str, float] | None = None) -> Program:
-    """Calls the experiment's function and compiles its step for the devices; every usage and data error shows here.
+    """Calls the experiment's function and compiles its step for the devices, which raises its usage and data errors.
 
     Args:
         resolved: the experiment's function and its knobs.
-        spec: how it is carried out.
+        spec: specification of the run.
         numbers: {path: value} of those knobs that the program takes as arguments (see `Program.member`).
     """
     strategy = STRATEGIES[spec.strategy](pick_devices(spec.devices))
@@ -218,16 +221,16 @@ def train_seeds(
     overwrite: bool,
     program: Program | None = None,
 ) -> int:
-    """Trains every seed that is not finished, says what came out, returns the exit code.
+    """Trains every seed that is not finished, prints the results and returns the exit code.
 
     All seeds share one compilation. A seed that diverges does not stop the others; the exit code is then 4.
 
     Args:
         resolved: the experiment's function and its knobs.
-        spec: how it is carried out.
-        folders: the folder of the run of each seed.
-        overwrite: whether a run that is there is deleted first.
-        program: what `build` made of the same experiment before, whose compilation is used again; None: it is built.
+        spec: specification of the run.
+        folders: folder of the run of each seed.
+        overwrite: whether an existing run is deleted first.
+        program: program of the same experiment from `build`, to use its compilation again; None: it is built.
     """
     results = {seed: check_folder(folder, spec, overwrite=overwrite) for seed, folder in folders.items()}
     for seed, folder in folders.items():
@@ -253,7 +256,7 @@ def train_seeds(
 
 
 def describe_run(program: Program, spec: RunSpec) -> str:
-    """What is about to be trained, on what."""
+    """Returns a line on the network, the data, the length of training and the devices."""
     experiment = program.experiment
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.shapes.params))
     sizes = ", ".join(f"{experiment.data.sizes[split]:,} {split}" for split in SPLITS if split in experiment.data.sizes)
@@ -266,7 +269,7 @@ def describe_run(program: Program, spec: RunSpec) -> str:
 
 
 def format_result(spec: RunSpec, seed: int, result: Mapping[str, Any] | None) -> str:
-    """A run in one sentence."""
+    """Returns the result of a run in one sentence, followed by its diagnosis where there is one."""
     assert result is not None
     took = f"{result['steps']:,} steps in {text.format_duration(result['wall_seconds'])}"
     if result.get("stopped"):
@@ -295,7 +298,7 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, sp
 
 
 def restore_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool) -> tuple[Program, TrainState, int]:
-    """(program, host state, step) of a run's newest checkpoint, or of the best on validation."""
+    """Returns (program, host state, step) of a run's newest checkpoint, or of the best on validation."""
     read_run(folder)
     nothing = CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
     if not (folder / "checkpoints").is_dir():

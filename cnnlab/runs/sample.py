@@ -1,4 +1,7 @@
-"""Draws images from a trained model: `sample_run` writes a sheet and the images of one command."""
+"""Samples images from a trained model: `sample_run` writes a sheet and the images of one command.
+
+Letters in shapes: N images, R rows, H W space, C channels, Z units of a code.
+"""
 
 import dataclasses
 import logging
@@ -24,40 +27,40 @@ from cnnlab.runs.folder import RunSpec
 log = logging.getLogger("cnnlab")
 
 DRAWN_AT_ONCE = 64
-"""Images drawn in one call."""
+"""Number of images sampled in one call."""
 INTERPOLATED = 10
-"""Images of a row from one code to another."""
+"""Number of images in a row from one code to another."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleRequest:
-    """What is to be drawn."""
+    """The images that are to be sampled."""
 
     count: int = 64
     temperature: float = 1.0
-    """1: the model's own distribution; less: nearer to what it holds most likely."""
+    """1: the model's own distribution; less: nearer to its most likely images."""
     label: int | None = None
-    """Class of all images, of a conditional model; None: all classes in turn."""
+    """Class of all images, for a conditional model; None: all classes in turn."""
     interpolate: bool = False
-    """Rows that go from one code to another, instead of images apart."""
+    """Whether rows go from one code to another, instead of independent images."""
     seed: int = 0
 
 
 def sample_run(
     resolved: Resolved, spec: RunSpec, folder: pathlib.Path, wanted: SampleRequest, *, target: pathlib.Path | None, best: bool
 ) -> str:
-    """Draws from a run's newest checkpoint (or the best on validation), writes SHEET.png and SHEET.npz beside it.
+    """Samples from a run's newest checkpoint (or the best on validation), and writes SHEET.png and SHEET.npz beside it.
 
-    Image number i of a seed is the same however many are drawn. Raises UsageError, before anything is restored, where the
-    model cannot draw what is wanted.
+    Image number i of a seed is the same for any number of images. Raises UsageError, before anything is restored, where the
+    model cannot give what is wanted.
 
     Args:
         resolved: the experiment's function and its knobs.
-        spec: how it is carried out.
-        folder: of the run.
-        wanted: what to draw.
-        target: the sheet, a .png; None: one in the run's folder named after what is wanted.
-        best: which checkpoint.
+        spec: specification of the run.
+        folder: folder of the run.
+        wanted: images to sample.
+        target: path of the sheet, a .png; None: one in the run's folder, named after `wanted`.
+        best: whether to restore the best checkpoint on validation instead of the newest.
     """
     experiment = resolved.call()
     sampler = experiment.task.sampler
@@ -83,7 +86,7 @@ def sample_run(
     labels = _labels(wanted, max(experiment.data.classes, 1))
     if wanted.interpolate:
         assert sampler.codes is not None
-        rows = -(-wanted.count // INTERPOLATED)
+        rows = -(-wanted.count // INTERPOLATED)  # whole rows: the last one is not cut short
         ends = sampler.codes(params, host.model_state, _keys(wanted.seed, 2 * rows), jnp.float32(wanted.temperature))
         images = _in_parts(decode, _between(ends), labels)
     else:
@@ -100,6 +103,7 @@ def sample_run(
 
 
 def _check(sampler: Sampler, wanted: SampleRequest, classes: int, names: tuple[str, ...]) -> None:
+    """Raises UsageError where the sampler cannot give the wanted images."""
     if wanted.interpolate and sampler.decode is None:
         raise UsageError("--interpolate: this model draws pixel by pixel and has no codes to go between. Leave it out.")
     if wanted.label is not None and not sampler.conditional:
@@ -117,13 +121,13 @@ def _name(wanted: SampleRequest) -> str:
 
 
 def _keys(seed: int, count: int) -> Array:
-    """One PRNG key for each image, key [N]."""
+    """Returns a key for each image, key [N]."""
     key = stream(jax.random.key(seed), "sample")
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count, dtype=jnp.int32))
 
 
 def _labels(wanted: SampleRequest, classes: int) -> np.ndarray:
-    """i32 [N]: the class that is wanted, or each in turn; between codes, one class for each row."""
+    """Returns labels i32 [N]: the class that is wanted, or each in turn; between codes, one class for each row."""
     count = -(-wanted.count // INTERPOLATED) * INTERPOLATED if wanted.interpolate else wanted.count
     if wanted.label is not None:
         return np.full(count, wanted.label, np.int32)
@@ -132,22 +136,24 @@ def _labels(wanted: SampleRequest, classes: int) -> np.ndarray:
 
 
 def _between(ends: Array) -> Array:
-    """codes f32 [2 R, Z] -> [R · BETWEEN, Z]: row after row, from code 2 r to code 2 r + 1."""
+    """Returns the codes f32 [R · INTERPOLATED, Z] of R rows, from code 2 r to code 2 r + 1 of ends f32 [2 R, Z]."""
     shares = jnp.linspace(0.0, 1.0, INTERPOLATED, dtype=jnp.float32)
+    # two of [R, Z] -> [R, INTERPOLATED, Z] -> [R · INTERPOLATED, Z]
     rows = jax.vmap(lambda a, b: jax.vmap(lambda share: slerp(a, b, share))(shares))(ends[0::2], ends[1::2])
     return rows.reshape(-1, ends.shape[-1])
 
 
 def _in_parts(draw: Callable[[Any, Any], Array], first: Array, labels: np.ndarray) -> np.ndarray:
-    """f32 [N, H, W, C] of draw(first [N, …], labels [N]), AT_ONCE at a time; the last part is filled up to compile once."""
+    """Returns draw(first [N, …], labels [N]), f32 [N, H, W, C], in parts of one size, so that it is compiled once."""
     compiled, count = jax.jit(draw), len(labels)
     at_once = min(DRAWN_AT_ONCE, count)
     progress = ProgressLine(quiet=not log.isEnabledFor(logging.INFO))
     images = []
     for start in range(0, count, at_once):
+        # The last part is filled up with its last image, which is cut off again below.
         index = jnp.minimum(jnp.arange(start, start + at_once), count - 1)
         images.append(np.asarray(compiled(first[index], labels[np.asarray(index)])))
         if count > at_once:
-            drawn = min(start + at_once, count)
-            progress.show(f"{drawn} of {count} images drawn", last=drawn == count)
-    return np.concatenate(images)[:count]
+            done = min(start + at_once, count)
+            progress.show(f"{done} of {count} images sampled", last=done == count)
+    return np.concatenate(images)[:count]  # parts of [at_once, H, W, C] -> [N, H, W, C]

@@ -1,4 +1,4 @@
-"""Where numbers go: writers are functions `(step, scalars) -> None`. Files appear whole or not at all."""
+"""Writers of metrics, functions `(step, scalars) -> None`: metrics.jsonl, TensorBoard and the progress line."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ Writer = Callable[[int, Mapping[str, float]], None]
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
-    """The records of a metrics.jsonl; a torn last line (the process was killed in it) is left out."""
+    """Returns the records of a metrics.jsonl; an incomplete last line (the process was killed) is left out."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -29,7 +29,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
-    """Appends {"step": …, name: value} lines to `path`, after dropping the records behind step `resume_at`."""
+    """Returns a writer that appends {"step": …, name: value} lines to `path`; records after step `resume_at` are dropped."""
     kept = [record for record in read_metrics(path) if record["step"] <= resume_at]
     files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
@@ -44,9 +44,9 @@ def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
 def tensorboard(
     folder: pathlib.Path, *, resume_at: int
 ) -> tuple[Writer, Callable[[int, Mapping[str, np.ndarray]], None], Callable[[], None]]:
-    """(scalar writer, image writer of u8 [H, W, 3], close) for event files that TensorBoard reads; needs no TensorFlow.
+    """Returns (scalar writer, image writer of u8 [H, W, 3], close) of event files for TensorBoard; needs no TensorFlow.
 
-    Where tensorboardX is not installed the writers do nothing, and a line says so: metrics.jsonl has the same numbers.
+    Where tensorboardX is not installed the writers do nothing, with a warning: metrics.jsonl has the same numbers.
     """
     try:
         from tensorboardX import SummaryWriter
@@ -68,9 +68,9 @@ def tensorboard(
 
 
 def progress(*, steps: int, start: int, epoch_steps: float, names: Sequence[str], quiet: bool = False) -> Writer:
-    """Shows where training stands, the numbers `names` of training and validation, its speed and when it will be done.
+    """Returns a writer that shows the step, the metrics `names` of training and validation, the speed and the time left.
 
-    On a terminal one line is rewritten; elsewhere a line comes every two seconds at most and at the end.
+    On a terminal one line is rewritten; elsewhere a line is printed every two seconds at most and at the end.
     """
     began, progress_line = time.monotonic(), ProgressLine(quiet=quiet)
     latest: dict[str, float] = {}
