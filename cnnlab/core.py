@@ -41,7 +41,7 @@ batches and devices and keeps its shape; every leaf of `stats["rows"]` [B, …] 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """Draws images from a trained model. Each image is a function of its own key, whatever else is in the batch.
+    """Draws images from a trained model. Each image is a function of its own key, independent of the rest of the batch.
 
     Codes are points of the model's latent space: `draw` decodes those that `codes` draws. A model that draws pixel by pixel
     has none.
@@ -78,7 +78,7 @@ class Task:
     figures: Callable[[Params, PyTree, Stats, "Dataset", str], dict[str, Any]]
     """(params, model_state, merged statistics of a split, data, split) -> {name: matplotlib figure} for a person."""
     turns: tuple[str, ...]
-    """Who moves in one step, in order; () for a task that only remembers (nearest neighbours)."""
+    """Players that move in one step, in order; () for a task that only remembers (nearest neighbours)."""
     metrics: tuple[Metric, ...]
     """The declarations of every number that `summary` can give. The first is the primary metric: checkpoints are ranked by it,
     and studies compare by it, so it has a sense."""
@@ -91,12 +91,12 @@ class Task:
     """(params, model_state, held-out batch, key) -> {name: images f32 [N, H, W, C] in [0, 1]}, a sheet of which is kept at
     every evaluation; the batch and the key are always the same."""
     sampler: Sampler | None = None
-    """How the trained model draws images; None: it cannot."""
+    """Sampler of images from the trained model; None: it has none."""
     diagnosis: Callable[[Mapping[str, float]], str] = lambda metrics: ""
-    """Final numbers, {"test/loss": …} and the last ones of training, {"train/loss": …} -> a sentence that a person should
-    read, such as that a generator collapsed; or nothing."""
+    """Final metrics, {"test/loss": …}, and the last ones of training, {"train/loss": …} -> a sentence that a person should
+    read, such as that a generator collapsed; or an empty text."""
     measure_final: Callable[[Params, PyTree, Batch], Stats] | None = None
-    """As `measure`, and beside it, for what takes too long to be measured often: taken of the test split at the end of
+    """As `measure`, for statistics that take too long to be measured often: they are added for the test split at the end of
     a run."""
     kept_rows: tuple[str, ...] | None = None
     """Names of the rows of the test split that a run keeps in test_rows.npz; None: all. A task whose rows are large, such as

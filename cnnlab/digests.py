@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
-    import numpy as np  # which the digest of a text does without
+    import numpy as np  # not imported for the digest of a text
 
 SHORT = 8
 """Hexadecimal digits that name a folder."""

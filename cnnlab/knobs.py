@@ -82,7 +82,7 @@ class Resolved:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Every knob's JSON-like value by path."""
+        """Returns every knob's JSON-like value by path."""
         return {path: knob.value for path, knob in self.knobs.items()}
 
     def path_of(self, name: str) -> str:
@@ -98,7 +98,7 @@ class Resolved:
 
     @property
     def digest(self) -> str:
-        """Eight hex digits that change with any knob's value."""
+        """Returns eight hex digits that change with any knob's value."""
         return json_digest(self.values)[:SHORT]
 
 
@@ -109,6 +109,7 @@ def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Ma
     """
     given = dict(values)
     aliases: dict[str, str] = {}
+    # Each pass fills what is known; a choice that is found by its last name adds the knobs below it to the next pass.
     while True:
         knobs: dict[str, Knob] = {}
         call = _fill(function, "", given, context or {}, knobs)

@@ -1,4 +1,4 @@
-"""What a number of a task means: its name, unit and sense. Imports no jax."""
+"""Declaration of a metric of a task: its name, unit and sense. Imports no jax."""
 
 import dataclasses
 
@@ -10,10 +10,10 @@ SHARE = "share"
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """The declaration of a number that a task's `summary` gives, whatever the split."""
+    """The declaration of a number that a task's `summary` gives, for any split."""
 
     name: str
-    """As in the dict that `summary` returns, without a split: accuracy."""
+    """Key of the dict that `summary` returns, without a split: accuracy."""
     unit: str = ""
     """SHARE, or the name of a unit that is written behind the numbers, such as nats or bits/dim; empty: none."""
     higher_is_better: bool | None = None
@@ -28,34 +28,34 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """`bits per dim` of bits_per_dim, for heads and axes."""
+        """Returns the name with spaces, such as `bits per dim`, for headings and axes."""
         return self.name.replace("_", " ")
 
     @property
     def is_share(self) -> bool:
-        """Whether it is shown in percent."""
+        """Returns whether it is shown in percent."""
         return self.unit == SHARE
 
     @property
     def shown_unit(self) -> str:
-        """What stands beside the name: `%` or `nats`; nothing where the name itself says the unit, as bits_per_dim does."""
+        """Returns the unit shown with the name, such as `%` or `nats`; empty where the name has it, as bits_per_dim does."""
         return "%" if self.is_share else "" if self.unit.replace("/", " per ") in self.label else self.unit
 
     @property
     def difference_unit(self) -> str:
-        """What stands behind a difference of two values: points of a hundred are no percent."""
+        """Returns the unit of a difference of two values: shares in percent differ by points."""
         return "points" if self.is_share else self.unit
 
     @property
     def factor(self) -> float:
-        """From a value to the number that is shown."""
+        """Returns the factor from a value to the number that is shown."""
         return 100.0 if self.is_share else 1.0
 
     def require_sense(self, purpose: str) -> bool:
         """Returns `higher_is_better`; raises UsageError where the metric has no sense.
 
         Args:
-            purpose: what the sense is needed for, such as `--prune=asha`; the error begins with it.
+            purpose: use that needs the sense, such as `--prune=asha`; the error begins with it.
         """
         if self.higher_is_better is None:
             raise UsageError(
@@ -66,5 +66,5 @@ class Metric:
 
 
 def name_of(metric: str) -> str:
-    """`accuracy` of `test/accuracy`: the name under which the task declares it."""
+    """Returns the name under which the task declares a metric: `accuracy` for `test/accuracy`."""
     return metric.rpartition("/")[2]

@@ -1,11 +1,11 @@
-"""One line on stderr that shows how far something is. Imports no jax."""
+"""A line on stderr that shows the progress of a task. Imports no jax."""
 
 import shutil
 import sys
 import time
 
 SECONDS = 2.0
-"""Least time between two lines where stderr is no terminal, such as a log file."""
+"""Shortest time between two lines where stderr is no terminal, such as a log file."""
 
 
 class ProgressLine:

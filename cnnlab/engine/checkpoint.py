@@ -172,7 +172,7 @@ class Checkpoints:
             self._bad[candidate] = reason
             log.warning("WARNING: checkpoint of step %d in %s is damaged: %s.", candidate, self.folder, reason)
         reasons = [f"step {bad}: {reason}" for bad, reason in self._bad.items()]
-        reasons += [f"{aside.name}: set aside earlier" for aside in self.folder.glob("*.corrupt")]
+        reasons += [f"{aside.name}: set aside before" for aside in self.folder.glob("*.corrupt")]
         if not reasons:
             return None
         raise CheckpointError(
