@@ -1,1 +1,1 @@
-"""How a study is shown: terminal, HTML, Markdown, CSV, LaTeX, TensorBoard, the page of claims."""
+"""Shows a study: terminal, HTML, Markdown, CSV, LaTeX, TensorBoard, the page of claims."""

@@ -38,7 +38,8 @@ def forest(study: Study, analysis: Analysis) -> str:
     limits = svg.strip_limits([(contrast.difference, contrast.interval) for _, contrast in found])
     lines = []
     for row, contrast in found:
-        figures = f"{scale.difference(contrast.difference)} {scale.difference_interval(contrast.interval)}"
+        interval = scale.difference_interval(contrast.interval) if contrast.interval else ""
+        figures = f"{scale.difference(contrast.difference)} {interval}".strip()
         title = f"{row.arm}: {figures}, {contrast.verdict}"
         picture = svg.strip(contrast.difference, contrast.interval, contrast.verdict, limits=limits, title=title)
         lines.append(
