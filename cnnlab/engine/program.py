@@ -306,6 +306,7 @@ def batch_programs(members: Sequence[Program]) -> Program:
     convolutions become grouped ones: good for an accelerator that a single small network leaves idle, bad for a CPU.
     """
     first = members[0]
+    # M of [] -> [M]
     traced_knobs = {path: np.stack([member.traced_knobs[path] for member in members]) for path in first.traced_knobs}
     train = functools.partial(_batched_feeds, first.experiment.data.train)
     experiment = dataclasses.replace(first.experiment, data=dataclasses.replace(first.experiment.data, train=train))
