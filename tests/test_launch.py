@@ -50,7 +50,7 @@ WRONG = {
     "type": (["--experiment=mlp_digits", "--batch_size=many"], 2, "--data.batch_size=many: expected int"),
     "learning rate": (["--experiment=mlp_digits", "--lr=-0.1"], 2, "--optimizer.lr=-0.1: expected float finite and > 0"),
     "batch": (["--experiment=mlp_digits", "--batch_size=5000"], 2, "0 steps per epoch: 1294 examples < batch 5000"),
-    "two durations": (["--experiment=mlp_digits", "--steps=3", "--epochs=1"], 2, "--steps and --epochs both say"),
+    "two durations": (["--experiment=mlp_digits", "--steps=3", "--epochs=1"], 2, "--steps and --epochs both set"),
     "no duration": (["--experiment=knn_digits", "--steps=3"], 2, "--steps: this experiment has no duration"),
     "seed": (["--experiment=mlp_digits", "--seed=x"], 2, "--seed=x: expected int"),
     "devices": (["--experiment=mlp_digits", "--devices=64"], 2, "--devices=64: this process sees"),

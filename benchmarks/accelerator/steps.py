@@ -129,10 +129,10 @@ def generative(settings: Settings) -> Iterator[Row]:
     data = images(settings, side=16 if settings.tiny else 28, channels=1, count=128 if settings.tiny else 8192)
     batch = 16 if settings.tiny else 128
     common: Mapping[str, Any] = {"dataset": data, "batch_size": batch, "validation": 0.0}
-    small: Mapping[str, Any] = {"model.width": 0.125} if settings.tiny else {}
+    small: Mapping[str, Any] = {"model.width": 4} if settings.tiny else {}
     for name, recipe, values in (
         ("DCGAN", adversarial_pair, {"model": "dcgan", **small}),
-        ("VAE", variational_autoencoder, {"model": "conv", **small}),
+        ("VAE", variational_autoencoder, {"model": "conv", **({"model.widths": "4,8"} if settings.tiny else {})}),
     ):
         program = program_of(experiment_of(recipe, {**common, **values}))
         seconds = seconds_a_step(program, steps=2 if settings.tiny else 128, steps_per_dispatch=1 if settings.tiny else 32)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -60,9 +60,7 @@ def curve(experiment: Experiment, strategy: str, precision: str, device: Any, st
 
 def contract(settings: Settings, task: str) -> Iterator[Row]:
     """Trains one task under every strategy in f32 and bf16, and compares with jit in f32 on the CPU."""
-    from tests.contract import TASKS
-
-    experiment = TASKS[task]()
+    experiment = _tasks()[task]()
     steps = 3 if settings.tiny else STEPS
     expected = curve(experiment, "jit", "f32", jax.devices("cpu")[0], steps)
     if not expected.size:
@@ -141,10 +139,16 @@ def killed(settings: Settings) -> Iterator[Row]:
     )
 
 
-def cases() -> tuple[Case, ...]:
-    """Returns a case for every task of the table, then the others."""
-    from tests.contract import TASKS
+def _tasks() -> Mapping[str, Callable[[], Experiment]]:
+    """Returns the contract table of the tests: {name: () -> a small experiment}, at least one for every task."""
+    sys.path.insert(0, str(ROOT / "tests"))  # the table's own imports are by name
+    from contract import TASKS
 
-    each = tuple(Case("does it work", task, 30, functools.partial(contract, task=task)) for task in TASKS)
+    return TASKS
+
+
+def cases() -> tuple[Case, ...]:
+    """Returns a case for every task of the contract table, then the others."""
+    each = tuple(Case("does it work", task, 30, functools.partial(contract, task=task)) for task in _tasks())
     others = (Case("does it work", "donation", 15, donation), Case("does it work", "killed", 60, killed))
     return (*each, *others)
