@@ -169,6 +169,7 @@ def test_members_of_one_compilation_equal_runs_made_alone(tmp_path):
     assert mtimes == [(cell.folder / "result.json").stat().st_mtime_ns for cell in everything], "DONE is never run twice"
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_does_not_touch_the_others(tmp_path):
     one = planned(study("lr:0.1,1e30,0.2"))
     assert one.groups == (0,)

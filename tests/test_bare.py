@@ -51,6 +51,7 @@ def test_an_experiment_on_arrays_trains(bare: pathlib.Path, tmp_path: pathlib.Pa
     assert "tensorboardX is not installed" in done.stderr and (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_study_runs_and_is_reported(bare: pathlib.Path, tmp_path: pathlib.Path):
     words = ["ablate", "--experiment=linear_digits", "--steps=2", "--vary=lr:0.1,0.2", "--seeds=1"]
     done = run(bare, str(ROOT / "launch.py"), *words, "--workdir=study", cwd=tmp_path)

@@ -109,6 +109,7 @@ CHANCE = 0.1
 """Ten classes."""
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_digits_and_nothing_from_shuffled_labels_or_pixels(tmp_path):
     assert trained(tmp_path / "plain")["metrics"]["test/accuracy"] > 0.9
     assert trained(tmp_path / "pixels", control="shuffle_pixels")["metrics"]["test/accuracy"] < 2 * CHANCE

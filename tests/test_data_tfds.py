@@ -47,6 +47,7 @@ def idx(path, header):
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
 
 
+@pytest.mark.slow
 def test_mnist_is_mnist_and_the_cached_decode_equals_a_fresh_one(prepared, shared_data):
     data = build(tfds("mnist", data_dir=prepared), batch_size=128, validation=0.0)
     assert data.sizes == {"train": 60000, "test": 10000} and data.image_shape == (28, 28, 1) and data.classes == 10
@@ -64,6 +65,7 @@ def test_mnist_is_mnist_and_the_cached_decode_equals_a_fresh_one(prepared, share
     assert again.fingerprint == data.fingerprint
 
 
+@pytest.mark.slow
 def test_reading_tfds_imports_no_tensorflow(prepared):
     code = (
         "import sys; from cnnlab.data import tfds; from cnnlab.data.pipeline import build\n"
@@ -76,6 +78,7 @@ def test_reading_tfds_imports_no_tensorflow(prepared):
     assert "normalised by the statistics of 10000 of its 54000 training images" in done.stderr
 
 
+@pytest.mark.slow
 def test_streamed_mnist_has_the_order_of_the_resident_one(prepared):
     source = tfds("mnist", data_dir=prepared)
     resident, streamed = build(source, batch_size=50), build(source, batch_size=50, resident_mib=0)
@@ -127,6 +130,7 @@ def test_set_without_image_and_label_is_refused(tmp_path, monkeypatch):
         tfds("ag_news_subset", data_dir=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_run_remembers_where_its_data_were(prepared, tmp_path, monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     given = ["--experiment=mlp_mnist", "--steps=2", "--widths=4", f"--data_dir={prepared}", "--workdir=run"]

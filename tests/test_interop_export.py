@@ -124,7 +124,8 @@ REFUSED = {
 def test_what_cannot_be_exported_is_one_clear_message(case: str, run: pathlib.Path, tmp_path: pathlib.Path):
     words, message = REFUSED[case]
     (tmp_path / "there.safetensors").write_text("mine", encoding="utf-8")
-    code, _, err = launch("export", f"--workdir={run}", *words, cwd=tmp_path)
+    folder = [] if any(word.startswith("--workdir") for word in words) else [f"--workdir={run}"]
+    code, _, err = launch("export", *folder, *words, cwd=tmp_path)
     assert code == 2 and message in err and "Traceback" not in err
     assert (tmp_path / "there.safetensors").read_text(encoding="utf-8") == "mine" and len(list(tmp_path.iterdir())) == 1
 

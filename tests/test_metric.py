@@ -34,20 +34,23 @@ TASKS = {
     "ensemble": (ensemble_classification, {"model": "linear", "members": "2"}),
     "knn": (nearest_neighbours, {"k": "1", "dataset": "digits"}),
     "pca": (principal_components, {"components": "3", "dataset": "digits"}),
-    "reconstruct": (reconstruction, {"penalty": "contractive"}),
+    "reconstruct": (reconstruction, {"penalty": "contractive", "model.widths": "16"}),
     "stacked": (stacked_autoencoders, {"widths": "8,4", "pretrain": "1 steps"}),
     "stacked, unsupervised": (stacked_autoencoders, {"widths": "8,4", "pretrain": "1 steps", "finetune": "unsupervised"}),
     "gan": (adversarial_pair, {"model": "mlp", "r1": "1"}),
     "wgan_gp": (adversarial_pair, {"model": "mlp", "loss": "wgan_gp"}),
-    "autoregress": (pixel_by_pixel, {}),
-    "variational": (variational_autoencoder, {"log_p_samples": "2"}),
+    "autoregress": (pixel_by_pixel, {"model.width": "4", "model.blocks": "1"}),
+    "variational": (variational_autoencoder, {"log_p_samples": "2", "model.widths": "16"}),
     "importance weighted": (variational_autoencoder, {"log_p_samples": "2", "bound": "importance_weighted", "samples": "2"}),
-    "vq_vae": (quantized_autoencoder, {}),
+    "vq_vae": (quantized_autoencoder, {"model.widths": "4,8", "model.blocks": "0"}),
 }
 """{task: (recipe, knobs)}: a network of the recipe on digits."""
 
 
-@pytest.mark.parametrize("name", TASKS)
+SLOWER = ("stacked, unsupervised", "wgan_gp", "importance weighted")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOWER else name for name in TASKS])
 def test_every_number_that_a_task_gives_is_declared(name: str):
     recipe, given = TASKS[name]
     common = DIGITS if "dataset" not in given else {}

@@ -272,6 +272,7 @@ def test_a_residual_module_adds_its_scaled_change():
     np.testing.assert_allclose(whole, jnp.einsum("bhwc,cd->bhwd", change, kernel), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_only_the_last_module_of_inception_resnet_may_be_negative():
     model = inception_resnet_v2(classes=4, depths=(1, 1, 2), **THIN)
     images = jax.random.normal(KEY, (2, 32, 32, 3))

@@ -42,6 +42,7 @@ def losses(network, params, images, classes, boxes):
     return -jnp.mean(log[np.arange(len(classes)), classes]), jnp.mean((output["box"] - boxes) ** 2)
 
 
+@pytest.mark.slow
 def test_trunk_gets_the_sum_of_both_heads_gradients():
     network = Localizer(classes=2, trunk=trunk())
     scenery = scene()
@@ -65,6 +66,7 @@ def test_trunk_gets_the_sum_of_both_heads_gradients():
     )
 
 
+@pytest.mark.slow
 def test_both_heads_learn_together():
     network, optimizer, scenery = Localizer(classes=2, trunk=trunk()), optax.adam(2e-3), scene()
 

@@ -96,6 +96,7 @@ def test_units_of_both_gates_belong_to_the_channels_in_order():
     np.testing.assert_array_equal(channel_of(8, 3, parts=2), [0, 0, 1, 2, 0, 0, 1, 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_the_class_changes_the_numbers_of_every_pixel(name):
     model, variables, images = started(name, classes=3)
@@ -103,6 +104,7 @@ def test_the_class_changes_the_numbers_of_every_pixel(name):
     assert (one != two).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_convolutions_and_products_of_windows_compute_the_same(name, channels):

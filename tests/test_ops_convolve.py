@@ -89,7 +89,10 @@ def test_every_form_has_the_values_and_gradients_of_the_library(case, name):
         close(mine, reference)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [case if case in ("3x3", "depth-wise", "many groups") else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+)
 def test_second_derivatives_and_forward_mode_are_the_library_s(case):
     x, kernel = arrays(case)
 

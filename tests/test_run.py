@@ -139,6 +139,7 @@ def test_a_signal_saves_and_exits_75_and_the_same_command_goes_on(
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_saved_sharded_over_four_devices_it_goes_on_on_one(whole: pathlib.Path, tmp_path: pathlib.Path):
     words = [*SMALL, *OFTEN, "--workdir=run"]
     code, _, err = launch(*words, "--stop_after=50", "--fake_devices=4", "--strategy=fsdp", cwd=tmp_path)

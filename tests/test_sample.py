@@ -92,6 +92,7 @@ def test_a_class_that_there_is_not_is_refused(conditional: Trained):
         conditional.sample(label=10)
 
 
+@pytest.mark.slow
 def test_a_model_without_codes_has_no_way_between_them(tmp_path: pathlib.Path):
     pixels = Trained(tmp_path, "pixelcnn_mnist", width=4, blocks=1, image_size=6)
     with pytest.raises(UsageError, match="--interpolate: this model draws pixel by pixel"):

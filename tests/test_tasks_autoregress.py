@@ -62,6 +62,7 @@ def test_the_probabilities_of_all_binary_images_of_3x3_add_up_to_one(name):
     assert p.max() > 3 * p.min()
 
 
+@pytest.mark.slow
 def test_the_probabilities_of_all_colours_of_a_pair_of_pixels_add_up_to_one():
     task, params = task_of("pixelcnn", (1, 2, 3), "softmax", levels=3)
     images = np.asarray(list(itertools.product((0.0, 0.5, 1.0), repeat=6)), np.float32).reshape(729, 1, 2, 3)
@@ -72,7 +73,7 @@ def test_the_probabilities_of_all_colours_of_a_pair_of_pixels_add_up_to_one():
 LOOPED = [
     ("pixelcnn", (5, 4, 1), "bernoulli", {}),
     pytest.param("pixelcnn", (4, 5, 3), "softmax", {"levels": 5}, marks=pytest.mark.slow),
-    ("gated_pixelcnn", (5, 4, 3), "bernoulli", {}),
+    pytest.param("gated_pixelcnn", (5, 4, 3), "bernoulli", {}, marks=pytest.mark.slow),
     pytest.param("gated_pixelcnn", (4, 5, 3), "mixture", {"levels": 17}, marks=pytest.mark.slow),
     pytest.param("pixelrnn", (5, 4, 3), "bernoulli", {}, marks=pytest.mark.slow),
 ]
@@ -153,6 +154,7 @@ def test_bf16_says_that_it_cannot_represent_256_levels():
         task.measure(params, {}, half)
 
 
+@pytest.mark.slow
 def test_bf16_computes_near_f32_and_tells_in_f32():
     task, params = task_of(output="mixture", levels=17)
     cast = computing_in("bf16")

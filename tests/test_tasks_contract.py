@@ -32,8 +32,8 @@ from cnnlab.engine.program import batch_programs, select_member, stack_members
 TRAINED = [name for name in TASKS if name not in REMEMBERING]
 SEPARATE = [name for name in TRAINED if name not in MIXING]
 SAMPLERS = [name for name in TASKS if name not in ("pursuit", "classify", "ensemble", "knn", "stacked")]
-FAST = [("jit", 8), ("pmap", 3)]
-LATER = [("jit", 3), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3), ("fsdp", 8)]
+FAST = [("jit", 8)]
+LATER = [("pmap", 3), ("jit", 3), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3), ("fsdp", 8)]
 PLACES = [*FAST, *(pytest.param(*place, marks=pytest.mark.slow) for place in LATER)]
 
 

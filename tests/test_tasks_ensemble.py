@@ -81,6 +81,7 @@ def test_an_ensemble_of_one_is_the_classifier():
     assert numbers["member_accuracy"] == numbers["accuracy"] and numbers["disagreement"] == numbers["gain"] == 0.0
 
 
+@pytest.mark.slow
 def test_dropout_of_the_first_member_is_the_classifiers():
     one, three = classify(DROPPING), ensemble(DROPPING, members=3)
     loss, gradient, state = moved(one, *one.init(KEY, BATCH))[PLAYER]
@@ -88,6 +89,7 @@ def test_dropout_of_the_first_member_is_the_classifiers():
     same((loss, gradient, state), (other[0], other[1], other[2]["member_0"]))
 
 
+@pytest.mark.slow
 def test_members_do_not_interact():
     """Each member after some steps is the network that its own first weights lead to when it is alone."""
     state, _ = several(3)

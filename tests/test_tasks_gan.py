@@ -125,6 +125,7 @@ class Smooth(nn.Module):
         return nn.Dense(1, name="output")(x.reshape(len(x), -1))[:, 0]
 
 
+@pytest.mark.slow
 def test_the_penalty_of_convolutions_equals_finite_differences_in_every_direction():
     batch = batch_of(experiment())
     objective = GAN_LOSSES["wgan_gp"](gradient_penalty=10.0)
@@ -228,6 +229,7 @@ def test_every_knob_of_the_recipe_does_something():
     require_every_knob_does_something(adversarial_pair, base, others=others, but=("model",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "dcgan"])
 def test_every_knob_of_a_pair_does_something(model: str):
     base = {name: value for name, value in SMALL.items() if name != "model.width"}
