@@ -1,7 +1,6 @@
 """The rows of a benchmark: printed as they come, kept in one JSON file that is whole at any moment."""
 
 import dataclasses
-import json
 import pathlib
 import platform
 import sys
@@ -111,8 +110,3 @@ def machine() -> dict[str, Any]:
         "versions": versions,
         "time": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
-
-
-def read(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the content of a file that a Board wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))

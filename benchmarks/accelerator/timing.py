@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from cnnlab import knobs
-from cnnlab.core import Experiment
+from cnnlab.core import Experiment, Stats
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES
 from cnnlab.engine.program import Program, build_program
@@ -38,30 +38,41 @@ def program_of(experiment: Experiment, *, precision: str = "f32", strategy: str 
     return build_program(experiment, STRATEGIES[strategy](jax.devices()[:1]), precision=precision)
 
 
+def fit(
+    program: Program,
+    state: Any,
+    start: int,
+    stop: int,
+    *,
+    log: int,
+    steps_per_dispatch: int = 1,
+    seed: int | tuple[int, ...] = 0,
+    on_log: Callable[[int, list[Stats]], None] = lambda step, stats: None,
+) -> Any:
+    """Trains from one step to another without evaluations and checkpoints; returns the state, which is waited for."""
+    state, _ = train.fit(
+        program,
+        state,
+        seed=seed,
+        step=start,
+        stop=stop,
+        intervals=train.Intervals(log=log, evaluate=NEVER, save=NEVER, steps_per_dispatch=steps_per_dispatch),
+        pending_stats=[],
+        on_log=on_log,
+        on_evaluate=lambda step, state: None,
+        on_save=lambda step, state, stats: None,
+        should_stop=lambda: False,
+    )
+    return jax.block_until_ready(state)
+
+
 def seconds_a_step(
     program: Program, *, steps: int, steps_per_dispatch: int, seed: int | tuple[int, ...] = 0, state: Any = None
 ) -> float:
-    """Returns seconds per step of `fit`, feeds included, after one dispatch that compiles; logs come once, at the end."""
+    """Returns seconds per step of `fit`, feeds included, after two dispatches that compile; logs come once, at the end."""
     warm = 2 * steps_per_dispatch
-
-    def fit(state: Any, start: int, stop: int) -> Any:
-        intervals = train.Intervals(log=stop, evaluate=NEVER, save=NEVER, steps_per_dispatch=steps_per_dispatch)
-        state, _ = train.fit(
-            program,
-            state,
-            seed=seed,
-            step=start,
-            stop=stop,
-            intervals=intervals,
-            pending_stats=[],
-            on_log=lambda step, stats: None,
-            on_evaluate=lambda step, state: None,
-            on_save=lambda step, state, stats: None,
-            should_stop=lambda: False,
-        )
-        return jax.block_until_ready(state)
-
-    state = fit(program.init(0) if state is None else state, 0, warm)
+    size = {"steps_per_dispatch": steps_per_dispatch, "seed": seed}
+    state = fit(program, program.init(0) if state is None else state, 0, warm, log=warm, **size)
     began = time.perf_counter()
-    fit(state, warm, warm + steps)
+    fit(program, state, warm, warm + steps, log=warm + steps, **size)
     return (time.perf_counter() - began) / steps

@@ -1,6 +1,5 @@
 """Does it work there? Every task of the contract table against the CPU's curve, donation, memory, and a run that was killed."""
 
-import contextlib
 import functools
 import json
 import os
@@ -17,7 +16,7 @@ import numpy as np
 
 from benchmarks.accelerator.board import Case, Row, Settings
 from benchmarks.accelerator.steps import images
-from benchmarks.accelerator.timing import NEVER, experiment_of, program_of
+from benchmarks.accelerator.timing import experiment_of, fit, program_of
 from cnnlab import inspect
 from cnnlab.core import Experiment
 from cnnlab.engine import train
@@ -42,19 +41,7 @@ def curve(experiment: Experiment, strategy: str, precision: str, device: Any, st
 
     with jax.default_device(device), jax.default_matmul_precision("highest" if precision == "f32" else "default"):
         program = build_program(experiment, STRATEGIES[strategy]([device]), precision=precision)
-        train.fit(
-            program,
-            program.init(0),
-            seed=0,
-            step=0,
-            stop=min(steps, experiment.steps),
-            intervals=train.Intervals(log=1, evaluate=NEVER, save=NEVER, steps_per_dispatch=1),
-            pending_stats=[],
-            on_log=on_log,
-            on_evaluate=lambda step, state: None,
-            on_save=lambda step, state, stats: None,
-            should_stop=lambda: False,
-        )
+        fit(program, program.init(0), 0, min(steps, experiment.steps), log=1, on_log=on_log)
     return np.asarray(logged, np.float64)
 
 
@@ -85,8 +72,7 @@ def donation(settings: Settings) -> Iterator[Row]:
     after, _ = jax.block_until_ready(program.phase_steps[0](state, shared, feed))
     del after
     yield Row("the state is donated", all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params)))
-    layers = inspect.of_experiment(experiment)
-    predicted = 2.5 * batch * sum(layer.memory for layer in layers) + 16 * inspect.parameters(experiment)
+    predicted = inspect.training_bytes(inspect.of_experiment(experiment), inspect.parameters(experiment), batch)
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     resident = sum(leaf.nbytes for leaf in jax.tree.leaves(experiment.data.resident))
     if peak is None:
@@ -103,14 +89,14 @@ def donation(settings: Settings) -> Iterator[Row]:
 def launch(settings: Settings, *words: str) -> subprocess.Popen[str]:
     """Starts launch.py in the benchmark's folder."""
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    with contextlib.chdir(settings.folder):
-        return subprocess.Popen(
-            [sys.executable, str(ROOT / "launch.py"), *words],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "launch.py"), *words],
+        cwd=settings.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def killed(settings: Settings) -> Iterator[Row]:

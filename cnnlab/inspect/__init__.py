@@ -92,6 +92,11 @@ def of_experiment(experiment: Experiment) -> list[Layer]:
     return trace(lambda *arguments: experiment.task.predict(*arguments), params, model_state, images)
 
 
+def training_bytes(layers: Sequence[Layer], parameters: int, batch_size: int) -> int:
+    """Estimates the bytes that a training step takes: activations of a batch with their gradients, weights and optimiser."""
+    return int(2.5 * batch_size * sum(layer.memory for layer in layers) + 16 * parameters)
+
+
 def parameters(experiment: Experiment) -> int:
     """How many numbers all players of the experiment's task have, those that no prediction passes through too."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_started(experiment)[0]))

@@ -178,8 +178,7 @@ def estimate(arms: Sequence[CheckedArm], unfinished: Mapping[str, int], share: M
         batch, steps = one.experiment.data.batch_size, one.experiment.steps
         whole_runs = unfinished[one.arm.name] * (share or {}).get(one.arm.name, 1.0)
         seconds += whole_runs * steps * (STEP_SECONDS + 6 * macs * batch / rate)
-        activations = 2.5 * batch * sum(layer.memory for layer in one.layers)
-        memory = max(memory, int(activations + 16 * weights))
+        memory = max(memory, inspect.training_bytes(one.layers, weights, batch))
         disk += unfinished[one.arm.name] * KEPT * 12 * weights
     return Estimate(
         sum(unfinished.values()), len({arm.arm.group for arm in arms if unfinished[arm.arm.name]}), seconds, memory, disk
