@@ -29,8 +29,9 @@ OUTPUT = "output"
 """Name of a classifier's last layer, which computes the logits."""
 
 Feed = dict[str, np.ndarray]
-"""The host's input to one step: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding), and the
-examples themselves where the split is too large to stay on the device."""
+"""The host's input to one step: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding), `epoch` i32 [B]
+(how often training showed the example before) where the augmentation asks for it, and the examples themselves where the split
+is too large to stay on the device."""
 Batch = dict[str, Array]
 """A task's input: `image` f32 [B, H, W, C] normalised, `label` i32 [B], `index` i32 [B], `mask` bool [B]."""
 Stats = dict[str, dict[str, Any]]

@@ -26,25 +26,35 @@ from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.recipes.vae import quantized_autoencoder, variational_autoencoder
 
 STRIPES = {"dataset": "stripes", "dataset.examples": 90, "dataset.size": 8}
-TRAINED = {**STRIPES, "batch_size": 24, "duration": "9 steps"}
-"""Batches that 1, 3 and 8 devices split evenly; a length that ends between two logs."""
+TRAINED = {**STRIPES, "batch_size": 24}
+"""Batches that 1, 3 and 8 devices split evenly."""
+STEPS = 9
+"""A length that ends between two logs."""
 INTERVALS = train.Intervals(log=2, evaluate=100, save=3)
 
 
-def small(recipe: Callable[..., Experiment], values: dict[str, Any], **more: Any) -> Callable[[], Experiment]:
-    """A recipe with the values of some of its knobs, not called yet."""
-    return lambda: knobs.resolve(recipe, {**values, **more}).call()
+def small(recipe: Callable[..., Experiment], values: dict[str, Any], **more: Any) -> Callable[..., Experiment]:
+    """A recipe with the values of some of its knobs as a function of the number of steps, which its phases share."""
+    given = {**values, **more}
+    parts = given.get("widths", "").count(",") + 2 if recipe is stacked_autoencoders else 1
+
+    def make(steps: int = STEPS) -> Experiment:
+        each = steps // parts
+        lengths = {"duration": f"{steps - (parts - 1) * each} steps"} if "batch_size" in given else {}
+        return knobs.resolve(recipe, {**given, **lengths, **({"pretrain": f"{each} steps"} if parts > 1 else {})}).call()
+
+    return make
 
 
 STEADY = {"optimizer": "momentum", "pretrain_optimizer": "momentum"}  # Adam makes much of a gradient that is nearly 0
 MLP_AUTOENCODER = {"model.widths": "12", "model.code": 5}
-STACK = {"widths": "10,8", "pretrain": "3 steps", "duration": "3 steps"}
+STACK = {"widths": "10,8"}
 GAN = {"latent": 8, "optimizer": "sgd", "lr": 0.01, "average_decay": 0.9}
 VAE = {"model.widths": "16", "latent": 4, "binarize": "dynamic", "anneal": 0.5, "free_bits": 0.01, "codes_from": "fitted"}
 VQ_VAE = {"widths": "4,8", "entries": 16, "dimension": 4, "blocks": 0}
 
-TASKS: dict[str, Callable[[], Experiment]] = {
-    "pursuit": lambda: toys.chase(steps=9, batch_size=24),
+TASKS: dict[str, Callable[..., Experiment]] = {
+    "pursuit": lambda steps=STEPS: toys.chase(steps=steps, batch_size=24),
     "classify": small(
         classification, TRAINED, model="convnet", **{"model.widths": "4,8", "dropout": 0.3, "average_decay": 0.9}
     ),
@@ -72,7 +82,7 @@ TASKS: dict[str, Callable[[], Experiment]] = {
         pixel_by_pixel, {**TRAINED, "dataset.size": 6}, average_decay=0.9, **{"model.width": 4, "model.blocks": 1}
     ),
 }
-"""{name: () -> a small experiment}; at least one for every task."""
+"""{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""
 
 REMEMBERING = {"knn", "pca"}
 """Tasks that take no step."""

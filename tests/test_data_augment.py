@@ -15,10 +15,20 @@ def example(batch=12, height=9, width=7, channels=2):
     return images, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch))
 
 
+def vary_by(name):
+    """An augmentation as a function of (images, keys); columns that it asks for are those of an image that begins mirrored."""
+
+    def vary(images, keys):
+        columns = {"index": jnp.ones(len(images), jnp.int32), "epoch": jnp.zeros(len(images), jnp.int32)}
+        return AUGMENTS[name](images, keys, **{column: columns[column] for column in augment.columns_of(AUGMENTS[name])})
+
+    return jax.jit(vary)
+
+
 @pytest.mark.parametrize("name", AUGMENTS)
 def test_augment_keeps_shape_and_type_and_range_under_jit(name):
     images, keys = example()
-    out = jax.jit(AUGMENTS[name])(images, keys)
+    out = vary_by(name)(images, keys)
     assert out.shape == images.shape and out.dtype == jnp.float32
     assert float(out.min()) >= 0 and float(out.max()) <= 1 + 1e-6
     assert (name == "none") == bool(jnp.array_equal(out, images))
@@ -27,12 +37,12 @@ def test_augment_keeps_shape_and_type_and_range_under_jit(name):
 @pytest.mark.parametrize("name", AUGMENTS)
 def test_augment_depends_on_each_examples_key_alone(name):
     images, keys = example()
-    vary = jax.jit(AUGMENTS[name])
+    vary = vary_by(name)
     whole = vary(images, keys)
     np.testing.assert_array_equal(whole, vary(images, keys))
     parts = [vary(images[part], keys[part]) for part in (slice(0, 6), slice(6, 12))]
     np.testing.assert_allclose(whole, jnp.concatenate(parts), atol=1e-6)
-    if name != "none":
+    if name not in ("none", "alternating_flip"):
         assert not np.array_equal(whole, vary(images, jnp.roll(keys, 1)))
 
 
@@ -45,6 +55,28 @@ def test_flip_twice_is_the_identity_and_probability_is_honoured():
     many, keys = example(batch=2000, height=1, width=2, channels=1)
     flipped = np.any(np.asarray(augment.flip(many, keys) != many), axis=(1, 2, 3)).mean()
     assert abs(flipped - 0.5) < 0.05  # 4.5 standard deviations
+
+
+def test_alternating_flip_mirrors_every_image_in_every_second_epoch_exactly():
+    images, keys = example(batch=400, height=2, width=2, channels=1)
+    index = jnp.arange(400)
+    by_epoch = [
+        np.asarray(augment.alternating_flip(images, jnp.roll(keys, epoch), index=index, epoch=jnp.full(400, epoch)))
+        for epoch in range(4)
+    ]
+    mirrored = np.asarray(images[:, :, ::-1])
+    begins = np.all(by_epoch[0] == mirrored, axis=(1, 2, 3))
+    assert abs(begins.mean() - 0.5) < 0.11  # 4.4 standard deviations
+    for epoch, seen in enumerate(by_epoch):
+        flipped = begins ^ (epoch % 2 == 1)
+        np.testing.assert_array_equal(seen, np.where(flipped[:, None, None, None], mirrored, images))
+
+
+def test_a_crop_of_a_reflected_image_is_never_black():
+    images, keys = example(batch=50, height=5, width=5, channels=1)
+    images = images + 1.0
+    assert float(augment.pad_crop(images, keys, pad=2).min()) == 0.0
+    assert float(augment.pad_crop(images, keys, pad=2, edge="reflect").min()) >= 1.0
 
 
 def test_shift_and_shift_rotate_of_nothing_are_the_identity():

@@ -48,6 +48,7 @@ ONE_A_RECIPE = (
 )
 """Experiments that the fast stage trains; it only traces all others, which the slow stage trains."""
 SMALLER: dict[str, dict[str, Any]] = {
+    "airbench_cifar10": {"model.widths": "4,8"},
     "pixelcnn_mnist": {"model.width": 4, "model.blocks": 1},
     "vae_mnist": {"model.widths": "16"},
     "vq_vae_fashion": {"model.widths": "4,8", "model.blocks": 0},
@@ -192,6 +193,8 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
 
 
 NEEDS = {
+    "muon": {"model": "mlp"},
+    "airbench94": {"model.widths": "4"},
     "lenet5_20_50_500": {"image_size": 28},
     "lenet_300_100": {"image_size": 28},
     "lenet5_1998": {"dataset.classes": 10},

@@ -35,6 +35,16 @@ def test_distributions_have_one_variance_and_their_own_range(initializer):
     assert np.abs(uniform).max() <= np.sqrt(3 * uniform.var()) * 1.05 < np.abs(normal).max()
 
 
+def test_partial_identity_passes_inputs_on_and_draws_the_other_outputs():
+    kernel = np.asarray(init.partial_identity(KEY, (3, 3, 20, 60)))
+    images = np.asarray(jax.random.normal(KEY, (2, 5, 5, 20)))
+    out = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    np.testing.assert_allclose(out[..., :20], images, atol=1e-6)
+    drawn = kernel[..., 20:]
+    assert np.abs(drawn).max() <= 1 / np.sqrt(180) and abs(drawn.var() * 3 * 180 - 1) < 0.1
+    np.testing.assert_array_equal(init.partial_identity(KEY, (4, 3)), np.eye(4, 3, dtype=np.float32))
+
+
 def test_lecun_1998_stays_within_its_bounds():
     values = init.lecun_1998(KEY, CONV)
     assert float(jnp.max(jnp.abs(values))) <= 2.4 / 500

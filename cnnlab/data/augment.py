@@ -2,10 +2,15 @@
 
 Each is `f(images: f32 [B, H, W, C] in [0, 1], keys: PRNG keys [B], *, knobs) -> f32 [B, H, W, C]`, and changes example i by
 keys[i] alone, so that the result does not depend on how a batch is split over devices. Pixels from outside the image are 0
-(black).
+(black), unless the augmentation reflects the image there.
+
+An augmentation may also ask for columns of the feed, as keyword arguments without a default: `index` i32 [B], the example's
+place in the split, and `epoch` i32 [B], the number of times that training has shown it before.
 """
 
+import inspect
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +18,15 @@ import jax.numpy as jnp
 from cnnlab.values import Count, Fraction, NonNegative, Probability
 
 Array = jax.Array
+Edge = Literal["zeros", "reflect"]
+"""What lies outside an image: black, or the image reflected at its border (whose pixels are not repeated)."""
+COLUMNS = ("index", "epoch")
+"""Columns of the feed that an augmentation may ask for."""
+
+
+def columns_of(augment: Callable[..., Array]) -> tuple[str, ...]:
+    """Returns the names of the feed's columns that an augmentation asks for."""
+    return tuple(name for name in inspect.signature(augment).parameters if name in COLUMNS)
 
 
 def no_augmentation(images: Array, keys: Array) -> Array:
@@ -30,15 +44,32 @@ def flip(images: Array, keys: Array, *, probability: Probability = 0.5) -> Array
     return jnp.where(chosen[:, None, None, None], images[:, :, ::-1], images)
 
 
-def pad_crop(images: Array, keys: Array, *, pad: Count = 4) -> Array:
-    """Pads with zeros on all sides and crops the old size at a random place: shifts of up to `pad` whole pixels.
+def alternating_flip(images: Array, keys: Array, *, index: Array, epoch: Array) -> Array:
+    """Mirrors every image in every second epoch; a fixed draw for each image decides whether it begins mirrored.
+
+    In two epochs in a row an image is seen both ways, which random flips leave to chance (Jordan 2024, arXiv 2404.00498,
+    section 3.6).
+
+    Args:
+        index: place of each example in the split, i32 [B].
+        epoch: number of times that training has shown each example before, i32 [B].
+    """
+    draws = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), index)
+    begins = jax.vmap(jax.random.bernoulli)(draws)
+    chosen = begins ^ (epoch % 2 == 1)
+    return jnp.where(chosen[:, None, None, None], images[:, :, ::-1], images)
+
+
+def pad_crop(images: Array, keys: Array, *, pad: Count = 4, edge: Edge = "zeros") -> Array:
+    """Pads on all sides and crops the old size at a random place: shifts of up to `pad` whole pixels.
 
     He et al. (2016, arXiv:1512.03385, section 4.2) pad CIFAR images by 4.
 
     Args:
         pad: pixels on each side.
+        edge: what they hold: zeros, or the image reflected.
     """
-    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    padded = padded_by(images, pad, edge)
     size = images.shape[1:]
 
     def crop(image: Array, key: Array) -> Array:
@@ -49,15 +80,36 @@ def pad_crop(images: Array, keys: Array, *, pad: Count = 4) -> Array:
     return jax.vmap(crop)(padded, keys)
 
 
-def flip_crop(images: Array, keys: Array, *, probability: Probability = 0.5, pad: Count = 4) -> Array:
+def padded_by(images: Array, pad: int, edge: Edge) -> Array:
+    """Returns images [B, H, W, C] with `pad` pixels more on every side."""
+    mode = {"zeros": "constant", "reflect": "reflect"}[edge]
+    return jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=mode)
+
+
+def flip_crop(images: Array, keys: Array, *, probability: Probability = 0.5, pad: Count = 4, edge: Edge = "zeros") -> Array:
     """Mirrors (`flip`), then crops (`pad_crop`): the usual augmentation for CIFAR.
 
     Args:
         probability: probability that an image is mirrored.
         pad: pixels on each side.
+        edge: what they hold: zeros, or the image reflected.
     """
     first, second = (_fold(keys, stream) for stream in (0, 1))
-    return pad_crop(flip(images, first, probability=probability), second, pad=pad)
+    return pad_crop(flip(images, first, probability=probability), second, pad=pad, edge=edge)
+
+
+def alternating_flip_crop(
+    images: Array, keys: Array, *, index: Array, epoch: Array, pad: Count = 2, edge: Edge = "reflect"
+) -> Array:
+    """Mirrors in every second epoch (`alternating_flip`), then crops (`pad_crop`).
+
+    Args:
+        index: place of each example in the split, i32 [B].
+        epoch: number of times that training has shown each example before, i32 [B].
+        pad: pixels on each side.
+        edge: what they hold: zeros, or the image reflected.
+    """
+    return pad_crop(alternating_flip(images, keys, index=index, epoch=epoch), keys, pad=pad, edge=edge)
 
 
 def shift(images: Array, keys: Array, *, pixels: NonNegative = 2.0) -> Array:
@@ -125,8 +177,10 @@ def _bilinear(image: Array, rows: Array, columns: Array) -> Array:
 AUGMENTS: dict[str, Callable[..., Array]] = {
     "none": no_augmentation,
     "flip": flip,
+    "alternating_flip": alternating_flip,
     "pad_crop": pad_crop,
     "flip_crop": flip_crop,
+    "alternating_flip_crop": alternating_flip_crop,
     "shift": shift,
     "shift_rotate": shift_rotate,
 }

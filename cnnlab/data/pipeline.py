@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
-from cnnlab.data.augment import no_augmentation
+from cnnlab.data.augment import columns_of, no_augmentation
 from cnnlab.data.cache import cached
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.resize import Fit, fit_images
@@ -37,7 +37,7 @@ def build(
     image_size: Count | None = None,
     image_fit: Fit = "resize",
     normalize: Callable[[np.ndarray], Normalisation] = standard,
-    augment: Callable[[Array, Array], Array] = no_augmentation,
+    augment: Callable[..., Array] = no_augmentation,
     resident_mib: Annotated[int, Range(0)] = 2048,
 ) -> Dataset:
     """Returns the data set on which an experiment trains; images.images has the same arguments as knobs, with their help.
@@ -70,7 +70,9 @@ def build(
         image_shape=_image_shape(parts["train"].images),
         sizes=sizes,
         batch_size=batch_size,
-        train=functools.partial(train_feeds, sizes["train"], batch_size, streamed["train"]),
+        train=functools.partial(
+            train_feeds, sizes["train"], batch_size, streamed["train"], epochs="epoch" in columns_of(augment)
+        ),
         evaluate=functools.partial(_evaluate, sizes, streamed),
         resident={
             split: {"image": part.images, "label": part.labels} if split in resident else {} for split, part in parts.items()
@@ -159,7 +161,7 @@ def _images(parts: Mapping[str, Split], split: str, indices: np.ndarray) -> np.n
 
 def _prepare(
     normalisation: Normalisation,
-    augment: Callable[[Array, Array], Array],
+    augment: Callable[..., Array],
     resident: PyTree,
     feed: Mapping[str, Array],
     key: Array | None,
@@ -176,7 +178,7 @@ def _prepare(
         scale = GREY_LEVELS if stored.dtype == jnp.uint8 else 1.0
         # The key depends on the example's index in the split, not on the device count nor on its place in the batch.
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
-        images = augment(images / scale, keys) * scale
+        images = augment(images / scale, keys, **{name: feed[name] for name in columns_of(augment)}) * scale
     subtract, divide = normalisation
     mask = feed["mask"] if "mask" in feed else jnp.ones(index.shape, bool)
     return {"image": (images - subtract) / divide, "label": examples["label"], "index": index, "mask": mask}

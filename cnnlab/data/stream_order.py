@@ -35,13 +35,19 @@ def shuffled_order(seed: int, size: int) -> Callable[[np.ndarray], np.ndarray]:
     return at
 
 
-def train_feeds(size: int, batch_size: int, streamed: Split | None, seed: int, step: int) -> Iterator[Feed]:
-    """Yields the endless feeds of steps step, step + 1, …: `index` i32 [B] and, of a streamed split, `image` and `label`."""
+def train_feeds(
+    size: int, batch_size: int, streamed: Split | None, seed: int, step: int, *, epochs: bool = False
+) -> Iterator[Feed]:
+    """Yields the endless feeds of steps step, step + 1, …: `index` i32 [B] and, of a streamed split, `image` and `label`.
+
+    With `epochs` there is also `epoch` i32 [B], the number of times that each example was shown before.
+    """
     at = shuffled_order(seed, size)
-    if streamed is not None:
-        yield from _through_grain(_Batches(streamed, at, ENDLESS, batch_size), step)
+    feeds = _through_grain(_Batches(streamed, at, ENDLESS, batch_size), step) if streamed is not None else None
     while True:
-        yield {"index": at(step * batch_size + np.arange(batch_size))}
+        positions = step * batch_size + np.arange(batch_size)
+        feed = {"index": at(positions)} if feeds is None else next(feeds)
+        yield feed | {"epoch": (positions // size).astype(np.int32)} if epochs else feed
         step += 1
 
 

@@ -21,6 +21,7 @@ from cnnlab.models import (
     vq_vae,
     wide_resnet,
 )
+from cnnlab.models.airbench import Airbench94
 from cnnlab.models.autoencoder import ConvAutoencoder, MLPAutoencoder, linear_autoencoder
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.lenet import LeNet5, LeNet5Caffe, LeNet51998
@@ -38,6 +39,7 @@ MODELS = {
     "lenet5_1998": LeNet51998,
     "lenet5_20_50_500": LeNet5Caffe,
     "convnet": ConvNet,
+    "airbench94": Airbench94,
     "alexnet_two_tower": alexnet.alexnet_two_tower,
     "alexnet": alexnet.alexnet,
     "alexnet_ungrouped": alexnet.alexnet_ungrouped,
@@ -146,7 +148,7 @@ def native_shape(name: str) -> tuple[int, int, int]:
         return (28, 28, 1)
     if name in ("lenet5", "lenet5_1998"):
         return (32, 32, 1)
-    if name == "convnet" or name.startswith(("cifar_", "wrn")):
+    if name in ("convnet", "airbench94") or name.startswith(("cifar_", "wrn")):
         return (32, 32, 3)
     side = {"alexnet_two_tower": 227, "inception_v3": 299, "inception_v4": 299, "inception_resnet_v2": 299}.get(name, 224)
     return (side, side, 3)

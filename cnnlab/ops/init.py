@@ -79,6 +79,19 @@ def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.fl
     return jnp.asarray(gain, dtype) * initializers.orthogonal()(key, shape, dtype)
 
 
+def partial_identity(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Passes each input on unchanged to an output of its own; outputs beyond the inputs are drawn uniformly from ± 1/√fan-in.
+
+    The identity lies in the middle of the kernel (Jordan 2024, arXiv 2404.00498, section 3.3).
+    """
+    *space, inputs, outputs = shape
+    drawn = initializers.variance_scaling(1 / 3, "fan_in", "uniform")(key, shape, dtype)
+    count = min(inputs, outputs)
+    middle = tuple(size // 2 for size in space)
+    identity = jnp.zeros((*space, inputs, count), dtype).at[middle].set(jnp.eye(inputs, count, dtype=dtype))
+    return jnp.concatenate([identity, drawn[..., count:]], axis=-1)
+
+
 INITIALIZERS: dict[str, Callable[..., jax.Array]] = {
     "zeros": zeros,
     "normal": normal,
@@ -87,4 +100,5 @@ INITIALIZERS: dict[str, Callable[..., jax.Array]] = {
     "xavier": xavier,
     "he": he,
     "orthogonal": orthogonal,
+    "partial_identity": partial_identity,
 }

@@ -13,6 +13,7 @@ import optax
 
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
+from cnnlab.ops.muon import muon
 from cnnlab.ops.schedules import SCHEDULES, Schedule, cosine
 from cnnlab.values import Choice, Fraction, NonNegative, Positive
 
@@ -177,6 +178,18 @@ def adamw(
     return _descend(schedule(steps), lr, optax.scale_by_adam(b1=b1, b2=b2), clip_norm=clip_norm, decoupled_decay=weight_decay)
 
 
+def apart(
+    optimizer: optax.GradientTransformation, own: optax.GradientTransformation, pattern: str
+) -> optax.GradientTransformation:
+    """Returns the optimiser with another one, `own`, for the layers whose path matches a regular expression (trees.matches)."""
+
+    def labels(params: optax.Params) -> optax.Params:
+        chosen = ["own" if trees.matches(pattern, path) else "rest" for path in trees.flatten(params)]
+        return jax.tree.unflatten(jax.tree.structure(params), chosen)
+
+    return optax.multi_transform({"own": own, "rest": optimizer}, labels)
+
+
 def scale_by_layer(optimizer: optax.GradientTransformation, multipliers: tuple[str, ...]) -> optax.GradientTransformation:
     """Returns the optimiser with other learning rates for some layers; the first pattern that matches a leaf counts.
 
@@ -226,4 +239,5 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "rmsprop": rmsprop,
     "adam": adam,
     "adamw": adamw,
+    "muon": muon,
 }

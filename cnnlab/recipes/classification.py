@@ -14,6 +14,7 @@ from cnnlab.interop.start import started_from
 from cnnlab.models import MODELS
 from cnnlab.ops.losses import LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
+from cnnlab.ops.views import Views
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import ensemble
 from cnnlab.tasks.knn import knn_task
@@ -35,6 +36,7 @@ def classification(
     new_head: bool = False,
     frozen: tuple[str, ...] = (),
     lr_multipliers: tuple[str, ...] = (),
+    views: Views = "one",
     control: Literal["none", "shuffle_labels", "shuffle_pixels", "random_parameters"] = "none",
 ) -> Experiment:
     """Image classification: one player, the classifier.
@@ -54,6 +56,8 @@ def classification(
         frozen: regular expressions of layers that are not trained, or features: all but the last layer.
         lr_multipliers: REGEX=FACTOR, by which the learning rate of the matching layers is multiplied, such as stem=0.1; the
             first match counts.
+        views: views of an image over which its logits are averaged at evaluation: the image alone, with its mirror image,
+            or both of these and four shifted by a pixel.
         control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
             shuffle_pixels permutes the pixels of every image, random_parameters evaluates the untrained network.
     """
@@ -67,7 +71,7 @@ def classification(
     dataset = data(SHUFFLED.get(control, "none"))
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = model(classes=dataset.classes)
-    task = classify(network, loss=loss, frozen=frozen)
+    task = classify(network, loss=loss, frozen=frozen, views=views)
     optimizers = {player: scale_by_layer(optimizer(steps=steps), lr_multipliers) for player in task.turns}
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
     return Experiment(task, dataset, optimizers, 0 if control == "random_parameters" else steps, average_decay, start)

@@ -15,6 +15,7 @@ from cnnlab.core import CLASSIFIER, FROZEN, OUTPUT, Array, Batch, Dataset, Param
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
+from cnnlab.ops.views import Views, over_views
 from cnnlab.tasks import classification_metrics
 
 PLAYER = CLASSIFIER
@@ -26,7 +27,13 @@ AUXILIARY_WEIGHT = 0.3
 """Weight of the losses of auxiliary heads (Szegedy et al. 2014, arXiv 1409.4842, section 5)."""
 
 
-def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_entropy, frozen: tuple[str, ...] = ()) -> Task:
+def classify(
+    model: nn.Module,
+    *,
+    loss: Callable[[Array, Array], Array] = cross_entropy,
+    frozen: tuple[str, ...] = (),
+    views: Views = "one",
+) -> Task:
     """The task of training `model` to predict `batch["label"]`.
 
     Intermediates whose name begins with `auxiliary` are logits of auxiliary heads, and their losses are added. Frozen layers
@@ -37,6 +44,7 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
             model state, and it may use the random stream `dropout`.
         loss: (logits f32 [B, K], labels i32 [B]) -> f32 [B].
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
+        views: views of an image over which its logits are averaged outside training.
     """
     patterns = [f"(?!{OUTPUT}(?:/|$)).*" if pattern == FEATURES else pattern for pattern in frozen]
     is_frozen = functools.partial(_matches_any, patterns)
@@ -69,8 +77,8 @@ def classify(model: nn.Module, *, loss: Callable[[Array, Array], Array] = cross_
         return total, (dict(updated), {"sums": classification_metrics.sums(logits, losses, batch), "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        logits, _ = model.apply({"params": joined(params), **model_state}, inputs, train=False)
-        return logits.astype(jnp.float32)
+        variables = {"params": joined(params), **model_state}
+        return over_views(lambda images: model.apply(variables, images, train=False)[0].astype(jnp.float32), views)(inputs)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         logits = predict(params, model_state, batch["image"])
