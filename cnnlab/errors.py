@@ -1,8 +1,12 @@
 """Errors that the user can fix. Each says what is wrong, what was expected and how to fix it, and carries the exit code.
 
 `launch.py` prints such an error without a traceback and leaves with its code; every other exception is a bug.
-Codes: 0 done, 2 usage, 3 data or checkpoint, 4 diverged, 75 preempted with a checkpoint saved.
+Codes: 0 done, 2 usage, 3 data, checkpoint, file of a run, disk or memory, 4 diverged, 75 preempted.
 """
+
+import errno
+import os
+import pathlib
 
 
 class CnnlabError(Exception):
@@ -29,6 +33,33 @@ class CheckpointError(CnnlabError):
     exit_code = 3
 
 
+class DamagedFile(DataError):
+    """A file of a run or a study is cut off, altered or lost."""
+
+    def __init__(self, path: pathlib.Path, reason: str, advice: str) -> None:
+        """Makes the message.
+
+        Args:
+            path: the file.
+            reason: the damage, as a clause such as "it is empty".
+            advice: what to do, in a sentence.
+        """
+        super().__init__(f"{path} is damaged: {reason}.\n{advice}")
+        self.path, self.reason = path, reason
+
+
+class DiskError(CnnlabError):
+    """A file cannot be written or read: the disk is full or read-only, a quota is used up, a name is too long."""
+
+    exit_code = 3
+
+
+class OutOfMemory(CnnlabError):
+    """The memory of the machine or of an accelerator does not suffice."""
+
+    exit_code = 3
+
+
 class DivergedError(CnnlabError):
     """The loss or the parameters stopped being finite."""
 
@@ -36,9 +67,64 @@ class DivergedError(CnnlabError):
 
 
 class Preempted(CnnlabError):
-    """The run was asked to stop; a checkpoint was saved, and the same command resumes it."""
+    """The process was asked to stop; what was done is saved, and the same command does the rest."""
 
     exit_code = 75
+
+
+SPACE = "Free some space and run the same command again: it continues from the last checkpoint."
+DISK_REASONS = {
+    errno.ENOSPC: ("no space is left on the disk", SPACE),
+    errno.EDQUOT: ("the quota of the disk is used up", SPACE),
+    errno.EFBIG: ("the file would be larger than the system allows", "Raise the limit (ulimit -f) and run the command again."),
+    errno.EROFS: ("the disk is read-only", "Give a folder on another disk, such as --workdir."),
+    errno.EACCES: ("permission is denied", "Change its permissions, or give another folder."),
+    errno.EPERM: ("permission is denied", "Change its permissions, or give another folder."),
+    errno.ENAMETOOLONG: ("the name is too long for the file system", "Give a shorter one."),
+    errno.ENOTDIR: ("a part of the path is a file, expected a folder", "Give another path."),
+    errno.EISDIR: ("it is a folder, expected a file", "Give another path, or move the folder away."),
+    errno.EEXIST: ("something with this name is there already", "Give another path, or move it away."),
+    errno.EIO: ("the disk reports an error of reading or writing", "Check the disk, then run the same command again."),
+    errno.ESTALE: ("the network file system lost the file", "Run the same command again."),
+    errno.EMFILE: ("too many files are open", "Raise the limit (ulimit -n) and run the command again."),
+    errno.ELOOP: ("symbolic links lead in a circle", "Give another path."),
+}
+"""{number of a system error: (the reason, what to do)} of errors that lie in the machine and not in the program."""
+
+
+def disk_reason(error: OSError, path: str | pathlib.Path | None = None) -> str:
+    """Returns the text of a DiskError: the path, the reason and what to do.
+
+    Args:
+        error: an error of the operating system.
+        path: the file that was meant; None: the one that the error names.
+    """
+    shown = str(path or error.filename or "a file")
+    shown = shown if len(shown) <= 200 else f"{shown[:100]}…{shown[-60:]} ({len(shown)} characters)"
+    words = (os.strerror(error.errno) if error.errno else str(error), "Mend it and run the same command again.")
+    reason, advice = DISK_REASONS.get(error.errno or 0, words)
+    return f"{shown}: {reason}.\n{advice}"
+
+
+def of_the_world(error: BaseException) -> CnnlabError | None:
+    """Returns the error for a person where an exception comes from the machine (disk, memory); None where it is a bug.
+
+    A CnnlabError is returned as it is.
+    """
+    if isinstance(error, CnnlabError):
+        return error
+    first = str(error).strip().partition("\n")[0][:300]
+    if isinstance(error, MemoryError) or (
+        type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in first
+    ):
+        return OutOfMemory(
+            f"out of memory{f': {first}' if first else ''}\n"
+            "Give a smaller --batch_size, a smaller network, smaller images (--image_size) or --precision=bf16; "
+            "on several devices, --strategy=fsdp."
+        )
+    if isinstance(error, OSError) and error.errno in DISK_REASONS:
+        return DiskError(disk_reason(error))
+    return None
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

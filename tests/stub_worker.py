@@ -51,7 +51,11 @@ def main() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             if act == "slow":
                 time.sleep(2)
-            write("FAILED", message="as requested") if act == "fail" else write("DONE")
+            if act == "fail":
+                write("FAILED", message="as requested")
+            else:
+                (folder / "result.json").write_text("{}", encoding="utf-8")
+                write("DONE")
         ended += 1
         pathlib.Path(flags["status_file"]).write_text(
             json.dumps({"process": process, "runs": [], "ended": ended}), encoding="utf-8"

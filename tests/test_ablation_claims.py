@@ -8,6 +8,7 @@ import shutil
 import pytest
 from commands import launch
 
+from cnnlab import files
 from cnnlab.ablation.plan.study import Arm, Study, Verdict
 from cnnlab.ablation.report import claims
 from cnnlab.ablation.run import runs
@@ -64,6 +65,7 @@ def study_folder(root: pathlib.Path, claim: str, **changes) -> pathlib.Path:
         (cell.folder / "run.json").write_text(
             json.dumps({"commit": "0123456789abcdef", "uncommitted_changes": cell.seed == 1}), encoding="utf-8"
         )
+        (cell.folder / "result.json").write_text("{}", encoding="utf-8")
     return folder
 
 
@@ -177,9 +179,9 @@ def test_a_record_that_is_none_is_an_error(tmp_path: pathlib.Path, content: str)
 
 def test_a_command_names_no_place_of_this_machine(tmp_path: pathlib.Path):
     folder = study_folder(tmp_path, "C9")
-    content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    content = files.read_record(folder / "study.json")
     content["knobs"] = {"judge": "run:/home/somebody/judge", "dataset": "tfds:mnist", "data_dir": "D:\\data"}
     content["flags"] = ["--data_dir=/data/sets"]
-    (folder / "study.json").write_text(json.dumps(content), encoding="utf-8")
+    files.write_record(folder / "study.json", content)
     command = claims.read_claim(folder).command
     assert "--judge=run:FOLDER --dataset=tfds:mnist --data_dir=FOLDER --seeds=2 --data_dir=FOLDER" in command

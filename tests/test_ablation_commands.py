@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from cnnlab import files
 from tests.commands import Here, launch
 
 WORDS = ["ablate", "--experiment=mlp_digits", "--vary=lr:0.05,0.01", "--vary=activation:relu,tanh", "--seeds=2", "--steps=8"]
@@ -84,10 +85,10 @@ def test_a_run_and_a_study_are_reproduced(studied):
 def test_a_run_whose_numbers_were_changed_is_found_out(studied):
     place, _, _ = studied
     single = sorted((place / "runs").glob("mlp_digits-*/seed_0"))[0]
-    content = json.loads((single / "result.json").read_text(encoding="utf-8"))
+    content = files.read_record(single / "result.json")
     kept = (single / "result.json").read_text(encoding="utf-8")
     content["metrics"]["test/accuracy"] += 0.01
-    (single / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    files.write_record(single / "result.json", content)
     code, out, _ = launch("reproduce", str(single), cwd=place)
     (single / "result.json").write_text(kept, encoding="utf-8")
     assert code == 1 and "metrics differ (test/accuracy:" in out and "nothing that is recorded changed" in out

@@ -125,11 +125,12 @@ def test_a_study_that_was_planned_before_metrics_were_declared_knows_the_sense_o
 
 def test_a_study_is_written_and_read_with_its_declarations(tmp_path: pathlib.Path):
     study = dataclasses.replace(results("test/error")[0], metrics={"error": ERROR, "code_distance": DISTANCE})
-    runs.save_study(study, tmp_path)
-    assert runs.load_study(tmp_path) == study
+    saved = runs.save_study(study, tmp_path)
+    assert saved == dataclasses.replace(study, above=str(tmp_path.parent)) and runs.load_study(tmp_path) == saved
 
 
 def test_a_run_brings_its_declarations_and_which_examples_were_right(tmp_path: pathlib.Path):
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     (tmp_path / "status.json").write_text(json.dumps({"state": "DONE"}), encoding="utf-8")
     content = {"metrics": {"test/error": 0.25}, "declared": {"error": dataclasses.asdict(ERROR)}}
     (tmp_path / "result.json").write_text(json.dumps(content), encoding="utf-8")

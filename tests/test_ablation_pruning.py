@@ -254,6 +254,8 @@ class Trainer:
             with open(cell.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
                 for rung in [rung for rung in HALVING.rungs if before < rung <= stop]:
                     file.write(json.dumps({"step": rung, "validation/accuracy": quality(name)}) + "\n")
+            for name in ("run.json", "result.json") if stop == 27 else ("run.json",):
+                files.write_json(cell.folder / name, {})
             state = "DONE" if stop == 27 else "STOPPED"
             files.write_json(cell.folder / "status.json", {"state": state, "step": stop, **common})
 
@@ -403,8 +405,8 @@ def test_the_picture_of_a_random_search_compares_all_arms_at_the_first_rung(prun
 def test_a_pruned_study_survives_its_file(tmp_path: pathlib.Path):
     for rule in (ASHA, None):
         study = toy(rule)
-        runs.save_study(study, tmp_path)
-        assert runs.load_study(tmp_path) == study
+        saved = runs.save_study(study, tmp_path)
+        assert runs.load_study(tmp_path) == saved == dataclasses.replace(study, above=str(tmp_path.parent))
 
 
 # Real runs ------------------------------------------------------------------------------------------------------------

@@ -117,6 +117,7 @@ def test_a_run_that_another_process_trains_is_waited_for(tmp_path: pathlib.Path,
             files.write_json(other / "status.json", {"state": "RUNNING", **status})
             begun.set()
             time.sleep(2)
+            files.write_json(other / "result.json", {})
             files.write_json(other / "status.json", {"state": "DONE", **status})
 
     thread = threading.Thread(target=train)

@@ -8,7 +8,8 @@ PACKAGE = sorted((ROOT / "cnnlab").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 LEVELS = [
-    {"errors", "text", "files", "digests", "progress"},
+    {"errors", "text", "digests", "progress"},
+    {"files"},
     {"values", "metric"},
     {"ops", "figures", "knobs"},
     {"core"},

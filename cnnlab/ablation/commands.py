@@ -16,13 +16,14 @@ from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, Verdict, 
 from cnnlab.ablation.report import provenance
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.text import terminal_table
-from cnnlab.ablation.report.write import write_report
+from cnnlab.ablation.report.write import require_no_fewer_runs, write_report
 from cnnlab.ablation.run import runs
 from cnnlab.core import Strategy
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.knobs import Resolved
 from cnnlab.metric import Metric, name_of
+from cnnlab.runs import run_files
 from cnnlab.runs.experiments import ExperimentFile
 from cnnlab.runs.find import RunFinder
 from cnnlab.runs.folder import code_revision
@@ -229,6 +230,8 @@ def write_study_report(
     allow: Sequence[str] = (),
     metric: str | None = None,
     verdict: Callable[..., Verdict] | None = None,
+    to: pathlib.Path | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Writes the report of the finished runs, and returns the text for the terminal.
 
@@ -238,18 +241,24 @@ def write_study_report(
         allow: differences between runs that do not matter (comparable.KINDS).
         metric: the compared metric; None: the study's own.
         verdict: the rule that decides a claim from the analysis; the verdict is written to verdict.json.
+        to: folder of the report; None: the study's own.
+        overwrite: whether the report may replace one of more finished runs.
     """
     outcomes = runs.read_results(study, folder)
+    to = to or folder
+    if not overwrite:
+        require_no_fewer_runs(to, outcomes)
     compared = {arm.name for arm in study.arms if not arm.control}
     require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed_differences(study, allow))
     analysis = analyse(study, outcomes, metric=metric)
-    tensorboard_hparams(folder / "tensorboard", study, outcomes)
+    files.make_folder(to)
+    tensorboard_hparams(to / "tensorboard", study, outcomes)
     if verdict:
         chosen = (analyse(study, outcomes, metric=verdict.chosen_by),) if isinstance(verdict, BestOf) else ()
         found = verdict(analysis, *chosen)
-        files.write_json(folder / "verdict.json", dataclasses.asdict(found))
+        files.write_record(to / "verdict.json", dataclasses.asdict(found))
         analysis = dataclasses.replace(analysis, verdict=found)
-    return _write_report(folder, study, outcomes, analysis)
+    return _write_report(to, study, outcomes, analysis)
 
 
 def allowed_differences(study: Study, allow: Sequence[str]) -> set[str]:
@@ -264,9 +273,11 @@ def _write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResu
     return f"{terminal_table(study, analysis)}\n\n  in {folder} ({names})"
 
 
-def report_runs(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: str | None, to: str | None) -> str:
+def report_runs(
+    folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric: str | None, to: str | None, overwrite: bool = False
+) -> str:
     """Writes the report of any runs to `to`, as a study with the settings found as arms; returns the text for the terminal."""
-    found = [run for folder in folders for run in _runs(folder)]
+    found = [run for folder in folders for run in runs_below(folder)]
     if not found:
         raise UsageError(f"there is no run in {', '.join(map(str, folders))}. Give folders with a run.json below them.")
     kinds = {run["experiment"] for _, run in found}
@@ -297,21 +308,27 @@ def report_runs(folders: Sequence[pathlib.Path], *, allow: Sequence[str], metric
         precision=first["flags"]["precision"],
     )
     require_comparable(outcomes, allow=allow)
-    return _write_report(pathlib.Path(to or "runs/report"), study, outcomes, analyse(study, outcomes))
+    target = pathlib.Path(to or "runs/report")
+    if not overwrite:
+        require_no_fewer_runs(target, outcomes)
+    return _write_report(target, study, outcomes, analyse(study, outcomes))
 
 
 def _setting(levels: Mapping[str, str]) -> str:
     return ", ".join(f"{path.rpartition('.')[2]}={level}" for path, level in levels.items())
 
 
-def _runs(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
-    """Returns (folder, run.json) of every run at or below a folder."""
-    return [(path.parent, content) for path in sorted(folder.rglob("run.json")) if (content := files.read_json(path))]
+def runs_below(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
+    """Returns (folder, run.json) of every run at or below a folder; raises DamagedFile for one whose run.json is lost."""
+    names = (run_files.RUN, run_files.RESULT, run_files.METRICS)
+    places = sorted({path.parent for name in names for path in folder.rglob(name)})
+    return [(place, run_files.read_run(place)) for place in places]
 
 
 def _first_metric(outcomes: Sequence[RunResult]) -> str:
     """Returns the primary metric of the first run that is done: the first one in result.json."""
     names = [name for outcome in outcomes for name in outcome.metrics if name.startswith("test/")]
     if not names:
+        run_files.require_undamaged(pathlib.Path(outcome.folder) for outcome in outcomes)
         raise UsageError("none of these runs is done, so there is nothing to report.")
     return names[0]

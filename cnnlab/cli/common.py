@@ -1,5 +1,6 @@
 """Steps that several verbs share: start jax, load the experiment, fill in its knobs, find the folders of runs."""
 
+import logging
 import os
 import pathlib
 import sys
@@ -13,6 +14,11 @@ if TYPE_CHECKING:  # these modules import jax, which --help and list do without
     from cnnlab.knobs import Resolved
     from cnnlab.runs.experiments import ExperimentFile
     from cnnlab.runs.folder import RunSpec
+
+
+log = logging.getLogger("cnnlab")
+
+LARGEST_SEED = 2**32 - 1
 
 
 class NoExperiment(UsageError):
@@ -75,6 +81,22 @@ def load(name: str | None, words: Mapping[str, str], devices: Devices) -> "Exper
     from cnnlab.runs.experiments import load_experiment
 
     return load_experiment(name, data_dir=devices.data_dir)
+
+
+def announce_code(experiment: str, place: pathlib.Path) -> None:
+    """Says which file of code is about to be executed because a folder, which may be somebody else's, names it."""
+    if experiment.endswith(".py"):
+        log.warning("running the code of %s, which %s names", pathlib.Path(experiment).absolute(), place)
+
+
+def seeds_from(seed: int, count: int) -> range:
+    """Returns the seeds of --seed and --seeds; raises UsageError where the last one is no seed any more."""
+    if seed + count - 1 > LARGEST_SEED:
+        raise UsageError(
+            f"--seed={seed} --seeds={count}: the last seed would be {seed + count - 1}, expected at most {LARGEST_SEED}.\n"
+            "Give a smaller --seed."
+        )
+    return range(seed, seed + count)
 
 
 def resolve(experiment: "ExperimentFile", values: Mapping[str, Any], length: Length | None = None) -> "Resolved":

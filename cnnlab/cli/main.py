@@ -1,15 +1,18 @@
 """Reads a command, calls its verb, and prints errors with the way to mend them. Imports no jax."""
 
+import contextlib
 import io
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 from cnnlab.cli import flags, suggest
 from cnnlab.cli.common import NoExperiment, load, resolve
 from cnnlab.cli.groups import Console, Devices
 from cnnlab.cli.verbs import VERBS
-from cnnlab.errors import CnnlabError, UsageError, did_you_mean
+from cnnlab.errors import Preempted, UsageError, did_you_mean, of_the_world
 from cnnlab.knobs import UnknownKnob
 
 OVERVIEW = """Trains and studies convolutional networks: python launch.py [VERB] --experiment=NAME [--knob=value …] [flags]
@@ -39,12 +42,37 @@ def main(argv: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that has no ± or − shows ? instead of ending the command
     try:
-        return _run(list(argv))
-    except CnnlabError as error:
-        if "--debug" in argv:
+        with _signals_as_errors():
+            return _run(list(argv))
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        found = of_the_world(error)
+        if found is None or "--debug" in argv:
             raise
-        print(f"{'' if error.exit_code == 75 else 'error: '}{error}", file=sys.stderr)
-        return error.exit_code
+        print(f"{'' if found.exit_code == 75 else 'error: '}{found}", file=sys.stderr)
+        return found.exit_code
+
+
+@contextlib.contextmanager
+def _signals_as_errors() -> Iterator[None]:
+    """Raises Preempted for SIGTERM and Ctrl-C; the training of a run and the scheduler of a study handle them themselves."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object) -> None:
+        raise Preempted(
+            f"stopped by {signal.Signals(number).name} while nothing was trained. What was finished is kept; the same command "
+            "does the rest."
+        )
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(words: list[str]) -> int:

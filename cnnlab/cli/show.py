@@ -5,7 +5,7 @@ import json
 import pathlib
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cnnlab.cli.common import NoExperiment, load, resolve, run_spec, seed_folders, setup_jax
+from cnnlab.cli.common import NoExperiment, announce_code, load, resolve, run_spec, seed_folders, seeds_from, setup_jax
 from cnnlab.cli.groups import Console, Devices, Length
 from cnnlab.errors import UsageError
 from cnnlab.runs.catalogue import catalogue
@@ -89,13 +89,14 @@ def trained_run(
 ) -> tuple["Resolved", "RunSpec", dict[int, pathlib.Path]]:
     """Returns (knobs, spec, folders by seed) of the run in --workdir, or of the runs of --experiment with its knobs."""
     from cnnlab.knobs import merged
-    from cnnlab.runs.folder import read_run
+    from cnnlab.runs.run_files import read_run
 
     setup_jax(devices.fake_devices)
     recorded = {}
     if workdir and not experiment:
         run = read_run(pathlib.Path(workdir))
         experiment, recorded = run["experiment"], run["knobs"]
+        announce_code(run["experiment"], pathlib.Path(workdir) / "run.json")
         devices = dataclasses.replace(devices, precision=run["flags"]["precision"])
         known = run["flags"].get("data_dir")
         if devices.data_dir is None and known and pathlib.Path(known).is_dir():  # the run may come from another machine
@@ -134,7 +135,7 @@ def evaluate(
         devices: on what it runs.
         console: what is shown.
     """
-    resolved, spec, folders = trained_run(values, experiment, workdir, range(seed, seed + seeds), length, devices, console)
+    resolved, spec, folders = trained_run(values, experiment, workdir, seeds_from(seed, seeds), length, devices, console)
     from cnnlab.runs import run
 
     for folder in folders.values():

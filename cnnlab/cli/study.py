@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from cnnlab import files
 from cnnlab.ablation.plan.request import DesignRequest
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.command import LAUNCHER, Batching, worker_command
-from cnnlab.cli.common import load, resolve, run_spec
+from cnnlab.cli.common import announce_code, load, resolve, run_spec, seeds_from
 from cnnlab.cli.groups import Console, Devices, Launching, Length, Pace, as_words
 from cnnlab.errors import UsageError
+from cnnlab.runs import run_files
 from cnnlab.runs.catalogue import experiment_files
 from cnnlab.values import Count, Duration, Range, Seed
 
@@ -96,7 +98,7 @@ def ablate(
     code = run_study(study, folder, train_runs, launching, batching, console)
     if code in (0, 1):
         verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
-        print(commands.write_study_report(study, folder, allow=allow, verdict=verdict))
+        show_report(commands.write_study_report(study, folder, allow=allow, verdict=verdict), study, folder)
     return code
 
 
@@ -113,6 +115,9 @@ def plan(
     from cnnlab.ablation import commands
     from cnnlab.engine.parallel import STRATEGIES, pick_devices
 
+    seeds_from(study.seeds[0], len(study.seeds))
+    if workdir:
+        run_files.require_study_folder(pathlib.Path(workdir))
     strategy = STRATEGIES[devices.strategy](pick_devices(devices.devices))
     above = pathlib.Path(workdir).parent if workdir else pathlib.Path("runs")
     study, found = commands.plan_study(study, loaded, strategy, above, allow=allow)
@@ -162,7 +167,7 @@ def run_study(
     from cnnlab.ablation.run import runs
     from cnnlab.runs.folder import locked
 
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     with locked(folder):
         runs.write_owner(folder)
         runs.save_study(study, folder)
@@ -223,15 +228,21 @@ def work(
 
 
 def report(
-    *folders: str, workdir: str | None = None, metric: str | None = None, allow: tuple[str, ...] = (), console: Console
+    *folders: str,
+    workdir: str | None = None,
+    metric: str | None = None,
+    allow: tuple[str, ...] = (),
+    overwrite: bool = False,
+    console: Console,
 ) -> int:
     """Writes the report of a study again, or of any set of runs.
 
     Args:
         folders: folder of a study, or folders of runs.
-        workdir: the folder in which the report of loose runs is written; none: runs/report.
+        workdir: the folder in which the report is written; none: the study's own, or runs/report for loose runs.
         metric: the compared metric, SPLIT/NAME; none: the study's own, or the primary metric of the runs.
         allow: differences between runs to accept, of data, splits, steps, code.
+        overwrite: replace a report even where it rests on more finished runs.
         console: what is shown.
     """
     from cnnlab.ablation import commands
@@ -242,17 +253,31 @@ def report(
     places = [pathlib.Path(folder) for folder in folders]
     if len(places) == 1 and (places[0] / runs.STUDY).exists():
         study = runs.load_study(places[0])
-        verdict = declared_verdict(study) if study.claim and metric in (None, study.metric) else None
-        print(commands.write_study_report(study, places[0], allow=allow, metric=metric, verdict=verdict))
+        verdict = declared_verdict(study, places[0]) if study.claim and metric in (None, study.metric) else None
+        to = pathlib.Path(workdir) if workdir else None
+        shown = commands.write_study_report(
+            study, places[0], allow=allow, metric=metric, verdict=verdict, to=to, overwrite=overwrite
+        )
+        show_report(shown, study, places[0])
     else:
-        print(commands.report_runs(places, allow=allow, metric=metric, to=workdir))
+        print(commands.report_runs(places, allow=allow, metric=metric, to=workdir, overwrite=overwrite))
+        run_files.require_undamaged(place for folder in places for place, _ in commands.runs_below(folder))
     return 0
 
 
-def declared_verdict(study: Study) -> Any:
+def show_report(text: str, study: Study, folder: pathlib.Path) -> None:
+    """Prints the table of a study. Raises DataError with every damaged file of its runs, which the report names as well."""
+    from cnnlab.ablation.run import runs
+
+    print(text, flush=True)
+    run_files.require_undamaged(study_run.folder for study_run in runs.study_runs(study, folder))
+
+
+def declared_verdict(study: Study, folder: pathlib.Path) -> Any:
     """Returns the verdict rule of a study's experiment; None where its file is gone or declares none."""
     if study.experiment not in experiment_files() and not pathlib.Path(study.experiment).is_file():
         return None
+    announce_code(study.experiment, folder / run_files.STUDY)
     return getattr(load(study.experiment, {}, Devices()).study, "verdict", None)
 
 
@@ -298,6 +323,7 @@ def reproduce(
     folder = pathlib.Path(folders[0])
     target = pathlib.Path(workdir) if workdir else reproducing.again(folder)
     if not (folder / runs.STUDY).exists():
+        announce_code(run_files.read_run(folder)["experiment"], folder / run_files.RUN)
         agree, text = reproducing.reproduce_run(folder, target, main_again, data_dir=data_dir)
         print(f"{folder}: {text}\n  the second run is in {target}")
         return int(not agree)
@@ -305,7 +331,8 @@ def reproduce(
     if data_dir:
         kept = [word for word in study.flags if not word.startswith("--data_dir=")]
         study = dataclasses.replace(study, flags=(*kept, f"--data_dir={data_dir}"))
-    runs.save_study(study, inner)
+    announce_code(study.experiment, folder / run_files.STUDY)
+    study = runs.save_study(study, inner)
     again = functools.partial(worker_command, study=study, folder=inner, batching=batching)
     code = local.run_locally(study, inner, again, jobs=jobs, quiet=console.quiet)
     if code > 1:

@@ -1,6 +1,6 @@
 """The verb train."""
 
-from cnnlab.cli.common import load, resolve, run_spec, seed_folders
+from cnnlab.cli.common import load, resolve, run_spec, seed_folders, seeds_from
 from cnnlab.cli.groups import Console, Devices, Length, Pace
 from cnnlab.values import Count, Seed
 
@@ -35,10 +35,11 @@ def train(
         pace: how often it is logged, evaluated and saved.
         console: what is shown.
     """
+    numbers = seeds_from(seed, seeds)
     loaded = load(experiment, values, devices)
     resolved = resolve(loaded, values, length)
     from cnnlab.runs import run
 
-    folders = seed_folders(loaded, resolved, devices.precision, workdir, range(seed, seed + seeds))
+    folders = seed_folders(loaded, resolved, devices.precision, workdir, numbers)
     spec = run_spec(loaded, resolved, devices, console, pace, stop_after=stop_after)
     return run.train_seeds(resolved, spec, folders, overwrite=overwrite)

@@ -1,5 +1,6 @@
 """A disk cache of arrays that are costly to make: written atomically, checked when read, deleted when damaged."""
 
+import functools
 import json
 import os
 import pathlib
@@ -11,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from cnnlab.data.source import notify
-from cnnlab.files import write_json
+from cnnlab.errors import DiskError, disk_reason
+from cnnlab.files import replace_file, write_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -33,8 +35,9 @@ def cached(key: str, make: Callable[[], Arrays]) -> Arrays:
     made = make()
     try:
         _save(folder, made)
-    except OSError as error:
-        notify(f"not cached: {folder} cannot be written ({error.strerror or error})")
+    except (OSError, DiskError) as error:
+        reason = str(error).partition("\n")[0] if isinstance(error, DiskError) else disk_reason(error).partition("\n")[0]
+        notify(f"not cached: {folder} cannot be written ({reason})")
         return made
     return _load(folder) or made
 
@@ -66,7 +69,8 @@ def _save(folder: pathlib.Path, arrays: Arrays) -> None:
     scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for name, array in arrays.items():
-            np.save(scratch / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
+            write = functools.partial(np.save, arr=np.ascontiguousarray(array), allow_pickle=False)
+            replace_file(scratch / f"{name}.npy", write)
         manifest = {name: _crc(np.ascontiguousarray(array)) for name, array in arrays.items()}
         write_json(scratch / "manifest.json", manifest)
         if not folder.exists():  # otherwise another process was faster, with the same arrays

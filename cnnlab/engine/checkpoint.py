@@ -123,6 +123,12 @@ class Checkpoints:
         self._saving = {"format": FORMAT, "step": step, "leaves": describe(state), "meta": dict(meta), "metrics": numbers}
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves(state))), metrics=numbers)
 
+    def delete(self, step: int) -> None:
+        """Deletes the checkpoint of a step, which is about to be saved again."""
+        if self._manager is None:
+            self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+        self._manager.delete(step)
+
     def _wait(self, manager: ocp.CheckpointManager) -> None:
         """Waits for the save in progress; raises CheckpointError where it failed in the background."""
         try:

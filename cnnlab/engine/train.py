@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnlab.core import Batch, Dataset, Stats, TrainState
 from cnnlab.engine.program import Program, stack_steps
+from cnnlab.errors import Preempted
 
 EVALUATION_BATCH = 250
 """Number of examples measured at once; on a CPU larger batches do not fit into the cache."""
@@ -57,14 +58,24 @@ def snapshot_batch(data: Dataset, count: int) -> Batch:
     return jax.tree.map(np.asarray, data.prepare(data.resident.get(split, {}), jax.tree.map(jnp.asarray, feed), None))
 
 
-def evaluate(program: Program, state: TrainState, split: str, *, final: bool = False) -> Stats:
+def evaluate(
+    program: Program,
+    state: TrainState,
+    split: str,
+    *,
+    final: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Stats:
     """Returns the merged statistics of one pass over a split, with the averaged parameters where there are any.
+
+    Raises Preempted between two batches where `should_stop()` returns true.
 
     Args:
         program: compiled experiment.
         state: state on the devices.
         split: name of the split.
         final: whether to add the statistics that the task measures at the end of a run alone.
+        should_stop: whether a signal asked the process to end.
     """
     count = len(program.strategy.devices)
     data = program.experiment.data
@@ -74,6 +85,8 @@ def evaluate(program: Program, state: TrainState, split: str, *, final: bool = F
     measure = program.final if final else program.measure
     parts = []
     for feed in data.evaluate(split, batch_size):
+        if should_stop():
+            raise Preempted(f"stopped by a signal while the {split} split was measured. The same command measures it again.")
         placed = program.strategy.shard_batch(stack_steps([feed]))
         parts.append(jax.device_get(measure(params, state.model_state, shared, placed)))
     return merge(parts)

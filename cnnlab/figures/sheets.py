@@ -3,9 +3,12 @@
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+
+from cnnlab.files import replace_file
 
 GAP = 2
 """Pixels between two images, before enlargement."""
@@ -53,4 +56,8 @@ def animate(frames: Sequence[pathlib.Path], target: pathlib.Path) -> None:
         images.append(Image.fromarray(np.concatenate([picture, bar])))
     each = round(1000 * FILM_SECONDS / len(images))
     durations = [*[each] * (len(images) - 1), round(1000 * LAST_SECONDS)]
-    images[0].save(target, save_all=True, append_images=images[1:], duration=durations, loop=0, lossless=True)
+
+    def write(file: BinaryIO) -> None:
+        images[0].save(file, format="WEBP", save_all=True, append_images=images[1:], duration=durations, loop=0, lossless=True)
+
+    replace_file(target, write)

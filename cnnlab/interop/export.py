@@ -19,7 +19,8 @@ from cnnlab.interop import files
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
 from cnnlab.runs import run
-from cnnlab.runs.folder import RunSpec, read_run
+from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.run_files import read_run
 
 SUFFIXES = (".safetensors", ".stablehlo")
 """Suffixes of the files that a network can be exported to."""

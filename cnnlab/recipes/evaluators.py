@@ -19,7 +19,7 @@ from cnnlab.errors import UsageError
 from cnnlab.interop.convert import start_from
 from cnnlab.models import MODELS
 from cnnlab.recipes.classification import classification
-from cnnlab.runs.folder import read_run
+from cnnlab.runs.run_files import read_run
 from cnnlab.tasks.sample_quality import SampleEvaluator, mixture_evaluator, pixel_evaluator
 from cnnlab.values import Choice
 

@@ -5,12 +5,17 @@ run that an older version began is therefore found by its recorded knobs, read w
 """
 
 import functools
+import glob
+import logging
 import pathlib
+from typing import Any
 
-from cnnlab import files
-from cnnlab.errors import UsageError
+from cnnlab.errors import DamagedFile, UsageError
 from cnnlab.knobs import Resolved
+from cnnlab.runs import run_files
 from cnnlab.runs.experiments import ExperimentFile
+
+log = logging.getLogger("cnnlab")
 
 
 def folder_name(name: str, digest: str, precision: str) -> str:
@@ -34,8 +39,8 @@ class RunFinder:
     def _older(self) -> dict[str, str]:
         """{digest by today's signatures: folder} of all recorded knobs of the experiment."""
         found: dict[str, str] = {}
-        for folder in sorted(self.above.glob(f"{pathlib.Path(self.experiment.name).stem}-*")):
-            recorded = next(filter(None, (files.read_json(path) for path in sorted(folder.glob("seed_*/run.json")))), None)
+        for folder in sorted(self.above.glob(f"{glob.escape(pathlib.Path(self.experiment.name).stem)}-*")):
+            recorded = next(filter(None, map(_recorded, sorted(folder.glob("seed_*")))), None)
             if recorded is None or recorded["experiment"] != self.experiment.name:
                 continue
             if recorded["flags"]["precision"] != self.precision:
@@ -45,3 +50,12 @@ class RunFinder:
             except UsageError:  # a knob that no longer exists: today's function cannot have this run
                 continue
         return found
+
+
+def _recorded(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Returns run.json of a folder; None, with a warning where it is damaged, where it cannot be read."""
+    try:
+        return run_files.read(folder, run_files.RUN)
+    except DamagedFile as damage:
+        log.warning("WARNING: %s", damage)
+        return None

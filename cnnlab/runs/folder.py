@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import platform
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +17,10 @@ import jax
 from cnnlab import files
 from cnnlab.core import Experiment
 from cnnlab.errors import UsageError
+from cnnlab.runs import run_files
 from cnnlab.values import Duration
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-LOCK = ".lock"
 
 
 class Busy(UsageError):
@@ -61,17 +60,20 @@ def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dic
 
     Raises UsageError where the folder holds something else, or cannot be written to.
     """
-    above = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    if found := _in_the_way(folder):
+        raise UsageError(f"{found} is a file, expected a folder for the run.\nGive another --workdir.")
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not os.access(above, os.W_OK):
         raise UsageError(f"{above} cannot be written to, so the run cannot be kept there.\nGive another --workdir.")
-    first = (LOCK, "status.json")
+    first = (run_files.LOCK, run_files.STATUS)
     if not folder.exists() or all(entry.name in first or entry.name.endswith(".tmp") for entry in folder.iterdir()):
         return None  # at most the files of a run that ended before it wrote run.json
-    recorded = files.read_json(folder / "run.json")
-    if recorded is None:
-        raise UsageError(f"{folder} is not empty and holds no run.json, so it is not a run of cnnlab.\nGive another --workdir.")
-    if overwrite:
-        return None
+    if overwrite and (folder / run_files.RUN).is_file():
+        return None  # also where it is damaged
+    if not (folder / run_files.RUN).exists() and not run_files.own_files(folder):
+        kind = "holds a study" if (folder / run_files.STUDY).exists() else "is not empty and holds no run.json"
+        raise UsageError(f"{folder} {kind}, so it is not a run of cnnlab.\nGive another --workdir.")
+    recorded = run_files.read_run(folder)
     before, now = _recorded_identity(recorded, spec), json.loads(json.dumps(spec.identity()))
     differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if differing:
@@ -80,7 +82,14 @@ def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dic
             f"{folder} holds a run of other knobs:\n{rows}\n"
             "Give another --workdir, or --overwrite to delete that run and start again."
         )
-    return finished_result(folder)
+    return run_files.finished_result(folder)
+
+
+def _in_the_way(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file, or the link to nothing, that stands where the folder or one above it would be; None where none does."""
+    with files.naming_errors(folder):
+        places = (folder, *folder.absolute().parents)
+        return next((place for place in places if not place.is_dir() and (place.exists() or place.is_symlink())), None)
 
 
 def _recorded_identity(recorded: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
@@ -95,16 +104,10 @@ def _recorded_identity(recorded: Mapping[str, Any], spec: RunSpec) -> dict[str, 
     return json.loads(json.dumps(today.identity()))
 
 
-def finished_result(folder: pathlib.Path) -> dict[str, Any] | None:
-    """Returns the result of a run that is DONE, else None."""
-    status = files.read_json(folder / "status.json") or {}
-    return files.read_json(folder / "result.json") if status.get("state") == "DONE" else None
-
-
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Holds the folder for this process; the lock ends with the process, however that ends."""
-    with open(folder / LOCK, "a+", encoding="utf-8") as file:
+    with files.open_text(folder / run_files.LOCK, "a+") as file:
         try:
             if os.name == "nt":
                 import msvcrt
@@ -115,26 +118,9 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = (files.read_json(folder / "status.json") or {}).get("process", "another process")
+            holder = run_files.read_status(folder).get("process", "another process")
             raise Busy(f"{folder} is being trained by {holder}.\nWait for it, or give another --workdir.") from None
         yield
-
-
-def clear_folder(folder: pathlib.Path) -> None:
-    """Deletes the files of a run in its folder, for the process that holds the lock."""
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != LOCK:
-            entry.unlink()
-
-
-def read_run(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns the content of run.json in a run's folder; raises UsageError where there is none."""
-    content = files.read_json(folder / "run.json")
-    if content is None:
-        raise UsageError(f"{folder} is not a run: it has no run.json.\nGive the folder of one, such as runs/NAME-HASH/seed_0.")
-    return content
 
 
 def code_revision() -> tuple[str | None, bool | None]:

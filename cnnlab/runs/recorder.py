@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image
 
 from cnnlab import figures, files
-from cnnlab.core import Batch, Stats, Task, TrainState
+from cnnlab.core import Batch, Experiment, Stats, Task, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.program import Program
-from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, UsageError
-from cnnlab.runs import writers
-from cnnlab.runs.folder import RunSpec, clear_folder, finished_result, locked, provenance
+from cnnlab.errors import CnnlabError, DamagedFile, DataError, DivergedError, Preempted, UsageError, of_the_world
+from cnnlab.runs import run_files, writers
+from cnnlab.runs.folder import RunSpec, locked, provenance
 from cnnlab.runs.writers import Writer
 
 log = logging.getLogger("cnnlab")
@@ -64,6 +64,10 @@ class RunRecorder:
     """Content of result.json of a run that is finished already."""
     is_closed: bool = False
     """Whether its final status is written."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Whether a signal asked the process to end."""
+    unmeasured: int | None = None
+    """Step whose validation a signal interrupted: its checkpoint says so, and the resumed run measures it first."""
 
     @property
     def wall_seconds(self) -> float:
@@ -81,8 +85,9 @@ class RunRecorder:
             "attempt": self.attempt,
             "process": process,
             "time": time.time(),
+            "checkpoint": max(self.checkpoints.steps(), default=0),  # by which a lost one is noticed
         }
-        files.write_json(self.folder / "status.json", content | more)
+        files.write_record(self.folder / run_files.STATUS, content | more)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Passes scalars to every writer."""
@@ -104,14 +109,29 @@ class RunRecorder:
             )
 
     def on_evaluate(self, step: int, state: TrainState) -> None:
-        """Measures the validation split and writes a snapshot."""
+        """Measures the validation split and writes a snapshot; a signal ends this early, for the resumed run to do again."""
         experiment = self.program.experiment
         self.keep_snapshots(step, state)
         if "validation" not in experiment.data.sizes:
             return
-        numbers = summarise(experiment.task, train.evaluate(self.program, state, "validation"))
+        try:
+            stats = train.evaluate(self.program, state, "validation", should_stop=self.should_stop)
+        except Preempted:
+            self.unmeasured = step  # `fit` stops next, and the checkpoint of this step remembers it
+            return
+        numbers = summarise(experiment.task, stats)
         self.write(step, {f"validation/{name}": value for name, value in numbers.items()})
-        self.measured = step, numbers
+        self.measured, self.unmeasured = (step, numbers), None
+
+    def measure_interrupted(self) -> None:
+        """Does what a signal interrupted: validates the state that was restored, and saves it again with its metrics."""
+        if self.unmeasured is None or self.state is None:
+            return
+        self.on_evaluate(self.start, self.state)
+        if self.unmeasured is None:
+            self.status("RUNNING", self.start, checkpoint=0)  # a process that is killed now lost no checkpoint
+            self.checkpoints.delete(self.start)
+            self.on_save(self.start, self.state, self.pending_stats)
 
     @functools.cached_property
     def snapshot_batch(self) -> Batch:
@@ -123,9 +143,9 @@ class RunRecorder:
         if self.program.experiment.task.snapshot is None:
             return
         for name, images in self.program.snapshot(state, self.snapshot_batch).items():
-            (self.folder / "snapshots" / name).mkdir(parents=True, exist_ok=True)
+            folder = files.make_folder(self.folder / "snapshots" / name)
             sheet = figures.sheet(images)
-            Image.fromarray(sheet).save(self.folder / "snapshots" / name / f"{step:08d}.png")
+            files.replace_file(folder / f"{step:08d}.png", functools.partial(Image.fromarray(sheet).save, format="PNG"))
             self.images(step, {name: sheet})
 
     def on_save(self, step: int, state: TrainState, pending_stats: list[Stats]) -> None:
@@ -136,6 +156,7 @@ class RunRecorder:
             "fingerprint": self.program.experiment.data.fingerprint,
             "recent": {name: value.tolist() for name, value in sums.items()},  # f64, as nested lists of their shape
             "wall_seconds": self.wall_seconds,
+            "unmeasured": self.unmeasured == step,
         }
         measured_at, numbers = self.measured
         known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.primary_metric.name])
@@ -162,27 +183,30 @@ class RunRecorder:
 
     def failed(self, error: BaseException) -> None:
         """Writes the status of a run that an error ended."""
-        text = str(error) if isinstance(error, CnnlabError) else f"{type(error).__name__}: {error}"
-        self.status(STATES.get(type(error), "FAILED"), self.step, message=text)
+        text = str(of_the_world(error) or f"{type(error).__name__}: {error}")
         self.is_closed = True
+        try:
+            self.status(STATES.get(type(error), "FAILED"), self.step, message=text)
+        except CnnlabError as second:  # the disk is full: the error that ended the run counts
+            log.warning("status.json could not be written: %s", second)
 
     def _write_results(self, state: TrainState) -> dict[str, Any]:
         """Measures every held-out split, draws the figures and writes result.json, then DONE."""
         experiment, task = self.program.experiment, self.program.experiment.task
         # The test split is measured by `final`, which may be slow; validation as it was in training.
         stats = {
-            split: train.evaluate(self.program, state, split, final=split == "test")
+            split: train.evaluate(self.program, state, split, final=split == "test", should_stop=self.should_stop)
             for split in experiment.data.sizes
             if split != "train"
         }
         metrics = flat_metrics({split: summarise(task, part) for split, part in stats.items()}, task.primary_metric.name)
         host = self.program.strategy.to_host(state)
-        records = writers.read_metrics(self.folder / "metrics.jsonl")
+        records = writers.read_metrics(self.folder / run_files.METRICS)
         trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
         result = {
             "metrics": metrics,
             "declared": declarations(task),
-            "remark": task.diagnosis(trained | metrics),
+            "remark": task.diagnosis(trained | metrics) or untrained_remark(experiment),
             "steps": experiment.steps,
             "wall_seconds": self.wall_seconds,
             "params_digest": tree_digest(host.params),
@@ -196,7 +220,7 @@ class RunRecorder:
                 "curves": figures.learning_curves([*records, tested], title=title, metrics=task.watched_metrics),
                 **plots,
             }
-        (self.folder / "figures").mkdir(exist_ok=True)
+        files.make_folder(self.folder / "figures")
         for name, figure in plots.items():
             figures.save(figure, self.folder / "figures" / f"{name}.png")
         self.images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in plots.items()})
@@ -205,8 +229,8 @@ class RunRecorder:
         # result.json comes after all other files, and DONE last of all: a run that is killed here measures again.
         rows = stats["test"]["rows"]
         stored = rows if task.kept_rows is None else {name: rows[name] for name in task.kept_rows if name in rows}
-        np.savez(self.folder / "test_rows.npz", **stored)
-        files.write_json(self.folder / "result.json", result)
+        files.replace_file(self.folder / run_files.ROWS, lambda file: np.savez(file, **stored))
+        run_files.write_result(self.folder, result)
         self.status("DONE", experiment.steps)
         self.is_closed = True
         return result
@@ -214,7 +238,14 @@ class RunRecorder:
 
 @contextlib.contextmanager
 def open_run(
-    program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, *, overwrite: bool, batched: bool = False
+    program: Program,
+    folder: pathlib.Path,
+    spec: RunSpec,
+    seed: int,
+    *,
+    overwrite: bool,
+    batched: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[RunRecorder]:
     """Yields the recorder of one run, at its start or resumed; its folder is locked until the end.
 
@@ -222,39 +253,41 @@ def open_run(
     block is written to status.json. In a batch only a signal is: other errors end the batch and not the run, which stays
     RUNNING for this process to train alone.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     with locked(folder):
         if overwrite:
-            clear_folder(folder)
-        if not (folder / "run.json").exists():
-            files.write_json(folder / "run.json", provenance(spec, program.experiment, seed))
-        experiment, task = program.experiment, program.experiment.task
-        checkpoints = Checkpoints(folder / "checkpoints", ranked_by=task.primary_metric)
-        if result := finished_result(folder):  # by a process that held the lock until now
+            run_files.clear_folder(folder)
+        if not (folder / run_files.RUN).exists():
+            files.write_record(folder / run_files.RUN, provenance(spec, program.experiment, seed))
+        checkpoints = Checkpoints(folder / "checkpoints", ranked_by=program.experiment.task.primary_metric)
+        if result := run_files.finished_result(folder):  # by a process that held the lock until now
             yield RunRecorder(program, folder, spec, seed, checkpoints, [], lambda step, images: None, 0.0, result=result)
             return
+        _say_damage(folder)
         checkpoints.clear_unfinished()
         state, meta, start = restore_or_init(program, folder, checkpoints, seed)
-        events, images, close_events = writers.tensorboard(folder / "tensorboard", resume_at=start)
-        epoch = experiment.data.sizes["train"] / experiment.data.batch_size
-        names = [metric.name for metric in task.watched_metrics]
-        shown = writers.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=spec.quiet)
+        if start == 0:
+            _say_restart(folder)
+        lines, images, close_events = _open_writers(program, folder, start, quiet=spec.quiet)
         recorder = RunRecorder(
             program,
             folder,
             spec,
             seed,
             checkpoints,
-            [writers.metrics_file(folder / "metrics.jsonl", resume_at=start), events, shown],
+            lines,
             images,
             wall_before=meta.get("wall_seconds", 0.0),
-            attempt=1 + (files.read_json(folder / "status.json") or {}).get("attempt", 0),
+            attempt=1 + run_files.read_status(folder).get("attempt", 0),
             start=start,
             state=state,
             pending_stats=[train.as_part({"sums": meta["recent"], "rows": {}})] if meta.get("recent") else [],
+            should_stop=should_stop,
+            unmeasured=start if meta.get("unmeasured") else None,
         )
         try:
             recorder.status("RUNNING", start)
+            recorder.measure_interrupted()
             yield recorder
         except BaseException as error:
             if not recorder.is_closed and not (batched and isinstance(error, Exception) and not isinstance(error, Preempted)):
@@ -270,6 +303,7 @@ def restore_or_init(
 ) -> tuple[TrainState, dict[str, Any], int]:
     """Returns (placed state, meta, step) from the newest undamaged checkpoint, or initialised."""
     restored = checkpoints.restore(program.shapes)
+    run_files.require_checkpoint_kept(folder, checkpoints.steps())
     if restored is None:
         return program.init(seed), {}, 0
     state, meta, step = restored
@@ -282,6 +316,51 @@ def restore_or_init(
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
     return program.strategy.to_devices(state), meta, step
+
+
+def _open_writers(
+    program: Program, folder: pathlib.Path, start: int, *, quiet: bool
+) -> tuple[list[Writer], Callable[[int, Mapping[str, np.ndarray]], None], Callable[[], None]]:
+    """Returns (writers of scalars, the writer of images, the function that closes them) of a run that goes on from `start`."""
+    experiment = program.experiment
+    events, images, close = writers.tensorboard(folder / "tensorboard", resume_at=start)
+    epoch = experiment.data.sizes["train"] / experiment.data.batch_size
+    names = [metric.name for metric in experiment.task.watched_metrics]
+    shown = writers.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=quiet)
+    return [writers.metrics_file(folder / run_files.METRICS, resume_at=start), events, shown], images, close
+
+
+def _say_damage(folder: pathlib.Path) -> None:
+    """Warns of files of a run that are lost or damaged and that the run, which goes on, writes again."""
+    try:
+        status = run_files.read(folder, run_files.STATUS)
+    except DamagedFile as damage:
+        log.warning("WARNING: %s", damage)
+        return
+    if status is None and run_files.own_files(folder):
+        log.warning("WARNING: %s is missing; it is written again.", folder / run_files.STATUS)
+    if (status or {}).get("state") == "DONE" and (lost := run_files.unmeasured(folder)):
+        log.warning("WARNING: %s is damaged: %s. The run is measured again from its checkpoint.", lost.path, lost.reason)
+
+
+def _say_restart(folder: pathlib.Path) -> None:
+    """Says that a run with progress and no checkpoint starts again; keeps its metrics where a checkpoint may be lost."""
+    records = writers.read_metrics(folder / run_files.METRICS)
+    if not records:
+        return
+    last = records[-1]["step"]
+    if run_files.read_status(folder).get("checkpoint") == 0:
+        log.warning("%s was stopped at about step %d, before its first checkpoint: it starts again.", folder, last)
+    else:
+        reason = f"{folder} has metrics up to step {last} but no checkpoint: it starts again"
+        run_files.keep_metrics(folder, reason)
+
+
+def untrained_remark(experiment: Experiment) -> str:
+    """Returns the remark on a run whose network has something to train and takes no step; else an empty string."""
+    if experiment.steps or not experiment.task.turns:
+        return ""
+    return "0 steps: these are the numbers of the network as it was initialised, or as --init_from gave it."
 
 
 def flat_metrics(numbers: Mapping[str, Mapping[str, float]], primary: str) -> dict[str, float]:

@@ -31,7 +31,8 @@ from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
-from cnnlab.runs.folder import RunSpec, check_folder, read_run
+from cnnlab.runs import run_files
+from cnnlab.runs.folder import RunSpec, check_folder
 from cnnlab.runs.recorder import RunRecorder, flat_metrics, open_run
 from cnnlab.values import Duration
 
@@ -91,7 +92,10 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
 
     Raises Preempted after SIGTERM or Ctrl-C and DivergedError, with status.json saying so.
     """
-    with stop_signals() as should_stop, open_run(program, folder, spec, seed, overwrite=overwrite) as recorder:
+    with (
+        stop_signals() as should_stop,
+        open_run(program, folder, spec, seed, overwrite=overwrite, should_stop=should_stop) as recorder,
+    ):
         if recorder.result:
             return recorder.result
         assert recorder.state is not None
@@ -124,7 +128,8 @@ def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | Diverge
         should_stop, recorders = stack.enter_context(stop_signals()), []
         for number, (program, folder, spec, seed) in enumerate(members):
             shown = dataclasses.replace(spec, quiet=spec.quiet or number > 0)
-            recorders.append(stack.enter_context(open_run(program, folder, shown, seed, overwrite=False, batched=True)))
+            opened = open_run(program, folder, shown, seed, overwrite=False, batched=True, should_stop=should_stop)
+            recorders.append(stack.enter_context(opened))
         results: dict[int, dict[str, Any] | DivergedError] = {
             id(recorder): recorder.result for recorder in recorders if recorder.result
         }
@@ -288,7 +293,7 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, sp
         values = [result["metrics"][name] for result in results.values()]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         table[name] = {"mean": float(np.mean(values)), "std": spread, "n": len(values), "values": values}
-    files.write_json(folder / "seeds.json", {"seeds": list(results), "metrics": table})
+    files.write_record(folder / "seeds.json", {"seeds": list(results), "metrics": table})
     shown = ", ".join(
         f"{name.removeprefix('test/')} {row['mean']:.4f} ± {row['std']:.4f}"
         for name, row in table.items()
@@ -299,9 +304,10 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, sp
 
 def restore_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool) -> tuple[Program, TrainState, int]:
     """Returns (program, host state, step) of a run's newest checkpoint, or of the best on validation."""
-    read_run(folder)
+    run_files.read_run(folder)
     nothing = CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
-    if not (folder / "checkpoints").is_dir():
+    if not (folder / "checkpoints").is_dir() or not any((folder / "checkpoints").iterdir()):
+        run_files.require_checkpoint_kept(folder, [])
         raise nothing
     program = build(resolved, spec)
     task = program.experiment.task
@@ -321,6 +327,6 @@ def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, bes
         split: task.summary(train.evaluate(program, state, split, final=split == "test")) for split in sizes if split != "train"
     }
     metrics = flat_metrics(numbers, task.primary_metric.name)
-    files.write_json(folder / "evaluation.json", {"step": step, "metrics": metrics})
+    files.write_record(folder / run_files.EVALUATION, {"step": step, "metrics": metrics})
     rows = [f"  {name.ljust(24)} {value:.6g}" for name, value in metrics.items()]
     return f"{folder}, step {step}\n" + "\n".join(rows)

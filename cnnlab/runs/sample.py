@@ -4,6 +4,7 @@ Letters in shapes: N images, R rows, H W space, C channels, Z units of a code.
 """
 
 import dataclasses
+import functools
 import logging
 import pathlib
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from cnnlab import figures
+from cnnlab import figures, files
 from cnnlab.core import Array, Sampler
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
@@ -91,9 +92,10 @@ def sample_run(
         images = _in_parts(decode, _between(ends), labels)
     else:
         images = _in_parts(draw, _keys(wanted.seed, wanted.count), labels)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(figures.sheet(images, columns=INTERPOLATED if wanted.interpolate else None)).save(target)
-    np.savez(target.with_suffix(".npz"), images=images, labels=labels)
+    files.make_folder(target.parent)
+    sheet = Image.fromarray(figures.sheet(images, columns=INTERPOLATED if wanted.interpolate else None))
+    files.replace_file(target, functools.partial(sheet.save, format="PNG"))
+    files.replace_file(target.with_suffix(".npz"), lambda file: np.savez(file, images=images, labels=labels))
     height, width, channels = images.shape[1:]
     kind = "rows between codes" if wanted.interpolate else f"temperature {wanted.temperature:g}"
     return (

@@ -1,16 +1,18 @@
 """Writers of metrics, functions `(step, scalars) -> None`: metrics.jsonl, TensorBoard and the progress line."""
 
-import json
 import logging
 import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cnnlab import files, text
+from cnnlab.errors import disk_reason
 from cnnlab.progress import ProgressLine
+from cnnlab.runs import run_files
 
 log = logging.getLogger("cnnlab")
 
@@ -18,25 +20,23 @@ Writer = Callable[[int, Mapping[str, float]], None]
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
-    """Returns the records of a metrics.jsonl; an incomplete last line (the process was killed) is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
+    """Returns the records of a metrics.jsonl; damaged lines, and an incomplete last one, are left out."""
+    return files.read_lines(path)[0]
 
 
 def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
-    """Returns a writer that appends {"step": …, name: value} lines to `path`; records after step `resume_at` are dropped."""
-    kept = [record for record in read_metrics(path) if record["step"] <= resume_at]
-    files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+    """Returns a writer that appends {"step": …, name: value} lines to `path`; records after step `resume_at` are dropped.
+
+    A damaged line is left out and named, and the file as it was is kept beside it.
+    """
+    records, damaged = files.read_lines(path)
+    if damaged:
+        run_files.keep_metrics(path.parent, f"{path} is damaged: {run_files.describe_lines(damaged)}; the other lines are kept")
+    files.write_text(path, "".join(files.seal_line(record) for record in records if record["step"] <= resume_at))
 
     def write(step: int, scalars: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
-        with open(path, "a", encoding="utf-8") as file:  # opened each time: a full disk fails here and now
-            file.write(json.dumps({"step": step, **finite}) + "\n")
+        files.append_text(path, files.seal_line({"step": step, **finite}))
 
     return write
 
@@ -54,7 +54,9 @@ def tensorboard(
         log.warning("tensorboardX is not installed, so %s is not written. metrics.jsonl has the same numbers.", folder)
         return (lambda step, scalars: None), (lambda step, images: None), (lambda: None)
 
-    events = SummaryWriter(str(folder), purge_step=resume_at + 1 if resume_at else None)
+    with files.naming_errors(folder):
+        events = SummaryWriter(str(folder), purge_step=resume_at + 1 if resume_at else None)
+    _survive_full_disks(events, folder)
 
     def write(step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
@@ -65,6 +67,29 @@ def tensorboard(
             events.add_image(name, image, step, dataformats="HWC")
 
     return write, pictures, events.close
+
+
+def _survive_full_disks(events: Any, folder: pathlib.Path) -> None:
+    """Makes a SummaryWriter warn once, and write no more, where its thread meets an error of the disk.
+
+    tensorboardX writes in a thread; one that ended with an error would let its queue fill up and the training wait for ever.
+    """
+    failed: list[OSError] = []
+
+    def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+        def attempt(*arguments: Any) -> Any:
+            try:
+                return None if failed else call(*arguments)
+            except OSError as error:
+                failed.append(error)
+                log.warning("WARNING: nothing more is written for TensorBoard. %s", disk_reason(error, folder))
+                return None
+
+        return attempt
+
+    writer = events.file_writer.event_writer._ev_writer  # what its thread writes to: the file
+    for name in ("write_event", "flush", "close"):
+        setattr(writer, name, guarded(getattr(writer, name)))
 
 
 def progress(*, steps: int, start: int, epoch_steps: float, names: Sequence[str], quiet: bool = False) -> Writer:

@@ -105,6 +105,8 @@ class Study:
     """Differences between its runs that belong to its question (comparable.KINDS)."""
     pruning: Pruning | None = None
     """None: every arm is trained to its end."""
+    above: str = ""
+    """Absolute path of the folder that held the study and its runs when it was planned; empty where that is not recorded."""
 
     @property
     def baseline(self) -> Arm:

@@ -20,6 +20,7 @@ from cnnlab.ablation.report.markdown import escape_markdown
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric, name_of
+from cnnlab.runs import run_files
 
 VERDICT = "verdict.json"
 SECTIONS = ("Arms", "Negative controls")
@@ -119,7 +120,8 @@ def _command(study: Study) -> str:
 def read_claim(folder: pathlib.Path) -> Claim:
     """Reads the claim of a study's folder."""
     study = runs.load_study(folder)
-    content = files.read_json(folder / VERDICT)
+    run_files.require_undamaged(study_run.folder for study_run in runs.study_runs(study, folder))
+    content = files.read_record(folder / VERDICT, advice="`launch.py report` writes it again.")
     if content is None:
         raise UsageError(
             f"{folder / VERDICT} is not JSON.\nWrite it again with `launch.py ablate`, which repeats no finished run."
@@ -129,7 +131,7 @@ def read_claim(folder: pathlib.Path) -> Claim:
     commits, last = [], 0.0
     for study_run in runs.study_runs(study, folder):
         if study_run.state == "DONE":
-            run, status = (files.read_json(study_run.folder / name) or {} for name in ("run.json", "status.json"))
+            run, status = (run_files.read(study_run.folder, name) or {} for name in (run_files.RUN, run_files.STATUS))
             commits.append(f"{str(run.get('commit'))[:12]}{' and changes' if run.get('uncommitted_changes') else ''}")
             last = max(last, status.get("time", 0.0))
     return Claim(
@@ -243,7 +245,7 @@ def write_page(folders: Sequence[pathlib.Path], target: pathlib.Path) -> str:
     """
     found = collect_claims(folders)
     replaced = {claim.key for claim in found}
-    target.mkdir(parents=True, exist_ok=True)
+    files.make_folder(target)
     claims = in_order([*found, *(claim for claim in read_published(target) if claim.key not in replaced)])
     for claim in found:
         files.write_json(target / f"{claim.key}.json", dataclasses.asdict(claim))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from cnnlab import files
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.scheduler import GRACE_SECONDS, POLL_SECONDS, run_study
 from cnnlab.errors import Preempted, UsageError
@@ -44,7 +45,7 @@ class Process:
 
     def __init__(self, command: list[str], log: pathlib.Path, environment: dict[str, str]) -> None:
         self.log = log
-        with open(log, "w", encoding="utf-8") as output:
+        with files.open_text(log, "w") as output:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -1,14 +1,15 @@
 """Runs a run or a study again, in a folder next to it, and compares bits and metrics."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cnnlab import files
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
-from cnnlab.runs.folder import read_run
+from cnnlab.runs import run_files
+from cnnlab.runs.run_files import read_run
 
 TOLERANCE = 1e-6
 """Relative difference of a metric below which two runs agree: another machine adds in another order."""
@@ -49,7 +50,8 @@ def again(folder: pathlib.Path) -> pathlib.Path:
 def require_done(folder: pathlib.Path) -> dict[str, Any]:
     """Returns run.json of a finished run; raises UsageError for any other."""
     run = read_run(folder)
-    state = (files.read_json(folder / "status.json") or {}).get("state", "MISSING")
+    run_files.require_undamaged([folder])
+    state = (run_files.read(folder, run_files.STATUS) or {}).get("state", "MISSING")
     if state != "DONE":
         raise UsageError(f"{folder} is {state}, not DONE, so there is nothing to compare with. Finish it first.")
     return run
@@ -57,7 +59,7 @@ def require_done(folder: pathlib.Path) -> dict[str, Any]:
 
 def compared(before: pathlib.Path, after: pathlib.Path) -> tuple[bool, str]:
     """Returns (whether the metrics agree, a description of the difference)."""
-    old, new = (files.read_json(folder / "result.json") or {} for folder in (before, after))
+    old, new = (run_files.read(folder, run_files.RESULT) or {} for folder in (before, after))
     if not new:
         return False, f"{after} was not finished"
     same = all(old[name] == new[name] for name in DIGESTS)
@@ -107,6 +109,7 @@ def reproduce_run(
 def compare_study(study: Study, folder: pathlib.Path, target: pathlib.Path) -> tuple[bool, str]:
     """Returns (whether every finished run of a study agrees with its repetition, a line for each)."""
     lines, agree = [], True
+    study = dataclasses.replace(study, above="")  # the runs of a repetition that was not finished are not the first ones
     for before, after in zip(runs.study_runs(study, folder), runs.study_runs(study, target), strict=True):
         if before.state != "DONE":
             lines.append(f"  {before.arm.name}, seed {before.seed}: was {before.state}, now {after.state}")

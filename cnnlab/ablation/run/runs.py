@@ -15,10 +15,10 @@ from cnnlab import files
 from cnnlab.ablation.plan import pruning
 from cnnlab.ablation.plan.pruning import FINISHED
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, merge_knobs, metrics_from_json
-from cnnlab.errors import UsageError
-from cnnlab.runs import writers
+from cnnlab.errors import DamagedFile, UsageError
+from cnnlab.runs import run_files, writers
+from cnnlab.runs.run_files import STUDY
 
-STUDY = "study.json"
 RECORDED = ("commit", "uncommitted_changes", "steps", "data", "versions", "devices", "host", "platform", "flags")
 
 
@@ -32,8 +32,11 @@ class StudyRun:
 
     @property
     def status(self) -> dict[str, Any]:
-        """The content of status.json; {} where the run was never begun."""
-        return files.read_json(self.folder / "status.json") or {}
+        """The content of status.json; {} where the run was never begun.
+
+        A run that is DONE and whose results are lost or damaged is PREEMPTED: its worker measures it again.
+        """
+        return run_files.status_of(self.folder)
 
     @property
     def state(self) -> str:
@@ -60,7 +63,7 @@ class StudyRun:
         """
         from cnnlab.runs.folder import Busy, locked
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         try:
             with locked(self.folder):
                 status = self.status
@@ -68,7 +71,7 @@ class StudyRun:
                     return False
                 content = {"step": 0, **status, "state": state, "message": message}
                 content |= {"attempt": attempt, "process": process, "time": time.time()}
-                files.write_json(self.folder / "status.json", content)
+                files.write_record(self.folder / run_files.STATUS, content)
                 return True
         except Busy:
             return False
@@ -116,30 +119,43 @@ def write_worker_status(status_file: pathlib.Path | None, training: Sequence[Stu
         files.write_json(status_file, {**(files.read_json(status_file) or {}), **content})
 
 
-def save_study(study: Study, folder: pathlib.Path) -> None:
-    """Writes study.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / STUDY, dataclasses.asdict(study))
+def save_study(study: Study, folder: pathlib.Path) -> Study:
+    """Writes study.json; returns the study as it is recorded there."""
+    files.make_folder(folder)
+    study = dataclasses.replace(study, above=str(folder.absolute().parent))
+    files.write_record(folder / STUDY, dataclasses.asdict(study))
+    return study
 
 
 def write_owner(folder: pathlib.Path) -> None:
     """Writes which process works on the study, so that another that finds it locked can name it."""
-    files.write_json(folder / "status.json", {"process": this_process(), "time": time.time()})
+    files.write_record(folder / run_files.STATUS, {"process": this_process(), "time": time.time()})
 
 
 def load_study(folder: pathlib.Path) -> Study:
-    """Returns the study of a folder; raises UsageError where there is none."""
-    content = files.read_json(folder / STUDY)
+    """Returns the study of a folder; raises UsageError where there is none, DamagedFile where its study.json is damaged."""
+    content = run_files.read(folder, STUDY)
     if content is None:
         raise UsageError(f"{folder} is not a study: it has no {STUDY}.\nGive the folder that `launch.py ablate` named.")
-    return Study.from_json(content)
+    try:
+        return Study.from_json(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedFile(folder / STUDY, f"it does not describe a study ({error})", run_files.ADVICE[STUDY]) from error
 
 
 def study_runs(study: Study, folder: pathlib.Path) -> Iterator[StudyRun]:
-    """Yields every run, seed by seed, so that pairs come early; `folder` is the study's own."""
+    """Yields every run, seed by seed, so that pairs come early; `folder` is the study's own.
+
+    The runs lie beside the study; where it was moved without them, they are where they were when it was planned.
+    """
+    places = {}
+    for arm in study.arms:
+        beside = folder.parent / arm.folder
+        before = pathlib.Path(study.above) / arm.folder
+        places[arm.name] = before if study.above and not beside.exists() and before.exists() else beside
     for seed in study.seeds:
         for arm in study.arms:
-            yield StudyRun(arm, seed, folder.parent / arm.folder / f"seed_{seed}")
+            yield StudyRun(arm, seed, places[arm.name] / f"seed_{seed}")
 
 
 def run_command(study: Study, study_run: StudyRun) -> str:
@@ -159,16 +175,23 @@ def read_results(study: Study, folder: pathlib.Path) -> list[RunResult]:
 
 
 def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunResult:
-    """Returns the result of the run in a folder."""
-    status = files.read_json(folder / "status.json") or {"state": "MISSING"}
-    result = (files.read_json(folder / "result.json") or {}) if status["state"] == "DONE" else {}
-    run = files.read_json(folder / "run.json") or {}
-    curve = tuple(writers.read_metrics(folder / "metrics.jsonl"))
+    """Returns the result of the run in a folder; one with damaged files has FAILED, and its message names them."""
+    status: dict[str, Any] = {}
+    run: dict[str, Any] = {}
+    result: dict[str, Any] = {}
+    damaged = run_files.damages(folder)
+    if damaged:
+        status = {"state": "FAILED", "message": "; ".join(f"{damage.path} is damaged: {damage.reason}" for damage in damaged)}
+    else:
+        status = run_files.read(folder, run_files.STATUS) or {}
+        run = run_files.read(folder, run_files.RUN) or {}
+        result = (run_files.read(folder, run_files.RESULT) or {}) if status.get("state") == "DONE" else {}
+    curve = tuple(writers.read_metrics(folder / run_files.METRICS))
     trained = next((record for record in reversed(curve) if "train/loss" in record), {}) if result else {}
     return RunResult(
         arm=arm,
         seed=seed,
-        state=status["state"],
+        state=status.get("state", "MISSING"),
         folder=str(folder),
         command=command,
         metrics={
@@ -180,17 +203,15 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
         wall_seconds=result.get("wall_seconds"),
         message=status.get("message", ""),
         attempts=status.get("attempt", 0),
-        correct=_correct(folder / "test_rows.npz") if result else None,
+        correct=_correct(folder) if result else None,
         provenance={name: run[name] for name in RECORDED if name in run},
     )
 
 
-def _correct(path: pathlib.Path) -> np.ndarray | None:
+def _correct(folder: pathlib.Path) -> np.ndarray | None:
     """Returns bool [N]: whether the label of each test example was predicted; None where the run predicts no labels."""
-    if not path.exists():
+    rows = run_files.read_rows(folder)
+    if rows is None or not {"index", "label", "prediction"} <= set(rows):
         return None
-    with np.load(path) as rows:
-        if not {"index", "label", "prediction"} <= set(rows):
-            return None
-        order = np.argsort(rows["index"], kind="stable")
-        return (rows["label"] == rows["prediction"])[order]
+    order = np.argsort(rows["index"], kind="stable")
+    return (rows["label"] == rows["prediction"])[order]

@@ -97,7 +97,7 @@ def run_study(
         quiet: show no progress.
         seconds: time between two polls.
     """
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder / "logs")
     attempts = Attempts(study, folder, max_attempts=max_attempts, notify=(notify := console.Notices()))
     progress = console.StudyProgress(attempts, quiet=quiet)
     scheduler = Scheduler(attempts, folder / "logs", start, jobs=jobs, fail_fast=fail_fast, notify=notify)

@@ -10,7 +10,7 @@ from cnnlab.ablation.plan.pruning import FINISHED, is_due
 from cnnlab.ablation.plan.study import Arm, Study, merge_knobs
 from cnnlab.ablation.run.runs import StudyRun, Targets, this_process, write_worker_status
 from cnnlab.engine.program import Program
-from cnnlab.errors import CnnlabError, DivergedError, Preempted
+from cnnlab.errors import CnnlabError, DivergedError, Preempted, of_the_world
 from cnnlab.knobs import Resolved
 from cnnlab.runs import run
 from cnnlab.runs.experiments import ExperimentFile
@@ -179,8 +179,12 @@ def _train(study_run: StudyRun, resolve: Resolve, programs: dict[str, Program], 
         log.error("%s, seed %d failed: %s", study_run.arm.name, study_run.seed, error)
         return study_run.record("FAILED", str(error), attempt=attempt, process=this_process())
     except Exception as error:  # whatever a library raises, memory that ran out among it, ends this run and no other
-        log.exception("%s, seed %d failed", study_run.arm.name, study_run.seed)
-        return study_run.record("FAILED", f"{type(error).__name__}: {error}", attempt=attempt, process=this_process())
+        if found := of_the_world(error):
+            log.error("%s, seed %d failed: %s", study_run.arm.name, study_run.seed, found)
+        else:
+            log.exception("%s, seed %d failed", study_run.arm.name, study_run.seed)
+        message = str(found or f"{type(error).__name__}: {error}")
+        return study_run.record("FAILED", message, attempt=attempt, process=this_process())
     return True
 
 
