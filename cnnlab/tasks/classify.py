@@ -49,17 +49,6 @@ def classify(
     patterns = [f"(?!{OUTPUT}(?:/|$)).*" if pattern == FEATURES else pattern for pattern in frozen]
     is_frozen = functools.partial(_matches_any, patterns)
 
-    def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
-        variables = dict(model.init(key, batch["image"][:1], train=False))
-        params = variables.pop("params", {})
-        if not frozen:
-            return {PLAYER: params}, variables
-        trees.require_match(patterns, trees.flatten(params), knob="frozen")
-        stay, move = trees.partition(params, is_frozen)
-        if not move:
-            raise UsageError("--frozen leaves no layer to train. Leave one out, or evaluate instead of training.")
-        return {PLAYER: move, FROZEN: stay}, variables
-
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
     ) -> tuple[Array, tuple[PyTree, Stats]]:
@@ -85,7 +74,7 @@ def classify(
         return classification_metrics.measure(logits, jax.nn.softmax(logits, axis=1), loss(logits, batch["label"]), batch)
 
     return Task(
-        init=init,
+        init=functools.partial(_init, model, patterns),
         loss=loss_of,
         predict=predict,
         measure=measure,
@@ -94,6 +83,19 @@ def classify(
         turns=(PLAYER,),
         metrics=classification_metrics.METRICS,
     )
+
+
+def _init(model: nn.Module, frozen: Sequence[str], key: Array, batch: Batch) -> tuple[Params, PyTree]:
+    """Implements Task.init of `classify`; `frozen` are the regular expressions of layers that belong to no player."""
+    variables = dict(model.init(key, batch["image"][:1], train=False))
+    params = variables.pop("params", {})
+    if not frozen:
+        return {PLAYER: params}, variables
+    trees.require_match(frozen, trees.flatten(params), knob="frozen")
+    stay, move = trees.partition(params, functools.partial(_matches_any, frozen))
+    if not move:
+        raise UsageError("--frozen leaves no layer to train. Leave one out, or evaluate instead of training.")
+    return {PLAYER: move, FROZEN: stay}, variables
 
 
 def _matches_any(patterns: Sequence[str], path: str) -> bool:
