@@ -3,7 +3,8 @@
 A keyword-only parameter with a default is a knob; of a dataclass such as a Linen module, a field with a default is. A
 parameter without a default is not: the caller of the function supplies it. The caller also supplies those that the annotation
 of a choice names (`supplied` in values.py). `Choice[OPTIONS]` takes one function of a dict, whose own knobs then lie below it:
-`--model=mlp --model.widths=256,128`. A parameter whose name is in the `context`, such as data_dir, is filled from there.
+`--model=mlp --model.widths=256,128`; it also takes FILE.py:NAME, a
+function of a user's own file. A parameter whose name is in the `context`, such as data_dir, is filled from there.
 
 Naming another option of a choice takes that option's own numbers, since each optimiser has a learning rate that suits it.
 The choices that the experiment made below its default stay, where the other option has them too: `--optimizer=rmsprop`
@@ -19,9 +20,14 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from cnnlab import own
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.values import ChoiceOf, describe_type, metadata, plain, read_value, takes_list
+from cnnlab.fitting import require_fit, require_named_knobs
+from cnnlab.values import ChoiceOf, describe_type, is_readable, metadata, plain, read_value, takes_list
+
+FOLDER = "the folder of the experiment's file"
+"""Key of the context, which is no parameter's name: from there count the paths FILE.py:NAME among the experiment's defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +113,7 @@ def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Ma
 
     Raises UsageError for an unknown or ambiguous name, and for a value of the wrong type or out of its range.
     """
+    require_named_knobs(function, context or {})
     given = dict(values)
     aliases: dict[str, str] = {}
     # Each pass fills what is known; a choice that is found by its last name adds the knobs below it to the next pass.
@@ -167,7 +174,7 @@ def _owners(name: str, function: Callable[..., Any], path: str = "") -> Iterator
         yield from (
             f"{full}={option}" for option, chosen in choice.options.items() if name in [own for own, _, _ in parameters(chosen)]
         )
-        yield from _owners(name, _choose(full, choice, default)[1], full)
+        yield from _owners(name, _choose(full, choice, default, {})[1], full)
 
 
 def _unknown(name: str, knobs: Mapping[str, Knob], function: Callable[..., Any]) -> str:
@@ -187,10 +194,13 @@ def _fill(
     context: Mapping[str, Any],
     knobs: dict[str, Knob],
     supplied: frozenset[str] = frozenset(),
+    *,
+    is_own: bool = False,
 ) -> Callable[..., Any]:
     """Binds the knobs of one function and, below its choices, of the chosen ones; records them in `knobs`.
 
-    Parameters in `supplied` are left to the caller; TypeError where a `functools.partial` sets one of them.
+    Parameters in `supplied` are left to the caller; those of a user's own part (`is_own`) that no text can give keep their
+    defaults; TypeError where a `functools.partial` sets one of them.
     """
     if isinstance(function, functools.partial) and (both := supplied & set(function.keywords)):
         raise TypeError(f"{path} sets {', '.join(sorted(both))}, which the recipe supplies. Leave it out of the partial.")
@@ -204,21 +214,27 @@ def _fill(
             continue
         full = f"{path}.{name}" if path else name
         choice = metadata(annotation, ChoiceOf)
+        if is_own and choice is None and not is_readable(annotation):
+            continue  # such as a Linen module's dtype: Any, which keeps its default
+        if choice is not None and isinstance(default, str):
+            default = own.canonical(default, context.get(FOLDER))
         raw = given.get(full, default)
         if isinstance(raw, Repeated) and not takes_list(annotation):
             raise UsageError(f"--{full} is given twice: {' and '.join(raw.texts)}. Keep one of them.")
         if choice is not None:
-            own, function_of_own = _choose(full, choice, default)
+            usual, usual_function = _choose(full, choice, default, context)
             # Naming what is chosen already leaves the experiment's own defaults below it.
-            label, chosen = (own, function_of_own) if raw == own else _choose(full, choice, raw)
-            if isinstance(raw, str) and raw != own:
+            label, chosen = (usual, usual_function) if raw == usual else _choose(full, choice, raw, context)
+            if isinstance(raw, str) and raw != usual:
                 chosen = _keep_choices(chosen, default)
-            kind, value, default = f"one of: {', '.join(choice.options)}", label, own
+            kind, value, default = f"one of: {', '.join(choice.options)}", label, usual
         else:
             chosen = raw.value if isinstance(raw, AsItIs) else read_value(full, annotation, raw, default)
             kind, value, default = describe_type(annotation), plain(chosen), plain(default)
         knobs[full] = Knob(full, kind, default, value, helps.get(name, ""), is_choice=choice is not None)
-        bound[name] = chosen if choice is None else _fill(chosen, full, given, context, knobs, choice.supplied)
+        if choice is not None:
+            chosen = _fill(chosen, full, given, context, knobs, choice.supplied, is_own=own.is_part(label))
+        bound[name] = chosen
     return functools.partial(function, **bound) if bound else function
 
 
@@ -228,24 +244,46 @@ def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     while isinstance(inner, functools.partial):
         inner = inner.func
     if inspect.isclass(inner) and dataclasses.is_dataclass(inner):
-        hints = typing.get_type_hints(inner, include_extras=True)
+        hints = _hints(inner)
         wanted = {f.name for f in dataclasses.fields(inner) if f.init} - {"parent", "name"}
-    elif inspect.isfunction(inner):
-        hints = typing.get_type_hints(inner, include_extras=True)
+    elif inspect.isfunction(unwrapped := inspect.unwrap(inner)):  # of a function under jax.jit
+        hints = _hints(unwrapped)
         wanted = {p.name for p in inspect.signature(inner).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    else:  # jitted or built-in functions such as jax.nn.relu: nothing to set
+    else:  # built-in functions: nothing to set
         return []
     signature = inspect.signature(function)
-    return [(p.name, hints.get(p.name, str), p.default) for p in signature.parameters.values() if p.name in wanted]
+    return [
+        (p.name, hints.get(p.name, _type_of(p.default)), p.default) for p in signature.parameters.values() if p.name in wanted
+    ]
 
 
-def _choose(path: str, choice: ChoiceOf, raw: Any) -> tuple[str, Callable[..., Any]]:
-    """Returns (printable name, function) for a name, `name:argument`, a function of the dict, or a partial of one."""
+def _hints(function: Any) -> dict[str, Any]:
+    """Returns {parameter: annotation}; raises UsageError where one names something that is not defined."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise UsageError(f"{function.__module__}.{function.__name__}: an annotation cannot be read: {error}.") from None
+
+
+def _type_of(default: Any) -> type:
+    """Returns the type that a parameter without an annotation takes: that of its default, where a text can give it."""
+    return type(default) if isinstance(default, bool | int | float) else str if default is None else type(default)
+
+
+def _choose(path: str, choice: ChoiceOf, raw: Any, context: Mapping[str, Any]) -> tuple[str, Callable[..., Any]]:
+    """Returns (printable name, function) for `name`, `name:argument`, FILE.py:NAME, a function of the dict, or its partial."""
     if isinstance(raw, str):
         name, colon, argument = raw.partition(":")
+        if name not in choice.options and own.is_part(raw):
+            label, function, given = own.load_part(raw, where=f"--{path}={raw}")
+            require_fit(f"--{path}={raw}", function, choice, context)
+            return label, _with_argument(path, raw, function, given)
         if name not in choice.options:
             guess = did_you_mean(name, list(choice.options))
-            raise UsageError(f"--{path}={raw}: unknown.{guess} It takes one of: {', '.join(choice.options)}.")
+            raise UsageError(
+                f"--{path}={raw}: unknown.{guess} It takes one of: {', '.join(choice.options)}.\n"
+                "A function of your own is FILE.py:NAME (docs/own.md)."
+            )
         return raw, _with_argument(path, raw, choice.options[name], argument if colon else None)
     for name, option in choice.options.items():
         if raw is option or (isinstance(raw, functools.partial) and not raw.args and raw.func is option):

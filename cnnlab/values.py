@@ -11,7 +11,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from cnnlab.errors import UsageError
@@ -37,6 +37,8 @@ class _ChoiceForm:
 
 Choice: Any = _ChoiceForm()
 """`Choice[OPTIONS]` annotates a knob that takes one of the functions of the dict OPTIONS, by name.
+
+`FILE.py:NAME` takes a function of a user's own file (own.py), which has to fit the place (fitting.py).
 
 The default is a name, the function itself, or a `functools.partial` of it (whose keywords are then the defaults below).
 The choices among these keywords stay when another option is named that has them too; the numbers do not (knobs.py).
@@ -146,6 +148,10 @@ class Duration:
         return f"{self.amount:g} {self.unit}" if self.amount < 1e6 else f"{int(self.amount)} {self.unit}"
 
 
+LISTS = (tuple, list, Sequence)
+"""Annotations of several values; each becomes a tuple."""
+
+
 def metadata(annotation: Any, kind: type) -> Any:
     """Returns the first of an annotation's metadata that is of a kind, such as ChoiceOf; None where there is none."""
     found = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, kind)]
@@ -176,7 +182,8 @@ def _convert(annotation: Any, raw: Any) -> Any:
         return _convert(next(a for a in arguments if a is not types.NoneType), raw)
     if origin is Literal:
         return next((option for option in arguments if str(option) == str(raw)), None) or _reject()
-    if origin is tuple:
+    if origin in LISTS:
+        arguments = arguments if origin is tuple else (*arguments, Ellipsis)
         if isinstance(raw, str):
             items = split_items(raw) if arguments[0] is str else re.findall(r"[^,()\[\]\s]+", raw)
         else:
@@ -191,7 +198,19 @@ def _convert(annotation: Any, raw: Any) -> Any:
 def takes_list(annotation: Any) -> bool:
     """Returns whether an annotation is a tuple of any length, whose flag may be given several times."""
     kinds = [annotation, *typing.get_args(annotation)]
-    return any(typing.get_origin(kind) is tuple and typing.get_args(kind)[-1] is Ellipsis for kind in kinds)
+    lists = [(typing.get_origin(kind), typing.get_args(kind)) for kind in kinds if typing.get_origin(kind) in LISTS]
+    return any(origin is not tuple or arguments[-1] is Ellipsis for origin, arguments in lists)
+
+
+def is_readable(annotation: Any) -> bool:
+    """Returns whether a text can give a value of this annotation."""
+    if annotation in _READERS or annotation is types.NoneType:
+        return True
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return is_readable(annotation.__origin__)
+    kinds = [kind for kind in arguments if kind is not Ellipsis]
+    return origin is Literal or (origin in (typing.Union, types.UnionType, *LISTS) and all(map(is_readable, kinds)))
 
 
 def _reject() -> Any:
@@ -231,7 +250,7 @@ def describe_type(annotation: Any) -> str:
         return " or ".join("none" if a is types.NoneType else describe_type(a) for a in arguments)
     if origin is Literal:
         return f"one of: {', '.join(map(str, arguments))}"
-    if origin is tuple:
+    if origin in LISTS:
         return f"comma-separated {describe_type(arguments[0])}"
     if annotation is Duration:
         return "duration such as '20 epochs' or '500 steps'"

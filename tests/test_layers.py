@@ -9,8 +9,9 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 LEVELS = [
     {"errors", "text", "digests", "progress"},
-    {"files"},
+    {"files", "own"},
     {"values", "metric"},
+    {"fitting"},
     {"ops", "figures", "knobs"},
     {"core"},
     {"data"},

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+from cnnlab import own
 from cnnlab.cli import flags, suggest
 from cnnlab.cli.common import NoExperiment, load, resolve
 from cnnlab.cli.groups import Console, Devices
@@ -83,6 +84,7 @@ def _run(words: list[str]) -> int:
     if name not in VERBS:
         raise UsageError(f"no verb {name!r}.{did_you_mean(name, list(VERBS))} Verbs: {', '.join(VERBS)}.")
     call = flags.parse(VERBS[name], words)
+    own.forget_changed()
     if call.folders and not flags.takes_folders(call.verb):
         word = call.folders[0]
         raise UsageError(f"{word!r} is neither a verb in first place nor a --flag.{did_you_mean(word, list(VERBS))}")
@@ -126,5 +128,5 @@ def help_text(name: str | None, call: flags.Call) -> str:
 
     loaded = load(experiment, call.values, call.arguments.get("devices", Devices()))
     resolved = resolve(loaded, call.values, call.arguments.get("length"))
-    title = f"Knobs of {loaded.name} (the last part of a name is enough where it is unique)"
+    title = f"Knobs of {loaded.name} (the last part of a name is enough where it is unique; a choice also takes FILE.py:NAME)"
     return f"{loaded.doc}\n\n{title}\n{as_text(resolved)}\n\n{own}"

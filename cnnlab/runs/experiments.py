@@ -2,13 +2,11 @@
 
 import ast
 import dataclasses
-import importlib.util
 import pathlib
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cnnlab import knobs
+from cnnlab import knobs, own
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.runs.catalogue import experiment_files
 
@@ -38,7 +36,7 @@ class ExperimentFile:
 
     def resolve(self, values: Mapping[str, Any]) -> knobs.Resolved:
         """Returns the function with its knobs filled in from {knob: text or value}."""
-        return knobs.resolve(self.function, values, {"data_dir": self.data_dir})
+        return knobs.resolve(self.function, values, {"data_dir": self.data_dir, knobs.FOLDER: self.path.parent})
 
 
 def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile:
@@ -53,14 +51,7 @@ def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile
     path = pathlib.Path(name) if name.endswith(".py") else known.get(name)
     if path is None:
         raise UsageError(f"no experiment {name!r}.{did_you_mean(name, list(known))} `python launch.py list` shows them.")
-    if not path.is_file():
-        raise UsageError(f"--experiment={name}: there is no such file. Give a name of `python launch.py list`, or a path.")
-    module_name = f"experiments.{path.stem}" if path.stem in known else path.stem
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and Linen modules defined there look themselves up
-    spec.loader.exec_module(module)
+    module = own.load_module(path, where=f"--experiment={name}")
     function = getattr(module, "experiment", None)
     if not callable(function):
         raise UsageError(f"{path} defines no function `experiment`. See experiments/lenet5_digits.py for one.")
