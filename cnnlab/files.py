@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and records whose damage is noticed. Imports no jax.
+"""Paths as a person writes them, files that appear whole or not at all, records whose damage is noticed. Imports no jax.
 
 Everything that the package writes goes through this module (tests/test_layers.py proves it), so a disk that is full or
 read-only is one kind of error, `errors.DiskError`, that names the file.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Literal, TextIO
 
 from cnnlab.digests import json_digest
-from cnnlab.errors import DamagedFile, DiskError, disk_reason
+from cnnlab.errors import DamagedFile, DiskError, UsageError, disk_reason
 
 FORMAT, DIGEST = "format", "sha256"
 """First and last key of a record; a record of another version, which has neither, is read without a comparison."""
@@ -36,6 +36,34 @@ def make_folder(path: pathlib.Path) -> pathlib.Path:
     with naming_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def expand_home(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns a path that a person wrote, with the home folder in place of `~`; a relative path stays relative.
+
+    Raises UsageError for an empty path and for `~NAME` where there is no user NAME.
+    """
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise UsageError(f"{text!r} is no path.\nGive the path of a file or folder; `.` is the current folder.")
+    found = pathlib.Path(os.path.expanduser(text))
+    if found.parts[:1] and found.parts[0].startswith("~") and text.startswith("~"):
+        raise UsageError(f"{text}: {found.parts[0]} has no home folder here.\nWrite ./{text} for a path that begins with ~.")
+    return found
+
+
+def absolute(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the absolute path of one that a person wrote: `~` is the home folder, a relative path starts in this folder.
+
+    Spellings of one path become one: `.` and `..` are gone. Links in what remains are not followed, so a file keeps the
+    name by which it is known. Raises UsageError as `expand_home` does.
+    """
+    found = expand_home(path).absolute()
+    if ".." not in found.parts:
+        return found
+    # `link/..` is the folder above the link's target, so links are followed up to the last `..`.
+    last = len(found.parts) - found.parts[::-1].index("..")
+    return pathlib.Path(os.path.realpath(pathlib.Path(*found.parts[:last])), *found.parts[last:])
 
 
 def replace_file(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
@@ -81,7 +109,8 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 def write_text(path: pathlib.Path, content: str) -> None:
     """Replaces `path` atomically by this text, in UTF-8."""
-    write_bytes(path, content.encode())
+    # A file name that is no UTF-8 keeps its bytes as lone surrogates, which have no UTF-8 form: they are written as \\udcXX.
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

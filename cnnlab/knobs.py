@@ -277,14 +277,16 @@ def _choose(path: str, choice: ChoiceOf, raw: Any, context: Mapping[str, Any]) -
         if name not in choice.options and own.is_part(raw):
             label, function, given = own.load_part(raw, where=f"--{path}={raw}")
             require_fit(f"--{path}={raw}", function, choice, context)
-            return label, _with_argument(path, raw, function, given)
+            return label, _with_argument(path, raw, function, _read_argument(path, function, given) if given else given)
         if name not in choice.options:
             guess = did_you_mean(name, list(choice.options))
             raise UsageError(
                 f"--{path}={raw}: unknown.{guess} It takes one of: {', '.join(choice.options)}.\n"
                 "A function of your own is FILE.py:NAME (docs/own.md)."
             )
-        return raw, _with_argument(path, raw, choice.options[name], argument if colon else None)
+        argument = _read_argument(path, choice.options[name], argument) if argument else argument
+        label = f"{name}:{argument}" if argument else raw
+        return label, _with_argument(path, raw, choice.options[name], argument if colon else None)
     for name, option in choice.options.items():
         if raw is option or (isinstance(raw, functools.partial) and not raw.args and raw.func is option):
             return name, raw
@@ -311,10 +313,25 @@ def _keep_choices(option: Callable[..., Any], default: Any) -> Callable[..., Any
     return functools.partial(option, **kept) if kept else option
 
 
+def _argument_of(option: Callable[..., Any]) -> inspect.Parameter | None:
+    """Returns the positional-only parameter of an option, which takes the text after a colon; None where it has none."""
+    signature = inspect.signature(option).parameters.values() if inspect.isfunction(option) else []
+    return next((parameter for parameter in signature if parameter.kind is parameter.POSITIONAL_ONLY), None)
+
+
+def _read_argument(path: str, option: Callable[..., Any], argument: str) -> str:
+    """Returns the text after the colon as the option takes it: a path becomes absolute, any other text stays as it is."""
+    parameter = _argument_of(option)
+    if parameter is None:
+        return argument
+    annotation = typing.get_type_hints(option, include_extras=True).get(parameter.name, str)
+    return str(read_value(path, annotation, argument, argument))
+
+
 def _with_argument(path: str, raw: str, option: Callable[..., Any], argument: str | None) -> Callable[..., Any]:
     """Binds the text after the colon in `tfds:mnist` to the option's positional-only parameter, where it has one."""
-    signature = inspect.signature(option).parameters.values() if inspect.isfunction(option) else []
-    takes = next((p.name.upper() for p in signature if p.kind is p.POSITIONAL_ONLY), None)
+    parameter = _argument_of(option)
+    takes = parameter.name.upper() if parameter else None
     if takes is None and argument is None:
         return option
     if takes is None:

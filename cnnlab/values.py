@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+from cnnlab import files
 from cnnlab.errors import UsageError
 from cnnlab.text import split_items
 
@@ -112,6 +113,19 @@ Entries = Annotated[tuple[str, ...], "one entry, commas included, each time that
 
 
 @dataclasses.dataclass(frozen=True)
+class PathMark:
+    """Marks a text that is a path, so that it is read by files.absolute or files.expand_home."""
+
+    is_absolute: bool
+
+
+PathText = Annotated[str, PathMark(is_absolute=True)]
+"""The path of a file or folder that is read. It becomes absolute, so that what is recorded holds in any other folder, too."""
+Target = Annotated[str, PathMark(is_absolute=False)]
+"""The path of a file or folder that this command writes: `~` is the home folder; a relative path is shown as it was given."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Duration:
     """A length of training in steps, epochs or examples: `Duration(20, "epochs")`, written `20 epochs`."""
 
@@ -175,6 +189,9 @@ def _convert(annotation: Any, raw: Any) -> Any:
     if bounds is not None:
         value = _convert(annotation.__origin__, raw)
         return value if value in bounds else _reject()
+    path = metadata(annotation, PathMark)
+    if path is not None:
+        return str(files.absolute(raw) if path.is_absolute else files.expand_home(raw))
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         if raw is None or (isinstance(raw, str) and raw.lower() in ("none", "")):
@@ -245,6 +262,8 @@ def describe_type(annotation: Any) -> str:
     bounds = metadata(annotation, Range)
     if bounds is not None:
         return f"{describe_type(annotation.__origin__)} {bounds}"
+    if metadata(annotation, PathMark) is not None:
+        return "path"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return " or ".join("none" if a is types.NoneType else describe_type(a) for a in arguments)

@@ -143,7 +143,7 @@ def run_spec(
         eval_every=pace.eval_every,
         save_every=pace.save_every,
         steps_per_dispatch=pace.steps_per_dispatch,
-        data_dir=devices.data_dir and str(pathlib.Path(devices.data_dir).expanduser().absolute()),
+        data_dir=devices.data_dir,
         quiet=console.quiet,
         reread=resolved.reread,
     )

@@ -17,6 +17,7 @@ from absl import flags
 from cnnlab import knobs
 from cnnlab.cli.groups import Console
 from cnnlab.errors import UsageError
+from cnnlab.files import expand_home
 from cnnlab.text import split_items
 from cnnlab.values import Entries, describe_type, read_value, takes_list
 
@@ -149,7 +150,8 @@ def parse(verb: Verb, words: Sequence[str]) -> Call:
         rest = values(["launch.py", *words], known_only=True)[1:]
     except (flags.Error, ValueError, OSError) as error:
         raise UsageError(f"{error}\n`python launch.py VERB --help` lists the flags of a verb.") from None
-    folders, given = _split(rest)
+    words, given = _split(rest)
+    folders = tuple(str(expand_home(word)) if word.startswith("~") else word for word in words)
     arguments: dict[str, Any] = {}
     for flag in known.values():
         place = arguments.setdefault(flag.parameter, {}) if flag.group else arguments

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from cnnlab.errors import UsageError
-from cnnlab.values import Count, Duration, NonNegative
+from cnnlab.values import Count, Duration, NonNegative, PathText
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Devices:
     devices: Count | None = None
     fake_devices: Count | None = None
     precision: Literal["f32", "bf16"] = "f32"
-    data_dir: str | None = None
+    data_dir: PathText | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from cnnlab.cli.common import NoExperiment, announce_code, load, resolve, run_sp
 from cnnlab.cli.groups import Console, Devices, Length
 from cnnlab.errors import UsageError
 from cnnlab.runs.catalogue import catalogue
-from cnnlab.values import Count, NonNegative, Range, Seed
+from cnnlab.values import Count, NonNegative, PathText, Range, Seed, Target
 
 if TYPE_CHECKING:
     from cnnlab.knobs import Resolved
@@ -41,7 +41,7 @@ def inspect(
     *,
     experiment: str | None = None,
     format: Literal["text", "json"] = "text",
-    data_dir: str | None = None,
+    data_dir: PathText | None = None,
     console: Console,
 ) -> int:
     """Prints every layer of a network: output shape, parameters, multiply-accumulates, memory, stride, receptive field.
@@ -81,7 +81,7 @@ def inspect(
 def trained_run(
     values: dict[str, str],
     experiment: str | None,
-    workdir: str | None,
+    workdir: Target | None,
     seeds: range,
     length: Length,
     devices: Devices,
@@ -114,7 +114,7 @@ def evaluate(
     /,
     *,
     experiment: str | None = None,
-    workdir: str | None = None,
+    workdir: Target | None = None,
     seed: Seed = 0,
     seeds: Count = 1,
     best: bool = False,
@@ -147,9 +147,9 @@ def export(
     values: dict[str, str],
     /,
     *,
-    to: str | None = None,
+    to: Target | None = None,
     experiment: str | None = None,
-    workdir: str | None = None,
+    workdir: Target | None = None,
     seed: Seed = 0,
     best: bool = False,
     overwrite: bool = False,
@@ -185,14 +185,14 @@ def sample(
     /,
     *,
     experiment: str | None = None,
-    workdir: str | None = None,
+    workdir: Target | None = None,
     seed: Seed = 0,
     count: Count = 64,
     temperature: NonNegative = 1.0,
     class_: Label | None = None,
     interpolate: bool = False,
     best: bool = False,
-    to: str | None = None,
+    to: Target | None = None,
     length: Length,
     devices: Devices,
     console: Console,

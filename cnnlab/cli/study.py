@@ -18,7 +18,7 @@ from cnnlab.cli.groups import Console, Devices, Launching, Length, Pace, as_word
 from cnnlab.errors import UsageError
 from cnnlab.runs import run_files
 from cnnlab.runs.catalogue import experiment_files
-from cnnlab.values import Count, Duration, Range, Seed
+from cnnlab.values import Count, Duration, PathText, Range, Seed, Target
 
 if TYPE_CHECKING:
     from cnnlab.ablation.plan.check import CheckedArm
@@ -45,7 +45,7 @@ def ablate(
     /,
     *,
     experiment: str | None = None,
-    workdir: str | None = None,
+    workdir: Target | None = None,
     seed: Seed = 0,
     seeds: Count | None = None,
     metric: str | None = None,
@@ -105,7 +105,7 @@ def ablate(
 def plan(
     study: Study,
     loaded: "ExperimentFile",
-    workdir: str | None,
+    workdir: Target | None,
     allow: Sequence[str],
     pruning: PruningRequest,
     devices: Devices,
@@ -184,9 +184,9 @@ def run_study(
 
 def work(
     *,
-    workdir: str | None = None,
+    workdir: Target | None = None,
     runs: tuple[int, ...] = (),
-    status_file: str | None = None,
+    status_file: Target | None = None,
     parent: int | None = None,
     cores: tuple[int, ...] = (),
     batching: Batching,
@@ -229,7 +229,7 @@ def work(
 
 def report(
     *folders: str,
-    workdir: str | None = None,
+    workdir: Target | None = None,
     metric: str | None = None,
     allow: tuple[str, ...] = (),
     overwrite: bool = False,
@@ -281,26 +281,26 @@ def declared_verdict(study: Study, folder: pathlib.Path) -> Any:
     return getattr(load(study.experiment, {}, Devices()).study, "verdict", None)
 
 
-def claims(*folders: str, to: str = "docs/claims", console: Console) -> int:
+def claims(*folders: str, to: Target | None = None, console: Console) -> int:
     """Writes the page of claims from the verdicts of studies.
 
     Args:
         folders: folders of studies, or folders above them.
-        to: folder of the page.
+        to: folder of the page; none: docs/claims.
         console: what is shown.
     """
     from cnnlab.ablation.report.claims import write_page
 
     if not folders:
         raise UsageError("claims of what? Give the folders of studies, or the folder above them: python launch.py claims runs")
-    print(write_page([pathlib.Path(folder) for folder in folders], pathlib.Path(to)))
+    print(write_page([pathlib.Path(folder) for folder in folders], pathlib.Path(to or "docs/claims")))
     return 0
 
 
 def reproduce(
     *folders: str,
-    workdir: str | None = None,
-    data_dir: str | None = None,
+    workdir: Target | None = None,
+    data_dir: PathText | None = None,
     jobs: Count = 1,
     batching: Batching,
     console: Console,

@@ -2,7 +2,7 @@
 
 from cnnlab.cli.common import load, resolve, run_spec, seed_folders, seeds_from
 from cnnlab.cli.groups import Console, Devices, Length, Pace
-from cnnlab.values import Count, Seed
+from cnnlab.values import Count, Seed, Target
 
 
 def train(
@@ -10,7 +10,7 @@ def train(
     /,
     *,
     experiment: str | None = None,
-    workdir: str | None = None,
+    workdir: Target | None = None,
     seed: Seed = 0,
     seeds: Count = 1,
     stop_after: Count | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 from cnnlab.data.cache import cached
 from cnnlab.data.source import TEST_FRACTION, Source, Split, digest_splits, stratified_split, with_test_split
 from cnnlab.errors import DataError
-from cnnlab.values import Count
+from cnnlab.values import Count, PathText
 
 NPZ_NAMES = {"train": "x_train", "test": "x_test", "validation": "x_validation"}
 EXPECTED = (
@@ -42,7 +42,7 @@ def _load_digits() -> dict[str, np.ndarray]:
     return {"images": np.rint(found.images * 255 / 16).astype(np.uint8)[..., None], "labels": found.target.astype(np.int32)}
 
 
-def npz(path: str, /, *, classes: Count | None = None) -> Source:
+def npz(path: PathText, /, *, classes: Count | None = None) -> Source:
     """Opens a `.npz` file: `train_images`, `train_labels`, `test_images`, … or Keras's `x_train`, `y_train`, ….
 
     Images are u8, or floats in [0, 1]; [N, H, W] or [N, H, W, C]. Labels are integers from 0. An array `class_names` of strings

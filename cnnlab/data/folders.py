@@ -14,7 +14,7 @@ from cnnlab.data.decode import EXTENSIONS, BadImage, read_image
 from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, notify, with_test_split
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError
-from cnnlab.values import Count
+from cnnlab.values import Count, PathText
 
 SPLITS = ("train", "validation", "test")
 TREE = (
@@ -23,7 +23,7 @@ TREE = (
 )
 
 
-def folder(path: str, /, *, skip_bad_images: int = 0, max_pixels: Count = 50_000_000) -> Source:
+def folder(path: PathText, /, *, skip_bad_images: int = 0, max_pixels: Count = 50_000_000) -> Source:
     """Opens the images below `path`, one sub-folder for each class, optionally below train/, test/ and validation/.
 
     Every file is decoded once to check it (the result is cached, by names, sizes and times). Images are grey if all files

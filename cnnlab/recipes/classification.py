@@ -18,7 +18,7 @@ from cnnlab.ops.views import Views
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import ensemble
 from cnnlab.tasks.knn import knn_task
-from cnnlab.values import Choice, Count, Duration, Fraction
+from cnnlab.values import Choice, Count, Duration, Fraction, PathText
 
 SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels"}
 """What each negative control permutes in the data."""
@@ -32,7 +32,7 @@ def classification(
     optimizer: Choice[OPTIMIZERS] = "momentum",
     duration: Duration = Duration(20, "epochs"),
     average_decay: Fraction = 0.0,
-    init_from: str | None = None,
+    init_from: PathText | None = None,
     new_head: bool = False,
     frozen: tuple[str, ...] = (),
     lr_multipliers: tuple[str, ...] = (),

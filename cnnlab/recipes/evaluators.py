@@ -21,7 +21,7 @@ from cnnlab.models import MODELS
 from cnnlab.recipes.classification import classification
 from cnnlab.runs.run_files import read_run
 from cnnlab.tasks.sample_quality import SampleEvaluator, mixture_evaluator, pixel_evaluator
-from cnnlab.values import Choice
+from cnnlab.values import Choice, PathText
 
 
 def by_pixels(*, data: Dataset) -> SampleEvaluator:
@@ -39,7 +39,7 @@ def by_modes(*, data: Dataset) -> SampleEvaluator:
     return mixture_evaluator(points, np.asarray(data.resident["train"]["label"]))
 
 
-def by_run(path: str, /, *, data: Dataset, data_dir: str | None = None) -> SampleEvaluator:
+def by_run(path: PathText, /, *, data: Dataset, data_dir: str | None = None) -> SampleEvaluator:
     """Compares images by the features of a frozen classifier, which a run of this program trained.
 
     The features are the inputs of the classifier's last layer. Images are brought to the size of its training images and
