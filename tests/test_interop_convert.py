@@ -55,7 +55,8 @@ STATE = {
 def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """A state dict of torch for the toy, whose schemes are known."""
     monkeypatch.setitem(convert.SCHEMES, Toy, (TORCH, KERAS))
-    return {name: RANDOM.normal(size=shape).astype(np.float32) for name, shape in STATE.items()}
+    leaves = {name: RANDOM.normal(size=shape).astype(np.float32) for name, shape in STATE.items()}
+    return leaves | {"bn.running_var": np.abs(leaves["bn.running_var"])}
 
 
 def converted(state, model=None, **how):

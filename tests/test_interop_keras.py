@@ -1,6 +1,7 @@
 """The names of keras.applications: each of our layers has exactly one there, and what has no place here moves exactly."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -8,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.interop import convert
+from cnnlab.interop import convert, lookalikes
 from cnnlab.interop.families import keras
+from cnnlab.interop.scheme import Source
 from cnnlab.models import norms
 from cnnlab.models.densenet import DenseNet
 from cnnlab.models.efficientnet import EfficientNet
@@ -19,6 +21,7 @@ from cnnlab.models.layers import ConvNorm
 from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
 from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import VGG
+from cnnlab.ops.activations import relu6
 
 
 def vgg() -> Iterator[str]:
@@ -166,7 +169,11 @@ def test_a_bias_that_no_norm_follows_is_not_lost_in_silence():
 
 
 def test_what_differs_is_said():
-    report = convert.ConversionReport(
-        "keras", {"params/a/b": "c"}, [], [], [], {}, {}, [], keras.SCHEMES[MobileNetV1][0].caveat
-    )
-    assert "keras differs: --model.activation=relu6 --model.norm.epsilon=0.001; keras pads" in report.as_text()
+    relu, equal = MobileNetV1(classes=3), MobileNetV1(classes=3, activation=relu6, norm=partial(norms.batch_norm, epsilon=1e-3))
+    (scheme,) = keras.SCHEMES[MobileNetV1]
+    lines = lookalikes.compared(relu, scheme, Source())
+    assert any("take --model.activation=relu6" in line for line in lines)
+    assert any("take --model.norm.epsilon=0.001" in line for line in lines)
+    remaining = lookalikes.compared(equal, scheme, Source())
+    assert set(remaining) < set(lines) and "keras pads a convolution with stride 2 below" in remaining[0]
+    assert len(remaining) == 2 and "expect images in [−1, 1]" in remaining[1]

@@ -17,9 +17,9 @@ import numpy as np
 
 from cnnlab.core import OUTPUT
 from cnnlab.errors import CheckpointError
-from cnnlab.interop import files
+from cnnlab.interop import files, lookalikes, wrapped
 from cnnlab.interop.families import SCHEMES
-from cnnlab.interop.scheme import Leaves, Scheme, first_few
+from cnnlab.interop.scheme import Leaves, Scheme, Source, first_few
 from cnnlab.ops.trees import flatten, unflatten
 
 LEAVES = {
@@ -62,8 +62,10 @@ class ConversionReport:
     """Path -> both shapes as text, where that of the file does not fit the network."""
     kept: list[str]
     """Paths that keep their initial values because a new head was asked for."""
-    caveat: str = ""
-    """How the network of the library differs from ours."""
+    notes: tuple[str, ...] = ()
+    """What was taken off, left out or changed while reading."""
+    caveats: tuple[str, ...] = ()
+    """What differs, or may differ, in the function of the two networks, although names and shapes fit."""
 
     def as_text(self) -> str:
         """Formats one line for each kind of result that occurs, with its first leaves."""
@@ -73,8 +75,7 @@ class ConversionReport:
             if found:
                 rows = [f"{path} ({found[path]})" for path in found] if isinstance(found, dict) else found
                 counts.append(f"{len(found)} {kind}: {first_few(rows)}")
-        counts += [f"{self.library} differs: {self.caveat}"] if self.caveat else []
-        return "\n  ".join(counts)
+        return "\n  ".join([*counts, *self.notes])
 
 
 def shapes_of(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -98,13 +99,20 @@ def start_from(
     Raises CheckpointError where the file is damaged or belongs to another network.
     """
     fresh = flatten(variables)
-    leaves, report = convert(files.read(path), model, {name: leaf.shape for name, leaf in fresh.items()}, new_head=new_head)
+    read, source = files.load(path)
+    shapes = {name: leaf.shape for name, leaf in fresh.items()}
+    leaves, report = convert(read, model, shapes, new_head=new_head, source=source)
     given = {name: np.asarray(leaves[name], leaf.dtype) if name in leaves else leaf for name, leaf in fresh.items()}
     return unflatten(given), report
 
 
 def convert(
-    leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], *, new_head: bool = False
+    leaves: Leaves,
+    model: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    new_head: bool = False,
+    source: Source | None = None,
 ) -> tuple[Leaves, ConversionReport]:
     """Converts leaves to our names, {"collection/layer/leaf": array}, by the best of the schemes of the model's family.
 
@@ -113,15 +121,38 @@ def convert(
         model: the network that takes the weights.
         shapes: shapes of the network's variables, from `shapes_of`.
         new_head: whether to leave out the last layer, which keeps its initial values.
+        source: what the file says beyond its leaves.
 
-    Raises CheckpointError where a leaf is missing, unexpected or of another shape.
+    Raises CheckpointError where a leaf is missing, unexpected or of another shape, or where the file shows another function.
     """
-    # The library is not recorded in a file: every scheme is tried, and the one that fills most leaves is taken.
-    schemes = (*SCHEMES.get(type(model), ()), Scheme("cnnlab", lambda name, model: name))
-    attempts = [_match(leaves, model, shapes, scheme, new_head) for scheme in schemes]
-    filled, report = max(attempts, key=lambda attempt: (len(attempt[0]), -len(attempt[1].unexpected)))
+    filled, report, scheme = _best(leaves, model, shapes, new_head)
+    source = source or Source()
+    notes = source.notes
+    if not _is_whole(report):
+        # Names may have prefixes that no list has: other readings are tried, and what was done is stated.
+        for view, done in wrapped.views(leaves):
+            other = _best(view, model, shapes, new_head)
+            if _is_whole(other[1]) or len(other[0]) > len(filled):
+                (filled, report, scheme), notes = other, (*source.notes, done)
+            if _is_whole(report):
+                break
     _require_whole(report, type(model).__name__, shapes)
-    return filled, report
+    caveats = lookalikes.compared(model, scheme, source)
+    return filled, dataclasses.replace(report, notes=notes, caveats=tuple(caveats))
+
+
+def _best(
+    leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], new_head: bool
+) -> tuple[Leaves, ConversionReport, Scheme]:
+    """Converts the leaves by the scheme that fills most leaves: a file does not record the library."""
+    schemes = (*SCHEMES.get(type(model), ()), Scheme("cnnlab", lambda name, model: name))
+    attempts = [(*_match(leaves, model, shapes, scheme, new_head), scheme) for scheme in schemes]
+    return max(attempts, key=lambda attempt: (len(attempt[0]), -len(attempt[1].unexpected)))
+
+
+def _is_whole(report: ConversionReport) -> bool:
+    """Whether every leaf of the network is filled and every leaf of the file has a counterpart."""
+    return not (report.missing or report.unexpected or report.wrong)
 
 
 def _match(
@@ -129,7 +160,7 @@ def _match(
 ) -> tuple[Leaves, ConversionReport]:
     """Converts the leaves by one scheme; returns (the leaves that fit, the report)."""
     filled: Leaves = {}
-    report = ConversionReport(scheme.library, {}, [], [], [], {}, {}, [], scheme.caveat)
+    report = ConversionReport(scheme.library, {}, [], [], [], {}, {}, [])
     head = {path for path in shapes if path.split("/")[1] == OUTPUT} if new_head else set()
     leaves, notes = scheme.prepare(leaves)
     for name, leaf in leaves.items():
@@ -193,14 +224,18 @@ def _to_our_layout(leaf: np.ndarray, shape: tuple[int, ...], scheme: Scheme, pla
 def _require_whole(report: ConversionReport, network: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises CheckpointError unless every leaf of the network is filled and every leaf of the file has a counterpart."""
     # A last layer of another size, and nothing else, is the usual case of transfer: the error names the flag for it.
-    only_head = report.wrong and all(path.split("/")[1] == OUTPUT for path in report.wrong)
+    only_head = report.wrong and all(_is_output(path) for path in report.wrong)
     if only_head and not (report.missing or report.unexpected):
         raise CheckpointError(
             "the file's last layer has another number of classes: "
             f"{first_few([f'{p}: {n}' for p, n in report.wrong.items()])}.\n"
             "Say --new_head to start that layer afresh, or give the network as many classes."
         )
-    if report.missing or report.unexpected or report.wrong:
+    if report.missing and all(map(_is_output, report.missing)) and not (report.unexpected or report.wrong):
+        raise CheckpointError(
+            f"the file has no last layer: it lacks {first_few(report.missing)}.\nSay --new_head to start that layer afresh."
+        )
+    if not _is_whole(report):
         raise CheckpointError(
             f"these weights do not fit {network} (read as {report.library}'s): "
             f"{len(report.matched) - len(report.wrong)} of {len(shapes)} leaves matched.\n"
@@ -215,3 +250,8 @@ def _require_whole(report: ConversionReport, network: str, shapes: Mapping[str, 
             )
             + "\nTake the model that the weights were trained with, with the same knobs."
         )
+
+
+def _is_output(path: str) -> bool:
+    """Whether a leaf, "collection/layer/leaf", belongs to the last layer."""
+    return path.split("/")[1] == OUTPUT

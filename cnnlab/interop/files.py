@@ -1,5 +1,7 @@
 """Reads weights from files of several libraries and from the folder of a run, as NumPy arrays by name; never by pickle.
 
+What a file says about itself (the network's name, the knobs of a run) and what was changed while reading is a `Source`.
+
 A flipped bit is detected in a file of cnnlab (by its digest), in a run (by its manifest) and in an .npz or .keras file (by the
 checksums of the archive). Other files have no checksum: there, only wrong sizes and numbers that are not finite are detected.
 """
@@ -18,7 +20,9 @@ from cnnlab.core import CLASSIFIER, FROZEN
 from cnnlab.digests import arrays_digest
 from cnnlab.engine.checkpoint import MANIFEST, Checkpoints
 from cnnlab.errors import CheckpointError
-from cnnlab.interop.scheme import Leaves, first_few
+from cnnlab.files import read_json
+from cnnlab.interop import wrapped
+from cnnlab.interop.scheme import Leaves, Source, first_few
 
 COLLECTIONS = ("params/", "batch_stats/")
 """Prefixes of the names in files of cnnlab."""
@@ -29,9 +33,6 @@ DIGEST = "sha256"
 NARROW = ("float16", "bfloat16")
 """Names of the types that are converted to f32."""
 
-WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that torch's data parallelism and compilation add to every name."""
-
 HOW_TO_CONVERT = (
     "Where torch is installed, write its tensors as safetensors:\n"
     '  python -c "import sys, torch; from safetensors.torch import save_file; state = torch.load(sys.argv[1], '
@@ -40,18 +41,32 @@ HOW_TO_CONVERT = (
 )
 
 
+NAMES = ("architecture", "arch", "model_name")
+"""Entries of a file's header with the name of the network in its library."""
+
+VARIANCES = ("running_var", "moving_variance", "var")
+"""Last parts of the names of running variances."""
+
+
 def read(path: str | pathlib.Path) -> Leaves:
-    """Reads the weights of a file or of a run, {name: array}; half precision is converted to f32.
+    """Reads the weights of a file or of a run, {name: array}, as `load` does."""
+    return load(path)[0]
 
-    It takes .safetensors, .npz (the keys below `state/`, where there are any), .h5 and .keras of keras, .pt, .pth and .bin of
-    torch (where torch is installed), or the folder of a run: its newest valid checkpoint, with the averaged parameters where
-    it has some.
 
-    Raises CheckpointError where the file is missing, damaged, of another kind or holds numbers that are not finite.
+def load(path: str | pathlib.Path) -> tuple[Leaves, Source]:
+    """Reads the weights of a file or of a run: ({name: array}, what the file says beyond them).
+
+    It takes .safetensors, .npz (the keys below `state/`, where there are any), .h5 and .keras of keras, .pt, .pth, .pth.tar,
+    .ckpt and .bin of torch (where torch is installed), or the folder of a run: its newest valid checkpoint, with the averaged
+    parameters where it has some. Half precision is converted to f32.
+
+    Raises CheckpointError where the file is missing, damaged, of another kind or holds numbers that no network can have.
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        return _checked(_run(path), path)
+        leaves, notes = _checked(_run(path), path)
+        recorded = (read_json(path / "run.json") or {}).get("knobs") or {}
+        return leaves, Source(knobs=recorded, notes=tuple(notes))
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file or folder.\nGive a file of weights or the folder of a run.")
     reader = READERS.get(path.suffix.lower())
@@ -61,7 +76,7 @@ def read(path: str | pathlib.Path) -> Leaves:
             f"They come from {', '.join(READERS)}, or from the folder of a run."
         )
     try:
-        leaves = reader(path)
+        leaves, header = reader(path)
     except CheckpointError:
         raise
     except Exception as error:  # of five libraries, none of which has one class for a damaged file
@@ -70,7 +85,29 @@ def read(path: str | pathlib.Path) -> Leaves:
             f"{path} is damaged or no {path.suffix} file: {type(error).__name__}{f': {reason}' if reason else ''}.\n"
             "Compare its size with the original and copy it again."
         ) from error
-    return _checked(leaves, path)
+    taken = wrapped.network_of(leaves) if path.suffix.lower() not in KERAS_SUFFIXES else (leaves, [])
+    leaves, notes = _checked(taken[0], path)
+    architecture, given_by = _architecture(path, header)
+    recorded = json.loads(header.get("knobs", "{}"))
+    return leaves, Source(architecture, given_by, recorded, (*taken[1], *header.get("notes", []), *notes))
+
+
+def _architecture(path: pathlib.Path, header: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns (the network's name in its library in lower case, what gives it); empty where nothing does."""
+    for key in NAMES:
+        if isinstance(header.get(key), str):
+            return header[key].lower().partition(".")[0], f'"{key}" in its header'
+    # Hubs keep the weights of a network as model.safetensors or pytorch_model.bin, with its name in config.json.
+    if path.stem in ("model", "pytorch_model"):
+        config = path.parent / "config.json"
+        try:
+            name = (read_json(config) or {}).get("architecture")
+        except (CheckpointError, ValueError):
+            name = None
+        return (name.lower().partition(".")[0], f"{config}") if isinstance(name, str) else ("", "")
+    # torchvision and timm end a file's name with the beginning of its digest.
+    name = re.sub(r"[-_.][0-9a-f]{8}$", "", path.name.lower().partition(".")[0])
+    return name, "the file's name (rename it if that is wrong)"
 
 
 def leaves_digest(leaves: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> str:
@@ -78,21 +115,45 @@ def leaves_digest(leaves: Mapping[str, np.ndarray], notes: Mapping[str, str]) ->
     return arrays_digest(leaves, notes.items())
 
 
-def _checked(leaves: Leaves, path: pathlib.Path) -> Leaves:
-    """Converts narrow types to f32; raises CheckpointError where there are no leaves, or some are not finite numbers."""
+def _checked(leaves: Leaves, path: pathlib.Path) -> tuple[Leaves, list[str]]:
+    """Returns (the leaves, narrow types as f32; what is remarkable about them); refuses numbers that no network can have.
+
+    Raises CheckpointError where there are no leaves, or leaves that are not finite numbers, quantised, or negative variances.
+    """
     if not leaves:
         raise CheckpointError(f"{path} holds no weights.")
     alien = [f"{name} ({leaf.dtype})" for name, leaf in leaves.items() if leaf.dtype.kind not in "fiub" and not _narrow(leaf)]
     if alien:
         raise CheckpointError(f"{path} holds leaves that are no real numbers: {first_few(alien)}.")
-    leaves = {name: leaf.astype(np.float32) if _narrow(leaf) else leaf for name, leaf in leaves.items()}
+    notes, narrow = [], [name for name, leaf in leaves.items() if _narrow(leaf)]
+    if narrow:
+        kinds = ", ".join(sorted({leaves[name].dtype.name for name in narrow}))
+        notes.append(f"{len(narrow)} of {len(leaves)} leaves are {kinds} and are widened to f32: their digits stay as few")
+    whole = [f"{name} ({leaf.dtype})" for name, leaf in leaves.items() if leaf.dtype.kind in "iub" and leaf.ndim > 1]
+    if whole:
+        raise CheckpointError(
+            f"{path}: {len(whole)} of {len(leaves)} leaves are integers: {first_few(whole)}.\n"
+            "These are quantised weights, whose scales are not applied here. Convert them to float32 where they were made."
+        )
+    leaves = {name: leaf.astype(np.float32) if name in narrow else leaf for name, leaf in leaves.items()}
     bad = [name for name, leaf in leaves.items() if leaf.dtype.kind == "f" and not np.isfinite(leaf).all()]
     if bad:
         raise CheckpointError(
             f"{path}: {len(bad)} of {len(leaves)} leaves hold numbers that are not finite: {first_few(bad)}.\n"
             "The file is damaged, or its training diverged. Take another one."
         )
-    return leaves
+    ends = {name: re.split(r"[./]", name)[-1] for name in leaves}
+    negative = [name for name, leaf in leaves.items() if ends[name] in VARIANCES and leaf.size and leaf.min() < 0]
+    if negative:
+        raise CheckpointError(
+            f"{path}: {len(negative)} of {len(leaves)} leaves are running variances with negative numbers: "
+            f"{first_few(negative)}.\nThe file is damaged, or was averaged with another. Take another one."
+        )
+    kernels = {name: leaf for name, leaf in leaves.items() if leaf.ndim > 1}
+    zero = [name for name, leaf in kernels.items() if leaf.size and not leaf.any()]
+    if zero:
+        notes.append(f"{len(zero)} of {len(kernels)} kernels hold nothing but zeros: {first_few(zero)}")
+    return leaves, notes
 
 
 def _narrow(leaf: np.ndarray) -> bool:
@@ -100,7 +161,7 @@ def _narrow(leaf: np.ndarray) -> bool:
     return leaf.dtype.name in NARROW or leaf.dtype.name.startswith("float8")
 
 
-def _safetensors(path: pathlib.Path) -> Leaves:
+def _safetensors(path: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
     """Reads a .safetensors file. The library checks offsets and shapes; the digest of our own files also checks numbers."""
     from safetensors import safe_open
 
@@ -116,21 +177,22 @@ def _safetensors(path: pathlib.Path) -> Leaves:
         )
     if recorded is not None and recorded != leaves_digest(leaves, notes):
         raise CheckpointError(f"{path} is damaged: its numbers do not agree with the digest that it holds.\nCopy it again.")
-    return leaves if ours else _unwrapped(leaves)
+    wanted = ("knobs", *NAMES) if ours else NAMES
+    return leaves, {name: notes[name] for name in wanted if name in notes}
 
 
-def _npz(path: pathlib.Path) -> Leaves:
+def _npz(path: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
     """Reads an .npz archive, of a checkpoint (names below `state/`) or of plain arrays."""
     with open(path, "rb") as file:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise CheckpointError(f"{path} is a single array, not an archive of named ones. Write it by numpy.savez.")
         names = [name for name in archive.files if name.startswith("state/")] or archive.files
-        return _unwrapped({name.removeprefix("state/"): archive[name] for name in names})
+        return {name.removeprefix("state/"): archive[name] for name in names}, {}
 
 
-def _torch(path: pathlib.Path) -> Leaves:
-    """Reads the state dict in a file of torch, by torch's loader for weights only."""
+def _torch(path: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
+    """Reads all tensors in a file of torch by their names with dots, by torch's loader for weights only."""
     try:
         import torch
     except ImportError:
@@ -146,21 +208,18 @@ def _torch(path: pathlib.Path) -> Leaves:
             f"{path} is damaged or holds more than tensors, such as a whole module: that is never read, for it can run code.\n"
             "Where its code is at home, save the network's state_dict() alone."
         ) from error
-    for key in ("state_dict", "model"):
-        state = state[key] if isinstance(state, Mapping) and isinstance(state.get(key), Mapping) else state
-    if not isinstance(state, Mapping) or not all(isinstance(leaf, torch.Tensor) for leaf in state.values()):
+    tensors = dict(wrapped.flattened(state, lambda leaf: isinstance(leaf, torch.Tensor)))
+    if not isinstance(state, Mapping) or not tensors:
         raise CheckpointError(f"{path} holds no state dict, {{name: tensor}}, nor one below state_dict or model.")
-    numbers = {name: leaf.float() if leaf.is_floating_point() and leaf.itemsize < 4 else leaf for name, leaf in state.items()}
-    return _unwrapped({name: leaf.detach().numpy() for name, leaf in numbers.items()})
+    narrow = [name for name, leaf in tensors.items() if leaf.is_floating_point() and leaf.itemsize < 4]
+    wide = {name: leaf.float() if name in narrow else leaf for name, leaf in tensors.items()}
+    words = f"{len(narrow)} of {len(tensors)} leaves have half precision and are widened to f32: their digits stay as few"
+    header = {key: state[key] for key in NAMES if isinstance(state.get(key), str)}
+    return {name: leaf.detach().numpy() for name, leaf in wide.items()}, {**header, "notes": [words] if narrow else []}
 
 
-def _unwrapped(leaves: Leaves) -> Leaves:
-    """Removes the prefixes of wrapped networks from all names."""
-    for prefix in WRAPPERS:
-        if leaves and all(name.startswith(prefix) for name in leaves):
-            leaves = {name.removeprefix(prefix): leaf for name, leaf in leaves.items()}
-    return leaves
-
+KERAS_SUFFIXES = (".h5", ".keras")
+"""Suffixes of keras, whose files have no containers."""
 
 KERAS_VARIABLES = {
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
@@ -174,7 +233,7 @@ KERAS_VARIABLES = {
 """Kind of layer -> names of its numbered variables in a .weights.h5."""
 
 
-def _keras(path: pathlib.Path) -> Leaves:
+def _keras(path: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
     """Reads a keras file of either layout as {"layer.variable": array}; a slash in a layer's name becomes an underscore."""
     import h5py
 
@@ -188,7 +247,7 @@ def _keras(path: pathlib.Path) -> Leaves:
             leaves = _keras_numbered(file["layers"], path)
         else:
             leaves = _keras_named(file.get("model_weights", file))
-    return renumbered(leaves)
+    return renumbered(leaves), {}
 
 
 def _keras_named(group: Any) -> Leaves:
@@ -291,7 +350,7 @@ def weights_of(state: Mapping[str, Any]) -> Leaves:
     return {**{f"params/{path}": leaf for path, leaf in leaves.items()}, **rest}
 
 
-READERS: dict[str, Callable[[pathlib.Path], Leaves]] = {
+READERS: dict[str, Callable[[pathlib.Path], tuple[Leaves, dict[str, Any]]]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,
     ".h5": _keras,
@@ -299,5 +358,7 @@ READERS: dict[str, Callable[[pathlib.Path], Leaves]] = {
     ".pt": _torch,
     ".pth": _torch,
     ".bin": _torch,
+    ".ckpt": _torch,
+    ".tar": _torch,
 }
-"""The reader of each suffix."""
+"""The reader of each suffix: path -> (leaves, what the file's header says, with "notes" on what was changed)."""

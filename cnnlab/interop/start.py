@@ -26,6 +26,8 @@ def started_from(model: nn.Module, path: str, *, new_head: bool = False) -> Call
     def start(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
         variables, report = start_from({"params": trees.join(params.values()), **model_state}, model, path, new_head)
         log.info("starting from %s\n  %s", path, report.as_text())
+        for caveat in report.caveats:
+            log.warning("%s: %s", path, caveat)
         # The network is one tree in a file; each player gets back the leaves that it owns.
         leaves = trees.flatten(variables.pop("params"))
         owned = {player: trees.flatten(tree) for player, tree in params.items()}

@@ -1,10 +1,11 @@
 """Names of AlexNet in torchvision (`alexnet`) and pytorchcv (`alexnet` and `alexnetb`)."""
 
+import dataclasses
 import re
 
 import flax.linen as nn
 
-from cnnlab.interop.scheme import Scheme, by_rules
+from cnnlab.interop.scheme import RELU, Scheme, always, by_rules
 from cnnlab.models.alexnet import GRID, AlexNet
 
 FLATTENED = {"fc6": (GRID, GRID)}
@@ -36,6 +37,28 @@ def staged(name: str, model: nn.Module) -> str | None:
     return f"conv{2 + int(third[1])}" if third else _STAGED(name, model)
 
 
-PYTORCHCV = Scheme("pytorchcv", staged, FLATTENED)
+PYTORCHCV = Scheme("pytorchcv", staged, FLATTENED, unseen=(RELU,))
 
-SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {AlexNet: (Scheme("torchvision", sequential, FLATTENED), PYTORCHCV)}
+_ORIGINAL = always(
+    "lrn",
+    True,
+    "has local response normalisation (alexnet)",
+    applies=lambda model: model.channels[0] == 96 and model.width == 1,
+)
+_ONE_TOWER = always(
+    "lrn", False, "has no local response normalisation (alexnetb)", applies=lambda model: model.channels[0] == 64
+)
+_TORCHVISION = (
+    RELU,
+    always("lrn", False, "has no local response normalisation"),
+    always("paddings", (2, 2), "pads its first two convolutions by 2"),
+    always("overlapping", True, "pools 3x3 with a stride of 2"),
+    always("ceil", False, "leaves incomplete windows of a pooling out"),
+)
+
+SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
+    AlexNet: (
+        Scheme("torchvision", sequential, FLATTENED, unseen=_TORCHVISION),
+        dataclasses.replace(PYTORCHCV, unseen=(RELU, _ORIGINAL, _ONE_TOWER)),
+    )
+}

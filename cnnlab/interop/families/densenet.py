@@ -6,7 +6,7 @@ not: `--model.compression=0.5 --model.channels=none`.
 
 import flax.linen as nn
 
-from cnnlab.interop.scheme import Scheme, by_rules
+from cnnlab.interop.scheme import RELU, Scheme, by_rules, epsilon
 from cnnlab.models.densenet import DenseNet
 
 _TORCH = by_rules(
@@ -39,7 +39,14 @@ _PYTORCHCV_PARTS = by_rules(
     (r"/(\d)bn$", r"/norm\1"),
 )
 
+_UNSEEN = (RELU, epsilon(1e-5))
+"""Growth, compression, bottlenecks and the stem of timm's antialiased networks are visible in names and shapes."""
+
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
-    DenseNet: (Scheme("torchvision", _TORCH), Scheme("timm", _TORCH), Scheme("pytorchcv", _pytorchcv)),
+    DenseNet: (
+        Scheme("torchvision", _TORCH, unseen=_UNSEEN),
+        Scheme("timm", _TORCH, unseen=_UNSEEN),
+        Scheme("pytorchcv", _pytorchcv, unseen=_UNSEEN),
+    ),
 }
 """torchvision and timm use the same names, so that a report names torchvision for both."""

@@ -5,7 +5,7 @@ import re
 import flax.linen as nn
 
 from cnnlab.interop.families.mobilenet import LEAF, parts, timm_inverted, torchvision_ends
-from cnnlab.interop.scheme import Scheme, by_rules
+from cnnlab.interop.scheme import NOT_HERE, Form, Scheme, Unseen, activation, by_rules, epsilon
 from cnnlab.models.efficientnet import EfficientNet
 
 
@@ -46,11 +46,37 @@ _PYTORCHCV_PARTS = by_rules(
     (r"/(?:pw_conv|conv3)\.", "/project/"),
 )
 
+_TF = "pads as TensorFlow does, below and to the right alone where the stride is 2, and adds 0.001 to variances"
+_PLAIN = "pads on all sides alike and adds 1e-5 to variances"
+
+_EPSILON = epsilon(1e-5)
+_EPSILONS = (epsilon(1e-5, lambda model: model.width < 1.5), epsilon(1e-3, lambda model: model.width >= 1.5))
+"""torchvision's b5, b6 and b7 (from a width of 1.6 on) have the authors' epsilon."""
+
+_SILU = activation("silu", lambda model: model.squeeze != 0)
+_RELU6 = activation("relu6", lambda model: model.squeeze == 0)
+"""Of timm's networks, those without squeeze-and-excitation are efficientnet_lite."""
+
+_TENSORFLOW = Unseen(
+    None,
+    (
+        Form(r"tf_efficientnet.*", "timm's tf_efficientnet_b0", _TF, NOT_HERE),
+        Form(r"efficientnet_.*", "timm's efficientnet_b0", _PLAIN, None),
+    ),
+)
+_SUFFIXED = Unseen(
+    None,
+    (
+        Form(r"efficientnet_b\d[bc]", "pytorchcv's efficientnet_b0b or efficientnet_b0c", _TF, NOT_HERE),
+        Form(r"efficientnet_b\d", "pytorchcv's efficientnet_b0", _PLAIN, None),
+    ),
+)
+
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     EfficientNet: (
-        Scheme("torchvision", _torchvision),
-        Scheme("timm", timm_inverted),
-        Scheme("pytorchcv", _pytorchcv),
+        Scheme("torchvision", _torchvision, unseen=(_SILU, *_EPSILONS)),
+        Scheme("timm", timm_inverted, unseen=(_SILU, _RELU6, _TENSORFLOW, _EPSILON)),
+        Scheme("pytorchcv", _pytorchcv, unseen=(_SILU, _SUFFIXED, _EPSILON)),
     ),
 }
 """The schemes of EfficientNet."""

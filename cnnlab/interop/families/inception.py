@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 
-from cnnlab.interop.scheme import Scheme, by_rules
+from cnnlab.interop.scheme import RELU, Scheme, always, by_rules, epsilon
 from cnnlab.models import inception_bn, inception_v4
 from cnnlab.models.googlenet import AUXILIARY, GRID, GoogLeNet
 from cnnlab.models.inception_bn import InceptionBN
@@ -175,11 +175,36 @@ _PYTORCHCV = by_rules(
 
 FLATTENED = {f"{head}/fc": (GRID, GRID) for head in AUXILIARY.values()}
 
+HALVES = (
+    "images in [0, 1] normalised by a mean and a standard deviation of 0.5, which torchvision's `transform_input` does inside "
+    "its network"
+)
+
+UNSEEN = (RELU, epsilon(1e-3))
+
+SCALES = always("scales", (0.17, 0.10, 0.20), "scales the branches of its blocks by 0.17, 0.10 and 0.20")
+
+_GOOGLENET_UNSEEN = (
+    *UNSEEN,
+    always("lrn", False, "has no local response normalisation"),
+    always("pooling", "torchvision", "pools 2x2 before its last modules"),
+)
+
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
-    GoogLeNet: (Scheme("torchvision", _googlenet, FLATTENED),),
-    InceptionBN: (Scheme("pytorchcv", _pytorchcv_bn),),
-    InceptionV3: (Scheme("torchvision", _inception_v3), Scheme("timm", _inception_v3), Scheme("pytorchcv", _pytorchcv)),
-    InceptionV4: (Scheme("timm", _timm_v4), Scheme("pytorchcv", _pytorchcv)),
-    InceptionResNetV2: (Scheme("timm", _timm_resnet), Scheme("pytorchcv", _pytorchcv)),
+    GoogLeNet: (Scheme("torchvision", _googlenet, FLATTENED, unseen=_GOOGLENET_UNSEEN, inputs=HALVES),),
+    InceptionBN: (Scheme("pytorchcv", _pytorchcv_bn, unseen=(RELU, epsilon(1e-5))),),
+    InceptionV3: (
+        Scheme("torchvision", _inception_v3, unseen=UNSEEN, inputs=HALVES),
+        Scheme("timm", _inception_v3, unseen=UNSEEN, inputs=HALVES),
+        Scheme("pytorchcv", _pytorchcv, unseen=UNSEEN),
+    ),
+    InceptionV4: (
+        Scheme("timm", _timm_v4, unseen=UNSEEN, inputs=HALVES),
+        Scheme("pytorchcv", _pytorchcv, unseen=UNSEEN),
+    ),
+    InceptionResNetV2: (
+        Scheme("timm", _timm_resnet, unseen=(*UNSEEN, SCALES), inputs=HALVES),
+        Scheme("pytorchcv", _pytorchcv, unseen=(*UNSEEN, SCALES)),
+    ),
 }
 """torchvision and timm use the same names for Inception-v3, so that a report names torchvision for both."""

@@ -11,7 +11,8 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from cnnlab.interop.scheme import Leaves, Scheme, by_rules
+from cnnlab.interop.families import inception, mobilenet, vgg
+from cnnlab.interop.scheme import RELU, Form, Leaves, Scheme, Unseen, activation, by_rules, epsilon
 from cnnlab.models import inception_resnet_v2, inception_v3
 from cnnlab.models.densenet import DenseNet
 from cnnlab.models.efficientnet import EfficientNet
@@ -22,6 +23,7 @@ from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
 from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import VGG
 
+AVERAGES = "keras leaves the padding out of an average, so borders differ"
 PADDING = "keras pads a convolution with stride 2 below and to the right alone, so borders differ"
 """The difference that remains where no knob makes the networks equal."""
 
@@ -191,18 +193,31 @@ _BLOCKS = by_rules(
 )
 
 
-def _scheme(rename: Any, caveat: str = "") -> tuple[Scheme, ...]:
-    return (Scheme("keras", rename, prepare=prepared, caveat=caveat),)
+CAFFE = "images in [0, 255] with the channels in the order BGR, less 103.939, 116.779 and 123.68, and not divided"
+TF = "images in [−1, 1]"
+TORCH = "images in [0, 1], less ImageNet's means (0.485, 0.456, 0.406), over its deviations (0.229, 0.224, 0.225)"
+RAW = "images in [0, 255]: keras normalises them inside its network"
+"""What keras.applications calls the modes `caffe`, `tf` and `torch` of `preprocess_input`, and networks with their own."""
+
+_STRIDE = Unseen(
+    "stride_at",
+    (Form(".*", "keras' ResNet50", "shrinks the image in the first 1x1 of a block (v1)", "first"),),
+    lambda model: bool(getattr(model, "block", "") == "bottleneck"),
+)
+
+
+def _scheme(rename: Any, inputs: str, *unseen: Unseen, caveat: str = "") -> tuple[Scheme, ...]:
+    return (Scheme("keras", rename, prepare=prepared, unseen=unseen, caveat=caveat, inputs=inputs),)
 
 
 SCHEMES: Mapping[type[nn.Module], tuple[Scheme, ...]] = {
-    VGG: _scheme(_VGG),
-    ResNet: _scheme(_resnet, "its norms have an epsilon of 1.001e-5 (--model.norm.epsilon)"),
-    DenseNet: _scheme(_densenet, "its norms have an epsilon of 1.001e-5 (--model.norm.epsilon)"),
-    MobileNetV1: _scheme(_mobilenet_v1, f"--model.activation=relu6 --model.norm.epsilon=0.001; {PADDING}"),
-    MobileNetV2: _scheme(_mobilenet_v2, f"--model.norm.epsilon=0.001; {PADDING}"),
-    EfficientNet: _scheme(_efficientnet, f"--model.norm.epsilon=0.001; {PADDING}"),
-    InceptionV3: _scheme(_inception_v3, "keras leaves the padding out of an average, so borders differ"),
-    InceptionResNetV2: _scheme(_inception_resnet),
+    VGG: _scheme(_VGG, CAFFE, *vgg.UNSEEN),
+    ResNet: _scheme(_resnet, CAFFE, _STRIDE, RELU, epsilon(1.001e-5)),
+    DenseNet: _scheme(_densenet, TORCH, RELU, epsilon(1.001e-5)),
+    MobileNetV1: _scheme(_mobilenet_v1, TF, activation("relu6"), epsilon(1e-3), caveat=PADDING),
+    MobileNetV2: _scheme(_mobilenet_v2, TF, *mobilenet.UNSEEN, epsilon(1e-3), caveat=PADDING),
+    EfficientNet: _scheme(_efficientnet, RAW, activation("silu"), epsilon(1e-3), caveat=PADDING),
+    InceptionV3: _scheme(_inception_v3, TF, *inception.UNSEEN, caveat=AVERAGES),
+    InceptionResNetV2: _scheme(_inception_resnet, TF, *inception.UNSEEN, inception.SCALES),
 }
-"""Schemes by class of model. The caveat is logged when weights are imported."""
+"""Schemes by class of model. Caveats and the expected images are logged when weights are imported."""

@@ -7,7 +7,7 @@ import re
 
 import flax.linen as nn
 
-from cnnlab.interop.scheme import Scheme, by_rules
+from cnnlab.interop.scheme import RELU, Scheme, activation, always, by_rules, epsilon
 from cnnlab.models.inverted_residual import Stage
 from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
 
@@ -84,11 +84,21 @@ _PYTORCHCV_SEPARABLE = by_rules(
     (r"^stage(\d+)\.unit(\d+)\.pw_conv\.", r"stage\1_block\2/pointwise/"),
 )
 
+UNSEEN = (
+    activation("relu6"),
+    always("shortcut", True, "has shortcuts between the narrow ends of its blocks"),
+    always("linear", True, "has no activation after a narrowing convolution"),
+)
+"""Properties of MobileNetV2 in every library."""
+
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     MobileNetV1: (
-        Scheme("timm", _timm_separable, caveat="it has ReLU6 for ReLU; --model.activation=relu6 makes them equal"),
-        Scheme("pytorchcv", _PYTORCHCV_SEPARABLE),
+        Scheme("timm", _timm_separable, unseen=(activation("relu6"), epsilon(1e-5))),
+        Scheme("pytorchcv", _PYTORCHCV_SEPARABLE, unseen=(RELU, epsilon(1e-5))),
     ),
-    MobileNetV2: (Scheme("torchvision", _torchvision), Scheme("timm", timm_inverted)),
+    MobileNetV2: (
+        Scheme("torchvision", _torchvision, unseen=(*UNSEEN, epsilon(1e-5))),
+        Scheme("timm", timm_inverted, unseen=(*UNSEEN, epsilon(1e-5))),
+    ),
 }
 """Schemes by class of model."""

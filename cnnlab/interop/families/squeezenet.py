@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import flax.linen as nn
 
-from cnnlab.interop.scheme import Scheme
+from cnnlab.interop.scheme import RELU, Form, Scheme, Unseen
 from cnnlab.models.squeezenet import FIRES, SqueezeNet
 
 
@@ -35,6 +35,19 @@ def staged(name: str, model: SqueezeNet) -> str | None:
     return {"features.init_block.conv": "conv1/conv", "output.final_conv": "output"}.get(name, name)
 
 
+_PLAIN = "has no shortcuts around its fire modules"
+_NO_BYPASS = Unseen("bypass", (Form(".*", "torchvision's squeezenet", _PLAIN, False),))
+_BYPASS = Unseen(
+    "bypass",
+    (
+        Form(r"squeezeresnet.*", "pytorchcv's squeezeresnet", "adds shortcuts around its fire modules", True),
+        Form(r"squeezenet.*", "pytorchcv's squeezenet", _PLAIN, False),
+    ),
+)
+
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
-    SqueezeNet: (Scheme("torchvision", sequential), Scheme("pytorchcv", staged))
+    SqueezeNet: (
+        Scheme("torchvision", sequential, unseen=(RELU, _NO_BYPASS)),
+        Scheme("pytorchcv", staged, unseen=(RELU, _BYPASS)),
+    )
 }

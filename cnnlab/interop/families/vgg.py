@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import flax.linen as nn
 
-from cnnlab.interop.scheme import Scheme, by_rules
+from cnnlab.interop.scheme import RELU, Scheme, always, by_rules, epsilon
 from cnnlab.models import norms
 from cnnlab.models.vgg import VGG
 
@@ -48,10 +48,12 @@ def sequential(name: str, model: VGG) -> str | None:
     return numbered.get(name) or _HEADS(name, model)
 
 
+UNSEEN = (RELU, always("lrn", False, "has no local response normalisation"), epsilon(1e-5))
+
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     VGG: (
-        Scheme("torchvision", sequential, FLATTENED),
-        Scheme("timm", sequential, FLATTENED),
-        Scheme("pytorchcv", _STAGED, FLATTENED),
+        Scheme("torchvision", sequential, FLATTENED, unseen=UNSEEN),
+        Scheme("timm", sequential, FLATTENED, unseen=UNSEEN),
+        Scheme("pytorchcv", _STAGED, FLATTENED, unseen=UNSEEN),
     )
 }
