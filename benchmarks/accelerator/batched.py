@@ -119,7 +119,7 @@ def forms(settings: Settings) -> Iterator[Row]:
 
 
 CASES = (
-    Case("batched runs", "lenet", 90, lenet),
+    Case("batched runs", "lenets", 90, lenet),
     Case("batched runs", "resnet20", 90, resnet20),
     Case("batched runs", "forms", 40, forms),
 )

@@ -51,6 +51,8 @@ class Settings:
     """`time.monotonic()` at which the benchmark must have ended."""
     folder: pathlib.Path
     """A folder for files that cases make."""
+    data: pathlib.Path = pathlib.Path("pixels")
+    """A folder with cifar10.npz and mnist.npz, where they were brought along (pixels.py)."""
 
     def left(self) -> float:
         """Returns the seconds that are left for measurements."""

@@ -1,6 +1,7 @@
 """Does it work there? Every task of the contract table against the CPU's curve, donation, memory, and a run that was killed."""
 
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -28,6 +29,9 @@ STEPS = 20
 TOLERANCE = {"f32": 5e-3, "bf16": 1e-1}
 """Largest relative difference to the CPU's f32 curve over 20 steps, of the mean loss of every player. f32 products run at the
 highest precision for this comparison; bf16 keeps 8 bits of mantissa, of which 20 steps leave about a tenth."""
+WIDER = {("gan", "bf16"): 0.5, ("wgan_gp", "bf16"): 0.5}
+"""Two players drive each other's rounding errors: on a CPU, too, bf16 changes these curves by an eighth to a fifth."""
+TINY_PLACES = (("jit", "bf16"), ("pmap", "f32"), ("fsdp", "f32"))
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -53,12 +57,12 @@ def contract(settings: Settings, task: str) -> Iterator[Row]:
     if not expected.size:
         return
     scale = np.maximum(np.abs(expected), np.abs(expected).mean(axis=0, keepdims=True))
-    for strategy in STRATEGIES:
-        for precision in ("f32", "bf16"):
-            found = curve(experiment, strategy, precision, jax.devices()[0])
-            gap = float(np.max(np.abs(found - expected) / scale)) if np.isfinite(found).all() else float("inf")
-            goal = f"<= {TOLERANCE[precision]:g}"
-            yield Row(f"{task}, {strategy}, {precision}", gap, "of the CPU's", goal=goal, met=gap <= TOLERANCE[precision])
+    for strategy, precision in TINY_PLACES if settings.tiny else itertools.product(STRATEGIES, TOLERANCE):
+        found = curve(experiment, strategy, precision, jax.devices()[0])
+        gap = float(np.max(np.abs(found - expected) / scale)) if np.isfinite(found).all() else float("inf")
+        tolerance = WIDER.get((task, precision), TOLERANCE[precision])
+        goal = f"<= {tolerance:g}"
+        yield Row(f"{task}, {strategy}, {precision}", gap, "of the CPU's", goal=goal, met=gap <= tolerance)
 
 
 def donation(settings: Settings) -> Iterator[Row]:

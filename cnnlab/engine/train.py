@@ -64,6 +64,7 @@ def evaluate(
     split: str,
     *,
     final: bool = False,
+    batch_size: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Stats:
     """Returns the merged statistics of one pass over a split, with the averaged parameters where there are any.
@@ -75,12 +76,13 @@ def evaluate(
         state: state on the devices.
         split: name of the split.
         final: whether to add the statistics that the task measures at the end of a run alone.
+        batch_size: number of examples that are measured at once; None: EVALUATION_BATCH.
         should_stop: whether a signal asked the process to end.
     """
     count = len(program.strategy.devices)
     data = program.experiment.data
     # Rounded up to a multiple of the devices: what is too much is padding, which `merge` drops.
-    batch_size = -(-min(EVALUATION_BATCH, data.sizes[split]) // count) * count
+    batch_size = -(-min(batch_size or EVALUATION_BATCH, data.sizes[split]) // count) * count
     params, shared = state.average or state.params, program.step_inputs(split)
     measure = program.final if final else program.measure
     parts = []
