@@ -107,6 +107,38 @@ def test_only_the_command_line_reads_flags_and_nothing_runs_what_it_reads():
                 assert all(isinstance(k.value, ast.Constant) and k.value.value is False for k in allowed), path
 
 
+WRITES = {"write_text", "write_bytes", "savefig", "savez", "savez_compressed", "tofile", "touch", "symlink_to"}
+"""Methods and functions that write a file whose path they are given."""
+
+
+def written(node: ast.Call) -> bool:
+    """Whether a call may write a file by itself, rather than to a `file` that cnnlab/files.py opened."""
+    to_file = bool(node.args) and isinstance(node.args[0], ast.Name) and node.args[0].id == "file"
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if name in ("open", "fdopen"):
+        mode = next((word.value for word in node.keywords if word.arg == "mode"), node.args[1] if len(node.args) > 1 else None)
+        return mode is not None and not (isinstance(mode, ast.Constant) and not set(str(mode.value)) & set("wax+"))
+    receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if name in WRITES:
+        ours = receiver is None or (isinstance(receiver, ast.Name) and receiver.id == "files")  # functions of cnnlab/files.py
+        return not to_file and not ours
+    if name == "save" and isinstance(receiver, ast.Call | ast.Subscript):  # Image.fromarray(…).save, images[0].save
+        return not to_file
+    library = isinstance(receiver, ast.Name) and receiver.id in ("np", "json", "shutil")
+    return library and name in ("save", "dump", "copy", "copyfile", "copytree") and not to_file
+
+
+def test_only_one_module_writes_files():
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in PACKAGE
+        if path != ROOT / "cnnlab" / "files.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and written(node)
+    ]
+    assert found == []
+
+
 def test_no_function_is_longer_than_its_bar():
     longer = []
     for path in [*PACKAGE, *EXPERIMENTS, ROOT / "launch.py"]:

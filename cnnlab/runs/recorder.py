@@ -254,7 +254,7 @@ def open_run(
     RUNNING for this process to train alone.
     """
     files.make_folder(folder)
-    with locked(folder):
+    with locked(folder), contextlib.ExitStack() as closing:
         if overwrite:
             run_files.clear_folder(folder)
         if not (folder / run_files.RUN).exists():
@@ -268,15 +268,14 @@ def open_run(
         state, meta, start = restore_or_init(program, folder, checkpoints, seed)
         if start == 0:
             _say_restart(folder)
-        lines, images, close_events = _open_writers(program, folder, start, quiet=spec.quiet)
         recorder = RunRecorder(
             program,
             folder,
             spec,
             seed,
             checkpoints,
-            lines,
-            images,
+            [],
+            lambda step, images: None,
             wall_before=meta.get("wall_seconds", 0.0),
             attempt=1 + run_files.read_status(folder).get("attempt", 0),
             start=start,
@@ -285,17 +284,17 @@ def open_run(
             should_stop=should_stop,
             unmeasured=start if meta.get("unmeasured") else None,
         )
+        closing.callback(checkpoints.close)
         try:
             recorder.status("RUNNING", start)
+            recorder.writers, recorder.images, close_events = _open_writers(program, folder, start, quiet=spec.quiet)
+            closing.callback(close_events)
             recorder.measure_interrupted()
             yield recorder
         except BaseException as error:
             if not recorder.is_closed and not (batched and isinstance(error, Exception) and not isinstance(error, Preempted)):
                 recorder.failed(error)
             raise
-        finally:
-            close_events()
-            checkpoints.close()
 
 
 def restore_or_init(

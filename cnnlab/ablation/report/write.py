@@ -11,7 +11,8 @@ from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.page import page
 from cnnlab.ablation.report.text import arms_csv, arms_tex, markdown, terminal_table
-from cnnlab.errors import UsageError
+from cnnlab.errors import DataError, UsageError
+from cnnlab.runs import run_files
 
 __all__ = ["require_no_fewer_runs", "tensorboard_hparams", "terminal_table", "write_report"]
 
@@ -35,13 +36,21 @@ def write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResul
 
 
 def require_no_fewer_runs(folder: pathlib.Path, outcomes: Sequence[RunResult]) -> None:
-    """Raises UsageError where the folder has a report of more finished runs than there are now."""
+    """Raises UsageError where the folder has a report of more finished runs than there are now.
+
+    Where files of the runs are damaged it is a DataError, which names them.
+    """
     now = _finished(outcomes)
     before, lost = _runs_before(folder)
     if before <= len(now):
         return
     lost = [run for run in lost if run not in now]
     named = f" Missing: {'; '.join(lost[:5])}{' …' if len(lost) > 5 else ''}." if lost else ""
+    try:
+        run_files.require_undamaged(pathlib.Path(outcome.folder) for outcome in outcomes)
+    except DataError as error:
+        kept = f"The report in {folder}, of {before} finished runs, is left as it is; `report … --overwrite` replaces it."
+        raise DataError(f"{error}\n{kept}") from None
     raise UsageError(
         f"the report in {folder} rests on {before} finished runs, and only {len(now)} can be read now, so it is left as it is."
         f"{named}\nRestore the runs or train them again, give another folder by --workdir, or replace the report by "

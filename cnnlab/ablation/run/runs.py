@@ -186,7 +186,7 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
         status = run_files.read(folder, run_files.STATUS) or {}
         run = run_files.read(folder, run_files.RUN) or {}
         result = (run_files.read(folder, run_files.RESULT) or {}) if status.get("state") == "DONE" else {}
-    curve = tuple(writers.read_metrics(folder / run_files.METRICS))
+    curve = tuple(writers.read_metrics(folder / run_files.METRICS)) if (folder / run_files.METRICS).is_file() else ()
     trained = next((record for record in reversed(curve) if "train/loss" in record), {}) if result else {}
     return RunResult(
         arm=arm,
