@@ -103,22 +103,35 @@ def launch(settings: Settings, *words: str) -> subprocess.Popen[str]:
     )
 
 
+def finished(settings: Settings, process: subprocess.Popen[str]) -> tuple[int | None, str]:
+    """Returns (exit code, output) of a process; the code is None where the minutes were over and it was killed."""
+    try:
+        output, _ = process.communicate(timeout=max(settings.left(), 1))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return None, process.communicate()[0]
+    return process.returncode, output
+
+
 def killed(settings: Settings) -> Iterator[Row]:
     """A run that is killed by SIGKILL after its first checkpoint goes on to the numbers of one that was not."""
     steps = 40 if settings.tiny else 400
     words = ["--experiment=lenet5_digits", f"--steps={steps}", f"--save_every={steps // 4}", "--log_level=warning"]
-    whole = launch(settings, *words, "--workdir=whole")
-    whole.wait(max(settings.left(), 1))
+    whole, output = finished(settings, launch(settings, *words, "--workdir=whole"))
     halved = launch(settings, *words, "--workdir=halved")
     checkpoints = settings.folder / "halved" / "checkpoints"
-    while halved.poll() is None and not (checkpoints.is_dir() and any(entry.name.isdigit() for entry in checkpoints.iterdir())):
+    while halved.poll() is None and settings.left() > 0:
+        if checkpoints.is_dir() and any(entry.name.isdigit() for entry in checkpoints.iterdir()):
+            break
         time.sleep(0.01)
     was_running = halved.poll() is None
     halved.send_signal(signal.SIGKILL)
-    halved.wait()
-    again = launch(settings, *words, "--workdir=halved")
-    output, _ = again.communicate(timeout=max(settings.left(), 1))
-    if again.returncode or whole.returncode:
+    halved.communicate()
+    again, output = finished(settings, launch(settings, *words, "--workdir=halved")) if whole == 0 else (whole, output)
+    if again is None:
+        yield Row("a killed run goes on", "out of time")
+        return
+    if again:
         yield Row("a killed run goes on", False, note=output.strip()[-200:])
         return
     before, after = (json.loads((settings.folder / name / "result.json").read_text()) for name in ("whole", "halved"))
