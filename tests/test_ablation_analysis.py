@@ -1,5 +1,6 @@
 """The statistics of a study: each number against another way to it, the degenerate cases, and honesty by simulation."""
 
+import dataclasses
 import gc
 import itertools
 import math
@@ -171,8 +172,13 @@ def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
 
 def test_a_row_agrees_with_numpy():
     values = [0.9, 0.92, 0.97, 0.91]
-    row = analyse(study(["baseline"], 4), finished({"baseline": values}, wall_seconds=3.0)).rows[0]
-    assert row.values == tuple(enumerate(values)) and row.seconds == 3 and row.contrast is None
+    runs = [
+        dataclasses.replace(run, step_seconds=took, wall_seconds=9.0 + 100 * run.seed)
+        for run, took in zip(finished({"baseline": values}), (0.01, 0.02, 0.02, 0.5), strict=True)
+    ]
+    row = analyse(study(["baseline"], 4), runs).rows[0]
+    assert row.values == tuple(enumerate(values)) and row.contrast is None
+    assert row.seconds == pytest.approx(0.02 * PROVENANCE["steps"]), "the median step, whatever compiled and whatever paused"
     assert (row.mean, row.sd) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     half = stats.t.ppf(0.975, 3) * row.sd / 2
     assert (row.interval.low, row.interval.high) == pytest.approx((row.mean - half, row.mean + half))

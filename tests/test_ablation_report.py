@@ -90,6 +90,7 @@ def outcome(arm: str, seed: int, value: float | None, state: str = "DONE", messa
         metrics={"test/accuracy": value, "test/loss": 0.08} if done and value is not None else {},
         curve=() if state == "MISSING" else curve(value if value is not None else 0.5, seed, steps),
         wall_seconds=12.5 + seed if done else None,
+        step_seconds=0.025 if done else None,
         message=message,
         provenance={} if state == "MISSING" else PROVENANCE,
     )

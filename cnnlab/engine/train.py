@@ -7,6 +7,7 @@ Letters in shapes: B examples of a batch, k steps, K classes, M members (batched
 
 import collections
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Batch, Dataset, Stats, TrainState
+from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program, stack_steps
 from cnnlab.errors import Preempted
 
@@ -103,6 +105,11 @@ class Intervals:
     save: int
     steps_per_dispatch: int = 1
 
+    @property
+    def callbacks(self) -> tuple[int, int, int]:
+        """Returns the steps between logs, evaluations and checkpoints, in the order in which they are called back."""
+        return self.log, self.evaluate, self.save
+
 
 def fit(
     program: Program,
@@ -117,6 +124,7 @@ def fit(
     on_evaluate: Callable[[int, TrainState], None],
     on_save: Callable[[int, TrainState, list[Stats]], None],
     should_stop: Callable[[], bool],
+    clock: StepClock | None = None,
 ) -> tuple[TrainState, int]:
     """Trains from `step` to `stop` (at most `experiment.steps`); returns the state and the step reached.
 
@@ -124,8 +132,10 @@ def fit(
     state and statistics have a leading axis of members.
 
     Callbacks come after the step whose number they get, in the order log, evaluate, save. `pending_stats` holds the statistics
-    since the last log; a checkpoint keeps them, so that a resumed log equals an uninterrupted one.
+    since the last log; a checkpoint keeps them, so that a resumed log equals an uninterrupted one. `clock` gets the seconds of
+    compilation and of steps.
     """
+    clock = clock or StepClock()
     last = program.experiment.steps
     feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # batched runs take a tuple of seeds
     shared = program.step_inputs("train")
@@ -134,24 +144,32 @@ def fit(
         steps, end = program.phase_at(step)
         size = _dispatch_size(step, min(stop, end), intervals)
         placed = program.strategy.shard_batch(stack_steps([next(feeds) for _ in range(size)]))
+        began = time.perf_counter()
         state, stats = steps(state, shared, placed)
         step += size
+        clock.dispatched((end, size), began, size, stats)
         pending_stats.append(stats)
         in_flight.append(stats)
         # The device works on while the next feeds are made; only the oldest dispatch is waited for.
         if len(in_flight) > IN_FLIGHT:
             jax.block_until_ready(in_flight.popleft())
-        if step % intervals.log == 0 or step == last:
+        log, evaluation, save = (step == last or step % every == 0 for every in intervals.callbacks)
+        if not (log or evaluation or save):
+            continue
+        jax.block_until_ready(stats)  # as a callback does in any case; what it takes is no time of steps
+        clock.end_window()
+        if log:
             on_log(step, jax.device_get(pending_stats))
             pending_stats.clear()
-        if step % intervals.evaluate == 0 or step == last:
+        if evaluation:
             on_evaluate(step, state)
-        if step % intervals.save == 0 or step == last:
+        if save:
             on_save(step, state, pending_stats)
+        clock.begin_window()
     return state, step
 
 
 def _dispatch_size(step: int, stop: int, intervals: Intervals) -> int:
     """Returns the largest power of two of steps (few shapes to compile) that does not pass the next callback."""
-    until = min(stop, *(step - step % every + every for every in (intervals.log, intervals.evaluate, intervals.save))) - step
+    until = min(stop, *(step - step % every + every for every in intervals.callbacks)) - step
     return 1 << (min(until, intervals.steps_per_dispatch).bit_length() - 1)

@@ -20,6 +20,7 @@ from cnnlab import figures, files
 from cnnlab.core import Batch, Experiment, Stats, Task, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
+from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
 from cnnlab.errors import CnnlabError, DamagedFile, DataError, DivergedError, Preempted, UsageError, of_the_world
 from cnnlab.runs import run_files, writers
@@ -30,6 +31,8 @@ log = logging.getLogger("cnnlab")
 
 SNAPSHOT_EXAMPLES = 32
 """Number of held-out examples for a task's snapshots."""
+TIMES = ("wall_seconds", "compile_seconds", "step_seconds")
+"""Names of the times in a checkpoint and in result.json (RunRecorder.timing)."""
 STATES: dict[type[BaseException], str] = {DivergedError: "DIVERGED", Preempted: "PREEMPTED"}
 """State in status.json by the error that ended a run; FAILED for any other error."""
 
@@ -46,7 +49,12 @@ class RunRecorder:
     writers: list[Writer]
     images: Callable[[int, Mapping[str, np.ndarray]], None]
     """Writer of images {name: u8 [H, W, 3]}."""
-    wall_before: float
+    timing_before: Mapping[str, float]
+    """`wall_seconds`, `compile_seconds` and `step_seconds` of earlier attempts, as far as they are known."""
+    clock: StepClock = dataclasses.field(default_factory=StepClock)
+    """Filled by `fit`; batched runs share one."""
+    members: int = 1
+    """Number of runs that take their steps together: a run's step takes this part of theirs."""
     began: float = dataclasses.field(default_factory=time.monotonic)
     measured: tuple[int, dict[str, float]] = (-1, {})
     """Step of the latest validation, and its metrics."""
@@ -70,9 +78,19 @@ class RunRecorder:
     """Step whose validation a signal interrupted: its checkpoint says so, and the resumed run measures it first."""
 
     @property
-    def wall_seconds(self) -> float:
-        """Returns seconds of training, over all attempts."""
-        return self.wall_before + time.monotonic() - self.began
+    def timing(self) -> dict[str, float]:
+        """Returns the times of the run, for checkpoints and result.json.
+
+        `wall_seconds`: all attempts from start to end; `compile_seconds`: first dispatches of all attempts; `step_seconds`: the
+        median of the latest attempt that took enough steps, absent where none did.
+        """
+        before, took = self.timing_before, self.clock.step_seconds
+        step = before.get("step_seconds") if took is None else took / self.members
+        return {
+            "wall_seconds": before.get("wall_seconds", 0.0) + time.monotonic() - self.began,
+            "compile_seconds": before.get("compile_seconds", 0.0) + self.clock.compile_seconds,
+            **({} if step is None else {"step_seconds": step}),
+        }
 
     def status(self, state: str, step: int, **more: Any) -> None:
         """Writes status.json."""
@@ -155,8 +173,8 @@ class RunRecorder:
             "seed": self.seed,
             "fingerprint": self.program.experiment.data.fingerprint,
             "recent": {name: value.tolist() for name, value in sums.items()},  # f64, as nested lists of their shape
-            "wall_seconds": self.wall_seconds,
             "unmeasured": self.unmeasured == step,
+            **self.timing,
         }
         measured_at, numbers = self.measured
         known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.primary_metric.name])
@@ -179,7 +197,7 @@ class RunRecorder:
             )
         self.status("STOPPED", step)
         self.is_closed = True
-        return {"metrics": {}, "steps": step, "wall_seconds": self.wall_seconds, "stopped": True}
+        return {"metrics": {}, "steps": step, **self.timing, "stopped": True}
 
     def failed(self, error: BaseException) -> None:
         """Writes the status of a run that an error ended."""
@@ -208,7 +226,7 @@ class RunRecorder:
             "declared": declarations(task),
             "remark": task.diagnosis(trained | metrics) or untrained_remark(experiment),
             "steps": experiment.steps,
-            "wall_seconds": self.wall_seconds,
+            **self.timing,
             "params_digest": tree_digest(host.params),
             "state_digest": tree_digest(host),
         }
@@ -261,7 +279,7 @@ def open_run(
             files.write_record(folder / run_files.RUN, provenance(spec, program.experiment, seed))
         checkpoints = Checkpoints(folder / "checkpoints", ranked_by=program.experiment.task.primary_metric)
         if result := run_files.finished_result(folder):  # by a process that held the lock until now
-            yield RunRecorder(program, folder, spec, seed, checkpoints, [], lambda step, images: None, 0.0, result=result)
+            yield RunRecorder(program, folder, spec, seed, checkpoints, [], lambda step, images: None, {}, result=result)
             return
         _say_damage(folder)
         checkpoints.clear_unfinished()
@@ -276,7 +294,7 @@ def open_run(
             checkpoints,
             [],
             lambda step, images: None,
-            wall_before=meta.get("wall_seconds", 0.0),
+            timing_before={name: meta[name] for name in TIMES if name in meta},
             attempt=1 + run_files.read_status(folder).get("attempt", 0),
             start=start,
             state=state,

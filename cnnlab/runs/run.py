@@ -3,8 +3,8 @@
 run.json       the run: experiment, knobs, run flags, versions, commit, devices, data fingerprint, source
 status.json    RUNNING, DONE, STOPPED, PREEMPTED, DIVERGED or FAILED, with step, process and time
 metrics.jsonl  a line for every log and every evaluation
-result.json    the final numbers and their declarations (unit, sense), steps, wall seconds, digests of parameters
-               and of the whole state
+result.json    the final numbers and their declarations (unit, sense), steps, seconds (in all, of compilation, of a step),
+               digests of parameters and of the whole state
 test_rows.npz  the rows that are kept for every test example, such as label and prediction (core.Task.kept_rows)
 snapshots/     images of a generative model, at every evaluation
 checkpoints/ tensorboard/ figures/
@@ -111,6 +111,7 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
             on_evaluate=recorder.on_evaluate,
             on_save=recorder.on_save,
             should_stop=should_stop,
+            clock=recorder.clock,
         )
         result = recorder.finish(state, step, recorder.pending_stats)
         raise_if_stopped(should_stop)
@@ -144,6 +145,8 @@ def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], boo
     """Trains runs that are at the same step; returns the result or the error of each."""
     batched, first = batch_programs([recorder.program for recorder in recorders]), recorders[0]
     diverged: dict[int, DivergedError] = {}
+    for recorder in recorders:
+        recorder.clock, recorder.members = first.clock, len(recorders)
 
     def each(call: Callable[[int, RunRecorder], None]) -> None:
         """Calls for every run that has not diverged; one that diverges here is recorded and left out from now on."""
@@ -174,6 +177,7 @@ def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], boo
             )
         ),
         should_stop=lambda: should_stop() or len(diverged) == len(recorders),
+        clock=first.clock,
     )
     results: list[dict[str, Any] | DivergedError] = []
     stopped: Preempted | None = None

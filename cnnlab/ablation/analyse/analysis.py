@@ -171,7 +171,7 @@ def _row(
     states = [run.state for run in runs]
     numbers = np.asarray(list(values.values()), np.float64)
     numbers = statistics.on_grid(numbers, float(np.max(np.abs(numbers), initial=0)))
-    times = [run.wall_seconds for run in runs if run.state == "DONE" and run.wall_seconds is not None]
+    times = [run.step_seconds for run in runs if run.state == "DONE" and run.step_seconds is not None]
     done, diverged, failed = (states.count(state) for state in ("DONE", "DIVERGED", "FAILED"))
     pruned = pruning.pruned_summary(runs, study.pruning)
     return ArmSummary(
@@ -187,7 +187,7 @@ def _row(
         interval=statistics.student_interval(numbers, alpha),
         bootstrap=statistics.bootstrap_interval(numbers, alpha, resamples),
         test_se=_sampling_error(declared, metric, numbers, [run for run in runs if run.seed in values]),
-        seconds=float(np.mean(times)) if times else None,
+        seconds=float(np.median(times)) * (arm.steps or runs[0].provenance.get("steps", 0)) if times else None,
         contrast=contrast,
         pruned=pruned,
     )

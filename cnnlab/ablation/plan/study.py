@@ -222,6 +222,10 @@ class RunResult:
     """The records of metrics.jsonl: {"step", "epoch", "train/loss", …} and {"step", "epoch", "validation/accuracy", …};
     a number that was not finite is None."""
     wall_seconds: float | None = None
+    """Of the whole run: compilation, steps, evaluations and checkpoints."""
+    step_seconds: float | None = None
+    """Median time of a training step, without compilation; None for a run that was made before it was recorded, or that was
+    too short."""
     message: str = ""
     """Why it failed."""
     attempts: int = 1

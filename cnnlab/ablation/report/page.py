@@ -106,7 +106,7 @@ def _runs(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> st
     scale = formatting.scale_of(analysis)
     best = "ascending" if analysis.higher_is_better is False else "descending"
     heads = [header("Arm", kind="left"), header("Seed"), header("State", kind="left")]
-    heads += [header(formatting.metric_heading(analysis, scale), first=best), header("Time")]
+    heads += [header(formatting.metric_heading(analysis, scale), first=best), header("Wall time")]
     heads += ['<th scope="col" class="left wide">Folder and command</th>', '<th scope="col" class="button"></th>']
     lines = [_run(outcome, analysis.metric, scale) for outcome in formatting.in_planned_order(study, outcomes)]
     shown = " open" if len(outcomes) <= OPEN_RUNS else ""

@@ -273,7 +273,7 @@ def _markdown_arms(study: Study, analysis: Analysis) -> list[str]:
     """Returns a table of the arms, and one of the negative controls."""
     metric, difference = _metric_head(analysis), _difference_head(analysis)
     heads = ["arm", "runs", metric, "95 % interval", difference, "p", "p (Holm)", "Cohen's d", "verdict"]
-    heads += ["time per run", "parameters", "MACs"]
+    heads += ["training time", "parameters", "MACs"]
     networks = {arm.name: arm for arm in study.arms}
 
     def cells(row: ArmSummary) -> list[str]:

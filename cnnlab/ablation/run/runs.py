@@ -201,6 +201,7 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
         declared=metrics_from_json(result.get("declared", {})),
         curve=curve,
         wall_seconds=result.get("wall_seconds"),
+        step_seconds=result.get("step_seconds"),
         message=status.get("message", ""),
         attempts=status.get("attempt", 0),
         correct=_correct(folder) if result else None,

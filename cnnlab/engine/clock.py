@@ -1,0 +1,59 @@
+"""Keeps the seconds of compilation and of training steps apart: the first dispatch of a program's shape compiles it."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass
+class StepClock:
+    """The time that training takes, filled by `train.fit`.
+
+    A window runs from one synchronisation with the device (the first dispatch of a shape, a callback) to the next, and holds
+    neither compilation nor evaluation nor checkpoints. The median over windows is robust against a machine that is
+    busy for a while.
+    """
+
+    compile_seconds: float = 0.0
+    """Seconds of first dispatches: tracing, compilation or reading the compilation cache, and the steps in them."""
+    windows: list[float] = dataclasses.field(default_factory=list)
+    """Seconds per step of each window."""
+    _since: float = dataclasses.field(default_factory=time.perf_counter)
+    _steps: int = 0
+    _compiled: set[Hashable] = dataclasses.field(default_factory=set)
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Returns the median seconds of a step; None before the first window is complete."""
+        return statistics.median(self.windows) if self.windows else None
+
+    def begin_window(self) -> None:
+        """Begins a window now, where the device has nothing to do."""
+        self._since, self._steps = time.perf_counter(), 0
+
+    def dispatched(self, program: Hashable, began: float, steps: int, stats: Any) -> None:
+        """Counts a dispatch: as compilation where it is the first one of its program, else its steps in the window.
+
+        Args:
+            program: what is compiled once, such as (phase, steps of the dispatch).
+            began: when it was sent, by time.perf_counter.
+            steps: number of its steps.
+            stats: its result, which is waited for where it compiled.
+        """
+        if program in self._compiled:
+            self._steps += steps
+            return
+        self._compiled.add(program)
+        jax.block_until_ready(stats)
+        self.compile_seconds += time.perf_counter() - began
+        self.begin_window()
+
+    def end_window(self) -> None:
+        """Ends the window now, where the device has finished its steps; one without a step is left out."""
+        if self._steps:
+            self.windows.append((time.perf_counter() - self._since) / self._steps)
+        self.begin_window()
