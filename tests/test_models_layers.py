@@ -115,6 +115,40 @@ def test_batch_norm_sees_the_whole_batch_on_any_number_of_devices(count):
     jax.tree.map(lambda one, many: [np.testing.assert_allclose(one, m, atol=1e-6) for m in many], state, states)
 
 
+FAR = (1000.0 + random.normal(size=(64, 6, 6, 3))).astype(np.float32)
+"""Units of a mean of 1000 and a standard deviation of 1."""
+
+
+@pytest.mark.parametrize(("devices", "dtype"), [(1, jnp.float32), (4, jnp.float32), (1, jnp.bfloat16)])
+def test_batch_norm_keeps_the_digits_of_a_variance_beside_a_large_mean(devices, dtype):
+    given = jnp.asarray(FAR, dtype)  # bf16 rounds the units themselves, so the reference is what they are then
+    wide = np.asarray(given, np.float64)
+    module = norms.BatchNorm(momentum=0.0)
+    variables = jitted.init(module, KEY, given, train=True)
+
+    def apply(x):
+        return module.apply(variables, x, train=True, mutable=["batch_stats"])
+
+    if devices == 1:
+        y, state = jax.jit(apply)(given)
+    else:
+        y, states = jax.pmap(apply, axis_name=AXIS, devices=jax.devices()[:devices])(split(given, devices))
+        y, state = y.reshape(given.shape), jax.tree.map(lambda leaf: leaf[0], states)  # [D, B/D, …] -> [B, …]
+    np.testing.assert_allclose(state["batch_stats"]["var"], wide.var((0, 1, 2)), rtol=1e-3)
+    np.testing.assert_allclose(state["batch_stats"]["mean"], wide.mean((0, 1, 2)), rtol=1e-6)
+    expected = (wide - wide.mean((0, 1, 2))) / wide.std((0, 1, 2))
+    np.testing.assert_allclose(np.asarray(y, np.float64), expected, atol=2e-3 if dtype == jnp.float32 else 0.02)
+
+
+@pytest.mark.parametrize("name", ["layer", "group", "instance"])
+def test_other_norms_keep_the_digits_of_a_variance_beside_a_large_mean(name):
+    far = jnp.asarray(FAR)
+    y = np.asarray(jitted.apply(Normed(NORMS[name]), jitted.init(Normed(NORMS[name]), KEY, far), far))
+    axes = (1, 2) if name == "instance" else (1, 2, 3)  # three channels are one group
+    wide = np.asarray(FAR, np.float64)
+    np.testing.assert_allclose(y, (wide - wide.mean(axes, keepdims=True)) / wide.std(axes, keepdims=True), atol=2e-3)
+
+
 def test_batch_norm_outside_training_uses_the_running_statistics():
     variables = jitted.init(Normed(NORMS["batch"]), KEY, x)
     stats = {"norm": {"mean": jnp.full(6, 2.0), "var": jnp.full(6, 4.0)}}

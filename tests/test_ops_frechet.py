@@ -32,6 +32,19 @@ def test_moments_are_the_mean_and_covariance_of_numpy_and_add_up():
     assert parts.count == 300 and frechet(parts, whole) == pytest.approx(0.0, abs=1e-9)
 
 
+def test_distances_keep_their_digits_far_from_the_origin():
+    one, other = normal(300, 4, 5), normal(300, 4, 6)
+    near, far = (frechet(moments(one + at), moments(other[:150] + at) + moments(other[150:] + at)) for at in (0.0, 1e7))
+    assert far == pytest.approx(near, rel=1e-5)
+    assert precision_recall(one + 1e7, other + 1e7) == precision_recall(one, other)
+
+
+def test_features_that_are_not_finite_have_no_distance_and_no_class():
+    points = normal(50, 3, 7)
+    assert np.isnan(frechet(moments(points), moments(np.where(np.eye(50, 3) > 0, np.nan, points))))
+    assert classes_hit(np.full((10, 4), np.nan)) == (0, 0.0)
+
+
 def test_frechet_of_shifted_and_scaled_points_is_known():
     points = normal(200, 3, 3)
     spread = np.trace(np.cov(points.T))

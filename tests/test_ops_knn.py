@@ -48,6 +48,18 @@ def test_nearest_of_real_values_agrees_with_scikit_learn(distance):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_nearest_keeps_its_digits_far_from_the_origin_and_ranks_nan_last():
+    random = np.random.default_rng(5)
+    memory = (3000 + random.normal(size=(60, 8))).astype(np.float32)
+    queries = (3000 + random.normal(size=(20, 8))).astype(np.float32)
+    distances = ((queries[:, None].astype(np.float64) - memory[None]) ** 2).sum(axis=2)
+    found = nearest(jnp.asarray(queries), jnp.asarray(memory), k=3, distance="l2", chunk=16)
+    np.testing.assert_array_equal(found, np.argsort(distances, axis=1)[:, :3])
+    damaged = jnp.asarray(memory).at[7].set(jnp.nan)
+    for distance in ("l1", "l2"):
+        assert not np.isin(nearest(jnp.asarray(queries), damaged, k=59, distance=distance, chunk=16), 7).any()
+
+
 def test_nearest_refuses_what_it_cannot_answer():
     small = np.zeros((3, 4), np.uint8)
     with pytest.raises(UsageError, match="4 neighbours of 3 remembered examples"):

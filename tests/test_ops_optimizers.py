@@ -93,6 +93,34 @@ def test_an_optimizer_follows_its_recurrence(name: str, knobs: dict[str, Any], s
     np.testing.assert_allclose(ours(name, lr=0.01, **knobs), reference(step, decay), rtol=1e-9, atol=1e-12)
 
 
+SCALED = {
+    "sgd": lambda count, g, kernel, memory: 0.01 * g,
+    "momentum": momentum,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": lambda count, g, kernel, memory: adam(count, g, kernel, memory) + 0.01 * 0.01 * kernel,
+}
+"""The recurrence of every optimiser at rate 0.01 and its other defaults."""
+
+
+@pytest.mark.parametrize("scale", [1e4, 1.0, 1e-4, 1e-6])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_follows_its_recurrence_in_f32_whatever_the_size_of_gradients(name: str, scale: float):
+    """Where epsilon stands shows at small gradients alone; the gradients are given, so that steps do not feed back."""
+    gradients = scale * np.random.default_rng(3).normal(size=(6, *START.shape)).astype(np.float32)
+    kernel, memory = START.copy(), {"m": np.zeros_like(START), "v": np.zeros_like(START)}
+    with jax.numpy_dtype_promotion("standard"):
+        optimizer = OPTIMIZERS[name](steps=len(gradients), schedule=constant, lr=0.01)
+        params = jnp.asarray(START, jnp.float32)
+        state = optimizer.init(params)
+        for count, g in enumerate(gradients, 1):
+            update, state = optimizer.update(jnp.asarray(g, jnp.float32), state, params)
+            expected = -SCALED[name](count, np.asarray(g, np.float64), kernel, memory)
+            np.testing.assert_allclose(update, expected, rtol=2e-4, atol=1e-5 * np.abs(expected).max())
+            params, kernel = optax.apply_updates(params, update), kernel + expected
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_weight_decay_touches_kernels_alone(name: str):
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)}

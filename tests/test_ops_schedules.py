@@ -37,11 +37,43 @@ def test_warm_up_rises_linearly_to_the_peak(name: str):
 
 @pytest.mark.parametrize("name", FINAL)
 def test_the_end_is_as_promised(name: str):
-    assert curve(name, final=0.125)[-1] == pytest.approx(0.125, rel=1e-3)
+    np.testing.assert_allclose(curve(name, final=0.125)[[-2, -1]], 0.125, rtol=1e-5)
+    assert curve(name, final=0.125)[-3] > 0.125
+
+
+LENGTHS = (1, 2, 3, 7, 100)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_short_and_long_trainings_begin_peak_and_end_where_the_help_says(name: str):
+    """At every length: the first value, the peak, the last value, and one step that is never at less than the peak."""
+    for steps in LENGTHS:
+        for warmup in (0.0, 0.1, 0.5, 0.9) if name in WARM else (None,):
+            final = {"final": 0.01} if name in FINAL else {}
+            schedule = SCHEDULES[name](steps, **final, **({} if warmup is None else {"warmup": warmup}))
+            with jax.numpy_dtype_promotion("standard"):
+                values = np.array([schedule(jnp.int32(step)) for step in range(steps)])
+            rise = 0 if warmup is None else min(round(steps * warmup), steps - 1)
+            if name == "one_cycle":
+                assert values[0] == pytest.approx(0.04 if steps > 2 else 1.0) and values.max() == pytest.approx(1.0)
+            else:
+                assert values[0] == pytest.approx(1 / (rise + 1))
+            if name != "step":
+                assert values[rise if name in WARM else values.argmax()] == pytest.approx(1.0)
+            if name in FINAL and rise < steps - 1:
+                assert values[-1] == pytest.approx(0.01, rel=1e-4)
+            if steps == 1:
+                assert values == pytest.approx([1.0]), "a training of one step is at the peak"
+
+
+@pytest.mark.parametrize(("warmup", "drops"), [(0.0, [100, 150]), (0.1, [100, 150]), (0.5, [100, 150]), (0.6, [120, 150])])
+def test_step_drops_at_fractions_of_the_whole_training_also_after_a_warm_up(warmup: float, drops: list[int]):
+    values = curve("step", warmup=warmup, at=(0.5, 0.75))
+    assert [i for i in range(1, STEPS) if values[i] < 0.5 * values[i - 1]] == drops
 
 
 def test_cosine_is_half_a_cosine():
-    np.testing.assert_allclose(curve("cosine"), (1 + np.cos(np.pi * np.arange(STEPS + 1) / STEPS)) / 2, atol=1e-6)
+    np.testing.assert_allclose(curve("cosine")[:-1], (1 + np.cos(np.pi * np.arange(STEPS) / (STEPS - 1))) / 2, atol=1e-6)
 
 
 def test_step_drops_at_its_fractions():

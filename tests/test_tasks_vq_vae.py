@@ -42,6 +42,13 @@ def test_the_nearest_entry_is_chosen():
 
 
 @pytest.mark.slow
+def test_the_nearest_entry_is_chosen_far_from_the_origin():
+    random = np.random.default_rng(4)
+    entries, vectors = ((5000 + random.normal(size=(count, 3))).astype(np.float32) for count in (16, 40))
+    expected = ((vectors[:, None].astype(np.float64) - entries[None]) ** 2).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(nearest_entries(jnp.asarray(vectors), jnp.asarray(entries)), expected)
+
+
 def test_the_gradient_of_the_decoder_passes_the_codes_unchanged():
     """Without commitment the encoder's gradient is that of the decoder's input, as if the entries were the vectors."""
     free = task(commitment=0.0)

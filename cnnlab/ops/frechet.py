@@ -10,40 +10,43 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Sums over examples that give a mean and a covariance; those of two sets add up."""
+    """The mean and the spread of a set of features; those of two sets add up (Chan et al. 1979, STAN-CS-79-773, eq. 1.5)."""
 
     count: int
-    total: np.ndarray
-    """f64 [F]: Σ f."""
-    products: np.ndarray
-    """f64 [F, F]: Σ f fᵀ."""
+    mean: np.ndarray
+    """f64 [F]."""
+    scatter: np.ndarray
+    """f64 [F, F]: Σ (f − mean) (f − mean)ᵀ, which loses no digits where the mean is large."""
 
     def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.count + other.count, self.total + other.total, self.products + other.products)
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Returns the mean f64 [F]."""
-        return self.total / self.count
+        count, shift = self.count + other.count, other.mean - self.mean
+        weight = other.count / max(count, 1)
+        between = self.count * weight * np.outer(shift, shift)
+        return Moments(count, self.mean + weight * shift, self.scatter + other.scatter + between)
 
     @property
     def covariance(self) -> np.ndarray:
         """Returns the covariance f64 [F, F], divided by N − 1."""
-        return (self.products - self.count * np.outer(self.mean, self.mean)) / max(self.count - 1, 1)
+        return self.scatter / max(self.count - 1, 1)
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Sums up features [N, F]."""
+    """Returns the moments of features [N, F]."""
     wide = np.asarray(features, np.float64)
-    return Moments(len(wide), wide.sum(axis=0), wide.T @ wide)
+    mean = wide.mean(axis=0)
+    centred = wide - mean
+    return Moments(len(wide), mean, centred.T @ centred)
 
 
 def frechet(a: Moments, b: Moments) -> float:
     """Returns ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), the squared 2-Wasserstein distance of the two Gaussians.
 
     Dowson and Landau 1982, eq. 4; on features of Inception it is the FID of Heusel et al. 2017 (arXiv 1706.08500, section 3).
-    It is biased upwards where N is not much larger than F, so compare only sets of equal size.
+    It is NaN where a feature is not finite, and biased upwards where N is not much larger than F, so compare only
+    sets of equal size.
     """
+    if not all(np.isfinite(part).all() for one in (a, b) for part in (one.mean, one.scatter)):
+        return float("nan")  # features that are not finite lie nowhere; eigh would raise
     # tr (Σ_a Σ_b)^½ = tr (Σ_a^½ Σ_b Σ_a^½)^½, which takes the root of a symmetric matrix, so that rounding gives no complex
     # roots.
     values, vectors = np.linalg.eigh(a.covariance)

@@ -34,6 +34,10 @@ def nearest(queries: jax.Array, memory: jax.Array, *, k: int, distance: Distance
         raise UsageError(
             f"images of {features} values are too large to compare exactly (at most {MAX_EXACT_FEATURES}): give smaller images."
         )
+    if memory.dtype != jnp.uint8 and distance == "l2":
+        # Far from the origin |a|² + |b|² − 2ab would lose the digits of the difference.
+        centre = jnp.nanmean(memory, axis=0, keepdims=True)  # [1, F]
+        queries, memory = queries - centre, memory - centre
     chunk = min(max(chunk, k), size)
     chunks = -(-size // chunk)
     # [N, F] -> [chunks·chunk, F] -> [chunks, chunk, F]
@@ -44,8 +48,9 @@ def nearest(queries: jax.Array, memory: jax.Array, *, k: int, distance: Distance
         best: tuple[jax.Array, jax.Array], part: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         examples, where = part
-        # [Q, chunk]; the padding of the last chunk is infinitely far
-        similarity = jnp.where(where[None] < size, _similarity(queries, examples, distance), -jnp.inf)
+        # [Q, chunk]; the padding of the last chunk and what is NaN are infinitely far
+        similarity = _similarity(queries, examples, distance)
+        similarity = jnp.where((where[None] < size) & ~jnp.isnan(similarity), similarity, -jnp.inf)  # top_k takes NaN first
         found, column = jax.lax.top_k(similarity, k)  # [Q, k]
         # Earlier chunks stand first, and top_k takes the first of equals: ties go to the lower position.
         found = jnp.concatenate([best[0], found], axis=1)  # [Q, 2k]

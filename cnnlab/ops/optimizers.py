@@ -2,13 +2,14 @@
 
 A recipe calls the optimiser with its number of steps, over which the schedule runs. Schedules have peak 1 (schedules.py), and
 `lr` may be a tracer. Where torch and optax differ in a default (RMSprop's decay and whether its epsilon is added inside the
-root, AdaGrad's initial accumulator, AdamW's decay), the docstring of the optimiser gives the value and its source.
+root, AdaGrad's accumulator and epsilon, AdamW's decay), the docstring of the optimiser gives the value and its source.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from cnnlab.errors import UsageError
@@ -94,7 +95,7 @@ def adagrad(
     weight_decay: NonNegative = 0.0,
     clip_norm: Positive | None = None,
 ) -> optax.GradientTransformation:
-    """AdaGrad (Duchi et al. 2011) with torch's defaults: accumulator from 0, epsilon 1e-10.
+    """AdaGrad (Duchi et al. 2011) with torch's defaults: accumulator from 0, epsilon 1e-10 outside the root.
 
     Args:
         steps: number of steps over which the schedule runs; the recipe supplies it.
@@ -103,8 +104,26 @@ def adagrad(
         weight_decay: weight of the L2 penalty on kernels, whose gradient is added.
         clip_norm: global norm to which a longer gradient is scaled down; none: no clipping.
     """
-    scale = optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-10)
-    return _descend(schedule(steps), lr, scale, clip_norm=clip_norm, coupled_decay=weight_decay)
+    return _descend(schedule(steps), lr, _scale_by_root_of_sum(1e-10), clip_norm=clip_norm, coupled_decay=weight_decay)
+
+
+def _scale_by_root_of_sum(epsilon: float) -> optax.GradientTransformation:
+    """Divides the gradient by √(Σ g²) + epsilon, Σ over all steps so far (Duchi et al. 2011, section 1.1, diagonal form).
+
+    optax.scale_by_rss adds its epsilon inside the root, where 1e-10 acts as 1e-5 and gradients below 1e-5 stand still.
+    """
+
+    def init(params: optax.Params) -> optax.OptState:
+        return optax.ScaleByRssState(sum_of_squares=jax.tree.map(jnp.zeros_like, params))
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        sums = jax.tree.map(lambda total, g: total + g * g, state.sum_of_squares, updates)  # type: ignore[union-attr]
+        scaled = jax.tree.map(lambda g, total: g / (jnp.sqrt(total) + epsilon), updates, sums)
+        return scaled, optax.ScaleByRssState(sum_of_squares=sums)
+
+    return optax.GradientTransformation(init, update)
 
 
 def rmsprop(

@@ -45,16 +45,17 @@ def classifier_score(probabilities: np.ndarray) -> float:
 def classes_hit(probabilities: np.ndarray, good: np.ndarray | None = None) -> tuple[int, float]:
     """Returns (number of classes predicted for at least HIT / K of the M examples, entropy in nats of the predicted shares).
 
-    The entropy is ln K where all classes are predicted equally often and 0 where only one is.
+    The entropy is ln K where all classes are predicted equally often and 0 where only one is. An example whose
+    probabilities are not finite has no class.
 
     Args:
         probabilities: predicted classes of the generated examples, [M, K].
         good: bool [M], which examples count, or None for all; the shares are of all M either way.
     """
-    predicted = np.argmax(probabilities, axis=1)
-    shares = np.bincount(predicted if good is None else predicted[good], minlength=probabilities.shape[1]) / max(
-        len(predicted), 1
-    )
+    counted = np.isfinite(probabilities).all(axis=1)  # argmax would give NaN to a class
+    counted = counted if good is None else counted & good
+    predicted = np.argmax(probabilities[counted], axis=1)
+    shares = np.bincount(predicted, minlength=probabilities.shape[1]) / max(len(probabilities), 1)
     some = shares[shares > 0] / max(shares.sum(), 1e-12)
     return int(np.sum(shares >= HIT / len(shares))), float(-np.sum(some * np.log(some)) + 0.0)
 
@@ -83,6 +84,8 @@ def _covered(points: np.ndarray, manifold: np.ndarray, k: int) -> float:
 
 def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns the squared distances [N, M] of a [N, F] and b [M, F], at least 0 in spite of rounding."""
+    centre = b.mean(axis=0)  # far from the origin |a|² + |b|² − 2ab would lose the digits of the difference
+    a, b = a - centre, b - centre
     return np.maximum(np.sum(a * a, axis=1)[:, None] + np.sum(b * b, axis=1) - 2.0 * a @ b.T, 0.0)
 
 

@@ -1,7 +1,8 @@
 """Learning-rate schedules with peak 1: `schedule(steps, …) -> (step -> multiplier)`.
 
-`steps` is the length of training, and `step` counts from 0. The optimiser multiplies the result by its learning rate, which
-can therefore be a tracer (many rates from one compilation).
+`steps` is the length of training, and `step` counts from 0 to steps − 1, the last step, at which a schedule has its final
+value. The optimiser multiplies the result by its learning rate, which can therefore be a tracer (many rates from one
+compilation).
 """
 
 from collections.abc import Callable
@@ -15,13 +16,23 @@ from cnnlab.values import Fraction, Positive, Probability
 Schedule = Callable[[jax.Array], jax.Array]
 
 
-def _after_warmup(decay: Callable[[int], optax.Schedule], steps: int, warmup: float) -> Schedule:
-    """Returns a linear rise from near 0 to 1 over `warmup * steps` steps, followed by `decay(remaining steps)`."""
-    rise = round(steps * warmup)
-    main = decay(max(1, steps - rise))
-    if rise == 0:
-        return main
-    return optax.join_schedules([optax.linear_schedule(1.0 / (rise + 1), 1.0, rise), main], [rise])
+def _after_warmup(decay: Callable[[jax.Array], jax.Array], steps: int, warmup: float) -> Schedule:
+    """Returns a linear rise from near 0 to 1 over `warmup * steps` steps, then `decay`: progress from 0 to 1 -> multiplier.
+
+    Progress is 0 at the peak and 1 at the last step and later. Where a single step is left, it is at the peak.
+    """
+    rise, last = _rise(steps, warmup), max(steps - 1, 0)
+
+    def schedule(count: jax.Array) -> jax.Array:
+        value = decay(jnp.clip((count - rise) / max(last - rise, 1), 0.0, 1.0))
+        return jnp.where(count < rise, (count + 1) / (rise + 1), value) if rise else value
+
+    return schedule
+
+
+def _rise(steps: int, warmup: float) -> int:
+    """Returns the number of warm-up steps; at least the last step of training comes after them."""
+    return max(min(round(steps * warmup), steps - 1), 0)
 
 
 def constant(steps: int, *, warmup: Fraction = 0.0) -> Schedule:
@@ -30,7 +41,7 @@ def constant(steps: int, *, warmup: Fraction = 0.0) -> Schedule:
     Args:
         warmup: fraction of the steps over which the rate first rises linearly to its peak.
     """
-    return _after_warmup(lambda _: optax.constant_schedule(1.0), steps, warmup)
+    return _after_warmup(jnp.ones_like, steps, warmup) if _rise(steps, warmup) else optax.constant_schedule(1.0)
 
 
 def cosine(steps: int, *, warmup: Fraction = 0.0, final: Probability = 0.0) -> Schedule:
@@ -38,9 +49,9 @@ def cosine(steps: int, *, warmup: Fraction = 0.0, final: Probability = 0.0) -> S
 
     Args:
         warmup: fraction of the steps over which the rate first rises linearly to its peak.
-        final: multiplier of the rate after the last step.
+        final: multiplier of the rate at the last step, which changes nothing if it is 0; a training of one step is at the peak.
     """
-    return _after_warmup(lambda n: optax.cosine_decay_schedule(1.0, n, alpha=final), steps, warmup)
+    return _after_warmup(lambda progress: final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress)), steps, warmup)
 
 
 def linear(steps: int, *, warmup: Fraction = 0.0, final: Probability = 0.0) -> Schedule:
@@ -48,9 +59,9 @@ def linear(steps: int, *, warmup: Fraction = 0.0, final: Probability = 0.0) -> S
 
     Args:
         warmup: fraction of the steps over which the rate first rises linearly to its peak.
-        final: multiplier of the rate after the last step.
+        final: multiplier of the rate at the last step, which changes nothing if it is 0; a training of one step is at the peak.
     """
-    return _after_warmup(lambda n: optax.linear_schedule(1.0, final, n), steps, warmup)
+    return _after_warmup(lambda progress: 1.0 + (final - 1.0) * progress, steps, warmup)
 
 
 def step(steps: int, *, warmup: Fraction = 0.0, at: tuple[float, ...] = (0.5, 0.75), factor: Positive = 0.1) -> Schedule:
@@ -58,15 +69,19 @@ def step(steps: int, *, warmup: Fraction = 0.0, at: tuple[float, ...] = (0.5, 0.
 
     Args:
         warmup: fraction of the steps over which the rate first rises linearly to its peak.
-        at: points at which the rate drops, as fractions of the steps that follow the warm-up.
+        at: points at which the rate drops, as fractions of the whole training, the warm-up included; one that lies within the
+            warm-up takes effect at its end. Without a warm-up the first step is always at the peak.
         factor: number by which the rate is multiplied at each of these points.
     """
+    rise = _rise(steps, warmup)
+    boundaries = [max(round(steps * fraction), 1) for fraction in at]
 
-    def decay(remaining: int) -> Schedule:
-        boundaries = jnp.asarray([round(remaining * fraction) for fraction in at])
-        return lambda count: jnp.asarray(factor, jnp.float32) ** jnp.sum(count >= boundaries).astype(jnp.float32)
+    def schedule(count: jax.Array) -> jax.Array:
+        drops = jnp.sum(count >= jnp.asarray(boundaries, jnp.int32)).astype(jnp.float32)
+        dropped = jnp.asarray(factor, jnp.float32) ** drops
+        return jnp.where(count < rise, (count + 1) / (rise + 1), dropped) if rise else dropped
 
-    return _after_warmup(decay, steps, warmup)
+    return schedule
 
 
 def exponential(steps: int, *, warmup: Fraction = 0.0, final: Positive = 0.01) -> Schedule:
@@ -74,13 +89,10 @@ def exponential(steps: int, *, warmup: Fraction = 0.0, final: Positive = 0.01) -
 
     Args:
         warmup: fraction of the steps over which the rate first rises linearly to its peak.
-        final: multiplier of the rate after the last step.
+        final: multiplier of the rate at the last step, which changes nothing if it is 0; a training of one step is at the peak.
     """
 
-    def decay(remaining: int) -> Schedule:
-        return lambda count: jnp.exp(jnp.log(jnp.asarray(final, jnp.float32)) * jnp.minimum(count / remaining, 1.0))
-
-    return _after_warmup(decay, steps, warmup)
+    return _after_warmup(lambda progress: jnp.exp(jnp.log(jnp.asarray(final, jnp.float32)) * progress), steps, warmup)
 
 
 def one_cycle(steps: int, *, rise: Fraction = 0.3, start: Positive = 0.04, final: Positive = 1e-4) -> Schedule:
@@ -88,10 +100,19 @@ def one_cycle(steps: int, *, rise: Fraction = 0.3, start: Positive = 0.04, final
 
     Args:
         rise: fraction of the steps before the peak.
-        start: multiplier of the rate at the first step.
-        final: multiplier of the rate after the last step.
+        start: multiplier of the rate at the first step, from three steps on; shorter trainings begin at the peak.
+        final: multiplier of the rate at the last step, which changes nothing if it is 0; a training of one step is at the peak.
     """
-    return optax.cosine_onecycle_schedule(steps, 1.0, rise, 1.0 / start, start / final)
+    last = max(steps - 1, 0)
+    top = max(min(round(rise * last), last - 1), 0)
+
+    def schedule(count: jax.Array) -> jax.Array:
+        up, down = (jnp.clip(part, 0.0, 1.0) for part in (count / max(top, 1), (count - top) / max(last - top, 1)))
+        rising = start + (1.0 - start) * 0.5 * (1.0 - jnp.cos(jnp.pi * up))
+        falling = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * down))
+        return jnp.where(count < top, rising, falling)
+
+    return schedule
 
 
 SCHEDULES = {

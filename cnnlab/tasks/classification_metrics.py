@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Stats
 from cnnlab.metric import SHARE, Metric
-from cnnlab.ops.metrics import confusion_counts, top_correct
+from cnnlab.ops.metrics import confusion_counts, predicted, top_correct
 
 TOP = 5
 """k of the top-k accuracy, which is measured where there are more classes."""
@@ -29,7 +29,7 @@ MISTAKES = 25
 def sums(scores: Array, losses: Array, batch: Batch) -> dict[str, Array]:
     """Returns sums over the real examples: `loss`, `correct` and `count`, f32 []; scores f32 [B, K], losses f32 [B]."""
     real = batch["mask"].astype(jnp.float32)
-    correct = (jnp.argmax(scores, axis=1) == batch["label"]).astype(jnp.float32)
+    correct = (predicted(scores) == batch["label"]).astype(jnp.float32)
     return {"loss": jnp.sum(jnp.where(batch["mask"], losses, 0.0)), "correct": jnp.sum(correct * real), "count": jnp.sum(real)}
 
 
@@ -37,18 +37,18 @@ def measure(scores: Array, probabilities: Array, losses: Array, batch: Batch) ->
     """Returns the statistics of a held-out batch.
 
     Args:
-        scores: f32 [B, K]; the class of the largest is predicted.
+        scores: f32 [B, K]; the class of the largest is predicted, and none (−1) where one is NaN.
         probabilities: f32 [B, K].
         losses: f32 [B].
         batch: labels, indices and mask.
     """
-    prediction = jnp.argmax(scores, axis=1).astype(jnp.int32)
+    prediction = predicted(scores)
     rows = {
         "index": batch["index"],
         "label": batch["label"],
         "prediction": prediction,
-        # [B, K] at [B, 1] -> [B]
-        "confidence": jnp.take_along_axis(probabilities, prediction[:, None], axis=1)[:, 0],
+        # [B, K] at [B, 1] -> [B]; where no class is predicted the probabilities are NaN
+        "confidence": jnp.take_along_axis(probabilities, jnp.maximum(prediction, 0)[:, None], axis=1)[:, 0],
         "loss": losses,
         "mask": batch["mask"],
     }
@@ -83,10 +83,15 @@ def draw_figures(stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     worst = wrong[np.argsort(-rows["confidence"][wrong], kind="stable")][:MISTAKES]
     if len(worst):
         captions = [
-            f"{data.class_names[rows['label'][i]]} → {data.class_names[rows['prediction'][i]]}, {rows['confidence'][i]:.2f}"
+            f"{data.class_names[rows['label'][i]]} → {_class_name(data, rows['prediction'][i])}, {rows['confidence'][i]:.2f}"
             for i in worst
         ]
         images = data.images(split, rows["index"][worst])
         title = f"Mistakes on {split}, {len(worst)} of {len(wrong)}"
         shown["mistakes"] = figures.image_grid(images, captions, title=title, columns=5)
     return shown
+
+
+def _class_name(data: Dataset, prediction: int) -> str:
+    """Returns the name of a predicted class, `none` for the −1 of scores that are not numbers."""
+    return data.class_names[prediction] if prediction >= 0 else "none"

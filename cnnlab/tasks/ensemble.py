@@ -14,6 +14,7 @@ import numpy as np
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops.losses import cross_entropy
+from cnnlab.ops.metrics import predicted
 from cnnlab.tasks import classification_metrics
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.values import Count
@@ -73,7 +74,7 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
         members_log = log_probabilities(params, model_state, batch["image"])
         scores = log_mean_probabilities(members_log)
         stats = classification_metrics.measure(scores, jnp.exp(scores), loss(scores, batch["label"]), batch)
-        votes = jnp.argmax(members_log, axis=-1).astype(jnp.int32).T  # [M, B, K] -> [M, B] -> [B, M], as rows are examples
+        votes = jax.vmap(predicted)(members_log).T  # [M, B, K] -> [M, B] -> [B, M], as rows are examples
         return {**stats, "rows": {**stats["rows"], "member_predictions": votes}}
 
     return Task(

@@ -186,7 +186,10 @@ def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, deca
 
 def nearest_entries(vectors: Array, codebook: Array) -> Array:
     """Returns the numbers i32 […] of the entries of the codebook [K, D] that are nearest to vectors [..., D]."""
-    # ‖v − e‖² = ‖v‖² + ‖e‖² − 2 v·e, and ‖v‖² is the same for all entries
+    # ‖v − e‖² = ‖v‖² + ‖e‖² − 2 v·e, and ‖v‖² is the same for all entries; far from the origin this would lose the digits of
+    # the difference, so both are centred first.
+    centre = jnp.mean(codebook, axis=0)  # [D]
+    vectors, codebook = vectors - _along(centre, vectors), codebook - centre[None]
     products = jnp.tensordot(vectors, codebook.T, axes=1)  # [..., D] and [D, K] -> [..., K]
     return jnp.argmin(_along(jnp.sum(jnp.square(codebook), axis=1), products) - 2.0 * products, axis=-1).astype(jnp.int32)
 

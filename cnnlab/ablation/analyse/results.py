@@ -74,8 +74,8 @@ class ArmSummary:
     """Standard error of one run's number that comes from the finite test set, sqrt(p (1 − p) / N), of a proportion such as the
     accuracy; None for other metrics."""
     seconds: float | None
-    """Time of the training steps of a run: the median time of a step over its runs, times its steps. Compilation, evaluations and
-    checkpoints are not in it; None where no run recorded it."""
+    """Time of the training steps of a run: the median time of a step over its runs, times its steps. Compilation, evaluations
+    and checkpoints are not in it; None where no run recorded it."""
     contrast: Contrast | None
     """None for the baseline itself, and where no seed is shared with it."""
     pruned: Pruned | None = None

@@ -38,7 +38,8 @@ def arms_table(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) 
         "Each row is an arm: one setting, trained with several seeds. Values are mean ± standard deviation over seeds with the "
         f"95 % interval of the mean; differences from the {escape(describe_baseline(study))} are "
         "paired by seed, with their 95 % interval; p is that of the paired t-test with Holm’s correction for the number of "
-        "arms, and below it without. Training time is the median time of a step times the steps, without compilation. Click a heading to sort."
+        "arms, and below it without. Training time is the median time of a step times the steps, without "
+        "compilation. Click a heading to sort."
     )
     return section("Arms", shown + _robustness(analysis), note)
 

@@ -165,7 +165,7 @@ def _tiles(
 
 
 def costs(study: Study, analysis: Analysis) -> str:
-    """Draws the cost of the arms against their quality: seconds of training steps, parameters, MACs, each where the arms differ in it."""
+    """Draws the cost of the arms against their quality: seconds of steps, parameters, MACs, each where they differ."""
     scale = formatting.scale_of(analysis)
     networks = {arm.name: arm for arm in study.arms}
     arms = [
@@ -184,14 +184,20 @@ def costs(study: Study, analysis: Analysis) -> str:
     items = "".join(f"<li><b>{i}</b>{escape(row.arm)}</li>" for i, row in arms if i in drawn)
     few = len(drawn) <= LABELLED
     key = verdict_key(kinds) + (f'<ul class="key">{items}</ul>' if few else "")
-    note = "One mark for every arm, with the 95 % interval of its mean; seconds are those of training steps, without compilation; "
+    note = (
+        "One mark for every arm, with the 95 % interval of its mean; seconds are those of training steps, without compilation; "
+    )
     note += "numbers refer to the list below and to the table of arms." if few else "point at a mark to see the arm’s name."
     return section("Quality against cost", f'<div class="charts">{"".join(pictures)}</div>{key}', note)
 
 
 def _cost(title: str, row: ArmSummary, arm: Arm | None) -> float | None:
     """Returns the cost of an arm if it is known and positive, else None."""
-    known = {"seconds of training": row.seconds, "parameters": arm.parameters if arm else None, "MACs": arm.macs if arm else None}
+    known = {
+        "seconds of training": row.seconds,
+        "parameters": arm.parameters if arm else None,
+        "MACs": arm.macs if arm else None,
+    }
     cost = known[title]
     return float(cost) if cost is not None and math.isfinite(cost) and cost > 0 else None
 
