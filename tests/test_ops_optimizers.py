@@ -105,7 +105,7 @@ SCALED = {
 
 
 @pytest.mark.parametrize("scale", [1e4, 1.0, 1e-4, 1e-6])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", SCALED)
 def test_an_optimizer_follows_its_recurrence_in_f32_whatever_the_size_of_gradients(name: str, scale: float):
     """Where epsilon stands shows at small gradients alone; the gradients are given, so that steps do not feed back."""
     gradients = scale * np.random.default_rng(3).normal(size=(6, *START.shape)).astype(np.float32)
@@ -119,6 +119,23 @@ def test_an_optimizer_follows_its_recurrence_in_f32_whatever_the_size_of_gradien
             expected = -SCALED[name](count, np.asarray(g, np.float64), kernel, memory)
             np.testing.assert_allclose(update, expected, rtol=2e-4, atol=1e-5 * np.abs(expected).max())
             params, kernel = optax.apply_updates(params, update), kernel + expected
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e-4, 1e-6])
+def test_muon_moves_kernels_alike_whatever_the_size_of_gradients(scale: float):
+    """Its updates are orthogonalised, so they depend on the direction of the gradient alone."""
+    assert {*SCALED, "muon"} == set(OPTIMIZERS), "every optimiser is tried at small and large gradients"
+    gradients = np.random.default_rng(3).normal(size=(3, *START.shape)).astype(np.float32)
+    moved = []
+    for factor in (1.0, scale):
+        with jax.numpy_dtype_promotion("standard"):
+            optimizer = OPTIMIZERS["muon"](steps=len(gradients), schedule=constant)
+            params = {"kernel": jnp.asarray(START, jnp.float32)}
+            state = optimizer.init(params)
+            for g in gradients:
+                update, state = optimizer.update({"kernel": jnp.asarray(factor * g)}, state, params)
+        moved.append(np.asarray(update["kernel"]))
+    np.testing.assert_allclose(moved[1], moved[0], atol=0.02 * np.abs(moved[0]).max())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -79,11 +79,7 @@ class RunRecorder:
 
     @property
     def timing(self) -> dict[str, float]:
-        """Returns the times of the run, for checkpoints and result.json.
-
-        `wall_seconds`: all attempts from start to end; `compile_seconds`: first dispatches of all attempts; `step_seconds`: the
-        median of the latest attempt that took enough steps, absent where none did.
-        """
+        """Returns wall and compile seconds of all attempts, and the median seconds of a step of the latest that knows it."""
         before, took = self.timing_before, self.clock.step_seconds
         step = before.get("step_seconds") if took is None else took / self.members
         return {
