@@ -119,7 +119,7 @@ def _scale_by_root_of_sum(epsilon: float) -> optax.GradientTransformation:
     def update(
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.OptState]:
-        sums = jax.tree.map(lambda total, g: total + g * g, state.sum_of_squares, updates)  # type: ignore[union-attr]
+        sums = jax.tree.map(lambda total, g: total + g * g, state.sum_of_squares, updates)
         scaled = jax.tree.map(lambda g, total: g / (jnp.sqrt(total) + epsilon), updates, sums)
         return scaled, optax.ScaleByRssState(sum_of_squares=sums)
 
