@@ -171,6 +171,8 @@ class Dataset:
     """(split, indices [B]) -> u8 or f32 [B, H, W, C] for display."""
     fingerprint: str
     """Changes when the examples, their order or their splits change."""
+    remarks: tuple[str, ...] = ()
+    """What was left out, guessed or cut on the way from the source to these examples, a sentence each."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,8 @@ def digest(parts: Iterable[Part]) -> str:
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, str | bytes):
-            total.update(part.encode() if isinstance(part, str) else part)
+            # Lone surrogates stand for the bytes of a file name that is no UTF-8.
+            total.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
         elif part.size:
             import numpy as np
 

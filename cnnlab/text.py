@@ -1,6 +1,8 @@
-"""Durations and sizes as text. Imports nothing."""
+"""Durations, sizes, counts and names as text that every terminal shows. Imports nothing of cnnlab."""
 
+import codecs
 import re
+from collections.abc import Iterable
 
 
 def format_duration(seconds: float) -> str:
@@ -36,3 +38,46 @@ def split_items(text: str, separators: str = ", \t\n") -> list[str]:
     if open_brackets:
         return [part.strip() for part in re.split(separator, text) if part.strip()]
     return [part.strip() for part in [*items, item] if part.strip()]
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Returns `1 image` or `1,200 images`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def listed(names: Iterable[object], most: int = 3) -> str:
+    """Returns the first names, `a, b, c, …`, each as it can be printed."""
+    found = list(names)
+    return ", ".join(printable(str(name)) for name in found[:most]) + (", …" if len(found) > most else "")
+
+
+def printable(name: str) -> str:
+    r"""Returns a name that every text file and font takes: bytes of a file name that are no UTF-8 become `\udcXX`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+ASCII_FALLBACKS = {
+    "±": "+/-",
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "→": "->",
+    "…": "...",
+    "×": "x",
+    "·": ".",
+    "≥": ">=",
+    "≤": "<=",
+    "²": "^2",
+}
+"""What is printed for a sign that a terminal's encoding lacks; any other letter becomes its number, `\\u732b`."""
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""Implements the error handler `plain` of encodings: signs in ASCII, other letters as `\uXXXX`, so names stay distinct."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    wrong = error.object[error.start : error.end]
+    return "".join(ASCII_FALLBACKS.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in wrong), error.end
+
+
+codecs.register_error("plain", _plain)

@@ -8,7 +8,7 @@ PACKAGE = sorted((ROOT / "cnnlab").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 LEVELS = [
-    {"errors", "text", "digests", "progress"},
+    {"errors", "text", "digests", "progress", "remarks"},
     {"files", "own"},
     {"values", "metric"},
     {"fitting"},

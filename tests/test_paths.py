@@ -80,3 +80,9 @@ def test_json_and_text_hold_names_that_are_no_utf8(tmp_path):
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "caf\\udce9 ±"
     files.write_json(tmp_path / "a.json", {"name": name})
     assert files.read_json(pathlib.Path(tmp_path / "a.json")) == {"name": name}
+
+
+def test_a_terminal_without_a_sign_shows_it_in_ascii_and_keeps_names_apart():
+    shown = [text.encode(encoding, "plain") for encoding in ("ascii", "cp1252") for text in ("0.9 ± 0.1 → …", "猫", "犬")]
+    assert shown[:3] == [b"0.9 +/- 0.1 -> ...", b"\\u732b", b"\\u72ac"] and shown[3] == b"0.9 \xb1 0.1 -> \x85"
+    assert "caf\udce9 猫".encode("utf-8", "plain").decode() == "caf\\udce9 猫"

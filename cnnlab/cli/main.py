@@ -15,6 +15,7 @@ from cnnlab.cli.groups import Console, Devices
 from cnnlab.cli.verbs import VERBS
 from cnnlab.errors import Preempted, UsageError, did_you_mean, of_the_world
 from cnnlab.knobs import UnknownKnob
+from cnnlab.remarks import begin_command
 
 OVERVIEW = """Trains and studies convolutional networks: python launch.py [VERB] --experiment=NAME [--knob=value …] [flags]
 
@@ -41,7 +42,8 @@ def main(argv: Sequence[str]) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a console that has no ± or − shows ? instead of ending the command
+            stream.reconfigure(errors="plain")  # a console that has no ± shows +/- instead of ending the command
+    begin_command()
     try:
         with _signals_as_errors():
             return _run(list(argv))

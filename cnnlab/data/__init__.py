@@ -4,8 +4,9 @@ Importing this module imports NumPy and nothing heavier: each source imports its
 machine without TFDS or grain can still run experiments on arrays.
 """
 
-from cnnlab.data.arrays import digits, npz
+from cnnlab.data.arrays import digits
 from cnnlab.data.folders import folder
+from cnnlab.data.npz_files import npz
 from cnnlab.data.procedural import gaussians, stripes, xor
 from cnnlab.data.tfds_sets import tfds
 

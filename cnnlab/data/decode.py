@@ -2,13 +2,26 @@
 
 import io
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
 from cnnlab.errors import DataError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "TGA": (".tga",),
+    "JPEG2000": (".jp2", ".j2k"),
+}
+"""The endings of the files that are images, by Pillow's name of their format. Pillow reads others, some through programs that
+a file of a stranger should not reach (EPS through Ghostscript)."""
+EXTENSIONS = tuple(ending for endings in FORMATS.values() for ending in endings)
 GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -17,8 +30,19 @@ class BadImage(DataError):
     """A file is not a usable image; the text is the reason, without the path."""
 
 
-def read_image(path: pathlib.Path, *, max_pixels: int) -> tuple[bytes, np.ndarray]:
-    """Returns (the file's bytes, u8 [H, W, 1] for a grey file or [H, W, 3] for any other); BadImage says what is wrong.
+class DecodedImage(NamedTuple):
+    """What an image file holds."""
+
+    data: bytes
+    """The file's bytes."""
+    pixels: np.ndarray
+    """u8 [H, W, 1] for a grey file, [H, W, 3] for any other."""
+    frames: int
+    """Number of pictures in the file, of which `pixels` is the first: more than one for animations and pages."""
+
+
+def read_image(path: pathlib.Path, *, max_pixels: int) -> DecodedImage:
+    """Reads and decodes an image file; BadImage says what is wrong with it.
 
     EXIF orientation is applied. Transparent images are composited on black; palettes, CMYK and the rest become RGB; two-level
     images become 0 and 255. 16-bit grey and floating-point files are refused, since how to scale them is the owner's decision
@@ -35,19 +59,23 @@ def read_image(path: pathlib.Path, *, max_pixels: int) -> tuple[bytes, np.ndarra
     if data[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         raise BadImage("a web page or XML, not an image; was a download refused?")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=list(FORMATS)) as image:
             if image.width * image.height > max_pixels:
                 raise BadImage(f"{image.width} x {image.height} pixels, above the limit of {max_pixels} (--max_pixels)")
             if image.mode in DEEP_MODES:
                 raise BadImage(f"16-bit or floating-point image (mode {image.mode}); convert it to 8 bits per channel")
             image.load()
-            return data, _pixels(ImageOps.exif_transpose(image))
+            pixels = _pixels(ImageOps.exif_transpose(image))
+            # Last, because counting the frames of a GIF goes through them.
+            return DecodedImage(data, pixels, int(getattr(image, "n_frames", 1)))
     except BadImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadImage(f"more pixels than the limit of {max_pixels} (--max_pixels)") from None
     except Image.UnidentifiedImageError:
-        raise BadImage(f"not a whole PNG, JPEG, WebP or BMP image; it begins with {data[:8]!r}") from None
+        raise BadImage(
+            f"not a whole PNG, JPEG, WebP, BMP, GIF, TIFF, PPM, TGA or JPEG 2000 image; it begins with {data[:8]!r}"
+        ) from None
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, … on broken files
         raise BadImage(f"broken or cut short: {str(error) or type(error).__name__}") from None
 

@@ -10,6 +10,8 @@ from cnnlab.data.source import shuffled
 from cnnlab.data.stream_order import train_feeds
 from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
+from cnnlab.remarks import print_once
+from cnnlab.text import counted
 
 
 def few_per_class(labels: np.ndarray, classes: int, each: int) -> np.ndarray:
@@ -62,4 +64,8 @@ def few_labels_after(data: Dataset, *, steps: int, examples_per_class: int) -> t
             yield feed | {"index": chosen[feed["index"]]}
 
     fingerprint = combined_digest(data.fingerprint, f"examples {examples_per_class}")
-    return dataclasses.replace(data, train=train, fingerprint=fingerprint), len(chosen)
+    remark = (
+        f"{data.name}: from step {steps} on, {len(chosen):,} of {counted(data.sizes['train'], 'training example')} are used"
+    )
+    print_once([remark])
+    return dataclasses.replace(data, train=train, fingerprint=fingerprint, remarks=(*data.remarks, remark)), len(chosen)

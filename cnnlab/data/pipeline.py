@@ -12,6 +12,7 @@ import numpy as np
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
 from cnnlab.data.augment import columns_of, no_augmentation
 from cnnlab.data.cache import cached
+from cnnlab.data.examine import remarks_on
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.resize import Fit, fit_images
 from cnnlab.data.source import Images, LazyImages, Source, Split, notify, stratified_split, subset
@@ -19,6 +20,7 @@ from cnnlab.data.stream_order import evaluation_feeds, train_feeds
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.progress import ProgressLine
+from cnnlab.remarks import print_once
 from cnnlab.values import Count, Fraction, Range
 
 SAMPLE = 10_000
@@ -49,7 +51,11 @@ def build(
     differ in size and no image_size is given.
     """
     parts, resident = _loaded(source, image_size, image_fit, resident_mib * 2**20)
+    examined = combined_digest(source.fingerprint, f"{image_size} {image_fit} {sorted(resident)}")
+    remarks = [*source.remarks, *remarks_on(source, parts, examined)]
     held_out = np.zeros(0, np.int32) if "validation" in parts else stratified_split(parts["train"].labels, validation)[1]
+    if validation and "validation" not in parts and not len(held_out):
+        remarks.append(f"{source.name}: no validation split: --validation={validation:g} of the training examples is none")
     if len(held_out):
         parts |= _divided(parts["train"], held_out)
         resident |= {"validation"} if "train" in resident else set()
@@ -63,6 +69,9 @@ def build(
             f"Give --batch_size={sizes['train']} or less."
         )
     streamed = {split: None if split in resident else part for split, part in parts.items()}
+    sample, more = _sample(source.name, parts["train"].images)
+    remarks = list(dict.fromkeys([*remarks, *more]))
+    print_once(remarks)
     return Dataset(
         name=source.name,
         classes=len(source.class_names),
@@ -77,9 +86,10 @@ def build(
         resident={
             split: {"image": part.images, "label": part.labels} if split in resident else {} for split, part in parts.items()
         },
-        prepare=functools.partial(_prepare, normalize(_sample(source.name, parts["train"].images)), augment),
+        prepare=functools.partial(_prepare, normalize(sample), augment),
         images=functools.partial(_images, parts),
         fingerprint=combined_digest(source.fingerprint, f"{sizes} {image_size} {image_fit if image_size else ''}", held_out),
+        remarks=tuple(remarks),
     )
 
 
@@ -138,13 +148,13 @@ def _decoded(images: LazyImages, name: str) -> np.ndarray:
     return out
 
 
-def _sample(name: str, images: Images) -> np.ndarray:
-    """Returns the images from which the normaliser is computed: all of a split in memory, or an even sample of one on disk."""
+def _sample(name: str, images: Images) -> tuple[np.ndarray, list[str]]:
+    """Returns the images from which the normaliser is computed, and a remark where they are an even sample of those on disk."""
     if isinstance(images, np.ndarray):
-        return images
+        return images, []
     chosen = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int32))
-    notify(f"{name} is streamed: it is normalised by the statistics of {len(chosen)} of its {len(images)} training images")
-    return images[chosen]
+    remark = f"{name} is streamed: it is normalised by the statistics of {len(chosen)} of its {len(images)} training images"
+    return images[chosen], [remark]
 
 
 def _evaluate(sizes: Mapping[str, int], streamed: Mapping[str, Split | None], split: str, batch_size: int) -> Iterator[Feed]:

@@ -1,4 +1,7 @@
-"""Resizes and pads images on the host, before anything else, in NumPy, so that every machine gets the same pixels."""
+"""Resizes and pads images on the host, before anything else, in NumPy, so that machines get the same pixels.
+
+The sums run in the order of the machine's BLAS: 1 to 18 of 2.95 million values differed by one grey level between processors.
+"""
 
 import dataclasses
 import functools

@@ -7,6 +7,7 @@ import numpy as np
 from cnnlab.data.source import Source, Split, shuffled, subset
 from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
+from cnnlab.text import counted
 
 
 def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class: int | None = None) -> Source:
@@ -32,8 +33,14 @@ def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class:
         split: _select_examples(part, kept, examples_per_class if split == "train" else None)
         for split, part in source.splits.items()
     }
+    sizes = [
+        f"{len(parts[split].labels):,} of {counted(len(part.labels), f'{split} example')}"
+        for split, part in source.splits.items()
+    ]
+    remark = f"{source.name}: {len(kept)} of {count} classes are kept, with {', '.join(sizes)}"
     return dataclasses.replace(
         source,
+        remarks=(*source.remarks, remark),
         splits=parts,
         class_names=tuple(source.class_names[number] for number in kept),
         fingerprint=combined_digest(source.fingerprint, f"classes {kept} examples {examples_per_class}"),

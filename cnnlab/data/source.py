@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError
+from cnnlab.text import counted
 
 TEST_FRACTION = 0.2
 """Share of the only split that is set aside as the test split where a data set has none."""
@@ -30,6 +31,8 @@ class LazyImages:
     threads: int = 1
     """Number of decoding threads: `decoding_threads` of the images in their files."""
     dtype: np.dtype = dataclasses.field(default_factory=lambda: np.dtype(np.uint8))
+    digests: np.ndarray | None = None
+    """Text [N] that is equal for equal images, such as a digest of the file; None: not known before they are decoded."""
 
     def __len__(self) -> int:
         return self.length
@@ -75,6 +78,8 @@ class Source:
     class_names: tuple[str, ...]
     fingerprint: str
     """Changes when the examples or their order change."""
+    remarks: tuple[str, ...] = ()
+    """What was left out, guessed or cut, a sentence each, with names and counts (cnnlab/remarks.py)."""
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -143,23 +148,34 @@ def subset(images: Images, indices: np.ndarray) -> Images:
     """Returns the images at `indices` i32 [B]; lazily decoded images stay lazy."""
     if isinstance(images, np.ndarray):
         return images[indices]
-    return dataclasses.replace(images, read=lambda positions: images.read(indices[positions].tolist()), length=len(indices))
+    digests = None if images.digests is None else images.digests[indices]
+
+    def read(positions: list[int]) -> Sequence[np.ndarray]:
+        return images.read(indices[positions].tolist())
+
+    return dataclasses.replace(images, read=read, length=len(indices), digests=digests)
 
 
-def with_test_split(name: str, splits: dict[str, Split]) -> dict[str, Split]:
-    """Adds a test split where there is none: the validation split under that name, else a stratified fifth of train."""
+def with_test_split(name: str, splits: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:
+    """Returns the splits with a test split where there was none, and the remark on where it comes from.
+
+    It is the validation split under that name, or else a stratified fifth of train.
+    """
     if "test" in splits or "train" not in splits:
-        return splits
+        return splits, []
     if "validation" in splits:
-        notify(f"{name} has no labelled test split: its validation split serves as the test split")
-        return {"train": splits["train"], "test": splits["validation"]}
+        size = len(splits["validation"].labels)
+        remark = (
+            f"{name} has no labelled test split: its validation split ({counted(size, 'example')}) serves as the test split, "
+            "and the share --validation of train is held out for validation"
+        )
+        return {"train": splits["train"], "test": splits["validation"]}, [remark]
     train = splits["train"]
     kept, held_out = stratified_split(train.labels, TEST_FRACTION)
-    notify(
-        f"{name} has no test split: {len(held_out)} of its {len(train.labels)} examples (stratified, always the same) "
-        "become one"
-    )
-    return {part: Split(subset(train.images, ids), train.labels[ids]) for part, ids in (("train", kept), ("test", held_out))}
+    count = f"{len(held_out)} of its {len(train.labels)} examples"
+    remark = f"{name} has no test split: {count} (stratified, always the same) become one"
+    parts = (("train", kept), ("test", held_out))
+    return {part: Split(subset(train.images, ids), train.labels[ids]) for part, ids in parts}, [remark]
 
 
 def digest_splits(name: str, splits: Mapping[str, Split]) -> str:

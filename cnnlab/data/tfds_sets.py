@@ -12,14 +12,17 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from cnnlab.data.cache import cached
 from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, notify, with_test_split
+from cnnlab.data.split_names import named_splits
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError
+from cnnlab.text import counted
 
 SAMPLED = 64
 """Images of each split, evenly spaced, that enter the fingerprint; all labels do."""
@@ -47,21 +50,35 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
         _prepare(name, folder)
         builder = _builder(tensorflow_datasets, name, folder)
     image, label = _features(tensorflow_datasets, name, builder.info)
-    if "train" not in builder.info.splits:
+    published = named_splits(builder.info.splits)
+    # A name that is exactly the split's comes before another spelling of it.
+    published = {split: [split] if split in names else names for split, names in published.items()}
+    parts = {split: names[0] for split, names in published.items()}
+    if "train" not in parts:
         raise DataError(f"tfds:{name} has no train split; it has {', '.join(builder.info.splits)}.\nChoose another set.")
     files = sorted(pathlib.Path(str(builder.data_path)).iterdir())
     states = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    states += [f"{part} is {split}" for split, part in parts.items() if part != split]
     key = f"labels-{re.sub('[^a-z0-9_]+', '-', name.lower())}-{combined_digest(str(builder.data_path), *states)[:24]}"
-    found = cached(key, lambda: _labels_and_samples(tensorflow_datasets, name, builder, image, label))
+    found = cached(key, lambda: _labels_and_samples(tensorflow_datasets, name, builder, image, label, parts))
     splits: dict[str, Split] = {
-        split: Split(_lazy(builder, split, image), np.asarray(found[split]))
-        for split in ("train", "validation", "test")
-        if split in found and (split == "train" or not np.all(found[split] == -1))  # -1 throughout: a test split without labels
+        split: Split(_lazy(builder, part, image), np.asarray(found[split]))
+        for split, part in parts.items()
+        if split == "train" or not np.all(found[split] == -1)  # -1 throughout: a split without labels
     }
+    used, read = {parts[split] for split in splits}, set(parts.values())
+    unused = [
+        f"{part} ({counted(builder.info.splits[part].num_examples, 'example')}{' without labels' * (part in read)})"
+        for part in builder.info.splits
+        if part not in used
+    ]
+    remarks = [f"tfds:{name}: {counted(len(unused), 'split')} left out: {', '.join(unused)}"] if unused else []
+    remarks += [f"tfds:{name}: its split {part} serves as {split}" for split, part in parts.items() if part != split]
     version = f"{builder.info.full_name} {builder.info.version}"
     fingerprint = combined_digest(version, *(part for split in sorted(found) for part in (split, found[split])))
     names = tuple(builder.info.features[label].names)
-    return Source(f"tfds:{name}", with_test_split(f"tfds:{name}", splits), names, fingerprint)
+    splits, carved = with_test_split(f"tfds:{name}", splits)
+    return Source(f"tfds:{name}", splits, names, fingerprint, (*remarks, *carved))
 
 
 def _builder(tensorflow_datasets: Any, name: str, folder: pathlib.Path) -> Any:
@@ -104,8 +121,14 @@ def _prepare(name: str, folder: pathlib.Path) -> None:
     # The child must find cnnlab where it is not installed: the folder above the package goes onto its path.
     command = [sys.executable, "-m", "cnnlab.data.prepare", name, str(folder)]
     root = str(pathlib.Path(__file__).resolve().parents[2])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    environment = (
+        os.environ
+        | {"PYTHONIOENCODING": "utf-8"}
+        | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    )
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, encoding="utf-8", errors="backslashreplace", check=False
+    )
     if done.returncode != 0:
         reason = (done.stdout.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise DataError(f"tfds:{name} could not be prepared in {folder}: {reason}\n{elsewhere}")
@@ -141,20 +164,22 @@ def _lazy(builder: Any, split: str, image: str) -> LazyImages:
     )
 
 
-def _labels_and_samples(tensorflow_datasets: Any, name: str, builder: Any, image: str, label: str) -> dict[str, np.ndarray]:
+def _labels_and_samples(
+    tensorflow_datasets: Any, name: str, builder: Any, image: str, label: str, parts: Mapping[str, str]
+) -> dict[str, np.ndarray]:
     """Returns {split: labels i32 [N], "split-sample": digests of evenly spaced images}; no image is decoded for a label."""
     notify(f"reading the labels of tfds:{name} (once) …")
     began = time.monotonic()
     found: dict[str, np.ndarray] = {}
     undecoded = {image: tensorflow_datasets.decode.SkipDecoding()}
-    for split in set(builder.info.splits) & {"train", "validation", "test"}:
-        source = builder.as_data_source(split, decoders=undecoded)
+    for split, part in parts.items():
+        source = builder.as_data_source(part, decoders=undecoded)
         labels: list[int] = []
         for start in range(0, len(source), READ_AT_ONCE):
             records = source.__getitems__(range(start, min(start + READ_AT_ONCE, len(source))))
             labels += [int(record[label]) for record in records]
         found[split] = np.array(labels, np.int32)
-        images = _lazy(builder, split, image)
+        images = _lazy(builder, part, image)
         chosen = np.linspace(0, len(images) - 1, min(SAMPLED, len(images))).astype(int).tolist()
         found[f"{split}-sample"] = np.array([combined_digest(sample) for sample in images.read(chosen)])
     notify(f"labels of tfds:{name} read in {time.monotonic() - began:.1f} s")

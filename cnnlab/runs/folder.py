@@ -154,6 +154,7 @@ def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, An
             "name": experiment.data.name,
             "fingerprint": experiment.data.fingerprint,
             "sizes": dict(experiment.data.sizes),
+            "remarks": list(experiment.data.remarks),
         },
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "host": socket.gethostname(),

@@ -1,0 +1,93 @@
+"""Remarks on the examples themselves: classes without an example, images of one value, copies of training images in test."""
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from cnnlab.data.cache import cached
+from cnnlab.data.source import Images, Source, Split
+from cnnlab.text import counted, listed
+
+LARGE = 2**24
+"""Bytes of images from which what was found is kept in the cache. 60,000 images of 28 x 28 take 0.2 s."""
+AT_ONCE = 4096
+
+
+def remarks_on(source: Source, parts: Mapping[str, Split], key: str) -> list[str]:
+    """Returns the remarks on a source whose splits are at their final size.
+
+    Args:
+        source: the data set.
+        parts: the splits as they are trained on. Images that are decoded on request are not examined, but for the digests that
+            their source gives.
+        key: a text that changes with the pixels, for the cache.
+    """
+    images = {split: part.images for split, part in parts.items() if split in source.splits}
+    size = sum(array.nbytes for array in images.values() if isinstance(array, np.ndarray))
+    found = cached(f"examined-1-{key[:24]}", lambda: _examined(images)) if size >= LARGE else _examined(images)
+    remarks = _classes(source)
+    for split in images:
+        if len(blank := found[f"{split}-blank"]):
+            total, places = f"{len(blank):,} of {counted(len(images[split]), f'{split} image')}", listed(blank.tolist(), 5)
+            remarks.append(f"{source.name}: {total} have one value everywhere: number {places}")
+    if len(copies := found["copies"]):
+        pairs = listed([f"{here} is {there}" for here, there in copies.tolist()])
+        total = f"{len(copies):,} of {counted(len(images['test']), 'test image')}"
+        remarks.append(f"{source.name}: {total} are copies of training images, number by number: {pairs}")
+    return remarks
+
+
+def _classes(source: Source) -> list[str]:
+    """Returns remarks on classes that have no example in train, or in another split although they have one in train."""
+    remarks = []
+    trained = set(np.unique(source.splits["train"].labels).tolist())
+    for split, part in source.splits.items():
+        found = set(np.unique(part.labels).tolist())
+        missing = sorted((set(range(len(source.class_names))) if split == "train" else trained) - found)
+        if missing:
+            names = listed([source.class_names[number] for number in missing], 5)
+            remarks.append(f"{source.name}: {split} has no example of {counted(len(missing), 'class', 'classes')}: {names}")
+        if unknown := sorted(found - trained):
+            names, count = (
+                listed([source.class_names[number] for number in unknown], 5),
+                int(np.isin(part.labels, unknown).sum()),
+            )
+            remarks.append(f"{source.name}: {split} has {counted(count, 'example')} of classes that train lacks: {names}")
+    return remarks
+
+
+def _examined(images: Mapping[str, Images]) -> dict[str, np.ndarray]:
+    """Returns {"SPLIT-blank": positions of images of one value, "copies": (position in test, position in train) i32 [M, 2]}."""
+    found = {f"{split}-blank": _blank(part) for split, part in images.items()}
+    # One array for both splits is meant so, as in xor.
+    is_apart = "test" in images and images["test"] is not images["train"]
+    train, test = (_digests(images[split]) if is_apart else None for split in ("train", "test"))
+    first: dict[object, int] = {}
+    for position, digest in enumerate(train or ()):
+        first.setdefault(digest, position)
+    blank = set(found["test-blank"].tolist()) if is_apart else set()
+    copies = [
+        (position, first[digest]) for position, digest in enumerate(test or ()) if digest in first and position not in blank
+    ]
+    return found | {"copies": np.array(copies, np.int32).reshape(len(copies), 2)}
+
+
+def _blank(images: Images) -> np.ndarray:
+    """Returns the positions i32 [M] of images all of whose pixels are equal; none for images that are not in memory."""
+    found = [np.zeros(0, np.int64)]
+    if isinstance(images, np.ndarray) and len(images) and images[0].size > 4:
+        for start in range(0, len(images), AT_ONCE):
+            rows = images[start : start + AT_ONCE]
+            rows = rows.reshape(len(rows), -1)  # [B, H, W, C] -> [B, H·W·C]
+            # Most images differ in two of their first values, and the rest are few.
+            open_rows = np.flatnonzero((rows[:, :1] == rows[:, ::7]).all(axis=1))
+            found.append(start + open_rows[(rows[open_rows] == rows[open_rows, :1]).all(axis=1)])
+    return np.concatenate(found).astype(np.int32)
+
+
+def _digests(images: Images) -> list[object] | None:
+    """Returns a digest for each image; None where the images are decoded on request and their source knows none."""
+    if isinstance(images, np.ndarray):
+        return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images]
+    return None if images.digests is None else images.digests.tolist()
