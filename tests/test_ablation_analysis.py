@@ -294,6 +294,27 @@ def test_runs_that_did_not_finish_are_counted_and_reported():
     assert "baseline: of 5 runs 1 missing or unfinished." in analysis.warnings
 
 
+@pytest.mark.parametrize("state", ["DIVERGED", "FAILED"])
+def test_survivors_prove_no_arm_better_and_a_worse_arm_stays_worse(state):
+    values = {"baseline": [0.5, 0.52, 0.51, 0.5, 0.53], "up": [0.6, 0.63, 0.61], "down": [0.4, 0.43, 0.41]}
+    lost = [RunResult(arm, seed, state, "", "") for arm in ("up", "down") for seed in (3, 4)]
+    whole, analysis = (analyse(study(list(values), 5), finished(values) + more) for more in ([], lost))
+    assert [row.contrast.verdict for row in whole.rows[1:]] == ["better", "worse"], "what is missing may still come"
+    assert [row.contrast.verdict for row in analysis.rows[1:]] == ["undecided", "worse"]
+    reason = "2 of 5 runs of up diverged or failed; a comparison of the survivors alone is not reported as a verdict"
+    assert f"up has no verdict ({reason})" in analysis.sentence and "seeds would decide" not in analysis.sentence
+    # The reverse: survivors of the baseline prove no arm worse.
+    fallen = [RunResult("baseline", seed, state, "", "") for seed in (3, 4)]
+    short = {
+        **values,
+        "baseline": values["baseline"][:3],
+        "up": [0.6, 0.63, 0.61, 0.6, 0.6],
+        "down": [0.4, 0.43, 0.41, 0.4, 0.4],
+    }
+    reverse = analyse(study(list(values), 5), finished(short) + fallen)
+    assert [row.contrast.verdict for row in reverse.rows[1:]] == ["better", "undecided"]
+
+
 def test_without_a_baseline_there_is_no_verdict():
     analysis = analyse(study(["baseline", "a"], 2), finished({"a": [0.5, 0.6]}))
     assert analysis.sentence.startswith("No verdict: baseline") and analysis.rows[1].contrast is None
@@ -353,7 +374,8 @@ def test_the_sentence_tells_verdicts_in_points():
     assert analysis.sentence == (
         "norm=none is worse than the baseline by 2.10 points [1.68, 2.52] (p = 0.00032 after Holm, 5 paired seeds); "
         "width=2 is better than the baseline by 3.04 points [2.75, 3.33] (p = 2.4e-05 after Holm, 5 paired seeds); "
-        f"activation=tanh is undecided (−0.12 [−0.56, 0.32] points; about {tanh.seeds_needed} seeds would decide)."
+        f"activation=tanh is undecided (−0.12 [−0.56, 0.32] points; about {tanh.seeds_needed} seeds would decide, "
+        "if the effect is as large as observed)."
     )
     assert tanh.seeds_needed == statistics.seeds_needed(tanh.effect_size, 0.05 / 3) > 5 and norm.seeds_needed is None
     expected = statistics.holm([stats.ttest_1samp(values, 0).pvalue for values in differences.values()])

@@ -6,7 +6,7 @@ from scipy import stats
 from cnnlab.ablation.analyse import verdicts
 from cnnlab.ablation.analyse.analysis import analyse
 from cnnlab.ablation.analyse.results import Analysis
-from cnnlab.ablation.plan.study import Arm, RunResult, Study
+from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 from cnnlab.errors import UsageError
 from cnnlab.tasks.classification_metrics import METRICS
 
@@ -142,6 +142,19 @@ def test_every_part_must_hold():
     assert undecided.verdict == "undecided" and undecided.p == open_(found).p
     assert refuted.verdict == "refuted" and refuted.effect == fails(found).effect
     assert "[undecided] Two: " in refuted.sentence and "[refuted] Three: " in refuted.sentence
+
+
+def test_a_part_refutes_a_claim_only_after_a_correction_for_the_number_of_parts():
+    def part(word: str, p: float | None) -> verdicts.VerdictRule:
+        return lambda analysis: Verdict("C1", word, 0.1, None, p, 5, f"p {p}")
+
+    found = analysis(baseline=BASELINE)
+    one, clear, holds = part("refuted", 0.03), part("refuted", 0.001), part("supported", 0.04)
+    assert verdicts.every(one)(found).verdict == "refuted"
+    assert verdicts.every(one, holds)(found).verdict == "undecided", "twice 0.03 is above 0.05"
+    assert verdicts.every(clear, holds, holds, holds, holds)(found).verdict == "refuted"
+    assert verdicts.every(holds, holds)(found).verdict == "supported", "support needs no correction"
+    assert verdicts.every(part("refuted", None), holds)(found).verdict == "refuted", "what is exact has no p"
 
 
 def test_an_arm_that_the_study_lacks_is_an_error():

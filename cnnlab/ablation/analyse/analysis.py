@@ -2,7 +2,8 @@
 
 The plan of the analysis is fixed before a number is seen: paired differences to the baseline over the seeds that both
 finished, Student's t for the verdict, Holm over all planned arms. The sign flips, the ranks and the bootstrap are reported
-too, to show whether t's assumption matters. Negative controls are not in that family: their verdict follows from the plain p.
+too, to show whether t's assumption matters. Where runs diverged or failed, those that finished prove no arm better
+(statistics.withheld). Negative controls are not in that family: their verdict follows from the plain p.
 """
 
 import itertools
@@ -106,6 +107,9 @@ def _contrasts(
                 [differences[arm.name]], higher_is_better=higher_is_better, alpha=alpha
             )  # a family of its own: the plain p
             decisions[arm.name] = (p, None, verdict)
+    for name, (p, p_holm, verdict) in decisions.items():
+        lost = _lost(cells, study, name), _lost(cells, study, study.baseline.name)
+        decisions[name] = (p, p_holm, statistics.withheld(verdict, *lost))
     return {
         name: _contrast(
             differences[name],
@@ -120,6 +124,12 @@ def _contrasts(
     }
 
 
+def _lost(cells: Mapping[tuple[str, int], RunResult], study: Study, arm: str) -> int:
+    """Returns how many runs of an arm diverged or failed."""
+    found = [cells.get((arm, seed)) for seed in study.seeds]
+    return sum(cell is not None and cell.state in ("DIVERGED", "FAILED") for cell in found)
+
+
 def _contrast(
     differences: np.ndarray,
     decision: tuple[float | None, float | None, str],
@@ -132,7 +142,8 @@ def _contrast(
     """Returns the contrast of one arm; `first_alpha` is the level of Holm's first step for its family."""
     p, p_holm, verdict = decision
     effect = statistics.effect_size(differences)
-    undecided = effect is not None and verdict == "undecided"
+    # Seeds decide nothing where the test has decided and its verdict is withheld.
+    undecided = effect is not None and verdict == "undecided" and (p_holm if p_holm is not None else p or 1.0) >= alpha
     return Contrast(
         n=len(differences),
         difference=float(np.mean(differences)),

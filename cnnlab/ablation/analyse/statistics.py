@@ -128,6 +128,17 @@ def verdicts(
     ]
 
 
+def withheld(word: str, lost: int, lost_of_baseline: int) -> str:
+    """Returns the verdict on an arm some of whose runs diverged or failed, from that on the runs that finished.
+
+    What the lost runs would have reached is unknown and at worst the worst, so survivors alone prove no arm better (nor
+    different, of a metric without a sense); one that is worse by its survivors stays worse. For the baseline the reverse holds.
+    """
+    if (lost and word in ("better", "differs")) or (lost_of_baseline and word in ("worse", "differs")):
+        return "undecided"
+    return word
+
+
 def effect_size(differences: np.ndarray) -> float | None:
     """Returns Cohen's d of paired differences f64 [S]."""
     return float(np.mean(differences) / np.std(differences, ddof=1)) if varies(differences) else None

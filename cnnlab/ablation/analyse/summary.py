@@ -61,7 +61,11 @@ def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str, 
     parts = [_decided(row.arm, row.contrast, baseline.arm, declared) for row in decided[:NAMED_DECIDED] if row.contrast]
     rest = Counter(row.contrast.verdict for row in decided[NAMED_DECIDED:] if row.contrast)
     parts += [_others(word, count) for word, count in rest.items()]
-    parts += [_undecided(row.arm, row.contrast, baseline.arm, declared) for row in compared[:NAMED_UNDECIDED] if row.contrast]
+    parts += [
+        _survivors(row, baseline) or _undecided(row.arm, row.contrast, baseline.arm, declared)
+        for row in compared[:NAMED_UNDECIDED]
+        if row.contrast
+    ]
     if more := len(compared[NAMED_UNDECIDED:]):
         parts.append(f"{more} more {'arms are' if more > 1 else 'arm is'} undecided")
     if pruned:
@@ -89,6 +93,20 @@ def _decided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> str
     return f"{arm} {relation}{unit(metric)}{span(interval, metric)} (p = {contrast.p_holm:.2g} after Holm, {seeds(contrast.n)})"
 
 
+def _survivors(row: ArmSummary, baseline: ArmSummary) -> str:
+    """Returns why an arm has no verdict where the test found a difference among the runs that finished; else nothing."""
+    contrast = row.contrast
+    if contrast is None or contrast.p_holm is None or contrast.seeds_needed is not None or contrast.effect_size is None:
+        return ""
+    lost = [
+        f"{one.diverged + one.failed} of {one.planned} runs of {one.arm} diverged or failed"
+        for one in (row, baseline)
+        if one.diverged + one.failed
+    ]
+    reason = "a comparison of the survivors alone is not reported as a verdict"
+    return f"{row.arm} has no verdict ({'; '.join(lost)}; {reason})" if lost else ""
+
+
 def _undecided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> str:
     difference = amount(contrast.difference, metric)
     if contrast.n == 1:
@@ -100,7 +118,10 @@ def _undecided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> s
     if contrast.effect_size is None:
         return f"{arm} is undecided (equal to the {_noun(baseline)} in each of {seeds(contrast.n)})"
     needed = "no feasible number of" if contrast.seeds_needed is None else f"about {contrast.seeds_needed}"
-    return f"{arm} is undecided ({difference}{span(contrast.interval, metric)}{unit(metric)}; {needed} seeds would decide)"
+    return (
+        f"{arm} is undecided ({difference}{span(contrast.interval, metric)}{unit(metric)}; {needed} seeds would decide, if the "
+        "effect is as large as observed)"
+    )
 
 
 def claim_parts(verdict: Verdict) -> list[str]:
@@ -164,7 +185,7 @@ def _losses(row: ArmSummary, metric: str) -> Iterable[str]:
         counts = ", ".join(f"{count} {state}" for state, count in lost.items() if count)
         survivors = (
             "; its numbers are those of the remaining runs, so it looks better than it is"
-            if row.diverged and row.values
+            if row.diverged + row.failed and row.values
             else ""
         )
         yield f"{row.arm}: of {row.planned} runs {counts}{survivors}."
