@@ -131,7 +131,7 @@ def _accelerators() -> list[str]:
     if (allowed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [part.strip() for part in allowed.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", timeout=10, check=True).stdout
         return [str(number) for number, line in enumerate(line for line in listed.splitlines() if line.startswith("GPU"))]
     return []
 

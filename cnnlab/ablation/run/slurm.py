@@ -59,7 +59,8 @@ class _Queue:
                 "--Format=JobID:24,State:24,exit_code:16",
             ],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
             check=False,
         )
         if listing.returncode and "Invalid job id" not in listing.stderr:
