@@ -1,6 +1,9 @@
 """Runs launch.py as a person would, in a process group of its own that cannot outlive its time."""
 
+import contextlib
+import io
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -15,10 +18,15 @@ Here = Callable[..., tuple[int, str, str]]
 """The fixture `here` of conftest.py: `launch` without a process of its own, in a folder of the test's."""
 
 
-def start(*words: str, cwd: pathlib.Path) -> subprocess.Popen[str]:
-    """Starts `launch.py WORDS` in `cwd` with a compilation cache that the tests share."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "PJRT_NPROC")}
-    environment |= {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+def start(*words: str, cwd: pathlib.Path, same_devices: bool = False) -> subprocess.Popen[str]:
+    """Starts `launch.py WORDS` in `cwd` with a compilation cache that the tests share.
+
+    With `same_devices` it sees the devices and the compiler's flags of this process, so that its runs have the bits of
+    those of `command`; else what a person has.
+    """
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+    if not same_devices:
+        environment = {name: value for name, value in environment.items() if name not in ("XLA_FLAGS", "PJRT_NPROC")}
     return subprocess.Popen(
         [sys.executable, str(ROOT / "launch.py"), *words],
         cwd=cwd,
@@ -44,6 +52,21 @@ def finish(process: subprocess.Popen[str], *, seconds: float = 240) -> tuple[int
 def launch(*words: str, cwd: pathlib.Path, seconds: float = 240) -> tuple[int, str, str]:
     """Runs one command to its end."""
     return finish(start(*words, cwd=cwd), seconds=seconds)
+
+
+def command(*words: str, cwd: pathlib.Path) -> tuple[int, str, str]:
+    """Runs one command in this process, which spares the imports and shares its compiled programs: (exit code, stdout, stderr)."""
+    from cnnlab.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    shown = logging.StreamHandler(err)
+    logging.getLogger().addHandler(shown)
+    try:
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(words)
+    finally:
+        logging.getLogger().removeHandler(shown)
+    return code, out.getvalue(), err.getvalue()
 
 
 def kill(process: subprocess.Popen[str]) -> None:

@@ -6,16 +6,16 @@ import pathlib
 import pytest
 
 from cnnlab import files
-from tests.commands import Here, launch
+from tests.commands import Here, command
 
-WORDS = ["ablate", "--experiment=mlp_digits", "--vary=lr:0.05,0.01", "--vary=activation:relu,tanh", "--seeds=2", "--steps=8"]
+WORDS = ["ablate", "--experiment=mlp_digits", "--vary=lr:0.05,0.01", "--vary=activation:relu,tanh", "--seeds=2", "--steps=8", "--devices=1"]
 
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
     """(folder of the command, of the study, what the command said)."""
     place = tmp_path_factory.mktemp("ablate")
-    code, out, err = launch(*WORDS, cwd=place)
+    code, out, err = command(*WORDS, cwd=place)
     assert code == 0, err
     (folder,) = (place / "runs").glob("study-mlp_digits-*")
     return place, folder, out
@@ -34,15 +34,15 @@ def test_a_study_says_what_it_will_do_and_what_came_out(studied):
 
 def test_the_runs_are_those_of_train(studied):
     place, _, _ = studied
-    words = ["--experiment=mlp_digits", "--lr=0.01", "--activation=tanh", "--steps=8", "--seed=1"]
-    code, out, _ = launch("train", *words, cwd=place)
+    words = ["--experiment=mlp_digits", "--lr=0.01", "--activation=tanh", "--steps=8", "--seed=1", "--devices=1"]
+    code, out, _ = command("train", *words, cwd=place)
     assert code == 0 and "finished before" in out, "a run of a study is the run that train would make"
 
 
 def test_a_second_study_runs_only_what_is_new(studied):
     place, _, _ = studied
     before = {path: path.stat().st_mtime_ns for path in place.glob("runs/mlp_digits-*/seed_*/result.json")}
-    code, out, _ = launch("ablate", *WORDS[1:2], "--vary=lr:0.05,0.01,0.02", "--seeds=2", "--steps=8", "--dry_run", cwd=place)
+    code, out, _ = command("ablate", *WORDS[1:2], "--vary=lr:0.05,0.01,0.02", "--seeds=2", "--steps=8", "--devices=1", "--dry_run", cwd=place)
     assert code == 0 and "3 arms x 2 seeds = 6 runs" in out and "to do: 2 runs from 1 compilation;" in out
     assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 8
 
@@ -50,10 +50,10 @@ def test_a_second_study_runs_only_what_is_new(studied):
 def test_report_again_and_over_loose_runs_says_the_same(studied):
     place, folder, out = studied
     table = [line for line in out.splitlines() if "2/2" in line]
-    code, again, _ = launch("report", str(folder), cwd=place)
+    code, again, _ = command("report", str(folder), cwd=place)
     assert code == 0 and [line for line in again.splitlines() if "2/2" in line] == table
     loose = sorted(str(path) for path in (place / "runs").glob("mlp_digits-*"))
-    code, over, err = launch("report", *loose, "--workdir=loose", cwd=place)
+    code, over, err = command("report", *loose, "--workdir=loose", cwd=place)
     assert code == 0, err
     means = sorted(line.split("2/2")[1].split()[0] for line in table)
     assert sorted(line.split("2/2")[1].split()[0] for line in over.splitlines() if "2/2" in line) == means
@@ -62,10 +62,10 @@ def test_report_again_and_over_loose_runs_says_the_same(studied):
 
 def test_a_report_on_another_metric_has_the_sense_of_that_metric(studied):
     place, folder, _ = studied
-    code, out, err = launch("report", str(folder), "--metric=test/loss", cwd=place)
+    code, out, err = command("report", str(folder), "--metric=test/loss", cwd=place)
     assert code == 0 and "2/2" in out, err
     assert "test/loss, lower is better" in (folder / "report.html").read_text(encoding="utf-8")
-    assert launch("report", str(folder), cwd=place)[0] == 0
+    assert command("report", str(folder), cwd=place)[0] == 0
     assert "test/accuracy, higher is better" in (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -73,10 +73,10 @@ def test_a_report_on_another_metric_has_the_sense_of_that_metric(studied):
 def test_a_run_and_a_study_are_reproduced(studied):
     place, folder, _ = studied
     single = sorted((place / "runs").glob("mlp_digits-*/seed_1"))[0]
-    code, out, err = launch("reproduce", str(single), cwd=place)
+    code, out, err = command("reproduce", str(single), cwd=place)
     assert code == 0, err
     assert "the same to the last bit" in out
-    code, out, err = launch("reproduce", str(folder), cwd=place)
+    code, out, err = command("reproduce", str(folder), cwd=place)
     assert code == 0, err
     assert out.count("the same to the last bit") == 8 and "all runs agree" in out
 
@@ -89,7 +89,7 @@ def test_a_run_whose_numbers_were_changed_is_found_out(studied):
     kept = (single / "result.json").read_text(encoding="utf-8")
     content["metrics"]["test/accuracy"] += 0.01
     files.write_record(single / "result.json", content)
-    code, out, _ = launch("reproduce", str(single), cwd=place)
+    code, out, _ = command("reproduce", str(single), cwd=place)
     (single / "result.json").write_text(kept, encoding="utf-8")
     assert code == 1 and "metrics differ (test/accuracy:" in out and "nothing that is recorded changed" in out
 
@@ -128,7 +128,7 @@ def test_commands_that_make_no_sense_are_refused(words: list[str], text: str, tm
 @pytest.mark.slow
 def test_members_that_train_together_are_the_runs_that_train_apart(studied, tmp_path: pathlib.Path):
     place, _, _ = studied
-    code, out, err = launch(*WORDS, "--batch_runs=always", "--max_batched_runs=3", cwd=tmp_path)
+    code, out, err = command(*WORDS, "--batch_runs=always", "--max_batched_runs=3", cwd=tmp_path)
     assert code == 0 and "2/2" in out, err
     logs = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/study-*/logs/*.txt"))
     assert "3 runs of baseline … in one batched program" in logs and "one after another" not in logs
@@ -140,5 +140,5 @@ def test_members_that_train_together_are_the_runs_that_train_apart(studied, tmp_
 
 def test_a_study_beyond_its_budget_is_refused_before_it_runs(tmp_path):
     words = ["ablate", "--experiment=lenet5_digits", "--vary=lr:0.1,0.2", "--epochs=100000", "--budget_minutes=1"]
-    code, _, err = launch(*words, cwd=tmp_path)
+    code, _, err = command(*words, cwd=tmp_path)
     assert code == 2 and "--budget_minutes=1: the study takes longer" in err and not list(tmp_path.iterdir())

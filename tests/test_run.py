@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from commands import finish, kill, launch, read, start
+from commands import command, finish, kill, read, start
 
 SMALL = [
     "--experiment=convnet_digits",
@@ -17,6 +17,7 @@ SMALL = [
     "--average_decay=0.9",
     "--batch_size=16",
     "--steps=120",
+    "--devices=1",
 ]
 """Batch statistics, dropout, augmentation, momentum and an average of the parameters: everything that a resume can forget."""
 OFTEN = ["--eval_every=20 steps", "--save_every=10 steps", "--log_every=7 steps"]
@@ -26,7 +27,7 @@ OFTEN = ["--eval_every=20 steps", "--save_every=10 steps", "--log_every=7 steps"
 def whole(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The uninterrupted run that the others must equal."""
     folder = tmp_path_factory.mktemp("whole")
-    code, _, err = launch(*SMALL, *OFTEN, "--workdir=run", cwd=folder)
+    code, _, err = command(*SMALL, *OFTEN, "--workdir=run", cwd=folder)
     assert code == 0, err
     return folder / "run"
 
@@ -64,48 +65,49 @@ def test_tensorboard_reads_the_scalars_and_the_pictures(whole: pathlib.Path):
 
 def test_the_same_command_again_says_that_it_is_finished_and_other_knobs_are_refused(whole: pathlib.Path):
     before = (whole / "result.json").stat().st_mtime_ns
-    code, out, _ = launch(*SMALL, *OFTEN, "--workdir=run", cwd=whole.parent)
+    code, out, _ = command(*SMALL, *OFTEN, "--workdir=run", cwd=whole.parent)
     assert code == 0 and "finished before" in out and (whole / "result.json").stat().st_mtime_ns == before
-    code, _, err = launch(*SMALL, "--lr=0.01", "--workdir=run", cwd=whole.parent)
+    code, _, err = command(*SMALL, "--lr=0.01", "--workdir=run", cwd=whole.parent)
     assert code == 2 and "--optimizer.lr: 0.05 there, 0.01 now" in err
     (whole.parent / "mine").mkdir()
     (whole.parent / "mine" / "thesis.tex").write_text("years of work", encoding="utf-8")
-    code, _, err = launch(*SMALL, "--workdir=mine", "--overwrite", cwd=whole.parent)
+    code, _, err = command(*SMALL, "--workdir=mine", "--overwrite", cwd=whole.parent)
     assert code == 2 and "is not a run of cnnlab" in err and (whole.parent / "mine" / "thesis.tex").exists()
 
 
 def test_overwrite_trains_afresh_to_the_same_bits(whole: pathlib.Path, tmp_path: pathlib.Path):
     shutil.copytree(whole, tmp_path / "run")
-    code, _, err = launch(*SMALL, *OFTEN, "--workdir=run", "--overwrite", cwd=tmp_path)
+    code, _, err = command(*SMALL, *OFTEN, "--workdir=run", "--overwrite", cwd=tmp_path)
     assert code == 0 and "going on" not in err
     assert_same(tmp_path / "run", whole)
 
 
 def test_stop_after_and_going_on_equal_an_uninterrupted_run(whole: pathlib.Path, tmp_path: pathlib.Path):
     for stop in (33, 90):
-        code, out, err = launch(*SMALL, *OFTEN, "--workdir=run", f"--stop_after={stop}", cwd=tmp_path)
+        code, out, err = command(*SMALL, *OFTEN, "--workdir=run", f"--stop_after={stop}", cwd=tmp_path)
         assert code == 0 and "stopped by --stop_after" in out, err
         assert read(tmp_path / "run" / "status.json")["state"] == "STOPPED" and not (tmp_path / "run" / "result.json").exists()
-    code, _, err = launch(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
+    code, _, err = command(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
     assert code == 0 and "going on from step 90" in err
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_changes_nothing(whole: pathlib.Path, tmp_path: pathlib.Path):
     moments = random.Random(20261121)
-    process = start(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
+    process = start(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path, same_devices=True)
     while process.poll() is None and not (tmp_path / "run" / ".lock").exists():
         time.sleep(0.001)
     kill(process)  # before it wrote its first word
     for _ in range(5):
-        process = start(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
+        process = start(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path, same_devices=True)
         log = tmp_path / "run" / "metrics.jsonl"
         begun, size = time.monotonic(), log.stat().st_size if log.exists() else 0
         while process.poll() is None and time.monotonic() - begun < 60 and (not log.exists() or log.stat().st_size <= size):
             time.sleep(0.01)
         time.sleep(moments.uniform(0.0, 0.4))
         kill(process)
-    code, _, err = launch(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
+    code, _, err = command(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
     assert code == 0, err
     assert_same(tmp_path / "run", whole)
     assert not list((tmp_path / "run" / "checkpoints").glob("*tmp*"))
@@ -122,7 +124,7 @@ def test_kill_9_at_random_moments_changes_nothing(whole: pathlib.Path, tmp_path:
 def test_a_signal_saves_and_exits_75_and_the_same_command_goes_on(
     number: int, when: str, whole: pathlib.Path, tmp_path: pathlib.Path
 ):
-    process = start(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
+    process = start(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path, same_devices=True)
     while process.poll() is None and not (tmp_path / "run" / when).exists():
         time.sleep(0.001)
     time.sleep(0.0 if when == ".lock" else 0.1)  # the lock is there before the first state
@@ -134,25 +136,25 @@ def test_a_signal_saves_and_exits_75_and_the_same_command_goes_on(
         pytest.skip("the run was over before the signal came")
     assert code == 75 and "the same command goes on" in err.lower() and "Traceback" not in err, err
     assert read(tmp_path / "run" / "status.json")["state"] == "PREEMPTED"
-    code, _, err = launch(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
+    code, _, err = command(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path)
     assert code == 0, err
     assert_same(tmp_path / "run", whole)
 
 
 @pytest.mark.slow
 def test_saved_sharded_over_four_devices_it_goes_on_on_one(whole: pathlib.Path, tmp_path: pathlib.Path):
-    words = [*SMALL, *OFTEN, "--workdir=run"]
-    code, _, err = launch(*words, "--stop_after=50", "--fake_devices=4", "--strategy=fsdp", cwd=tmp_path)
+    words = [*SMALL[:-1], *OFTEN, "--workdir=run"]
+    code, _, err = command(*words, "--stop_after=50", "--devices=4", "--strategy=fsdp", cwd=tmp_path)
     assert code == 0, err
-    code, _, err = launch(*words, cwd=tmp_path)
+    code, _, err = command(*words, "--devices=1", cwd=tmp_path)
     assert code == 0 and "going on from step 50" in err
     one, other = read(tmp_path / "run" / "result.json")["metrics"], read(whole / "result.json")["metrics"]
     assert one["test/loss"] == pytest.approx(other["test/loss"], rel=1e-2)
 
 
 def test_seeds_share_a_command_and_are_reported_together(tmp_path: pathlib.Path):
-    words = ["--experiment=linear_digits", "--steps=40", "--seeds=3", "--seed=1"]
-    code, out, err = launch(*words, cwd=tmp_path)
+    words = ["--experiment=linear_digits", "--steps=40", "--seeds=3", "--seed=1", "--devices=1"]
+    code, out, err = command(*words, cwd=tmp_path)
     assert code == 0 and "mean ± standard deviation of 3 seeds" in out, err
     (table,) = (tmp_path / "runs").glob("linear_digits-*/seeds.json")
     row = read(table)["metrics"]["test/accuracy"]
@@ -169,8 +171,9 @@ def test_divergence_is_exit_4_and_keeps_the_last_good_checkpoint(tmp_path: pathl
         "--log_every=10 steps",
         "--save_every=1 steps",
         "--workdir=run",
+        "--devices=1",
     ]
-    code, _, err = launch(*words, cwd=tmp_path)
+    code, _, err = command(*words, cwd=tmp_path)
     assert code == 4 and "diverged" in err and "--lr" in err and "Traceback" not in err
     assert read(tmp_path / "run" / "status.json")["state"] == "DIVERGED" and not (tmp_path / "run" / "result.json").exists()
 
@@ -182,17 +185,17 @@ def test_other_data_behind_the_same_name_are_refused_on_resume(tmp_path: pathlib
         labels = np.arange(40) % 2
         np.savez(tmp_path / "d.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
 
-    words = ["--experiment=linear_digits", "--dataset=npz:d.npz", "--batch_size=8", "--steps=6", "--workdir=run"]
+    words = ["--experiment=linear_digits", "--dataset=npz:d.npz", "--batch_size=8", "--steps=6", "--workdir=run", "--devices=1"]
     write(0)
-    assert launch(*words, "--stop_after=3", cwd=tmp_path)[0] == 0
+    assert command(*words, "--stop_after=3", cwd=tmp_path)[0] == 0
     write(1)
-    code, _, err = launch(*words, cwd=tmp_path)
+    code, _, err = command(*words, cwd=tmp_path)
     assert code == 3 and "changed since run was begun" in err
 
 
 def test_a_damaged_checkpoint_falls_back_loudly_and_all_damaged_is_exit_3(whole: pathlib.Path, tmp_path: pathlib.Path):
     words = [*SMALL, *OFTEN, "--workdir=run"]
-    assert launch(*words, "--stop_after=45", cwd=tmp_path)[0] == 0
+    assert command(*words, "--stop_after=45", cwd=tmp_path)[0] == 0
     folder = tmp_path / "run" / "checkpoints"
     newest, before = sorted((int(p.name) for p in folder.glob("[0-9]*")), reverse=True)[:2]
     data = max((p for p in (folder / str(newest)).rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
@@ -201,33 +204,33 @@ def test_a_damaged_checkpoint_falls_back_loudly_and_all_damaged_is_exit_3(whole:
     data.write_bytes(content)
     copy = tmp_path / "copy"
     shutil.copytree(tmp_path / "run", copy / "run")
-    code, _, err = launch(*words, cwd=tmp_path)
+    code, _, err = command(*words, cwd=tmp_path)
     assert code == 0 and f"WARNING: checkpoint of step {newest}" in err and f"going on from step {before}" in err
     assert (folder / f"{newest}.corrupt").is_dir()
     assert_same(tmp_path / "run", whole)
     for step in (copy / "run" / "checkpoints").glob("[0-9]*"):
         (step / "manifest.json").unlink()
-    code, _, err = launch(*words, cwd=copy)
+    code, _, err = command(*words, cwd=copy)
     assert code == 3 and "can be used" in err and "manifest.json is missing" in err
 
 
 def test_two_processes_do_not_train_one_run(tmp_path: pathlib.Path):
-    words = ["--experiment=mlp_digits", "--steps=100000", "--workdir=run"]
-    first = start(*words, cwd=tmp_path)
+    words = ["--experiment=mlp_digits", "--steps=100000", "--workdir=run", "--devices=1"]
+    first = start(*words, cwd=tmp_path, same_devices=True)
     try:
         while first.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
             time.sleep(0.02)
-        code, _, err = launch(*words, cwd=tmp_path)
+        code, _, err = command(*words, cwd=tmp_path)
         assert code == 2 and f"is being trained by process {first.pid}" in err
     finally:
         kill(first)
 
 
 def test_evaluate_measures_the_newest_checkpoint_or_the_best(whole: pathlib.Path):
-    code, out, err = launch("evaluate", "--workdir=run", cwd=whole.parent)
+    code, out, err = command("evaluate", "--workdir=run", cwd=whole.parent)
     assert code == 0 and "step 120" in out, err
     assert read(whole / "evaluation.json")["metrics"] == read(whole / "result.json")["metrics"]
     (whole / "evaluation.json").unlink()
-    code, out, err = launch("evaluate", *SMALL, "--workdir=run", "--best", cwd=whole.parent)
+    code, out, err = command("evaluate", *SMALL, "--workdir=run", "--best", cwd=whole.parent)
     assert code == 0, err
     (whole / "evaluation.json").unlink()
