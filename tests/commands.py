@@ -55,7 +55,7 @@ def launch(*words: str, cwd: pathlib.Path, seconds: float = 240) -> tuple[int, s
 
 
 def command(*words: str, cwd: pathlib.Path) -> tuple[int, str, str]:
-    """Runs one command in this process, which spares the imports and shares its compiled programs: (exit code, stdout, stderr)."""
+    """Runs one command in this process, which spares the imports and shares compiled programs: (exit code, stdout, stderr)."""
     from cnnlab.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()

@@ -8,7 +8,8 @@ import pytest
 from cnnlab import files
 from tests.commands import Here, command
 
-WORDS = ["ablate", "--experiment=mlp_digits", "--vary=lr:0.05,0.01", "--vary=activation:relu,tanh", "--seeds=2", "--steps=8", "--devices=1"]
+SHORT = ["--seeds=2", "--steps=8", "--devices=1"]
+WORDS = ["ablate", "--experiment=mlp_digits", "--vary=lr:0.05,0.01", "--vary=activation:relu,tanh", *SHORT]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_the_runs_are_those_of_train(studied):
 def test_a_second_study_runs_only_what_is_new(studied):
     place, _, _ = studied
     before = {path: path.stat().st_mtime_ns for path in place.glob("runs/mlp_digits-*/seed_*/result.json")}
-    code, out, _ = command("ablate", *WORDS[1:2], "--vary=lr:0.05,0.01,0.02", "--seeds=2", "--steps=8", "--devices=1", "--dry_run", cwd=place)
+    code, out, _ = command("ablate", *WORDS[1:2], "--vary=lr:0.05,0.01,0.02", *SHORT, "--dry_run", cwd=place)
     assert code == 0 and "3 arms x 2 seeds = 6 runs" in out and "to do: 2 runs from 1 compilation;" in out
     assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 8
 

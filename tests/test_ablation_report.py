@@ -521,7 +521,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory):
 ORDER = "[...document.querySelectorAll('table.sortable')[0].tBodies[0].rows].map(row => row.cells[1].textContent)"
 
 
-@pytest.mark.parametrize("made", [study, lambda: random_study(12)], ids=["study", "search"])
+@pytest.mark.parametrize(
+    "made", [study, pytest.param(lambda: random_study(12), marks=pytest.mark.slow)], ids=["study", "search"]
+)
 def test_browser_shows_the_report_without_complaint(browser: Browser, tmp_path: pathlib.Path, made):
     path = write_report(tmp_path, *made())[0]
     papers = []

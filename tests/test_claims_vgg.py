@@ -64,7 +64,7 @@ def test_three_3x3_filters_hold_27_and_one_7x7_filter_49_numbers_for_each_pair_o
 
 HEADS = [
     pytest.param(alexnet_two_tower, 227, 6, id="alexnet_two_tower"),
-    pytest.param(vgg11_a, 224, 7, id="vgg11_a"),
+    pytest.param(vgg11_a, 224, 7, id="vgg11_a", marks=pytest.mark.slow),
     pytest.param(ZFNet, 224, 6, id="zfnet", marks=pytest.mark.slow),
     pytest.param(vgg16_d_bn, 224, 7, id="vgg16_d_bn", marks=pytest.mark.slow),
 ]
@@ -141,6 +141,7 @@ class Unpadded(nn.Module):
         return Head(5, hidden=(16, 16), grid=4, head=self.head, name="classifier")(x)
 
 
+@pytest.mark.slow
 def test_without_padding_the_class_map_is_the_classifier_run_on_every_crop():
     images = jax.random.normal(KEY, (1, 30, 26, 3))
     variables = Unpadded("dense").init(KEY, images[:, :22, :22])

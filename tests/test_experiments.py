@@ -27,6 +27,7 @@ from cnnlab.recipes.classification import classification, nearest_neighbours
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
 from tests.flipping import require_every_knob_does_something
+from tests.stages import slow_but
 from tests.zoo import ZOO
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -46,6 +47,8 @@ ONE_A_RECIPE = (
     "vae_mnist",
     "vq_vae_fashion",
 )
+"""An experiment of each recipe."""
+QUICK = ("denoising_mnist", "gan_gaussians", "knn_digits", "mlp_digits", "pca_mnist")
 """Experiments that the fast stage trains; it only traces all others, which the slow stage trains."""
 SMALLER: dict[str, dict[str, Any]] = {
     "airbench_cifar10": {"model.widths": "4,8"},
@@ -85,7 +88,7 @@ def test_an_experiment_traces_a_step_at_full_size(name: str):
     program.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
 
 
-@pytest.mark.parametrize("name", [n if n in ONE_A_RECIPE else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+@pytest.mark.parametrize("name", slow_but(NAMES, *QUICK))
 def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: pathlib.Path):
     experiment = load(name)
     given = offline(knobs.resolve(experiment, {}).values, side=16 if name.startswith("c22") else 8)  # LeNet-5 needs 16
@@ -116,7 +119,7 @@ def is_recipe(function: Callable[..., Any]) -> bool:
     return own and inspect.signature(function).return_annotation is Experiment
 
 
-def test_one_experiment_of_every_recipe_is_trained_in_the_fast_stage():
+def test_one_experiment_of_every_recipe_is_trained():
     modules = [importlib.import_module(f"cnnlab.recipes.{name}") for name in RECIPES]
     made = {value for module in modules for value in vars(module).values() if inspect.isfunction(value)}
     recipes = {function for function in made if is_recipe(function)}

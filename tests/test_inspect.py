@@ -14,6 +14,7 @@ from cnnlab.inspect import Layer, as_json, as_table, layers, of_model
 from cnnlab.models import MODELS
 from cnnlab.models import layers as model_layers
 from tests import zoo
+from tests.stages import slow_but
 
 
 class Zoo(nn.Module):
@@ -133,7 +134,10 @@ def test_what_cannot_be_followed_shows_a_question_mark():
     assert row.receptive_field == (None, 1) and as_table([row]).splitlines()[2].split()[-2:] == ["?x1", "?x1"]
 
 
-@pytest.mark.parametrize("name", [*(name for name in MODELS if name not in zoo.ZOO), *zoo.kinds()])
+@pytest.mark.parametrize(
+    "name",
+    slow_but([*(name for name in MODELS if name not in zoo.ZOO), *zoo.kinds()], "linear", "lenet5", "mobilenet_v1"),
+)
 def test_models_can_be_inspected_by_name_and_all_their_layers_are_followed(name):
     thin = zoo.thin(name)
     given = {f"model.{knob}": str(value) for knob, value in thin.items()}

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import launch, read
+from commands import command, read
 
 from cnnlab.data.arrays import digits
 from cnnlab.errors import CheckpointError, UsageError
@@ -36,7 +36,7 @@ def variables() -> dict:
 def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The folder of a short run on the digits, with averaged parameters."""
     above = tmp_path_factory.mktemp("export")
-    code, _, err = launch(*TRAIN, *EVERY, "--workdir=run", cwd=above)
+    code, _, err = command(*TRAIN, *EVERY, "--workdir=run", cwd=above)
     assert code == 0, err
     return above / "run"
 
@@ -85,7 +85,7 @@ def test_a_damaged_program_and_one_too_large_are_refused(variables, tmp_path: pa
 
 def test_a_run_is_exported_as_weights_and_as_a_program(run: pathlib.Path, tmp_path: pathlib.Path):
     for suffix in ("safetensors", "stablehlo"):
-        code, out, err = launch("export", f"--workdir={run}", f"--to=network.{suffix}", cwd=tmp_path)
+        code, out, err = command("export", f"--workdir={run}", f"--to=network.{suffix}", cwd=tmp_path)
         assert code == 0 and f"network.{suffix}: 0." in out and "load it by" in out, err
     weights, of_run = files.read(tmp_path / "network.safetensors"), files.read(run)
     assert set(weights) == set(of_run) and all(np.array_equal(weights[name], of_run[name]) for name in weights)
@@ -97,7 +97,7 @@ def test_a_run_is_exported_as_weights_and_as_a_program(run: pathlib.Path, tmp_pa
 
 
 def test_the_best_checkpoint_can_be_exported_instead_of_the_newest(run: pathlib.Path, tmp_path: pathlib.Path):
-    code, out, err = launch("export", f"--workdir={run}", "--to=best.safetensors", "--best", cwd=tmp_path)
+    code, out, err = command("export", f"--workdir={run}", "--to=best.safetensors", "--best", cwd=tmp_path)
     assert code == 0, err
     ranked = {}
     for manifest in (run / "checkpoints").glob("*/manifest.json"):
@@ -125,14 +125,14 @@ def test_what_cannot_be_exported_is_one_clear_message(case: str, run: pathlib.Pa
     words, message = REFUSED[case]
     (tmp_path / "there.safetensors").write_text("mine", encoding="utf-8")
     folder = [] if any(word.startswith("--workdir") for word in words) else [f"--workdir={run}"]
-    code, _, err = launch("export", *folder, *words, cwd=tmp_path)
+    code, _, err = command("export", *folder, *words, cwd=tmp_path)
     assert code == 2 and message in err and "Traceback" not in err
     assert (tmp_path / "there.safetensors").read_text(encoding="utf-8") == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_overwrite_replaces_a_file(run: pathlib.Path, tmp_path: pathlib.Path):
     (tmp_path / "there.safetensors").write_text("mine", encoding="utf-8")
-    code, _, err = launch("export", f"--workdir={run}", "--to=there.safetensors", "--overwrite", cwd=tmp_path)
+    code, _, err = command("export", f"--workdir={run}", "--to=there.safetensors", "--overwrite", cwd=tmp_path)
     assert code == 0 and files.read(tmp_path / "there.safetensors"), err
     assert read(run / "status.json")["state"] == "DONE", "the run itself stays"
 
@@ -140,7 +140,7 @@ def test_overwrite_replaces_a_file(run: pathlib.Path, tmp_path: pathlib.Path):
 def test_the_header_says_where_the_weights_come_from(run: pathlib.Path, tmp_path: pathlib.Path):
     from safetensors import safe_open
 
-    assert launch("export", f"--workdir={run}", "--to=x.safetensors", cwd=tmp_path)[0] == 0
+    assert command("export", f"--workdir={run}", "--to=x.safetensors", cwd=tmp_path)[0] == 0
     with safe_open(tmp_path / "x.safetensors", framework="numpy") as file:
         notes = file.metadata()
     assert notes["experiment"] == "convnet_digits" and notes["step"] == "6" and notes["image"] == "8x8x1"

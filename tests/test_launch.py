@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import ROOT, Here, launch
+from commands import ROOT, Here, command, launch
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "--format=json"]])
@@ -34,7 +34,7 @@ def test_list_as_json_names_experiments_models_and_data_sets(tmp_path: pathlib.P
 
 
 def test_help_of_an_experiment_shows_its_text_and_knobs(tmp_path: pathlib.Path):
-    code, out, _ = launch("--experiment=lenet5_digits", "--help", cwd=tmp_path)
+    code, out, _ = command("--experiment=lenet5_digits", "--help", cwd=tmp_path)
     assert code == 0 and "LeCun" in out and "--optimizer.lr=" in out and "learning rate at the peak" in out
 
 
@@ -89,7 +89,7 @@ def test_a_mistake_in_a_process_of_its_own_is_exit_2(words: list[str], message: 
 def test_a_file_of_ones_own_is_an_experiment(tmp_path: pathlib.Path):
     text = '"""Mine."""\nfrom functools import partial\nfrom cnnlab.recipes.classification import classification\n'
     (tmp_path / "mine.py").write_text(text + 'experiment = partial(classification, model="linear")\n', encoding="utf-8")
-    code, out, err = launch("--experiment=mine.py", "--steps=3", cwd=tmp_path)
+    code, out, err = command("--experiment=mine.py", "--steps=3", "--devices=1", cwd=tmp_path)
     assert code == 0 and "test accuracy" in out, err
     (run,) = (tmp_path / "runs").glob("mine-*/seed_0")
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["source"].startswith('"""Mine."""')
@@ -101,13 +101,13 @@ def test_a_data_set_that_no_experiment_names_needs_no_code(tmp_path: pathlib.Pat
     labels = {f"{split}_labels": np.arange(60) % 3 for split in ("train", "test")}
     np.savez(tmp_path / "mine.npz", **arrays, **labels)
     words = ["--experiment=convnet_cifar10", "--dataset=npz:mine.npz", "--batch_size=8", "--steps=2", "--widths=4,4"]
-    code, out, err = launch(*words, cwd=tmp_path)
+    code, out, err = command(*words, cwd=tmp_path)
     assert code == 0 and "test accuracy" in out, err
 
 
 def test_inspect_prints_totals_for_an_experiment_and_for_a_model(tmp_path: pathlib.Path):
-    code, out, err = launch("inspect", "--model=lenet5_1998", "--input=32,32,1", "--format=json", cwd=tmp_path)
+    code, out, err = command("inspect", "--model=lenet5_1998", "--input=32,32,1", "--format=json", cwd=tmp_path)
     assert code == 0, err
     assert json.loads(out)["total"] == {"params": 60_000, "macs": 325_680}
-    code, out, err = launch("inspect", "--experiment=lenet5_digits", cwd=tmp_path)
+    code, out, err = command("inspect", "--experiment=lenet5_digits", cwd=tmp_path)
     assert code == 0 and "61,706" in out, err

@@ -27,6 +27,7 @@ from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
 from cnnlab.runs.recorder import summarise
 from cnnlab.values import Duration
+from tests.stages import slow_but
 
 DIGITS = {"dataset": "digits", "duration": "2 steps", "batch_size": "8"}
 TASKS = {
@@ -47,10 +48,7 @@ TASKS = {
 """{task: (recipe, knobs)}: a network of the recipe on digits."""
 
 
-SLOWER = ("stacked, unsupervised", "wgan_gp", "importance weighted")
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOWER else name for name in TASKS])
+@pytest.mark.parametrize("name", slow_but(TASKS, "classify", "knn", "pca", "reconstruct"))  # the contract has one of each task
 def test_every_number_that_a_task_gives_is_declared(name: str):
     recipe, given = TASKS[name]
     common = DIGITS if "dataset" not in given else {}

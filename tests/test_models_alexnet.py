@@ -55,6 +55,7 @@ def test_plain_pooling_gives_maps_of_the_same_size_as_overlapping_pooling(plain)
     assert [row.output[0] for row in rows if row.type == "MaxPool"] == [27, 13, 6]  # section 3.4
 
 
+@pytest.mark.slow
 def test_a_tower_sees_the_other_in_conv3_and_in_the_dense_layers_alone():
     network = alexnet_two_tower(**SMALL, lrn=False)
     variables, images = started(network)
@@ -114,6 +115,7 @@ def test_no_classes_give_the_features(model):
     np.testing.assert_array_equal(output, seen["fc7"])
 
 
+@pytest.mark.slow
 def test_paper_initialisation_is_an_option():
     variables, _ = started(alexnet(classes=4, width=1 / 4, stem="small", initializer=init.normal))
     deviations = {name: float(layer["kernel"].std()) for name, layer in variables["params"].items()}
@@ -136,6 +138,7 @@ def test_zfnet_has_the_sides_of_its_figure_3():
     }
 
 
+@pytest.mark.slow
 def test_zfnet_normalises_after_the_pooling_by_default():
     network, alone = ZFNet(**SMALL), ZFNet(**SMALL, lrn=False)
     variables, images = started(network)

@@ -14,6 +14,7 @@ from cnnlab.models.convnet import ConvNet
 from cnnlab.models.mlp import MLP
 from cnnlab.models.norms import NORMS
 from tests import jitted
+from tests.stages import slow_but
 from tests.zoo import ZOO
 
 KEY = jax.random.key(0)
@@ -27,8 +28,6 @@ SIZE = {
     "convnet": 8,
     "airbench94": 9,
 }
-MANY = ("airbench94", "lenet_300_100", "lenet5_1998", "lenet5_20_50_500")
-"""Models that take long uncompiled; the fast stage runs others of their kind uncompiled instead."""
 PUBLISHED = [  # shared by papers and independent implementations; MACs of convolutions and dense layers for one image
     ("lenet5_1998", {}, (32, 32, 1), 60_000, 325_680),
     ("lenet5_1998", {}, (28, 28, 1), 60_000, 325_680),
@@ -73,7 +72,7 @@ def test_model_has_the_published_parameters_and_macs(name, knobs, shape, params,
     assert total == {"params": params, "macs": macs}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in MANY else name for name in SIZE])
+@pytest.mark.parametrize("name", slow_but(SIZE, "linear", "mlp"))  # the others take long uncompiled
 def test_model_gives_logits_and_named_intermediates_compiled_as_eager(name):
     model, variables, images = built(name)
     logits, seen = jitted.apply_uncompiled(model, variables, images, train=False)
@@ -83,7 +82,7 @@ def test_model_gives_logits_and_named_intermediates_compiled_as_eager(name):
     np.testing.assert_array_equal(seen["output"], logits)
 
 
-@pytest.mark.parametrize("name", SIZE)
+@pytest.mark.parametrize("name", slow_but(SIZE, "mlp", "lenet5", "convnet"))
 def test_model_judges_an_image_alone_as_in_company(name):
     model, variables, images = built(name)
     apply = jax.jit(functools.partial(model.apply, train=False))
@@ -91,7 +90,7 @@ def test_model_judges_an_image_alone_as_in_company(name):
     np.testing.assert_allclose(apply(variables, images[2:3])[0], together[2:3], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", SIZE)
+@pytest.mark.parametrize("name", slow_but(SIZE, "mlp", "lenet5", "convnet"))
 def test_every_parameter_gets_a_finite_gradient(name):
     model, variables, images = built(name)
     state = {key: value for key, value in variables.items() if key != "params"}
@@ -104,7 +103,7 @@ def test_every_parameter_gets_a_finite_gradient(name):
         assert bool(jnp.all(jnp.isfinite(leaf))) and bool(jnp.any(leaf != 0)), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("name", SIZE)
+@pytest.mark.parametrize("name", slow_but(SIZE, "mlp", "lenet5"))
 def test_model_in_bf16_gives_bf16_close_to_f32(name):
     model, variables, images = built(name)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables["params"])
@@ -126,7 +125,7 @@ def test_norms_fit_the_models(model, norm):
         jax.eval_shape(functools.partial(network.init, train=False), KEY, images)
 
 
-@pytest.mark.parametrize("model", [MLP, ConvNet, MODELS["lenet5"], MODELS["lenet5_20_50_500"]])
+@pytest.mark.parametrize("model", slow_but([MLP, ConvNet, MODELS["lenet5"], MODELS["lenet5_20_50_500"]], MLP))
 def test_dropout_rate_of_a_model_may_be_a_tracer(model):
     images = jnp.ones((2, 16, 16, 1))
     variables = jitted.init(model(classes=3), KEY, images, train=False)

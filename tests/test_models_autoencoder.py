@@ -32,7 +32,9 @@ def test_parameters_are_as_published():
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)
-@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 7, 3), (5, 12, 2)])
+@pytest.mark.parametrize(
+    "shape", [(9, 7, 3), *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((8, 8, 1), (5, 12, 2)))]
+)
 def test_outputs_have_the_shape_of_the_images_and_are_the_decoded_codes(name: str, shape: tuple[int, int, int]):
     model, images = AUTOENCODERS[name](image_shape=shape, code=6), jax.random.uniform(KEY, (3, *shape))
     variables = jax.jit(functools.partial(model.init, train=False))(KEY, images)

@@ -13,6 +13,7 @@ from cnnlab.interop.families.densenet import SCHEMES
 from cnnlab.models import densenet, norms
 from cnnlab.models.densenet import DenseNet
 from cnnlab.models.layers import Dropout
+from tests.stages import slow_but
 
 KEY = jax.random.key(0)
 TINY = {"blocks": (2, 1), "growth": 4, "stem": "small"}
@@ -71,7 +72,7 @@ def traced(model):
     return str(jax.make_jaxpr(run)(jnp.zeros((2, 16, 16, 3))))
 
 
-@pytest.mark.parametrize(("network", "depth", "growth", "compressed"), CIFAR)
+@pytest.mark.parametrize(("network", "depth", "growth", "compressed"), slow_but(CIFAR, CIFAR[0]))
 def test_cifar_densenet_has_the_depth_of_its_name_and_the_papers_counts(network, depth, growth, compressed):
     table = rows(network(classes=10), 32)
     assert weighted(table) == depth
@@ -79,7 +80,7 @@ def test_cifar_densenet_has_the_depth_of_its_name_and_the_papers_counts(network,
     assert (sum(row.params for row in table), sum(row.macs for row in table)) == (params, macs)
 
 
-@pytest.mark.parametrize(("network", "depth"), IMAGENET)
+@pytest.mark.parametrize(("network", "depth"), slow_but(IMAGENET, IMAGENET[0]))
 def test_imagenet_densenet_has_the_depth_of_its_name_and_the_sizes_of_table_1(network, depth):
     table = rows(network(classes=1000), 224)
     assert weighted(table) == depth

@@ -90,6 +90,7 @@ def test_stochastic_depth_grows_in_proportion_to_the_place_and_may_be_a_tracer()
     jax.eval_shape(logits, jnp.float32(0.2))
 
 
+@pytest.mark.slow
 def test_drop_path_keeps_or_skips_the_block_of_a_whole_example():
     x = jax.random.normal(KEY, (64, 2, 2, 3))
     block = InvertedResidual(3, drop_path=0.5, norm=norms.no_norm)
@@ -109,6 +110,7 @@ def test_the_small_stem_shrinks_the_image_by_8():
     assert large["stem"].shape[1:3] == (16, 16) and large["head"].shape[1:3] == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "knobs",
     [

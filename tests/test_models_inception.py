@@ -21,12 +21,14 @@ from cnnlab.models.inception_v3 import inception_v3
 from cnnlab.models.inception_v4 import inception_v4
 from cnnlab.models.layers import ConvNorm
 from tests import jitted
+from tests.stages import slow_but
 
 KEY = jax.random.key(0)
 PLAIN = functools.partial(ConvNorm, norm=norms.no_norm)
 THIN = {"width": 0.125, "stem": "small"}
 
 
+@functools.cache
 def counts(model, size, kind):
     """{module: parameters or MACs} of the parts that have some."""
     total = collections.Counter()
@@ -35,6 +37,7 @@ def counts(model, size, kind):
     return {name: count for name, count in total.items() if count}
 
 
+@functools.cache
 def taps(model, size, *, train=False, batch=1):
     """{intermediate: shape without the batch}."""
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
@@ -98,7 +101,7 @@ def test_auxiliary_heads_give_logits_in_training_and_outside(train):
     assert taps(inception_v3(classes=7, auxiliary=True, **THIN), 32, train=train, batch=2)["auxiliary"] == (7,)
 
 
-@pytest.mark.parametrize("model", [googlenet, googlenet_bn, inception_v3])
+@pytest.mark.parametrize("model", slow_but([googlenet, googlenet_bn, inception_v3], googlenet))
 def test_auxiliary_heads_are_none_by_default_and_without_classes(model):
     for knobs in ({"classes": 7}, {"classes": 0, "auxiliary": True}):
         assert not any(name.startswith("auxiliary") for name in taps(model(**knobs, **THIN), 32))
@@ -133,6 +136,7 @@ def test_the_batch_normalised_form_has_torchvisions_parameters_with_its_heads():
     # the third branch has 3x3 for 5x5, and each of 368 channels has a scale and a shift for a bias
 
 
+@pytest.mark.slow
 def test_local_response_normalisation_damps_the_stem():
     images = 100 * jax.random.normal(KEY, (2, 32, 32, 3))  # the paper's alpha is small
 
@@ -152,6 +156,7 @@ def test_bn_inception_grids_and_modules_are_those_of_its_table():
         assert shapes[f"inception_{module}"] == (side, side, count)
 
 
+@pytest.mark.slow
 def test_bn_inception_without_biases_has_one_parameter_less_for_each_channel_of_a_convolution():
     channels = sum(row.output[-1] for row in inspect.layers(inception_bn(classes=10), (224, 224, 3)) if row.type == "Conv")
     assert total(inception_bn(classes=1000), 224) - total(inception_bn(classes=1000, bias=False), 224) == channels
@@ -160,7 +165,7 @@ def test_bn_inception_without_biases_has_one_parameter_less_for_each_channel_of_
     )
 
 
-@pytest.mark.parametrize("size", [32, 33, 47, 65])
+@pytest.mark.parametrize("size", slow_but([32, 33, 47, 65], 33))
 def test_bn_inception_halves_odd_grids_too(size):
     shapes = taps(inception_bn(classes=10, **THIN), size)
     for before, after in (("3b", "3c"), ("4d", "4e")):
@@ -195,22 +200,25 @@ def test_the_stem_for_small_images_leaves_a_grid_of_16(model):
     assert [shapes[f"inception_{module}"][0] for module in ("3a", "4a", "5b")] == [16, 8, 4]
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name", slow_but(GRIDS, "inception_v3"))
 def test_75_pixels_are_enough(name):
     assert taps(GRIDS[name][0](classes=10, width=0.125), 75)["inception_c1"][:2] == (1, 1)
 
 
+@pytest.mark.slow
 def test_74_pixels_are_too_few_for_inception_v3():
     with pytest.raises(UsageError, match=r"too small: layer reduction_b/\S+ needs at least 3x3 .*\n.* is 75x75"):
         taps(inception_v3(classes=10, width=0.125), 74)
 
 
+@pytest.mark.slow
 def test_the_auxiliary_head_of_inception_v3_needs_the_whole_image():
     with pytest.raises(UsageError, match=r"layer auxiliary/conv2/conv needs at least 5x5 .*\n.* is 299x299"):
         taps(inception_v3(classes=10, auxiliary=True, width=0.125), 298)
     assert total(inception_v3(classes=1000, auxiliary=True), 299) == 27_161_264
 
 
+@pytest.mark.slow
 def test_depths_add_modules():
     for name, (model, _, depths) in GRIDS.items():
         more = (depths[0] + 1, *depths[1:])
@@ -330,7 +338,9 @@ def test_names_are_mapped_by_rule(model, library, theirs, ours):
     assert scheme(network, library).rename(theirs, network) == ours
 
 
-@pytest.mark.parametrize("model", [googlenet, googlenet_bn, inception_bn, inception_v3, inception_v4, inception_resnet_v2])
+@pytest.mark.parametrize(
+    "model", slow_but([googlenet, googlenet_bn, inception_bn, inception_v3, inception_v4, inception_resnet_v2], googlenet_bn)
+)
 def test_every_convolution_belongs_to_a_named_branch_or_the_stem(model):
     network = model(classes=10, **THIN)
     assert isinstance(network, nn.Module)

@@ -119,6 +119,7 @@ def test_every_knob_of_mobilenet_v1_changes_the_network(knobs):
     assert traced(MobileNetV1(classes=3, **thin)) != traced(MobileNetV1(classes=3, **{**thin, **knobs}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "knobs",
     [

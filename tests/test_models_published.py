@@ -5,9 +5,14 @@ import pytest
 from cnnlab import inspect
 from cnnlab.models import MODELS, native_shape
 from tests.published import PUBLISHED
+from tests.stages import slow_but
+from tests.zoo import DEEP
 
 
-@pytest.mark.parametrize(("name", "knobs", "shape", "params", "macs", "source"), PUBLISHED)
+@pytest.mark.parametrize(
+    ("name", "knobs", "shape", "params", "macs", "source"),
+    slow_but(PUBLISHED, *(row for row in PUBLISHED if row[0] not in DEEP)),
+)
 def test_parameters_and_macs_are_the_published_ones(name, knobs, shape, params, macs, source):
     assert shape == native_shape(name)
     total = inspect.as_json(inspect.layers(MODELS[name](classes=10 if shape[0] == 32 else 1000, **knobs), shape))["total"]

@@ -19,6 +19,7 @@ from cnnlab.models.residual_parts import SqueezeExcitation, block_convolutions, 
 from cnnlab.models.resnet import ResidualBlock, ResNet
 from cnnlab.ops import trees
 from tests import jitted
+from tests.stages import slow_but
 
 KEY = jax.random.key(0)
 IMAGES = jax.random.normal(KEY, (4, 8, 8, 3))
@@ -70,6 +71,7 @@ def test_plain_network_is_the_residual_one_of_option_a_without_its_shortcuts(dep
     assert residual.residual and residual.shortcut == "A"
 
 
+@pytest.mark.slow
 def test_plain_network_computes_without_shortcuts():
     weights = noisy(started(small(shortcut="A"), IMAGES))
     plain, _ = applied(small(residual=False), weights, IMAGES)
@@ -214,7 +216,7 @@ def test_squeeze_and_excitation_weighs_channels_by_their_means():
     assert rounded["params"]["squeeze"]["kernel"].shape == (32, 8)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", slow_but(NORMS, "batch", "none"))
 @pytest.mark.parametrize("start", [small, small_preact])
 def test_zero_init_starts_every_block_as_its_shortcut(start, norm):
     model = start(zero_init=True, norm=NORMS[norm])
@@ -229,6 +231,7 @@ def test_zero_init_starts_every_block_as_its_shortcut(start, norm):
     assert not np.allclose(changed["stage1"], changed["stem"], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_without_zero_init_nothing_starts_at_zero_but_biases():
     for start in (small, small_preact):
         weights = trees.flatten(started(start(), IMAGES)["params"])
@@ -269,7 +272,7 @@ def test_drop_path_leaves_out_whole_branches_and_keeps_the_mean():
     np.testing.assert_array_equal(jitted.apply(Branch(0.25), {}, x, train=False), x)
 
 
-@pytest.mark.parametrize("start", [small, small_preact])
+@pytest.mark.parametrize("start", slow_but([small, small_preact], small_preact))
 def test_drop_path_grows_with_depth_and_may_be_a_tracer(start):
     rates = []
 
@@ -291,6 +294,7 @@ def test_drop_path_grows_with_depth_and_may_be_a_tracer(start):
     assert not np.allclose(logits(0.0), some)
 
 
+@pytest.mark.slow
 def test_wide_blocks_drop_activated_units_between_their_convolutions():
     found = []
 

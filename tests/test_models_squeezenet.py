@@ -75,6 +75,7 @@ def test_bypass_adds_the_input_where_the_channels_agree():
         np.testing.assert_array_equal(y, kept * x if kept else jnp.zeros_like(y))
 
 
+@pytest.mark.slow
 def test_bypass_goes_round_every_second_module_and_costs_nothing():
     bypassed = squeezenet1_0(**SMALL, bypass=True)
     variables, images = started()

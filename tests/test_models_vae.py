@@ -9,6 +9,7 @@ import pytest
 
 from cnnlab.models import VAES, VQ_VAES
 from tests import jitted
+from tests.stages import slow_but
 
 SHAPES = [(28, 28, 1), (8, 8, 1), (13, 21, 3), (32, 32, 3)]
 
@@ -25,7 +26,7 @@ def test_published_networks_have_their_parameters(name: str, count: int):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", ["mlp", "conv"])
+@pytest.mark.parametrize("name", slow_but(["mlp", "conv"], "mlp"))
 def test_any_image_comes_back_at_its_size(name: str, shape: tuple[int, int, int]):
     model, variables = built(name, shape, outputs=2, latent=3)
     images = jax.random.uniform(jax.random.key(1), (4, *shape))
@@ -36,7 +37,7 @@ def test_any_image_comes_back_at_its_size(name: str, shape: tuple[int, int, int]
     np.testing.assert_allclose(out, jitted.apply(model, variables, seen["code"], method="decode"), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv"])
+@pytest.mark.parametrize("name", slow_but(["mlp", "conv"], "mlp"))
 def test_labels_reach_both_sides_of_a_conditional_model_alone(name: str):
     images, codes = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1)), jnp.zeros((2, 20))
     labels, others = jnp.int32([0, 1]), jnp.int32([2, 2])

@@ -69,6 +69,7 @@ def test_network_c_is_d_with_1x1_convolutions_last_in_three_stages():
     assert [c[name] for name in ("conv3_3", "conv4_3", "conv5_3")] == [256 * 257, 512 * 513, 512 * 513]
 
 
+@pytest.mark.slow
 def test_a_lrn_normalises_what_conv1_1_gives_and_nothing_else():
     plain, network = vgg.vgg11_a(**TINY), vgg.vgg11_a_lrn(**TINY)
     variables, images = started(plain)
@@ -107,6 +108,7 @@ def test_every_norm_fits_with_and_without_biases_before_it(norm, bias):
     assert ("norm1_1" in variables["params"]) == (norm != "none")
 
 
+@pytest.mark.slow
 def test_dropout_falls_on_the_hidden_dense_layers_in_training_alone():
     network = vgg.VGG(classes=0, width=1 / 8, depths=(1, 1, 1, 1, 1))
     variables, images = started(network)

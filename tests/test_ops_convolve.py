@@ -15,6 +15,7 @@ from cnnlab.ops.cpu.forms import FORMS, choose_form
 from cnnlab.ops.lax_convolution import NHWC
 from cnnlab.ops.windows import Geometry, explicit_padding
 from tests import jitted
+from tests.stages import slow_but
 
 CASES = {  # image, kernel, strides, padding, dilation, groups
     "3x3": ((4, 9, 8, 5), (3, 3, 5, 7), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
@@ -111,7 +112,9 @@ def test_second_derivatives_and_forward_mode_are_the_library_s(case):
         close(mine, reference, 1e-4)
 
 
-@pytest.mark.parametrize("case", ["3x3", "1x1 strided", "depth-wise strided", "many groups", "large batch"])
+@pytest.mark.parametrize(
+    "case", slow_but(["3x3", "1x1 strided", "depth-wise strided", "many groups", "large batch"], "3x3", "depth-wise strided")
+)
 def test_the_convolution_is_the_same_in_scan_vmap_pmap_and_other_precisions(case):
     x, kernel = arrays(case)
     gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.sin(ours(case)(x, kernel)))))
@@ -156,7 +159,9 @@ def test_same_padding_is_that_of_flax(size, kernel, stride):
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (4, 2), (2, 2), (5, 3), (3, 1), (2, 3)])
+@pytest.mark.parametrize(
+    ("kernel", "stride"), slow_but([(3, 2), (4, 2), (2, 2), (5, 3), (3, 1), (2, 3)], (3, 2), (5, 3), (2, 3))
+)
 def test_transposed_convolution_is_that_of_flax_with_the_same_parameters(kernel, stride, padding):
     x = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
     mine = layers.ConvTranspose(4, kernel, stride, padding.lower())

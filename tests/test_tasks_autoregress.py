@@ -19,6 +19,7 @@ from cnnlab.ops.pixel_distributions import PIXEL_DISTRIBUTIONS
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.tasks.autoregress import PLAYER, autoregress
 from cnnlab.tasks.pixel_sampling import evaluations
+from tests.stages import slow_but
 
 KEY = jax.random.key(3)
 SMALL = {"pixelcnn": {"blocks": 2}, "gated_pixelcnn": {"layers": 3}, "pixelrnn": {"layers": 2}}
@@ -52,7 +53,7 @@ def keys_of(count, seed=0):
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(count))
 
 
-@pytest.mark.parametrize("name", PIXEL_MODELS)
+@pytest.mark.parametrize("name", slow_but(PIXEL_MODELS, "pixelcnn"))
 def test_the_probabilities_of_all_binary_images_of_3x3_add_up_to_one(name):
     task, params = task_of(name, (3, 3, 1), binarize="threshold")
     images = np.asarray(list(itertools.product((0.0, 1.0), repeat=9)), np.float32).reshape(512, 3, 3, 1)
@@ -92,6 +93,7 @@ def test_both_loops_draw_the_same_images(name, shape, output, given):
     np.testing.assert_allclose(drawn["cached"] * (levels - 1), np.rint(drawn["cached"] * (levels - 1)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_has_the_probability_that_is_measured():
     shape, count = (2, 2, 1), 8000
     task, params = task_of("gated_pixelcnn", shape, binarize="threshold")
@@ -123,6 +125,7 @@ def test_a_snapshot_keeps_the_upper_half_and_completes_the_lower():
     assert (completed[:, 2:] != given[:, 2:]).any()
 
 
+@pytest.mark.slow
 def test_a_network_that_knows_nothing_takes_one_bit_a_pixel():
     task, params = task_of(shape=(5, 4, 3))
     nothing = jax.tree.map(jnp.zeros_like, params)

@@ -28,13 +28,19 @@ from contract import (
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.program import batch_programs, select_member, stack_members
+from tests.stages import slow_but
 
 TRAINED = [name for name in TASKS if name not in REMEMBERING]
 SEPARATE = [name for name in TRAINED if name not in MIXING]
 SAMPLERS = [name for name in TASKS if name not in ("pursuit", "classify", "ensemble", "knn", "stacked")]
-FAST = [("jit", 8)]
-LATER = [("pmap", 3), ("jit", 3), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3), ("fsdp", 8)]
-PLACES = [*FAST, *(pytest.param(*place, marks=pytest.mark.slow) for place in LATER)]
+PLACES = [("jit", 8), ("jit", 3), ("pmap", 3), ("fsdp", 8), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3)]
+RARE = PLACES[4:]
+"""Places that say little beside the others: tests/test_parallel.py has them for one network, a run by hand for every task."""
+PLACED = slow_but(
+    [(name, *place) for place in PLACES for name in TASKS],
+    *[(name, "jit", 8) for name in ("pursuit", "classify", "knn", "pca", "variational", "wgan_gp", "stacked")],
+    thorough=[(name, *place) for place in RARE for name in TASKS],
+)
 
 
 def by_name(numbers):
@@ -53,8 +59,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(name: str):
         assert rest == {step: numbers for step, numbers in curve.items() if step > at}, at
 
 
-@pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize(("strategy", "devices"), PLACES)
+@pytest.mark.parametrize(("name", "strategy", "devices"), PLACED)
 def test_every_strategy_and_device_count_gives_the_same_curve(name: str, strategy: str, devices: int):
     alone, _, curve, _ = reference(name)
     shared, _, other, _ = reference(name, strategy, devices)
@@ -64,6 +69,16 @@ def test_every_strategy_and_device_count_gives_the_same_curve(name: str, strateg
         assert by_name(other[step]) == pytest.approx(by_name(numbers), rel=2e-5, abs=1e-6), step
     numbers, others = (experiment(name).task.summary(each) for each in (measured(name), measured(name, strategy, devices)))
     assert by_name(others) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_number_is_declared(name: str):
+    """The numbers that are logged, and those of a split that is held out; test_metric.py also has the final ones."""
+    task, (_, _, curve, _) = experiment(name).task, reference(name)
+    declared = {metric.name for metric in task.metrics}
+    logged = {number for numbers in curve.values() for number in numbers}
+    assert logged | task.summary(measured(name)).keys() <= declared and len(declared) == len(task.metrics)
+    assert set(task.logged_metrics) <= {*declared, "loss"} and task.primary_metric.higher_is_better is not None
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -118,7 +133,7 @@ def test_every_task_that_draws_is_tested():
     assert [name for name in TASKS if experiment(name).task.sampler] == SAMPLERS
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", slow_but(TASKS, "pursuit", "classify", "pca", "reconstruct", "variational"))
 def test_bf16_trains_and_measures_near_f32_and_keeps_everything_else_in_f32(name: str):
     state, _, curve, _ = reference(name, precision="bf16")
     kept = jax.tree.leaves((state.params, state.average, state.model_state))
@@ -130,9 +145,7 @@ def test_bf16_trains_and_measures_near_f32_and_keeps_everything_else_in_f32(name
         assert toys.gap(reference(name)[0], state) > 0
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in ("pursuit", "ensemble") else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED]
-)
+@pytest.mark.parametrize("name", slow_but(TRAINED, "pursuit", "ensemble"))
 def test_runs_in_one_batched_program_equal_single_ones(name: str):
     built, seeds = program(name), (0, 1)
     batched = batch_programs([built] * 2)

@@ -70,6 +70,7 @@ def same(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_one_is_the_classifier():
     (alone, stats), (state, measured) = single(), several(1)
     same(alone.params[PLAYER], state.params["member_0"])

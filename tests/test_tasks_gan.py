@@ -22,6 +22,7 @@ from cnnlab.runs.folder import RunSpec
 from cnnlab.tasks.gan import _density_map, gan_task
 from cnnlab.tasks.sample_quality import pixel_evaluator
 from tests.flipping import require_every_knob_does_something
+from tests.stages import slow_but
 
 SMALL = {"model": "dcgan", "model.width": 4, "dataset": "digits", "latent": 8, "batch_size": 48, "duration": "6 steps"}
 POINTS = {
@@ -48,7 +49,7 @@ def batch_of(made: Experiment) -> dict:
     return made.data.prepare(made.data.resident["train"], next(made.data.train(0, 0)), None)
 
 
-@pytest.mark.parametrize("loss", GAN_LOSSES)
+@pytest.mark.parametrize("loss", slow_but(GAN_LOSSES, "hinge"))
 def test_a_player_moves_its_own_parameters_and_state_alone(loss: str):
     made = experiment(loss=loss, spectral=loss == "hinge", critic_steps=2)
     batch = batch_of(made)
@@ -98,6 +99,7 @@ class Scale(nn.Module):
         return self.param("scale", nn.initializers.ones, ()) * codes.reshape(-1, 8, 8, 1)
 
 
+@pytest.mark.slow
 def test_the_penalty_of_a_network_equals_finite_differences():
     made = points(loss="wgan_gp", pieces=1)
     batch = batch_of(made)

@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from cnnlab.errors import UsageError
 from cnnlab.tasks.knn import CANDIDATES, knn_task
+from tests.stages import slow_but
 
 KEY = jax.random.key(0)
 random = np.random.default_rng(0)
@@ -34,7 +35,7 @@ def predictions(task, remembered, questions):
 
 
 @pytest.mark.parametrize("distance", ["l2", "l1"])
-@pytest.mark.parametrize("k", [1, 3, 4, 7])
+@pytest.mark.parametrize("k", slow_but([1, 3, 4, 7], 1, 4))
 def test_predictions_agree_with_scikit_learn_whatever_the_order_of_the_batch(k, distance):
     order = random.permutation(1200)
     task = knn_task(10, k=k, distance=distance, memory_chunk=500)
@@ -74,7 +75,7 @@ def test_chosen_k_is_the_best_on_the_held_out_tenth():
     assert len(state["labels"]) == 600
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 12])
+@pytest.mark.parametrize("size", slow_but([1, 2, 4, 12], 1))
 def test_k_can_be_chosen_among_very_few_examples(size):
     _, state = knn_task(10).init(KEY, batch_of(IMAGES[:size], LABELS[:size]))
     assert 1 <= int(state["k"]) <= size

@@ -58,6 +58,7 @@ def test_held_out_errors_are_of_clean_images_and_count_every_image_once(monkeypa
         assert stats["sums"]["count"] == one.data.sizes["test"]
 
 
+@pytest.mark.slow
 def test_snapshots_stand_beside_their_inputs_and_draws_depend_on_their_own_keys():
     one = experiment(corruption="gaussian")
     program, _ = started(one)

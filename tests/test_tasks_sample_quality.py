@@ -46,6 +46,7 @@ def images(count: int, side: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).random((count, side, side, 1), np.float32))
 
 
+@pytest.mark.slow
 def test_an_evaluator_predicts_what_its_run_predicted(folder: pathlib.Path):
     data = knobs.resolve(classification, {"dataset": "digits", "normalize": "none"}).call().data
     batch = next(data.evaluate("test", 359))
@@ -58,6 +59,7 @@ def test_an_evaluator_predicts_what_its_run_predicted(folder: pathlib.Path):
     assert features.shape == (359, 84)
 
 
+@pytest.mark.slow
 def test_an_evaluator_reads_a_run_whose_knobs_were_flat(folder: pathlib.Path, tmp_path: pathlib.Path):
     """A run.json from before data and schedules were choices of their own."""
     old = shutil.copytree(folder, tmp_path / "old")

@@ -18,15 +18,14 @@ from cnnlab.models.norms import NORMS
 from cnnlab.ops import trees
 from experiments.zoo_digits import experiment
 from tests import jitted
-from tests.zoo import ZOO, deep_later, fields, kinds, thin
+from tests.stages import slow_but
+from tests.zoo import DEEP, ZOO, deep_later, fields, kinds, thin
 
 KEY = jax.random.key(0)
 MOST_STEPS = 80
 """In which a network has to lower its loss on one batch by a tenth; without norms some take half of them."""
 EAGER = ("alexnet_two_tower", "zfnet", "vgg11_a", "resnet18", "squeezenet1_0", "mobilenet_v1")
 """Networks that are run uncompiled too; each operation of those with many shapes takes its own time to compile."""
-UNLIKE_OTHERS = ("none", "instance")
-"""The norm that leaves the bias to the layer before, and the one that needs space: some block may have no place for them."""
 EVERY = ["activation", "norm", "dropout", "initializer", "width"]
 
 
@@ -59,7 +58,7 @@ def test_a_network_has_every_knob_of_the_zoo():
     assert {name: lacking for name, lacking in missing.items() if lacking} == {}
 
 
-@pytest.mark.parametrize("name", deep_later(ZOO))
+@pytest.mark.parametrize("name", slow_but(ZOO, *(name for name in kinds() if name not in DEEP)))
 def test_every_parameter_takes_part_and_the_output_has_its_shape(name):
     model = MODELS[name](classes=10, **thin(name))
     images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
@@ -80,7 +79,7 @@ def test_every_parameter_takes_part_and_the_output_has_its_shape(name):
     assert not idle, f"nothing depends on {idle}"
 
 
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("name", deep_later(kinds()))
 def test_without_classes_the_output_is_the_features(name):
     model = MODELS[name](classes=0, **thin(name))
     variables, (output, seen) = shapes(model)
@@ -106,9 +105,7 @@ def test_too_small_an_image_names_the_layer_and_the_smallest_that_works(name):
             shapes(model, side=smallest - 1)
 
 
-@pytest.mark.parametrize(
-    "norm", [norm if norm in UNLIKE_OTHERS else pytest.param(norm, marks=pytest.mark.slow) for norm in NORMS]
-)
+@pytest.mark.parametrize("norm", slow_but(NORMS, "none"))
 @pytest.mark.parametrize("name", kinds())
 def test_every_normalisation_fits(name, norm):
     _, (output, _) = shapes(MODELS[name](classes=3, **{**thin(name), "norm": NORMS[norm]}))
