@@ -11,13 +11,14 @@ import pathlib
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from cnnlab import files
 from cnnlab.digests import file_digest
 from cnnlab.errors import CheckpointError, DamagedFile, DataError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np  # not imported for help
 
 log = logging.getLogger("cnnlab")
 
@@ -107,8 +108,10 @@ def describe_lines(damaged: Mapping[int, str]) -> str:
     )
 
 
-def read_rows(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
+def read_rows(folder: pathlib.Path) -> "dict[str, np.ndarray] | None":
     """Returns the arrays of test_rows.npz; None where a run has none. Raises DamagedFile."""
+    import numpy as np
+
     path = folder / ROWS
     if not path.exists():
         return None
