@@ -22,13 +22,16 @@ class Passed:
 
     positional: tuple[str, ...]
     keywords: tuple[str, ...]
+    sometimes: frozenset[str]
+    """Keywords that are passed to a function that takes them."""
     takes_classes: bool
     """Whether one of the functions is a class, such as a Linen module."""
     example: str
     """The first lines of a function of the dict."""
 
     def __str__(self) -> str:
-        return ", ".join([*self.positional, *(f"{name}=…" for name in self.keywords)]) or "nothing"
+        listed = ", ".join([*self.positional, *(f"{name}=…" for name in self.keywords)]) or "nothing"
+        return f"{listed} and, if it takes them, {', '.join(sorted(self.sometimes))}" if self.sometimes else listed
 
 
 def passed_to(choice: ChoiceOf, context: Collection[str]) -> Passed:
@@ -46,17 +49,20 @@ def passed_to(choice: ChoiceOf, context: Collection[str]) -> Passed:
     # A positional-only parameter is what follows the colon of NAME:ARGUMENT.
     by_place = [[p.name for p in signatures[option].values() if p.kind is p.POSITIONAL_OR_KEYWORD] for option in functions]
     positional = tuple(min(by_place, key=lambda names: len(list(names)))) if by_place else ()
-    keywords = {
+    required = {
         p.name
         for option, parameters in signatures.items()
         for p in parameters.values()
         if p.default is p.empty
         and (p.kind is p.KEYWORD_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and option not in functions))
     }
+    # What one of them does not take is passed only to those that take it, such as the columns of an augmentation.
+    always = {name for name in required if all(name in parameters for parameters in signatures.values())}
     example = found[0] if found else next(iter(choice.options.values()))
     return Passed(
         positional,
-        tuple(sorted((keywords | choice.supplied) - set(context))),
+        tuple(sorted((always | choice.supplied) - set(context))),
+        frozenset(required - always),
         len(found) > len(functions),
         _first_lines(example),
     )
@@ -99,8 +105,9 @@ def _problem(
         return "it is a class, and a function is expected"
     colon = [p for p in parameters if p.kind is p.POSITIONAL_ONLY and p.name not in passed.positional]
     places = [object()] * (len(passed.positional) + len(colon) * (not passed.positional))
+    keywords = [*passed.keywords, *passed.sometimes.intersection(signature.parameters), *from_context]
     try:
-        bound = signature.bind(*places, **dict.fromkeys([*passed.keywords, *from_context]))
+        bound = signature.bind(*places, **dict.fromkeys(keywords))
     except TypeError as error:
         return str(error)
     if inspect.isclass(_inner(function)):

@@ -191,6 +191,15 @@ def explained(where: str, *, while_: str = "") -> Iterator[None]:
         raise UsageError(f"{where}: {place}: {type(error).__name__}: {said}{doing}") from error
 
 
+def is_own_object(thing: Any) -> bool:
+    """Returns whether a function, a class or a partial of one comes from a file that was loaded, or from one beside it."""
+    while hasattr(thing, "func") or hasattr(thing, "__wrapped__"):
+        thing = thing.func if hasattr(thing, "func") else thing.__wrapped__
+    code = getattr(thing, "__code__", None)
+    file = pathlib.Path(code.co_filename) if code else _file_of(sys.modules.get(getattr(thing, "__module__", "")))
+    return file is not None and is_own(file)
+
+
 def is_part(text: str) -> bool:
     """Returns whether a text has the form FILE.py:NAME, or would have it with a name."""
     return _PART.fullmatch(text) is not None

@@ -128,7 +128,7 @@ def test_the_spelling_of_a_path_changes_nothing(tmp_path: pathlib.Path):
         ({"loss": "mine.py:unnamed"}, ["an annotation cannot be read", "Missing"]),
         ({"model": "mine.py:short"}, ["It is called with classes=…", "class Linear(nn.Module): classes: …"]),
         ({"optimizer": "mine.py:weighted"}, ["It is called with steps=…", "def sgd(*, steps, lr=0.1"]),
-        ({"data__augment": "mine.py:short"}, ["It is called with images, keys."]),
+        ({"data__augment": "mine.py:short"}, ["It is called with images, keys and, if it takes them, epoch, index."]),
         ({"data__dataset": "mine.py:weighted"}, ["It is called with nothing."]),
         ({"data__dataset": "mine.py:read"}, ["say which, as in --data.dataset=mine.py:read:NAME"]),
         ({"model": "mine.py:Net", "widht": "3"}, ["no knob --widht here. Did you mean --model.width?"]),

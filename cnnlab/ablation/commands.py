@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cnnlab import files
+from cnnlab import own as own_files
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
 from cnnlab.ablation.analyse.comparable import require_comparable, require_same_conditions
 from cnnlab.ablation.analyse.verdicts import BestOf
@@ -63,12 +64,17 @@ def study_from_flags(
             f"For such arms beside the others, give --controls={common.values['control']}."
         )
     request = requested_design(request, own)
-    arms = request.arms(common, seed)
+    # The names of the arms keep the paths as they were written; what runs takes absolute ones, wherever its process starts.
+    folder = pathlib.Path(experiment.path).parent if own else None
+    arms = tuple(
+        dataclasses.replace(arm, knobs={name: own_files.canonical(level, folder) for name, level in arm.knobs.items()})
+        for arm in request.arms(common, seed)
+    )
     count = seeds or (own.seeds if own else 5)
     return Study(
         name=pathlib.Path(experiment.name).stem,
         experiment=experiment.name,
-        knobs=knobs,
+        knobs={name: own_files.canonical(text) for name, text in knobs.items()},
         design=request.design,
         arms=arms,
         seeds=tuple(range(seed, seed + count)),

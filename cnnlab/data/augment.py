@@ -15,6 +15,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from cnnlab import own
+from cnnlab.errors import UsageError
 from cnnlab.values import Count, Fraction, NonNegative, Probability
 
 Array = jax.Array
@@ -137,6 +139,28 @@ def shift_rotate(
         return _warp(image, draw[0] * degrees, 1.0 + draw[1] * zoom, draw[2:] * pixels)
 
     return jax.vmap(augment)(images, keys)
+
+
+def require_augmentation(augment: Callable[..., Array], image_shape: tuple[int, int, int]) -> None:
+    """Raises UsageError unless an augmentation of a user's own file returns f32 images of the same shape.
+
+    Args:
+        augment: the augmentation; it is called on shapes alone.
+        image_shape: (H, W, C).
+    """
+    if not own.is_own_object(augment):
+        return
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
+    number = jax.ShapeDtypeStruct((2,), jnp.int32)
+    with own.explained("--data.augment", while_=f"it is called with images f32 [B, {', '.join(map(str, image_shape))}]"):
+        returned = jax.eval_shape(augment, images, keys, **dict.fromkeys(columns_of(augment), number))
+    if getattr(returned, "shape", None) != images.shape or returned.dtype != jnp.float32:
+        found = f"{returned.dtype} {list(returned.shape)}" if hasattr(returned, "shape") else type(returned).__name__
+        raise UsageError(
+            f"--data.augment: it returns {found} for images float32 {list(images.shape)}.\n"
+            "Expected images of the same shape and type, in [0, 1]."
+        )
 
 
 def _fold(keys: Array, stream: int) -> Array:

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal
 from cnnlab.core import Dataset
 from cnnlab.data import DATASETS
 from cnnlab.data.arrays import digits
-from cnnlab.data.augment import AUGMENTS, no_augmentation
+from cnnlab.data.augment import AUGMENTS, no_augmentation, require_augmentation
 from cnnlab.data.negative_controls import shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import Fit
 from cnnlab.data.select import select
+from cnnlab.data.source import Source
+from cnnlab.errors import UsageError
 from cnnlab.values import Choice, Count, Fraction, Range
 
 Shuffle = Literal["none", "labels", "pixels"]
@@ -52,12 +54,19 @@ def images(
         examples_per_class: number of training examples of each class, the same ones for every seed; none: all.
         resident_mib: memory in MiB for splits that stay on the device, the training split first; the others are streamed.
     """
-    source = select(dataset(), classes=only_classes, examples_per_class=examples_per_class)
+    opened = dataset()
+    if not isinstance(opened, Source):
+        raise UsageError(
+            f"--data.dataset: it returns {type(opened).__name__}.\nExpected a cnnlab.data.source.Source, such as:\n"
+            '    splits = {"train": Split(images, labels), "test": Split(test_images, test_labels)}\n'
+            '    return Source("mine", splits, ("cat", "dog"), digest_splits("mine", splits))'
+        )
+    source = select(opened, classes=only_classes, examples_per_class=examples_per_class)
     if shuffle == "labels":
         source = shuffle_labels(source, validation=validation)
     elif shuffle == "pixels":
         source = shuffle_pixels(source)
-    return build(
+    built = build(
         source,
         batch_size=batch_size,
         validation=validation,
@@ -67,6 +76,8 @@ def images(
         augment=augment,
         resident_mib=resident_mib,
     )
+    require_augmentation(augment, built.image_shape)
+    return built
 
 
 PIPELINES = {"images": images}

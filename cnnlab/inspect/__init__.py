@@ -23,6 +23,7 @@ from cnnlab.inspect.receptive_field.walk import LOST, Pair, mark, walk
 from cnnlab.models import LOCALIZERS, MODELS
 from cnnlab.models.layers import Conv
 from cnnlab.models.lenet import LeNet5
+from cnnlab.models.own_network import as_classifier
 from cnnlab.values import Choice, Count
 
 FLOAT_BYTES = 4
@@ -82,7 +83,8 @@ def of_model(
         input: height, width and channels of its images.
         classes: number of classes; none: 10, or 1000 for images of more than 64 pixels a side.
     """
-    return layers(model(classes=classes or (1000 if max(input[:2]) > LARGE else 10)), input)
+    count = classes or (1000 if max(input[:2]) > LARGE else 10)
+    return layers(as_classifier(model(classes=count), input, count), input)
 
 
 def of_experiment(experiment: Experiment) -> list[Layer]:

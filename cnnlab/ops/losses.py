@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cnnlab import own
+from cnnlab.errors import UsageError
 from cnnlab.values import Fraction, NonNegative, Positive
 
 
@@ -59,6 +61,22 @@ def sigmoid(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def squared(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns Σ_k (s_k − t_k)², t the one-hot label: least squares."""
     return jnp.sum(optax.squared_error(logits, _one_hot(logits, labels)), axis=-1)
+
+
+def require_loss(loss: Callable[..., jax.Array], classes: int) -> None:
+    """Raises UsageError unless a loss of a user's own file gives one number for each example, shapes alone being computed."""
+    if not own.is_own_object(loss):
+        return
+    logits, labels = jax.ShapeDtypeStruct((2, classes), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.int32)
+    with own.explained("--loss", while_=f"it is called with logits f32 [B, {classes}] and labels i32 [B]"):
+        returned = jax.eval_shape(loss, logits, labels)
+    if getattr(returned, "shape", None) != (2,) or not jnp.issubdtype(returned.dtype, jnp.floating):
+        shape = getattr(returned, "shape", None)
+        what = (
+            "one number for the whole batch" if shape == () else f"{type(returned).__name__} {list(shape or ())} for 2 examples"
+        )
+        hint = " Leave the mean or sum over the batch to the task." if shape == () else ""
+        raise UsageError(f"--loss: it returns {what}.\nExpected one number for each example, float [B].{hint}")
 
 
 def _one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -218,6 +218,11 @@ def scale_by_layer(optimizer: optax.GradientTransformation, multipliers: tuple[s
 
     Raises UsageError for a text of another form, and, when the optimiser is initialised, for a pattern that matches no layer.
     """
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise UsageError(
+            f"--optimizer: it returns {type(optimizer).__name__}.\n"
+            "Expected an optax.GradientTransformation, such as optax.sgd(lambda step: lr * schedule(steps)(step))."
+        )
     if not multipliers:
         return optimizer
     factors = [_multiplier(text) for text in multipliers]

@@ -12,7 +12,8 @@ from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
 from cnnlab.interop.start import started_from
 from cnnlab.models import MODELS
-from cnnlab.ops.losses import LOSSES
+from cnnlab.models.own_network import as_classifier
+from cnnlab.ops.losses import LOSSES, require_loss
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.views import Views
 from cnnlab.tasks.classify import PLAYER, classify
@@ -70,7 +71,8 @@ def classification(
         )
     dataset = data(SHUFFLED.get(control, "none"))
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
-    network = model(classes=dataset.classes)
+    network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
+    require_loss(loss, dataset.classes)
     task = classify(network, loss=loss, frozen=frozen, views=views)
     optimizers = {player: scale_by_layer(optimizer(steps=steps), lr_multipliers) for player in task.turns}
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
@@ -97,7 +99,8 @@ def ensemble_classification(
         duration: length of training; --steps, --epochs and --examples_seen set it.
     """
     single = classification(model=model, data=data, loss=loss, optimizer=optimizer, duration=duration)
-    task = ensemble(model(classes=single.data.classes), members=members, loss=loss)
+    network = as_classifier(model(classes=single.data.classes), single.data.image_shape, single.data.classes)
+    task = ensemble(network, members=members, loss=loss)
     return dataclasses.replace(single, task=task, optimizers=dict.fromkeys(task.turns, single.optimizers[PLAYER]))
 
 

@@ -18,6 +18,7 @@ from cnnlab.core import OUTPUT, Array, Dataset
 from cnnlab.errors import UsageError
 from cnnlab.interop.convert import start_from
 from cnnlab.models import MODELS
+from cnnlab.models.own_network import as_classifier
 from cnnlab.recipes.classification import classification
 from cnnlab.runs.run_files import read_run
 from cnnlab.tasks.sample_quality import SampleEvaluator, mixture_evaluator, pixel_evaluator
@@ -85,6 +86,7 @@ def _loaded(path: str, data_dir: str | None) -> tuple[nn.Module, Dataset, Any, s
     data = resolved.call().data
     below = {name: value for name, value in values.items() if name.partition(".")[0] == "model"}
     network = knobs.resolve(_network, below).call()(classes=data.classes)
+    network = as_classifier(network, data.image_shape, data.classes)
     image = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
     shapes = jax.eval_shape(functools.partial(network.init, train=False), jax.eval_shape(lambda: jax.random.key(0)), image)
     variables, _ = start_from(shapes, network, path)

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnlab import files, text
+from cnnlab import files, own, text
 from cnnlab.core import Experiment, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints
@@ -216,7 +216,8 @@ def build(resolved: Resolved, spec: RunSpec, *, numbers: Mapping[str, float] | N
         numbers: {path: value} of those knobs that the program takes as arguments (see `Program.member`).
     """
     strategy = STRATEGIES[spec.strategy](pick_devices(spec.devices))
-    experiment = resolved.call()
+    with own.explained("the experiment"):
+        experiment = resolved.call()
     check_batch(experiment.data.batch_size, strategy)
     family = resolved.call_with if numbers else None
     return build_program(experiment, strategy, precision=spec.precision, experiment_of=family, traced_knobs=numbers)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab import inspect
+from cnnlab import inspect, own
 from cnnlab.ablation.plan.study import Arm, Study
 from cnnlab.core import Experiment, Strategy
 from cnnlab.engine.parallel import check_batch
@@ -79,7 +79,8 @@ def check_arms(study: Study, resolve: Resolve, strategy: Strategy) -> list[Check
     for arm in study.arms:
         try:
             resolved = resolve(arm)
-            experiment = resolved.call()
+            with own.explained("the experiment"):
+                experiment = resolved.call()
             check_batch(experiment.data.batch_size, strategy)
             found.append(
                 CheckedArm(arm, resolved, experiment, inspect.of_experiment(experiment), inspect.parameters(experiment))

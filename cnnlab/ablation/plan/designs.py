@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from cnnlab import own
 from cnnlab.ablation.plan.levels import FORMS, Distribution, Levels, distinct, key, shown, unwrapped
 from cnnlab.ablation.plan.study import BASELINE, Arm
 from cnnlab.digests import digest
@@ -212,7 +213,7 @@ def _switched(components: Sequence[Component], first: Mapping[str, bool]) -> tup
     for component in components:
         setting = {**first, component.name: not first[component.name]}
         knobs = _levels_of(components, setting)
-        arms.append(Arm(_settings({component.name: knobs[component.path]}), knobs))
+        arms.append(Arm(_settings({component.name: own.short(knobs[component.path])}), knobs))
     return tuple(arms)
 
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnlab import own
 from cnnlab.ablation.analyse.results import Analysis, Effect
 from cnnlab.ablation.plan.levels import shown
 from cnnlab.ablation.plan.study import BASELINE, RunResult, Study
@@ -34,7 +35,9 @@ def _baseline_settings(study: Study) -> str:
     """Returns the baseline's values of the varied knobs; empty where nothing is varied, or too many knobs are."""
     if not study.arms or len(study.factors) > SPELT_OUT:
         return ""
-    return ", ".join(f"{knob.rpartition('.')[2]}={shown(study.level(study.baseline, knob))}" for knob in study.factors)
+    return ", ".join(
+        f"{knob.rpartition('.')[2]}={shown(own.short(study.level(study.baseline, knob)))}" for knob in study.factors
+    )
 
 
 def describe_design(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
