@@ -24,6 +24,7 @@ from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
 from cnnlab.errors import CnnlabError, DamagedFile, DataError, DivergedError, Preempted, UsageError, of_the_world
 from cnnlab.runs import run_files, writers
+from cnnlab.runs.finite import require_finite
 from cnnlab.runs.folder import RunSpec, locked, provenance
 from cnnlab.runs.writers import Writer
 
@@ -174,7 +175,8 @@ class RunRecorder:
         }
         measured_at, numbers = self.measured
         known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.primary_metric.name])
-        self.checkpoints.save(step, self.program.strategy.to_host(state), meta, numbers if known else None)
+        host = require_finite(self.program.strategy.to_host(state), step)
+        self.checkpoints.save(step, host, meta, numbers if known else None)
 
     def finish(self, state: TrainState, step: int, pending_stats: list[Stats]) -> dict[str, Any]:
         """Returns the content of result.json of a run that reached its last step, or a short result of one stopped earlier.

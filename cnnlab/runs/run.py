@@ -191,6 +191,9 @@ def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], boo
             )
         except Preempted as error:  # the others have to be saved too
             stopped = error
+        except DivergedError as error:
+            recorder.failed(error)
+            results.append(error)
     if stopped:
         raise stopped
     return results
