@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cnnlab import figures
+from cnnlab.errors import DiskError
 from cnnlab.figures.grids import MOST_FILTERS
 from cnnlab.figures.page import DPI, SAVED_DPI, fit_text, text_width
 from cnnlab.metric import SHARE, Metric
@@ -252,7 +253,7 @@ def test_save_leaves_the_old_file_when_drawing_fails(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(figure, "savefig", torn)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DiskError, match="disk full"):
         figures.save(figure, path)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["one.png"]
 
@@ -275,6 +276,7 @@ from PIL import Image
 
 from cnnlab import figures
 from cnnlab.metric import Metric
+from cnnlab.errors import DiskError
 import numpy as np
 assert "matplotlib" not in sys.modules and "jax" not in sys.modules
 figures.save(figures.learning_curves([{{"step": 1, "train/loss": 1.0}}], title="a run", metrics=[Metric("loss")]),
