@@ -63,6 +63,7 @@ def test_folders_of_splits_are_used_as_what_they_are(tmp_path, names):
     source = folder(str(tmp_path))
     expected = {"train": 12, "test": 4} | ({"validation": 4} if validation and test else {})
     assert sizes(source) == expected
+    assert (f"folder {validation}/ is the validation split" in "".join(source.remarks)) == (validation is not None)
     assert any("validation split (4 examples) serves as the test split" in text for text in source.remarks) == (test is None)
 
 

@@ -93,6 +93,7 @@ def _parts(tree: ImageTree) -> dict[str, pathlib.Path]:
                 "Expected one for each of train, validation and test. Merge or rename them."
             )
     used = {names[0] for names in named.values()}
+    tree.notes += [f"its folder {names[0]}/ is the {split} split" for split, names in named.items() if names[0] != split]
     for entry in _visible(tree.root):
         if entry.name not in used:
             _leave_out(tree, entry, f"beside the folders of splits ({listed(sorted(used))})")
