@@ -82,6 +82,10 @@ REFUSED = {
     "switch of ablate": ([LINEAR, "--nodry_run"], "Did you mean: python launch.py ablate --experiment=… --dry_run?"),
     "flag without an experiment": (["--vary=lr:1,2"], "--vary is a flag of ablate."),
     "flag of a verb with folders": (["list", "--to=page"], "--to is a flag of export, sample and claims."),
+    "flag that deletes": (
+        ["evaluate", LINEAR, "--overwrite"],
+        "evaluate deletes nothing and takes no --overwrite: leave it out.",
+    ),
     "flag of train": (["evaluate", LINEAR, "--stop_after=3"], "--stop_after is a flag of train."),
     "renamed": ([LINEAR, "--members=together"], "--members is now --batch_runs (always, never)."),
     "renamed in its verb": (["ablate", LINEAR, "--components=norm"], "--components is now --toggle."),

@@ -51,8 +51,10 @@ def draw(figure) -> np.ndarray:
         [{"step": 1, "test/accuracy": 0.5}],
         [{"step": i, "train/loss": None, "train/accuracy": float("nan"), "validation/loss": float("inf")} for i in range(3)],
         [{"step": i, "train/loss": -1.0 * i, "validation/loss": 0.0} for i in range(5)],
+        [{"step": i, "train/loss": 0.0, "train/accuracy": 1.0 if i else 0.2} for i in range(30)],
+        [{"step": i, "train/loss": 0.0, "validation/accuracy": 0.0} for i in range(3)],
     ],
-    ids=["empty", "bare", "one", "train", "validation", "many", "test", "nothing finite", "negative"],
+    ids=["empty", "bare", "one", "train", "validation", "many", "test", "nothing finite", "negative", "solved", "never right"],
 )
 def test_learning_curves_draw_whatever_was_recorded(lines):
     figure = figures.learning_curves(lines, title="a run", metrics=WATCHED)
@@ -150,6 +152,11 @@ def test_confusion_matrix_names_every_class_up_to_a_hundred():
     for classes, named in ((100, 100), (101, 51)):
         matrix = figures.confusion_matrix(np.eye(classes, dtype=int), ["x"] * classes).axes[0]
         assert len(matrix.get_xticks()) == len(matrix.get_yticks()) == named and not matrix.texts
+
+
+def test_confusion_matrix_writes_a_row_of_errors_alone_as_a_number():
+    shown = " ".join(texts(figures.confusion_matrix(np.array([[0, 9], [1, 8]]), "ab")))
+    assert "up to 100" in shown and "e+" not in shown
 
 
 def test_confusion_matrix_draws_no_examples_and_no_errors():

@@ -2,7 +2,9 @@
 
 import errno
 import pathlib
-from typing import BinaryIO
+import sys
+import types
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -10,6 +12,7 @@ from cnnlab import files
 from cnnlab.errors import DiskError
 from cnnlab.progress import ProgressLine
 from cnnlab.runs import writers
+from cnnlab.runs.rates import learning_rates
 from cnnlab.text import format_duration
 
 
@@ -95,3 +98,38 @@ def test_a_progress_line_elsewhere_comes_seldom_but_shows_the_end(capsys: pytest
     line.show("5 of 5", last=True)
     ProgressLine(quiet=True).show("nobody reads this", last=True)
     assert capsys.readouterr().err == "0 of 5\n5 of 5\n"
+
+
+def test_tensorboard_gets_the_rates_and_the_speed_of_each_training_record(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    written: list[tuple[str, float, int]] = []
+    recorder = types.SimpleNamespace(add_scalar=lambda *record: written.append(record), close=lambda: None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=lambda *a, **k: recorder))
+    monkeypatch.setattr(writers, "_survive_full_disks", lambda events, folder: None)
+    write, _, _ = writers.tensorboard(tmp_path, resume_at=10, rates=lambda step: {"learning_rate/optimizer": step / 100})
+    for step, name in ((20, "train/loss"), (20, "validation/loss"), (30, "train/loss")):
+        write(step, {name: 0.5})
+    by_name = {name: [(value, at) for known, value, at in written if known == name] for name, _, _ in written}
+    assert by_name["learning_rate/optimizer"] == [(0.2, 20), (0.3, 30)]
+    ((speed, step),) = by_name["speed/steps_per_second"]  # the first record holds the compilation
+    assert step == 30 and speed > 0 and by_name["validation/loss"] == [(0.5, 20)]
+
+
+def test_learning_rates_follow_the_knobs_of_every_optimizer():
+    given = {
+        "optimizer.lr": "0.5",
+        "optimizer.schedule": "linear",
+        "other.lr": "0.1",
+        "other.schedule": "constant",
+        "model.lr": "3",
+        "mine.lr": "1",
+        "mine.schedule": "no_such_schedule",
+    }
+    experiment: Any = types.SimpleNamespace(steps=100, phases=())
+    rates = learning_rates(given, experiment)
+    assert rates(0).keys() == {"learning_rate/optimizer", "learning_rate/other"}
+    assert [round(rates(step)["learning_rate/optimizer"], 6) for step in (0, 50)] == [0.5, 0.25]
+    assert rates(99)["learning_rate/other"] == pytest.approx(0.1)
+    phased: Any = types.SimpleNamespace(steps=100, phases=(1, 2))
+    assert learning_rates(given, phased)(5) == {}

@@ -1,6 +1,7 @@
 """Plans a study from the command line, and writes its report from its runs."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -314,7 +315,9 @@ def report_runs(
         precision=first["flags"]["precision"],
     )
     require_comparable(outcomes, allow=allow)
-    target = pathlib.Path(to or "runs/report")
+    # Reports of other runs have other folders, so that one does not replace another.
+    compared_runs = "\n".join(sorted(str(folder.absolute()) for folder, _ in found))
+    target = pathlib.Path(to or f"runs/report-{hashlib.sha256(compared_runs.encode()).hexdigest()[:8]}")
     if not overwrite:
         require_no_fewer_runs(target, outcomes)
     return _write_report(target, study, outcomes, analyse(study, outcomes))

@@ -29,8 +29,8 @@ def list_(*, format: Literal["text", "json"] = "text", console: Console) -> int:
     if format == "json":
         print(json.dumps(found, indent=1))
         return 0
+    width = max(len(name) for entries in found.values() for name in entries) + 1  # one column over all lists
     for title, entries in found.items():
-        width = max(22, *map(len, entries)) + 1
         print("\n".join([title, *(f"  {name.ljust(width)}{text}" for name, text in entries.items())]))
     return 0
 

@@ -239,7 +239,7 @@ def report(
 
     Args:
         folders: folder of a study, or folders of runs.
-        workdir: the folder in which the report is written; none: the study's own, or runs/report for loose runs.
+        workdir: the folder in which the report is written; none: the study's own, or runs/report-HASH for loose runs.
         metric: the compared metric, SPLIT/NAME; none: the study's own, or the primary metric of the runs.
         allow: differences between runs to accept, of data, splits, steps, code.
         overwrite: replace a report even where it rests on more finished runs.

@@ -38,6 +38,9 @@ SYNONYMS = {
 }
 """Other programs' names for flags and knobs."""
 
+DESTRUCTIVE = ("overwrite",)
+"""Flags that delete what is there: no other command with them is suggested."""
+
 
 def explain(
     name: str, verb_name: str, verbs: Mapping[str, Verb], paths: Sequence[str] = (), otherwise: str | None = None
@@ -53,6 +56,10 @@ def explain(
     """
     own = flags_of(verbs[verb_name])
     owners = [other for other, verb in verbs.items() if _flag_named(name, verb)]
+    if owners and name in DESTRUCTIVE:
+        return UsageError(
+            f"--{name} is a flag of {_listed(owners)}. {verb_name} deletes nothing and takes no --{name}: leave it out."
+        )
     if owners:
         return UsageError(_of_another_verb(_flag_named(name, verbs[owners[0]]) or name, owners, verbs))
     if name in RENAMED:

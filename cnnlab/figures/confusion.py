@@ -136,7 +136,7 @@ def _draw_error_scale(figure: "Figure", left: float, top: float, rates: np.ndarr
     axes = place_axes(figure, left, top, 1.2, 0.13)
     axes.imshow(_errors_map()(np.linspace(0, 1, 64))[None, :, :3], aspect="auto", interpolation="bilinear")
     axes.set_axis_off()
-    place_text(figure, left, top + 0.18, f"errors, % of the row: up to {100 * worst:.2g}", size=SMALL, color=SOFT)
+    place_text(figure, left, top + 0.18, f"errors, % of the row: up to {100 * worst:.3g}", size=SMALL, color=SOFT)
 
 
 def _worst_errors(counts: np.ndarray, class_names: Sequence[str], *, most: int = 5) -> list[str]:

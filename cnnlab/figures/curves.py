@@ -133,7 +133,9 @@ def _draw_curves(axes: "Axes", curves: Mapping[str, tuple[np.ndarray, np.ndarray
 def _floor(finite: np.ndarray) -> float | None:
     """Returns where to cut an axis off if the lowest twentieth of the values takes more than half of it, else None."""
     floor = float(np.quantile(finite, 0.05)) if len(finite) >= 20 else 0.0
-    return floor if len(finite) >= 20 and floor - finite.min() > finite.max() - floor else None
+    highest = finite.max() if len(finite) else 0.0
+    # A curve that spends most of its records at its highest value leaves no range above the floor.
+    return floor if len(finite) >= 20 and floor - finite.min() > highest - floor > 0 else None
 
 
 def _scale_panel(axes: "Axes", *, decades: float, percent: bool) -> None:
@@ -181,7 +183,10 @@ def _label_panel(
             labels.append((float(np.mean(ends)), split, SPLITS[split]))
     bottom, top = axes.get_ylim()
     # The margins of a share do not reach far below 0 or above 1, where no value can lie.
-    axes.set(ylim=(max(bottom, -0.015), min(top, 1.015)) if bounded else (bottom, top))
+    if bounded and min(top, 1.015) > max(bottom, -0.015):
+        axes.set_ylim(max(bottom, -0.015), min(top, 1.015))
+    else:
+        axes.set_ylim(bottom, top)
     _label_ends(axes, labels)
     steps, values = curves["validation"]
     if metric.higher_is_better is None or not np.isfinite(values).any():

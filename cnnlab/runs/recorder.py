@@ -26,6 +26,7 @@ from cnnlab.errors import CnnlabError, DamagedFile, DataError, DivergedError, Pr
 from cnnlab.runs import run_files, writers
 from cnnlab.runs.finite import require_finite
 from cnnlab.runs.folder import RunSpec, locked, provenance
+from cnnlab.runs.open_writers import EVENTS, open_writers
 from cnnlab.runs.writers import Writer
 
 log = logging.getLogger("cnnlab")
@@ -219,6 +220,9 @@ class RunRecorder:
         host = self.program.strategy.to_host(state)
         records = writers.read_metrics(self.folder / run_files.METRICS)
         trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
+        tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
+        if self.writers:
+            self.writers[EVENTS](experiment.steps, tested)
         result = {
             "metrics": metrics,
             "declared": declarations(task),
@@ -230,10 +234,11 @@ class RunRecorder:
         }
         plots = task.figures(host.average or host.params, host.model_state, stats["test"], experiment.data, "test")
         if records:
-            tested = {"step": experiment.steps, **{name: value for name, value in metrics.items() if name.startswith("test/")}}
             title = f"{pathlib.Path(self.spec.experiment).stem}, seed {self.seed}"
             plots = {
-                "curves": figures.learning_curves([*records, tested], title=title, metrics=task.watched_metrics),
+                "curves": figures.learning_curves(
+                    [*records, {"step": experiment.steps, **tested}], title=title, metrics=task.watched_metrics
+                ),
                 **plots,
             }
         files.make_folder(self.folder / "figures")
@@ -303,7 +308,7 @@ def open_run(
         closing.callback(checkpoints.close)
         try:
             recorder.status("RUNNING", start)
-            recorder.writers, recorder.images, close_events = _open_writers(program, folder, start, quiet=spec.quiet)
+            recorder.writers, recorder.images, close_events = open_writers(program, folder, start, spec)
             closing.callback(close_events)
             recorder.measure_interrupted()
             yield recorder
@@ -331,18 +336,6 @@ def restore_or_init(
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
     return program.strategy.to_devices(state), meta, step
-
-
-def _open_writers(
-    program: Program, folder: pathlib.Path, start: int, *, quiet: bool
-) -> tuple[list[Writer], Callable[[int, Mapping[str, np.ndarray]], None], Callable[[], None]]:
-    """Returns (writers of scalars, the writer of images, the function that closes them) of a run that goes on from `start`."""
-    experiment = program.experiment
-    events, images, close = writers.tensorboard(folder / "tensorboard", resume_at=start)
-    epoch = experiment.data.sizes["train"] / experiment.data.batch_size
-    names = [metric.name for metric in experiment.task.watched_metrics]
-    shown = writers.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=quiet)
-    return [writers.metrics_file(folder / run_files.METRICS, resume_at=start), events, shown], images, close
 
 
 def _say_damage(folder: pathlib.Path) -> None:

@@ -42,9 +42,16 @@ def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
 
 
 def tensorboard(
-    folder: pathlib.Path, *, resume_at: int
+    folder: pathlib.Path, *, resume_at: int, rates: Callable[[int], Mapping[str, float]] = lambda step: {}
 ) -> tuple[Writer, Callable[[int, Mapping[str, np.ndarray]], None], Callable[[], None]]:
     """Returns (scalar writer, image writer of u8 [H, W, 3], close) of event files for TensorBoard; needs no TensorFlow.
+
+    With the training metrics it writes what no other file holds: the learning rates and the speed since the record before.
+
+    Args:
+        folder: folder of the event files.
+        resume_at: step from which the run goes on; events after it are dropped.
+        rates: step -> learning rates by name.
 
     Where tensorboardX is not installed the writers do nothing, with a warning: metrics.jsonl has the same numbers.
     """
@@ -58,8 +65,18 @@ def tensorboard(
         events = SummaryWriter(str(folder), purge_step=resume_at + 1 if resume_at else None)
     _survive_full_disks(events, folder)
 
+    before = [(resume_at, time.monotonic())]
+
     def write(step: int, scalars: Mapping[str, float]) -> None:
-        for name, value in scalars.items():
+        more: dict[str, float] = {}
+        if any(name.startswith("train/") for name in scalars):
+            (past, at), now = before[0], time.monotonic()
+            # The first record holds the compilation, which is no part of the speed.
+            more = dict(rates(step)) | (
+                {"speed/steps_per_second": (step - past) / max(now - at, 1e-9)} if past > resume_at else {}
+            )
+            before[0] = (step, now)
+        for name, value in {**scalars, **more}.items():
             events.add_scalar(name, value, step)
 
     def pictures(step: int, images: Mapping[str, np.ndarray]) -> None:
