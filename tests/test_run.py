@@ -227,7 +227,7 @@ def test_two_processes_do_not_train_one_run(tmp_path: pathlib.Path):
 
 
 def test_evaluate_measures_the_newest_checkpoint_or_the_best(whole: pathlib.Path):
-    code, out, err = command("evaluate", "--workdir=run", cwd=whole.parent)
+    code, out, err = command("evaluate", "--workdir=run", "--devices=1", cwd=whole.parent)
     assert code == 0 and "step 120" in out, err
     assert read(whole / "evaluation.json")["metrics"] == read(whole / "result.json")["metrics"]
     (whole / "evaluation.json").unlink()
