@@ -99,7 +99,7 @@ REFUSED = {
     "other word for a flag": ([LINEAR, "--logdir=x"], "no knob --logdir here. Did you mean --workdir?"),
     "other word without an experiment": (["--batch=3", "--exp=x"], "no flag --exp. Did you mean --experiment?"),
     "misspelt flag": ([LINEAR, "--sedes=3"], "no knob --sedes here. Did you mean --seeds?"),
-    "knob of another choice": ([LINEAR, "--optimizer=adam", "--momentum=0.9"], "It is one with --optimizer=momentum."),
+    "knob of another choice": ([LINEAR, "--optimizer=adam", "--momentum=0.9"], "It is one with --optimizer=momentum, "),
     "count": ([LINEAR, "--seeds=0"], "--seeds=0: expected int finite and >= 1"),
     "seed": ([LINEAR, f"--seed={2**32}"], "expected int in [0, 4294967295]"),
     "temperature": (["sample", "--temperature=-1", "--workdir=run"], "--temperature=-1: expected float finite and >= 0"),
