@@ -10,6 +10,7 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 LEVELS = [
     {"errors", "text", "digests", "progress", "remarks"},
     {"files", "own"},
+    {"sources"},
     {"values", "metric"},
     {"fitting"},
     {"ops", "figures", "knobs"},

@@ -41,7 +41,7 @@ def assert_same(run: pathlib.Path, whole: pathlib.Path) -> None:
 
 
 def test_a_run_holds_what_the_readme_says(whole: pathlib.Path):
-    assert {p.name for p in whole.iterdir() if not p.name.startswith(".")} == {
+    assert {p.name for p in whole.iterdir() if not p.name.startswith(".") and p.suffix != ".diff"} == {
         "run.json", "status.json", "metrics.jsonl", "result.json", "test_rows.npz", "checkpoints", "tensorboard", "figures"
     }  # fmt: skip
     result = read(whole / "result.json")

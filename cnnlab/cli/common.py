@@ -4,7 +4,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnlab.cli.groups import Console, Devices, Length, Pace
@@ -126,10 +126,13 @@ def run_spec(
     pace: Pace | None = None,
     *,
     stop_after: int | None = None,
+    allow: Sequence[str] = (),
 ) -> "RunSpec":
     """Returns the specification of a run: what is trained and how."""
     from cnnlab.runs.folder import RunSpec
+    from cnnlab.runs.identity import check_allow
 
+    check_allow(allow)
     pace = pace or Pace()
     return RunSpec(
         experiment=experiment.name,
@@ -146,6 +149,8 @@ def run_spec(
         data_dir=devices.data_dir,
         quiet=console.quiet,
         reread=resolved.reread,
+        sources=experiment.sources(resolved),
+        allow=tuple(allow),
     )
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import logging
 import pathlib
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cnnlab.cli.common import NoExperiment, announce_code, load, resolve, run_spec, seed_folders, seeds_from, setup_jax
 from cnnlab.cli.groups import Console, Devices, Length
@@ -14,6 +16,8 @@ from cnnlab.values import Count, NonNegative, PathText, Range, Seed, Target
 if TYPE_CHECKING:
     from cnnlab.knobs import Resolved
     from cnnlab.runs.folder import RunSpec
+
+log = logging.getLogger("cnnlab")
 
 Label = Annotated[int, Range(0)]
 
@@ -82,13 +86,21 @@ def trained_run(
     values: dict[str, str],
     experiment: str | None,
     workdir: Target | None,
-    seeds: range,
+    seed: int | None,
     length: Length,
     devices: Devices,
     console: Console,
+    *,
+    seeds: int = 1,
+    allow: Sequence[str] = (),
 ) -> tuple["Resolved", "RunSpec", dict[int, pathlib.Path]]:
-    """Returns (knobs, spec, folders by seed) of the run in --workdir, or of the runs of --experiment with its knobs."""
+    """Returns (knobs, spec, folders by seed) of the run in --workdir, or of the runs of --experiment with its knobs.
+
+    Raises an error where a folder holds another run, or one of other code or weights; of another seed, unless `seed` is None.
+    Knobs that are given for the run in --workdir and differ from its own are said.
+    """
     from cnnlab.knobs import merged
+    from cnnlab.runs.folder import compare_run
     from cnnlab.runs.run_files import read_run
 
     setup_jax(devices.fake_devices)
@@ -105,8 +117,22 @@ def trained_run(
     if length.given and "duration" in recorded:
         recorded = {name: value for name, value in recorded.items() if name != "duration"}
     resolved = resolve(loaded, merged(recorded, values), length)
-    folders = seed_folders(loaded, resolved, devices.precision, workdir, seeds)
-    return resolved, run_spec(loaded, resolved, devices, console), folders
+    folders = seed_folders(loaded, resolved, devices.precision, workdir, seeds_from(seed or 0, seeds))
+    spec = run_spec(loaded, resolved, devices, console, allow=allow)
+    if recorded and (values or length.given):
+        spec = dataclasses.replace(spec, changed=changed_knobs(loaded.resolve(run["knobs"]), resolved, workdir))
+    for number, folder in folders.items():
+        compare_run(folder, spec, seed=number if seed is not None or seeds > 1 else None)
+    return resolved, spec, folders
+
+
+def changed_knobs(trained: "Resolved", now: "Resolved", workdir: str | None) -> dict[str, Any]:
+    """Returns {knob: value} of what is not as the run was trained, and says it."""
+    names = [name for name in {**trained.values, **now.values} if trained.values.get(name) != now.values.get(name)]
+    if names:
+        rows = "; ".join(f"--{name}: {trained.values.get(name)!r} there, {now.values.get(name)!r} now" for name in names)
+        log.warning("not with the knobs that %s was trained with: %s", workdir, rows)
+    return {name: now.values.get(name) for name in names}
 
 
 def evaluate(
@@ -115,9 +141,10 @@ def evaluate(
     *,
     experiment: str | None = None,
     workdir: Target | None = None,
-    seed: Seed = 0,
+    seed: Seed | None = None,
     seeds: Count = 1,
     best: bool = False,
+    allow: tuple[str, ...] = (),
     length: Length,
     devices: Devices,
     console: Console,
@@ -128,14 +155,15 @@ def evaluate(
         values: the experiment's knobs; none given: those of the run in --workdir.
         experiment: experiment of the run; none: that of the run in --workdir.
         workdir: folder of the run; none: the folder in which train puts the run of these knobs.
-        seed: seed of the run.
+        seed: seed of the run; none: that of the run in --workdir, or 0.
         seeds: number of runs, from --seed on.
         best: use the checkpoint with the best validation metric, not the newest one.
+        allow: what may have changed since the run was trained, of code, data, weights.
         length: length of the run's training.
         devices: on what it runs.
         console: what is shown.
     """
-    resolved, spec, folders = trained_run(values, experiment, workdir, seeds_from(seed, seeds), length, devices, console)
+    resolved, spec, folders = trained_run(values, experiment, workdir, seed, length, devices, console, seeds=seeds, allow=allow)
     from cnnlab.runs import run
 
     for folder in folders.values():
@@ -150,8 +178,9 @@ def export(
     to: Target | None = None,
     experiment: str | None = None,
     workdir: Target | None = None,
-    seed: Seed = 0,
+    seed: Seed | None = None,
     best: bool = False,
+    allow: tuple[str, ...] = (),
     overwrite: bool = False,
     length: Length,
     devices: Devices,
@@ -164,8 +193,9 @@ def export(
         to: the file: FILE.safetensors (weights) or FILE.stablehlo (a program).
         experiment: experiment of the run; none: that of the run in --workdir.
         workdir: folder of the run; none: the folder in which train puts the run of these knobs.
-        seed: seed of the run.
+        seed: seed of the run; none: that of the run in --workdir, or 0.
         best: use the checkpoint with the best validation metric, not the newest one.
+        allow: what may have changed since the run was trained, of code, data, weights.
         overwrite: replace the file.
         length: length of the run's training.
         devices: on what it runs.
@@ -173,10 +203,10 @@ def export(
     """
     if not to:
         raise UsageError("export to what? Add --to=FILE.safetensors (weights) or --to=FILE.stablehlo (a program).")
-    resolved, spec, folders = trained_run(values, experiment, workdir, range(seed, seed + 1), length, devices, console)
+    resolved, spec, folders = trained_run(values, experiment, workdir, seed, length, devices, console, allow=allow)
     from cnnlab.interop.export import export_run
 
-    print(export_run(resolved, spec, folders[seed], pathlib.Path(to), best=best, replace=overwrite))
+    print(export_run(resolved, spec, folders[seed or 0], pathlib.Path(to), best=best, replace=overwrite))
     return 0
 
 
@@ -192,6 +222,7 @@ def sample(
     class_: Label | None = None,
     interpolate: bool = False,
     best: bool = False,
+    allow: tuple[str, ...] = (),
     to: Target | None = None,
     length: Length,
     devices: Devices,
@@ -209,15 +240,17 @@ def sample(
         class_: the class to draw, for a class-conditional model; none: all classes in turn.
         interpolate: draw rows of images that go from one code to another, instead of separate images.
         best: use the checkpoint with the best validation metric, not the newest one.
+        allow: what may have changed since the run was trained, of code, data, weights.
         to: .png file for the sheet; none: a file in the folder of the run.
         length: length of the run's training.
         devices: on what it runs.
         console: what is shown.
     """
-    resolved, spec, folders = trained_run(values, experiment, workdir, range(seed, seed + 1), length, devices, console)
+    own = None if workdir else seed  # in a --workdir it is the seed of the images alone
+    resolved, spec, folders = trained_run(values, experiment, workdir, own, length, devices, console, allow=allow)
     from cnnlab.runs.sample import SampleRequest, sample_run
 
     wanted = SampleRequest(count, temperature, class_, interpolate, seed)
     target = pathlib.Path(to) if to else None
-    print(sample_run(resolved, spec, folders[seed], wanted, target=target, best=best))
+    print(sample_run(resolved, spec, folders[own or 0], wanted, target=target, best=best))
     return 0

@@ -15,6 +15,7 @@ def train(
     seeds: Count = 1,
     stop_after: Count | None = None,
     overwrite: bool = False,
+    allow: tuple[str, ...] = (),
     length: Length,
     devices: Devices,
     pace: Pace,
@@ -30,6 +31,7 @@ def train(
         seeds: number of seeds to train, from --seed on; reported as mean ± standard deviation.
         stop_after: stop at this step with a checkpoint, schedules unchanged; the command without this flag continues the run.
         overwrite: delete the run in the workdir and start afresh.
+        allow: what may have changed since the run in the workdir was begun, of code, data, weights.
         length: how long to train.
         devices: devices and precision.
         pace: how often it is logged, evaluated and saved.
@@ -41,5 +43,5 @@ def train(
     from cnnlab.runs import run
 
     folders = seed_folders(loaded, resolved, devices.precision, workdir, numbers)
-    spec = run_spec(loaded, resolved, devices, console, pace, stop_after=stop_after)
+    spec = run_spec(loaded, resolved, devices, console, pace, stop_after=stop_after, allow=allow)
     return run.train_seeds(resolved, spec, folders, overwrite=overwrite)

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from cnnlab import knobs, own
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.runs.catalogue import experiment_files
+from cnnlab.runs.identity import own_parts
+from cnnlab.sources import code_digests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +19,7 @@ class ExperimentFile:
     """The definitions of an experiment's file, and the folder of its data."""
 
     name: str
-    """Name of `launch.py list`, or path, as given on the command line."""
+    """Name of `launch.py list`, or the absolute path of a file that is not in the list."""
     function: Callable[..., Any]
     path: pathlib.Path = pathlib.Path()
     study: Any = None
@@ -25,9 +28,20 @@ class ExperimentFile:
     """Folder of prepared TFDS data sets; None: the default."""
 
     @property
+    def title(self) -> str:
+        """The name of `launch.py list`, or the own file's name without its folder."""
+        return pathlib.Path(self.name).name
+
+    @property
     def source(self) -> str:
         """Returns the text of the file."""
         return self.path.read_text(encoding="utf-8")
+
+    def sources(self, resolved: knobs.Resolved) -> dict[str, str] | None:
+        """Returns the digests of the code that a run with these knobs depends on; None where it has no file."""
+        if not self.path.is_file():
+            return None
+        return _digests(self.path, *dict.fromkeys(own_parts(resolved.values)))
 
     @property
     def doc(self) -> str:
@@ -39,6 +53,12 @@ class ExperimentFile:
         return knobs.resolve(self.function, values, {"data_dir": self.data_dir, knobs.FOLDER: self.path.parent})
 
 
+@functools.lru_cache(maxsize=64)
+def _digests(*paths: pathlib.Path) -> dict[str, str]:
+    """Returns the digests of code once a command: arms of a study share theirs. `load_experiment` forgets them."""
+    return code_digests(*paths)
+
+
 def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile:
     """Imports the experiment of a name or a path, and with it jax. Raises UsageError where there is none.
 
@@ -46,13 +66,15 @@ def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile
         name: name of a file in experiments/, or the path of a .py file that defines `experiment`.
         data_dir: folder of prepared TFDS data sets; None: the default.
     """
+    _digests.cache_clear()
     # Read without importing: importing an experiment imports jax.
     known = experiment_files()
-    path = pathlib.Path(name) if name.endswith(".py") else known.get(name)
+    path = own.absolute(pathlib.Path(name)) if name.endswith(".py") else known.get(name)
     if path is None:
         raise UsageError(f"no experiment {name!r}.{did_you_mean(name, list(known))} `python launch.py list` shows them.")
     module = own.load_module(path, where=f"--experiment={name}")
     function = getattr(module, "experiment", None)
     if not callable(function):
         raise UsageError(f"{path} defines no function `experiment`. See experiments/lenet5_digits.py for one.")
-    return ExperimentFile(path.stem if name in known else str(path), function, path, getattr(module, "study", None), data_dir)
+    name = path.stem if known.get(path.stem) == path else str(path)  # one file is one experiment, however it is named
+    return ExperimentFile(name, function, path, getattr(module, "study", None), data_dir)

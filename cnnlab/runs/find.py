@@ -14,6 +14,7 @@ from cnnlab.errors import DamagedFile, UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.runs import run_files
 from cnnlab.runs.experiments import ExperimentFile
+from cnnlab.runs.identity import same_experiment
 
 log = logging.getLogger("cnnlab")
 
@@ -41,7 +42,7 @@ class RunFinder:
         found: dict[str, str] = {}
         for folder in sorted(self.above.glob(f"{glob.escape(pathlib.Path(self.experiment.name).stem)}-*")):
             recorded = next(filter(None, map(_recorded, sorted(folder.glob("seed_*")))), None)
-            if recorded is None or recorded["experiment"] != self.experiment.name:
+            if recorded is None or not same_experiment(recorded["experiment"], self.experiment.name):
                 continue
             if recorded["flags"]["precision"] != self.precision:
                 continue

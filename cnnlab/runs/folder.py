@@ -1,14 +1,17 @@
-"""The folder of a run: which run it belongs to, which process holds it, and the provenance of its numbers."""
+"""The folder of a run: whether it is the run that is meant, which process holds it, and the provenance of its numbers."""
 
 import contextlib
 import dataclasses
-import json
+import functools
 import os
 import pathlib
 import platform
+import shlex
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -17,10 +20,17 @@ import jax
 from cnnlab import files
 from cnnlab.core import Experiment
 from cnnlab.errors import UsageError
-from cnnlab.runs import run_files
+from cnnlab.knobs import Resolved
+from cnnlab.runs import identity, run_files
+from cnnlab.runs.identity import Identity, Reread
 from cnnlab.values import Duration
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+LONGEST_DIFF = 2**20
+"""Bytes of the uncommitted changes that are kept beside run.json; longer ones are cut."""
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TRAIN_ELSEWHERE = "give another --workdir, or --overwrite to delete that run and start again"
+LEAVE_KNOBS = "leave --experiment and its knobs out to take those of the run in --workdir"
 
 
 class Busy(UsageError):
@@ -32,7 +42,7 @@ class RunSpec:
     """The specification of a run, apart from its seed: its identity (the first three fields) and how it is executed."""
 
     experiment: str
-    """Name or path as given on the command line."""
+    """Name of a file in experiments/, or the absolute path of an own file."""
     knobs: Mapping[str, Any]
     precision: str
     source: str
@@ -47,18 +57,55 @@ class RunSpec:
     data_dir: str | None = None
     """Folder of its data, an absolute path; None: the default."""
     quiet: bool = False
-    reread: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    reread: Reread | None = None
     """Recorded knobs -> the same by today's signatures (`Resolved.reread`), for folders of an older version; None: as is."""
+    sources: Mapping[str, str] | None = None
+    """Digests of its code (`sources.code_digests`); None: not compared."""
+    allow: tuple[str, ...] = ()
+    """Differences from the run in the folder that are accepted (identity.ALLOWED)."""
+    changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """{knob: its value} of those that the command sets otherwise than the run in the folder, and says so."""
+    said: set[str] = dataclasses.field(default_factory=set, compare=False)
+    """Lines on differences that the command has said already."""
 
-    def identity(self) -> dict[str, Any]:
-        """Returns what must agree for a folder to belong to this run."""
+    @property
+    def title(self) -> str:
+        """The name of the experiment, or of its own file without the folder."""
+        return pathlib.Path(self.experiment).name
+
+    @functools.cached_property
+    def weights(self) -> dict[str, str]:
+        """Digests of the files that its knobs name."""
+        return identity.weights_of(self.knobs)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the experiment, the precision and the knobs, as run.json shows them."""
         return {"experiment": self.experiment, "precision": self.precision, **{f"--{k}": v for k, v in self.knobs.items()}}
 
+    def identity(self, seed: int | None, experiment: Experiment | None = None) -> Identity:
+        """Returns the identity of the run of a seed; its data are known where the experiment is built."""
+        data = experiment.data.fingerprint if experiment else None
+        knobs = {name: identity.plain(value) for name, value in self.knobs.items()}
+        return Identity(self.experiment, self.precision, knobs, seed, self.sources, data, self.weights)
 
-def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dict[str, Any] | None:
+    def with_knobs(self, resolved: Resolved, sources: Mapping[str, str] | None) -> "RunSpec":
+        """Returns the specification of the same run with other knobs, and with the code that these need."""
+        return dataclasses.replace(self, knobs=resolved.values, reread=resolved.reread, sources=sources)
+
+
+def check_folder(
+    folder: pathlib.Path, spec: RunSpec, *, overwrite: bool, seed: int | None = None, experiment: Experiment | None = None
+) -> dict[str, Any] | None:
     """Returns the result of a run that is finished already, or None.
 
-    Raises UsageError where the folder holds something else, or cannot be written to.
+    Raises UsageError where the folder holds something else, or cannot be written to, and DataError where its data changed.
+
+    Args:
+        folder: folder of the run.
+        spec: what is to be trained there.
+        overwrite: whether what is there is deleted first.
+        seed: the run's seed; None: not compared.
+        experiment: the experiment as built, whose data are compared; None: before it is built, they are not.
     """
     if found := _in_the_way(folder):
         raise UsageError(f"{found} is a file, expected a folder for the run.\nGive another --workdir.")
@@ -73,16 +120,48 @@ def check_folder(folder: pathlib.Path, spec: RunSpec, *, overwrite: bool) -> dic
     if not (folder / run_files.RUN).exists() and not run_files.own_files(folder):
         kind = "holds a study" if (folder / run_files.STUDY).exists() else "is not empty and holds no run.json"
         raise UsageError(f"{folder} {kind}, so it is not a run of cnnlab.\nGive another --workdir.")
-    recorded = run_files.read_run(folder)
-    before, now = _recorded_identity(recorded, spec), json.loads(json.dumps(spec.identity()))
-    differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    if differing:
-        rows = "\n".join(f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing[:10])
-        raise UsageError(
-            f"{folder} holds a run of other knobs:\n{rows}\n"
-            "Give another --workdir, or --overwrite to delete that run and start again."
-        )
+    compare_run(folder, spec, seed=seed, experiment=experiment, remedy=TRAIN_ELSEWHERE)
     return run_files.finished_result(folder)
+
+
+def compare_run(
+    folder: pathlib.Path,
+    spec: RunSpec,
+    *,
+    seed: int | None = None,
+    experiment: Experiment | None = None,
+    remedy: str = LEAVE_KNOBS,
+) -> tuple[str, ...]:
+    """Raises an error where a folder holds another run, or one of other code, data or weights; returns what is allowed.
+
+    Args:
+        folder: folder of a run.
+        spec: what the command means.
+        seed: the seed that it means; None: any.
+        experiment: the experiment as built, whose data are compared; None: before it is built, they are not.
+        remedy: what to do instead, in words that follow `or`.
+    """
+    recorded = run_files.read_run(folder)
+    there, now = identity.recorded_identity(recorded, spec.reread), spec.identity(seed, experiment)
+    if not has_progress(folder):  # nothing there depends on code, data or weights yet: a first attempt may be mended
+        now = dataclasses.replace(now, sources=None, weights=None, data=None)
+    if spec.changed:  # data and weights follow from the knobs
+        knobs = {**now.knobs, **{name: there.knobs.get(name) for name in spec.changed}}
+        now = dataclasses.replace(now, knobs={k: v for k, v in knobs.items() if k in there.knobs}, weights=None, data=None)
+    allowed = identity.require_same(folder, there, now, allow=spec.allow, said=spec.said, remedy=remedy)
+    flags = recorded["flags"]
+    first = {**recorded, "strategy": flags.get("strategy"), "devices": (recorded.get("devices") or [])[: flags.get("devices")]}
+    before = [first, *recorded.get("attempts", ())][-1]
+    if changed := identity.describe_conditions(before, conditions(spec)):
+        identity.say_once(f"not as when the run was last trained: {changed}", spec.said)
+    return allowed
+
+
+def has_progress(folder: pathlib.Path) -> bool:
+    """Returns whether a run has logged, saved or finished anything."""
+    logged = folder / run_files.METRICS
+    saved = any((folder / "checkpoints").glob("[0-9]*"))
+    return saved or (folder / run_files.RESULT).exists() or (logged.is_file() and logged.stat().st_size > 0)
 
 
 def _in_the_way(folder: pathlib.Path) -> pathlib.Path | None:
@@ -90,18 +169,6 @@ def _in_the_way(folder: pathlib.Path) -> pathlib.Path | None:
     with files.naming_errors(folder):
         places = (folder, *folder.absolute().parents)
         return next((place for place in places if not place.is_dir() and (place.exists() or place.is_symlink())), None)
-
-
-def _recorded_identity(recorded: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
-    """Returns the identity in run.json, with the knobs by today's signatures where these still take them."""
-    if spec.reread is None or recorded["experiment"] != spec.experiment:
-        return recorded["identity"]
-    try:
-        knobs = spec.reread(recorded["knobs"])
-    except UsageError:
-        return recorded["identity"]
-    today = dataclasses.replace(spec, knobs=knobs, precision=recorded["identity"]["precision"])
-    return json.loads(json.dumps(today.identity()))
 
 
 @contextlib.contextmanager
@@ -123,23 +190,105 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
+@functools.cache
 def code_revision() -> tuple[str | None, bool | None]:
     """Returns (commit of this code, whether files differ from it); None where git does not know."""
-    root = pathlib.Path(__file__).resolve().parents[2]
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return _git("rev-parse", "HEAD"), None if changes is None else bool(changes)
 
-    def git(*words: str) -> str | None:
-        asked = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, encoding="utf-8", check=False)
-        return asked.stdout.strip() if asked.returncode == 0 else None
 
+@functools.cache
+def _git(*words: str) -> str | None:
+    """Returns what git says about this code, as the process found it first; None where git, or what it knows, is missing."""
+    command = ["git", "-C", str(ROOT), *words]
     try:
-        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+        asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
     except FileNotFoundError:  # no git on this machine
-        return None, None
-    return commit, None if changes is None else bool(changes)
+        return None
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def conditions(spec: RunSpec) -> dict[str, Any]:
+    """Returns how and where a run is trained: what may differ between its attempts."""
+    devices = jax.devices()[: spec.devices]
+    return {
+        "strategy": spec.strategy,
+        "precision": spec.precision,
+        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+    }
+
+
+def record_attempt(folder: pathlib.Path, spec: RunSpec, experiment: Experiment, seed: int, *, step: int) -> None:
+    """Writes run.json at the start of a run, or adds the attempt that goes on from a step, for the process with the lock."""
+    before = run_files.read(folder, run_files.RUN)
+    allowed = compare_run(folder, spec, seed=seed, experiment=experiment, remedy=TRAIN_ELSEWHERE) if before else ()
+    commit, has_changes = code_revision()
+    attempts = list((before or {}).get("attempts", ()))
+    now = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "step": step,
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": commit,
+        "uncommitted_changes": has_changes,
+        "changes": _keep_changes(folder, len(attempts) + 1) if has_changes else None,
+        **conditions(spec),
+        "allowed": list(allowed),
+    }
+    content = before if before and has_progress(folder) else provenance(spec, experiment, seed)
+    whole = _content(spec, experiment)
+    now |= {kind: whole[kind] for kind in allowed if kind in whole}
+    if "code" in allowed:
+        now["sources"] = identity.changed_sources(identity.latest_sources(content) or {}, spec.sources or {})
+    content["uncommitted_changes"] = content.get("uncommitted_changes") or has_changes
+    files.write_record(folder / run_files.RUN, {**content, "attempts": [*attempts, now]})
+
+
+def record_allowed(folder: pathlib.Path, spec: RunSpec, allowed: tuple[str, ...]) -> None:
+    """Adds to run.json that a command measured or used the run although it differs."""
+    if not allowed:
+        return
+    run = run_files.read_run(folder)
+    entry = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": shlex.join(["python", *sys.argv]),
+        "allowed": list(allowed),
+    }
+    files.write_record(folder / run_files.RUN, {**run, "accepted": [*run.get("accepted", ()), entry]})
+
+
+def _keep_changes(folder: pathlib.Path, attempt: int) -> str | None:
+    """Writes the uncommitted changes to changes-N.diff, or finds them in the file of an earlier attempt; returns its name."""
+    content = (_git("diff", "HEAD") or "").encode()
+    if len(content) > LONGEST_DIFF:
+        content = content[:LONGEST_DIFF] + f"\n… {len(content) - LONGEST_DIFF} more bytes\n".encode()
+    for path in sorted(folder.glob("changes-*.diff")):
+        if path.read_bytes() == content:
+            return path.name
+    name = f"changes-{attempt}.diff"
+    files.write_bytes(folder / name, content)
+    return name
+
+
+def _content(spec: RunSpec, experiment: Experiment) -> dict[str, Any]:
+    """Returns what makes the run by content: its data, code and initial weights."""
+    data = experiment.data
+    return {
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "sizes": dict(data.sizes),
+            "remarks": list(data.remarks),
+        },
+        "sources": None if spec.sources is None else dict(spec.sources),
+        "weights": spec.weights,
+    }
 
 
 def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, Any]:
-    """Returns the content of run.json."""
+    """Returns the content of run.json, apart from its attempts; what they repeat is that of the first."""
     commit, has_changes = code_revision()
     flags = {"strategy": spec.strategy, "devices": spec.devices, "seed": seed, "precision": spec.precision}
     given = ("log_every", "eval_every", "save_every", "data_dir")
@@ -147,19 +296,11 @@ def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, An
     return {
         "experiment": spec.experiment,
         "knobs": dict(spec.knobs),
-        "identity": spec.identity(),
+        "identity": spec.settings(),
         "flags": flags,
         "steps": experiment.steps,
-        "data": {
-            "name": experiment.data.name,
-            "fingerprint": experiment.data.fingerprint,
-            "sizes": dict(experiment.data.sizes),
-            "remarks": list(experiment.data.remarks),
-        },
-        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        **_content(spec, experiment),
+        **{name: value for name, value in conditions(spec).items() if name not in flags},
         "commit": commit,
         "uncommitted_changes": has_changes,
         "source": spec.source,

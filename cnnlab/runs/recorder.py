@@ -22,10 +22,10 @@ from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
-from cnnlab.errors import CnnlabError, DamagedFile, DataError, DivergedError, Preempted, UsageError, of_the_world
+from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, UsageError, of_the_world
 from cnnlab.runs import run_files, writers
 from cnnlab.runs.finite import require_finite
-from cnnlab.runs.folder import RunSpec, locked, provenance
+from cnnlab.runs.folder import RunSpec, locked, record_attempt
 from cnnlab.runs.open_writers import EVENTS, open_writers
 from cnnlab.runs.writers import Writer
 
@@ -278,17 +278,18 @@ def open_run(
     with locked(folder), contextlib.ExitStack() as closing:
         if overwrite:
             run_files.clear_folder(folder)
-        if not (folder / run_files.RUN).exists():
-            files.write_record(folder / run_files.RUN, provenance(spec, program.experiment, seed))
+        if is_new := not (folder / run_files.RUN).exists():
+            record_attempt(folder, spec, program.experiment, seed, step=0)
         checkpoints = Checkpoints(folder / "checkpoints", ranked_by=program.experiment.task.primary_metric)
         if result := run_files.finished_result(folder):  # by a process that held the lock until now
             yield RunRecorder(program, folder, spec, seed, checkpoints, [], lambda step, images: None, {}, result=result)
             return
-        _say_damage(folder)
+        run_files.say_damage(folder)
         checkpoints.clear_unfinished()
-        state, meta, start = restore_or_init(program, folder, checkpoints, seed)
-        if start == 0:
-            _say_restart(folder)
+        state, meta, start = restore_or_init(program, folder, checkpoints, seed, other_data="data" in spec.allow)
+        if not is_new:
+            record_attempt(folder, spec, program.experiment, seed, step=start)
+        _say_restart(folder, start)
         recorder = RunRecorder(
             program,
             folder,
@@ -319,16 +320,19 @@ def open_run(
 
 
 def restore_or_init(
-    program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int
+    program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int, *, other_data: bool = False
 ) -> tuple[TrainState, dict[str, Any], int]:
-    """Returns (placed state, meta, step) from the newest undamaged checkpoint, or initialised."""
+    """Returns (placed state, meta, step) from the newest undamaged checkpoint, or initialised.
+
+    Raises DataError where the data are not those of the checkpoint, unless other data are allowed.
+    """
     restored = checkpoints.restore(program.shapes)
     run_files.require_checkpoint_kept(folder, checkpoints.steps())
     if restored is None:
         return program.init(seed), {}, 0
     state, meta, step = restored
     data = program.experiment.data
-    if meta["fingerprint"] != data.fingerprint:
+    if meta["fingerprint"] != data.fingerprint and not other_data:
         raise DataError(
             f"the data set {data.name} changed since {folder} was begun (fingerprint {meta['fingerprint'][:12]}, now "
             f"{data.fingerprint[:12]}).\nRestore the old data, or give another --workdir to train on the new ones."
@@ -338,22 +342,9 @@ def restore_or_init(
     return program.strategy.to_devices(state), meta, step
 
 
-def _say_damage(folder: pathlib.Path) -> None:
-    """Warns of files of a run that are lost or damaged and that the run, which goes on, writes again."""
-    try:
-        status = run_files.read(folder, run_files.STATUS)
-    except DamagedFile as damage:
-        log.warning("WARNING: %s", damage)
-        return
-    if status is None and run_files.own_files(folder):
-        log.warning("WARNING: %s is missing; it is written again.", folder / run_files.STATUS)
-    if (status or {}).get("state") == "DONE" and (lost := run_files.unmeasured(folder)):
-        log.warning("WARNING: %s is damaged: %s. The run is measured again from its checkpoint.", lost.path, lost.reason)
-
-
-def _say_restart(folder: pathlib.Path) -> None:
+def _say_restart(folder: pathlib.Path, start: int) -> None:
     """Says that a run with progress and no checkpoint starts again; keeps its metrics where a checkpoint may be lost."""
-    records = writers.read_metrics(folder / run_files.METRICS)
+    records = [] if start else writers.read_metrics(folder / run_files.METRICS)
     if not records:
         return
     last = records[-1]["step"]

@@ -32,7 +32,7 @@ from cnnlab.engine.program import Program, batch_programs, build_program, select
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
 from cnnlab.runs import run_files
-from cnnlab.runs.folder import RunSpec, check_folder
+from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.recorder import RunRecorder, flat_metrics, open_run
 from cnnlab.values import Duration
 
@@ -210,17 +210,30 @@ def _last_step(spec: RunSpec, experiment: Experiment) -> int:
     return min(experiment.steps, spec.stop_after or experiment.steps)
 
 
-def build(resolved: Resolved, spec: RunSpec, *, numbers: Mapping[str, float] | None = None) -> Program:
+def call(resolved: Resolved) -> Experiment:
+    """Calls the experiment's function; an exception of an own file becomes one line."""
+    with own.explained("the experiment"):
+        experiment: Experiment = resolved.call()
+    return experiment
+
+
+def build(
+    resolved: Resolved,
+    spec: RunSpec,
+    *,
+    numbers: Mapping[str, float] | None = None,
+    experiment: Experiment | None = None,
+) -> Program:
     """Calls the experiment's function and compiles its step for the devices, which raises its usage and data errors.
 
     Args:
         resolved: the experiment's function and its knobs.
         spec: specification of the run.
         numbers: {path: value} of those knobs that the program takes as arguments (see `Program.member`).
+        experiment: what the function returned, where it was called before; None: it is called.
     """
     strategy = STRATEGIES[spec.strategy](pick_devices(spec.devices))
-    with own.explained("the experiment"):
-        experiment = resolved.call()
+    experiment = experiment or call(resolved)
     check_batch(experiment.data.batch_size, strategy)
     family = resolved.call_with if numbers else None
     return build_program(experiment, strategy, precision=spec.precision, experiment_of=family, traced_knobs=numbers)
@@ -245,13 +258,19 @@ def train_seeds(
         overwrite: whether an existing run is deleted first.
         program: program of the same experiment from `build`, to use its compilation again; None: it is built.
     """
-    results = {seed: check_folder(folder, spec, overwrite=overwrite) for seed, folder in folders.items()}
+    for seed, folder in folders.items():  # before the data are read
+        check_folder(folder, spec, overwrite=overwrite, seed=seed)
+    experiment = program.experiment if program else call(resolved)
+    results = {
+        seed: check_folder(folder, spec, overwrite=overwrite, seed=seed, experiment=experiment)
+        for seed, folder in folders.items()
+    }
     for seed, folder in folders.items():
         if results[seed] is not None:
             print(f"{format_result(spec, seed, results[seed])}\n  finished before; in {folder} (--overwrite trains it again)")
             continue
         if program is None:
-            program = build(resolved, spec)
+            program = build(resolved, spec, experiment=experiment)
             log.info(describe_run(program, spec))
         try:
             results[seed] = train_run(program, folder, spec, seed, overwrite=overwrite)
@@ -276,7 +295,7 @@ def describe_run(program: Program, spec: RunSpec) -> str:
     work = f"{experiment.steps:,} steps of {experiment.data.batch_size}" if experiment.task.turns else "nothing to train"
     devices = program.strategy.devices
     return (
-        f"{spec.experiment}: {count:,} parameters on {experiment.data.name} ({sizes}); {work}; "
+        f"{spec.title}: {count:,} parameters on {experiment.data.name} ({sizes}); {work}; "
         f"{program.strategy.name} on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {spec.precision}"
     )
 
@@ -286,11 +305,11 @@ def format_result(spec: RunSpec, seed: int, result: Mapping[str, Any] | None) ->
     assert result is not None
     took = f"{result['steps']:,} steps in {text.format_duration(result['wall_seconds'])}"
     if result.get("stopped"):
-        return f"{spec.experiment}, seed {seed}: stopped by --stop_after after {took}; the same command without it goes on"
+        return f"{spec.title}, seed {seed}: stopped by --stop_after after {took}; the same command without it goes on"
     shown = {name.removeprefix("test/"): value for name, value in result["metrics"].items() if name.startswith("test/")}
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
     remark = f"\n  {result['remark']}" if result.get("remark") else ""
-    return f"{spec.experiment}, seed {seed}: test {numbers} after {took}{remark}"
+    return f"{spec.title}, seed {seed}: test {numbers} after {took}{remark}"
 
 
 def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, spec: RunSpec) -> str:
@@ -307,17 +326,22 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, sp
         for name, row in table.items()
         if name.startswith("test/")
     )
-    return f"{spec.experiment}: test {shown} (mean ± standard deviation of {len(results)} seeds)\n  in {folder / 'seeds.json'}"
+    return f"{spec.title}: test {shown} (mean ± standard deviation of {len(results)} seeds)\n  in {folder / 'seeds.json'}"
 
 
 def restore_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool) -> tuple[Program, TrainState, int]:
-    """Returns (program, host state, step) of a run's newest checkpoint, or of the best on validation."""
-    run_files.read_run(folder)
+    """Returns (program, host state, step) of a run's newest checkpoint, or of the best on validation.
+
+    Raises an error, before anything is restored, where the run is not the one that is meant (`folder.compare_run`).
+    """
+    compare_run(folder, spec)
     nothing = CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
     if not (folder / "checkpoints").is_dir() or not any((folder / "checkpoints").iterdir()):
         run_files.require_checkpoint_kept(folder, [])
         raise nothing
-    program = build(resolved, spec)
+    experiment = call(resolved)
+    record_allowed(folder, spec, compare_run(folder, spec, experiment=experiment))
+    program = build(resolved, spec, experiment=experiment)
     task = program.experiment.task
     checkpoints = Checkpoints(folder / "checkpoints", ranked_by=task.primary_metric)
     found = checkpoints.restore(program.shapes, step=checkpoints.best() if best else None, trains=False)
@@ -335,6 +359,7 @@ def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, bes
         split: task.summary(train.evaluate(program, state, split, final=split == "test")) for split in sizes if split != "train"
     }
     metrics = flat_metrics(numbers, task.primary_metric.name)
-    files.write_record(folder / run_files.EVALUATION, {"step": step, "metrics": metrics})
+    changed = {"changed_knobs": dict(spec.changed)} if spec.changed else {}
+    files.write_record(folder / run_files.EVALUATION, {"step": step, "metrics": metrics, **changed})
     rows = [f"  {name.ljust(24)} {value:.6g}" for name, value in metrics.items()]
     return f"{folder}, step {step}\n" + "\n".join(rows)

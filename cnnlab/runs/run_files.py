@@ -168,6 +168,19 @@ def damages(folder: pathlib.Path) -> list[DamagedFile]:
     return found
 
 
+def say_damage(folder: pathlib.Path) -> None:
+    """Warns of files of a run that are lost or damaged and that the run, which goes on, writes again."""
+    try:
+        status = read(folder, STATUS)
+    except DamagedFile as damage:
+        log.warning("WARNING: %s", damage)
+        return
+    if status is None and own_files(folder):
+        log.warning("WARNING: %s is missing; it is written again.", folder / STATUS)
+    if (status or {}).get("state") == "DONE" and (lost := unmeasured(folder)):
+        log.warning("WARNING: %s is damaged: %s. The run is measured again from its checkpoint.", lost.path, lost.reason)
+
+
 def require_undamaged(folders: Iterable[pathlib.Path]) -> None:
     """Raises DataError with every damage of the files of runs."""
     found = [damage for folder in folders for damage in damages(folder)]

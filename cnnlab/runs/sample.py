@@ -67,7 +67,7 @@ def sample_run(
     sampler = experiment.task.sampler
     if sampler is None:
         raise UsageError(
-            f"{folder} holds a run of {spec.experiment}, whose model draws no images: it was trained for another task.\n"
+            f"{folder} holds a run of {spec.title}, whose model draws no images: it was trained for another task.\n"
             "Give the --workdir of an autoencoder, a VAE, a GAN or a PixelCNN."
         )
     _check(sampler, wanted, experiment.data.classes, experiment.data.class_names)
@@ -99,7 +99,7 @@ def sample_run(
     height, width, channels = images.shape[1:]
     kind = "rows between codes" if wanted.interpolate else f"temperature {wanted.temperature:g}"
     return (
-        f"{spec.experiment}, step {step}: {len(images)} images of {height}x{width}x{channels}, {kind}, seed {wanted.seed}\n"
+        f"{spec.title}, step {step}: {len(images)} images of {height}x{width}x{channels}, {kind}, seed {wanted.seed}\n"
         f"  in {target} and {target.with_suffix('.npz').name}"
     )
 

@@ -26,7 +26,7 @@ def resolver(study: Study, experiment: ExperimentFile, spec: RunSpec) -> Resolve
 
     def resolve(arm: Arm) -> tuple[Resolved, RunSpec]:
         resolved = experiment.resolve(merge_knobs(study.knobs, arm))
-        return resolved, dataclasses.replace(spec, knobs=resolved.values, reread=resolved.reread)
+        return resolved, spec.with_knobs(resolved, experiment.sources(resolved))
 
     return resolve
 
@@ -143,7 +143,7 @@ def _train_batched(study_runs: Sequence[StudyRun], resolve: Resolve, programs: d
 def _run_inputs(study_run: StudyRun, resolve: Resolve, programs: dict[str, Program], stop: int | None) -> run.RunInputs:
     """Returns what `run.train_run` needs of a run. Adds to `programs`, {arm: program} of the group."""
     resolved, spec = resolve(study_run.arm)
-    check_folder(study_run.folder, spec, overwrite=False)
+    check_folder(study_run.folder, spec, overwrite=False, seed=study_run.seed)
     if study_run.arm.name not in programs:
         # The study may have been planned when a knob had another path.
         numbers = {resolved.path_of(name): value for name, value in study_run.arm.numbers.items()}
@@ -151,6 +151,8 @@ def _run_inputs(study_run: StudyRun, resolve: Resolve, programs: dict[str, Progr
         programs[study_run.arm.name] = (
             compiled.member(resolved.call(), numbers) if compiled else run.build(resolved, spec, numbers=numbers)
         )
+    built = programs[study_run.arm.name].experiment
+    check_folder(study_run.folder, spec, overwrite=False, seed=study_run.seed, experiment=built)
     return (
         programs[study_run.arm.name],
         study_run.folder,
