@@ -8,12 +8,14 @@ Letters in shapes: B batch, H W space, C channels, K classes, N examples of a sp
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from cnnlab.inputs import InputSpec
 from cnnlab.metric import Metric
 
 Array = jax.Array
@@ -140,6 +142,8 @@ class TrainState:
     """One optimiser state for each player that moves."""
     average: Params
     """Exponential moving average of the parameters, used for evaluation; {} without averaging."""
+    average_statistics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """{path in the model state: average} of the running statistics of batch normalisation; {} without averaging."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,10 +154,8 @@ class Dataset:
     """
 
     name: str
-    classes: int
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    """(H, W, C) as the network sees it."""
+    inputs: InputSpec
+    """What the network takes and how it is normalised; a run keeps it with its weights, also for other data."""
     sizes: Mapping[str, int]
     """Examples by split: train, test and, unless switched off, validation."""
     batch_size: int
@@ -164,15 +166,37 @@ class Dataset:
     """(split, batch size) -> the feeds of one pass in order, the last one padded with `mask` False."""
     resident: Mapping[str, PyTree]
     """Arrays by split that are placed on the device once and indexed there; {} for a split that is streamed."""
-    prepare: Callable[[PyTree, Mapping[str, Array], Array | None], Batch]
-    """(resident arrays of the split, feed, key or None) -> batch, inside the compiled step: looks the examples up,
-    scales, augments (only with a key: training), normalises."""
+    preparation: Callable[[InputSpec, PyTree, Mapping[str, Array], Array | None], Batch]
+    """(inputs, resident arrays of the split, feed, key or None) -> batch, inside the compiled step: looks the examples up,
+    scales, augments (only with a key: training), and normalises as `inputs` says."""
     images: Callable[[str, np.ndarray], np.ndarray]
     """(split, indices [B]) -> u8 or f32 [B, H, W, C] for display."""
     fingerprint: str
     """Changes when the examples, their order or their splits change."""
     remarks: tuple[str, ...] = ()
     """What was left out, guessed or cut on the way from the source to these examples, a sentence each."""
+    example_names: Callable[[str, np.ndarray], list[str]] | None = None
+    """(split, indices [B]) -> the names of these examples, such as paths of files; None: the examples have no names."""
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.inputs.class_names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers."""
+        return self.inputs.class_names
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) as the network sees an image."""
+        return self.inputs.image_shape
+
+    @property
+    def prepare(self) -> Callable[[PyTree, Mapping[str, Array], Array | None], Batch]:
+        """(resident arrays of the split, feed, key or None) -> batch: `preparation` with these inputs."""
+        return functools.partial(self.preparation, self.inputs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,6 +56,19 @@ def test_what_comes_back_is_what_was_saved_bit_for_bit(saved: pathlib.Path):
     assert jax.tree.structure(tree) == jax.tree.structure(state(2))
 
 
+def test_averaged_statistics_that_an_older_version_did_not_keep_start_from_the_raw_ones(tmp_path: pathlib.Path, caplog):
+    raw = {"batch_stats": {"norm": {"mean": np.arange(3, dtype=np.float32)}}, "seen": np.zeros((), np.float32)}
+    old = dataclasses.replace(state(1), model_state=raw, average=state(2).params)
+    checkpoints = open_at(tmp_path)
+    checkpoints.save(1, old, {}, None)
+    checkpoints.close()
+    today = dataclasses.replace(old, average_statistics={"batch_stats/norm/mean": np.zeros(3, np.float32)})
+    restored = open_at(tmp_path).restore(today)
+    assert restored is not None and "the average of these starts from" in caplog.text
+    expected = dataclasses.replace(old, average_statistics={"batch_stats/norm/mean": raw["batch_stats"]["norm"]["mean"]})
+    assert tree_digest(restored[0]) == tree_digest(expected)
+
+
 def test_an_empty_folder_has_nothing_to_restore(tmp_path: pathlib.Path):
     assert open_at(tmp_path / "new").restore(state(0)) is None
 

@@ -229,11 +229,11 @@ def test_pad_centres_in_zeros_and_refuses_to_cut():
 def test_image_size_changes_shape_pixels_and_fingerprint():
     plain, padded, resized = (
         build(small(), batch_size=5, **knobs)
-        for knobs in ({}, {"image_size": 12, "image_fit": "pad"}, {"image_size": 12, "image_fit": "resize"})
+        for knobs in ({}, {"image_size": 12, "image_fit": pad}, {"image_size": 12, "image_fit": resize})
     )
     assert plain.image_shape == (8, 8, 1) and padded.image_shape == resized.image_shape == (12, 12, 1)
     assert len({plain.fingerprint, padded.fingerprint, resized.fingerprint}) == 3
-    lazy = build(lazily(small()), batch_size=5, image_size=12, image_fit="pad", resident_mib=0)
+    lazy = build(lazily(small()), batch_size=5, image_size=12, image_fit=pad, resident_mib=0)
     np.testing.assert_array_equal(lazy.images("train", np.array([1])), padded.images("train", np.array([1])))
 
 

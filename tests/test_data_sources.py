@@ -11,6 +11,7 @@ from PIL import Image
 import cnnlab.data
 from cnnlab.data import DATASETS, digits, folder, npz, stripes, xor
 from cnnlab.data.pipeline import build
+from cnnlab.data.resize import pad
 from cnnlab.data.source import Source, Split
 from cnnlab.errors import DataError
 
@@ -290,7 +291,7 @@ def test_folder_of_different_sizes_needs_an_image_size(tmp_path):
     with pytest.raises(DataError, match=r"images of folder:pets differ in size(.|\n)*--image_size"):
         build(source, batch_size=2)
     for mib in (0, 10):
-        data = build(source, batch_size=2, image_size=32, image_fit="pad", resident_mib=mib)
+        data = build(source, batch_size=2, image_size=32, image_fit=pad, resident_mib=mib)
         assert data.image_shape == (32, 32, 3) and next(data.evaluate("test", 2))["mask"].all()
 
 

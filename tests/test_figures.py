@@ -236,10 +236,23 @@ def test_filters_draw_nothing_and_zeros(count):
     assert draw(figures.filters(np.zeros((count, 3, 3, 1), np.float32), title="conv1")).min() < 128  # the title, at least
 
 
-def test_long_text_is_cut_in_its_middle_to_the_width():
+def test_long_text_is_cut_in_its_middle_to_the_width(monkeypatch: pytest.MonkeyPatch):
     cut = fit_text("first " + "x" * 100 + " last", 1.0, 10)
     assert cut.startswith("first") and cut.endswith("last") and "…" in cut and text_width(cut, 10) <= 1.0
-    assert fit_text("short\n漢", 1.0, 10) == "short ?"
+    monkeypatch.setattr("cnnlab.figures.page.families", lambda: ("DejaVu Sans",))
+    assert fit_text("short\n漢", 2.0, 10) == "short U+6F22"
+
+
+def test_class_names_that_no_font_has_stay_distinct_and_are_numbered(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cnnlab.figures.page.families", lambda: ("DejaVu Sans",))
+    names = ("Straße", "मेज़", "机" * 30 + "一" + "机" * 30, "机" * 30 + "二" + "机" * 30, "γάτα", "кошка")
+    labels = figures.class_labels(names)
+    assert labels[0] == "Straße" and labels[4:] == ["γάτα", "кошка"] and labels[1].startswith("1: U+092E")
+    assert len({fit_text(label, 1.0, 10) for label in labels}) == len(names) and not any("?" in label for label in labels)
+    figure = figures.confusion_matrix(np.eye(6, dtype=int), names)
+    draw(figure)  # a letter without a glyph would be a warning, hence an error
+    assert figure.axes[0].get_yticklabels()[2].get_text().startswith("2: U+")
+    draw(figures.tiles(np.zeros((2, 1, 4, 4, 1)), title="猫", row_captions=["猫", "犬"]))
 
 
 def test_as_pixels_has_the_size_of_the_page():

@@ -1,18 +1,25 @@
 """Networks out: the weights come back bit for bit, the program predicts without cnnlab, and nothing is overwritten unasked."""
 
+import functools
 import json
+import math
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import command, read
+from commands import ROOT, command, read
+from PIL import Image
 
+from cnnlab.cli.main import main
 from cnnlab.data.arrays import digits
+from cnnlab.data.resize import crop, pad, resize, settings_of
 from cnnlab.errors import CheckpointError, UsageError
+from cnnlab.inputs import InputSpec
 from cnnlab.interop import convert, export, files
 from cnnlab.models.convnet import ConvNet
 
@@ -91,9 +98,46 @@ def test_a_run_is_exported_as_weights_and_as_a_program(run: pathlib.Path, tmp_pa
     assert set(weights) == set(of_run) and all(np.array_equal(weights[name], of_run[name]) for name in weights)
     assert {name.split("/")[0] for name in weights} == {"params", "batch_stats"}
     test = digits().splits["test"]
-    logits = export.load_stablehlo(tmp_path / "network.stablehlo")(test.images.astype(np.float32))
+    logits = export.load_stablehlo(tmp_path / "network.stablehlo")(test.images)
+    about = read(tmp_path / "network.json")
+    assert about["image"] == {"height": 8, "width": 8, "channels": 1, "dtype": "uint8", "range": [0, 255]}
+    assert about["class_names"] == list("0123456789") and about["pillow"] == {"mode": "L", "size": [8, 8]}
     accuracy = np.mean(np.argmax(logits, axis=1) == test.labels)
     assert accuracy == pytest.approx(read(run / "result.json")["metrics"]["test/accuracy"])
+
+
+@pytest.mark.parametrize("source", ["README.md", "the command"])
+def test_the_lines_that_are_documented_and_printed_classify_a_picture(
+    source: str, run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", f"--workdir={run}", "--to=network.stablehlo"]) == 0
+    out = capsys.readouterr().out
+    assert "size 8 x 8: all training images had this size" in out and "u8, 0 … 255" in out
+    if source == "README.md":
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        lines = next(block for block in text.split("```python\n")[1:] if "jax.export" in block).partition("```")[0]
+    else:
+        lines = "\n".join(line.strip() for line in out.partition("load it by\n")[2].splitlines())
+    picture = Image.fromarray(digits().splits["test"].images[0, ..., 0])
+    picture.resize((16, 16)).convert("RGB").save("IMAGE.png")
+    exec(compile(lines, source, "exec"), {})
+    seen = np.asarray(Image.open("IMAGE.png").convert("L").resize((8, 8), Image.Resampling.BILINEAR))
+    expected = export.load_stablehlo(tmp_path / "network.stablehlo")(seen[None, ..., None])
+    assert capsys.readouterr().out == f"{int(np.argmax(expected))}\n"
+
+
+@pytest.mark.parametrize("fit", [functools.partial(crop, fraction=0.8), crop, pad, resize])
+def test_example_lines_do_what_the_data_pipeline_does_to_a_file(fit: Any, tmp_path: pathlib.Path):
+    image = np.random.default_rng(0).integers(0, 256, (7, 5, 3) if fit is pad else (40, 31, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "IMAGE.png")
+    shape, zero = (12, 12, 3), np.zeros((1, 1, 1, 1), np.float32)
+    inputs = InputSpec(shape, "uint8", zero, zero + 1, ("a", "b"), settings_of(fit))
+    lines = export.example_lines(tmp_path / "x.stablehlo", inputs)
+    scope: dict[str, Any] = {"predict": lambda images: images, "Image": Image, "math": math, "numpy": np}
+    exec("\n".join(lines[2:-1]).replace("IMAGE.png", str(tmp_path / "IMAGE.png")), scope)
+    ours = fit(image[None], 12)
+    assert np.abs(scope["scores"].astype(int) - ours).max() <= (1 if fit is resize else 0)
 
 
 def test_the_best_checkpoint_can_be_exported_instead_of_the_newest(run: pathlib.Path, tmp_path: pathlib.Path):
@@ -114,7 +158,7 @@ REFUSED = {
     "no name": ([], "export to what?"),
     "suffix": (["--to=network.onnx"], "--to=network.onnx: expected a name that ends in .safetensors (weights) or .stablehlo"),
     "folder": (["--to=nowhere/network.safetensors"], "nowhere is no folder that can be written to"),
-    "there already": (["--to=there.safetensors"], "--to=there.safetensors: the file is there already."),
+    "there already": (["--to=there.safetensors"], "--to=there.safetensors: there.safetensors is there already."),
     "seeds": (["--to=network.safetensors", "--seeds=2"], "--seeds is a flag of train, evaluate and ablate."),
     "no run": (["--to=network.safetensors", "--workdir=nowhere"], "nowhere is not a run"),
 }
@@ -144,4 +188,5 @@ def test_the_header_says_where_the_weights_come_from(run: pathlib.Path, tmp_path
     with safe_open(tmp_path / "x.safetensors", framework="numpy") as file:
         notes = file.metadata()
     assert notes["experiment"] == "convnet_digits" and notes["step"] == "6" and notes["image"] == "8x8x1"
+    assert json.loads(notes["inputs"])["image"]["dtype"] == "uint8"
     assert json.loads(notes["knobs"])["model.widths"] == [4, 8] and json.loads(notes["classes"])[3] == "3"

@@ -300,7 +300,9 @@ def state(step: int, *, average: bool = False, frozen: bool = False) -> TrainSta
     averaged = {player: {k: {n: 10 * x for n, x in v.items()} for k, v in part.items()} for player, part in params.items()}
     model_state = {"batch_stats": {"norm": {"mean": np.ones(2, np.float32)}}}
     numbers = np.full((), step, np.int32), np.array([0, 7], np.uint32)
-    return TrainState(*numbers, params, model_state, {"classifier": (np.ones(3, np.float32),)}, averaged if average else {})
+    statistics = {"batch_stats/norm/mean": np.full(2, 10, np.float32)} if average else {}
+    moments = {"classifier": (np.ones(3, np.float32),)}
+    return TrainState(*numbers, params, model_state, moments, averaged if average else {}, statistics)
 
 
 def saved(folder: pathlib.Path, **kind: bool) -> pathlib.Path:
@@ -318,6 +320,7 @@ def test_a_run_gives_its_newest_weights_averaged_where_they_are(average: bool, f
     found = files.read(saved(tmp_path, average=average, frozen=frozen))
     assert set(found) == {"params/output/bias", "params/stem/kernel", "batch_stats/norm/mean"}
     np.testing.assert_array_equal(found["params/output/bias"], np.full(3, 20.0 if average else 2.0))
+    np.testing.assert_array_equal(found["batch_stats/norm/mean"], np.full(2, 10.0 if average else 1.0))
 
 
 @pytest.mark.parametrize("damaged", ["manifest.json", "state"])

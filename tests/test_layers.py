@@ -11,7 +11,7 @@ LEVELS = [
     {"errors", "text", "digests", "progress", "remarks"},
     {"files", "own"},
     {"sources"},
-    {"values", "metric"},
+    {"values", "metric", "inputs"},
     {"fitting"},
     {"ops", "figures", "knobs"},
     {"core"},

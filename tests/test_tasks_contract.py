@@ -26,6 +26,7 @@ from contract import (
 )
 
 from cnnlab.engine import train
+from cnnlab.engine.averages import batch_statistics
 from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.program import batch_programs, select_member, stack_members
 from tests.stages import slow_but
@@ -104,6 +105,14 @@ def test_what_is_measured_of_an_example_depends_neither_on_the_others_nor_on_wha
     for key, rows in whole["rows"].items():
         if key != "mask":
             np.testing.assert_allclose(dirty["rows"][key][:7], rows[:7], rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_averages_carry_the_statistics_of_batch_norm():
+    averaged = {name: reference(name)[0] for name in TRAINED if experiment(name).average_decay}
+    found = {name: (batch_statistics(state.model_state), state.average_statistics) for name, state in averaged.items()}
+    assert {name for name, (raw, _) in found.items() if raw} == {"classify", "gan"}
+    for name, (raw, average) in found.items():
+        assert raw.keys() == average.keys() and all(np.any(raw[path] != leaf) for path, leaf in average.items()), name
 
 
 @pytest.mark.parametrize("name", SEPARATE)

@@ -13,6 +13,7 @@ from cnnlab.core import Batch, Dataset, Experiment, Feed, Stats, Task, TrainStat
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
+from cnnlab.inputs import InputSpec
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
 
@@ -60,7 +61,7 @@ def points(batch_size: int = 16) -> Dataset:
             index = np.arange(start, start + size)
             yield {"index": (index % count).astype(np.int32), "mask": index < count}
 
-    def prepare(resident: Any, feed: Mapping[str, jax.Array], key: jax.Array | None) -> Batch:
+    def prepare(inputs: InputSpec, resident: Any, feed: Mapping[str, jax.Array], key: jax.Array | None) -> Batch:
         image, label = resident["image"][feed["index"]], resident["label"][feed["index"]]
         if key is not None:
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, feed["index"])
@@ -70,15 +71,13 @@ def points(batch_size: int = 16) -> Dataset:
 
     return Dataset(
         name="points",
-        classes=2,
-        class_names=("even", "odd"),
-        image_shape=(1, 1, 4),
+        inputs=InputSpec((1, 1, 4), "float32", np.zeros(1, np.float32), np.ones(1, np.float32), ("even", "odd")),
         sizes={split: len(y) for split, (_, y) in arrays.items()},
         batch_size=batch_size,
         train=train,
         evaluate=evaluate,
         resident={split: {"image": x, "label": y} for split, (x, y) in arrays.items()},
-        prepare=prepare,
+        preparation=prepare,
         images=lambda split, index: arrays[split][0][index].reshape(-1, 1, 1, 4),
         fingerprint="points",
     )

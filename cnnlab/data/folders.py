@@ -56,7 +56,8 @@ def folder(path: PathText, /, *, skip_bad_images: int = 0, max_pixels: Count = 5
         chosen = [position for position, (owner, _, _) in enumerate(owners) if owner == split and good[position]]
         labels = np.array([number[owners[position][1]] for position in chosen], np.int32)
         images = _lazy([paths[position] for position in chosen], index.at(chosen), channels, max_pixels)
-        splits[split] = Split(images, labels)
+        names = [tree.name_of(paths[position]) for position in chosen]
+        splits[split] = Split(dataclasses.replace(images, names=names), labels)
     contents = "\n".join(f"{tree.name_of(paths[position])} {index.digests[position]}" for position in np.flatnonzero(good))
     fingerprint = combined_digest(f"folder {channels}", contents)
     splits, carved = with_test_split(name, splits)

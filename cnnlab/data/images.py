@@ -15,7 +15,7 @@ from cnnlab.data.augment import AUGMENTS, no_augmentation, require_augmentation
 from cnnlab.data.negative_controls import shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
-from cnnlab.data.resize import Fit
+from cnnlab.data.resize import FITS, resize
 from cnnlab.data.select import select
 from cnnlab.data.source import Source
 from cnnlab.errors import UsageError
@@ -32,7 +32,7 @@ def images(
     batch_size: Count | None = 64,
     validation: Fraction = 0.1,
     image_size: Count | None = None,
-    image_fit: Fit = "resize",
+    image_fit: Choice[FITS] = resize,
     normalize: Choice[NORMALIZERS] = standard,
     augment: Choice[AUGMENTS] = no_augmentation,
     only_classes: tuple[int, ...] = (),
@@ -47,8 +47,8 @@ def images(
         batch_size: number of examples in a step, over all devices together; none: the whole training split in every step.
         validation: share of the training split that is held out, where the data set has no validation split of its own.
         image_size: height and width in pixels to which images are brought; none: images keep their size.
-        image_fit: how images are brought to that size: resize (bilinear), or pad with zeros (LeCun's 28 to 32).
-        normalize: scaling of the inputs by statistics of the training split.
+        image_fit: how images are brought to that size: resize (bilinear), pad with zeros (LeCun's 28 to 32) or a centre crop.
+        normalize: scaling of the inputs by statistics of the training split, or by fixed numbers such as those of ImageNet.
         augment: random variation of the training images, on the device.
         only_classes: numbers of the classes that are kept, counted from 0; empty: all.
         examples_per_class: number of training examples of each class, the same ones for every seed; none: all.

@@ -1,10 +1,15 @@
-"""Normalisers, which compute from the stored training images what is subtracted and what is divided by.
+"""Normalisers, which give what is subtracted and what is divided by: from the stored training images, or fixed numbers.
 
 Each is `f(images: u8 or f32 [N, H, W, C]) -> (subtract, divide)`, f32 [1, H or 1, W or 1, C or 1] in the unit in which the
 images are stored (0..255 for u8; floats as they are); the network sees (image - subtract) / divide.
 """
 
+import functools
+
 import numpy as np
+
+from cnnlab.errors import UsageError
+from cnnlab.inputs import unit_value
 
 Normalisation = tuple[np.ndarray, np.ndarray]
 CHUNK = 4096
@@ -39,14 +44,57 @@ def per_pixel(images: np.ndarray) -> Normalisation:
     return images.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32), _constant(unit_value(images.dtype))
 
 
-def unit_value(dtype: np.dtype) -> float:
-    """Returns the stored value that stands for 1: 255 for u8, else 1."""
-    return 255.0 if dtype == np.uint8 else 1.0
+def fixed(images: np.ndarray, *, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)) -> Normalisation:
+    """Uses given numbers, whatever the data: those with which a network was trained elsewhere.
+
+    Args:
+        mean: what is subtracted on the scale of [0, 1], one number or one for each channel.
+        std: what is divided by on the scale of [0, 1], one number or one for each channel.
+    """
+    channels, unit = images.shape[-1], np.float32(unit_value(images.dtype))
+    for name, numbers in (("mean", mean), ("std", std)):
+        if len(numbers) not in (1, channels):
+            raise UsageError(
+                f"--normalize.{name} has {len(numbers)} numbers and the images have {channels} "
+                f"channel{'s' * (channels > 1)}.\n"
+                "Expected one number, or one for each channel. Give as many, or another --normalize."
+            )
+    if min(std) <= 0:
+        raise UsageError(f"--normalize.std={','.join(map(str, std))}: expected numbers above 0, by which pixels are divided.")
+    # [1 or C] -> [1, 1, 1, 1 or C]
+    return unit * np.asarray(mean, np.float32)[None, None, None], unit * np.asarray(std, np.float32)[None, None, None]
+
+
+imagenet = functools.partial(fixed, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""Mean and standard deviation of the training images of ImageNet: the weights of torchvision and most of timm."""
+
+half = functools.partial(fixed, mean=(0.5,), std=(0.5,))
+"""Scales to [-1, 1]: the Inception and EfficientNet-Lite weights of timm, MobileNet and Inception of keras."""
+
+cifar10 = functools.partial(fixed, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+"""Mean and standard deviation of the training images of CIFAR-10, over all pixels."""
+
+cifar100 = functools.partial(fixed, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762))
+"""Mean and standard deviation of the training images of CIFAR-100, over all pixels."""
+
+mnist = functools.partial(fixed, mean=(0.1307,), std=(0.3081,))
+"""Mean and standard deviation of the training images of MNIST."""
 
 
 def _constant(value: float) -> np.ndarray:
     return np.full((1, 1, 1, 1), value, np.float32)
 
 
-NORMALIZERS = {"none": no_normalization, "raw": raw, "standard": standard, "per_pixel": per_pixel}
+NORMALIZERS = {
+    "none": no_normalization,
+    "raw": raw,
+    "standard": standard,
+    "per_pixel": per_pixel,
+    "fixed": fixed,
+    "half": half,
+    "imagenet": imagenet,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "mnist": mnist,
+}
 """Normalisers by name, for `Choice[NORMALIZERS]`."""

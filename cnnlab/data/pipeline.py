@@ -2,8 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,12 @@ from cnnlab.data.augment import columns_of, no_augmentation
 from cnnlab.data.cache import cached
 from cnnlab.data.examine import remarks_on
 from cnnlab.data.normalize import Normalisation, standard
-from cnnlab.data.resize import Fit, fit_images
+from cnnlab.data.resize import Fit, fit_images, resize, settings_of
 from cnnlab.data.source import Images, LazyImages, Source, Split, notify, stratified_split, subset
 from cnnlab.data.stream_order import evaluation_feeds, train_feeds
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
+from cnnlab.inputs import InputSpec
 from cnnlab.progress import ProgressLine
 from cnnlab.remarks import print_once
 from cnnlab.values import Count, Fraction, Range
@@ -37,7 +38,7 @@ def build(
     batch_size: Count | None,
     validation: Fraction = 0.1,
     image_size: Count | None = None,
-    image_fit: Fit = "resize",
+    image_fit: Fit = resize,
     normalize: Callable[[np.ndarray], Normalisation] = standard,
     augment: Callable[..., Array] = no_augmentation,
     resident_mib: Annotated[int, Range(0)] = 2048,
@@ -51,7 +52,8 @@ def build(
     differ in size and no image_size is given.
     """
     parts, resident = _loaded(source, image_size, image_fit, resident_mib * 2**20)
-    examined = combined_digest(source.fingerprint, f"{image_size} {image_fit} {sorted(resident)}")
+    fit = settings_of(image_fit) if image_size else {"name": "none"}
+    examined = combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}")
     remarks = [*source.remarks, *remarks_on(source, parts, examined)]
     held_out = np.zeros(0, np.int32) if "validation" in parts else stratified_split(parts["train"].labels, validation)[1]
     if validation and "validation" not in parts and not len(held_out):
@@ -74,9 +76,7 @@ def build(
     print_once(remarks)
     return Dataset(
         name=source.name,
-        classes=len(source.class_names),
-        class_names=source.class_names,
-        image_shape=_image_shape(parts["train"].images),
+        inputs=_inputs(source, parts["train"].images, normalize(sample), fit),
         sizes=sizes,
         batch_size=batch_size,
         train=functools.partial(
@@ -86,9 +86,10 @@ def build(
         resident={
             split: {"image": part.images, "label": part.labels} if split in resident else {} for split, part in parts.items()
         },
-        prepare=functools.partial(_prepare, normalize(sample), augment),
+        preparation=functools.partial(_prepare, augment),
         images=functools.partial(_images, parts),
-        fingerprint=combined_digest(source.fingerprint, f"{sizes} {image_size} {image_fit if image_size else ''}", held_out),
+        example_names=_example_names(source, parts, held_out),
+        fingerprint=combined_digest(source.fingerprint, f"{sizes} {image_size} {_fit_key(fit)}", held_out),
         remarks=tuple(remarks),
     )
 
@@ -96,6 +97,7 @@ def build(
 def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[dict[str, Split], set[str]]:
     """Returns the splits at their final image size, and the names of those in memory, which together fit in `budget` bytes."""
     parts, resident = {}, set()
+    fit_key = _fit_key(settings_of(fit))
     # The training split comes first, since every step reads it.
     for split in sorted(source.splits, key=("train", "validation", "test").index):
         part = source.splits[split]
@@ -105,9 +107,21 @@ def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[di
         if needed <= budget:
             budget -= needed
             resident.add(split)
-            images = _in_memory(images, f"{source.name} {split}", combined_digest(source.fingerprint, split, f"{size} {fit}"))
+            images = _in_memory(
+                images, f"{source.name} {split}", combined_digest(source.fingerprint, split, f"{size} {fit_key}")
+            )
         parts[split] = Split(images, part.labels)
     return parts, resident
+
+
+def _inputs(source: Source, images: Images, normalisation: Normalisation, fit: Mapping[str, Any]) -> InputSpec:
+    """Returns what a network takes that is trained on these training images."""
+    return InputSpec(_image_shape(images), str(images.dtype), *normalisation, source.class_names, fit)
+
+
+def _fit_key(settings: Mapping[str, Any]) -> str:
+    """Returns the text of a rule in keys of the cache and in fingerprints."""
+    return "" if settings["name"] == "none" else " ".join(map(str, settings.values()))
 
 
 def _divided(train: Split, held_out: np.ndarray) -> dict[str, Split]:
@@ -169,14 +183,30 @@ def _images(parts: Mapping[str, Split], split: str, indices: np.ndarray) -> np.n
     return parts[split].images[np.asarray(indices)]
 
 
+def _example_names(
+    source: Source, parts: Mapping[str, Split], held_out: np.ndarray
+) -> Callable[[str, np.ndarray], list[str]] | None:
+    """Returns core.Dataset.example_names of a source, whose training split is divided where some of it is held out."""
+    names = {split: getattr(part.images, "names", ()) for split, part in source.splits.items()}
+    if len(held_out) and (whole := names["train"]):
+        chosen = {"train": np.delete(np.arange(len(whole)), held_out), "validation": held_out}
+        names |= {split: [whole[i] for i in ids] for split, ids in chosen.items()}
+    return functools.partial(_names, names) if all(names.get(split) for split in parts) else None
+
+
+def _names(names: Mapping[str, Sequence[str]], split: str, indices: np.ndarray) -> list[str]:
+    """Implements core.Dataset.example_names."""
+    return [names[split][position] for position in np.asarray(indices).tolist()]
+
+
 def _prepare(
-    normalisation: Normalisation,
     augment: Callable[..., Array],
+    inputs: InputSpec,
     resident: PyTree,
     feed: Mapping[str, Array],
     key: Array | None,
 ) -> Batch:
-    """Implements core.Dataset.prepare: looks up the examples, augments each with a key of its own, and normalises them."""
+    """Implements core.Dataset.preparation: looks up the examples, augments each with a key of its own, and normalises them."""
     index = feed["index"]
     # [N, H, W, C] at index [B] -> [B, H, W, C]; a streamed feed brings its images with it
     examples = (
@@ -189,6 +219,5 @@ def _prepare(
         # The key depends on the example's index in the split, not on the device count nor on its place in the batch.
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
         images = augment(images / scale, keys, **{name: feed[name] for name in columns_of(augment)}) * scale
-    subtract, divide = normalisation
     mask = feed["mask"] if "mask" in feed else jnp.ones(index.shape, bool)
-    return {"image": (images - subtract) / divide, "label": examples["label"], "index": index, "mask": mask}
+    return {"image": (images - inputs.subtract) / inputs.divide, "label": examples["label"], "index": index, "mask": mask}

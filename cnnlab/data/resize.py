@@ -1,24 +1,28 @@
-"""Resizes and pads images on the host, before anything else, in NumPy, so that machines get the same pixels.
+"""Brings images to one size on the host, before anything else: the rules from which the knob `image_fit` chooses.
 
-The sums run in the order of the machine's BLAS: 1 to 18 of 2.95 million values differed by one grey level between processors.
+Each is `f(images: u8 or f32 [B, H, W, C], size) -> [B, size, size, C]`; its keyword arguments are knobs.
+
+The sums of `resize` run in the order of the machine's BLAS: 1 to 18 of 2.95 million values differed by one grey level between
+processors.
 """
 
 import dataclasses
 import functools
-from typing import Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from cnnlab.data.source import Images
 from cnnlab.errors import UsageError
+from cnnlab.values import Range
 
-Fit = Literal["resize", "pad"]
+Fit = Callable[[np.ndarray, int], np.ndarray]
 CHUNK = 1024
 
 
-def fit_images(images: Images, size: int, how: Fit) -> Images:
+def fit_images(images: Images, size: int, one: Fit) -> Images:
     """Brings images to one size, [N, H, W, C] -> [N, size, size, C]; lazily decoded images stay lazy and may differ in size."""
-    one = resize if how == "resize" else pad
     if not isinstance(images, np.ndarray):
         read, shape = images.read, (size, size, images.image_shape[2])
         return dataclasses.replace(
@@ -55,6 +59,52 @@ def pad(images: np.ndarray, size: int) -> np.ndarray:
         )
     top, left = (size - height) // 2, (size - width) // 2
     return np.pad(images, ((0, 0), (top, size - height - top), (left, size - width - left), (0, 0)))
+
+
+def crop(
+    images: np.ndarray,
+    size: int,
+    *,
+    fraction: Annotated[float, Range(0, 1, open_low=True)] = 0.875,
+    filter: Literal["bilinear", "bicubic"] = "bicubic",
+) -> np.ndarray:
+    """Resizes the shorter side to size / fraction and cuts out the centre, [B, H, W, C] -> [B, size, size, C].
+
+    This is the evaluation transform of torchvision and timm (resize to 256, centre crop of 224), to the bit: both use Pillow.
+
+    Args:
+        fraction: side of the crop as a share of the shorter side (timm's crop_pct).
+        filter: interpolation: bicubic for most weights of timm, bilinear for the first ones of torchvision.
+    """
+    height, width = images.shape[1:3]
+    # The longer side is rounded down, as in torchvision.transforms.Resize.
+    short = int(size / fraction)
+    tall, wide = (short * side // min(height, width) for side in (height, width))
+    # Half a pixel goes to the even number, as in torchvision.transforms.CenterCrop.
+    top, left = round((tall - size) / 2), round((wide - size) / 2)
+    return np.stack([_pillow(image, wide, tall, filter)[top : top + size, left : left + size] for image in images])
+
+
+def _pillow(image: np.ndarray, width: int, height: int, filter: str) -> np.ndarray:
+    """Resizes one image with Pillow, [H, W, C] -> [height, width, C]: u8 with its rounding, floats without."""
+    from PIL import Image
+
+    how = Image.Resampling[filter.upper()]
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return np.asarray(Image.fromarray(image).resize((width, height), how))
+    pictures = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(image, -1, 0)]  # C of [H, W]
+    planes = [np.asarray(picture.resize((width, height), how)) for picture in pictures]
+    return np.stack(planes, axis=-1)  # C of [height, width] -> [height, width, C]
+
+
+def settings_of(fit: Fit) -> dict[str, Any]:
+    """Returns the name of a rule and its settings, for the input specification of a run and the fingerprint of its data."""
+    inner: Any = fit.func if isinstance(fit, functools.partial) else fit
+    return {"name": inner.__name__, **(inner.__kwdefaults__ or {}), **getattr(fit, "keywords", {})}
+
+
+FITS: dict[str, Fit] = {"resize": resize, "pad": pad, "crop": crop}
+"""Rules by name, for `Choice[FITS]`."""
 
 
 @functools.lru_cache(maxsize=256)

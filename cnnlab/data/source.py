@@ -33,6 +33,8 @@ class LazyImages:
     dtype: np.dtype = dataclasses.field(default_factory=lambda: np.dtype(np.uint8))
     digests: np.ndarray | None = None
     """Text [N] that is equal for equal images, such as a digest of the file; None: not known before they are decoded."""
+    names: Sequence[str] = ()
+    """One name for each image, such as the path of its file; (): they have none."""
 
     def __len__(self) -> int:
         return self.length
@@ -150,10 +152,12 @@ def subset(images: Images, indices: np.ndarray) -> Images:
         return images[indices]
     digests = None if images.digests is None else images.digests[indices]
 
+    names = [images.names[position] for position in indices.tolist()] if images.names else ()
+
     def read(positions: list[int]) -> Sequence[np.ndarray]:
         return images.read(indices[positions].tolist())
 
-    return dataclasses.replace(images, read=read, length=len(indices), digests=digests)
+    return dataclasses.replace(images, read=read, length=len(indices), digests=digests, names=names)
 
 
 def with_test_split(name: str, splits: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:

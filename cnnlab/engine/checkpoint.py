@@ -6,6 +6,7 @@ written before orbax renames the folder into place, so a folder without a good m
 the leaves with what the network expects, verifies the digests, and falls back to the checkpoint before only with a warning.
 """
 
+import dataclasses
 import json
 import logging
 import pathlib
@@ -21,6 +22,7 @@ from orbax.checkpoint import checkpoint_managers
 from cnnlab import files
 from cnnlab.core import PyTree, TrainState
 from cnnlab.digests import arrays_digest, file_digest, json_digest
+from cnnlab.engine import averages
 from cnnlab.errors import CheckpointError, DivergedError
 from cnnlab.metric import Metric
 
@@ -28,6 +30,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PARTS = ("state", "metrics")
 """Folders of a step that hold data; the other files are book-keeping of orbax."""
+STATISTICS = "average_statistics/"
+"""Prefix of the paths of averaged batch statistics, which older versions did not keep."""
 MOST_NAMED = 10
 """Largest number of leaves that an error names."""
 
@@ -96,6 +100,17 @@ class Checkpoints:
         manifests = [_manifest(self.folder / str(step)) for step in self.steps() if _damage(self.folder / str(step)) is None]
         ranked = [manifest for manifest in manifests if manifest["metrics"]]
         return max(ranked, key=lambda manifest: self._options.best_fn(manifest["metrics"]))["step"] if ranked else None
+
+    def newest_meta(self) -> dict[str, Any] | None:
+        """Returns the run's notes in the newest checkpoint whose manifest is whole; None where there is none."""
+        for step in reversed(self.steps()):
+            try:
+                manifest = json.loads((self.folder / str(step) / MANIFEST).read_text(encoding="utf-8"))
+                if manifest["sha256"] == json_digest(manifest["content"]):
+                    return dict(manifest["content"]["meta"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return None
 
     def save(self, step: int, state: TrainState, meta: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
         """Starts saving a host tree; a failure is raised by the next save or by `close`.
@@ -170,9 +185,11 @@ class Checkpoints:
             reason = _damage(folder)
             if reason is None:
                 manifest = _manifest(folder)
-                _check_leaves(folder, manifest["leaves"], describe(shapes), trains=trains)
+                stored = _shapes_as_stored(shapes, manifest["leaves"])
+                _check_leaves(folder, manifest["leaves"], describe(stored), trains=trains)
                 try:
-                    return _read(folder, shapes), manifest["meta"], candidate
+                    state = _read(folder, stored)
+                    return state if stored is shapes else _with_statistics(state, folder), manifest["meta"], candidate
                 except Exception as error:  # ValueError, FileNotFoundError, JSONDecodeError …: orbax has no class of its own
                     reason = f"orbax cannot read it ({type(error).__name__})"
             self._bad[candidate] = reason
@@ -251,6 +268,24 @@ def _read(folder: pathlib.Path, shapes: TrainState) -> TrainState:
     with ocp.StandardCheckpointer() as reader:
         restored = reader.restore(folder / "state", targets)
     return jax.tree.unflatten(jax.tree.structure(shapes), [restored[path] for path in wanted])
+
+
+def _shapes_as_stored(shapes: TrainState, stored: Mapping[str, Any]) -> TrainState:
+    """Returns the shapes, without averaged batch statistics where the checkpoint has none, as those of older versions."""
+    is_wanted = any(path.startswith(STATISTICS) for path in describe(shapes))
+    if not is_wanted or any(path.startswith(STATISTICS) for path in stored):
+        return shapes
+    return dataclasses.replace(shapes, average_statistics={})
+
+
+def _with_statistics(state: TrainState, folder: pathlib.Path) -> TrainState:
+    """Returns the state of an older version with averaged batch statistics that start from the raw ones, and says so."""
+    log.warning(
+        "WARNING: %s was written by a version that averaged the weights but not the statistics of batch normalisation: "
+        "the average of these starts from the statistics of the weights before averaging.",
+        folder,
+    )
+    return dataclasses.replace(state, average_statistics=averages.batch_statistics(state.model_state))
 
 
 def _check_leaves(

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from cnnlab.core import Array, Batch, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
+from cnnlab.engine import averages
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 
@@ -45,6 +46,7 @@ def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
             player: experiment.optimizers[player].init(_owned(experiment.task, params, player)) for player in sorted(moving)
         },
         average=jax.tree.map(jnp.copy, params) if experiment.average_decay else {},
+        average_statistics=jax.tree.map(jnp.copy, averages.batch_statistics(model_state)) if experiment.average_decay else {},
     )
 
 
@@ -92,8 +94,13 @@ def make_train_step(
             params = _with_owned(task, params, player, optax.apply_updates(own, updates))
             for name, value in collectives.global_sum(stats["sums"]).items():
                 sums[name] = sums[name] + value if name in sums else value
-        average = _averaged(state.average, params, experiment.average_decay, state.step)
-        state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average)
+        average, statistics = state.average, state.average_statistics
+        if average:
+            new = (params, averages.batch_statistics(model_state))
+            average, statistics = averages.next_average(
+                (average, statistics), new, decay=experiment.average_decay, step=state.step
+            )
+        state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average, statistics)
         return state, {"sums": sums, "rows": {}}
 
     return train_step
@@ -111,15 +118,6 @@ def _loss_of(
 ) -> tuple[Array, tuple[PyTree, Stats]]:
     """Returns the player's loss as a function of its own parameters, the last argument."""
     return task.loss(cast(_with_owned(task, params, player, own)), model_state, batch, key, player)
-
-
-def _averaged(average: Params, params: Params, decay: float, step: Array) -> Params:
-    """Returns the next exponential moving average; its decay grows to `decay` as (1 + t) / (10 + t) to forget the start."""
-    if not average:
-        return average
-    count = step.astype(jnp.float32)
-    kept = jnp.minimum(jnp.float32(decay), (1.0 + count) / (10.0 + count))
-    return jax.tree.map(lambda old, new: kept * old + (1.0 - kept) * new, average, params)
 
 
 def make_steps(train_step: Callable[..., tuple[TrainState, Stats]]) -> Callable[..., tuple[TrainState, Stats]]:
@@ -173,9 +171,8 @@ class Program:
         return self.strategy.to_devices(host if given is None else _with_given(host, *given))
 
     def snapshot(self, state: TrainState, batch: Batch) -> dict[str, np.ndarray]:
-        """Returns {name: images f32 [N, H, W, C]}, the task's snapshot with the averaged parameters where there are any."""
-        host = self.strategy.to_host(state)
-        shown = self.compiled_snapshot(host.average or host.params, host.model_state, batch, self.traced_knobs)
+        """Returns {name: images f32 [N, H, W, C]}, the task's snapshot with the averages where there are any."""
+        shown = self.compiled_snapshot(*averages.evaluated(self.strategy.to_host(state)), batch, self.traced_knobs)
         return jax.tree.map(np.asarray, shown)
 
     def step_inputs(self, split: str) -> PyTree:
@@ -342,7 +339,9 @@ def _with_given(host: TrainState, params: Params, model_state: PyTree) -> TrainS
 
     params = jax.tree.map(chosen, params, host.params)
     model_state = jax.tree.map(chosen, model_state, host.model_state)
-    return dataclasses.replace(host, params=params, model_state=model_state, average=params if host.average else {})
+    statistics = averages.batch_statistics(model_state) if host.average else {}
+    average = params if host.average else {}
+    return dataclasses.replace(host, params=params, model_state=model_state, average=average, average_statistics=statistics)
 
 
 def stack_steps(feeds: list[Feed]) -> Feed:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Batch, Dataset, Stats, TrainState
+from cnnlab.engine.averages import evaluated
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program, stack_steps
 from cnnlab.errors import Preempted
@@ -69,7 +70,7 @@ def evaluate(
     batch_size: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Stats:
-    """Returns the merged statistics of one pass over a split, with the averaged parameters where there are any.
+    """Returns the merged statistics of one pass over a split, with the averages where there are any.
 
     Raises Preempted between two batches where `should_stop()` returns true.
 
@@ -85,14 +86,14 @@ def evaluate(
     data = program.experiment.data
     # Rounded up to a multiple of the devices: what is too much is padding, which `merge` drops.
     batch_size = -(-min(batch_size or EVALUATION_BATCH, data.sizes[split]) // count) * count
-    params, shared = state.average or state.params, program.step_inputs(split)
+    (params, model_state), shared = evaluated(state), program.step_inputs(split)
     measure = program.final if final else program.measure
     parts = []
     for feed in data.evaluate(split, batch_size):
         if should_stop():
             raise Preempted(f"stopped by a signal while the {split} split was measured. The same command measures it again.")
         placed = program.strategy.shard_batch(stack_steps([feed]))
-        parts.append(jax.device_get(measure(params, state.model_state, shared, placed)))
+        parts.append(jax.device_get(measure(params, model_state, shared, placed)))
     return merge(parts)
 
 

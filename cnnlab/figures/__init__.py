@@ -11,7 +11,7 @@ from cnnlab.figures.confusion import confusion_matrix
 from cnnlab.figures.curves import learning_curves
 from cnnlab.figures.grids import filters, image_grid
 from cnnlab.figures.latent import code_plane, tiles
-from cnnlab.figures.page import BAD, GOOD, as_pixels, save
+from cnnlab.figures.page import BAD, GOOD, as_pixels, class_labels, save
 from cnnlab.figures.sheets import animate, sheet
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "GOOD",
     "animate",
     "as_pixels",
+    "class_labels",
     "code_plane",
     "confusion_matrix",
     "filters",

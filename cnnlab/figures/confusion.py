@@ -1,5 +1,6 @@
 """The confusion matrix of a classifier."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,7 +9,6 @@ import numpy as np
 
 from cnnlab.figures.page import (
     DPI,
-    FONT,
     INK,
     MARGIN,
     ORANGE,
@@ -18,6 +18,8 @@ from cnnlab.figures.page import (
     TEXT,
     below_heading,
     blank_page,
+    class_labels,
+    families,
     fit_text,
     place_axes,
     place_heading,
@@ -50,12 +52,13 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
     # Cells shrink with K, so that a page stays readable from 2 to 1000 classes; everything below is in inches.
     cell = float(np.clip(5.0 / k, 8.5 / max(k, 100), 0.7))
     points = float(np.clip(cell * 72 * 0.76, 4.5, TEXT))
+    class_names = class_labels(class_names)
     names = [fit_text(name, 1.8, points) for name in class_names]
     longest = max(text_width(name, points) for name in names)
     upright = longest > 0.9 * cell
     over = (longest if upright else points / 72) + 0.1  # the column names
     left, top, side = MARGIN + max(longest, text_width("truth", SMALL)) + 0.1, below_heading("accuracy") + 0.25 + over, k * cell
-    errors = _worst_errors(counts, class_names) if k > 20 else []
+    errors = _worst_errors(counts, class_names, inches=(side + 0.2) / 2) if k > 20 else []
     figure = blank_page(max(left + side + 1.55, 5.0), top + side + 0.75 + 0.2 * len(errors) + (0.15 if errors else 0.0))
     note = f"accuracy {100 * right / total:.1f} %: {right:,} of {total:,} right" if total else "no examples"
     place_heading(figure, "Confusion matrix", note)
@@ -112,7 +115,7 @@ def _name_cells(axes: "Axes", names: Sequence[str], points: float, *, upright: b
     axes.xaxis.tick_top()
     axes.tick_params(labelsize=points, labelcolor=INK, length=0)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        label.set(parse_math=False, fontfamily=FONT)
+        label.set(parse_math=False, fontfamily=list(families()))
 
 
 def _draw_recall(figure: "Figure", counts: np.ndarray, left: float, top: float, side: float, points: float) -> None:
@@ -139,8 +142,10 @@ def _draw_error_scale(figure: "Figure", left: float, top: float, rates: np.ndarr
     place_text(figure, left, top + 0.18, f"errors, % of the row: up to {100 * worst:.3g}", size=SMALL, color=SOFT)
 
 
-def _worst_errors(counts: np.ndarray, class_names: Sequence[str], *, most: int = 5) -> list[str]:
+def _worst_errors(counts: np.ndarray, class_names: Sequence[str], *, inches: float, most: int = 5) -> list[str]:
+    """Returns lines on the most frequent errors, each class name fitted into this width."""
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [np.unravel_index(i, wrong.shape) for i in order]  # positions in [K·K] -> (row, column)
-    return [f"{wrong[i, j]:,} × {class_names[i]} taken for {class_names[j]}" for i, j in pairs if wrong[i, j]]
+    fitted = functools.partial(fit_text, inches=inches, points=SMALL)
+    return [f"{wrong[i, j]:,} × {fitted(class_names[i])} taken for {fitted(class_names[j])}" for i, j in pairs if wrong[i, j]]

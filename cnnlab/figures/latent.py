@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnlab.figures.page import (
-    FONT,
     INK,
     MARGIN,
     SMALL,
     SOFT,
     below_heading,
     blank_page,
+    class_labels,
+    families,
     fit_text,
+    in_letters,
     place_axes,
     place_heading,
     place_text,
@@ -51,6 +53,7 @@ def tiles(
       row_captions: one for each row, or none.
       column_captions: one for each column, or none.
     """
+    row_captions = [in_letters(text) for text in row_captions]
     shown = np.clip(np.nan_to_num(images), 0, 1)
     shown = np.pad(shown, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
     rows, columns, high, wide, channels = shown.shape
@@ -91,7 +94,7 @@ def code_plane(codes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
     figure = blank_page(MARGIN + 0.5 + side + 1.9, top + side + 0.7)
     place_heading(figure, title, "")
     axes = place_axes(figure, MARGIN + 0.4, top, side, side)
-    for number, name in enumerate(class_names):
+    for number, name in enumerate(class_labels(class_names)):
         chosen = codes[labels == number]
         color = COLORS[number % len(COLORS)]
         axes.plot(chosen[:, 0], chosen[:, 1], ".", markersize=2.5, color=color, label=fit_text(name, 1.3, SMALL))
@@ -100,7 +103,7 @@ def code_plane(codes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
     axes.set_ylabel("second unit", **_label())
     legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, markerscale=4, handletextpad=0.2)
     for text in legend.get_texts():
-        text.set(fontfamily=FONT, fontsize=SMALL, color=INK)
+        text.set(fontfamily=list(families()), fontsize=SMALL, color=INK)
     return figure
 
 

@@ -3,9 +3,12 @@
 Positions are in inches from the upper left corner, font sizes in points.
 """
 
+import bisect
+import functools
 import math
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -22,7 +25,14 @@ INK, SOFT, RULE = "#222222", "#666666", "#E3E3E3"
 GOOD, BAD = GREEN, ORANGE
 """Colours of the caption of a right and of a wrong prediction."""
 
-FONT = "DejaVu Sans"  # comes with matplotlib, so pictures are the same everywhere
+FONT = "DejaVu Sans"
+"""The font of all pictures: it comes with matplotlib, so pictures are the same everywhere."""
+FALLBACKS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Source Han Sans", "WenQuanYi Zen Hei"),
+    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
+    *("Arial Unicode MS", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Thai", "Nirmala UI"),
+)
+"""Fonts that are taken, where they are installed, for letters that FONT lacks, such as Chinese and Japanese ones."""
 TITLE, TEXT, SMALL = 13.0, 10.0, 8.5  # points
 DPI, SAVED_DPI = 100, 200
 MARGIN = 0.3  # inches around a page
@@ -52,7 +62,7 @@ def text_style(
     *, size: float = TEXT, color: str = INK, ha: str = "left", va: str = "top", bold: bool = False
 ) -> dict[str, Any]:
     """Returns keyword arguments for a matplotlib text, without mathematics: class names may contain dollar signs."""
-    type_face = {"fontfamily": FONT, "fontsize": size, "fontweight": "bold" if bold else "normal"}
+    type_face = {"fontfamily": list(families()), "fontsize": size, "fontweight": "bold" if bold else "normal"}
     return {"color": color, "ha": ha, "va": va, "parse_math": False, **type_face}
 
 
@@ -74,32 +84,73 @@ def place_heading(figure: "Figure", title: str, note: str) -> None:
     place_text(figure, MARGIN, MARGIN + 0.27, fit_text(note, across, SMALL), size=SMALL, color=SOFT)
 
 
+@functools.cache
+def families() -> tuple[str, ...]:
+    """Returns FONT and those of FALLBACKS that are installed."""
+    from matplotlib import font_manager
+
+    installed = {entry.name for entry in font_manager.fontManager.ttflist}
+    return (FONT, *(name for name in FALLBACKS if name in installed))
+
+
+@functools.cache
+def _paths(names: tuple[str, ...]) -> list[str]:
+    from matplotlib import font_manager
+
+    return [str(font_manager.findfont(name)) for name in names]
+
+
 def _font(points: float) -> Any:
     from matplotlib import font_manager
 
-    font = font_manager.get_font(font_manager.findfont(FONT))  # one object for each thread
+    font = font_manager.get_font(_paths(families()))  # one object for each thread
     font.set_size(points, 72)
     return font
 
 
+def in_letters(text: str) -> str:
+    """Returns one line of letters that can be drawn: a letter that no font has becomes its code point, such as U+732B."""
+    from matplotlib import font_manager
+
+    fonts = [font_manager.get_font(path) for path in _paths(families())]
+    letters = " ".join(text.split())
+    return "".join(
+        letter if any(font.get_char_index(ord(letter)) for font in fonts) else f"U+{ord(letter):04X}" for letter in letters
+    )
+
+
+def class_labels(names: Sequence[str]) -> list[str]:
+    """Returns the names of classes as they are drawn; one that the fonts lack is preceded by the number of its class.
+
+    The number is that in run.json, where the name itself can be read: names stay distinct where their middle is left out.
+    """
+    lines = [" ".join(name.split()) for name in names]
+    drawn = [in_letters(line) for line in lines]
+    return [text if text == line else f"{number}: {text}" for number, (line, text) in enumerate(zip(lines, drawn, strict=True))]
+
+
 def text_width(text: str, points: float) -> float:
-    """Returns the width of one line in inches."""
-    font = _font(points)
+    """Returns the width of one line in inches, as it is drawn: with code points for letters that no font has."""
+    return _drawn_width(_font(points), in_letters(text))
+
+
+def _drawn_width(font: Any, text: str) -> float:
     font.set_text(text)
     return font.get_width_height()[0] / 64 / 72
 
 
 def fit_text(text: str, inches: float, points: float) -> str:
-    """Fits text into one line of this width by leaving out its middle; a character that the font lacks becomes a ?."""
-    font = _font(points)
-    text = "".join(letter if font.get_char_index(ord(letter)) else "?" for letter in " ".join(text.split()))
-    if text_width(text, points) <= inches:
+    """Fits text into one line of this width by leaving out its middle; a letter that no font has becomes its code point."""
+    text, font = in_letters(text), _font(points)
+    if _drawn_width(font, text) <= inches:
         return text
-    for keep in range(len(text) - 1, 1, -1):
-        cut = f"{text[: keep - keep // 2].rstrip()}…{text[len(text) - keep // 2 :].lstrip()}"
-        if text_width(cut, points) <= inches:
-            return cut
-    return "…"
+
+    def cut(keep: int) -> str:
+        return f"{text[: keep - keep // 2].rstrip()}…{text[len(text) - keep // 2 :].lstrip()}"
+
+    # The largest number of letters that fits, by bisection: of long names hundreds may have to go.
+    fits = bisect.bisect_right(range(2, len(text)), inches, key=lambda keep: _drawn_width(font, cut(keep)))
+    return cut(1 + fits) if fits else "…"
 
 
 def format_number(value: float) -> str:

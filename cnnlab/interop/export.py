@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from cnnlab.engine.averages import evaluated
 from cnnlab.engine.checkpoint import leaves
 from cnnlab.engine.program import Program, computing_in
 from cnnlab.errors import CheckpointError, UsageError
-from cnnlab.files import write_bytes
+from cnnlab.files import write_bytes, write_json
+from cnnlab.inputs import InputSpec
 from cnnlab.interop import files
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
@@ -37,28 +39,35 @@ def export_run(
 ) -> str:
     """Writes the network of a run's newest checkpoint (or the best on validation) and describes what it wrote.
 
-    It takes the averaged parameters where there are some. A .safetensors file holds the weights; a .stablehlo file predicts
-    from images f32 [B, H, W, C] as the data set stores them (u8 as 0 … 255), which it normalises itself.
+    It takes the averages where there are some. A .safetensors file holds the weights; a .stablehlo file predicts from images
+    [B, H, W, C] as the data set stores them (u8, or f32), which it normalises itself, and has the input specification and the
+    class names beside it, in a file of the same name that ends in .json.
     """
     _check_target(target, replace=replace)
-    about = read_run(folder)
+    run_json = read_run(folder)
     program, state, step = run.restore_run(resolved, spec, folder, best=best)
-    data = program.experiment.data
-    height, width, channels = data.image_shape
+    inputs = program.experiment.data.inputs
+    height, width, channels = inputs.image_shape
+    notes = {"experiment": spec.experiment, "step": str(step), "data": run_json["data"]["name"]}
     if target.suffix == ".safetensors":
         variables = trees.unflatten(files.weights_of(leaves(state)))
-        notes = {"experiment": spec.experiment, "step": str(step), "data": data.name, "knobs": json.dumps(about["knobs"])}
-        notes |= {"classes": json.dumps(data.class_names), "image": f"{height}x{width}x{channels}"}
+        notes |= {"classes": json.dumps(inputs.class_names), "image": f"{height}x{width}x{channels}"}
+        notes |= {"knobs": json.dumps(run_json["knobs"]), "inputs": json.dumps(inputs.as_json())}
         size = write_safetensors(target, variables, notes)
         count = len(jax.tree.leaves(variables))
         what = f"{count} leaves by the names of cnnlab\n  load it by --init_from={target}, or by safetensors.numpy.load_file"
     else:
-        used = {"params": state.average or state.params, "model_state": state.model_state}
-        size = write_stablehlo(target, _predictor(program, spec.precision), used, data.image_shape)
+        params, model_state = evaluated(state)
+        used = {"params": params, "model_state": model_state}
+        size = write_stablehlo(target, _predictor(program, spec.precision), used, inputs.image_shape, inputs.dtype)
+        write_json(_beside(target), {**inputs.as_json(), **notes, "pillow": _pillow(inputs)})
+        values = "u8, 0 … 255" if inputs.dtype == "uint8" else "f32, as the data store them"
         what = (
-            f"a program with its weights, images f32 [B, {height}, {width}, {channels}] as {data.name} stores them -> what the "
-            f"task predicts, for any B, on {', '.join(PLATFORMS)}\n"
-            f"  load it by jax.export.deserialize(bytearray(pathlib.Path({str(target)!r}).read_bytes())).call"
+            f"a program with its weights and its preprocessing, for any number B of images, on {', '.join(PLATFORMS)}\n"
+            f"  images [B, {height}, {width}, {channels}] ({values}) -> what the task predicts, such as scores of the classes\n"
+            f"  {_fit_in_words(inputs)}\n"
+            f"  {_beside(target)}: class names, input specification\n"
+            f"load it by\n" + "\n".join(f"  {line}" for line in example_lines(target, inputs))
         )
     return f"{folder}, step {step}\n  {target}: {size / 2**20:.2f} MiB, {what}"
 
@@ -67,10 +76,68 @@ def _check_target(target: pathlib.Path, *, replace: bool) -> None:
     """Raises UsageError where the file cannot be written, or must not be replaced."""
     if target.suffix not in SUFFIXES:
         raise UsageError(f"--to={target}: expected a name that ends in {' (weights) or '.join(SUFFIXES)} (a program).")
-    if target.exists() and not replace:
-        raise UsageError(f"--to={target}: the file is there already. Give another name, or --overwrite to replace it.")
+    for path in (target, _beside(target)) if target.suffix == ".stablehlo" else (target,):
+        if path.exists() and not replace:
+            raise UsageError(f"--to={target}: {path} is there already. Give another name, or --overwrite to replace it.")
     if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
         raise UsageError(f"--to={target}: {target.parent} is no folder that can be written to.")
+
+
+def _beside(target: pathlib.Path) -> pathlib.Path:
+    """Returns the file with the class names and the input specification of a program."""
+    return target.with_suffix(".json")
+
+
+def _pillow(inputs: InputSpec) -> dict[str, Any]:
+    """Returns how Pillow makes an image of this specification: the mode that it converts to and its size, (width, height)."""
+    height, width, channels = inputs.image_shape
+    return {"mode": {1: "L", 3: "RGB", 4: "RGBA"}.get(channels), "size": [width, height]}
+
+
+def _fit_in_words(inputs: InputSpec) -> str:
+    """Returns a line on what is to be done with images of another size."""
+    height, width, _ = inputs.image_shape
+    rules = {
+        "none": "all training images had this size",
+        "resize": "images of other sizes were resized to it (bilinear)",
+        "pad": "smaller images were centred in black",
+        "crop": f"the shorter side was resized to {height} / {inputs.fit.get('fraction')} ({inputs.fit.get('filter')}), "
+        "then the centre was cut out",
+    }
+    return f"size {width} x {height}: {rules[inputs.fit['name']]}"
+
+
+def example_lines(target: pathlib.Path, inputs: InputSpec) -> list[str]:
+    """Returns the lines of Python that load an exported program and classify the picture IMAGE.png."""
+    height, width, channels = inputs.image_shape
+    scale = "" if inputs.dtype == "uint8" else ".astype('float32') / 255"
+    convert = f".convert({_pillow(inputs)['mode']!r})"
+    fitted = {
+        "none": f".resize(({width}, {height}), Image.Resampling.BILINEAR)",
+        "resize": f".resize(({width}, {height}), Image.Resampling.BILINEAR)",
+        "pad": "",
+        "crop": "",
+    }[inputs.fit["name"]]
+    share, how = inputs.fit.get("fraction", 1.0), inputs.fit.get("filter", "bilinear").upper()
+    more = {
+        "pad": [
+            f"x, y = ((image.size[0] - {width}) / 2, (image.size[1] - {height}) / 2)",
+            f"image = image.crop((math.ceil(x), math.ceil(y), math.ceil(x) + {width}, math.ceil(y) + {height}))",
+        ],
+        "crop": [
+            f"w, h = (int({height} / {share}) * side // min(image.size) for side in image.size)",
+            f"x, y = round((w - {width}) / 2), round((h - {height}) / 2)",
+            f"image = image.resize((w, h), Image.Resampling.{how}).crop((x, y, x + {width}, y + {height}))",
+        ],
+    }.get(inputs.fit["name"], [])
+    return [
+        "import jax.export, json, math, numpy, pathlib; from PIL import Image",
+        f"predict = jax.export.deserialize(bytearray(pathlib.Path({str(target)!r}).read_bytes())).call",
+        f"image = Image.open('IMAGE.png'){convert}{fitted}",
+        *more,
+        f"scores = predict(numpy.asarray(image).reshape(1, {height}, {width}, {channels}){scale})",
+        f"print(json.loads(pathlib.Path({str(_beside(target))!r}).read_text())['class_names'][int(scores.argmax())])",
+    ]
 
 
 def _predictor(program: Program, precision: str) -> Callable[[Any, jax.Array], jax.Array]:
@@ -100,9 +167,13 @@ def write_safetensors(path: pathlib.Path, variables: Any, metadata: Mapping[str,
 
 
 def write_stablehlo(
-    path: pathlib.Path, predict: Callable[[Any, jax.Array], jax.Array], variables: Any, image_shape: tuple[int, int, int]
+    path: pathlib.Path,
+    predict: Callable[[Any, jax.Array], jax.Array],
+    variables: Any,
+    image_shape: tuple[int, int, int],
+    dtype: str = "float32",
 ) -> int:
-    """Writes `predict(variables, images f32 [B, H, W, C])` for any B as serialised StableHLO; returns its size in bytes.
+    """Writes `predict(variables, images [B, H, W, C])` for any B as serialised StableHLO; returns its size in bytes.
 
     The variables are part of the program, so that the file alone suffices for `jax.export.deserialize`.
     """
@@ -110,7 +181,7 @@ def write_stablehlo(
     if count >= LARGEST_PROGRAM:
         raise UsageError(f"a .stablehlo file holds at most 2 GiB and the weights are {count / 2**30:.1f}. Take .safetensors.")
     batch = export.symbolic_shape("batch", constraints=["batch >= 1"])
-    images = jax.ShapeDtypeStruct((*batch, *image_shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((*batch, *image_shape), jnp.dtype(dtype))
     program = jax.jit(lambda images: predict(variables, images))
     exported = export.export(program, platforms=PLATFORMS)(images)
     content = bytes(exported.serialize())
@@ -119,7 +190,7 @@ def write_stablehlo(
 
 
 def load_stablehlo(path: pathlib.Path) -> Callable[[jax.Array], jax.Array]:
-    """Loads the function images f32 [B, H, W, C] -> outputs that `write_stablehlo` wrote."""
+    """Loads the function images [B, H, W, C] -> outputs that `write_stablehlo` wrote."""
     try:
         return export.deserialize(bytearray(path.read_bytes())).call
     except Exception as error:  # FileNotFoundError, or of flatbuffers and MLIR

@@ -340,13 +340,18 @@ def _shapes(step: pathlib.Path) -> Leaves:
 def weights_of(state: Mapping[str, Any]) -> Leaves:
     """Renames the leaves of a state to "params/layer/leaf" and "batch_stats/layer/leaf".
 
-    It takes the averaged parameters where there are some. The layers of a classifier and the frozen ones form one network.
+    It takes the averages where there are some. The layers of a classifier and the frozen ones form one network.
     """
     owned = "average/" if any(path.startswith("average/") for path in state) else "params/"
     leaves = {path.removeprefix(owned): leaf for path, leaf in state.items() if path.startswith(owned)}
     if {path.partition("/")[0] for path in leaves} <= {CLASSIFIER, FROZEN}:
         leaves = {path.partition("/")[2]: leaf for path, leaf in leaves.items()}
-    rest = {path.removeprefix("model_state/"): leaf for path, leaf in state.items() if path.startswith("model_state/")}
+    rest = {
+        path.removeprefix(prefix): leaf
+        for prefix in ("model_state/", "average_statistics/")  # the averages last: they take the place of the raw statistics
+        for path, leaf in state.items()
+        if path.startswith(prefix)
+    }
     return {**{f"params/{path}": leaf for path, leaf in leaves.items()}, **rest}
 
 

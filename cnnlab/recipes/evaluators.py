@@ -16,11 +16,13 @@ import numpy as np
 from cnnlab import knobs
 from cnnlab.core import OUTPUT, Array, Dataset
 from cnnlab.errors import UsageError
+from cnnlab.inputs import InputSpec, unit_value
 from cnnlab.interop.convert import start_from
 from cnnlab.models import MODELS
 from cnnlab.models.own_network import as_classifier
 from cnnlab.recipes.classification import classification
 from cnnlab.runs.run_files import read_run
+from cnnlab.runs.trained_function import read_inputs
 from cnnlab.tasks.sample_quality import SampleEvaluator, mixture_evaluator, pixel_evaluator
 from cnnlab.values import Choice, PathText
 
@@ -52,8 +54,8 @@ def by_run(path: PathText, /, *, data: Dataset, data_dir: str | None = None) -> 
         data: data set whose images are compared.
         data_dir: folder of prepared TFDS sets, which the classifier's data set may need for its statistics.
     """
-    network, own, variables, image_fit = _loaded(path, data_dir)
-    channels, pads = own.image_shape[2], image_fit == "pad"
+    network, own, variables = _loaded(path, data_dir)
+    channels, pads = own.image_shape[2], own.fit["name"] == "pad"
     if data.image_shape[2] != channels:
         raise UsageError(
             f"--judge=run:{path}: that classifier takes images of {channels} channels, and these have {data.image_shape[2]}.\n"
@@ -67,7 +69,7 @@ def by_run(path: PathText, /, *, data: Dataset, data_dir: str | None = None) -> 
         last = intermediates["features" if "features" in intermediates else before[-1]] if before else logits
         return logits, last.reshape(last.shape[0], -1)  # [B, …] -> [B, F]
 
-    return SampleEvaluator("judge", features, own.classes)
+    return SampleEvaluator("judge", features, len(own.class_names))
 
 
 EVALUATORS = {"pixels": by_pixels, "modes": by_modes, "run": by_run}
@@ -75,22 +77,23 @@ EVALUATORS = {"pixels": by_pixels, "modes": by_modes, "run": by_run}
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(path: str, data_dir: str | None) -> tuple[nn.Module, Dataset, Any, str]:
-    """Returns the classifier of a run, its training data, its variables and its `image_fit`, and caches them."""
+def _loaded(path: str, data_dir: str | None) -> tuple[nn.Module, InputSpec, Any]:
+    """Returns the classifier of a run, its input specification and its variables, and caches them."""
     values = read_run(pathlib.Path(path))["knobs"]
     try:
         resolved = knobs.resolve(classification, values, {"data_dir": data_dir})
     except UsageError as error:
         first = str(error).partition("\n")[0]
         raise UsageError(f"--judge=run:{path}: expected the run of a classifier, got that of another task: {first}") from None
-    data = resolved.call().data
+    # A run of an older version keeps no specification: the statistics are taken from its data again.
+    own = read_inputs(pathlib.Path(path)) or resolved.call().data.inputs
     below = {name: value for name, value in values.items() if name.partition(".")[0] == "model"}
-    network = knobs.resolve(_network, below).call()(classes=data.classes)
-    network = as_classifier(network, data.image_shape, data.classes)
-    image = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
+    network = knobs.resolve(_network, below).call()(classes=len(own.class_names))
+    network = as_classifier(network, own.image_shape, len(own.class_names))
+    image = jax.ShapeDtypeStruct((1, *own.image_shape), jnp.float32)
     shapes = jax.eval_shape(functools.partial(network.init, train=False), jax.eval_shape(lambda: jax.random.key(0)), image)
     variables, _ = start_from(shapes, network, path)
-    return network, data, variables, resolved.values["data.image_fit"]
+    return network, own, variables
 
 
 def _network(*, model: Choice[MODELS] = "lenet5") -> Any:
@@ -109,8 +112,6 @@ def _fitted(images: Array, shape: tuple[int, int, int], *, pads: bool) -> Array:
     return images if missing == [0, 0] else jax.image.resize(images, (images.shape[0], *shape), "linear")
 
 
-def _normalised(data: Dataset, images: Array) -> Array:
-    """Returns images f32 [B, H, W, C] in [0, 1] as `data` normalises its own images for a network."""
-    unit = 255.0 if data.images("train", np.zeros(1, np.int32)).dtype == np.uint8 else 1.0
-    nothing = jnp.zeros(images.shape[0], jnp.int32)
-    return data.prepare({}, {"image": images * unit, "label": nothing, "index": nothing}, None)["image"]
+def _normalised(own: InputSpec, images: Array) -> Array:
+    """Returns images f32 [B, H, W, C] in [0, 1] as a network takes them."""
+    return (images * unit_value(own.dtype) - own.subtract) / own.divide

@@ -281,6 +281,7 @@ def _content(spec: RunSpec, experiment: Experiment) -> dict[str, Any]:
             "fingerprint": data.fingerprint,
             "sizes": dict(data.sizes),
             "remarks": list(data.remarks),
+            "class_names": list(data.class_names),
         },
         "sources": None if spec.sources is None else dict(spec.sources),
         "weights": spec.weights,

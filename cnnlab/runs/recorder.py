@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from cnnlab import figures, files
-from cnnlab.core import Batch, Experiment, Stats, Task, TrainState
+from cnnlab.core import Batch, Stats, Task, TrainState
 from cnnlab.engine import train
+from cnnlab.engine.averages import evaluated
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
@@ -27,6 +28,7 @@ from cnnlab.runs import run_files, writers
 from cnnlab.runs.finite import require_finite
 from cnnlab.runs.folder import RunSpec, locked, record_attempt
 from cnnlab.runs.open_writers import EVENTS, open_writers
+from cnnlab.runs.trained_function import META, kept_rows, say_other_inputs, untrained_remark
 from cnnlab.runs.writers import Writer
 
 log = logging.getLogger("cnnlab")
@@ -173,6 +175,7 @@ class RunRecorder:
             "recent": {name: value.tolist() for name, value in sums.items()},  # f64, as nested lists of their shape
             "unmeasured": self.unmeasured == step,
             **self.timing,
+            META: self.program.experiment.data.inputs.as_json(),
         }
         measured_at, numbers = self.measured
         known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.primary_metric.name])
@@ -232,7 +235,7 @@ class RunRecorder:
             "params_digest": tree_digest(host.params),
             "state_digest": tree_digest(host),
         }
-        plots = task.figures(host.average or host.params, host.model_state, stats["test"], experiment.data, "test")
+        plots = task.figures(*evaluated(host), stats["test"], experiment.data, "test")
         if records:
             title = f"{pathlib.Path(self.spec.experiment).stem}, seed {self.seed}"
             plots = {
@@ -248,8 +251,7 @@ class RunRecorder:
         for kept in sorted((self.folder / "snapshots").glob("*")):
             figures.animate(sorted(kept.glob("*.png")), self.folder / "figures" / f"{kept.name}.webp")
         # result.json comes after all other files, and DONE last of all: a run that is killed here measures again.
-        rows = stats["test"]["rows"]
-        stored = rows if task.kept_rows is None else {name: rows[name] for name in task.kept_rows if name in rows}
+        stored = kept_rows(self.program.experiment, stats["test"], "test")
         files.replace_file(self.folder / run_files.ROWS, lambda file: np.savez(file, **stored))
         run_files.write_result(self.folder, result)
         self.status("DONE", experiment.steps)
@@ -337,6 +339,7 @@ def restore_or_init(
             f"the data set {data.name} changed since {folder} was begun (fingerprint {meta['fingerprint'][:12]}, now "
             f"{data.fingerprint[:12]}).\nRestore the old data, or give another --workdir to train on the new ones."
         )
+    say_other_inputs(meta, data, folder)
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
     return program.strategy.to_devices(state), meta, step
@@ -353,13 +356,6 @@ def _say_restart(folder: pathlib.Path, start: int) -> None:
     else:
         reason = f"{folder} has metrics up to step {last} but no checkpoint: it starts again"
         run_files.keep_metrics(folder, reason)
-
-
-def untrained_remark(experiment: Experiment) -> str:
-    """Returns the remark on a run whose network has something to train and takes no step; else an empty string."""
-    if experiment.steps or not experiment.task.turns:
-        return ""
-    return "0 steps: these are the numbers of the network as it was initialised, or as --init_from gave it."
 
 
 def flat_metrics(numbers: Mapping[str, Mapping[str, float]], primary: str) -> dict[str, float]:

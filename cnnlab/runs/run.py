@@ -34,6 +34,7 @@ from cnnlab.knobs import Resolved
 from cnnlab.runs import run_files
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.recorder import RunRecorder, flat_metrics, open_run
+from cnnlab.runs.trained_function import check_inputs, list_classes, read_inputs, with_inputs
 from cnnlab.values import Duration
 
 log = logging.getLogger("cnnlab")
@@ -332,7 +333,8 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, sp
 def restore_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool) -> tuple[Program, TrainState, int]:
     """Returns (program, host state, step) of a run's newest checkpoint, or of the best on validation.
 
-    Raises an error, before anything is restored, where the run is not the one that is meant (`folder.compare_run`).
+    The program prepares images as the checkpoint says, not by statistics of the data at hand. Raises an error, before anything
+    is restored, where the run is not the one that is meant (`folder.compare_run`).
     """
     compare_run(folder, spec)
     nothing = CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
@@ -344,22 +346,28 @@ def restore_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best
     program = build(resolved, spec, experiment=experiment)
     task = program.experiment.task
     checkpoints = Checkpoints(folder / "checkpoints", ranked_by=task.primary_metric)
+    if trained := read_inputs(folder):
+        check_inputs(trained, program.experiment.data.inputs, name=program.experiment.data.name, folder=folder)
     found = checkpoints.restore(program.shapes, step=checkpoints.best() if best else None, trains=False)
     if found is None:
         raise nothing
-    return program, found[0], found[2]
+    state, meta, step = found
+    return with_inputs(program, meta, folder, precision=spec.precision), state, step
 
 
 def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool) -> str:
     """Measures the newest checkpoint of a run (or the best on validation); writes evaluation.json and returns a table."""
     program, host, step = restore_run(resolved, spec, folder, best=best)
-    task, sizes = program.experiment.task, program.experiment.data.sizes
+    task, data = program.experiment.task, program.experiment.data
     state = program.strategy.to_devices(host)
     numbers = {
-        split: task.summary(train.evaluate(program, state, split, final=split == "test")) for split in sizes if split != "train"
+        split: task.summary(train.evaluate(program, state, split, final=split == "test"))
+        for split in data.sizes
+        if split != "train"
     }
     metrics = flat_metrics(numbers, task.primary_metric.name)
+    about = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
     changed = {"changed_knobs": dict(spec.changed)} if spec.changed else {}
-    files.write_record(folder / run_files.EVALUATION, {"step": step, "metrics": metrics, **changed})
+    files.write_record(folder / run_files.EVALUATION, {"step": step, "metrics": metrics, "data": about, **changed})
     rows = [f"  {name.ljust(24)} {value:.6g}" for name, value in metrics.items()]
-    return f"{folder}, step {step}\n" + "\n".join(rows)
+    return "\n".join([f"{folder}, step {step}", *rows, f"  {'classes'.ljust(24)} {list_classes(data.class_names)}"])

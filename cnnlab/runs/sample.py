@@ -17,6 +17,7 @@ from PIL import Image
 
 from cnnlab import figures, files
 from cnnlab.core import Array, Sampler
+from cnnlab.engine.averages import evaluated
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.ops.keys import stream
@@ -75,20 +76,20 @@ def sample_run(
     if target.suffix != ".png":
         raise UsageError(f"--to={target}: expected a .png file; the images themselves go beside it, as .npz.")
     _, host, step = run.restore_run(resolved, spec, folder, best=best)
-    params = host.average or host.params
+    params, model_state = evaluated(host)
 
     def draw(keys: Array, labels: Array) -> Array:
-        return sampler.draw(params, host.model_state, keys, labels, jnp.float32(wanted.temperature))
+        return sampler.draw(params, model_state, keys, labels, jnp.float32(wanted.temperature))
 
     def decode(codes: Array, labels: Array) -> Array:
         assert sampler.decode is not None
-        return sampler.decode(params, host.model_state, codes, labels)
+        return sampler.decode(params, model_state, codes, labels)
 
     labels = _labels(wanted, max(experiment.data.classes, 1))
     if wanted.interpolate:
         assert sampler.codes is not None
         rows = -(-wanted.count // INTERPOLATED)  # whole rows: the last one is not cut short
-        ends = sampler.codes(params, host.model_state, _keys(wanted.seed, 2 * rows), jnp.float32(wanted.temperature))
+        ends = sampler.codes(params, model_state, _keys(wanted.seed, 2 * rows), jnp.float32(wanted.temperature))
         images = _in_parts(decode, _between(ends), labels)
     else:
         images = _in_parts(draw, _keys(wanted.seed, wanted.count), labels)

@@ -5,6 +5,7 @@ Letters in shapes: B batch, K classes.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,8 +23,14 @@ METRICS = (
 )
 """The metrics that `summary` gives. The unit of the loss is that of the task: nats of a cross-entropy, none of a hinge."""
 
+MOST_KEPT = 20
+"""Largest number of classes whose probabilities are all kept for each test example; of more, the TOP largest."""
+
 MISTAKES = 25
 """Number of mistakes that are shown, the most confident first."""
+
+SHORT_NAME = 4
+"""Largest number of letters of class names two of which fit into one line of a caption."""
 
 
 def sums(scores: Array, losses: Array, batch: Batch) -> dict[str, Array]:
@@ -52,6 +59,12 @@ def measure(scores: Array, probabilities: Array, losses: Array, batch: Batch) ->
         "loss": losses,
         "mask": batch["mask"],
     }
+    # All probabilities of a prediction, or the largest where there are many classes: it can be traced without the network.
+    if scores.shape[1] <= MOST_KEPT:
+        rows["probabilities"] = probabilities.astype(jnp.float32)
+    else:
+        top, classes = jax.lax.top_k(probabilities.astype(jnp.float32), TOP)  # both [B, TOP]
+        rows |= {"top_probabilities": top, "top_classes": classes.astype(jnp.int32)}
     if scores.shape[1] > TOP:
         rows["top5"] = top_correct(scores, batch["label"], TOP)
     return {"sums": sums(scores, losses, batch), "rows": rows}
@@ -82,16 +95,14 @@ def draw_figures(stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     wrong = np.flatnonzero(rows["prediction"] != rows["label"])
     worst = wrong[np.argsort(-rows["confidence"][wrong], kind="stable")][:MISTAKES]
     if len(worst):
+        names = [*figures.class_labels(data.class_names), "none"]  # the last is that of −1: scores that are not numbers
+        # Names of more than a few letters have a line of their own, so that the predicted class is never cut off.
+        apart = ("\n→ ", "\n") if max(map(len, names)) > SHORT_NAME else (" → ", ", ")
         captions = [
-            f"{data.class_names[rows['label'][i]]} → {_class_name(data, rows['prediction'][i])}, {rows['confidence'][i]:.2f}"
+            f"{names[rows['label'][i]]}{apart[0]}{names[rows['prediction'][i]]}{apart[1]}{rows['confidence'][i]:.2f}"
             for i in worst
         ]
         images = data.images(split, rows["index"][worst])
         title = f"Mistakes on {split}, {len(worst)} of {len(wrong)}"
         shown["mistakes"] = figures.image_grid(images, captions, title=title, columns=5)
     return shown
-
-
-def _class_name(data: Dataset, prediction: int) -> str:
-    """Returns the name of a predicted class, `none` for the −1 of scores that are not numbers."""
-    return data.class_names[prediction] if prediction >= 0 else "none"

@@ -129,7 +129,7 @@ def draw_figures(params: Params, model_state: PyTree, stats: Stats, data: Datase
         from cnnlab import figures
 
         name, images = kernels
-        captions = data.class_names if name == OUTPUT else ()
+        captions = figures.class_labels(data.class_names) if name == OUTPUT else ()
         shown["filters"] = figures.filters(images, title=f"Kernels of {name}", captions=captions)
     return shown
 

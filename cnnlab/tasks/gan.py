@@ -344,7 +344,8 @@ def _figures(sampler: Sampler, params: Params, state: PyTree, data: Dataset) -> 
     classes = data.classes if sampler.conditional else 0
     columns = classes if 0 < classes <= 16 else 8
     images = np.asarray(_samples(sampler, params, state, jax.random.key(1), 8 * columns, classes))
-    captions = [data.class_names[i % classes] if classes and i >= 7 * columns else "" for i in range(len(images))]
+    names = figures.class_labels(data.class_names)
+    captions = [names[i % classes] if classes and i >= 7 * columns else "" for i in range(len(images))]
     return {"samples": figures.image_grid(np.clip(images, 0, 1), captions, title="Samples of the generator", columns=columns)}
 
 

@@ -107,4 +107,4 @@ def _classes(table: Table, data: Dataset, units: int) -> Any:
     codes = np.tile(codes, (data.classes, 1, 1))  # [C, Z] -> [R, C, Z]
     images = table(codes, np.arange(data.classes, dtype=np.int32))
     note = "one code in each column, one class in each row"
-    return figures.tiles(images, title="Classes", note=note, row_captions=data.class_names)
+    return figures.tiles(images, title="Classes", note=note, row_captions=figures.class_labels(data.class_names))

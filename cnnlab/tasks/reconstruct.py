@@ -220,6 +220,7 @@ def _reconstructions(
     stored = data.images(split, rows["index"][ids])
     images = stored.astype(np.float32) / unit_value(stored.dtype)
     pairs = np.asarray(interleave(jnp.asarray(images), jax.jit(coder.reconstruct)(params, model_state, images)))
-    captions = [text for i in ids for text in (data.class_names[rows["label"][i]], f"{rows['squared_error'][i]:.2f}")]
+    names = figures.class_labels(data.class_names)
+    captions = [text for i in ids for text in (names[rows["label"][i]], f"{rows['squared_error'][i]:.2f}")]
     title = {"reconstructions": f"The first images of {split}", "worst": f"The worst of {split}"}[name]
     return figures.image_grid(pairs, captions, title=f"{title}, each with its reconstruction and squared error", columns=8)
