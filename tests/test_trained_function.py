@@ -50,7 +50,9 @@ def accuracy_on(folder: pathlib.Path, images: np.ndarray, tmp_path: pathlib.Path
     file = tmp_path / "other.npz"
     np.savez(file, train_images=images, train_labels=TEST.labels, test_images=images, test_labels=TEST.labels)
     one = resolved(dataset=f"npz:{file}")
-    program, host, _ = run.restore_run(one, spec_of(one), folder, best=False)
+    changed = {"data.dataset": one.values["data.dataset"]}
+    spec = dataclasses.replace(spec_of(one), changed=changed)
+    program, host, _ = run.restore_run(one, spec, folder, best=False)
     stats = train.evaluate(program, program.strategy.to_devices(host), "test")
     return program.experiment.task.summary(stats)["accuracy"]
 
