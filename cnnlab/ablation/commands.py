@@ -10,7 +10,7 @@ from typing import Any
 from cnnlab import files
 from cnnlab import own as own_files
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
-from cnnlab.ablation.analyse.comparable import require_comparable, require_same_conditions
+from cnnlab.ablation.analyse.comparable import code_warnings, require_comparable, require_same_conditions
 from cnnlab.ablation.analyse.verdicts import BestOf
 from cnnlab.ablation.plan import check, designs, pruning
 from cnnlab.ablation.plan.request import DesignRequest, requested_design
@@ -19,7 +19,7 @@ from cnnlab.ablation.report import provenance
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.text import terminal_table
 from cnnlab.ablation.report.write import require_no_fewer_runs, write_report
-from cnnlab.ablation.run import runs
+from cnnlab.ablation.run import runs, today
 from cnnlab.core import Strategy
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
@@ -113,6 +113,7 @@ def plan_study(
         for arm, one in zip(groups, found, strict=True)
     )
     found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
+    _require_same_runs(found, study, experiment, above, allow)
     task = found[0].experiment.task
     declared: dict[str, Metric] = {}
     for one in found:  # arms may have different tasks; where two declare the same name, the baseline's counts
@@ -128,6 +129,17 @@ def plan_study(
             f"It declares: {', '.join(names)}."
         )
     return dataclasses.replace(study, arms=arms, metrics=declared), found
+
+
+def _require_same_runs(
+    found: Sequence[check.CheckedArm], study: Study, experiment: ExperimentFile, above: pathlib.Path, allow: Sequence[str]
+) -> None:
+    """Raises an error where runs that are there already have other code, data or initial weights than new ones would have."""
+    cells: list[today.Cell] = []
+    for one in found:
+        spec = today.spec_today(experiment, one.resolved.values, study.precision)
+        cells += [(above / one.arm.folder / f"seed_{seed}", seed, spec, one.experiment) for seed in study.seeds]
+    today.require_same_runs(cells, allow, remedy="move their folders away to train them again")
 
 
 def add_rungs(
@@ -257,15 +269,21 @@ def write_study_report(
         require_no_fewer_runs(to, outcomes)
     compared = {arm.name for arm in study.arms if not arm.control}
     require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed_differences(study, allow))
-    analysis = analyse(study, outcomes, metric=metric)
+    analysis = _with_code_warnings(analyse(study, outcomes, metric=metric), outcomes)
     files.make_folder(to)
     tensorboard_hparams(to / "tensorboard", study, outcomes)
     if verdict:
         chosen = (analyse(study, outcomes, metric=verdict.chosen_by),) if isinstance(verdict, BestOf) else ()
         found = verdict(analysis, *chosen)
+        found = dataclasses.replace(found, sentence=" ".join([found.sentence, *code_warnings(outcomes)]))
         files.write_record(to / "verdict.json", dataclasses.asdict(found))
         analysis = dataclasses.replace(analysis, verdict=found)
     return _write_report(to, study, outcomes, analysis)
+
+
+def _with_code_warnings(analysis: Analysis, outcomes: Sequence[RunResult]) -> Analysis:
+    """Returns the analysis with a warning where its runs differ in code."""
+    return dataclasses.replace(analysis, warnings=(*analysis.warnings, *code_warnings(outcomes)))
 
 
 def allowed_differences(study: Study, allow: Sequence[str]) -> set[str]:
@@ -320,7 +338,7 @@ def report_runs(
     target = pathlib.Path(to or f"runs/report-{hashlib.sha256(compared_runs.encode()).hexdigest()[:8]}")
     if not overwrite:
         require_no_fewer_runs(target, outcomes)
-    return _write_report(target, study, outcomes, analyse(study, outcomes))
+    return _write_report(target, study, outcomes, _with_code_warnings(analyse(study, outcomes), outcomes))
 
 
 def _setting(levels: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from cnnlab.cli.groups import Console, Devices, Launching, Length, Pace, as_word
 from cnnlab.errors import UsageError
 from cnnlab.runs import run_files
 from cnnlab.runs.catalogue import experiment_files
+from cnnlab.runs.identity import ALLOWED
 from cnnlab.values import Count, Duration, PathText, Range, Seed, Target
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def ablate(
         seed: the first seed of every arm.
         seeds: number of seeds per arm; none: those of the experiment's own study, or 5.
         metric: the compared metric, SPLIT/NAME; none: the task's primary metric on the test split.
-        allow: differences between runs to accept, of data, splits, steps, code.
+        allow: differences to accept between runs, or since they were begun, of data, splits, steps, code, weights.
         budget_minutes: refuse a study that is estimated to take more minutes.
         dry_run: check and plan, but run nothing.
         design: what to vary.
@@ -87,7 +88,7 @@ def ablate(
     common = resolve(loaded, values, length)
     from cnnlab.ablation import commands
 
-    given, words = {**values, **length.knobs()}, as_words([devices, pace])
+    given, words = {**values, **length.knobs()}, [*as_words([devices, pace]), *accepted_words(allow)]
     study = commands.study_from_flags(
         design, loaded, common, given, words, seed=seed, seeds=seeds, metric=metric, precision=devices.precision
     )
@@ -100,6 +101,12 @@ def ablate(
         verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
         show_report(commands.write_study_report(study, folder, allow=allow, verdict=verdict), study, folder)
     return code
+
+
+def accepted_words(allow: Sequence[str]) -> list[str]:
+    """Returns the flag with which workers go on with runs whose code, data or weights changed, where that is accepted."""
+    accepted = sorted({*allow} & {*ALLOWED})
+    return [f"--allow={','.join(accepted)}"] if accepted else []
 
 
 def plan(
@@ -189,6 +196,7 @@ def work(
     status_file: Target | None = None,
     parent: int | None = None,
     cores: tuple[int, ...] = (),
+    allow: tuple[str, ...] = (),
     batching: Batching,
     devices: Devices,
     pace: Pace,
@@ -202,6 +210,7 @@ def work(
         status_file: the file in which the worker records which runs it trains.
         parent: number of the process with which the worker ends.
         cores: the cores that the worker uses.
+        allow: what may have changed since the runs were begun, of code, data, weights.
         batching: how runs that share a compilation are trained.
         devices: on what runs are trained.
         pace: how often they are logged, evaluated and saved.
@@ -218,7 +227,7 @@ def work(
     loaded = load(study.experiment, {}, devices)
     from cnnlab.ablation.run.worker import resolver, run_worker
 
-    spec = run_spec(loaded, loaded.resolve(study.knobs), devices, console, pace)
+    spec = run_spec(loaded, loaded.resolve(study.knobs), devices, console, pace, allow=allow)
     everything = list(study_runs.study_runs(study, folder))
     chosen = [everything[number] for number in runs] if runs else everything
     targets = study_runs.Targets(study, everything) if study.pruning else None
@@ -258,11 +267,32 @@ def report(
         shown = commands.write_study_report(
             study, places[0], allow=allow, metric=metric, verdict=verdict, to=to, overwrite=overwrite
         )
+        say_changes([study_run.folder for study_run in runs.study_runs(study, places[0])])
         show_report(shown, study, places[0])
     else:
+        say_changes([place for folder in places for place, _ in commands.runs_below(folder)])
         print(commands.report_runs(places, allow=allow, metric=metric, to=workdir, overwrite=overwrite))
         run_files.require_undamaged(place for folder in places for place, _ in commands.runs_below(folder))
     return 0
+
+
+def say_changes(folders: Sequence[pathlib.Path]) -> None:
+    """Says what changed in code, data and initial weights since the runs of one experiment were made."""
+    from cnnlab.ablation.run import today
+
+    run = next(filter(None, (run_files.read(folder, run_files.RUN) for folder in folders)), None)
+    if run is not None:
+        devices = Devices(data_dir=run["flags"].get("data_dir"))
+        today.say_today(folders, lambda: load(run["experiment"], {}, devices))
+
+
+def require_unchanged(folders: Sequence[pathlib.Path], experiment: str, data_dir: str | None, allow: Sequence[str]) -> None:
+    """Raises an error, before anything is repeated, where code, data or initial weights changed since the runs were made."""
+    from cnnlab.ablation.run import today
+
+    run = next(filter(None, (run_files.read(folder, run_files.RUN) for folder in folders)), None) or {"flags": {}}
+    loaded = load(experiment, {}, Devices(data_dir=data_dir or run["flags"].get("data_dir")))
+    today.require_same_runs(today.recorded_cells(folders, loaded), allow, remedy="reproduce the run where these are")
 
 
 def show_report(text: str, study: Study, folder: pathlib.Path) -> None:
@@ -302,6 +332,7 @@ def reproduce(
     workdir: Target | None = None,
     data_dir: PathText | None = None,
     jobs: Count = 1,
+    allow: tuple[str, ...] = (),
     batching: Batching,
     console: Console,
 ) -> int:
@@ -312,6 +343,7 @@ def reproduce(
         workdir: folder of the repetition; none: FOLDER-again.
         data_dir: folder of prepared TFDS data sets, if not the recorded one.
         jobs: number of workers at once, for a study.
+        allow: what may have changed since, of code, data, weights.
         batching: how runs of a study that share a compilation are trained.
         console: what is shown.
     """
@@ -324,6 +356,7 @@ def reproduce(
     target = pathlib.Path(workdir) if workdir else reproducing.again(folder)
     if not (folder / runs.STUDY).exists():
         announce_code(run_files.read_run(folder)["experiment"], folder / run_files.RUN)
+        require_unchanged([folder], run_files.read_run(folder)["experiment"], data_dir, allow)
         agree, text = reproducing.reproduce_run(folder, target, main_again, data_dir=data_dir)
         print(f"{folder}: {text}\n  the second run is in {target}")
         return int(not agree)
@@ -332,6 +365,7 @@ def reproduce(
         kept = [word for word in study.flags if not word.startswith("--data_dir=")]
         study = dataclasses.replace(study, flags=(*kept, f"--data_dir={data_dir}"))
     announce_code(study.experiment, folder / run_files.STUDY)
+    require_unchanged([one.folder for one in runs.study_runs(study, folder)], study.experiment, data_dir, allow)
     study = runs.save_study(study, inner)
     again = functools.partial(worker_command, study=study, folder=inner, batching=batching)
     code = local.run_locally(study, inner, again, jobs=jobs, quiet=console.quiet)

@@ -5,6 +5,7 @@ from typing import Any
 
 from cnnlab.ablation.plan.study import RunResult
 from cnnlab.errors import UsageError, did_you_mean
+from cnnlab.runs.identity import code_summary
 
 Provenance = Mapping[str, Any]
 
@@ -24,6 +25,8 @@ def _steps(provenance: Provenance) -> str:
 
 
 def _code(provenance: Provenance) -> str:
+    if (known := code_summary(provenance)) and provenance.get("compare_by_content"):
+        return f"code with digest {known}"
     changes = " with uncommitted changes" if provenance.get("uncommitted_changes") else ""
     return f"commit {str(provenance.get('commit') or 'unknown')[:12]}{changes}"
 
@@ -69,13 +72,25 @@ def require_same_conditions(arms: Mapping[str, Provenance], *, allow: Collection
         )
 
 
+def code_warnings(outcomes: Iterable[RunResult]) -> list[str]:
+    """Returns a warning where runs that are DONE differ in code, or changed it on their way, which --allow accepted."""
+    done = [outcome for outcome in outcomes if outcome.state == "DONE"]
+    codes = {code_summary(outcome.provenance) or _code(outcome.provenance) for outcome in done}
+    found = [f"The runs differ in code ({len(codes)} versions), which --allow=code accepts."] if len(codes) > 1 else []
+    mixed = [one for one in done if any(attempt.get("allowed") for attempt in one.provenance.get("attempts", ()))]
+    return found + ([f"{len(mixed)} runs went on with a change that --allow accepted (run.json says which)."] if mixed else [])
+
+
 def _differing(
     runs: Sequence[tuple[str, Provenance]], kinds: Sequence[str], allow: Collection[str]
 ) -> dict[str, dict[str, list[str]]]:
     """Returns {kind: {value: names of the runs}} of every kind in which runs differ although they may not."""
     for kind in allow:
-        if kind not in KINDS:
-            raise UsageError(f"--allow={kind}: no such difference.{did_you_mean(kind, list(KINDS))} Known: {', '.join(KINDS)}.")
+        if kind not in (*KINDS, "weights"):
+            known = ", ".join(KINDS)
+            raise UsageError(f"--allow={kind}: no such difference.{did_you_mean(kind, list(KINDS))} Known: {known}.")
+    if all(code_summary(provenance) for _, provenance in runs):  # runs of an older version have their commit alone
+        runs = [(name, {**provenance, "compare_by_content": True, "commit": None}) for name, provenance in runs]
     found: dict[str, dict[str, list[str]]] = {kind: {} for kind in kinds if kind not in allow}
     for kind, values in found.items():
         for name, provenance in runs:

@@ -8,7 +8,7 @@ from typing import Any
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
-from cnnlab.runs import run_files
+from cnnlab.runs import identity, run_files
 from cnnlab.runs.run_files import read_run
 
 TOLERANCE = 1e-6
@@ -82,6 +82,8 @@ def _causes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found = [
         name for name in ("commit", "uncommitted_changes", "host", "platform", "devices") if old.get(name) != new.get(name)
     ]
+    if None not in (code := [identity.code_summary(run) for run in (old, new)]) and code[0] != code[1]:
+        found.append("the code")
     if old["data"]["fingerprint"] != new["data"]["fingerprint"]:
         found.append("the data")
     libraries = {**old["versions"], **new["versions"]}

@@ -19,7 +19,19 @@ from cnnlab.errors import DamagedFile, UsageError
 from cnnlab.runs import run_files, writers
 from cnnlab.runs.run_files import STUDY
 
-RECORDED = ("commit", "uncommitted_changes", "steps", "data", "versions", "devices", "host", "platform", "flags")
+RECORDED = (
+    "sources",
+    "attempts",
+    "commit",
+    "uncommitted_changes",
+    "steps",
+    "data",
+    "versions",
+    "devices",
+    "host",
+    "platform",
+    "flags",
+)
 
 
 @dataclasses.dataclass(frozen=True)
