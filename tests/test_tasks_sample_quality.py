@@ -39,7 +39,8 @@ def trained(place: pathlib.Path, recipe, **more) -> pathlib.Path:
 
 def shown(side: int, channels: int = 1) -> Dataset:
     """A data set of images of that size, as far as an evaluator reads it."""
-    return dataclasses.replace(build(stripes(examples=8, size=side), batch_size=4), image_shape=(side, side, channels))
+    data = build(stripes(examples=8, size=side), batch_size=4)
+    return dataclasses.replace(data, inputs=dataclasses.replace(data.inputs, image_shape=(side, side, channels)))
 
 
 def images(count: int, side: int, seed: int = 0) -> jax.Array:
