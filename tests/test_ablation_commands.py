@@ -27,7 +27,7 @@ def test_a_study_says_what_it_will_do_and_what_came_out(studied):
     assert "4 arms x 2 seeds = 8 runs, compared by test/accuracy" in out
     assert "to do: 8 runs from 2 compilations; about" in out
     assert "baseline" in out and "lr=0.01, activation=tanh" in out and "2/2" in out
-    assert {"study.json", "report.html", "report.md", "arms.csv", "arms.tex", "tensorboard", "logs"} <= {
+    assert {"study.json", "report.html", "report.md", "arms.csv", "arms.tex", "runs.csv", "tensorboard", "logs"} <= {
         path.name for path in folder.iterdir()
     }
     assert "Main effects" in (folder / "report.html").read_text(encoding="utf-8")

@@ -13,8 +13,9 @@ from cnnlab.ablation.analyse import verdicts
 from cnnlab.ablation.analyse.analysis import analyse
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import Arm, RunResult, Study
+from cnnlab.ablation.report.csv_tables import arms_csv
 from cnnlab.ablation.report.page import page
-from cnnlab.ablation.report.text import arms_csv, arms_tex, markdown, terminal_table
+from cnnlab.ablation.report.text import arms_tex, markdown, terminal_table
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
 from cnnlab.metric import SHARE, Metric, name_of

@@ -23,8 +23,9 @@ from cnnlab.ablation.plan import check, pruning
 from cnnlab.ablation.plan.pruning import RungScores, first_rung, promoted, rungs, targets
 from cnnlab.ablation.plan.request import DesignRequest
 from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, merge_knobs
+from cnnlab.ablation.report.csv_tables import arms_csv
 from cnnlab.ablation.report.random_search import random_search
-from cnnlab.ablation.report.text import arms_csv, markdown, terminal_table
+from cnnlab.ablation.report.text import markdown, terminal_table
 from cnnlab.ablation.run import runs
 from cnnlab.ablation.run.scheduler import run_study
 from cnnlab.ablation.run.worker import next_runs, run_worker

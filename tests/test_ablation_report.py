@@ -21,6 +21,7 @@ import pytest
 
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect, Interval
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
+from cnnlab.ablation.report.csv_tables import runs_csv
 from cnnlab.ablation.report.write import tensorboard_hparams, terminal_table, write_report
 from cnnlab.tasks.classification_metrics import METRICS
 
@@ -362,7 +363,7 @@ class Page(HTMLParser):
 
 def test_report_is_one_file_that_needs_nothing_else(tmp_path: pathlib.Path):
     paths = write_report(tmp_path / "new", *study())
-    assert [path.name for path in paths] == ["report.html", "report.md", "arms.csv", "arms.tex"]
+    assert [path.name for path in paths] == ["report.html", "report.md", "arms.csv", "arms.tex", "runs.csv"]
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.json", *(path.name for path in paths)}
     text = paths[0].read_text(encoding="utf-8")
     assert not re.search(r"(?i)https?:|url\(|@import|<img|<iframe", text)
@@ -384,7 +385,7 @@ def test_the_verdict_of_a_claim_leads_every_form_of_the_report(tmp_path: pathlib
 
 
 def test_report_escapes_names_and_messages_everywhere(tmp_path: pathlib.Path):
-    html_page, markdown, _, latex = (path.read_text(encoding="utf-8") for path in write_report(tmp_path, *study()))
+    html_page, markdown, _, latex, _ = (path.read_text(encoding="utf-8") for path in write_report(tmp_path, *study()))
     page = Page(html_page)
     assert "<b>&" not in html_page and "<b>&amp;" not in html_page
     assert ODD in page.words and "What normalisation buys <LeNet-5>" in page.words
@@ -395,7 +396,7 @@ def test_report_escapes_names_and_messages_everywhere(tmp_path: pathlib.Path):
 
 def test_tables_say_the_numbers_of_the_analysis(tmp_path: pathlib.Path):
     plan, outcomes, analysis = study()
-    _, markdown, table, latex = write_report(tmp_path, plan, outcomes, analysis)
+    _, markdown, table, latex, _ = write_report(tmp_path, plan, outcomes, analysis)
     with open(table, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["arm"] for line in lines] == list(VALUES) and [line["control"] for line in lines] == ["0"] * 4 + ["1"]
@@ -404,6 +405,8 @@ def test_tables_say_the_numbers_of_the_analysis(tmp_path: pathlib.Path):
         if row.contrast is not None and row.contrast.interval is not None:
             assert float(line["difference_high"]) == row.contrast.interval.high and float(line["p_t"]) == row.contrast.p_t
             assert line["verdict"] == row.contrast.verdict
+        assert int(line["n"]) == len(row.values) and line["metric"] == analysis.metric
+        assert not any(" " in line[name] for name in line.keys() - {"arm"}), "one value in each cell"
     assert lines[0]["verdict"] == "baseline" and lines[0]["difference"] == ""
     difference = analysis.rows[1].contrast.difference  # type: ignore[union-attr]
     shown = f"−{-100 * difference:.2f}"
@@ -416,6 +419,24 @@ def test_tables_say_the_numbers_of_the_analysis(tmp_path: pathlib.Path):
         encoding="utf-8"
     )
     assert "&lt; 0.001" in markdown.read_text(encoding="utf-8") and "0.0004" not in markdown.read_text(encoding="utf-8")
+
+
+def test_the_table_of_runs_has_a_line_for_every_run_and_metric():
+    plan, outcomes, analysis = study()
+    plan = dataclasses.replace(plan, factors={"norm": ("batch", "none"), "metric": ("l2",)})
+    arms = (dataclasses.replace(plan.arms[0], knobs={"metric": "l1, l2"}), *plan.arms[1:])
+    plan = dataclasses.replace(plan, arms=arms)
+    lines = list(csv.DictReader(runs_csv(plan, outcomes, analysis).splitlines()))
+    assert list(lines[0]) == ["arm", "seed", "norm", "knob.metric", "state", "metric", "value", "folder"]
+    assert len(lines) == sum(max(len(run.metrics), 1) for run in outcomes)
+    for run in outcomes:
+        own = [line for line in lines if (line["arm"], int(line["seed"])) == (run.arm, run.seed)]
+        assert {line["state"] for line in own} == {run.state} and {line["folder"] for line in own} == {run.folder}
+        assert {line["metric"]: line["value"] for line in own} == (
+            {name: repr(value) for name, value in run.metrics.items()} or {analysis.metric: ""}
+        )
+        assert {line["norm"] for line in own} == {"none" if "norm" in run.arm else "batch"}
+    assert {line["knob.metric"] for line in lines} == {"l1, l2", "l2"}
 
 
 def test_terminal_table_is_aligned_and_fits_the_terminal():

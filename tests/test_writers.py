@@ -10,7 +10,6 @@ import pytest
 
 from cnnlab import files
 from cnnlab.errors import DiskError
-from cnnlab.progress import ProgressLine
 from cnnlab.runs import writers
 from cnnlab.runs.rates import learning_rates
 from cnnlab.text import format_duration
@@ -56,15 +55,6 @@ def test_durations_read_as_people_say_them(seconds: float, text: str):
     assert format_duration(seconds) == text
 
 
-def test_progress_off_a_terminal_is_plain_lines_with_an_estimate(capsys: pytest.CaptureFixture[str]):
-    shown = writers.progress(steps=100, start=0, epoch_steps=50, names=("loss", "accuracy"))
-    shown(50, {"train/loss": 0.5, "train/accuracy": 0.75})
-    shown(100, {"validation/accuracy": 0.8})
-    first, *_, last = capsys.readouterr().err.splitlines()
-    assert "step 50/100 (50%, epoch 1.0)" in first and "ETA" in first and "loss 0.5" in first and "\r" not in first
-    assert "step 100/100" in last and "val accuracy 0.8" in last
-
-
 def test_a_file_whose_writing_fails_stays_as_it_was_and_nothing_is_left(tmp_path: pathlib.Path):
     path = tmp_path / "report.md"
     files.write_text(path, "−0.5 ± 0.1 →\n")
@@ -77,27 +67,6 @@ def test_a_file_whose_writing_fails_stays_as_it_was_and_nothing_is_left(tmp_path
         files.replace_file(path, fail)
     assert path.read_bytes() == "−0.5 ± 0.1 →\n".encode()
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.md"]
-
-
-def test_a_progress_line_is_rewritten_on_a_terminal_and_never_wraps(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "20")
-    line = ProgressLine()
-    for text in ("1 of 2", "1 of 2", "x" * 50):
-        line.show(text)
-    line.show("2 of 2", last=True)
-    assert capsys.readouterr().err == f"\r\x1b[2K1 of 2\r\x1b[2K{'x' * 19}\r\x1b[2K2 of 2\n"
-
-
-def test_a_progress_line_elsewhere_comes_seldom_but_shows_the_end(capsys: pytest.CaptureFixture[str]):
-    line = ProgressLine(seconds=60)
-    for number in range(5):
-        line.show(f"{number} of 5")
-    line.show("5 of 5", last=True)
-    ProgressLine(quiet=True).show("nobody reads this", last=True)
-    assert capsys.readouterr().err == "0 of 5\n5 of 5\n"
 
 
 def test_tensorboard_gets_the_rates_and_the_speed_of_each_training_record(

@@ -22,7 +22,7 @@ from cnnlab.runs.identity import ALLOWED
 from cnnlab.values import Count, Duration, PathText, Range, Seed, Target
 
 if TYPE_CHECKING:
-    from cnnlab.ablation.plan.check import CheckedArm
+    from cnnlab.ablation.plan.check import CheckedArm, Estimate
     from cnnlab.runs.experiments import ExperimentFile
 
 
@@ -93,9 +93,10 @@ def ablate(
         design, loaded, common, given, words, seed=seed, seeds=seeds, metric=metric, precision=devices.precision
     )
     study, found, folder = plan(study, loaded, workdir, allow, pruning, devices, pace)
-    show_plan(study, found, folder, budget_minutes)
+    need = show_plan(study, found, folder, budget_minutes)
     if dry_run:
         return 0
+    train_runs = functools.partial(train_runs, planned_seconds=need.training_seconds)
     code = run_study(study, folder, train_runs, launching, batching, console)
     if code in (0, 1):
         verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
@@ -134,14 +135,15 @@ def plan(
     return study, found, pathlib.Path(workdir or above / f"study-{study.name}-{commands.study_digest(study)}")
 
 
-def show_plan(study: Study, found: Sequence["CheckedArm"], folder: pathlib.Path, budget_minutes: int | None) -> None:
-    """Prints what a study will do. Raises UsageError where that takes longer than its budget."""
+def show_plan(study: Study, found: Sequence["CheckedArm"], folder: pathlib.Path, budget_minutes: int | None) -> "Estimate":
+    """Prints what a study will do; returns what that needs. Raises UsageError where that takes longer than its budget."""
     from cnnlab.ablation import commands
 
     need = commands.estimate_remaining(study, found, folder)
     print(commands.describe_study(study, need, folder), flush=True)
     if budget_minutes and need.seconds > 60 * budget_minutes:
         raise UsageError(f"--budget_minutes={budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
+    return need
 
 
 def launcher(launching: Launching, batching: Batching, devices: Devices) -> Callable[..., int]:

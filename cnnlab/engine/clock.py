@@ -22,8 +22,13 @@ class StepClock:
     """Seconds of first dispatches: tracing, compilation or reading the compilation cache, and the steps in them."""
     windows: list[float] = dataclasses.field(default_factory=list)
     """Seconds per step of each window."""
+    pauses: list[float] = dataclasses.field(default_factory=list)
+    """Seconds between windows: logs, evaluations and checkpoints. The longest also compiles the evaluation."""
+    steps: int = 0
+    """Number of steps that were taken."""
     _since: float = dataclasses.field(default_factory=time.perf_counter)
     _steps: int = 0
+    _paused: bool = False
     _compiled: set[Hashable] = dataclasses.field(default_factory=set)
 
     @property
@@ -31,9 +36,22 @@ class StepClock:
         """Returns the median seconds of a step; None before the first window is complete."""
         return statistics.median(self.windows) if self.windows else None
 
+    def seconds_left(self, steps: int) -> float | None:
+        """Returns the seconds that so many further steps take, with their pauses; None before the first window is complete.
+
+        Compilation counts for nothing: the longest pause is left out.
+        """
+        if self.step_seconds is None:
+            return None
+        paused = sum(self.pauses) - max(self.pauses, default=0.0)
+        return steps * (self.step_seconds + paused / max(self.steps, 1))
+
     def begin_window(self) -> None:
         """Begins a window now, where the device has nothing to do."""
-        self._since, self._steps = time.perf_counter(), 0
+        now = time.perf_counter()
+        if self._paused:
+            self.pauses.append(now - self._since)
+        self._since, self._steps, self._paused = now, 0, False
 
     def dispatched(self, program: Hashable, began: float, steps: int, stats: Any) -> None:
         """Counts a dispatch: as compilation where it is the first one of its program, else its steps in the window.
@@ -44,6 +62,7 @@ class StepClock:
             steps: number of its steps.
             stats: its result, which is waited for where it compiled.
         """
+        self.steps += steps
         if program in self._compiled:
             self._steps += steps
             return
@@ -57,3 +76,4 @@ class StepClock:
         if self._steps:
             self.windows.append((time.perf_counter() - self._since) / self._steps)
         self.begin_window()
+        self._paused = True

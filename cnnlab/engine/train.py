@@ -69,6 +69,7 @@ def evaluate(
     final: bool = False,
     batch_size: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Stats:
     """Returns the merged statistics of one pass over a split, with the averages where there are any.
 
@@ -81,6 +82,7 @@ def evaluate(
         final: whether to add the statistics that the task measures at the end of a run alone.
         batch_size: number of examples that are measured at once; None: EVALUATION_BATCH.
         should_stop: whether a signal asked the process to end.
+        on_batch: is called with (batches done, batches in all) before the first batch, which may compile, and after each.
     """
     count = len(program.strategy.devices)
     data = program.experiment.data
@@ -88,12 +90,15 @@ def evaluate(
     batch_size = -(-min(batch_size or EVALUATION_BATCH, data.sizes[split]) // count) * count
     (params, model_state), shared = evaluated(state), program.step_inputs(split)
     measure = program.final if final else program.measure
-    parts = []
+    parts: list[Stats] = []
+    total = -(-data.sizes[split] // batch_size)
+    on_batch(0, total)
     for feed in data.evaluate(split, batch_size):
         if should_stop():
             raise Preempted(f"stopped by a signal while the {split} split was measured. The same command measures it again.")
         placed = program.strategy.shard_batch(stack_steps([feed]))
         parts.append(jax.device_get(measure(params, model_state, shared, placed)))
+        on_batch(len(parts), total)
     return merge(parts)
 
 

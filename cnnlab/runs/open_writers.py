@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
 from cnnlab.runs import run_files, writers
 from cnnlab.runs.folder import RunSpec
 from cnnlab.runs.rates import learning_rates
+from cnnlab.runs.run_progress import RunProgress
 from cnnlab.runs.writers import Writer
 
 EVENTS = 1
@@ -16,13 +18,25 @@ EVENTS = 1
 
 
 def open_writers(
-    program: Program, folder: pathlib.Path, start: int, spec: RunSpec
-) -> tuple[list[Writer], Callable[[int, Mapping[str, np.ndarray]], None], Callable[[], None]]:
-    """Returns (writers of scalars, the writer of images, the function that closes them) of a run that goes on from `start`."""
+    program: Program, folder: pathlib.Path, start: int, spec: RunSpec, clock: StepClock
+) -> tuple[list[Writer], Callable[[int, Mapping[str, np.ndarray]], None], RunProgress, Callable[[], None]]:
+    """Returns (writers of scalars, the writer of images, the progress, the function that closes them) of a run.
+
+    The run goes on from step `start`. The progress, which reads `clock`, is one of the writers.
+    """
     experiment = program.experiment
     rates = learning_rates(spec.knobs, experiment)
     events, images, close = writers.tensorboard(folder / "tensorboard", resume_at=start, rates=rates)
     epoch = experiment.data.sizes["train"] / experiment.data.batch_size
     names = [metric.name for metric in experiment.task.watched_metrics]
-    shown = writers.progress(steps=experiment.steps, start=start, epoch_steps=epoch, names=names, quiet=spec.quiet)
-    return [writers.metrics_file(folder / run_files.METRICS, resume_at=start), events, shown], images, close
+    validates = "validation" in experiment.data.sizes
+    progress = RunProgress(
+        steps=experiment.steps, epoch_steps=epoch, names=names, clock=clock, validates=validates, quiet=spec.quiet
+    )
+
+    def close_all() -> None:
+        progress.close()
+        close()
+
+    metrics = writers.metrics_file(folder / run_files.METRICS, resume_at=start)
+    return [metrics, events, progress], images, progress, close_all

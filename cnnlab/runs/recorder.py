@@ -9,6 +9,7 @@ import os
 import pathlib
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from cnnlab.runs import run_files, writers
 from cnnlab.runs.finite import require_finite
 from cnnlab.runs.folder import RunSpec, locked, record_attempt
 from cnnlab.runs.open_writers import EVENTS, open_writers
+from cnnlab.runs.run_progress import RunProgress
 from cnnlab.runs.trained_function import META, kept_rows, say_other_inputs, untrained_remark
 from cnnlab.runs.writers import Writer
 
@@ -37,6 +39,8 @@ SNAPSHOT_EXAMPLES = 32
 """Number of held-out examples for a task's snapshots."""
 TIMES = ("wall_seconds", "compile_seconds", "step_seconds")
 """Names of the times in a checkpoint and in result.json (RunRecorder.timing)."""
+COMPILED: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+"""Steps of programs that this process compiled: the runs of other seeds and arms share them."""
 STATES: dict[type[BaseException], str] = {DivergedError: "DIVERGED", Preempted: "PREEMPTED"}
 """State in status.json by the error that ended a run; FAILED for any other error."""
 
@@ -80,6 +84,8 @@ class RunRecorder:
     """Whether a signal asked the process to end."""
     unmeasured: int | None = None
     """Step whose validation a signal interrupted: its checkpoint says so, and the resumed run measures it first."""
+    progress: RunProgress | None = None
+    """Shows the run to a person; None before its writers are opened."""
 
     @property
     def timing(self) -> dict[str, float]:
@@ -113,6 +119,15 @@ class RunRecorder:
         for writer in self.writers:
             writer(step, {"epoch": step * data.batch_size / data.sizes["train"], **scalars})
 
+    def begin(self) -> None:
+        """Shows that the first step is being compiled, unless this process has done so before."""
+        if self.progress is None or self.start >= self.program.experiment.steps:
+            return
+        steps, _ = self.program.phase_at(self.start)
+        if steps not in COMPILED:
+            COMPILED.add(steps)
+            self.progress.compiling()
+
     def on_log(self, step: int, pending_stats: list[Stats]) -> None:
         """Writes the training metrics since the last log; raises DivergedError where one is not finite."""
         numbers = summarise(self.program.experiment.task, train.merge(pending_stats))
@@ -133,13 +148,21 @@ class RunRecorder:
         if "validation" not in experiment.data.sizes:
             return
         try:
-            stats = train.evaluate(self.program, state, "validation", should_stop=self.should_stop)
+            stats = self._measure(state, "validation")
         except Preempted:
             self.unmeasured = step  # `fit` stops next, and the checkpoint of this step remembers it
             return
         numbers = summarise(experiment.task, stats)
         self.write(step, {f"validation/{name}": value for name, value in numbers.items()})
         self.measured, self.unmeasured = (step, numbers), None
+
+    def _measure(self, state: TrainState, split: str, *, final: bool = False, at_end: bool = False) -> Stats:
+        """Returns the statistics of a split, and shows how far this is."""
+        assert self.progress is not None
+        on_batch = self.progress.measuring(split, at_end=at_end)
+        stats = train.evaluate(self.program, state, split, final=final, should_stop=self.should_stop, on_batch=on_batch)
+        self.progress.measured()
+        return stats
 
     def measure_interrupted(self) -> None:
         """Does what a signal interrupted: validates the state that was restored, and saves it again with its metrics."""
@@ -215,7 +238,7 @@ class RunRecorder:
         experiment, task = self.program.experiment, self.program.experiment.task
         # The test split is measured by `final`, which may be slow; validation as it was in training.
         stats = {
-            split: train.evaluate(self.program, state, split, final=split == "test", should_stop=self.should_stop)
+            split: self._measure(state, split, final=split == "test", at_end=True)
             for split in experiment.data.sizes
             if split != "train"
         }
@@ -291,7 +314,7 @@ def open_run(
         state, meta, start = restore_or_init(program, folder, checkpoints, seed, other_data="data" in spec.allow)
         if not is_new:
             record_attempt(folder, spec, program.experiment, seed, step=start)
-        _say_restart(folder, start)
+        writers.say_restart(folder, start)
         recorder = RunRecorder(
             program,
             folder,
@@ -311,8 +334,9 @@ def open_run(
         closing.callback(checkpoints.close)
         try:
             recorder.status("RUNNING", start)
-            recorder.writers, recorder.images, close_events = open_writers(program, folder, start, spec)
-            closing.callback(close_events)
+            opened = open_writers(program, folder, start, spec, recorder.clock)
+            recorder.writers, recorder.images, recorder.progress, close_writers = opened
+            closing.callback(close_writers)
             recorder.measure_interrupted()
             yield recorder
         except BaseException as error:
@@ -343,19 +367,6 @@ def restore_or_init(
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
     return program.strategy.to_devices(state), meta, step
-
-
-def _say_restart(folder: pathlib.Path, start: int) -> None:
-    """Says that a run with progress and no checkpoint starts again; keeps its metrics where a checkpoint may be lost."""
-    records = [] if start else writers.read_metrics(folder / run_files.METRICS)
-    if not records:
-        return
-    last = records[-1]["step"]
-    if run_files.read_status(folder).get("checkpoint") == 0:
-        log.warning("%s was stopped at about step %d, before its first checkpoint: it starts again.", folder, last)
-    else:
-        reason = f"{folder} has metrics up to step {last} but no checkpoint: it starts again"
-        run_files.keep_metrics(folder, reason)
 
 
 def flat_metrics(numbers: Mapping[str, Mapping[str, float]], primary: str) -> dict[str, float]:

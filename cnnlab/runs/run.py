@@ -31,7 +31,8 @@ from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
-from cnnlab.runs import run_files
+from cnnlab.progress import ProgressLine
+from cnnlab.runs import run_files, run_progress
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.recorder import RunRecorder, flat_metrics, open_run
 from cnnlab.runs.trained_function import check_inputs, list_classes, read_inputs, with_inputs
@@ -100,6 +101,7 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
         if recorder.result:
             return recorder.result
         assert recorder.state is not None
+        recorder.begin()
         state, step = train.fit(
             program,
             recorder.state,
@@ -148,6 +150,7 @@ def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], boo
     diverged: dict[int, DivergedError] = {}
     for recorder in recorders:
         recorder.clock, recorder.members = first.clock, len(recorders)
+    first.begin()
 
     def each(call: Callable[[int, RunRecorder], None]) -> None:
         """Calls for every run that has not diverged; one that diverges here is recorded and left out from now on."""
@@ -359,12 +362,15 @@ def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, bes
     """Measures the newest checkpoint of a run (or the best on validation); writes evaluation.json and returns a table."""
     program, host, step = restore_run(resolved, spec, folder, best=best)
     task, data = program.experiment.task, program.experiment.data
-    state = program.strategy.to_devices(host)
+    state, line = program.strategy.to_devices(host), ProgressLine(quiet=spec.quiet)
     numbers = {
-        split: task.summary(train.evaluate(program, state, split, final=split == "test"))
+        split: task.summary(
+            train.evaluate(program, state, split, final=split == "test", on_batch=run_progress.measuring(line, split))
+        )
         for split in data.sizes
         if split != "train"
     }
+    line.erase()
     metrics = flat_metrics(numbers, task.primary_metric.name)
     about = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
     changed = {"changed_knobs": dict(spec.changed)} if spec.changed else {}

@@ -1,17 +1,16 @@
-"""Writers of metrics, functions `(step, scalars) -> None`: metrics.jsonl, TensorBoard and the progress line."""
+"""Writers of metrics, functions `(step, scalars) -> None`: metrics.jsonl and TensorBoard (run_progress.py is another)."""
 
 import logging
 import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from cnnlab import files, text
+from cnnlab import files
 from cnnlab.errors import disk_reason
-from cnnlab.progress import ProgressLine
 from cnnlab.runs import run_files
 
 log = logging.getLogger("cnnlab")
@@ -39,6 +38,19 @@ def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
         files.append_text(path, files.seal_line({"step": step, **finite}))
 
     return write
+
+
+def say_restart(folder: pathlib.Path, start: int) -> None:
+    """Says that a run with progress and no checkpoint starts again; keeps its metrics where a checkpoint may be lost."""
+    records = [] if start else read_metrics(folder / run_files.METRICS)
+    if not records:
+        return
+    last = records[-1]["step"]
+    if run_files.read_status(folder).get("checkpoint") == 0:
+        log.warning("%s was stopped at about step %d, before its first checkpoint: it starts again.", folder, last)
+    else:
+        reason = f"{folder} has metrics up to step {last} but no checkpoint: it starts again"
+        run_files.keep_metrics(folder, reason)
 
 
 def tensorboard(
@@ -107,25 +119,3 @@ def _survive_full_disks(events: Any, folder: pathlib.Path) -> None:
     writer = events.file_writer.event_writer._ev_writer  # what its thread writes to: the file
     for name in ("write_event", "flush", "close"):
         setattr(writer, name, guarded(getattr(writer, name)))
-
-
-def progress(*, steps: int, start: int, epoch_steps: float, names: Sequence[str], quiet: bool = False) -> Writer:
-    """Returns a writer that shows the step, the metrics `names` of training and validation, the speed and the time left.
-
-    On a terminal one line is rewritten; elsewhere a line is printed every two seconds at most and at the end.
-    """
-    began, progress_line = time.monotonic(), ProgressLine(quiet=quiet)
-    latest: dict[str, float] = {}
-    labels = {f"{split}/{name}": f"{short}{name}" for split, short in (("train", ""), ("validation", "val ")) for name in names}
-
-    def write(step: int, scalars: Mapping[str, float]) -> None:
-        latest.update(scalars)
-        speed = (step - start) / max(time.monotonic() - began, 1e-9)
-        shown = [f"{label} {latest[name]:.4g}" for name, label in labels.items() if latest.get(name) is not None]
-        line = (
-            f"step {step:,}/{steps:,} ({step / steps:.0%}, epoch {step / epoch_steps:.1f})  "
-            f"ETA {text.format_duration((steps - step) / max(speed, 1e-9))}  {speed:.1f} steps/s  {'  '.join(shown)}"
-        )
-        progress_line.show(line, last=step >= steps)
-
-    return write

@@ -65,6 +65,11 @@ class Estimate:
     """Bytes of the largest arm's parameters, optimiser state and activations."""
     disk: int
 
+    @property
+    def training_seconds(self) -> float:
+        """The seconds without compilation."""
+        return self.seconds - COMPILE_SECONDS * self.compilations
+
     def __str__(self) -> str:
         return (
             f"{self.runs} runs from {self.compilations} compilation{'s' * (self.compilations != 1)}; about "

@@ -1,12 +1,10 @@
-"""Writes the numbers of a study as text: for the terminal, as Markdown, CSV and LaTeX."""
+"""Writes the numbers of a study as text: for the terminal, as Markdown and LaTeX."""
 
-import csv
-import io
 import textwrap
 from collections.abc import Collection, Sequence
 
 from cnnlab.ablation.analyse import summary
-from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect, Interval
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting
 from cnnlab.ablation.report.markdown import escape_markdown
@@ -73,86 +71,6 @@ def terminal_table(study: Study, analysis: Analysis) -> str:
         for part in summary.claim_parts(analysis.verdict):
             lines += textwrap.wrap(part, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)
-
-
-COLUMNS = (
-    "arm",
-    "control",
-    "planned",
-    "done",
-    "diverged",
-    "failed",
-    "missing",
-    "pruned",
-    "pruned_at",
-    "pruned_score",
-    "mean",
-    "sd",
-    "mean_low",
-    "mean_high",
-    "mean_bootstrap_low",
-    "mean_bootstrap_high",
-    "test_se",
-    "pairs",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "difference_bootstrap_low",
-    "difference_bootstrap_high",
-    "p_t",
-    "p_signs",
-    "p_wilcoxon",
-    "p_holm",
-    "effect_size",
-    "power",
-    "seeds_needed",
-    "mcnemar_p",
-    "verdict",
-    "seconds",
-    "parameters",
-    "macs",
-    "values",
-)
-"""The columns of arms.csv. Numbers are as measured: shares of one, not percent, and in full precision."""
-
-
-def arms_csv(study: Study, analysis: Analysis) -> str:
-    """Returns one line for every arm, for other programs: all digits; `values` are seed:value pairs."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    arms = {arm.name: arm for arm in study.arms}
-    for row in analysis.rows:
-        arm, contrast = arms.get(row.arm), row.contrast
-        plain = ("planned", "done", "diverged", "failed", "missing", "mean", "sd", "test_se", "seconds")
-        cells = {"arm": row.arm, **{name: getattr(row, name) for name in plain}}
-        cells |= _ends("mean_", row.interval) | _ends("mean_bootstrap_", row.bootstrap)
-        cells["values"] = " ".join(f"{seed}:{value!r}" for seed, value in row.values)
-        cells["verdict"] = formatting.verdict(row, study)
-        if arm is not None:
-            cells |= {"control": int(arm.control), "parameters": arm.parameters, "macs": arm.macs}
-        if row.pruned is not None:
-            cells |= {"pruned": row.pruned.runs, "pruned_at": row.pruned.step, "pruned_score": row.pruned.score}
-        if contrast is not None:
-            cells |= _ends("difference_", contrast.interval) | _ends("difference_bootstrap_", contrast.bootstrap)
-            tests = (
-                "difference",
-                "p_t",
-                "p_signs",
-                "p_wilcoxon",
-                "p_holm",
-                "effect_size",
-                "power",
-                "seeds_needed",
-                "mcnemar_p",
-            )
-            cells |= {"pairs": contrast.n, **{name: getattr(contrast, name) for name in tests}}
-        writer.writerow(cells)
-    return file.getvalue()
-
-
-def _ends(prefix: str, interval: Interval | None) -> dict[str, float]:
-    return {} if interval is None else {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
 
 
 TEX = {

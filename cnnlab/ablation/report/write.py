@@ -1,4 +1,4 @@
-"""Writes the report of a study: report.html to read, report.md for a page, arms.csv for programs, arms.tex for a paper."""
+"""Writes the report of a study: report.html to read, report.md for a page, two CSV files for programs, arms.tex for a paper."""
 
 import csv
 import pathlib
@@ -8,9 +8,10 @@ from typing import Any
 from cnnlab import files
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import RunResult, Study
+from cnnlab.ablation.report.csv_tables import arms_csv, runs_csv
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.page import page
-from cnnlab.ablation.report.text import arms_csv, arms_tex, markdown, terminal_table
+from cnnlab.ablation.report.text import arms_tex, markdown, terminal_table
 from cnnlab.errors import DataError, UsageError
 from cnnlab.runs import run_files
 
@@ -21,12 +22,13 @@ RECORD = "report.json"
 
 
 def write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> list[pathlib.Path]:
-    """Writes report.html, report.md, arms.csv and arms.tex; each appears whole or not at all. Returns their paths."""
+    """Writes report.html, report.md, arms.csv, arms.tex and runs.csv; each appears whole or not at all. Returns their paths."""
     contents = {
         "report.html": page(study, outcomes, analysis),
         "report.md": markdown(study, outcomes, analysis),
         "arms.csv": arms_csv(study, analysis),
         "arms.tex": arms_tex(study, analysis),
+        "runs.csv": runs_csv(study, outcomes, analysis),
     }
     files.make_folder(folder)
     for name, text in contents.items():

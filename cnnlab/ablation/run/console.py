@@ -4,12 +4,14 @@ import collections
 import pathlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from cnnlab.ablation.plan.pruning import FINISHED
 from cnnlab.ablation.run.attempts import Attempts
+from cnnlab.ablation.run.time_left import TimeLeft
+from cnnlab.errors import DamagedFile
 from cnnlab.progress import ProgressLine
+from cnnlab.runs import run_files
 from cnnlab.text import format_duration
 
 LOG_LINES = 12
@@ -41,14 +43,16 @@ class Notices:
 
 class StudyProgress:
     """Shows how many runs are done and the remaining time: one line that is rewritten on a terminal, else a line for every
-    run that ends. Where runs are pruned it shows no remaining time.
+    run that ends. The remaining time is shown on a terminal alone, and not where runs are pruned.
     """
 
-    def __init__(self, attempts: Attempts, *, quiet: bool) -> None:
-        """Measures speed from now on."""
+    def __init__(self, attempts: Attempts, *, quiet: bool, planned_seconds: float | None = None) -> None:
+        """Measures speed from now on; `planned_seconds` is the plan's estimate for what is left to train."""
         self._attempts = attempts
         self._line = ProgressLine(quiet=quiet, seconds=0)
-        self._began, self._done_before = time.monotonic(), _share_done(attempts.statuses)
+        arms = [study_run.arm for study_run in attempts.study_runs]
+        self._time = TimeLeft([arm.name for arm in arms], [arm.steps or 0 for arm in arms], attempts.statuses, planned_seconds)
+        self._timed = {number for number, status in enumerate(attempts.statuses) if status.get("state") in FINISHED}
 
     def show(self, *, last: bool = False) -> None:
         """Shows where the study stands."""
@@ -56,20 +60,40 @@ class StudyProgress:
         text = f"{counts['DONE']} of {len(self._attempts.statuses)} runs done"
         named = ("DIVERGED", "FAILED", "PRUNED", *(["RUNNING"] if self._line.is_terminal else []))
         text += "".join(f", {counts[state]} {state.lower()}" for state in named if counts[state])
-        share, before = _share_done(self._attempts.statuses), self._done_before
-        if self._line.is_terminal and before < share < 1 and not counts["PRUNED"]:
-            seconds = (1 - share) * (time.monotonic() - self._began) / (share - before)
-            text += f"; about {format_duration(seconds)} to go"
+        if self._line.is_terminal and not last:
+            self._observe()
+            text += self._what_follows(is_running=counts["RUNNING"] > 0, prunes=counts["PRUNED"] > 0)
         self._line.show(text, last=last)
 
+    def _observe(self) -> None:
+        """Takes in how far the runs are, and how fast those were that have finished since the last time."""
+        self._time.observe(self._attempts.statuses, time.monotonic())
+        for number, study_run in enumerate(self._attempts.study_runs):
+            if number in self._timed or self._attempts.state(number) not in FINISHED:
+                continue
+            self._timed.add(number)
+            if (seconds := _step_seconds(study_run.folder)) is not None:
+                self._time.finished(number, seconds)
 
-def _share_done(statuses: Sequence[Mapping[str, Any]]) -> float:
-    """Returns the share of all steps that are taken."""
-    parts = [
-        1.0 if status.get("state") in FINISHED else status.get("step", 0) / max(status.get("steps", 1), 1)
-        for status in statuses
-    ]
-    return sum(parts) / max(len(parts), 1)
+    def _what_follows(self, *, is_running: bool, prunes: bool) -> str:
+        """Returns `; about 32 s to go`, and before the first step of this start what is done until then."""
+        unfinished = self._attempts.unfinished()
+        left = None if prunes or not unfinished else self._time.seconds(self._attempts.statuses, unfinished)
+        about = "" if left is None else f"about {format_duration(left)}"
+        if self._time.has_begun or not unfinished:
+            return f"; {about} to go" if about else ""
+        return f"; {'compiling' if is_running else 'starting'} …{f', then {about}' if about else ''}"
+
+
+def _step_seconds(folder: pathlib.Path) -> float | None:
+    """Returns the seconds of a step of a finished run, without compilation; None where its result does not hold them."""
+    try:
+        result = run_files.read(folder, run_files.RESULT) or {}
+    except DamagedFile:
+        return None
+    if not result.get("steps") or "wall_seconds" not in result:
+        return None
+    return max(result["wall_seconds"] - result.get("compile_seconds", 0.0), 0.0) / result["steps"]
 
 
 def print_failure(attempts: Attempts, number: int, *, logs: pathlib.Path, repeated: bool) -> None:

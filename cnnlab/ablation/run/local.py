@@ -93,6 +93,7 @@ def run_locally(
     max_attempts: int = 1,
     fail_fast: bool = False,
     quiet: bool = False,
+    planned_seconds: float | None = None,
 ) -> int:
     """Trains every run that is not finished, `jobs` workers at once, each with its share of cores and accelerators.
 
@@ -108,7 +109,16 @@ def run_locally(
             words.append(f"--cores={','.join(map(str, mine))}")
         return Process(words, status_file.with_suffix(".txt"), environment)
 
-    return run_study(study, folder, start, jobs=jobs, max_attempts=max_attempts, fail_fast=fail_fast, quiet=quiet)
+    return run_study(
+        study,
+        folder,
+        start,
+        jobs=jobs,
+        max_attempts=max_attempts,
+        fail_fast=fail_fast,
+        quiet=quiet,
+        planned_seconds=planned_seconds,
+    )
 
 
 def slot_environment(

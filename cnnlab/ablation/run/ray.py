@@ -143,6 +143,7 @@ def run_on_ray(
     max_attempts: int = 1,
     fail_fast: bool = False,
     quiet: bool = False,
+    planned_seconds: float | None = None,
 ) -> int:
     """Trains every run that is not finished in at most `jobs` Ray actors at once.
 
@@ -158,6 +159,7 @@ def run_on_ray(
         max_attempts: how often a run that fails is tried in all.
         fail_fast: stop everything at the first failure.
         quiet: show no progress.
+        planned_seconds: the plan's estimate for what is left to train, without compilation.
     """
     supervisor = actor_class(options)
     with _ray(options):
@@ -167,7 +169,16 @@ def run_on_ray(
             text = status_file.with_suffix(".txt")
             return _Worker(supervisor.remote(os.getcwd(), words, str(text), _memory_share(options)), text, status_file)
 
-        return run_study(study, folder, start, jobs=jobs, max_attempts=max_attempts, fail_fast=fail_fast, quiet=quiet)
+        return run_study(
+            study,
+            folder,
+            start,
+            jobs=jobs,
+            max_attempts=max_attempts,
+            fail_fast=fail_fast,
+            quiet=quiet,
+            planned_seconds=planned_seconds,
+        )
 
 
 def actor_class(options: Mapping[str, Value]) -> Any:

@@ -83,6 +83,7 @@ def run_study(
     max_attempts: int = 1,
     fail_fast: bool = False,
     quiet: bool = False,
+    planned_seconds: float | None = None,
     seconds: float = POLL_SECONDS,
 ) -> int:
     """Trains every run that is not finished; returns 0, 1 where runs failed, 75 after SIGTERM, 130 after Ctrl-C.
@@ -95,11 +96,12 @@ def run_study(
         max_attempts: how often a run that fails is tried in all.
         fail_fast: stop everything at the first failure.
         quiet: show no progress.
+        planned_seconds: the plan's estimate for what is left to train, without compilation; None: there is none.
         seconds: time between two polls.
     """
     files.make_folder(folder / "logs")
     attempts = Attempts(study, folder, max_attempts=max_attempts, notify=(notify := console.Notices()))
-    progress = console.StudyProgress(attempts, quiet=quiet)
+    progress = console.StudyProgress(attempts, quiet=quiet, planned_seconds=planned_seconds)
     scheduler = Scheduler(attempts, folder / "logs", start, jobs=jobs, fail_fast=fail_fast, notify=notify)
     with _caught_signals() as received:
         try:

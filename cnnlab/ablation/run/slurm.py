@@ -116,6 +116,7 @@ def run_on_slurm(
     max_attempts: int = 1,
     fail_fast: bool = False,
     quiet: bool = False,
+    planned_seconds: float | None = None,
 ) -> int:
     """Trains every run that is not finished in at most `jobs` Slurm jobs at once.
 
@@ -130,6 +131,7 @@ def run_on_slurm(
         max_attempts: how often a run that fails is tried in all.
         fail_fast: stop everything at the first failure.
         quiet: show no progress.
+        planned_seconds: the plan's estimate for what is left to train, without compilation.
     """
     executor, queue = _executor(study, folder / "logs", options), _Queue()
 
@@ -149,6 +151,7 @@ def run_on_slurm(
         max_attempts=max_attempts,
         fail_fast=fail_fast,
         quiet=quiet,
+        planned_seconds=planned_seconds,
         seconds=POLL_SECONDS,
     )
 
