@@ -98,7 +98,7 @@ def test_learning_rates_follow_the_knobs_of_every_optimizer():
     experiment: Any = types.SimpleNamespace(steps=100, phases=())
     rates = learning_rates(given, experiment)
     assert rates(0).keys() == {"learning_rate/optimizer", "learning_rate/other"}
-    assert [round(rates(step)["learning_rate/optimizer"], 6) for step in (0, 50)] == [0.5, 0.25]
+    assert [round(rates(step)["learning_rate/optimizer"], 6) for step in (0, 33, 99)] == [0.5, 0.333333, 0.0]
     assert rates(99)["learning_rate/other"] == pytest.approx(0.1)
     phased: Any = types.SimpleNamespace(steps=100, phases=(1, 2))
     assert learning_rates(given, phased)(5) == {}

@@ -18,24 +18,29 @@ class Pace:
     attempt: int
     first_step: int
     """Step at which the attempt was seen first."""
-    began: tuple[int, float] | None = None
-    """(step, time) of the first progress."""
     latest: tuple[int, float] | None = None
-    """(step, time) of the latest progress after that."""
+    """(step, time) of the latest progress."""
+    intervals: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+    """(steps, seconds) from one progress to the next."""
 
     def see(self, step: int, now: float) -> None:
         """Takes in the step of a run that is being trained."""
-        if self.began is None:
-            self.began = (step, now) if step > self.first_step else None
-        elif step > (self.latest or self.began)[0]:
-            self.latest = step, now
+        if step <= (self.latest[0] if self.latest else self.first_step):
+            return
+        if self.latest is not None:
+            self.intervals.append((step - self.latest[0], now - self.latest[1]))
+        self.latest = step, now
 
     @property
     def step_seconds(self) -> float | None:
-        """Seconds of a step with its share of evaluations and checkpoints; None before the second progress."""
-        if self.began is None or self.latest is None:
+        """Seconds of a step with its share of evaluations and checkpoints; None before two intervals are complete.
+
+        The slowest interval is left out: it also compiles the evaluation.
+        """
+        if len(self.intervals) < 2:
             return None
-        return (self.latest[1] - self.began[1]) / (self.latest[0] - self.began[0])
+        kept = sorted(self.intervals, key=lambda interval: interval[1] / interval[0])[:-1]
+        return sum(seconds for _, seconds in kept) / sum(steps for steps, _ in kept)
 
 
 class TimeLeft:
@@ -68,7 +73,7 @@ class TimeLeft:
     @property
     def has_begun(self) -> bool:
         """Whether a run has taken a step since this start."""
-        return bool(self._finished) or any(pace.began for pace in self._paces.values())
+        return bool(self._finished) or any(pace.latest for pace in self._paces.values())
 
     def observe(self, statuses: Sequence[Status], now: float) -> None:
         """Takes in how far the runs are at a time, in seconds."""
@@ -79,7 +84,7 @@ class TimeLeft:
                 self._paces[number] = Pace(attempt, step)
             self._paces[number].see(step, now)
         # A run that was RUNNING before this start may belong to a process that is gone.
-        trained = [n for n in running if self._paces[n].began or self._left_over.get(n) != self._paces[n].attempt]
+        trained = [n for n in running if self._paces[n].latest or self._left_over.get(n) != self._paces[n].attempt]
         self._at_once = max(self._at_once, len(trained))
 
     def finished(self, number: int, step_seconds: float) -> None:
