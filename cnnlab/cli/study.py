@@ -96,8 +96,7 @@ def ablate(
     need = show_plan(study, found, folder, budget_minutes)
     if dry_run:
         return 0
-    train_runs = functools.partial(train_runs, planned_seconds=need.training_seconds)
-    code = run_study(study, folder, train_runs, launching, batching, console)
+    code = run_study(study, folder, train_runs, launching, batching, console, planned_seconds=need.training_seconds)
     if code in (0, 1):
         verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
         show_report(commands.write_study_report(study, folder, allow=allow, verdict=verdict), study, folder)
@@ -171,8 +170,10 @@ def run_study(
     launching: Launching,
     batching: Batching,
     console: Console,
+    *,
+    planned_seconds: float,
 ) -> int:
-    """Trains what is left of a planned study; returns the exit code."""
+    """Trains what is left of a planned study, by the plan in so many seconds without compilation; returns the exit code."""
     from cnnlab.ablation.run import runs
     from cnnlab.runs.folder import locked
 
@@ -188,6 +189,7 @@ def run_study(
             max_attempts=launching.max_attempts,
             fail_fast=launching.fail_fast,
             quiet=console.quiet,
+            planned_seconds=planned_seconds,
         )
 
 
