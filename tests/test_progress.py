@@ -1,15 +1,18 @@
 """What a person sees of a run and of a study while they take their time: compilation is no step, no line is stale."""
 
+import pathlib
 import time
+import types
 from typing import Any
 
 import jax.numpy as jnp
 import pytest
 
+from cnnlab.ablation.run.console import StudyProgress
 from cnnlab.ablation.run.time_left import TimeLeft
 from cnnlab.engine.clock import StepClock
 from cnnlab.progress import ProgressLine
-from cnnlab.runs import run_progress
+from cnnlab.runs import run_files, run_progress
 from cnnlab.runs.run_progress import RunProgress
 
 
@@ -184,3 +187,33 @@ def test_a_run_that_a_dead_process_left_running_takes_no_share():
     left.observe(left_over, 0.0)
     left.finished(0, 1.0)
     assert left.seconds(left_over, [0, 1]) == pytest.approx(120.0)
+
+
+def test_a_study_on_a_terminal_shows_compilation_and_then_the_time_left(
+    now: list[float], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    use_terminal(monkeypatch, 100)
+    folders = [tmp_path / name for name in "ab"]
+    study_runs = [types.SimpleNamespace(arm=types.SimpleNamespace(name="a", steps=100), folder=folder) for folder in folders]
+    attempts: Any = types.SimpleNamespace(study_runs=study_runs, statuses=[{}, {}])
+    attempts.state = lambda number: attempts.statuses[number].get("state", "MISSING")
+    attempts.states = lambda: [status.get("state", "not begun") for status in attempts.statuses]
+    attempts.unfinished = lambda: [number for number in (0, 1) if attempts.state(number) != "DONE"]
+    progress = StudyProgress(attempts, quiet=False, planned_seconds=32.0)
+    progress.show()
+    attempts.statuses = [status("RUNNING", 0), {}]
+    progress.show()
+    folders[0].mkdir()
+    result = {"steps": 100, "wall_seconds": 7205.0, "compile_seconds": 7200.0}
+    run_files.write_result(folders[0], result)
+    attempts.statuses, now[0] = [status("DONE", 100), {}], 7205.0
+    progress.show()
+    attempts.statuses = [status("DONE", 100)] * 2
+    progress.show(last=True)
+    shown = [
+        "0 of 2 runs done; starting …, then about 32 s",
+        "0 of 2 runs done, 1 running; compiling …, then about 32 s",
+        "1 of 2 runs done; about 5 s to go",
+        "2 of 2 runs done",
+    ]
+    assert capsys.readouterr().err == "".join(f"\r\x1b[2K{line}" for line in shown) + "\n"
