@@ -185,7 +185,7 @@ def test_a_member_that_diverges_does_not_touch_the_others(tmp_path):
 
 def test_a_study_survives_its_file(tmp_path):
     one = planned(study("lr:0.1,0.01", controls=["shuffle_labels"], seeds=(3, 4)))
-    runs.save_study(one, tmp_path / "study")
+    one = runs.save_study(one, tmp_path / "study")
     again = runs.load_study(tmp_path / "study")
     assert dataclasses.asdict(again) == dataclasses.asdict(one)
     with pytest.raises(UsageError, match=r"is not a study: it has no study\.json"):

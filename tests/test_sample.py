@@ -103,5 +103,5 @@ def test_a_model_without_codes_has_no_way_between_them(tmp_path: pathlib.Path):
 def test_the_run_of_a_classifier_is_one_clear_error(tmp_path: pathlib.Path):
     code, _, err = command("--experiment=linear_digits", "--steps=2", "--devices=1", "--workdir=run", cwd=tmp_path)
     assert code == 0, err
-    code, _, err = command("sample", "--workdir=run", cwd=tmp_path)
+    code, _, err = command("sample", "--workdir=run", "--devices=1", cwd=tmp_path)
     assert code == 2 and err.startswith("error: run holds a run of linear_digits, whose model draws no images")

@@ -62,9 +62,9 @@ def test_an_evaluator_predicts_what_its_run_predicted(folder: pathlib.Path):
 
 @pytest.mark.slow
 def test_an_evaluator_reads_a_run_whose_knobs_were_flat(folder: pathlib.Path, tmp_path: pathlib.Path):
-    """A run.json from before data and schedules were choices of their own."""
+    """A run.json from before data and schedules were choices of their own, and files had digests."""
     old = shutil.copytree(folder, tmp_path / "old")
-    recorded = files.read_json(old / "run.json")
+    recorded = files.read_record(old / "run.json")
     flat = {
         path.removeprefix("data.").replace("optimizer.schedule", "schedule"): value
         for path, value in recorded["knobs"].items()
