@@ -190,7 +190,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("axis", [0, 1], ids=["rows", "columns"])
+@pytest.mark.parametrize("axis", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["rows", "columns"])
 def test_the_gradient_of_a_unit_reaches_exactly_its_receptive_field(name, axis):
     model, *sides = NETWORKS[name]
     rows = inspect.layers(model, (64, 64, 4))

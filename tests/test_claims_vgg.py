@@ -63,7 +63,7 @@ def test_three_3x3_filters_hold_27_and_one_7x7_filter_49_numbers_for_each_pair_o
 
 
 HEADS = [
-    pytest.param(alexnet_two_tower, 227, 6, id="alexnet_two_tower"),
+    pytest.param(alexnet_two_tower, 227, 6, id="alexnet_two_tower", marks=pytest.mark.slow),
     pytest.param(vgg11_a, 224, 7, id="vgg11_a", marks=pytest.mark.slow),
     pytest.param(ZFNet, 224, 6, id="zfnet", marks=pytest.mark.slow),
     pytest.param(vgg16_d_bn, 224, 7, id="vgg16_d_bn", marks=pytest.mark.slow),

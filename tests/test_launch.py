@@ -100,7 +100,14 @@ def test_a_data_set_that_no_experiment_names_needs_no_code(tmp_path: pathlib.Pat
     arrays = {f"{split}_images": random.integers(0, 255, (60, 12, 12, 3), dtype=np.uint8) for split in ("train", "test")}
     labels = {f"{split}_labels": np.arange(60) % 3 for split in ("train", "test")}
     np.savez(tmp_path / "mine.npz", **arrays, **labels)
-    words = ["--experiment=convnet_cifar10", "--dataset=npz:mine.npz", "--batch_size=8", "--steps=2", "--widths=4,4"]
+    words = [
+        "--experiment=convnet_cifar10",
+        "--dataset=npz:mine.npz",
+        "--batch_size=8",
+        "--steps=2",
+        "--widths=4,4",
+        "--devices=1",
+    ]
     code, out, err = command(*words, cwd=tmp_path)
     assert code == 0 and "test accuracy" in out, err
 

@@ -128,7 +128,9 @@ def test_merged_sums_keep_their_shape():
     jax.tree.map(np.testing.assert_array_equal, again, merged)
 
 
-@pytest.mark.parametrize(("strategy", "devices"), [("jit", 1), ("jit", 4), ("pmap", 4), ("fsdp", 4)])
+@pytest.mark.parametrize(
+    ("strategy", "devices"), slow_but([("jit", 1), ("jit", 4), ("pmap", 4), ("fsdp", 4)], ("jit", 4), ("pmap", 4))
+)
 def test_a_table_of_counts_is_summed_over_steps_batches_and_devices(strategy: str, devices: int):
     experiment = counting()
     _, _, logged, _ = toys.run(experiment, strategy=strategy, devices=devices)

@@ -44,6 +44,7 @@ def test_efficientnet_b0_has_the_sizes_of_table_1():
     assert kernels == [3, 3, 5, 3, 5, 5, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "depth", "params"),
     [(1.0, 1.1, 7_794_184), (1.1, 1.2, 9_109_994), (1.2, 1.4, 12_233_232)],

@@ -94,7 +94,7 @@ def test_googlenet_grids_are_those_of_table_1():
     assert shapes["features"] == (1024,)
 
 
-@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("train", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_auxiliary_heads_give_logits_in_training_and_outside(train):
     shapes = taps(googlenet(classes=7, auxiliary=True, **THIN), 32, train=train, batch=2)
     assert shapes["auxiliary1"] == shapes["auxiliary2"] == shapes["output"] == (7,)
@@ -188,7 +188,7 @@ def test_grids_are_35_17_and_8_with_the_papers_channels(name):
         assert shapes[tap] == (side, side, count)
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name", slow_but(GRIDS, "inception_v4"))
 def test_the_stem_for_small_images_leaves_a_grid_of_15(name):
     shapes = taps(GRIDS[name][0](classes=10, **THIN), 32)
     assert [shapes[tap][0] for tap in ("stem", "inception_a1", "inception_b1", "inception_c1")] == [15, 15, 7, 3]

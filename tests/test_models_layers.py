@@ -175,6 +175,7 @@ def test_batch_norm_is_flax_in_values_statistics_and_gradients(train):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), mine, those)
 
 
+@pytest.mark.slow
 def test_batch_norm_can_be_differentiated_twice_and_forwards():
     variables = jitted.init(norms.BatchNorm(), KEY, x, train=True)
 

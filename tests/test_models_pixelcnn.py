@@ -64,6 +64,7 @@ def test_without_groups_no_number_depends_on_its_own_pixel(name):
     assert not np.triu(seen).any() and seen[1:].any(axis=1).all()
 
 
+@pytest.mark.slow
 def test_gated_pixelcnn_sees_every_pixel_before_and_pixelcnn_has_a_blind_spot():
     row, column = np.divmod(np.arange(S * S), S)
     down, right = row[:, None] - row[None], column[None] - column[:, None]  # how far above, and to the right, the other is

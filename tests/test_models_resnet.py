@@ -63,7 +63,7 @@ def test_cifar_networks_have_6n_plus_2_weighted_layers(depth):
         assert sides == [(32, 32, 16)] * (stage + 1) + [(16, 16, 32)] * stage + [(8, 8, 64)] * stage
 
 
-@pytest.mark.parametrize("depth", [20, 32, 44, 56])
+@pytest.mark.parametrize("depth", slow_but([20, 32, 44, 56], 20))
 def test_plain_network_is_the_residual_one_of_option_a_without_its_shortcuts(depth):
     plain = getattr(cifar_resnet, f"cifar_plain{depth}")(classes=10)
     residual = getattr(cifar_resnet, f"cifar_resnet{depth}")(classes=10)
@@ -178,6 +178,7 @@ def test_1202_layers_have_the_published_parameters():
     assert count == 19_421_274 and round(count / 1e6, 1) == 19.4
 
 
+@pytest.mark.slow
 def test_grouped_block_is_the_sum_of_its_paths():
     """Figure 3a of Xie et al. equals 3c: C separate bottlenecks, summed, are one with a grouped convolution."""
     groups, width, features = 4, 2, 6
@@ -272,6 +273,7 @@ def test_drop_path_leaves_out_whole_branches_and_keeps_the_mean():
     np.testing.assert_array_equal(jitted.apply(Branch(0.25), {}, x, train=False), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", slow_but([small, small_preact], small_preact))
 def test_drop_path_grows_with_depth_and_may_be_a_tracer(start):
     rates = []

@@ -91,6 +91,7 @@ def test_bypass_goes_round_every_second_module_and_costs_nothing():
         np.testing.assert_array_equal(seen[after], pooled)
 
 
+@pytest.mark.slow
 def test_logits_are_the_mean_of_the_rectified_class_map():
     variables, images = started()
     logits, seen = jitted.apply(squeezenet1_0(**SMALL), variables, images, train=False)
@@ -129,6 +130,7 @@ KNOBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("knob", KNOBS)
 def test_every_knob_changes_the_computation(knob):
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)

@@ -11,7 +11,7 @@ from cnnlab.models import VAES, VQ_VAES
 from tests import jitted
 from tests.stages import slow_but
 
-SHAPES = [(28, 28, 1), (8, 8, 1), (13, 21, 3), (32, 32, 3)]
+SHAPES = [(13, 21, 3), *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((28, 28, 1), (8, 8, 1), (32, 32, 3)))]
 
 
 def built(name, image_shape=(28, 28, 1), outputs=1, classes=0, **knobs):

@@ -135,6 +135,7 @@ KNOBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("knob", KNOBS)
 def test_every_knob_of_vgg_changes_the_computation(knob):
     images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)

@@ -71,7 +71,17 @@ def close(found, expected, tolerance=1e-5):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize(("case", "name"), [(case, name) for case in CASES for name in forms(case)])
+@pytest.mark.parametrize(
+    ("case", "name"),
+    slow_but(
+        [(case, name) for case in CASES for name in forms(case)],
+        "3x3 strided",
+        "1x7 lopsided",
+        "1x1",
+        "depth-wise wide",
+        "many groups",
+    ),
+)
 def test_every_form_has_the_values_and_gradients_of_the_library(case, name):
     x, kernel = arrays(case)
     _, _, strides, padding, dilation, groups = CASES[case]
@@ -92,7 +102,7 @@ def test_every_form_has_the_values_and_gradients_of_the_library(case, name):
 
 @pytest.mark.parametrize(
     "case",
-    [case if case in ("3x3", "depth-wise", "many groups") else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+    slow_but(CASES, "depth-wise"),
 )
 def test_second_derivatives_and_forward_mode_are_the_library_s(case):
     x, kernel = arrays(case)

@@ -75,6 +75,7 @@ def test_the_same_command_again_says_that_it_is_finished_and_other_knobs_are_ref
     assert code == 2 and "is not a run of cnnlab" in err and (whole.parent / "mine" / "thesis.tex").exists()
 
 
+@pytest.mark.slow
 def test_overwrite_trains_afresh_to_the_same_bits(whole: pathlib.Path, tmp_path: pathlib.Path):
     shutil.copytree(whole, tmp_path / "run")
     code, _, err = command(*SMALL, *OFTEN, "--workdir=run", "--overwrite", cwd=tmp_path)

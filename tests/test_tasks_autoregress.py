@@ -72,7 +72,7 @@ def test_the_probabilities_of_all_colours_of_a_pair_of_pixels_add_up_to_one():
 
 
 LOOPED = [
-    ("pixelcnn", (5, 4, 1), "bernoulli", {}),
+    pytest.param("pixelcnn", (5, 4, 1), "bernoulli", {}, marks=pytest.mark.slow),
     pytest.param("pixelcnn", (4, 5, 3), "softmax", {"levels": 5}, marks=pytest.mark.slow),
     pytest.param("gated_pixelcnn", (5, 4, 3), "bernoulli", {}, marks=pytest.mark.slow),
     pytest.param("gated_pixelcnn", (4, 5, 3), "mixture", {"levels": 17}, marks=pytest.mark.slow),
@@ -133,6 +133,7 @@ def test_a_network_that_knows_nothing_takes_one_bit_a_pixel():
     np.testing.assert_allclose([numbers["nats"], numbers["bits_per_dim"]], [60 * math.log(2), 1.0], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("binarize", "differ"), [("dynamic", True), ("static", False), ("threshold", False)])
 def test_dynamic_binarization_alone_differs_from_step_to_step(binarize, differ):
     task, params = task_of(binarize=binarize)

@@ -3,6 +3,8 @@
 The rows are those of tests/contract.py: a new task adds one there, and nothing here.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,8 @@ from tests.stages import slow_but
 TRAINED = [name for name in TASKS if name not in REMEMBERING]
 SEPARATE = [name for name in TRAINED if name not in MIXING]
 SAMPLERS = [name for name in TASKS if name not in ("pursuit", "classify", "ensemble", "knn", "stacked")]
+LATER = ("denoise", "ensemble", "gan", "stacked_unsupervised", "vq_vae")
+"""Rows like others of their kind, which the fast stage leaves to the slow one."""
 PLACES = [("jit", 8), ("jit", 3), ("pmap", 3), ("fsdp", 8), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3)]
 RARE = PLACES[4:]
 """Places that say little beside the others: tests/test_parallel.py has them for one network, a run by hand for every task."""
@@ -44,12 +48,17 @@ PLACED = slow_but(
 )
 
 
+def fast_first(names: list[str]) -> list[Any]:
+    """The rows as parameters of a test, those of LATER for the slow stage."""
+    return slow_but(names, *(name for name in names if name not in LATER))
+
+
 def by_name(numbers):
     """Named numbers as a sorted list, for pytest.approx."""
     return dict(sorted(numbers.items()))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", fast_first(list(TASKS)))
 def test_resumed_equals_uninterrupted_bit_for_bit(name: str):
     """At every checkpoint: between two logs, at the border of two phases, and just before a log."""
     whole, end, curve, saved = reference(name)
@@ -72,7 +81,7 @@ def test_every_strategy_and_device_count_gives_the_same_curve(name: str, strateg
     assert by_name(others) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", fast_first(list(TASKS)))
 def test_every_number_is_declared(name: str):
     """The numbers that are logged, and those of a split that is held out; test_metric.py also has the final ones."""
     task, (_, _, curve, _) = experiment(name).task, reference(name)
@@ -82,7 +91,7 @@ def test_every_number_is_declared(name: str):
     assert set(task.logged_metrics) <= {*declared, "loss"} and task.primary_metric.higher_is_better is not None
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", fast_first(list(TASKS)))
 def test_evaluation_counts_every_example_once_however_the_split_is_cut_and_padded(name: str):
     size = experiment(name).data.sizes["test"]
     whole, cut = measured(name), measured(name, size=7)
@@ -94,7 +103,7 @@ def test_evaluation_counts_every_example_once_however_the_split_is_cut_and_padde
     assert by_name(others) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", fast_first(list(TASKS)))
 def test_what_is_measured_of_an_example_depends_neither_on_the_others_nor_on_what_lies_in_padding(name: str):
     batch = batch_of(name, "test", 12)
     padded = {**batch, "mask": jnp.arange(12) < 7}
@@ -115,7 +124,7 @@ def test_averages_carry_the_statistics_of_batch_norm():
         assert raw.keys() == average.keys() and all(np.any(raw[path] != leaf) for path, leaf in average.items()), name
 
 
-@pytest.mark.parametrize("name", SEPARATE)
+@pytest.mark.parametrize("name", fast_first(SEPARATE))
 def test_the_loss_of_an_example_depends_on_its_own_key_and_not_on_the_others(name: str):
     """Sums of losses are additive in the halves of a batch, whatever stands beside them and however large the batch is."""
     whole = batch_of(name, "train", 48)
@@ -129,7 +138,7 @@ def test_the_loss_of_an_example_depends_on_its_own_key_and_not_on_the_others(nam
         assert loss(one) - loss(two) == pytest.approx(difference, rel=1e-4, abs=2e-6 * scale)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", fast_first(SAMPLERS))
 def test_a_draw_depends_on_its_own_key_alone(name: str):
     sampler, keys, labels = experiment(name).task.sampler, jax.random.split(jax.random.key(3), 6), jnp.arange(6) % 4
     draw = jax.jit(sampler.draw)
@@ -142,7 +151,7 @@ def test_every_task_that_draws_is_tested():
     assert [name for name in TASKS if experiment(name).task.sampler] == SAMPLERS
 
 
-@pytest.mark.parametrize("name", slow_but(TASKS, "pursuit", "classify", "pca", "reconstruct", "variational"))
+@pytest.mark.parametrize("name", slow_but(TASKS, "pursuit", "pca", "reconstruct", "variational"))
 def test_bf16_trains_and_measures_near_f32_and_keeps_everything_else_in_f32(name: str):
     state, _, curve, _ = reference(name, precision="bf16")
     kept = jax.tree.leaves((state.params, state.average, state.model_state))
@@ -154,7 +163,7 @@ def test_bf16_trains_and_measures_near_f32_and_keeps_everything_else_in_f32(name
         assert toys.gap(reference(name)[0], state) > 0
 
 
-@pytest.mark.parametrize("name", slow_but(TRAINED, "pursuit", "ensemble"))
+@pytest.mark.parametrize("name", slow_but(TRAINED, "pursuit", "classify"))
 def test_runs_in_one_batched_program_equal_single_ones(name: str):
     built, seeds = program(name), (0, 1)
     batched = batch_programs([built] * 2)

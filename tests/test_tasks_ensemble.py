@@ -110,6 +110,7 @@ def test_members_start_apart():
     assert all(abs(np.corrcoef(kernels[i].ravel(), kernels[j].ravel())[0, 1]) < 0.2 for i in range(3) for j in range(i))
 
 
+@pytest.mark.slow
 def test_a_turn_leaves_the_other_members_state_and_has_no_gradient_for_them():
     task = ensemble(DROPPING, members=2)
     params, state = task.init(KEY, BATCH)

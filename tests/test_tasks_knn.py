@@ -60,6 +60,7 @@ def test_ties_of_distance_go_to_the_first_example_and_ties_of_votes_to_the_small
         np.testing.assert_array_equal(predictions(knn_task(4, k=4), remembered, questions), [0, 0, 0])
 
 
+@pytest.mark.slow
 def test_chosen_k_is_the_best_on_the_held_out_tenth():
     noisy = LABELS[:600].copy()
     noisy[::7] = random.integers(0, 10, len(noisy[::7]))
