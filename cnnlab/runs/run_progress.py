@@ -8,13 +8,19 @@ from cnnlab.engine.clock import StepClock
 from cnnlab.progress import ProgressLine
 
 SHOWN_AFTER = 1.0
-"""Seconds after which an evaluation during training is shown; shorter ones would only flicker."""
+"""Seconds after which an evaluation during training, or one in a log, is shown; shorter ones would only flicker."""
 
 
 def measuring(line: ProgressLine, split: str) -> Callable[[int, int], None]:
-    """Returns a function of (batches done, batches in all) that shows how far the measurement of a split is."""
+    """Returns a function of (batches done, batches in all) that shows how far the measurement of a split is.
+
+    In a log it is shown only where it takes long.
+    """
+    began = time.monotonic()
 
     def show(done: int, total: int) -> None:
+        if not line.is_terminal and time.monotonic() - began < SHOWN_AFTER:
+            return
         line.show(f"measuring {split}: {done:,} of {text.counted(total, 'batch', 'batches')}")
 
     return show

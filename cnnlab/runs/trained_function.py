@@ -105,5 +105,7 @@ def kept_rows(experiment: Experiment, stats: Stats, split: str) -> dict[str, Any
 
 
 def list_classes(names: tuple[str, ...]) -> str:
-    """Returns the first names with their numbers: `0 cat, 1 dog`."""
+    """Returns the first names with their numbers, `0 cat, 1 dog`, or `0 … 9` where the names are the numbers."""
+    if list(names) == [str(number) for number in range(len(names))]:
+        return f"0 … {len(names) - 1}"
     return ", ".join(f"{number} {name}" for number, name in enumerate(names[:8])) + (", …" if len(names) > 8 else "")
