@@ -217,7 +217,7 @@ def test_arms_that_raise_die_or_run_out_of_memory_cost_no_other_arm(tmp_path: pa
         r"behaviour=raise, seed 0 +step \d, attempt 1 +ValueError: a defect of this arm",
         r"behaviour=kill, seed 0 +step \d, attempt 1 +its process ended without an error message: killed by SIGKILL",
         r"behaviour=memory, seed 0 +step \d, attempt 1 +RuntimeError: RESOURCE_EXHAUSTED",
-        r"behaviour=refuse, seed 0 +step 0, attempt 1 +ValueError: it never could be built",
+        r"behaviour=refuse, seed 0 +step 0, attempt 1 +the experiment: .*misbehaving.py:\d+: ValueError: it never could",
     ):
         assert re.search(f"FAILED +{cause}", err), err
     assert "2 of 6 runs done, 4 failed. The same command goes on" in err

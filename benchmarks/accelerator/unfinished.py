@@ -73,8 +73,9 @@ def run(settings: Settings, verb: str, experiment: str, flags: Flags) -> pathlib
     folder.parent.mkdir(parents=True)
     # `vary` may hold several factors.
     words = [f"--{name}={part}" for name, value in flags.items() for part in (value.split() if name == "vary" else [value])]
+    words = [f"--experiment={experiment}", f"--workdir={folder}", "--devices=1", *words]
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "launch.py"), verb, f"--experiment={experiment}", f"--workdir={folder}", *words],
+        [sys.executable, str(ROOT / "launch.py"), verb, *words],
         cwd=folder.parent,
         env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         stdout=subprocess.PIPE,

@@ -4,8 +4,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnlab.ablation.plan.study import RunResult
+from cnnlab.digests import digest
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.runs.identity import code_summary
+from cnnlab.runs.identity import latest_sources
+from cnnlab.sources import DIGITS
 
 Provenance = Mapping[str, Any]
 
@@ -25,7 +27,7 @@ def _steps(provenance: Provenance) -> str:
 
 
 def _code(provenance: Provenance) -> str:
-    if (known := code_summary(provenance)) and provenance.get("compare_by_content"):
+    if known := provenance.get("shared_code"):
         return f"code with digest {known}"
     changes = " with uncommitted changes" if provenance.get("uncommitted_changes") else ""
     return f"commit {str(provenance.get('commit') or 'unknown')[:12]}{changes}"
@@ -75,7 +77,7 @@ def require_same_conditions(arms: Mapping[str, Provenance], *, allow: Collection
 def code_warnings(outcomes: Iterable[RunResult]) -> list[str]:
     """Returns a warning where runs that are DONE differ in code, or changed it on their way, which --allow accepted."""
     done = [outcome for outcome in outcomes if outcome.state == "DONE"]
-    codes = {code_summary(outcome.provenance) or _code(outcome.provenance) for outcome in done}
+    codes = {_code(provenance) for _, provenance in _by_content([(outcome.arm, outcome.provenance) for outcome in done])}
     found = [f"The runs differ in code ({len(codes)} versions), which --allow=code accepts."] if len(codes) > 1 else []
     mixed = [one for one in done if any(attempt.get("allowed") for attempt in one.provenance.get("attempts", ()))]
     return found + ([f"{len(mixed)} runs went on with a change that --allow accepted (run.json says which)."] if mixed else [])
@@ -89,13 +91,27 @@ def _differing(
         if kind not in (*KINDS, "weights"):
             known = ", ".join(KINDS)
             raise UsageError(f"--allow={kind}: no such difference.{did_you_mean(kind, list(KINDS))} Known: {known}.")
-    if all(code_summary(provenance) for _, provenance in runs):  # runs of an older version have their commit alone
-        runs = [(name, {**provenance, "compare_by_content": True, "commit": None}) for name, provenance in runs]
+    runs = _by_content(runs)
     found: dict[str, dict[str, list[str]]] = {kind: {} for kind in kinds if kind not in allow}
     for kind, values in found.items():
         for name, provenance in runs:
             values.setdefault(KINDS[kind](provenance), []).append(name)
     return {kind: values for kind, values in found.items() if len(values) > 1}
+
+
+def _by_content(runs: Sequence[tuple[str, Provenance]]) -> Sequence[tuple[str, Provenance]]:
+    """Returns the runs with one digest of the files of code that all of them have, `shared_code`.
+
+    A file that only some have belongs to what their arms choose, such as a network in an own file; where the code of the others
+    changed so that it needs one file more, a file that all have changed too. Runs of an older version, which have their commit
+    alone, make all be compared by that.
+    """
+    sources = [latest_sources(dict(provenance)) for _, provenance in runs]
+    if not all(sources):
+        return runs
+    shared = set.intersection(*(set(known or ()) for known in sources)) if sources else set()
+    digests = [digest(f"{name} {(known or {})[name]}\n" for name in sorted(shared))[:DIGITS] for known in sources]
+    return [(name, {**provenance, "shared_code": one}) for (name, provenance), one in zip(runs, digests, strict=True)]
 
 
 def _lines(differing: Mapping[str, Mapping[str, list[str]]]) -> str:
