@@ -50,6 +50,10 @@ ONE_A_RECIPE = (
 """An experiment of each recipe."""
 QUICK = ("knn_digits", "mlp_digits", "pca_mnist")
 """Experiments that the fast stage trains; it only traces all others, which the slow stage trains."""
+OTHER_CLAIMS = [
+    name for name in NAMES if "claims" in FILES[name].parts and name not in ("c23_pretraining", "c27_gan_vae", "c32_ensembles")
+]
+"""Claims whose recipe and network another experiment trains: they are traced in the fast stage, and trained by hand."""
 SMALLER: dict[str, dict[str, Any]] = {
     "airbench_cifar10": {"model.widths": "4,8"},
     "pixelcnn_mnist": {"model.width": 4, "model.blocks": 1},
@@ -88,7 +92,7 @@ def test_an_experiment_traces_a_step_at_full_size(name: str):
     program.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
 
 
-@pytest.mark.parametrize("name", slow_but(NAMES, *QUICK))
+@pytest.mark.parametrize("name", slow_but(NAMES, *QUICK, thorough=OTHER_CLAIMS))
 def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: pathlib.Path):
     experiment = load(name)
     given = offline(knobs.resolve(experiment, {}).values, side=16 if name.startswith("c22") else 8)  # LeNet-5 needs 16

@@ -95,7 +95,7 @@ def test_odd_sizes_are_taken(name, side):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.thorough) if name in DEEP else name for name in kinds()])
 def test_too_small_an_image_names_the_layer_and_the_smallest_that_works(name):
     model = MODELS[name](classes=10, **{key: value for key, value in thin(name).items() if key != "stem"})
     smallest = smallest_image(model, 3)
