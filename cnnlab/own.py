@@ -205,6 +205,12 @@ def is_part(text: str) -> bool:
     return _PART.fullmatch(text) is not None
 
 
+def split_part(text: str) -> tuple[pathlib.Path, str, str | None] | None:
+    """Returns (file, name, argument) of FILE.py:NAME or FILE.py:NAME:ARGUMENT; None for any other text."""
+    found = _PART.fullmatch(text)
+    return (pathlib.Path(found["path"]), found["name"], found["argument"]) if found and found["name"] else None
+
+
 def canonical(text: str, folder: pathlib.Path | None = None) -> str:
     """Returns `FILE.py:NAME` with the absolute path of the file; any other text as it is.
 

@@ -11,7 +11,7 @@ import pytest
 from commands import Here, read
 
 from cnnlab.errors import DataError, UsageError
-from cnnlab.runs.identity import Identity, differences, recorded_identity, require_same
+from cnnlab.runs.identity import Identity, differences, own_parts, recorded_identity, require_same
 
 ONE = Identity("mine.py", "f32", {"lr": 0.1, "data.dataset": "npz:/a/d.npz"}, 0, {"mine.py": "1", "helper.py": "2"}, "f", {})
 
@@ -37,6 +37,18 @@ def test_each_part_of_an_identity_is_compared(change: dict[str, object], kind: s
 def test_another_spelling_of_a_path_is_the_same_run():
     elsewhere = {"experiment": "/b/mine.py", "knobs": {**ONE.knobs, "data.dataset": "npz:/b/d.npz"}}
     assert differences(ONE, dataclasses.replace(ONE, **elsewhere)) == []  # type: ignore[arg-type]
+
+
+def test_a_part_of_an_own_file_is_known_by_file_name_and_argument(tmp_path: pathlib.Path):
+    file = tmp_path / "parts.py"
+    file.write_text("def numbers(path, *, shift: int = 0): ...\n", encoding="utf-8")
+    here, there = f"{file}:numbers:d.npz", "/b/parts.py:numbers:d.npz"
+    for knob in ("data.dataset", "model"):
+        one, other = (dataclasses.replace(ONE, knobs={knob: value}) for value in (here, there))
+        assert differences(one, other) == []
+        changed = dataclasses.replace(ONE, knobs={knob: f"{file}:numbers:e.npz"})
+        assert [found.kind for found in differences(one, changed)] == ["knobs"]
+    assert own_parts({"data.dataset": here, "lr": 0.1, "model": there, "augment": f"{file}:other"}) == [file, file]
 
 
 def test_a_difference_is_refused_with_its_exit_code_or_accepted_and_said_once(caplog: pytest.LogCaptureFixture):

@@ -9,12 +9,12 @@ import dataclasses
 import json
 import logging
 import pathlib
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from cnnlab.digests import digest, file_digest
 from cnnlab.errors import CnnlabError, DataError, UsageError, did_you_mean
+from cnnlab.own import split_part
 from cnnlab.sources import DIGITS, code_digest, differing_files
 
 log = logging.getLogger("cnnlab")
@@ -23,8 +23,6 @@ ALLOWED = ("code", "data", "weights")
 """Differences that --allow accepts; one of the others makes it another run."""
 NAMED_FILES = 6
 """Files of code that are named in a line."""
-OWN_PART = re.compile(r"(.+\.py):(\w+)")
-"""A knob that names a function of an own file."""
 
 Reread = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -123,12 +121,11 @@ def is_data(knob: str) -> bool:
 def _same_content(name: str, there: Identity, now: Identity) -> bool:
     """Returns whether two values of a knob are spellings of what other digests compare: data, weights, an own part."""
     before, after = str(there.knobs.get(name)), str(now.knobs.get(name))
+    if (one := split_part(before)) and (other := split_part(after)):
+        return (one[0].name, *one[1:]) == (other[0].name, *other[1:])
     if is_data(name):
         kinds = [text.partition(":")[0] for text in (before, after)]
         return kinds[0] == kinds[1] and all(_is_path(text.partition(":")[2]) for text in (before, after))
-    parts = [OWN_PART.fullmatch(text) for text in (before, after)]
-    if parts[0] and parts[1]:
-        return pathlib.Path(parts[0][1]).name == pathlib.Path(parts[1][1]).name and parts[0][2] == parts[1][2]
     digests = [(one.weights or {}).get(name) for one in (there, now)]
     return digests[0] is not None and digests[0] == digests[1]
 
@@ -228,7 +225,7 @@ def weights_of(knobs: Mapping[str, Any]) -> dict[str, str]:
     """Returns {knob: digest of its content} of every knob that names a file or a run, but for data sets and code."""
     found = {}
     for name, value in knobs.items():
-        if not isinstance(value, str) or is_data(name) or OWN_PART.fullmatch(value):
+        if not isinstance(value, str) or is_data(name) or split_part(value):
             continue
         for text in (value, value.partition(":")[2]):
             if _is_path(text) and (path := pathlib.Path(text)).exists():
@@ -239,8 +236,8 @@ def weights_of(knobs: Mapping[str, Any]) -> dict[str, str]:
 
 def own_parts(knobs: Mapping[str, Any]) -> list[pathlib.Path]:
     """Returns the own files whose functions knobs name."""
-    matches = [OWN_PART.fullmatch(value) for value in knobs.values() if isinstance(value, str)]
-    return [path for match in matches if match and (path := pathlib.Path(match[1])).is_file()]
+    parts = [split_part(value) for value in knobs.values() if isinstance(value, str)]
+    return [part[0] for part in parts if part and part[0].is_file()]
 
 
 def _content_digest(path: pathlib.Path) -> str:
