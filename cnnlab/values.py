@@ -107,7 +107,8 @@ NonNegative = Annotated[float, Range(0)]
 Probability = Annotated[float, Range(0, 1)]
 Fraction = Annotated[float, Range(0, 1, open_high=True)]
 Count = Annotated[int, Range(1)]
-Seed = Annotated[int, Range(0, 2**32 - 1)]
+LARGEST_SEED = 2**32 - 1
+Seed = Annotated[int, Range(0, LARGEST_SEED)]
 Entries = Annotated[tuple[str, ...], "one entry, commas included, each time that the flag is given"]
 """A run flag that is given once for each entry, such as --vary."""
 

@@ -71,9 +71,9 @@ def run(settings: Settings, verb: str, experiment: str, flags: Flags) -> pathlib
     """Runs a command of launch.py in time; returns its folder, or why there is nothing in it."""
     folder = settings.folder / f"{experiment}-{len(list(settings.folder.iterdir()))}" / "run"
     folder.parent.mkdir(parents=True)
+    words = [f"--experiment={experiment}", f"--workdir={folder}", "--devices=1"]
     # `vary` may hold several factors.
-    words = [f"--{name}={part}" for name, value in flags.items() for part in (value.split() if name == "vary" else [value])]
-    words = [f"--experiment={experiment}", f"--workdir={folder}", "--devices=1", *words]
+    words += [f"--{name}={part}" for name, value in flags.items() for part in (value.split() if name == "vary" else [value])]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "launch.py"), verb, *words],
         cwd=folder.parent,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlab.cli.groups import Console, Devices, Length, Pace
 from cnnlab.errors import UsageError
+from cnnlab.values import LARGEST_SEED
 
 if TYPE_CHECKING:  # these modules import jax, which --help and list do without
     from cnnlab.knobs import Resolved
@@ -17,8 +18,6 @@ if TYPE_CHECKING:  # these modules import jax, which --help and list do without
 
 
 log = logging.getLogger("cnnlab")
-
-LARGEST_SEED = 2**32 - 1
 
 
 class NoExperiment(UsageError):

@@ -5,7 +5,7 @@ A cell holds one value. Numbers are as measured: shares of one, not percent, in 
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cnnlab.ablation.analyse.results import Analysis, Interval
 from cnnlab.ablation.plan.study import RunResult, Study
@@ -57,14 +57,24 @@ RUN_COLUMNS = ("arm", "seed", "state", "metric", "value", "folder")
 
 def arms_csv(study: Study, analysis: Analysis) -> str:
     """Returns the table of arms: a line for every arm, one value in each cell."""
+    return _table(COLUMNS, _arm_lines(study, analysis))
+
+
+def _table(columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:
+    """Returns lines {column: value} as CSV with a header; a column that a line lacks is empty."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()
+
+
+def _arm_lines(study: Study, analysis: Analysis) -> Iterator[dict[str, object]]:
     arms = {arm.name: arm for arm in study.arms}
     for row in analysis.rows:
         arm, contrast = arms.get(row.arm), row.contrast
         plain = ("planned", "done", "diverged", "failed", "missing", "mean", "sd", "test_se", "seconds")
-        cells = {"arm": row.arm, **{name: getattr(row, name) for name in plain}}
+        cells: dict[str, object] = {"arm": row.arm, **{name: getattr(row, name) for name in plain}}
         cells |= _ends("mean_", row.interval) | _ends("mean_bootstrap_", row.bootstrap)
         verdict = formatting.verdict(row, study)
         cells |= {"metric": analysis.metric, "n": len(row.values), "verdict": "" if verdict == formatting.NOTHING else verdict}
@@ -86,8 +96,7 @@ def arms_csv(study: Study, analysis: Analysis) -> str:
                 "mcnemar_p",
             )
             cells |= {"pairs": contrast.n, **{name: getattr(contrast, name) for name in tests}}
-        writer.writerow(cells)
-    return file.getvalue()
+        yield cells
 
 
 def _ends(prefix: str, interval: Interval | None) -> dict[str, float]:
@@ -104,14 +113,12 @@ def runs_csv(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) ->
     knobs = dict.fromkeys([*study.factors, *(knob for arm in study.arms for knob in arm.knobs)])
     varied = [knob for knob in knobs if len({study.level(arm, knob) for arm in study.arms}) > 1]
     heads = {knob: f"knob.{knob}" if knob in RUN_COLUMNS else knob for knob in varied}
-    file = io.StringIO()
-    writer = csv.DictWriter(file, (*RUN_COLUMNS[:2], *heads.values(), *RUN_COLUMNS[2:]), lineterminator="\n")
-    writer.writeheader()
+    columns = (*RUN_COLUMNS[:2], *heads.values(), *RUN_COLUMNS[2:])
+    lines: list[dict[str, object]] = []
     for outcome in formatting.in_planned_order(study, outcomes):
         cells: dict[str, object] = {name: getattr(outcome, name) for name in ("arm", "seed", "state", "folder")}
         if (arm := arms.get(outcome.arm)) is not None:
             cells |= {head: study.level(arm, knob) for knob, head in heads.items()}
         metrics: Mapping[str, float | None] = outcome.metrics or {analysis.metric: None}
-        for name, value in metrics.items():
-            writer.writerow({**cells, "metric": name, "value": value})
-    return file.getvalue()
+        lines += [{**cells, "metric": name, "value": value} for name, value in metrics.items()]
+    return _table(columns, lines)
