@@ -35,7 +35,8 @@ from cnnlab.metric import SHARE, Metric
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import writers
 from cnnlab.runs.experiments import ExperimentFile
-from cnnlab.runs.folder import RunSpec, locked
+from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.lock import locked
 from cnnlab.values import Duration
 from tests.commands import launch, start
 from tests.test_ablation_scheduler import found_statuses, is_alive, running, wait_until

@@ -20,7 +20,7 @@ from cnnlab.ablation.plan.study import Arm, Study
 from cnnlab.ablation.run import runs
 from cnnlab.ablation.run.local import run_locally, slot_environment
 from cnnlab.runs import writers
-from cnnlab.runs.folder import locked
+from cnnlab.runs.lock import locked
 
 TESTS = pathlib.Path(__file__).resolve().parent
 

@@ -13,7 +13,8 @@ from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.errors import DivergedError
 from cnnlab.metric import Metric
 from cnnlab.runs import run
-from cnnlab.runs.folder import Busy, RunSpec, locked
+from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.lock import Busy, locked
 from experiments.convnet_digits import experiment
 
 pytestmark = pytest.mark.slow

@@ -175,7 +175,7 @@ def run_study(
 ) -> int:
     """Trains what is left of a planned study, by the plan in so many seconds without compilation; returns the exit code."""
     from cnnlab.ablation.run import runs
-    from cnnlab.runs.folder import locked
+    from cnnlab.runs.lock import locked
 
     files.make_folder(folder)
     with locked(folder):

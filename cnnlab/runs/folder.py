@@ -1,6 +1,5 @@
-"""The folder of a run: whether it is the run that is meant, which process holds it, and the provenance of its numbers."""
+"""The folder of a run: whether it is the run that is meant, and the provenance of its numbers."""
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -11,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -31,10 +30,6 @@ LONGEST_DIFF = 2**20
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TRAIN_ELSEWHERE = "give another --workdir, or --overwrite to delete that run and start again"
 LEAVE_KNOBS = "leave --experiment and its knobs out to take those of the run in --workdir"
-
-
-class Busy(UsageError):
-    """Another process trains in the folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,25 +166,6 @@ def _in_the_way(folder: pathlib.Path) -> pathlib.Path | None:
         return next((place for place in places if not place.is_dir() and (place.exists() or place.is_symlink())), None)
 
 
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Holds the folder for this process; the lock ends with the process, however that ends."""
-    with files.open_text(folder / run_files.LOCK, "a+") as file:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = run_files.read_status(folder).get("process", "another process")
-            raise Busy(f"{folder} is being trained by {holder}.\nWait for it, or give another --workdir.") from None
-        yield
-
-
 @functools.cache
 def code_revision() -> tuple[str | None, bool | None]:
     """Returns (commit of this code, whether files differ from it); None where git does not know."""
@@ -300,6 +276,7 @@ def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, An
         "identity": spec.settings(),
         "flags": flags,
         "steps": experiment.steps,
+        "primary_metric": dataclasses.asdict(experiment.task.primary_metric),  # shown while there is no result.json
         **_content(spec, experiment),
         **{name: value for name, value in conditions(spec).items() if name not in flags},
         "commit": commit,

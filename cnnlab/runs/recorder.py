@@ -27,7 +27,8 @@ from cnnlab.engine.program import Program
 from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, UsageError, of_the_world
 from cnnlab.runs import run_files, writers
 from cnnlab.runs.finite import require_finite
-from cnnlab.runs.folder import RunSpec, locked, record_attempt
+from cnnlab.runs.folder import RunSpec, record_attempt
+from cnnlab.runs.lock import locked
 from cnnlab.runs.open_writers import EVENTS, open_writers
 from cnnlab.runs.run_progress import RunProgress
 from cnnlab.runs.trained_function import META, kept_rows, say_other_inputs, untrained_remark

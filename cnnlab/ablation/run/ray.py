@@ -121,7 +121,7 @@ def _is_ready(reference: Any) -> bool:
 
 def _is_locked(status_file: pathlib.Path) -> bool:
     """Returns whether a lost worker still saves a run that it was training."""
-    from cnnlab.runs.folder import Busy, locked
+    from cnnlab.runs.lock import Busy, locked
 
     for folder in map(pathlib.Path, (files.read_json(status_file) or {}).get("runs", [])):
         try:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shlex
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from cnnlab.ablation.plan.pruning import FINISHED
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, merge_knobs, metrics_from_json
 from cnnlab.errors import DamagedFile, UsageError
 from cnnlab.runs import run_files, writers
+from cnnlab.runs.lock import Busy, locked
 from cnnlab.runs.run_files import STUDY
 
 RECORDED = (
@@ -60,8 +62,6 @@ class StudyRun:
         before = self.status
         if before.get("state") != "RUNNING" or not (self.folder / ".lock").exists():
             return before.get("state") == "RUNNING"
-        from cnnlab.runs.folder import Busy, locked  # imports jax, which a worker may do only after it chose its cores
-
         try:
             with locked(self.folder):
                 return self.status == before  # else it went on to another state before the lock was tried
@@ -73,8 +73,6 @@ class StudyRun:
 
         A finished run, or one that another process trains, is left alone; returns whether anything was written.
         """
-        from cnnlab.runs.folder import Busy, locked
-
         files.make_folder(self.folder)
         try:
             with locked(self.folder):
@@ -140,8 +138,9 @@ def save_study(study: Study, folder: pathlib.Path) -> Study:
 
 
 def write_owner(folder: pathlib.Path) -> None:
-    """Writes which process works on the study, so that another that finds it locked can name it."""
-    files.write_record(folder / run_files.STATUS, {"process": this_process(), "time": time.time()})
+    """Writes which process works on the study and by which command, so that others can name it and go on."""
+    command = shlex.join(["python", *sys.argv])
+    files.write_record(folder / run_files.STATUS, {"process": this_process(), "time": time.time(), "command": command})
 
 
 def load_study(folder: pathlib.Path) -> Study:

@@ -14,7 +14,8 @@ from cnnlab.errors import CnnlabError, DivergedError, Preempted, of_the_world
 from cnnlab.knobs import Resolved
 from cnnlab.runs import run
 from cnnlab.runs.experiments import ExperimentFile
-from cnnlab.runs.folder import Busy, RunSpec, check_folder
+from cnnlab.runs.folder import RunSpec, check_folder
+from cnnlab.runs.lock import Busy
 
 log = logging.getLogger("cnnlab")
 
