@@ -71,7 +71,11 @@ class Task:
     init: Callable[[Array, Batch], tuple[Params, PyTree]]
     """(key, batch) -> (params by player, model state such as batch statistics)."""
     loss: Callable[[Params, PyTree, Batch, Array, str], tuple[Array, tuple[PyTree, Stats]]]
-    """(params, model_state, batch, key, player) -> (that player's mean loss [], (new model state, sums))."""
+    """(params, model_state, batch, key, player) -> (that player's loss [], (new model state, sums)).
+
+    Where the batch is split over devices (pmap), each calls this with its own part, and the mean of what they return is the
+    loss of the global batch; the step averages their gradients, too. A mean over all examples of the part is right. A mean
+    over some of them, or with weights, is `collectives.weighted_mean`, whose weights count over the global batch."""
     predict: Callable[[Params, PyTree, Array], Array]
     """(params, model_state, inputs [B, …]) -> outputs [B, …], with nothing random and nothing updated."""
     measure: Callable[[Params, PyTree, Batch], Stats]

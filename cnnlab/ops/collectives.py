@@ -3,10 +3,12 @@
 Under `jit` the batch is one global array, however it is sharded, and XLA inserts the communication: these functions then
 return their argument. Under `pmap` each device sees its own part [B / devices, …], on the axis named AXIS.
 
-The contract: every device has the same number of examples, so every device's mean has the same weight. A mean over all
-examples of the local batch may therefore go through `global_mean`. A mean over *some* of them (examples with a label, pixels
-that are not ignored, padding masked out) may not, because devices then average over different counts: divide the
-`global_sum` of the values by the `global_sum` of the weights, so that `pmap` and `jit` agree.
+The contract: the mean, over the devices, of what they return as the loss is the loss of the global batch, and the step averages
+their gradients (engine/program.py). Every device has the same number of examples, so a mean over all examples of the local
+batch keeps the contract, inside or outside of `global_mean`. A mean over *some* of them (examples with a label, pixels that
+are not ignored, boxes, padding masked out) does not, because devices then average over different counts: `weighted_mean`
+divides the global sum of the values by the global sum of the weights. Every device returns the same number, and the mean of
+their gradients is the gradient under `jit`, because the transpose of a sum over devices is again a sum over devices.
 """
 
 from typing import Any
@@ -37,6 +39,37 @@ def global_mean(tree: Any) -> Any:
 def global_sum(tree: Any) -> Any:
     """Adds per-device sums into the sum over the global batch; right for any weights and masks."""
     return jax.lax.psum(tree, AXIS) if bound_axis() else tree
+
+
+def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns Σ values·weights / Σ weights over the global batch, f32 [], the same on every device; 0 where all weights are 0.
+
+    A value whose weight is 0 counts for nothing, even if it is not finite.
+
+    Args:
+        values: numbers [B, …], such as a loss of each example, box or pixel of the local batch.
+        weights: weights >= 0 of the same shape: a mask (bool) or f32.
+
+    Raises ValueError where the shapes differ: broadcast the weights first.
+    """
+    if values.shape != weights.shape:
+        raise ValueError(
+            f"values {values.shape} and weights {weights.shape} differ: broadcast the weights to the values' shape."
+        )
+    values, weights = values.astype(jnp.float32), weights.astype(jnp.float32)
+    weighted = jnp.where(weights == 0, 0.0, values) * weights
+    total, whole = global_sum((jnp.sum(weighted), jnp.sum(weights)))
+    return total / jnp.where(whole == 0, 1.0, whole)
+
+
+def gather(x: jax.Array) -> jax.Array:
+    """Returns the global batch [B, …], in its order, of the local one's array [B / devices, …]; `jit` has it whole already.
+
+    It is differentiable: an example's gradient is the sum of what every device computes from it. A loss over all pairs of
+    examples can compare the local examples with the gathered ones and return the mean over the local ones.
+    """
+    # [B / devices, …] -> [B, …]: part d holds the examples from d · B / devices on
+    return jax.lax.all_gather(x, AXIS, tiled=True) if bound_axis() else x
 
 
 def positions(size: int) -> jax.Array:
