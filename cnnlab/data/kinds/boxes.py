@@ -1,0 +1,56 @@
+"""Boxes around objects: corners in pixels, the class of each, and which of the M places hold a box."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from cnnlab.data.kinds.kind import Kind, Values, refuse, require_arrays, require_finite, require_numbers_of_classes
+from cnnlab.data.placement import Placement, moved_points
+
+
+@dataclasses.dataclass(frozen=True)
+class Boxes(Kind):
+    """At most M boxes for each example.
+
+    The value is a dict: `corners` f32 [N, M, 4], (x1, y1, x2, y2) in pixels, x to the right and y down, continuous, so that the
+    whole image is (0, 0, W, H); `label` i32 [N, M]; `valid` bool [N, M]. The content of places that are not valid counts for
+    nothing.
+    """
+
+    is_spatial = True
+
+    least_remaining: float = 0.25
+    """Share of its area that a box keeps at least when a variation moves it across the border; with less it is not valid."""
+
+    def check(self, values: Values, where: str) -> None:
+        """Raises DataError unless valid boxes have a positive area and a class."""
+        require_arrays(
+            values, where, {"corners": (np.float32, 3, (4,)), "label": (np.int32, 2, ()), "valid": (np.bool_, 2, ())}
+        )
+        corners, valid = values["corners"], values["valid"]
+        if corners.shape[:2] != valid.shape or values["label"].shape != valid.shape:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in values.items())
+            refuse(where, f"its arrays differ in size: {shapes}", "corners [N, M, 4], label [N, M] and valid [N, M]")
+        require_finite(corners, where)
+        empty = valid & ((corners[..., 2] <= corners[..., 0]) | (corners[..., 3] <= corners[..., 1]))
+        if empty.any():
+            example, place = (int(axis[0]) for axis in np.nonzero(empty))
+            refuse(
+                where,
+                f"box {place} of example {example} is {corners[example, place].tolist()} ({int(empty.sum())} such)",
+                "x1 < x2 and y1 < y2",
+                "Mark boxes without an area as not valid.",
+            )
+        require_numbers_of_classes(np.where(valid, values["label"], 0), len(self.names), where)
+
+    def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
+        """Returns the boxes on the fitted images, clipped to them; a box outside is not valid."""
+        corners = values["corners"]
+        shape = (*corners.shape[:2], 2, 2)
+        moved = moved_points(corners.reshape(shape), place)  # [N, M, 4] -> [N, M, 2, 2]: two corners of (x, y)
+        sides = np.array([place(number).size[::-1] for number in range(len(corners))], np.float32)  # [N, 2]: width, height
+        # [N, M, 2, 2] -> [N, M, 4]
+        clipped = np.clip(moved, 0, sides[:, None, None, :]).reshape(corners.shape)
+        inside = (clipped[..., 2] > clipped[..., 0]) & (clipped[..., 3] > clipped[..., 1])
+        return {**values, "corners": clipped, "valid": values["valid"] & inside}

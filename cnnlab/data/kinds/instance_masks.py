@@ -1,0 +1,28 @@
+"""Masks of objects: u8 [N, M, H, W] of 0 and 1, one for each of at most M objects."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from cnnlab.data.kinds.kind import Kind, Values, described, refuse
+from cnnlab.data.placement import Placement, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceMasks(Kind):
+    """Which pixels belong to each object; the objects stand in the order of the column of boxes, padded with zeros."""
+
+    is_spatial = True
+
+    def check(self, values: Values, where: str) -> None:
+        """Raises DataError unless the values are 0 or 1; masks that are decoded on request are not read."""
+        lazy = hasattr(values, "image_shape")
+        if values.dtype != np.uint8 or not (lazy or values.ndim == 4):
+            refuse(where, f"it is {described(values)}", "uint8 [N, M, H, W] of 0 and 1")
+        if not lazy and values.size and values.max() > 1:
+            refuse(where, f"its largest value is {values.max()}", "0 or 1: whether a pixel belongs to the object")
+
+    def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
+        """Returns the masks at the size of the fitted images; what lies outside belongs to no object."""
+        return nearest(values, place, outside=0)

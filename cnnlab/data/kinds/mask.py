@@ -1,0 +1,36 @@
+"""Semantic masks: the class of every pixel, u8 [N, H, W], in memory or decoded on request."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from cnnlab.data.kinds.kind import Kind, Values, described, refuse, require_numbers_of_classes
+from cnnlab.data.placement import Placement, nearest
+
+IGNORE = 255
+"""The value of a pixel that counts in no loss and no metric: a border between objects, or a place outside of the image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask(Kind):
+    """The class of every pixel, or `ignore`."""
+
+    is_spatial = True
+
+    ignore: int = IGNORE
+    """The value of pixels that do not count."""
+
+    def check(self, values: Values, where: str) -> None:
+        """Raises DataError unless the values are numbers of classes; masks that are decoded on request are not read."""
+        lazy = hasattr(values, "image_shape")
+        if values.dtype != np.uint8 or not (lazy or values.ndim == 3):
+            refuse(where, f"it is {described(values)}", "uint8 [N, H, W], the number of a class for each pixel")
+        if len(self.names) > self.ignore:
+            refuse(where, f"{len(self.names)} classes reach the ignore value {self.ignore}", f"at most {self.ignore} classes")
+        if not lazy:
+            require_numbers_of_classes(values, len(self.names), where, also=(self.ignore,))
+
+    def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
+        """Returns the masks at the size of the fitted images: each pixel is that of the nearest place, outside `ignore`."""
+        return nearest(values, place, outside=self.ignore)

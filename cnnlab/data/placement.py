@@ -1,0 +1,85 @@
+"""Where an image lies within the fitted one: by this, masks, boxes and points follow images that are brought to one size."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnlab.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """A point (x, y) of the image lies at (x * scale[1] + offset[1], y * scale[0] + offset[0]) of the fitted one."""
+
+    scale: tuple[float, float]
+    """(down, right)."""
+    offset: tuple[float, float]
+    """(down, right) in pixels of the fitted image."""
+    size: tuple[int, int]
+    """(H, W) of the fitted image."""
+
+
+def placement(fit: Mapping[str, Any], shape: tuple[int, int], size: int) -> Placement:
+    """Returns where an image of `shape` (H, W) lies after one of the rules of resize.py, given its settings."""
+    height, width = shape
+    name, target = fit["name"], (size, size)
+    if name == "none":
+        return Placement((1.0, 1.0), (0.0, 0.0), shape)
+    if name == "resize":
+        return Placement((size / height, size / width), (0.0, 0.0), target)
+    if name == "pad":
+        return Placement((1.0, 1.0), (float((size - height) // 2), float((size - width) // 2)), target)
+    if name == "crop":
+        short = int(size / fit["fraction"])
+        tall, wide = (short * side // min(height, width) for side in (height, width))
+        top, left = round((tall - size) / 2), round((wide - size) / 2)
+        return Placement((tall / height, wide / width), (-float(top), -float(left)), target)
+    raise UsageError(
+        f"--image_fit={name}: masks, boxes and points cannot follow images through a rule that cnnlab does not know.\n"
+        "Expected resize, pad or crop. Choose one of them, or bring images and columns to one size in the data set."
+    )
+
+
+def moved_points(points: np.ndarray, place: Callable[[int], Placement]) -> np.ndarray:
+    """Returns the points f32 [N, …, 2], (x, y), of N images on their fitted images."""
+    places = [place(number) for number in range(len(points))]
+    middle = (1,) * (points.ndim - 2)
+    scale = np.array([one.scale[::-1] for one in places], np.float32).reshape(-1, *middle, 2)  # [N, 2] -> [N, …, 2]
+    offset = np.array([one.offset[::-1] for one in places], np.float32).reshape(-1, *middle, 2)  # as scale
+    return points * scale + offset
+
+
+def inside(points: np.ndarray, place: Callable[[int], Placement]) -> np.ndarray:
+    """Returns whether each of the points f32 [N, M, 2] lies on the fitted image, bool [N, M]."""
+    sides = np.array([place(number).size[::-1] for number in range(len(points))], np.float32)  # [N, 2]: width, height
+    return np.all((points >= 0) & (points < sides[:, None]), axis=-1)
+
+
+def nearest(values: Any, place: Callable[[int], Placement], *, outside: int) -> Any:
+    """Brings maps [N, …, H, W] onto the fitted images by the nearest pixel; maps that are decoded on request stay lazy."""
+    if isinstance(values, np.ndarray):
+        return np.stack([_nearest(value, place(number), outside) for number, value in enumerate(values)])
+
+    def read(positions: list[int]) -> list[np.ndarray]:
+        return [
+            _nearest(value, place(position), outside) for position, value in zip(positions, values.read(positions), strict=True)
+        ]
+
+    size = place(0).size if len(values) else values.image_shape[-2:]
+    return dataclasses.replace(values, read=read, image_shape=(*values.image_shape[:-2], *size))
+
+
+def _nearest(value: np.ndarray, place: Placement, outside: int) -> np.ndarray:
+    """Brings one map [..., H, W] onto the fitted image."""
+    chosen, is_inside = [], []
+    for axis, target in enumerate(place.size):
+        length = value.shape[axis - 2]
+        # The middle of each pixel of the result, in pixels of the map.
+        source = np.floor((np.arange(target) + 0.5 - place.offset[axis]) / place.scale[axis]).astype(int)
+        is_inside.append((source >= 0) & (source < length))
+        chosen.append(np.clip(source, 0, length - 1))
+    # [..., H, W] at rows [H', 1] and columns [1, W'] -> [..., H', W']
+    found = value[..., chosen[0][:, None], chosen[1][None, :]]
+    return np.where(is_inside[0][:, None] & is_inside[1][None, :], found, np.asarray(outside, value.dtype))
