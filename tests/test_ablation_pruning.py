@@ -27,7 +27,7 @@ from cnnlab.ablation.report.csv_tables import arms_csv
 from cnnlab.ablation.report.random_search import random_search
 from cnnlab.ablation.report.text import markdown, terminal_table
 from cnnlab.ablation.run import runs
-from cnnlab.ablation.run.scheduler import run_study
+from cnnlab.ablation.run.scheduler import Scheduling, run_study
 from cnnlab.ablation.run.worker import next_runs, run_worker
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.errors import UsageError
@@ -308,7 +308,7 @@ def conducted(study: Study, folder: pathlib.Path, jobs: int = 2) -> tuple[int, l
     def begin(numbers: Sequence[int], slot: int, note: pathlib.Path) -> Trainer:
         return Trainer(runs.load_study(folder), folder, numbers, note, trained)
 
-    return run_study(study, folder, begin, jobs=jobs, quiet=True, seconds=0.02), trained
+    return run_study(study, folder, begin, Scheduling(jobs, quiet=True), seconds=0.02), trained
 
 
 @pytest.mark.parametrize("rule", [HALVING, ASHA], ids=lambda rule: rule.method)

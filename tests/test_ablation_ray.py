@@ -15,6 +15,7 @@ from test_ablation_scheduler import STUDY, assert_each_step_once, found_statuses
 
 from cnnlab.ablation.plan.study import Arm, Study
 from cnnlab.ablation.run.ray import _check_room, _memory_share, actor_class, run_on_ray
+from cnnlab.ablation.run.scheduler import Scheduling
 from cnnlab.errors import UsageError
 from cnnlab.runs import writers
 
@@ -136,7 +137,7 @@ STUB = Study(name="stub", experiment="none", knobs={}, design="grid", arms=(Arm(
 )
 def test_wrong_option_is_named(tmp_path: pathlib.Path, options: dict[str, Any], words: str):
     with pytest.raises(UsageError, match=re.escape(words)):
-        run_on_ray(STUB, tmp_path, lambda numbers: [], options=options, jobs=1)
+        run_on_ray(STUB, tmp_path, lambda numbers: [], Scheduling(), options=options)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from cnnlab import files
 from cnnlab.ablation.plan.study import Arm, Study
 from cnnlab.ablation.run import runs
 from cnnlab.ablation.run.local import run_locally, slot_environment
+from cnnlab.ablation.run.scheduler import Scheduling
 from cnnlab.runs import writers
 from cnnlab.runs.lock import locked
 
@@ -41,7 +42,7 @@ def run(study: Study, folder: pathlib.Path, **more: Any) -> int:
         words = [f"--workdir={folder}", f"--runs={','.join(map(str, numbers))}"]
         return [sys.executable, str(TESTS / "stub_worker.py"), *words]
 
-    return run_locally(study, folder, command, **{"jobs": 1, **more})
+    return run_locally(study, folder, command, Scheduling(**more))
 
 
 def statuses(study: Study, folder: pathlib.Path) -> list[tuple[str, int]]:

@@ -175,6 +175,7 @@ def run_study(
 ) -> int:
     """Trains what is left of a planned study, by the plan in so many seconds without compilation; returns the exit code."""
     from cnnlab.ablation.run import runs
+    from cnnlab.ablation.run.scheduler import Scheduling
     from cnnlab.runs.lock import locked
 
     files.make_folder(folder)
@@ -185,11 +186,7 @@ def run_study(
             study,
             folder,
             functools.partial(worker_command, study=study, folder=folder, batching=batching),
-            jobs=launching.jobs,
-            max_attempts=launching.max_attempts,
-            fail_fast=launching.fail_fast,
-            quiet=console.quiet,
-            planned_seconds=planned_seconds,
+            Scheduling(launching.jobs, launching.max_attempts, launching.fail_fast, console.quiet, planned_seconds),
         )
 
 
@@ -351,7 +348,7 @@ def reproduce(
         batching: how runs of a study that share a compilation are trained.
         console: what is shown.
     """
-    from cnnlab.ablation.run import local, runs
+    from cnnlab.ablation.run import local, runs, scheduler
     from cnnlab.ablation.run import reproduce as reproducing
 
     if len(folders) != 1:
@@ -372,7 +369,7 @@ def reproduce(
     require_unchanged([one.folder for one in runs.study_runs(study, folder)], study.experiment, data_dir, allow)
     study = runs.save_study(study, inner)
     again = functools.partial(worker_command, study=study, folder=inner, batching=batching)
-    code = local.run_locally(study, inner, again, jobs=jobs, quiet=console.quiet)
+    code = local.run_locally(study, inner, again, scheduler.Scheduling(jobs, quiet=console.quiet))
     if code > 1:
         return code
     agree, text = reproducing.compare_study(study, folder, inner)

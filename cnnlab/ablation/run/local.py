@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from cnnlab import files
 from cnnlab.ablation.plan.study import Study
-from cnnlab.ablation.run.scheduler import GRACE_SECONDS, POLL_SECONDS, run_study
+from cnnlab.ablation.run.scheduler import GRACE_SECONDS, POLL_SECONDS, Scheduling, run_study
 from cnnlab.errors import Preempted, UsageError
 
 Command = Callable[[Sequence[int]], list[str]]
@@ -84,21 +84,12 @@ class Process:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def run_locally(
-    study: Study,
-    folder: pathlib.Path,
-    command: Command,
-    *,
-    jobs: int,
-    max_attempts: int = 1,
-    fail_fast: bool = False,
-    quiet: bool = False,
-    planned_seconds: float | None = None,
-) -> int:
-    """Trains every run that is not finished, `jobs` workers at once, each with its share of cores and accelerators.
+def run_locally(study: Study, folder: pathlib.Path, command: Command, scheduling: Scheduling) -> int:
+    """Trains every run that is not finished by workers that each have their share of cores and accelerators.
 
     See `run_study` for the other arguments and the result.
     """
+    jobs = scheduling.jobs
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     accelerators = _accelerators() if jobs > 1 else []
 
@@ -109,16 +100,7 @@ def run_locally(
             words.append(f"--cores={','.join(map(str, mine))}")
         return Process(words, status_file.with_suffix(".txt"), environment)
 
-    return run_study(
-        study,
-        folder,
-        start,
-        jobs=jobs,
-        max_attempts=max_attempts,
-        fail_fast=fail_fast,
-        quiet=quiet,
-        planned_seconds=planned_seconds,
-    )
+    return run_study(study, folder, start, scheduling)
 
 
 def slot_environment(

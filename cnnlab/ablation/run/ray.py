@@ -19,7 +19,7 @@ from typing import Any
 from cnnlab import files
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.local import Command, Process, Value
-from cnnlab.ablation.run.scheduler import run_study
+from cnnlab.ablation.run.scheduler import Scheduling, run_study
 from cnnlab.errors import Preempted, UsageError
 
 log = logging.getLogger("cnnlab")
@@ -137,15 +137,11 @@ def run_on_ray(
     study: Study,
     folder: pathlib.Path,
     command: Command,
+    scheduling: Scheduling,
     *,
     options: Mapping[str, Value],
-    jobs: int,
-    max_attempts: int = 1,
-    fail_fast: bool = False,
-    quiet: bool = False,
-    planned_seconds: float | None = None,
 ) -> int:
-    """Trains every run that is not finished in at most `jobs` Ray actors at once.
+    """Trains every run that is not finished in Ray actors.
 
     See `run_study` for the other arguments and the result.
 
@@ -153,13 +149,9 @@ def run_on_ray(
         study: what to train.
         folder: the study's folder; logs go to its logs/.
         command: makes the command line of a worker.
+        scheduling: how many of them there are at once, and what a failure leads to.
         options: address of a cluster (default: a Ray of our own on this machine), and what an actor takes: num_cpus
             (default: 1), num_gpus, memory, accelerator_type.
-        jobs: actors at once, those that wait to be placed included.
-        max_attempts: how often a run that fails is tried in all.
-        fail_fast: stop everything at the first failure.
-        quiet: show no progress.
-        planned_seconds: the plan's estimate for what is left to train, without compilation.
     """
     supervisor = actor_class(options)
     with _ray(options):
@@ -169,16 +161,7 @@ def run_on_ray(
             text = status_file.with_suffix(".txt")
             return _Worker(supervisor.remote(os.getcwd(), words, str(text), _memory_share(options)), text, status_file)
 
-        return run_study(
-            study,
-            folder,
-            start,
-            jobs=jobs,
-            max_attempts=max_attempts,
-            fail_fast=fail_fast,
-            quiet=quiet,
-            planned_seconds=planned_seconds,
-        )
+        return run_study(study, folder, start, scheduling)
 
 
 def actor_class(options: Mapping[str, Value]) -> Any:

@@ -74,17 +74,24 @@ class ActiveWorker:
         return self.status.get("runs", []) if self.worker.is_running() else []
 
 
+@dataclasses.dataclass(frozen=True)
+class Scheduling:
+    """How the runs of a study are spread over workers and repeated, whatever starts the workers."""
+
+    jobs: int = 1
+    """Workers at once, those that wait in a queue included."""
+    max_attempts: int = 1
+    """How often a run that fails is tried in all."""
+    fail_fast: bool = False
+    """Whether everything stops at the first failure."""
+    quiet: bool = False
+    """Whether no progress is shown."""
+    planned_seconds: float | None = None
+    """The plan's estimate for what is left to train, without compilation; None: there is none."""
+
+
 def run_study(
-    study: Study,
-    folder: pathlib.Path,
-    start: Start,
-    *,
-    jobs: int,
-    max_attempts: int = 1,
-    fail_fast: bool = False,
-    quiet: bool = False,
-    planned_seconds: float | None = None,
-    seconds: float = POLL_SECONDS,
+    study: Study, folder: pathlib.Path, start: Start, scheduling: Scheduling, *, seconds: float = POLL_SECONDS
 ) -> int:
     """Trains every run that is not finished; returns 0, 1 where runs failed, 75 after SIGTERM, 130 after Ctrl-C.
 
@@ -92,17 +99,13 @@ def run_study(
         study: what to train.
         folder: the study's folder; logs and status files of workers go to its logs/.
         start: starts a worker.
-        jobs: workers at once.
-        max_attempts: how often a run that fails is tried in all.
-        fail_fast: stop everything at the first failure.
-        quiet: show no progress.
-        planned_seconds: the plan's estimate for what is left to train, without compilation; None: there is none.
+        scheduling: how many workers there are at once, and what a failure leads to.
         seconds: time between two polls.
     """
     files.make_folder(folder / "logs")
-    attempts = Attempts(study, folder, max_attempts=max_attempts, notify=(notify := console.Notices()))
-    progress = console.StudyProgress(attempts, quiet=quiet, planned_seconds=planned_seconds)
-    scheduler = Scheduler(attempts, folder / "logs", start, jobs=jobs, fail_fast=fail_fast, notify=notify)
+    attempts = Attempts(study, folder, max_attempts=scheduling.max_attempts, notify=(notify := console.Notices()))
+    progress = console.StudyProgress(attempts, quiet=scheduling.quiet, planned_seconds=scheduling.planned_seconds)
+    scheduler = Scheduler(attempts, folder / "logs", start, scheduling, notify=notify)
     with _caught_signals() as received:
         try:
             while not received and scheduler.poll():
@@ -130,17 +133,16 @@ class Scheduler:
         attempts: Attempts,
         logs: pathlib.Path,
         start: Start,
+        scheduling: Scheduling,
         *,
-        jobs: int,
-        fail_fast: bool,
         notify: Callable[[str], None],
     ) -> None:
         """Starts nothing yet. See `run_study` for the arguments; `notify` shows a person each text once."""
         self._attempts, self._logs, self._start, self._notify = attempts, logs, start, notify
-        self._jobs, self._fail_fast = jobs, fail_fast
+        self._jobs, self._fail_fast = scheduling.jobs, scheduling.fail_fast
         self._workers: list[ActiveWorker] = []
-        self._fruitless = [0] * jobs
-        self._not_before = [0.0] * jobs
+        self._fruitless = [0] * scheduling.jobs
+        self._not_before = [0.0] * scheduling.jobs
         self._next_number = len(list(logs.glob("worker_*.json")))
 
     def poll(self) -> bool:

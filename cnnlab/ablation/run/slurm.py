@@ -16,7 +16,7 @@ from typing import Any
 
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.local import Command, Value
-from cnnlab.ablation.run.scheduler import run_study
+from cnnlab.ablation.run.scheduler import Scheduling, run_study
 from cnnlab.errors import Preempted, UsageError
 
 POLL_SECONDS = 2.0
@@ -110,15 +110,11 @@ def run_on_slurm(
     study: Study,
     folder: pathlib.Path,
     command: Command,
+    scheduling: Scheduling,
     *,
     options: Mapping[str, Value],
-    jobs: int,
-    max_attempts: int = 1,
-    fail_fast: bool = False,
-    quiet: bool = False,
-    planned_seconds: float | None = None,
 ) -> int:
-    """Trains every run that is not finished in at most `jobs` Slurm jobs at once.
+    """Trains every run that is not finished in Slurm jobs.
 
     See `run_study` for the other arguments and the result.
 
@@ -126,12 +122,8 @@ def run_on_slurm(
         study: what to train.
         folder: the study's folder; logs go to its logs/.
         command: makes the command line of a worker.
+        scheduling: how many of them there are at once, and what a failure leads to.
         options: for submitit's `update_parameters`, such as slurm_partition (text) or timeout_min (minutes).
-        jobs: jobs at once, those that wait in Slurm's queue included.
-        max_attempts: how often a run that fails is tried in all.
-        fail_fast: stop everything at the first failure.
-        quiet: show no progress.
-        planned_seconds: the plan's estimate for what is left to train, without compilation.
     """
     executor, queue = _executor(study, folder / "logs", options), _Queue()
 
@@ -143,17 +135,7 @@ def run_on_slurm(
             raise UsageError(f"Slurm did not take the job: {error}\nSee --launcher_options.") from error
         return _Job(job.job_id, job.paths.stdout, queue)
 
-    return run_study(
-        study,
-        folder,
-        start,
-        jobs=jobs,
-        max_attempts=max_attempts,
-        fail_fast=fail_fast,
-        quiet=quiet,
-        planned_seconds=planned_seconds,
-        seconds=POLL_SECONDS,
-    )
+    return run_study(study, folder, start, scheduling, seconds=POLL_SECONDS)
 
 
 def _executor(study: Study, folder: pathlib.Path, options: Mapping[str, Value]) -> Any:
