@@ -6,6 +6,7 @@ read-only is one kind of error, `errors.DiskError`, that names the file.
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import threading
@@ -20,6 +21,8 @@ FORMAT, DIGEST = "format", "sha256"
 CHECK = "check"
 """Key of a line's own digest, its first eight hexadecimal digits."""
 CHECK_DIGITS = 8
+SEEKING = threading.Lock()
+"""Held between moving to a place of a file and using it, on systems that cannot do both at once."""
 
 
 @contextlib.contextmanager
@@ -88,6 +91,62 @@ def replace_file(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> Non
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def allocate_array(path: pathlib.Path, shape: tuple[int, ...], dtype: str) -> int:
+    """Makes a `.npy` file of zeros, which take no room on the disk before they are written; returns where its values begin.
+
+    Args:
+        path: the file; its folder must exist.
+        shape: shape of the array.
+        dtype: type of its values, as NumPy writes it, such as "|u1".
+    """
+    import numpy as np  # not imported for text and JSON
+
+    with naming_errors(path), open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+        start = file.tell()
+        file.truncate(start + math.prod(shape) * np.dtype(dtype).itemsize)
+    return start
+
+
+def open_for_update(path: pathlib.Path) -> int:
+    """Opens an existing file for reading and writing at any place (read_at, write_at); returns its descriptor."""
+    with naming_errors(path):
+        return os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+
+
+def read_at(descriptor: int, buffer: memoryview, offset: int) -> bool:
+    """Fills a buffer of bytes from a place of an open file; returns whether the file reaches so far. Any thread may call it."""
+    done = 0
+    while done < len(buffer):
+        if hasattr(os, "preadv"):
+            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        else:
+            with SEEKING:
+                os.lseek(descriptor, offset + done, os.SEEK_SET)
+                part = os.read(descriptor, len(buffer) - done)
+            count = len(part)
+            buffer[done : done + count] = part
+        if not count:
+            return False
+        done += count
+    return True
+
+
+def write_at(descriptor: int, content: memoryview, offset: int) -> None:
+    """Writes all of the bytes at a place of an open file; several threads and processes may do so at once.
+
+    Raises OSError where the system refuses, such as on a full disk.
+    """
+    done = 0
+    while done < len(content):
+        if hasattr(os, "pwrite"):
+            done += os.pwrite(descriptor, content[done:], offset + done)
+        else:
+            with SEEKING:
+                os.lseek(descriptor, offset + done, os.SEEK_SET)
+                done += os.write(descriptor, content[done:])
 
 
 def open_text(path: pathlib.Path, mode: Literal["w", "a+"]) -> TextIO:

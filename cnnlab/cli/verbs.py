@@ -1,6 +1,7 @@
 """The verbs by name. Imports no jax."""
 
 from cnnlab.cli import show, study
+from cnnlab.cli.cache import cache
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
 from cnnlab.cli.train import train
 
@@ -11,6 +12,7 @@ VERBS: dict[str, Verb] = {
     "sample": show.sample,
     "inspect": show.inspect,
     "list": show.list_,
+    "cache": cache,
     "ablate": study.ablate,
     "report": study.report,
     "claims": study.claims,
