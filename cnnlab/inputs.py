@@ -65,6 +65,11 @@ class InputSpec:
         return self.as_json() == other.as_json()
 
 
+def fit_in_words(fit: Mapping[str, Any]) -> str:
+    """Returns a rule by which images are brought to size with its settings, such as `crop fraction=0.875 filter=bicubic`."""
+    return " ".join([fit["name"], *(f"{name}={value}" for name, value in fit.items() if name != "name")])
+
+
 def unit_value(dtype: str | np.dtype) -> float:
     """Returns the stored value that stands for 1: 255 for u8, else 1."""
     return 255.0 if np.dtype(dtype) == np.uint8 else 1.0

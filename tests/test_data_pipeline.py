@@ -1,17 +1,19 @@
 import dataclasses
 import itertools
+import json
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab.data import augment, digits, stripes, xor
+from cnnlab.data import augment, decoder, digits, pipeline, stripes, xor
 from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
-from cnnlab.data.resize import pad, resize
+from cnnlab.data.resize import FITS, pad, resize, rule_of, settings_of
 from cnnlab.data.source import LazyImages, shuffled, stratified_split
 from cnnlab.data.stream_order import shuffled_order
+from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError
 
 
@@ -208,13 +210,47 @@ def test_float_images_are_used_as_they_are():
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(28, 28, 32), (40, 31, 16), (9, 9, 9), (5, 60, 23)])
-def test_resize_agrees_with_pillow_to_one_grey_level(height, width, size):
+def test_resize_is_pillows_and_within_a_grey_level_of_its_own_definition(height, width, size):
     images = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), np.uint8)
     ours = resize(images, size)
     theirs = np.stack([np.asarray(Image.fromarray(i).resize((size, size), Image.Resampling.BILINEAR)) for i in images])
     assert ours.dtype == np.uint8
-    assert np.abs(ours.astype(int) - theirs).max() <= 1
-    np.testing.assert_allclose(resize(images.astype(np.float32), size), ours, atol=0.51)
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(resize(images[..., :2], size), ours[..., :2])
+    floats = resize(images.astype(np.float32), size)
+    assert floats.dtype == np.float32
+    np.testing.assert_allclose(floats, ours, atol=1)
+    # [size, H] x [B, H, W, C] x [size, W] -> [B, size, size, C]
+    expected = np.einsum("ah,bhwc,dw->badc", triangle_weights(height, size), images, triangle_weights(width, size))
+    np.testing.assert_allclose(floats, expected, atol=1e-3)
+
+
+def triangle_weights(source: int, target: int) -> np.ndarray:
+    """The weight of each source pixel in each target pixel, f64 [target, source]; rows sum to 1."""
+    ratio = source / target
+    centres = (np.arange(target) + 0.5) * ratio - 0.5
+    weights = np.maximum(0.0, 1.0 - np.abs(np.arange(source) - centres[:, None]) / max(ratio, 1.0))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+PIXELS = {"resize": (2, "2fd5833ab802"), "pad": (None, "47cac1df9762"), "crop": (None, "cddede814bcd")}
+"""{rule: (its format, first digits of the digest of its pixels)}. A rule that makes other pixels needs the next number in
+data/resize.FORMATS: it enters fingerprints and the keys of the cache."""
+
+
+@pytest.mark.parametrize("rule", FITS)
+def test_a_rule_that_makes_other_pixels_has_another_format(rule: str):
+    side = 12 if rule == "pad" else 40
+    images = shuffled(2 * side * 31 * 3, 1, 0).astype(np.uint8).reshape(2, side, 31, 3)[:, :, : min(side, 31)]
+    found = settings_of(FITS[rule]).get("format"), combined_digest(FITS[rule](images, 16))[:12]
+    assert found == PIXELS[rule]
+    assert settings_of(rule_of(json.loads(json.dumps(settings_of(FITS[rule]))))) == settings_of(FITS[rule])
+
+
+@pytest.mark.parametrize("settings", [{"name": "resize"}, {"name": "resize", "format": 3}, {"name": "mine"}])
+def test_a_rule_that_this_version_does_not_have_is_refused(settings: dict[str, object]):
+    with pytest.raises(UsageError, match=r"cannot be brought to size(.|\n)*Known: resize, pad, crop"):
+        rule_of(settings)
 
 
 def test_pad_centres_in_zeros_and_refuses_to_cut():
@@ -234,7 +270,23 @@ def test_image_size_changes_shape_pixels_and_fingerprint():
     assert plain.image_shape == (8, 8, 1) and padded.image_shape == resized.image_shape == (12, 12, 1)
     assert len({plain.fingerprint, padded.fingerprint, resized.fingerprint}) == 3
     lazy = build(lazily(small()), batch_size=5, image_size=12, image_fit=pad, resident_mib=0)
+    assert lazy.fingerprint == padded.fingerprint
     np.testing.assert_array_equal(lazy.images("train", np.array([1])), padded.images("train", np.array([1])))
+
+
+def test_pixels_of_another_decoder_are_other_data_and_its_version_has_a_cache_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    assert decoder.decoder_key() == "" and decoder.decoder_versions().startswith("Pillow ")
+    reads = []
+    source = lazily(small())
+    for part in source.splits.values():
+        read = part.images.read
+        object.__setattr__(part.images, "read", lambda ids, read=read: reads.extend(ids) or read(ids))
+    first = build(source, batch_size=5).fingerprint
+    monkeypatch.setattr(pipeline, "decoder_versions", lambda: "Pillow 99")
+    assert build(source, batch_size=5).fingerprint == first and len(reads) == 2 * (50 + 12)
+    monkeypatch.setattr(pipeline, "decoder_key", lambda: "decoder 012345")
+    assert build(source, batch_size=5).fingerprint != first
+    assert build(small(), batch_size=5).fingerprint == first, "arrays are not decoded"
 
 
 def test_fingerprint_follows_examples_and_splits():

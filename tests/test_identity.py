@@ -34,6 +34,20 @@ def test_each_part_of_an_identity_is_compared(change: dict[str, object], kind: s
     assert [one.kind for one in found] == [kind]
 
 
+def test_another_rule_for_the_size_of_images_explains_another_fingerprint():
+    resized, cropped = {"name": "resize", "format": 2}, {"name": "crop", "fraction": 0.875}
+    now = dataclasses.replace(ONE, data="g", fit=resized)
+    for there, reason in (
+        (None, "; an older version resized images to other grey levels"),
+        (resized, ""),
+        (cropped, "; images were brought to size by crop fraction=0.875, and now by resize format=2"),
+    ):
+        found = differences(dataclasses.replace(ONE, fit=there), now)
+        assert [one.text for one in found] == [f"the data: fingerprint f there, g now{reason}"]
+    run = {"experiment": "a", "knobs": {}, "data": {"fingerprint": "f", "fit": cropped}}
+    assert recorded_identity(run).fit == cropped
+
+
 def test_another_spelling_of_a_path_is_the_same_run():
     elsewhere = {"experiment": "/b/mine.py", "knobs": {**ONE.knobs, "data.dataset": "npz:/b/d.npz"}}
     assert differences(ONE, dataclasses.replace(ONE, **elsewhere)) == []  # type: ignore[arg-type]

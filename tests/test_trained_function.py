@@ -109,13 +109,15 @@ def test_data_of_another_kind_are_refused(case: str):
         trained_function.check_inputs(SPEC, given, name="new", folder=pathlib.Path("there"))
 
 
-@pytest.mark.parametrize("change", [{"class_names": ("cat", "wolf")}, {"image_shape": (8, 8, 3)}])
-def test_other_names_and_another_size_are_said(change: dict[str, Any], caplog):
-    given = dataclasses.replace(SPEC, **change)
-    trained_function.check_inputs(SPEC, given, name="new", folder=pathlib.Path("there"))
+@pytest.mark.parametrize("change", [{"class_names": ("cat", "wolf")}, {"image_shape": (8, 8, 3)}, {"fit": {"name": "pad"}}])
+def test_other_names_another_size_and_another_rule_for_it_are_said(change: dict[str, Any], caplog):
+    trained = dataclasses.replace(SPEC, fit={"name": "resize"})
+    given = dataclasses.replace(trained, **change)
+    trained_function.check_inputs(trained, given, name="new", folder=pathlib.Path("there"))
     assert "WARNING" in caplog.text and "new" in caplog.text
     caplog.clear()
-    trained_function.check_inputs(SPEC, SPEC, name="new", folder=pathlib.Path("there"))
+    for other in (trained, dataclasses.replace(trained, fit={"name": "none"})):
+        trained_function.check_inputs(trained, other, name="new", folder=pathlib.Path("there"))
     assert not caplog.text
 
 

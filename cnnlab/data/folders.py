@@ -13,6 +13,7 @@ import numpy as np
 from cnnlab import files
 from cnnlab.data.cache import cached
 from cnnlab.data.decode import FORMATS, BadImage, read_image
+from cnnlab.data.decoder import decoder_versions
 from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, notify, with_test_split
 from cnnlab.data.tree import ImageTree, read_tree
 from cnnlab.digests import combined_digest
@@ -99,7 +100,8 @@ def _check(tree: ImageTree, paths: Sequence[pathlib.Path], max_pixels: int) -> _
     # Reading every file again to see whether it changed would take as long as the check: its size and time stand for it.
     states = [_state(file) for file in paths]
     lines = [f"{tree.name_of(file)} {size} {changed}" for file, (size, changed) in zip(paths, states, strict=True)]
-    key = f"checked-2-{combined_digest(printable(str(tree.root.resolve())), str(max_pixels), *lines)[:24]}"
+    what = (printable(str(tree.root.resolve())), str(max_pixels), decoder_versions())
+    key = f"checked-2-{combined_digest(*what, *lines)[:24]}"
 
     def check(file: pathlib.Path) -> tuple[str, tuple[int, ...], str, int]:
         try:

@@ -12,6 +12,7 @@ import numpy as np
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
 from cnnlab.data.augment import columns_of, no_augmentation
 from cnnlab.data.cache import cached
+from cnnlab.data.decoder import decoder_key, decoder_versions
 from cnnlab.data.examine import remarks_on
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.resize import Fit, fit_images, resize, settings_of
@@ -89,7 +90,7 @@ def build(
         preparation=functools.partial(_prepare, augment),
         images=functools.partial(_images, parts),
         example_names=_example_names(source, parts, held_out),
-        fingerprint=combined_digest(source.fingerprint, f"{sizes} {image_size} {_fit_key(fit)}", held_out),
+        fingerprint=combined_digest(source.fingerprint, f"{sizes} {image_size} {_fit_key(fit)}{_decoder(source)}", held_out),
         remarks=tuple(remarks),
     )
 
@@ -107,9 +108,8 @@ def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[di
         if needed <= budget:
             budget -= needed
             resident.add(split)
-            images = _in_memory(
-                images, f"{source.name} {split}", combined_digest(source.fingerprint, split, f"{size} {fit_key}")
-            )
+            key = combined_digest(source.fingerprint, split, f"{size} {fit_key}")
+            images = _in_memory(images, f"{source.name} {split}", key)
         parts[split] = Split(images, part.labels)
     return parts, resident
 
@@ -122,6 +122,12 @@ def _inputs(source: Source, images: Images, normalisation: Normalisation, fit: M
 def _fit_key(settings: Mapping[str, Any]) -> str:
     """Returns the text of a rule in keys of the cache and in fingerprints."""
     return "" if settings["name"] == "none" else " ".join(map(str, settings.values()))
+
+
+def _decoder(source: Source) -> str:
+    """Returns what the decoder adds to the fingerprint of a source: nothing for images that are stored as arrays."""
+    is_decoded = any(not isinstance(part.images, np.ndarray) for part in source.splits.values())
+    return f" {key}" if is_decoded and (key := decoder_key()) else ""
 
 
 def _divided(train: Split, held_out: np.ndarray) -> dict[str, Split]:
@@ -146,6 +152,7 @@ def _in_memory(images: Images, name: str, key: str) -> np.ndarray:
     """Returns the images [N, H, W, C]; lazily decoded ones come from the cache after the first time."""
     if isinstance(images, np.ndarray):
         return images
+    key = combined_digest(key, decoder_versions())
     return np.asarray(cached(f"images-{key[:24]}", lambda: {"images": _decoded(images, name)})["images"])
 
 

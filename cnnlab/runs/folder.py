@@ -24,7 +24,7 @@ from cnnlab.runs import identity, run_files
 from cnnlab.runs.identity import Identity, Reread
 from cnnlab.values import Duration
 
-LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 LONGEST_DIFF = 2**20
 """Bytes of the uncommitted changes that are kept beside run.json; longer ones are cut."""
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -79,9 +79,9 @@ class RunSpec:
 
     def identity(self, seed: int | None, experiment: Experiment | None = None) -> Identity:
         """Returns the identity of the run of a seed; its data are known where the experiment is built."""
-        data = experiment.data.fingerprint if experiment else None
+        data, fit = (experiment.data.fingerprint, identity.plain(experiment.data.inputs.fit)) if experiment else (None, None)
         knobs = {name: identity.plain(value) for name, value in self.knobs.items()}
-        return Identity(self.experiment, self.precision, knobs, seed, self.sources, data, self.weights)
+        return Identity(self.experiment, self.precision, knobs, seed, self.sources, data, self.weights, fit)
 
     def with_knobs(self, resolved: Resolved, sources: Mapping[str, str] | None) -> "RunSpec":
         """Returns the specification of the same run with other knobs, and with the code that these need."""
@@ -258,6 +258,7 @@ def _content(spec: RunSpec, experiment: Experiment) -> dict[str, Any]:
             "sizes": dict(data.sizes),
             "remarks": list(data.remarks),
             "class_names": list(data.class_names),
+            "fit": dict(data.inputs.fit),
         },
         "sources": None if spec.sources is None else dict(spec.sources),
         "weights": spec.weights,

@@ -14,6 +14,7 @@ from typing import Any
 
 from cnnlab.digests import digest, file_digest
 from cnnlab.errors import CnnlabError, DataError, UsageError, did_you_mean
+from cnnlab.inputs import fit_in_words
 from cnnlab.own import split_part
 from cnnlab.sources import DIGITS, code_digest, differing_files
 
@@ -42,6 +43,8 @@ class Identity:
     """Fingerprint of the data set."""
     weights: Mapping[str, str] | None = None
     """{knob: digest of the file or run that it names}."""
+    fit: Mapping[str, Any] | None = None
+    """Rule by which the images were brought to size, which is a part of the fingerprint and explains it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,7 @@ def recorded_identity(run: Mapping[str, Any], reread: Reread | None = None) -> I
         sources,
         (newest["data"] or {}).get("fingerprint"),
         newest["weights"],
+        (newest["data"] or {}).get("fit"),
     )
 
 
@@ -104,8 +108,18 @@ def differences(there: Identity, now: Identity) -> list[Difference]:
             place = now.knobs.get(name) or there.knobs.get(name)
             found.append(Difference("weights", f"the content of --{name}={place}: {digests[0]} there, {digests[1]} now"))
     if None not in (there.data, now.data) and there.data != now.data:
-        found.append(Difference("data", f"the data: fingerprint {str(there.data)[:12]} there, {str(now.data)[:12]} now"))
+        text = f"the data: fingerprint {str(there.data)[:12]} there, {str(now.data)[:12]} now{_other_fit(there.fit, now.fit)}"
+        found.append(Difference("data", text))
     return found
+
+
+def _other_fit(there: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
+    """Returns how images were brought to size and are now, where that is a reason for another fingerprint; else nothing."""
+    if there is None:
+        return "; an older version resized images to other grey levels" if "format" in (now or {}) else ""
+    if now is None or there == now:
+        return ""
+    return f"; images were brought to size by {fit_in_words(there)}, and now by {fit_in_words(now)}"
 
 
 def same_experiment(there: str, now: str) -> bool:

@@ -17,7 +17,7 @@ from cnnlab.core import Dataset, Experiment, Stats
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import DataError
-from cnnlab.inputs import InputSpec
+from cnnlab.inputs import InputSpec, fit_in_words
 
 log = logging.getLogger("cnnlab")
 
@@ -75,6 +75,9 @@ def check_inputs(trained: InputSpec, given: InputSpec, *, name: str, folder: pat
         if trained.image_shape[2] != given.image_shape[2] or sizes:
             raise DataError(f"{text}.\nGive images of {there}: --image_size brings them to one size.")
         log.warning("WARNING: %s: the network is measured at another size.", text)
+    if trained.fit != given.fit and "none" not in (trained.fit["name"], given.fit["name"]):
+        there, here = (fit_in_words(spec.fit) for spec in (trained, given))
+        log.warning("WARNING: the images of %s were brought to size by %s, and those of %s by %s.", folder, there, name, here)
     if trained.class_names == given.class_names:
         return
     there, here = (list_classes(spec.class_names) for spec in (trained, given))
