@@ -14,8 +14,12 @@ import pytest
 from benchmarks import page
 from benchmarks.accelerator import batched, ceilings, cifar10, pixels, session, steps, unfinished, works
 from benchmarks.accelerator.board import RESERVE_SECONDS, Board, Case, Row, Settings
+from cnnlab.ablation.analyse.analysis import analyse
+from cnnlab.ablation.plan.study import Arm, RunResult, Study
+from cnnlab.ablation.report.csv_tables import arms_csv
 from cnnlab.engine.program import phases
 from cnnlab.errors import UsageError
+from cnnlab.metric import SHARE, Metric
 
 FAST = ("knn", "pursuit", "copy", "products", "forms")
 CASES = session.all_cases()
@@ -177,6 +181,32 @@ def test_forms_of_many_convolutions_agree():
     first, *others = (form(x, kernel) for form in batched.FORMS.values())
     for other in others:
         np.testing.assert_allclose(other, first, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "shown"),
+    [
+        ((0.5, 0.75), "+0.25 (no interval: the same in all 2 pairs) to the baseline"),
+        ((0.25, 0.5), "+0 (no interval: the same in all 2 pairs) to the baseline"),
+        ((0.5, 1.0), "+0.375 [-1.213, 1.963] to the baseline"),
+        ((0.5,), "+0.25 (no interval: one pair) to the baseline"),
+        ((), "n = 0, "),
+    ],
+)
+def test_an_arm_without_a_spread_has_no_interval_and_says_why(scores: tuple[float, ...], shown: str, tmp_path: pathlib.Path):
+    both = (Arm("baseline", {}, folder="a"), Arm("arm", {}, folder="b"))
+    accuracy = Metric("accuracy", SHARE, higher_is_better=True, is_proportion=True)
+    plan = Study("toy", "none", {}, "grid", both, (0, 1), {}, metrics={"accuracy": accuracy})
+    outcomes = [
+        RunResult(arm, seed, "DONE", "", "", {"test/accuracy": value})
+        for arm, values in (("baseline", (0.25, 0.5)), ("arm", scores))
+        for seed, value in enumerate(values)
+    ]
+    analysis = analyse(plan, outcomes, resamples=100)
+    (tmp_path / "study.json").write_text(json.dumps({"metric": plan.metric}), encoding="utf-8")
+    (tmp_path / "arms.csv").write_text(arms_csv(plan, analysis), encoding="utf-8")
+    *_, row = unfinished.rows_of("toy", tmp_path)
+    assert shown in row.note and "nan" not in row.note and (row.value == "no finished run" or scores)
 
 
 def test_ceilings_and_steps_have_goals_only_where_they_mean_something(settings: Settings):

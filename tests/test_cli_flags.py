@@ -12,7 +12,7 @@ import pytest
 from commands import ROOT, Here, launch, read
 
 from cnnlab import knobs
-from cnnlab.cli import flags
+from cnnlab.cli import flag_files, flags
 from cnnlab.cli.suggest import SYNONYMS, explain
 from cnnlab.cli.verbs import VERBS
 from cnnlab.runs.catalogue import experiment_files
@@ -148,6 +148,46 @@ def test_words_may_be_written_in_every_way_that_absl_knows(tmp_path: pathlib.Pat
     call = flags.parse(VERBS["train"], words)
     assert (call.arguments["seed"], call.arguments["seeds"], call.arguments["overwrite"]) == (4, 3, False)
     assert call.values == {"lr": "0.5", "model": "mlp", "nesterov": "true"} and call.console.help
+
+
+def test_a_flag_file_is_read_in_utf_8_whatever_the_locale_and_may_include_others(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "größe.txt").write_bytes("\ufeff--dataset=folder:Käse und Brot\n\n  // why\n--flagfile=more.txt\n".encode())
+    (tmp_path / "more.txt").write_bytes(b"--lr=0.5\r\n--seeds=3")
+    assert list(flag_files.expand(["a", "--flagfile", "größe.txt", "--", "--flagfile=more.txt"])) == [
+        *("a", "--dataset=folder:Käse und Brot", "--lr=0.5", "--seeds=3", "--", "--flagfile=more.txt")
+    ]
+    code = "import sys; from cnnlab.cli import flag_files; print(ascii(list(flag_files.expand(sys.argv[1:]))))"
+    shown = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", code, "--flagfile=b.txt"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+        cwd=(tmp_path / "größe.txt").rename(tmp_path / "b.txt").parent,
+    )
+    assert b"K\\xe4se" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "message"),
+    [
+        (None, "--flagfile=x.txt", "--flagfile=x.txt: No such file"),
+        (b"--seeds=3\n--dataset=K\xe4se\n", "--flagfile=x.txt", "--flagfile=x.txt: line 2 is not UTF-8"),
+        (b"--flagfile=x.txt", "--flagfile=x.txt", "--flagfile=x.txt: it includes itself"),
+        (b"--flagfile=y.txt", "--flagfile=x.txt", "--flagfile=y.txt: No such file"),
+        (None, "--flagfile", "--flagfile names no file"),
+        (None, "--flagfile=.", "--flagfile=.: Is a directory"),
+    ],
+)
+def test_a_flag_file_that_cannot_be_read_is_one_line(
+    content: bytes | None, words: str, message: str, here: Here, tmp_path: pathlib.Path
+):
+    if content is not None:
+        (tmp_path / "x.txt").write_bytes(content)
+    code, out, err = here(words)
+    assert code == 2 and not out and err.startswith(f"error: {message}") and "Traceback" not in err
 
 
 def test_a_list_knob_adds_up_and_keeps_the_commas_of_a_regular_expression():

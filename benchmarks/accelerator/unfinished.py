@@ -105,14 +105,20 @@ def arms(folder: pathlib.Path) -> list[dict[str, str]]:
 
 
 def rows_of(name: str, folder: pathlib.Path) -> Iterator[Row]:
-    """Yields the mean of each arm of a study, and its difference to the baseline."""
+    """Yields the mean of each arm of a study, and its difference to the baseline with the interval, where there is one."""
     metric = json.loads((folder / "study.json").read_text(encoding="utf-8"))["metric"]
     for arm in arms(folder):
         note = f"n = {arm['done']}, {arm['parameters']} parameters"
         if arm["difference"]:
-            low, high = arm["difference_low"] or "nan", arm["difference_high"] or "nan"
-            note += f", {float(arm['difference']):+.4g} [{float(low):.4g}, {float(high):.4g}] to the baseline"
-        yield Row(f"{name}: {arm['arm']}", float(arm["mean"] or "nan"), metric, note=note)
+            note += f", {float(arm['difference']):+.4g} {_interval(arm)} to the baseline"
+        yield Row(f"{name}: {arm['arm']}", float(arm["mean"]) if arm["mean"] else "no finished run", metric, note=note)
+
+
+def _interval(arm: Mapping[str, str]) -> str:
+    """Returns the interval of an arm's difference, or why statistics.student_interval gives none."""
+    if arm["difference_low"] and arm["difference_high"]:
+        return f"[{float(arm['difference_low']):.4g}, {float(arm['difference_high']):.4g}]"
+    return "(no interval: one pair)" if arm["pairs"] == "1" else f"(no interval: the same in all {arm['pairs']} pairs)"
 
 
 def flags_of(settings: Settings, flags: Flags, tiny: Flags) -> Flags | str:
@@ -144,9 +150,13 @@ def momentum_or_adam(settings: Settings) -> Iterator[Row]:
             yield Row("c13", found)
             return
         first = rates.split(",")[0]
-        top = max(arms(found), key=lambda arm: float(arm["mean"] or "-inf"))
+        measured = [arm for arm in arms(found) if arm["mean"]]
+        if not measured:
+            yield Row("c13", f"no run with {optimizer} was finished")
+            return
+        top = max(measured, key=lambda arm: float(arm["mean"]))
         best.append(top["arm"].partition("lr=")[2] or first)
-        yield Row(f"c13: best rate of {optimizer}", best[-1], note=f"validation accuracy {float(top['mean'] or 'nan'):.4f}")
+        yield Row(f"c13: best rate of {optimizer}", best[-1], note=f"validation accuracy {float(top['mean']):.4f}")
     compared = {"vary": f"optimizer:momentum,adam lr:{','.join(best)}", "design": "zip"}
     given = flags_of(settings, {**C13, "seeds": "8"}, {"model.width": "0.25"})
     assert not isinstance(given, str)

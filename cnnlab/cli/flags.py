@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from cnnlab import knobs
+from cnnlab.cli import flag_files
 from cnnlab.cli.groups import Console
 from cnnlab.errors import UsageError
 from cnnlab.files import expand_home
@@ -147,8 +148,8 @@ def parse(verb: Verb, words: Sequence[str]) -> Call:
     for flag in known.values():
         values[flag.name] = _Flag(flag)
     try:
-        rest = values(["launch.py", *words], known_only=True)[1:]
-    except (flags.Error, ValueError, OSError) as error:
+        rest = values(["launch.py", *flag_files.expand(words)], known_only=True)[1:]
+    except (flags.Error, ValueError) as error:
         raise UsageError(f"{error}\n`python launch.py VERB --help` lists the flags of a verb.") from None
     words, given = _split(rest)
     folders = tuple(str(expand_home(word)) if word.startswith("~") else word for word in words)

@@ -29,7 +29,8 @@ Knobs are the keyword arguments of the experiment's function and, below its choi
   python launch.py ablate --experiment=convnet_digits --vary=norm:batch,none --vary=lr:0.1,0.01 --seeds=5
   python launch.py ablate --experiment=convnet_digits --design=leave_one_out --toggle=norm,augment
 
---flagfile=FILE reads flags from a file. Flags of the verb train follow; the others are shown by VERB --help.
+--flagfile=FILE reads flags from a text file in UTF-8, one on each line. Flags of the verb train follow; the others are shown
+by VERB --help.
 
 """
 
