@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,12 +14,12 @@ import pytest
 import toys
 from toys import INTERVALS, gap, run
 
-from cnnlab.core import Phase, Stats
+from cnnlab.core import Feed, Phase, Stats, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import leaves, tree_digest
 from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.engine.program import Program, build_program
-from cnnlab.errors import UsageError
+from cnnlab.errors import DataError, UsageError
 
 CHASE = toys.chase()
 
@@ -118,6 +120,34 @@ def test_a_stop_between_two_logs_loses_no_statistics():
     assert tree_digest(resumed) == tree_digest(whole) and rest == {
         step: numbers for step, numbers in curve.items() if step > 13
     }
+
+
+def test_an_error_of_the_data_is_raised_after_a_checkpoint_of_the_steps_before_it():
+    whole, broken = program(), []
+
+    def feeds(seed: int, step: int) -> Iterator[Feed]:
+        yield from itertools.islice(CHASE.data.train(seed, step), 7 - step)
+        broken.append(step)
+        raise DataError("cat/7.png changed since it was checked")
+
+    data = dataclasses.replace(CHASE.data, train=feeds)
+    saved: dict[int, TrainState] = {}
+    with pytest.raises(DataError, match=r"cat/7\.png"):
+        train.fit(
+            dataclasses.replace(whole, experiment=dataclasses.replace(CHASE, data=data)),
+            whole.init(0),
+            seed=0,
+            step=0,
+            stop=CHASE.steps,
+            intervals=INTERVALS,
+            pending_stats=[],
+            on_log=lambda step, parts: None,
+            on_evaluate=lambda step, state: None,
+            on_save=lambda step, state, pending_stats: saved.update({step: whole.strategy.to_host(state)}),
+            should_stop=lambda: False,
+        )
+    assert broken == [0] and max(saved) == 7
+    assert gap(saved[7], chased(stop=7)[0]) == 0
 
 
 @pytest.mark.parametrize("dispatch", [2, 8, 32])

@@ -26,8 +26,13 @@ class StepClock:
     """Seconds between windows: logs, evaluations and checkpoints. The longest also compiles the evaluation."""
     steps: int = 0
     """Number of steps that were taken."""
+    window_seconds: float = 0.0
+    """Seconds of all windows together."""
+    waiting_seconds: float = 0.0
+    """Those among them in which examples were read and decoded while the devices had nothing to do."""
     _since: float = dataclasses.field(default_factory=time.perf_counter)
     _steps: int = 0
+    _waiting: float = 0.0
     _paused: bool = False
     _compiled: set[Hashable] = dataclasses.field(default_factory=set)
 
@@ -35,6 +40,11 @@ class StepClock:
     def step_seconds(self) -> float | None:
         """Returns the median seconds of a step; None before the first window is complete."""
         return statistics.median(self.windows) if self.windows else None
+
+    @property
+    def waiting_share(self) -> float | None:
+        """Returns the share of the windows in which the devices waited for data; None before the first is complete."""
+        return self.waiting_seconds / self.window_seconds if self.window_seconds else None
 
     def seconds_left(self, steps: int) -> float | None:
         """Returns the seconds that so many further steps take, with their pauses; None before the first window is complete.
@@ -51,7 +61,18 @@ class StepClock:
         now = time.perf_counter()
         if self._paused:
             self.pauses.append(now - self._since)
-        self._since, self._steps, self._paused = now, 0, False
+        self._since, self._steps, self._waiting, self._paused = now, 0, 0.0, False
+
+    def fetched(self, began: float, latest: Any) -> None:
+        """Counts the time since `began` as waiting for data, if the devices finished their work meanwhile.
+
+        Args:
+            began: when the examples of the next steps were asked for, by time.perf_counter.
+            latest: result of the latest dispatch; None: there is none yet.
+        """
+        # One result stands for all of a dispatch.
+        if all(leaf.is_ready() for leaf in jax.tree.leaves(latest)[:1]):
+            self._waiting += time.perf_counter() - began
 
     def dispatched(self, program: Hashable, began: float, steps: int, stats: Any) -> None:
         """Counts a dispatch: as compilation where it is the first one of its program, else its steps in the window.
@@ -74,6 +95,9 @@ class StepClock:
     def end_window(self) -> None:
         """Ends the window now, where the device has finished its steps; one without a step is left out."""
         if self._steps:
-            self.windows.append((time.perf_counter() - self._since) / self._steps)
+            took = time.perf_counter() - self._since
+            self.windows.append(took / self._steps)
+            self.window_seconds += took
+            self.waiting_seconds += min(self._waiting, took)
         self.begin_window()
         self._paused = True

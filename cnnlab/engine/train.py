@@ -8,17 +8,17 @@ Letters in shapes: B examples of a batch, k steps, K classes, M members (batched
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Batch, Dataset, Stats, TrainState
+from cnnlab.core import Batch, Dataset, Feed, PyTree, Stats, TrainState
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program, stack_steps
-from cnnlab.errors import Preempted
+from cnnlab.errors import CnnlabError, Preempted
 
 EVALUATION_BATCH = 250
 """Number of examples measured at once; on a CPU larger batches do not fit into the cache."""
@@ -139,17 +139,21 @@ def fit(
 
     Callbacks come after the step whose number they get, in the order log, evaluate, save. `pending_stats` holds the statistics
     since the last log; a checkpoint keeps them, so that a resumed log equals an uninterrupted one. `clock` gets the seconds of
-    compilation and of steps.
+    compilation and of steps. An error of the data is raised after a checkpoint of the steps before it.
     """
-    clock = clock or StepClock()
-    last = program.experiment.steps
+    clock, first, last = clock or StepClock(), step, program.experiment.steps
     feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # batched runs take a tuple of seeds
     shared = program.step_inputs("train")
     in_flight: collections.deque[Stats] = collections.deque()
     while step < stop and not should_stop():
         steps, end = program.phase_at(step)
         size = _dispatch_size(step, min(stop, end), intervals)
-        placed = program.strategy.shard_batch(stack_steps([next(feeds) for _ in range(size)]))
+        try:
+            placed = _fetch(program, feeds, size, clock, in_flight)
+        except CnnlabError:  # such as a file that changed
+            if step > first and step % intervals.save:
+                on_save(step, state, pending_stats)
+            raise
         began = time.perf_counter()
         state, stats = steps(state, shared, placed)
         step += size
@@ -173,6 +177,14 @@ def fit(
             on_save(step, state, pending_stats)
         clock.begin_window()
     return state, step
+
+
+def _fetch(program: Program, feeds: Iterator[Feed], count: int, clock: StepClock, in_flight: Sequence[Stats]) -> PyTree:
+    """Returns the next feeds on the devices; what is waited for them counts where no dispatch is unfinished any more."""
+    began = time.perf_counter()
+    fetched = [next(feeds) for _ in range(count)]
+    clock.fetched(began, in_flight[-1] if in_flight else None)
+    return program.strategy.shard_batch(stack_steps(fetched))
 
 
 def _dispatch_size(step: int, stop: int, intervals: Intervals) -> int:

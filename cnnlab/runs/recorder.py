@@ -38,7 +38,7 @@ log = logging.getLogger("cnnlab")
 
 SNAPSHOT_EXAMPLES = 32
 """Number of held-out examples for a task's snapshots."""
-TIMES = ("wall_seconds", "compile_seconds", "step_seconds")
+TIMES = ("wall_seconds", "compile_seconds", "step_seconds", "waiting_share")
 """Names of the times in a checkpoint and in result.json (RunRecorder.timing)."""
 COMPILED: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 """Steps of programs that this process compiled: the runs of other seeds and arms share them."""
@@ -90,13 +90,16 @@ class RunRecorder:
 
     @property
     def timing(self) -> dict[str, float]:
-        """Returns wall and compile seconds of all attempts, and the median seconds of a step of the latest that knows it."""
+        """Returns wall and compile seconds of all attempts, the latest seconds of a step and share of waiting for data."""
         before, took = self.timing_before, self.clock.step_seconds
         step = before.get("step_seconds") if took is None else took / self.members
+        share = self.clock.waiting_share
+        waiting = before.get("waiting_share") if share is None else share
         return {
             "wall_seconds": before.get("wall_seconds", 0.0) + time.monotonic() - self.began,
             "compile_seconds": before.get("compile_seconds", 0.0) + self.clock.compile_seconds,
             **({} if step is None else {"step_seconds": step}),
+            **({} if waiting is None else {"waiting_share": waiting}),
         }
 
     def status(self, state: str, step: int, **more: Any) -> None:
@@ -110,6 +113,7 @@ class RunRecorder:
             "attempt": self.attempt,
             "process": process,
             "time": time.time(),
+            "waiting_share": self.clock.waiting_share,
             "checkpoint": max(self.checkpoints.steps(), default=0),  # by which a lost one is noticed
         }
         files.write_record(self.folder / run_files.STATUS, content | more)

@@ -313,7 +313,7 @@ def format_result(spec: RunSpec, seed: int, result: Mapping[str, Any] | None) ->
     shown = {name.removeprefix("test/"): value for name, value in result["metrics"].items() if name.startswith("test/")}
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
     remark = f"\n  {result['remark']}" if result.get("remark") else ""
-    return f"{spec.title}, seed {seed}: test {numbers} after {took}{remark}"
+    return f"{spec.title}, seed {seed}: test {numbers} after {took}{run_progress.describe_waiting(result)}{remark}"
 
 
 def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, spec: RunSpec) -> str:

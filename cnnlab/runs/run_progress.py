@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from cnnlab import text
 from cnnlab.engine.clock import StepClock
@@ -9,6 +10,8 @@ from cnnlab.progress import ProgressLine
 
 SHOWN_AFTER = 1.0
 """Seconds after which an evaluation during training, or one in a log, is shown; shorter ones would only flicker."""
+NOTICED, LONG = 0.01, 0.1
+"""Shares of the time of steps spent waiting for data from which on the share, and what helps, is said at the end of a run."""
 
 
 def measuring(line: ProgressLine, split: str) -> Callable[[int, int], None]:
@@ -104,3 +107,17 @@ class RunProgress:
     def close(self) -> None:
         """Ends the line, so that what is printed next begins on a new one."""
         self._line.close()
+
+
+def describe_waiting(result: Mapping[str, Any]) -> str:
+    """Returns the share of the time of steps in which the devices waited for data, and what helps where it is large; or ""."""
+    share = result.get("waiting_share")
+    if share is None or share < NOTICED:
+        return ""
+    said = f", {share:.0%} of the time of steps waiting for data"
+    if share < LONG:
+        return said
+    return (
+        f"{said}\n  What helps against waiting: more memory for the examples (--resident_mib), smaller images, and a cache "
+        "that holds them all (python launch.py cache)"
+    )
