@@ -4,7 +4,9 @@ A keyword-only parameter with a default is a knob; of a dataclass such as a Line
 parameter without a default is not: the caller of the function supplies it. The caller also supplies those that the annotation
 of a choice names (`supplied` in values.py). `Choice[OPTIONS]` takes one function of a dict, whose own knobs then lie below it:
 `--model=mlp --model.widths=256,128`; it also takes FILE.py:NAME, a
-function of a user's own file. A parameter whose name is in the `context`, such as data_dir, is filled from there.
+function of a user's own file. `Choices[OPTIONS]` takes a list of them, and the knobs of each lie below its name:
+`--augment=flip,pad_crop --augment.pad_crop.pad=2`. A path may be shortened where it is unique: `--augment.pad`, `--pad`.
+A parameter whose name is in the `context`, such as data_dir, is filled from there.
 
 Naming another option of a choice takes that option's own numbers, since each optimiser has a learning rate that suits it.
 The choices that the experiment made below its default stay, where the other option has them too: `--optimizer=rmsprop`
@@ -16,14 +18,14 @@ import functools
 import inspect
 import re
 import textwrap
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from cnnlab import own
+from cnnlab.choices import choose, choose_list, keep_choices, list_label, parameters
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.fitting import require_fit, require_named_knobs
+from cnnlab.fitting import require_named_knobs
 from cnnlab.values import ChoiceOf, describe_type, is_readable, metadata, plain, read_value, takes_list
 
 FOLDER = "the folder of the experiment's file"
@@ -92,8 +94,8 @@ class Resolved:
         return {path: knob.value for path, knob in self.knobs.items()}
 
     def path_of(self, name: str) -> str:
-        """Returns the path of the knob `name`, a path or a unique last part of one; UsageError where there is none."""
-        matches = [name] if name in self.knobs else _ending_in(name, self.knobs)
+        """Returns the path of the knob `name`, a path or a shorter one that is unique; UsageError where there is none."""
+        matches = matching(name, self.knobs)
         if len(matches) != 1:
             raise UnknownKnob(name, self.knobs, self.function)
         return matches[0]
@@ -109,7 +111,7 @@ class Resolved:
 
 
 def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> Resolved:
-    """Fills the knobs of `function` from `values`, {path or unique last name: text or value}.
+    """Fills the knobs of `function` from `values`, {path or unique shorter path: text or value}.
 
     Raises UsageError for an unknown or ambiguous name, and for a value of the wrong type or out of its range.
     """
@@ -126,7 +128,7 @@ def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Ma
             given[path] = "false"
         if negated:
             continue
-        matched = {name: _ending_in(name, knobs) for name in given if name not in knobs}
+        matched = {name: matching(name, knobs) for name in given if name not in knobs}
         new = {name: paths[0] for name, paths in matched.items() if len(paths) == 1}
         # Choices first: what they choose decides which names there are below.
         new = {name: path for name, path in new.items() if knobs[path].is_choice} or new
@@ -138,7 +140,7 @@ def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Ma
             given[path] = given.pop(name)
         aliases |= new
     for name in [*aliases, *(n for n in given if n not in knobs)]:
-        matches = _ending_in(name, knobs)
+        matches = matching(name, knobs)
         if len(matches) > 1:
             raise UsageError(f"--{name} could be {' or '.join('--' + m for m in matches)}. Write the whole name.")
         if not matches and name not in aliases:
@@ -146,15 +148,30 @@ def resolve(function: Callable[..., Any], values: Mapping[str, Any], context: Ma
     return Resolved(call, knobs, function, context or {})
 
 
-def _ending_in(name: str, knobs: Iterable[str]) -> list[str]:
-    return [path for path in knobs if path.endswith(f".{name}")]
+def matching(name: str, paths: Collection[str]) -> list[str]:
+    """Returns the paths that `name` can mean: itself; else those that end with it; else those that it shortens in the middle.
+
+    A name shortens a path that has its parts in this order and ends with the last one: `augment.pad` shortens
+    `data.augment.pad_crop.pad`.
+    """
+    if name in paths:
+        return [name]
+    return [path for path in paths if path.endswith(f".{name}")] or [path for path in paths if _shortens(name, path)]
+
+
+def _shortens(name: str, path: str) -> bool:
+    """Returns whether the parts of a name are some of the path's, in their order, and the last of both is the same."""
+    *parts, last = name.split(".")
+    *above, end = path.split(".")
+    left = iter(above)
+    return last == end and all(part in left for part in parts)
 
 
 def _negated(name: str, value: Any, knobs: Mapping[str, Knob]) -> str | None:
     """Returns the boolean knob that `--noNAME` switches off, as in absl; None for any other name."""
     positive = name.removeprefix("no")
-    matches = [positive] if positive in knobs else _ending_in(positive, knobs)
-    is_one = positive != name and value == "true" and len(matches) == 1 and not _ending_in(name, knobs)
+    matches = matching(positive, knobs)
+    is_one = positive != name and value == "true" and len(matches) == 1 and not matching(name, knobs)
     return matches[0] if is_one and knobs[matches[0]].kind == "bool" else None
 
 
@@ -174,7 +191,11 @@ def _owners(name: str, function: Callable[..., Any], path: str = "") -> Iterator
         yield from (
             f"{full}={option}" for option, chosen in choice.options.items() if name in [own for own, _, _ in parameters(chosen)]
         )
-        yield from _owners(name, _choose(full, choice, default, {})[1], full)
+        if choice.is_list:
+            for below, (_, chosen) in choose_list(full, choice, default, {}).items():
+                yield from _owners(name, chosen, f"{full}.{below}")
+        else:
+            yield from _owners(name, choose(full, choice, default, {})[1], full)
 
 
 def _unknown(name: str, knobs: Mapping[str, Knob], function: Callable[..., Any]) -> str:
@@ -216,138 +237,78 @@ def _fill(
         choice = metadata(annotation, ChoiceOf)
         if is_own and choice is None and not is_readable(annotation):
             continue  # such as a Linen module's dtype: Any, which keeps its default
-        if choice is not None and isinstance(default, str):
-            default = own.canonical(default, context.get(FOLDER))
+        if choice is not None:
+            default = _with_folder(default, context.get(FOLDER))
         raw = given.get(full, default)
         if isinstance(raw, Repeated) and not takes_list(annotation):
             raise UsageError(f"--{full} is given twice: {' and '.join(raw.texts)}. Keep one of them.")
         if choice is not None:
-            usual, usual_function = _choose(full, choice, default, context)
-            # Naming what is chosen already leaves the experiment's own defaults below it.
-            label, chosen = (usual, usual_function) if raw == usual else _choose(full, choice, raw, context)
-            if isinstance(raw, str) and raw != usual:
-                chosen = _keep_choices(chosen, default)
-            kind, value, default = f"one of: {', '.join(choice.options)}", label, usual
-        else:
-            chosen = raw.value if isinstance(raw, AsItIs) else read_value(full, annotation, raw, default)
-            kind, value, default = describe_type(annotation), plain(chosen), plain(default)
-        knobs[full] = Knob(full, kind, default, value, helps.get(name, ""), is_choice=choice is not None)
-        if choice is not None:
-            chosen = _fill(chosen, full, given, context, knobs, choice.supplied, is_own=own.is_part(label))
-        bound[name] = chosen
+            fill = _fill_list if choice.is_list else _fill_choice
+            bound[name] = fill(full, choice, raw, default, given, context, knobs, helps.get(name, ""))
+            continue
+        value = raw.value if isinstance(raw, AsItIs) else read_value(full, annotation, raw, default)
+        knobs[full] = Knob(full, describe_type(annotation), plain(default), plain(value), helps.get(name, ""))
+        bound[name] = value
     return functools.partial(function, **bound) if bound else function
 
 
-def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
-    """Returns (name, annotation, default or Parameter.empty) of the parameters that knobs can fill, in order of definition."""
-    inner = function
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    if inspect.isclass(inner) and dataclasses.is_dataclass(inner):
-        hints = _hints(inner)
-        wanted = {f.name for f in dataclasses.fields(inner) if f.init} - {"parent", "name"}
-    elif inspect.isfunction(unwrapped := inspect.unwrap(inner)):  # of a function under jax.jit
-        hints = _hints(unwrapped)
-        wanted = {p.name for p in inspect.signature(inner).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    else:  # built-in functions: nothing to set
-        return []
-    signature = inspect.signature(function)
-    return [
-        (p.name, hints.get(p.name, _type_of(p.default)), p.default) for p in signature.parameters.values() if p.name in wanted
-    ]
+def _with_folder(default: Any, folder: Any) -> Any:
+    """Returns a choice's default with the absolute paths of the own files that it names."""
+    if isinstance(default, tuple):
+        return tuple(_with_folder(item, folder) for item in default)
+    return own.canonical(default, folder) if isinstance(default, str) else default
 
 
-def _hints(function: Any) -> dict[str, Any]:
-    """Returns {parameter: annotation}; raises UsageError where one names something that is not defined."""
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise UsageError(f"{function.__module__}.{function.__name__}: an annotation cannot be read: {error}.") from None
+def _fill_choice(
+    path: str,
+    choice: ChoiceOf,
+    raw: Any,
+    default: Any,
+    given: Mapping[str, Any],
+    context: Mapping[str, Any],
+    knobs: dict[str, Knob],
+    help: str,
+) -> Callable[..., Any]:
+    """Returns the function that `raw` or else the default chooses, its knobs filled in; records it and them in `knobs`."""
+    usual, usual_function = choose(path, choice, default, context)
+    # Naming what is chosen already leaves the experiment's own defaults below it.
+    label, chosen = (usual, usual_function) if raw == usual else choose(path, choice, raw, context)
+    if isinstance(raw, str) and raw != usual:
+        chosen = keep_choices(chosen, default)
+    knobs[path] = Knob(path, f"one of: {', '.join(choice.options)}", usual, label, help, is_choice=True)
+    return _fill(chosen, path, given, context, knobs, choice.supplied, is_own=own.is_part(label))
 
 
-def _type_of(default: Any) -> type:
-    """Returns the type that a parameter without an annotation takes: that of its default, where a text can give it."""
-    return type(default) if isinstance(default, bool | int | float) else str if default is None else type(default)
-
-
-def _choose(path: str, choice: ChoiceOf, raw: Any, context: Mapping[str, Any]) -> tuple[str, Callable[..., Any]]:
-    """Returns (printable name, function) for `name`, `name:argument`, FILE.py:NAME, a function of the dict, or its partial."""
-    if isinstance(raw, str):
-        name, colon, argument = raw.partition(":")
-        if name not in choice.options and own.is_part(raw):
-            label, function, given = own.load_part(raw, where=f"--{path}={raw}")
-            require_fit(f"--{path}={raw}", function, choice, context)
-            return label, _with_argument(path, raw, function, _read_argument(path, function, given) if given else given)
-        if name not in choice.options:
-            guess = did_you_mean(name, list(choice.options))
-            raise UsageError(
-                f"--{path}={raw}: unknown.{guess} It takes one of: {', '.join(choice.options)}.\n"
-                "A function of your own is FILE.py:NAME (docs/own.md)."
-            )
-        argument = _read_argument(path, choice.options[name], argument) if argument else argument
-        label = f"{name}:{argument}" if argument else raw
-        return label, _with_argument(path, raw, choice.options[name], argument if colon else None)
-    for name, option in choice.options.items():
-        if raw is option or (isinstance(raw, functools.partial) and not raw.args and raw.func is option):
-            return name, raw
-    raise UsageError(f"--{path}={raw!r}: not one of the functions {', '.join(choice.options)}.")
-
-
-def _keep_choices(option: Callable[..., Any], default: Any) -> Callable[..., Any]:
-    """Returns the option with the choices that the replaced default, a partial, sets and that the option leaves open.
-
-    A choice carries over only where both take it from the same dict, as optimisers take their schedules.
-    """
-    if not isinstance(default, functools.partial):
-        return option
-    dicts = {name: choice.options for name, annotation, _ in parameters(default) if (choice := metadata(annotation, ChoiceOf))}
-    own = option.keywords if isinstance(option, functools.partial) else {}
-    kept = {
-        name: default.keywords[name]
-        for name, annotation, _ in parameters(option)
-        if name in default.keywords
-        and name not in own
-        and (choice := metadata(annotation, ChoiceOf)) is not None
-        and choice.options is dicts.get(name)
-    }
-    return functools.partial(option, **kept) if kept else option
-
-
-def _argument_of(option: Callable[..., Any]) -> inspect.Parameter | None:
-    """Returns the positional-only parameter of an option, which takes the text after a colon; None where it has none."""
-    signature = inspect.signature(option).parameters.values() if inspect.isfunction(option) else []
-    return next((parameter for parameter in signature if parameter.kind is parameter.POSITIONAL_ONLY), None)
-
-
-def _read_argument(path: str, option: Callable[..., Any], argument: str) -> str:
-    """Returns the text after the colon as the option takes it: a path becomes absolute, any other text stays as it is."""
-    parameter = _argument_of(option)
-    if parameter is None:
-        return argument
-    annotation = typing.get_type_hints(option, include_extras=True).get(parameter.name, str)
-    return str(read_value(path, annotation, argument, argument))
-
-
-def _with_argument(path: str, raw: str, option: Callable[..., Any], argument: str | None) -> Callable[..., Any]:
-    """Binds the text after the colon in `tfds:mnist` to the option's positional-only parameter, where it has one."""
-    parameter = _argument_of(option)
-    takes = parameter.name.upper() if parameter else None
-    if takes is None and argument is None:
-        return option
-    if takes is None:
-        raise UsageError(f"--{path}={raw}: {raw.partition(':')[0]} takes nothing after a colon.")
-    if not argument:
-        raise UsageError(f"--{path}={raw}: say which, as in --{path}={raw.rstrip(':')}:{takes}.")
-    return functools.partial(option, argument)
+def _fill_list(
+    path: str,
+    choice: ChoiceOf,
+    raw: Any,
+    default: Any,
+    given: Mapping[str, Any],
+    context: Mapping[str, Any],
+    knobs: dict[str, Knob],
+    help: str,
+) -> tuple[Callable[..., Any], ...]:
+    """Returns the functions of a list in order, as `_fill_choice` does for one; the knobs of each lie below its own name."""
+    usual = choose_list(path, choice, default, context)
+    chosen = choose_list(path, choice, raw, context)
+    # Naming what the default holds leaves the experiment's own defaults below it, whatever else the list holds.
+    is_usual = {name: raw is not default and name in usual and usual[name][0] == one[0] for name, one in chosen.items()}
+    named = {name: usual[name] if is_usual[name] else one for name, one in chosen.items()}
+    kind = f"list of: {', '.join(choice.options)}, or none"
+    default, value = (list_label([label for label, _ in functions.values()]) for functions in (usual, chosen))
+    knobs[path] = Knob(path, kind, default, value, help, is_choice=True)
+    return tuple(
+        _fill(function, f"{path}.{name}", given, context, knobs, choice.supplied, is_own=own.is_part(label))
+        for name, (label, function) in named.items()
+    )
 
 
 def merged(common: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns both merged; `over` wins, whether a knob is written by its last name or by its whole path."""
-
-    def is_one(name: str, other: str) -> bool:
-        return name == other or name.endswith(f".{other}") or other.endswith(f".{name}")
-
-    return {**{name: value for name, value in common.items() if not any(is_one(name, other) for other in over)}, **over}
+    """Returns both merged; `over` wins, whether a knob is written by its whole path or by a shorter one."""
+    replaced = {path for name in over for path in matching(name, common)}
+    replaced |= {name for name in common if any(_shortens(name, path) for path in over)}
+    return {**{name: value for name, value in common.items() if name not in replaced}, **over}
 
 
 def argument_help(function: Callable[..., Any]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from cnnlab.digests import file_digest
 from cnnlab.errors import CnnlabError, UsageError, did_you_mean
+from cnnlab.text import split_items
 
 PACKAGE = pathlib.Path(__file__).resolve().parent
 
@@ -211,13 +212,33 @@ def split_part(text: str) -> tuple[pathlib.Path, str, str | None] | None:
     return (pathlib.Path(found["path"]), found["name"], found["argument"]) if found and found["name"] else None
 
 
-def canonical(text: str, folder: pathlib.Path | None = None) -> str:
-    """Returns `FILE.py:NAME` with the absolute path of the file; any other text as it is.
+def items(text: str, folder: pathlib.Path | None = None) -> list[str]:
+    """Returns the items of a list in which a FILE.py:NAME stands, `flip,mine.py:darken`; [text] for any other text.
+
+    A comma in the path of a file divides no list: there the file exists, or what stands before the comma is no name.
 
     Args:
         text: a value of a knob.
         folder: folder from which a relative path counts; None: the working folder.
     """
+    parts = split_items(text, ",") if "," in text else []
+    whole = _PART.fullmatch(text)
+    is_file = whole and ((folder or pathlib.Path()) / pathlib.Path(whole["path"]).expanduser()).is_file()
+    are_items = all(_PART.fullmatch(part) or re.fullmatch(r"\w+(:[^/\\]*)?", part) for part in parts)
+    return parts if not is_file and are_items and any(map(_PART.fullmatch, parts)) else [text]
+
+
+def canonical(text: str, folder: pathlib.Path | None = None) -> str:
+    """Returns `FILE.py:NAME`, also within a list, with the absolute path of the file; any other text as it is.
+
+    Args:
+        text: a value of a knob.
+        folder: folder from which a relative path counts; None: the working folder.
+    """
+    return ",".join(_canonical(item, folder) for item in items(text, folder))
+
+
+def _canonical(text: str, folder: pathlib.Path | None) -> str:
     found = _PART.fullmatch(text)
     if not found or not found["name"]:
         return text
@@ -226,7 +247,11 @@ def canonical(text: str, folder: pathlib.Path | None = None) -> str:
 
 
 def short(text: str) -> str:
-    """Returns `FILE.py:NAME` without the folders of the file; any other text as it is."""
+    """Returns `FILE.py:NAME`, also within a list, without the folders of the file; any other text as it is."""
+    return ",".join(_short(item) for item in items(text))
+
+
+def _short(text: str) -> str:
     found = _PART.fullmatch(text)
     if not found or not found["name"]:
         return text

@@ -26,17 +26,22 @@ class ChoiceOf:
     options: Mapping[str, Callable[..., Any]]
     supplied: frozenset[str] = frozenset()
     """Parameters of the options that the function with this knob supplies itself, so that they are no knobs."""
+    is_list: bool = False
+    """Whether it takes any number of the functions, in order."""
 
 
+@dataclasses.dataclass(frozen=True)
 class _ChoiceForm:
+    is_list: bool
+
     def __getitem__(self, options: Mapping[str, Callable[..., Any]]) -> Any:
-        return Annotated[Any, ChoiceOf(options)]
+        return Annotated[Any, ChoiceOf(options, is_list=self.is_list)]
 
     def __call__(self, options: Mapping[str, Callable[..., Any]], *, supplied: Iterable[str]) -> Any:
-        return Annotated[Any, ChoiceOf(options, frozenset(supplied))]
+        return Annotated[Any, ChoiceOf(options, frozenset(supplied), self.is_list)]
 
 
-Choice: Any = _ChoiceForm()
+Choice: Any = _ChoiceForm(is_list=False)
 """`Choice[OPTIONS]` annotates a knob that takes one of the functions of the dict OPTIONS, by name.
 
 `FILE.py:NAME` takes a function of a user's own file (own.py), which has to fit the place (fitting.py).
@@ -46,6 +51,14 @@ The choices among these keywords stay when another option is named that has them
 `name:argument` on the command line binds the function's positional-only parameter (`--dataset=tfds:mnist`).
 `Choice(OPTIONS, supplied=("normalize",))` is the same without the knob `normalize`, which the caller of the chosen function
 passes to it.
+"""
+
+Choices: Any = _ChoiceForm(is_list=True)
+"""`Choices[OPTIONS]` annotates a knob that takes a list of functions of the dict OPTIONS, in order: `--augment=flip,pad_crop`.
+
+The function with the knob receives a tuple. `none` is the empty list, and no name may stand there twice. The knobs of each lie
+below its name, that of FILE.py:NAME below NAME. The default is text, one function or partial, or a tuple of these. What is
+recorded is the text: the names joined by commas.
 """
 
 
@@ -214,7 +227,9 @@ def _convert(annotation: Any, raw: Any) -> Any:
 
 
 def takes_list(annotation: Any) -> bool:
-    """Returns whether an annotation is a tuple of any length, whose flag may be given several times."""
+    """Returns whether an annotation is a list of choices or a tuple of any length, whose flag may be given several times."""
+    if (choice := metadata(annotation, ChoiceOf)) is not None:
+        return bool(choice.is_list)
     kinds = [annotation, *typing.get_args(annotation)]
     lists = [(typing.get_origin(kind), typing.get_args(kind)) for kind in kinds if typing.get_origin(kind) in LISTS]
     return any(origin is not tuple or arguments[-1] is Ellipsis for origin, arguments in lists)

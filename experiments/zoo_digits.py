@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from cnnlab.data.images import images
-from cnnlab.knobs import parameters
+from cnnlab.choices import parameters
 from cnnlab.models import MODELS
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification

@@ -67,6 +67,8 @@ def other(knob: knobs.Knob, given: Mapping[str, Any]) -> Any:
     if knob.kind.startswith("one of: "):
         options = knob.kind.removeprefix("one of: ").split(", ")
         return next(option for option in options if option not in (str(knob.value), *STANDINS))
+    if knob.kind.startswith("list of: "):
+        return "flip" if knob.value == "none" else "none"
     if isinstance(knob.value, bool):
         return not knob.value
     if isinstance(knob.value, list):

@@ -12,6 +12,7 @@ import pytest
 from commands import ROOT, Here, launch, read
 
 from cnnlab import knobs
+from cnnlab.choices import parameters
 from cnnlab.cli import flag_files, flags
 from cnnlab.cli.suggest import SYNONYMS, explain
 from cnnlab.cli.verbs import VERBS
@@ -27,7 +28,7 @@ FROM_CONTEXT = {"data_dir"}
 
 def names_of(function: object, path: str, seen: set[int]) -> Iterator[tuple[str, str]]:
     """(name, path) of every knob of a function and of everything that its choices may choose."""
-    for name, annotation, default in knobs.parameters(function):  # type: ignore[arg-type]
+    for name, annotation, default in parameters(function):  # type: ignore[arg-type]
         if default is inspect.Parameter.empty or name in FROM_CONTEXT:
             continue
         yield name, f"{path}.{name}"

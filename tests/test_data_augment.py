@@ -31,7 +31,7 @@ def test_augment_keeps_shape_and_type_and_range_under_jit(name):
     out = vary_by(name)(images, keys)
     assert out.shape == images.shape and out.dtype == jnp.float32
     assert float(out.min()) >= 0 and float(out.max()) <= 1 + 1e-6
-    assert (name == "none") == bool(jnp.array_equal(out, images))
+    assert not jnp.array_equal(out, images)
 
 
 @pytest.mark.parametrize("name", AUGMENTS)
@@ -42,7 +42,7 @@ def test_augment_depends_on_each_examples_key_alone(name):
     np.testing.assert_array_equal(whole, vary(images, keys))
     parts = [vary(images[part], keys[part]) for part in (slice(0, 6), slice(6, 12))]
     np.testing.assert_allclose(whole, jnp.concatenate(parts), atol=1e-6)
-    if name not in ("none", "alternating_flip"):
+    if name != "alternating_flip":
         assert not np.array_equal(whole, vary(images, jnp.roll(keys, 1)))
 
 

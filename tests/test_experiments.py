@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cnnlab import files, knobs
+from cnnlab.choices import parameters
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.data.augment import AUGMENTS
@@ -97,11 +98,11 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
     experiment = load(name)
     given = offline(knobs.resolve(experiment, {}).values, side=16 if name.startswith("c22") else 8)  # LeNet-5 needs 16
     given |= SMALLER.get(name, {})
-    if any(parameter == "duration" for parameter, *_ in knobs.parameters(experiment)):
+    if any(parameter == "duration" for parameter, *_ in parameters(experiment)):
         given["duration"] = "2 steps"
-    if any(parameter == "pretrain" for parameter, *_ in knobs.parameters(experiment)):
+    if any(parameter == "pretrain" for parameter, *_ in parameters(experiment)):
         given["pretrain"] = "0 steps"  # tests/test_tasks_stacked.py has the phases
-    if any(parameter == "log_p_samples" for parameter, *_ in knobs.parameters(experiment)):
+    if any(parameter == "log_p_samples" for parameter, *_ in parameters(experiment)):
         given["log_p_samples"] = 2
     resolved = knobs.resolve(experiment, given)
     folder, built = tmp_path / "run", None
@@ -136,7 +137,7 @@ def test_the_knobs_of_an_old_run_are_those_of_today(name: str):
     today, recorded = knobs.resolve(load(name), {}, {"data_dir": None}).values, OLD_KNOBS[name]
     assert knobs.resolve(load(name), recorded, {"data_dir": None}).values == today
     for path, value in recorded.items():
-        (found,) = [path] if path in today else [new for new in today if new.endswith(f".{path}")]
+        (found,) = knobs.matching(path, today)
         assert today[found] == value, path
 
 
@@ -148,7 +149,7 @@ def test_the_knobs_of_an_old_run_with_another_optimizer_are_found(name: str):
     schedule = "schedule" if "schedule" in values else "optimizer.schedule"
     assert values["optimizer"] == "sgd" and values["optimizer.lr"] == 0.5
     assert values[schedule] == "step" and values[f"{schedule}.factor"] == 0.2 and values[f"{schedule}.at"] == [0.5]
-    assert values["data.augment"] == "shift" and values["data.augment.pixels"] == 3.0
+    assert values["data.augment"] == "shift" and values["data.augment.shift.pixels"] == 3.0
 
 
 @pytest.mark.parametrize(

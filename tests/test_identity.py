@@ -62,6 +62,10 @@ def test_a_part_of_an_own_file_is_known_by_file_name_and_argument(tmp_path: path
         assert differences(one, other) == []
         changed = dataclasses.replace(ONE, knobs={knob: f"{file}:numbers:e.npz"})
         assert [found.kind for found in differences(one, changed)] == ["knobs"]
+    one, other = (dataclasses.replace(ONE, knobs={"data.augment": f"flip,{part}"}) for part in (here, there))
+    assert differences(one, other) == [] and own_parts(one.knobs) == [file]
+    changed = dataclasses.replace(ONE, knobs={"data.augment": f"{here},flip"})
+    assert [found.kind for found in differences(one, changed)] == ["knobs"]
     assert own_parts({"data.dataset": here, "lr": 0.1, "model": there, "augment": f"{file}:other"}) == [file, file]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cnnlab import knobs
 from cnnlab.errors import UsageError
-from cnnlab.values import Choice, Count, Duration, Positive, Probability, with_options
+from cnnlab.values import Choice, Choices, Count, Duration, Positive, Probability, with_options
 
 
 def smooth(x: float, *, amount: Probability = 0.25) -> float:
@@ -271,3 +271,76 @@ def test_with_options_of_a_partial_keeps_its_defaults():
 def test_with_options_refuses_what_is_no_choice():
     with pytest.raises(TypeError, match="experiment has no parameter 'lr' that is a Choice"):
         with_options(experiment, lr=OTHER_NETS)
+
+
+def moved(x: float, *, by: Positive = 1.0, twice: bool = False) -> float: ...
+def grown(x: float, *, by: Positive = 2.0, shape: Choice[SHAPES] = "smooth") -> float: ...
+
+
+STEPS = {"moved": moved, "grown": grown, "plain": plain}
+
+
+def pipeline(*, steps: Choices[STEPS] = (), by_hand: Choices[STEPS] = functools.partial(moved, by=5.0)) -> Any:
+    """Returns both lists as they are filled in."""
+    return steps, by_hand
+
+
+def in_data(*, data: Choice[{"pipeline": pipeline}] = "pipeline", lr: Positive = 0.1) -> Any:
+    return data()
+
+
+def test_a_list_of_choices_keeps_its_order_and_has_the_knobs_of_each_below_its_name():
+    resolved = knobs.resolve(in_data, {"steps": "grown, moved", "steps.moved.by": "3", "grown.shape": "plain"})
+    below = {"grown.by": 2.0, "grown.shape": "plain", "moved.by": 3.0, "moved.twice": False}
+    values = {path.removeprefix("data.steps."): value for path, value in resolved.values.items() if "data.steps." in path}
+    assert values == below and resolved.values["data.steps"] == "grown,moved"
+    first, second = resolved.call()[0]
+    assert (first.func, second.func) == (grown, moved) and first.keywords["shape"] is plain and second.keywords["by"] == 3.0
+    assert knobs.resolve(in_data, resolved.values).values == resolved.values
+    assert knobs.resolve(in_data, {"steps": knobs.Repeated("grown", "moved")}).values["data.steps"] == "grown,moved"
+
+
+def test_an_empty_list_is_none_and_the_default_is_a_text_a_function_or_a_tuple():
+    values = knobs.resolve(in_data, {}).values
+    assert values["data.steps"] == "none" and values["data.by_hand"] == "moved" and values["data.by_hand.moved.by"] == 5.0
+    assert knobs.resolve(in_data, {"by_hand": "none"}).call() == ((), ())
+    # What the default holds keeps its own number, whatever else the list holds.
+    other = knobs.resolve(in_data, {"by_hand": "plain,moved"}).values
+    assert other["data.by_hand"] == "plain,moved" and other["data.by_hand.moved.by"] == 5.0
+    for default in ("plain,moved", (plain, "moved"), ("plain", functools.partial(moved))):
+        assert knobs.resolve(functools.partial(pipeline, steps=default), {}).values["steps"] == "plain,moved"
+
+
+def test_a_path_may_be_shortened_in_the_middle_where_it_is_unique():
+    given = {"by_hand": "none", "steps": "moved,plain"}
+    for name in ("by", "steps.by", "data.by", "data.steps.by", "moved.by"):
+        assert knobs.resolve(in_data, {**given, name: "7"}).values["data.steps.moved.by"] == 7.0, name
+    with pytest.raises(UsageError, match=r"--steps\.by could be --data\.steps\.grown\.by or --data\.steps\.moved\.by"):
+        knobs.resolve(in_data, {"steps": "grown,moved", "steps.by": "7"})
+    with pytest.raises(UsageError, match=r"no knob --lr\.by here"):
+        knobs.resolve(in_data, {"lr.by": "7"})
+    # A whole last part comes before a shortened one, and a whole path before both.
+    assert knobs.matching("a.c", ["a.b.c", "x.a.c"]) == ["x.a.c"] and knobs.matching("a.c", ["a.c", "x.a.c"]) == ["a.c"]
+    assert knobs.merged({"data.steps.moved.by": 1, "lr": 2}, {"steps.by": 3}) == {"lr": 2, "steps.by": 3}
+    assert knobs.merged({"steps.by": 1, "lr": 2}, {"data.steps.moved.by": 3}) == {"lr": 2, "data.steps.moved.by": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("moved,moved", r"--data\.steps=moved,moved: moved stands there twice\.\nKeep one"),
+        ("moved,grow", r"--data\.steps=grow: unknown\. Did you mean grown\? It takes one of: moved, grown, plain"),
+        ("moved:3", r"moved takes nothing after a colon"),
+    ],
+)
+def test_a_bad_list_is_one_clear_usage_error(text: str, message: str):
+    with pytest.raises(UsageError, match=message):
+        knobs.resolve(in_data, {"steps": text})
+
+
+def test_the_help_of_a_list_says_what_it_takes_and_a_misspelt_knob_where_it_belongs():
+    text = knobs.as_text(knobs.resolve(in_data, {"steps": "moved"}))
+    assert "--data.steps=moved\n        list of: moved, grown, plain, or none; default none" in text
+    assert "--data.steps.moved.by=1.0" in text
+    with pytest.raises(UsageError, match=r"It is one with --data\.steps=moved"):
+        knobs.resolve(in_data, {"by_hand": "none", "twice": "true"})

@@ -13,6 +13,7 @@ LEVELS = [
     {"sources"},
     {"values", "metric", "inputs"},
     {"fitting"},
+    {"choices"},
     {"ops", "figures", "knobs"},
     {"core"},
     {"data"},

@@ -225,7 +225,7 @@ def test_an_experiment_with_parameters_that_no_flag_fills_is_refused(function: A
         ("mine.py:Net", True, "mine.py:Net"),
         ("~/mine.py:Net", True, "mine.py:Net"),
         (r"C:\parts\mine.py:Net", True, "mine.py:Net"),
-        ("a,b (c)/mine.py:Net:x:y", True, "mine.py:Net:x:y"),
+        ("/a,b (c)/mine.py:Net:x:y", True, "mine.py:Net:x:y"),
         ("relu", False, "relu"),
         ("tfds:mnist", False, "tfds:mnist"),
         ("mine.pyc:Net", False, "mine.pyc:Net"),
@@ -234,3 +234,13 @@ def test_an_experiment_with_parameters_that_no_flag_fills_is_refused(function: A
 def test_the_form_of_a_part_is_recognised(text: str, path: bool, shown: str):
     assert own.is_part(text) == path and own.short(text) == shown
     assert own.canonical(text).endswith(text.removeprefix("~")) and pathlib.Path(own.canonical(text)).is_absolute() == path
+
+
+def test_a_part_within_a_list_is_recognised(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert own.items("flip,a/mine.py:darken,mine.py:blur:3") == ["flip", "a/mine.py:darken", "mine.py:blur:3"]
+    assert own.short("flip,/a/mine.py:darken,noise") == "flip,mine.py:darken,noise"
+    assert own.canonical("flip,a/mine.py:darken") == f"flip,{tmp_path}/a/mine.py:darken"
+    assert own.items("64,32") == ["64,32"] and own.items("/a,b/mine.py:Net") == ["/a,b/mine.py:Net"]
+    (tmp_path / "a,b.py").write_text("", encoding="utf-8")
+    assert own.items("a,b.py:Net") == ["a,b.py:Net"]

@@ -44,7 +44,7 @@ def test_the_parts_of_the_guide_train_together_and_are_recorded(here, tmp_path: 
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["knobs"]
     assert recorded["model"] == f"{tmp_path}/mine.py:SmallNet" and recorded["model.width"] == 2
     assert recorded["loss.penalty"] == 0.2 and recorded["optimizer.schedule"] == f"{tmp_path}/mine.py:square_root"
-    assert recorded["data.augment.most"] == 0.5 and recorded["data.dataset.size"] == 8
+    assert recorded["data.augment.darken.most"] == 0.5 and recorded["data.dataset.size"] == 8
 
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if "--help" in words or "--dry_run" in words], ids=" ".join)

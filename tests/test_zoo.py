@@ -9,6 +9,7 @@ import pytest
 from jax.interpreters import partial_eval
 
 from cnnlab import knobs
+from cnnlab.choices import parameters
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
@@ -54,7 +55,7 @@ def built(name):
 
 
 def test_a_network_has_every_knob_of_the_zoo():
-    missing = {name: set(EVERY) - {parameter for parameter, *_ in knobs.parameters(MODELS[name])} for name in ZOO}
+    missing = {name: set(EVERY) - {parameter for parameter, *_ in parameters(MODELS[name])} for name in ZOO}
     assert {name: lacking for name, lacking in missing.items() if lacking} == {}
 
 

@@ -100,10 +100,10 @@ def seeds_from(seed: int, count: int) -> range:
 
 def resolve(experiment: "ExperimentFile", values: Mapping[str, Any], length: Length | None = None) -> "Resolved":
     """Returns the experiment with its knobs filled in from the command line."""
-    from cnnlab import knobs
+    from cnnlab.choices import parameters
 
     duration = length.knobs() if length else {}
-    if duration and not any(name == "duration" for name, *_ in knobs.parameters(experiment.function)):
+    if duration and not any(name == "duration" for name, *_ in parameters(experiment.function)):
         raise UsageError(f"--{length.given if length else ''}: this experiment has no duration to set.")
     if duration and "duration" in values:
         raise UsageError(f"--duration and --{length.given if length else ''} both say how long to train. Keep one.")

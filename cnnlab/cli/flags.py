@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from cnnlab import knobs
+from cnnlab.choices import parameters
 from cnnlab.cli import flag_files
 from cnnlab.cli.groups import Console
 from cnnlab.errors import UsageError
@@ -99,7 +100,7 @@ def flags_of(verb: Verb) -> dict[str, RunFlag]:
         annotation = hints[parameter.name]
         if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
             texts = knobs.argument_help(annotation)
-            for name, kind, default in knobs.parameters(annotation):
+            for name, kind, default in parameters(annotation):
                 grouped[name] = RunFlag(name, kind, default, texts[name], parameter.name, annotation)
         else:
             name = parameter.name.rstrip("_")  # `class_` is the flag --class

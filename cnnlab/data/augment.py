@@ -9,7 +9,7 @@ place in the split, and `epoch` i32 [B], the number of times that training has s
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -34,6 +34,23 @@ def columns_of(augment: Callable[..., Array]) -> tuple[str, ...]:
 def no_augmentation(images: Array, keys: Array) -> Array:
     """Returns the images unchanged."""
     return images
+
+
+def composed(augments: Sequence[Callable[..., Array]]) -> Callable[..., Array]:
+    """Returns one augmentation that does all in order. Each of several has a stream of its own, by its place in the list."""
+    if len(augments) < 2:
+        return augments[0] if augments else no_augmentation
+    names = sorted({name for augment in augments for name in columns_of(augment)})
+
+    def augment_all(images: Array, keys: Array, **columns: Array) -> Array:
+        for stream, augment in enumerate(augments):
+            images = augment(images, _fold(keys, stream), **{name: columns[name] for name in columns_of(augment)})
+        return images
+
+    augment_all.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
+    )
+    return augment_all
 
 
 def flip(images: Array, keys: Array, *, probability: Probability = 0.5) -> Array:
@@ -199,7 +216,6 @@ def _bilinear(image: Array, rows: Array, columns: Array) -> Array:
 
 
 AUGMENTS: dict[str, Callable[..., Array]] = {
-    "none": no_augmentation,
     "flip": flip,
     "alternating_flip": alternating_flip,
     "pad_crop": pad_crop,
@@ -208,4 +224,4 @@ AUGMENTS: dict[str, Callable[..., Array]] = {
     "shift": shift,
     "shift_rotate": shift_rotate,
 }
-"""Augmentations by name, for `Choice[AUGMENTS]`."""
+"""Augmentations by name, for `Choices[AUGMENTS]`."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cnnlab.core import Dataset
 from cnnlab.data import DATASETS
 from cnnlab.data.arrays import digits
-from cnnlab.data.augment import AUGMENTS, no_augmentation, require_augmentation
+from cnnlab.data.augment import AUGMENTS, composed, require_augmentation
 from cnnlab.data.negative_controls import shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
@@ -19,7 +19,7 @@ from cnnlab.data.resize import FITS, resize
 from cnnlab.data.select import select
 from cnnlab.data.source import Source
 from cnnlab.errors import UsageError
-from cnnlab.values import Choice, Count, Fraction, Range
+from cnnlab.values import Choice, Choices, Count, Fraction, Range
 
 Shuffle = Literal["none", "labels", "pixels"]
 """What a negative control permutes in the data (negative_controls.py)."""
@@ -34,7 +34,7 @@ def images(
     image_size: Count | None = None,
     image_fit: Choice[FITS] = resize,
     normalize: Choice[NORMALIZERS] = standard,
-    augment: Choice[AUGMENTS] = no_augmentation,
+    augment: Choices[AUGMENTS] = (),
     only_classes: tuple[int, ...] = (),
     examples_per_class: Count | None = None,
     resident_mib: Annotated[int, Range(0)] = 2048,
@@ -49,7 +49,7 @@ def images(
         image_size: height and width in pixels to which images are brought; none: images keep their size.
         image_fit: how images are brought to that size: resize (bilinear), pad with zeros (LeCun's 28 to 32) or a centre crop.
         normalize: scaling of the inputs by statistics of the training split, or by fixed numbers such as those of ImageNet.
-        augment: random variation of the training images, on the device.
+        augment: random variations of the training images, on the device, in this order.
         only_classes: numbers of the classes that are kept, counted from 0; empty: all.
         examples_per_class: number of training examples of each class, the same ones for every seed; none: all.
         resident_mib: memory in MiB for splits that stay on the device, the training split first; the others are streamed.
@@ -73,10 +73,11 @@ def images(
         image_size=image_size,
         image_fit=image_fit,
         normalize=normalize,
-        augment=augment,
+        augment=composed(augment),
         resident_mib=resident_mib,
     )
-    require_augmentation(augment, built.image_shape)
+    for one in augment:
+        require_augmentation(one, built.image_shape)
     return built
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 from cnnlab.core import Dataset, Experiment, Phase
-from cnnlab.data.augment import no_augmentation
 from cnnlab.data.few_labels import few_labels_after
 from cnnlab.data.images import PIPELINES, UnitImages, WholeSplit, images
 from cnnlab.data.normalize import no_normalization
@@ -73,7 +72,7 @@ def principal_components(*, data: WholeSplit = "images", components: Count = 30,
         components: number of units of the code.
         solver: exact, or randomised, which is faster for images with many values.
     """
-    dataset = data(batch_size=None, validation=0.0, normalize=no_normalization, augment=no_augmentation)
+    dataset = data(batch_size=None, validation=0.0, normalize=no_normalization, augment=())
     values = math.prod(dataset.image_shape)
     most = min(dataset.sizes["train"], values)
     if components > most:

@@ -6,7 +6,6 @@ from typing import Literal
 import numpy as np
 
 from cnnlab.core import Experiment
-from cnnlab.data.augment import no_augmentation
 from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit
 from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
@@ -118,7 +117,7 @@ def nearest_neighbours(
             too.
         distance: distance between images: l2, the sum of squared differences, or l1, the sum of absolute ones.
     """
-    dataset = data(batch_size=None, validation=0.0, normalize=raw, augment=no_augmentation)
+    dataset = data(batch_size=None, validation=0.0, normalize=raw, augment=())
     is_whole = dataset.images("train", np.zeros(1, np.int32)).dtype == np.uint8
     task = knn_task(classes=dataset.classes, k=k, distance=distance, pixels="whole" if is_whole else "real")
     return Experiment(task, dataset, {}, steps=0)

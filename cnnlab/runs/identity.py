@@ -15,7 +15,7 @@ from typing import Any
 from cnnlab.digests import digest, file_digest
 from cnnlab.errors import CnnlabError, DataError, UsageError, did_you_mean
 from cnnlab.inputs import fit_in_words
-from cnnlab.own import split_part
+from cnnlab.own import items, split_part
 from cnnlab.sources import DIGITS, code_digest, differing_files
 
 log = logging.getLogger("cnnlab")
@@ -135,13 +135,19 @@ def is_data(knob: str) -> bool:
 def _same_content(name: str, there: Identity, now: Identity) -> bool:
     """Returns whether two values of a knob are spellings of what other digests compare: data, weights, an own part."""
     before, after = str(there.knobs.get(name)), str(now.knobs.get(name))
-    if (one := split_part(before)) and (other := split_part(after)):
-        return (one[0].name, *one[1:]) == (other[0].name, *other[1:])
+    if split_part(before) and split_part(after):
+        return _without_folders(before) == _without_folders(after)
     if is_data(name):
         kinds = [text.partition(":")[0] for text in (before, after)]
         return kinds[0] == kinds[1] and all(_is_path(text.partition(":")[2]) for text in (before, after))
     digests = [(one.weights or {}).get(name) for one in (there, now)]
     return digests[0] is not None and digests[0] == digests[1]
+
+
+def _without_folders(value: str) -> list[Any]:
+    """Returns the items of a list with own parts, each part with the name of its file alone."""
+    parts = [(item, split_part(item)) for item in items(value)]
+    return [(part[0].name, *part[1:]) if part else item for item, part in parts]
 
 
 def _is_path(text: str) -> bool:
@@ -250,7 +256,7 @@ def weights_of(knobs: Mapping[str, Any]) -> dict[str, str]:
 
 def own_parts(knobs: Mapping[str, Any]) -> list[pathlib.Path]:
     """Returns the own files whose functions knobs name."""
-    parts = [split_part(value) for value in knobs.values() if isinstance(value, str)]
+    parts = [split_part(item) for value in knobs.values() if isinstance(value, str) for item in items(value)]
     return [part[0] for part in parts if part and part[0].is_file()]
 
 

@@ -15,7 +15,7 @@ from cnnlab.ablation.plan.levels import FORMS, Distribution, Levels, distinct, k
 from cnnlab.ablation.plan.study import BASELINE, Arm
 from cnnlab.digests import digest
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.knobs import Knob, Resolved
+from cnnlab.knobs import Knob, Resolved, matching
 from cnnlab.values import Range
 
 GRID_LEVELS = 3
@@ -261,8 +261,8 @@ def _read_component(text: str, resolved: Resolved) -> Component:
 
 
 def _knob_named(name: str, resolved: Resolved) -> Knob:
-    """Returns the knob of that path, or the only one whose path ends so."""
-    paths = [name] if name in resolved.knobs else [path for path in resolved.knobs if path.endswith(f".{name}")]
+    """Returns the knob of that path, or the only one whose path it shortens."""
+    paths = matching(name, resolved.knobs)
     if len(paths) > 1:
         raise UsageError(f"the component {name} could be {' or '.join(f'--{path}' for path in paths)}.\nWrite the whole name.")
     if not paths:

@@ -7,7 +7,7 @@ from cnnlab.ablation.plan import designs
 from cnnlab.ablation.plan.levels import Levels, parse_vary
 from cnnlab.ablation.plan.study import Arm, Design, StudySpec
 from cnnlab.errors import UsageError
-from cnnlab.knobs import Resolved
+from cnnlab.knobs import Resolved, matching
 from cnnlab.values import Count, Entries
 
 CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
@@ -63,7 +63,7 @@ def _own_levels(common: Resolved, factors: Mapping[str, Levels]) -> dict[str, st
     """Returns the experiment's own values of the factors."""
     own = {}
     for name in factors:
-        knobs = [knob for path, knob in common.knobs.items() if path == name or path.endswith(f".{name}")]
+        knobs = [common.knobs[path] for path in matching(name, common.knobs)]
         if len(knobs) != 1:
             raise UsageError(f"--vary={name}: {'no such knob' if not knobs else 'several knobs have this name'}.")
         own[name] = designs.level_of(knobs[0])
