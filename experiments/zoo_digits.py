@@ -10,8 +10,8 @@ Result:   test accuracy in % at --width=0.25, 2 seeds: ResNet-18 98.2 ± 0.2, Mo
 from functools import partial
 from typing import Any
 
-from cnnlab.data.images import images
 from cnnlab.choices import parameters
+from cnnlab.data.images import images
 from cnnlab.models import MODELS
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
