@@ -145,7 +145,7 @@ class TrainState:
     opt_state: dict[str, PyTree]
     """One optimiser state for each player that moves."""
     average: Params
-    """Exponential moving average of the parameters, used for evaluation; {} without averaging."""
+    """Average of the parameters over training, used for evaluation; {} without averaging."""
     average_statistics: dict[str, Any] = dataclasses.field(default_factory=dict)
     """{path in the model state: average} of the running statistics of batch normalisation; {} without averaging."""
 
@@ -213,8 +213,9 @@ class Experiment:
     """optax.GradientTransformation by player; a player without one never moves."""
     steps: int
     """Number of steps, of all phases together."""
-    average_decay: float = 0.0
-    """Decay of the exponential moving average of the parameters; 0: none."""
+    averaging: Callable[[PyTree, PyTree, Array], PyTree] | None = None
+    """(average, new values, number of steps before this one i32 []) -> next average, of a tree of the parameters and the
+    running statistics of batch normalisation (ops/averaging.py); the average is evaluated in their place. None: no average."""
     start: Callable[[Params, PyTree], tuple[Params, PyTree]] | None = None
     """(shapes of the parameters, of the model state) -> the same trees with a NumPy array for every leaf that does not
     start at random, such as imported weights; all other leaves stay shapes."""

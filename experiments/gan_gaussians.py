@@ -11,6 +11,7 @@ from functools import partial
 
 from cnnlab.data.images import images
 from cnnlab.models.gan import mlp
+from cnnlab.ops.averaging import ema
 from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.values import Duration
@@ -23,5 +24,5 @@ experiment = partial(
     latent=16,
     optimizer=partial(adam, lr=0.001, b1=0.5, schedule="constant"),
     duration=Duration(4000, "steps"),
-    average_decay=0.99,
+    average=partial(ema, average_decay=0.99),
 )

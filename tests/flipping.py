@@ -37,7 +37,7 @@ def signature(recipe: Callable[..., Any], values: Mapping[str, Any]) -> str:
     for array in [constant for trace in traces for constant in trace.consts]:
         total.update(np.asarray(array).tobytes())
     lengths = [phase.steps for phase in phases(experiment)]
-    total.update(f"{lengths} {dict(data.sizes)} {data.fingerprint} {experiment.average_decay} {feed}".encode())
+    total.update(f"{lengths} {dict(data.sizes)} {data.fingerprint} {experiment.averaging is None} {feed}".encode())
     return total.hexdigest()
 
 
@@ -82,7 +82,11 @@ def other(knob: knobs.Knob, given: Mapping[str, Any]) -> Any:
 
 def is_of_the_recipe(path: str) -> bool:
     """Whether a knob is one of a recipe's own, of its data or its schedule."""
-    return "." not in path or path == "optimizer.schedule" or (path.startswith("data.") and path.count(".") == 1)
+    return (
+        "." not in path
+        or path in ("optimizer.schedule", "average.average_decay")
+        or (path.startswith("data.") and path.count(".") == 1)
+    )
 
 
 def require_every_knob_does_something(

@@ -17,6 +17,7 @@ from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
 from cnnlab.models.convnet import ConvNet
 from cnnlab.ops import trees
+from cnnlab.ops.averaging import ema
 from cnnlab.ops.optimizers import adam, momentum, scale_by_layer, sgd
 from cnnlab.ops.schedules import constant
 from cnnlab.tasks.classify import PLAYER, classify, joined
@@ -116,7 +117,7 @@ def test_training_starts_from_the_given_leaves_and_draws_the_others():
         return {PLAYER: {**params[PLAYER], "output": head}}, model_state
 
     fresh, _ = trained(experiment(), steps=0)
-    given, _ = trained(experiment(start=start, average_decay=0.9), steps=0)
+    given, _ = trained(experiment(start=start, averaging=ema(10, average_decay=0.9)), steps=0)
     assert changed(joined(fresh.params), joined(given.params)) == {"output/kernel"}
     assert np.all(given.params[PLAYER]["output"]["kernel"] == 0.5)
     assert not changed(given.params, given.average)

@@ -16,6 +16,7 @@ from cnnlab.engine.program import Program, build_program
 from cnnlab.inputs import InputSpec
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
+from cnnlab.ops.averaging import ema
 
 POINTS = np.random.default_rng(0).normal(3.0, 1.0, size=(96, 4)).astype(np.float32)
 
@@ -137,7 +138,7 @@ def pursuit(turns: tuple[str, ...] = ("scout", "scout", "hunter")) -> Task:
 def chase(*, lr: float = 0.05, steps: int = 40, batch_size: int = 16, average_decay: float = 0.9) -> Experiment:
     """The pursuit as an experiment, with momentum for the one player and Adam for the other."""
     optimizers = {"scout": optax.sgd(lr, momentum=0.5), "hunter": optax.adam(2 * lr)}
-    return Experiment(pursuit(), points(batch_size), optimizers, steps, average_decay)
+    return Experiment(pursuit(), points(batch_size), optimizers, steps, ema(steps, average_decay=average_decay))
 
 
 INTERVALS = train.Intervals(log=5, evaluate=10, save=10)

@@ -30,6 +30,7 @@ SYNONYMS = {
     **dict.fromkeys(("beta2",), "b2"),
     **dict.fromkeys(("drop_rate", "dropout_rate"), "dropout"),
     **dict.fromkeys(("ema", "ema_decay"), "average_decay"),
+    **dict.fromkeys(("swa", "averaging"), "average"),
     **dict.fromkeys(("val_split", "validation_split"), "validation"),
     **dict.fromkeys(("pretrained", "init", "weights", "load_from"), "init_from"),
     **dict.fromkeys(("workers", "num_workers", "n_jobs"), "jobs"),

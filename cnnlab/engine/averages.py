@@ -1,4 +1,4 @@
-"""The exponential moving average of a state, which is evaluated, sampled and exported in place of the state itself.
+"""The average of a state, which is evaluated, sampled and exported in place of the state itself (Experiment.averaging).
 
 The weights are averaged, and with them the running statistics of batch normalisation. Averaged weights under the statistics of
 the raw ones are another network: after 500 steps of a small convnet on the digits its test accuracy was 0.80, and 0.98 with
@@ -14,9 +14,8 @@ rules of its own and is taken as it is.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from cnnlab.core import Array, PyTree, TrainState
+from cnnlab.core import PyTree, TrainState
 
 COLLECTION = "batch_stats"
 """Name of the collection of variables in which Flax's batch normalisation keeps its running statistics."""
@@ -26,13 +25,6 @@ def batch_statistics(model_state: PyTree) -> dict[str, Any]:
     """Returns {path: leaf} of the running statistics of batch normalisation anywhere in a model state."""
     leaves = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(model_state)}
     return {name: leaf for name, leaf in leaves.items() if COLLECTION in name.split("/")}
-
-
-def next_average(average: PyTree, new: PyTree, *, decay: float | Array, step: Array) -> PyTree:
-    """Returns the next exponential moving average; its decay grows to `decay` as (1 + t) / (10 + t) to forget the start."""
-    count = step.astype(jnp.float32)
-    kept = jnp.minimum(jnp.float32(decay), (1.0 + count) / (10.0 + count))
-    return jax.tree.map(lambda old, new: kept * old + (1.0 - kept) * new, average, new)
 
 
 def evaluated(state: TrainState) -> tuple[PyTree, PyTree]:

@@ -45,8 +45,8 @@ def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
         opt_state={
             player: experiment.optimizers[player].init(_owned(experiment.task, params, player)) for player in sorted(moving)
         },
-        average=jax.tree.map(jnp.copy, params) if experiment.average_decay else {},
-        average_statistics=jax.tree.map(jnp.copy, averages.batch_statistics(model_state)) if experiment.average_decay else {},
+        average=jax.tree.map(jnp.copy, params) if experiment.averaging else {},
+        average_statistics=jax.tree.map(jnp.copy, averages.batch_statistics(model_state)) if experiment.averaging else {},
     )
 
 
@@ -95,11 +95,9 @@ def make_train_step(
             for name, value in collectives.global_sum(stats["sums"]).items():
                 sums[name] = sums[name] + value if name in sums else value
         average, statistics = state.average, state.average_statistics
-        if average:
+        if experiment.averaging:
             new = (params, averages.batch_statistics(model_state))
-            average, statistics = averages.next_average(
-                (average, statistics), new, decay=experiment.average_decay, step=state.step
-            )
+            average, statistics = experiment.averaging((average, statistics), new, state.step)
         state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average, statistics)
         return state, {"sums": sums, "rows": {}}
 

@@ -12,13 +12,14 @@ from cnnlab.errors import UsageError
 from cnnlab.interop.start import started_from
 from cnnlab.models import MODELS
 from cnnlab.models.own_network import as_classifier
+from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.losses import LOSSES, require_loss
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.views import Views
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import ensemble
 from cnnlab.tasks.knn import knn_task
-from cnnlab.values import Choice, Count, Duration, Fraction, PathText
+from cnnlab.values import Choice, Count, Duration, PathText
 
 SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels"}
 """What each negative control permutes in the data."""
@@ -31,7 +32,7 @@ def classification(
     loss: Choice[LOSSES] = "cross_entropy",
     optimizer: Choice[OPTIMIZERS] = "momentum",
     duration: Duration = Duration(20, "epochs"),
-    average_decay: Fraction = 0.0,
+    average: Choice[AVERAGES] = ema,
     init_from: PathText | None = None,
     new_head: bool = False,
     frozen: tuple[str, ...] = (),
@@ -49,7 +50,8 @@ def classification(
         loss: loss that the classifier minimises.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters, which is evaluated in their place; 0: no average.
+        average: average of the parameters over training, which is evaluated in their place; ema with average_decay=0: no
+            average.
         init_from: weights to start from: .safetensors, .npz, .h5 or .pt of torchvision, timm, pytorchcv or keras, or the
             folder of a run.
         new_head: with init_from, whether the last layer is initialised anew (needed where the classes differ).
@@ -75,7 +77,7 @@ def classification(
     task = classify(network, loss=loss, frozen=frozen, views=views)
     optimizers = {player: scale_by_layer(optimizer(steps=steps), lr_multipliers) for player in task.turns}
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
-    return Experiment(task, dataset, optimizers, 0 if control == "random_parameters" else steps, average_decay, start)
+    return Experiment(task, dataset, optimizers, 0 if control == "random_parameters" else steps, average(steps), start)
 
 
 def ensemble_classification(

@@ -8,11 +8,12 @@ from cnnlab.core import Experiment
 from cnnlab.data.images import UnitImages
 from cnnlab.data.normalize import no_normalization
 from cnnlab.models import GANS
+from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.gan_losses import GAN_LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, adam
 from cnnlab.recipes.evaluators import EVALUATORS
 from cnnlab.tasks.gan import DISCRIMINATOR, GENERATOR, Prior, gan_task
-from cnnlab.values import Choice, Count, Duration, Fraction, NonNegative, Positive
+from cnnlab.values import Choice, Count, Duration, NonNegative, Positive
 
 RADFORD = partial(adam, lr=0.0002, b1=0.5, schedule="constant")
 """Adam with the settings of Radford et al. 2016 (section 4)."""
@@ -32,7 +33,7 @@ def adversarial_pair(
     optimizer: Choice[OPTIMIZERS] = RADFORD,
     discriminator_rate: Positive = 1.0,
     duration: Duration = Duration(20, "epochs"),
-    average_decay: Fraction = 0.0,
+    average: Choice[AVERAGES] = ema,
 ) -> Experiment:
     """A generative adversarial network: two players, the discriminator and the generator.
 
@@ -51,7 +52,8 @@ def adversarial_pair(
         discriminator_rate: ratio of the discriminator's learning rate to the generator's (Heusel et al. 2017,
             arXiv 1706.08500).
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters, which generates and is evaluated; 0: no average.
+        average: average of the parameters over training, which generates and is evaluated; ema with average_decay=0: no
+            average.
     """
     dataset = data(normalize=no_normalization)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
@@ -73,4 +75,4 @@ def adversarial_pair(
         GENERATOR: optimizer(steps=steps),
         DISCRIMINATOR: optax.chain(optimizer(steps=steps * critic_steps), optax.scale(discriminator_rate)),
     }
-    return Experiment(task, dataset, optimizers, steps, average_decay)
+    return Experiment(task, dataset, optimizers, steps, average(steps))

@@ -6,10 +6,11 @@ from cnnlab.core import Experiment
 from cnnlab.data.images import UnitImages
 from cnnlab.data.normalize import no_normalization
 from cnnlab.models import PIXEL_MODELS
+from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.pixel_distributions import PIXEL_DISTRIBUTIONS
 from cnnlab.tasks.autoregress import autoregress
-from cnnlab.values import Choice, Duration, Fraction
+from cnnlab.values import Choice, Duration
 
 
 def pixel_by_pixel(
@@ -21,7 +22,7 @@ def pixel_by_pixel(
     sampling: Literal["cached", "naive"] = "cached",
     optimizer: Choice[OPTIMIZERS] = "adam",
     duration: Duration = Duration(20, "epochs"),
-    average_decay: Fraction = 0.0,
+    average: Choice[AVERAGES] = ema,
 ) -> Experiment:
     """An autoregressive model of images, trained by maximum likelihood.
 
@@ -34,7 +35,8 @@ def pixel_by_pixel(
             give the same images.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters, which is evaluated and generates; 0: no average.
+        average: average of the parameters over training, which is evaluated and generates; ema with average_decay=0: no
+            average.
     """
     dataset = data(normalize=no_normalization)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
@@ -43,4 +45,4 @@ def pixel_by_pixel(
     network = model(outputs=distribution.parameter_count(channels), groups=groups, classes=classes)
     task = autoregress(network, output=distribution, image_shape=dataset.image_shape, classes=classes, sampling=sampling)
     optimizers = {player: optimizer(steps=steps) for player in task.turns}
-    return Experiment(task, dataset, optimizers, steps, average_decay)
+    return Experiment(task, dataset, optimizers, steps, average(steps))

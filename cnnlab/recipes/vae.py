@@ -7,6 +7,7 @@ from cnnlab.core import Experiment
 from cnnlab.data.images import UnitImages, images
 from cnnlab.data.normalize import no_normalization
 from cnnlab.models import VAES, VQ_VAES
+from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.elbo import BOUNDS
 from cnnlab.ops.likelihoods import LIKELIHOODS
 from cnnlab.ops.optimizers import OPTIMIZERS
@@ -29,7 +30,7 @@ def variational_autoencoder(
     judge: Choice[EVALUATORS] = "pixels",
     optimizer: Choice[OPTIMIZERS] = "adam",
     duration: Duration = Duration(50, "epochs"),
-    average_decay: Fraction = 0.0,
+    average: Choice[AVERAGES] = ema,
 ) -> Experiment:
     """A variational autoencoder: one player, which maximises a lower bound on the log-probability of images.
 
@@ -46,7 +47,8 @@ def variational_autoencoder(
         judge: how generated images are evaluated at the end: by their pixels, or by the features of a classifier, run:FOLDER.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters, which is evaluated in their place; 0: no average.
+        average: average of the parameters over training, which is evaluated in their place; ema with average_decay=0: no
+            average.
     """
     dataset = data(normalize=no_normalization)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
@@ -63,7 +65,7 @@ def variational_autoencoder(
         log_p_samples=log_p_samples,
     )
     optimizers = {player: optimizer(steps=steps) for player in task.turns}
-    return Experiment(task, dataset, optimizers, steps, average_decay)
+    return Experiment(task, dataset, optimizers, steps, average(steps))
 
 
 def quantized_autoencoder(
@@ -76,7 +78,7 @@ def quantized_autoencoder(
     restart: NonNegative = 1.0,
     optimizer: Choice[OPTIMIZERS] = "adam",
     duration: Duration = Duration(20, "epochs"),
-    average_decay: Fraction = 0.0,
+    average: Choice[AVERAGES] = ema,
 ) -> Experiment:
     """A vector-quantised autoencoder: one player, and a codebook of moving averages of the encoder's outputs.
 
@@ -89,7 +91,8 @@ def quantized_autoencoder(
         restart: average number of vectors of a batch; a codebook entry that stands for fewer is moved to one of them; 0: never.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average_decay: decay of the moving average of the parameters, which is evaluated in their place; 0: no average.
+        average: average of the parameters over training, which is evaluated in their place; ema with average_decay=0: no
+            average.
     """
     dataset = data(normalize=no_normalization)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
@@ -97,4 +100,4 @@ def quantized_autoencoder(
     network = model(image_shape=dataset.image_shape, outputs=p.outputs)
     task = vq_vae_task(network, likelihood=p, commitment=commitment, decay=codebook_decay, restart=restart)
     optimizers = {player: optimizer(steps=steps) for player in task.turns}
-    return Experiment(task, dataset, optimizers, steps, average_decay)
+    return Experiment(task, dataset, optimizers, steps, average(steps))

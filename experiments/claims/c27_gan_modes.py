@@ -20,9 +20,10 @@ from functools import partial
 
 from cnnlab.ablation.analyse.verdicts import contrast, every
 from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.ops.averaging import ema
 from experiments.gan_gaussians import experiment as on_gaussians
 
-experiment = partial(on_gaussians, average_decay=0.0)
+experiment = partial(on_gaussians, average=partial(ema, average_decay=0.0))
 
 study = StudySpec(
     question="How many of eight modes does a generator find, by the loss of its game?",

@@ -22,6 +22,7 @@ from functools import partial
 from cnnlab.ablation.analyse.verdicts import contrast, every
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.data.images import images
+from cnnlab.ops.averaging import ema
 from cnnlab.ops.optimizers import adam
 from cnnlab.values import Duration
 from experiments.gan_gaussians import experiment as on_gaussians
@@ -32,7 +33,7 @@ experiment = partial(
     critic_steps=5,
     optimizer=partial(adam, lr=0.001, b1=0.5, schedule="constant"),
     duration=Duration(1500, "steps"),
-    average_decay=0.0,
+    average=partial(ema, average_decay=0.0),
 )
 
 study = StudySpec(
