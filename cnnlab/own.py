@@ -42,7 +42,7 @@ def load_module(path: pathlib.Path, *, where: str) -> ModuleType:
 
     Raises UsageError for a file that is missing, unreadable or no Python, and for an exception while it is imported.
     """
-    path = absolute(path)
+    path = real_path(path)
     if path in _loaded:
         return _loaded[path]
     tree = _parsed(path, where)
@@ -93,8 +93,12 @@ def _file_of(module: Any) -> pathlib.Path | None:
     return pathlib.Path(file) if isinstance(file, str) else None
 
 
-def absolute(path: pathlib.Path) -> pathlib.Path:
-    """Returns the one spelling of a path: absolute, `~` filled in, links followed."""
+def real_path(path: pathlib.Path) -> pathlib.Path:
+    """Returns the path of the file itself: absolute, `~` filled in, links followed.
+
+    A file of code lies among the modules that it imports, also where a link leads to it. A path of data keeps its links
+    (`files.absolute`).
+    """
     return path.expanduser().resolve()
 
 
@@ -243,7 +247,7 @@ def _canonical(text: str, folder: pathlib.Path | None) -> str:
     if not found or not found["name"]:
         return text
     path = pathlib.Path(found["path"]).expanduser()
-    return f"{absolute(folder / path if folder else path)}{text[found.end('path') :]}"
+    return f"{real_path(folder / path if folder else path)}{text[found.end('path') :]}"
 
 
 def short(text: str) -> str:
@@ -270,7 +274,7 @@ def load_part(text: str, *, where: str) -> tuple[str, Callable[..., Any], str | 
     found = _PART.fullmatch(text)
     assert found, text
     module = load_module(pathlib.Path(found["path"]), where=where)
-    path, name = absolute(pathlib.Path(found["path"])), found["name"]
+    path, name = real_path(pathlib.Path(found["path"])), found["name"]
     defined = [key for key, value in vars(module).items() if _is_offered(module, key, value)]
     listed = f"{path.name} defines {', '.join(defined) or 'nothing that can be called'}"
     if not name:

@@ -6,16 +6,16 @@ not depend on what a command has imported yet.
 """
 
 import ast
+import gc
 import importlib.util
-import json
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from cnnlab import files
 from cnnlab.digests import digest
+from cnnlab.json_cache import JsonCache
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 OURS = ("cnnlab", "experiments")
@@ -31,6 +31,7 @@ SILENT = (
     "text",
     "errors",
     "files",
+    "json_cache",
     "digests",
     "own",
     "sources",
@@ -45,6 +46,9 @@ MOST_CACHED = 4000
 
 Known = tuple[str, list[str]]
 """Digest of a file's code, and the dotted names that it imports; relative ones begin with their dots."""
+Place = tuple[str, str]
+"""Path of a file, and the folder that its name begins at."""
+_ROOT = str(ROOT)
 
 
 def code_digests(path: pathlib.Path, *parts: pathlib.Path) -> dict[str, str]:
@@ -57,123 +61,131 @@ def code_digests(path: pathlib.Path, *parts: pathlib.Path) -> dict[str, str]:
         path: the experiment's file.
         parts: other own files that it needs, such as that of a network which a knob names.
     """
-    cache = _Cache()
+    cache, search = JsonCache("sources-1", most=MOST_CACHED), _Search()
     found: dict[str, str] = {}
-    seen: set[pathlib.Path] = set()
-    located: dict[tuple[str, pathlib.Path], list[tuple[pathlib.Path, pathlib.Path]]] = {}
+    seen: set[str] = set()
     own = [one.resolve() for one in (path, *parts)]
-    waiting = [(one, ROOT if one.is_relative_to(ROOT / "experiments") else one.parent) for one in own]
-    waiting += [(ROOT / name, ROOT) for name in ALWAYS]
+    waiting = [(str(one), _ROOT if one.is_relative_to(ROOT / "experiments") else str(one.parent)) for one in own]
+    waiting += [(os.path.join(_ROOT, *name.split("/")), _ROOT) for name in ALWAYS]
     while waiting:
         file, root = waiting.pop()
-        name = file.relative_to(root).as_posix()
-        if file in seen or (root == ROOT and _is_silent(name)):
+        name = file[len(root) :].lstrip(os.sep).replace(os.sep, "/")
+        if file in seen or (root == _ROOT and _is_silent(name)):
             continue
         seen.add(file)
-        code, imported = cache.read(file)
-        found[name if name not in found else f"{root.name}/{name}"] = code
+        code, imported = _known(file, cache)
+        found[name if name not in found else f"{os.path.basename(root)}/{name}"] = code
         for dotted in imported:
-            # In the project a name means the same in every file; elsewhere it depends on the file.
-            key = (dotted, root if root == ROOT and not dotted.startswith(".") else file)
-            if key not in located:
-                located[key] = list(_located(dotted, file, root))
-            waiting += [place for place in located[key] if place[0] not in seen]
+            waiting += [place for place in search.located(dotted, file, root) if place[0] not in seen]
     cache.save()
     return dict(sorted(found.items()))
 
 
 def _is_silent(name: str) -> bool:
     """Returns whether the file of the project, by its path, can change no number."""
-    parts = pathlib.PurePosixPath(name).with_suffix("").parts
-    return parts[0] == "cnnlab" and len(parts) > 1 and parts[1] in SILENT and name not in MEASURING
+    first, *rest = name.removesuffix(".py").split("/")
+    return first == "cnnlab" and rest[:1] != [] and rest[0] in SILENT and name not in MEASURING
 
 
-def _located(dotted: str, file: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
-    """Yields (file, folder that its name begins at) of the packages and the module that a dotted name imports."""
-    name = dotted.lstrip(".")
-    if dots := len(dotted) - len(name):
-        start = file.parents[dots - 1]
-    else:
-        found = _root_of(name.partition(".")[0], file, root)
-        if found is None:
-            return
-        start = root = found
-    for part in name.split(".") if name else ():
-        inside = module_file(start, part)
-        if inside is not None and inside.is_relative_to(root):
-            yield inside, root
-        start /= part
-
-
-def _root_of(top: str, file: pathlib.Path, root: pathlib.Path) -> pathlib.Path | None:
-    """Returns the folder that holds the package or module `top`; None for those of Python and installed ones."""
-    if top in OURS:
-        return ROOT
-    if top in sys.stdlib_module_names or (root == ROOT and file.parent != ROOT):
-        return None
-    if module_file(root, top) not in (None, file) or (root / top).is_dir():
-        return root
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    places = [spec.origin] if spec and spec.origin and spec.origin.endswith(".py") else []
-    places = places or list((spec and spec.submodule_search_locations) or [])
-    if not places or {"site-packages", "dist-packages"} & set(pathlib.Path(places[0]).parts):
-        return None
-    place = pathlib.Path(places[0]).resolve()
-    return place.parent.parent if place.name == "__init__.py" else place.parent
-
-
-def module_file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """Returns the file of the module or package `name` in a folder; None where there is none."""
-    found = (folder / name / "__init__.py", folder / f"{name}.py")
-    return next((path for path in found if path.is_file()), None)
-
-
-class _Cache:
-    """What is known of files by the digest of their bytes, kept below the user's cache folder."""
+class _Search:
+    """Finds the files of imported modules. It lists each folder once: asking for single files takes most of a warm start."""
 
     def __init__(self) -> None:
-        base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        self.path = base / "cnnlab" / "sources-1.json"
-        known = files.read_json(self.path)
-        self.known: dict[str, Any] = known if isinstance(known, dict) else {}
-        self.used: dict[str, Known] = {}
-        self.is_new = False
+        self.names: dict[str, frozenset[str]] = {}
+        self.places: dict[tuple[str, str], list[Place]] = {}
 
-    def read(self, file: pathlib.Path) -> Known:
-        """Returns the digest of a file's code and what it imports."""
-        content = file.read_bytes()
-        key = digest([content])
-        if key not in self.used:
-            try:
-                code, imported = self.known[key]
-                self.used[key] = str(code), [str(name) for name in imported]
-            except (KeyError, TypeError, ValueError):
-                tree = ast.parse(content, str(file))
-                self.used[key] = code_digest(tree), sorted(set(imported_names(tree)))
-                self.is_new = True
-        return self.used[key]
+    def located(self, dotted: str, file: str, root: str) -> list[Place]:
+        """Returns the packages and the module that a dotted name imports, in a file with its root."""
+        # In the project a name means the same in every file; elsewhere it depends on the file.
+        key = dotted, root if root == _ROOT and not dotted.startswith(".") else file
+        if key not in self.places:
+            self.places[key] = list(self._located(dotted, file, root))
+        return self.places[key]
 
-    def save(self) -> None:
-        """Writes what was learnt; a cache that cannot be written costs the next command a second."""
-        if not self.is_new:
-            return
-        content = self.used if len(self.known) > MOST_CACHED else {**self.known, **self.used}
+    def _located(self, dotted: str, file: str, root: str) -> Iterator[Place]:
+        name = dotted.lstrip(".")
+        if dots := len(dotted) - len(name):
+            start = str(pathlib.Path(file).parents[dots - 1])
+        else:
+            top = self._root_of(name.partition(".")[0], file, root)
+            if top is None:
+                return
+            start = root = top
+        for part in name.split(".") if name else ():
+            inside = self._module_file(start, part)
+            if inside is not None and inside.startswith(os.path.join(root, "")):
+                yield inside, root
+            start = f"{start}{os.sep}{part}"
+
+    def _root_of(self, top: str, file: str, root: str) -> str | None:
+        """Returns the folder that holds the package or module `top`; None for those of Python and installed ones."""
+        if top in OURS:
+            return _ROOT
+        if top in sys.stdlib_module_names or (root == _ROOT and os.path.dirname(file) != _ROOT):
+            return None
+        if self._module_file(root, top) not in (None, file) or os.path.isdir(os.path.join(root, top)):
+            return root
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_text(self.path, json.dumps(content))
-        except OSError:
-            pass
+            spec = importlib.util.find_spec(top)
+        except (ImportError, ValueError):
+            return None
+        places = [spec.origin] if spec and spec.origin and spec.origin.endswith(".py") else []
+        places = places or list((spec and spec.submodule_search_locations) or [])
+        if not places or {"site-packages", "dist-packages"} & set(pathlib.Path(places[0]).parts):
+            return None
+        place = pathlib.Path(places[0]).resolve()
+        return str(place.parent.parent if place.name == "__init__.py" else place.parent)
+
+    def _module_file(self, folder: str, name: str) -> str | None:
+        """Returns the file of the module or package `name` in a folder; None where there is none."""
+        names, inside = self._names(folder), f"{folder}{os.sep}{name}"
+        if name in names and "__init__.py" in self._names(inside):
+            return f"{inside}{os.sep}__init__.py"
+        return f"{inside}.py" if f"{name}.py" in names else None
+
+    def _names(self, folder: str) -> frozenset[str]:
+        """Returns the names of the entries of a folder; none where it is missing or no folder."""
+        if folder not in self.names:
+            try:
+                self.names[folder] = frozenset(os.listdir(folder))
+            except OSError:
+                self.names[folder] = frozenset()
+        return self.names[folder]
 
 
-def imported_names(tree: ast.AST) -> Iterator[str]:
-    """Yields the dotted name of everything that is imported anywhere in a file; of `from a import b`, both `a` and `a.b`."""
-    for node in ast.walk(tree):
+def _known(file: str, cache: JsonCache) -> Known:
+    """Returns the digest of a file's code and what it imports; the cache knows them by the digest of the file's bytes."""
+    with open(file, "rb") as opened:
+        content = opened.read()
+    key = digest([content])
+    try:
+        code, imported = cache.get(key)
+        return str(code), [str(name) for name in imported]
+    except (TypeError, ValueError):
+        found = _parsed(content, file)
+        cache.put(key, found)
+        return found
+
+
+def _parsed(content: bytes, file: str) -> Known:
+    """Returns what is to be known of a file, from its content."""
+    # A syntax tree has a hundred thousand objects and no cycles: collecting garbage meanwhile takes half of the time.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        words, imports = _spelled(ast.parse(content, file))
+    finally:
+        if was_enabled:
+            gc.enable()
+    return _words_digest(words), sorted(set(_imported_names(imports)))
+
+
+def _imported_names(statements: Iterable[Any]) -> Iterator[str]:
+    """Yields the dotted name of everything that is imported by statements; of `from a import b`, both `a` and `a.b`."""
+    for node in statements:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = f"{'.' * node.level}{node.module or ''}"
             yield base
             yield from (f"{base}{'.' if node.module else ''}{alias.name}" for alias in node.names if alias.name != "*")
@@ -181,35 +193,72 @@ def imported_names(tree: ast.AST) -> Iterator[str]:
 
 def code_digest(tree: ast.AST) -> str:
     """Returns the digest of a syntax tree, without what does nothing: docstrings, bare constants, `pass`."""
-    words: list[str] = []
-    _spell(tree, words.append)
+    return _words_digest(_spelled(tree)[0])
+
+
+def _words_digest(words: list[str]) -> str:
     return digest(["\n".join(words)])[:DIGITS]
 
 
-def _spell(node: Any, write: Callable[[str], object]) -> None:
+def _spelled(tree: ast.AST) -> tuple[list[str], list[Any]]:
+    """Returns (a syntax tree in words, the statements in it that import)."""
+    words: list[str] = []
+    imports: list[Any] = []
+    _spell(tree, words.append, imports)
+    return words, imports
+
+
+def _spell(node: Any, write: Callable[[str], object], imports: list[Any]) -> None:
     """Writes a syntax tree in words; fields that are empty are left out, since versions of Python differ in having them."""
-    if isinstance(node, ast.Constant):
-        write(f"{type(node.value).__name__} {node.value!a}")
-    elif isinstance(node, ast.AST):
-        write(f"({type(node).__name__}")
-        for field in node._fields:
-            value = getattr(node, field, None)
-            if field in ("ctx", "type_ignores", "type_comment") or value is None:
-                continue
-            if isinstance(value, list):
-                value = _joined(value) if isinstance(node, ast.JoinedStr) else [one for one in value if not _is_idle(one)]
-                if not value:
-                    continue
-            write(f".{field}")
-            _spell(value, write)
+    kind = node.__class__
+    # Most nodes are of the first kinds, which are written out for speed: with an empty cache a run spells all its files.
+    if kind is ast.Name:
+        write(f"(Name\n.id\n{node.id!a}\n)")
+    elif kind is ast.Constant:
+        write(f"{node.value.__class__.__name__} {node.value!a}")
+    elif kind is ast.Attribute:
+        write("(Attribute\n.value")
+        _spell(node.value, write, imports)
+        write(f".attr\n{node.attr!a}\n)")
+    elif kind is ast.keyword and node.arg is not None:
+        write(f"(keyword\n.arg\n{node.arg!a}\n.value")
+        _spell(node.value, write, imports)
         write(")")
-    elif isinstance(node, list):
-        write("[")
-        for one in node:
-            _spell(one, write)
-        write("]")
-    else:
+    elif kind is str or kind is int or node is None:
         write(ascii(node))
+    else:
+        if kind is ast.Import or kind is ast.ImportFrom:
+            imports.append(node)
+        write(f"({kind.__name__}")
+        for field, word in _FIELDS[kind]:
+            value = getattr(node, field, None)
+            if value is None:
+                continue
+            if value.__class__ is list:
+                if field in BLOCKS:
+                    value = [one for one in value if not _is_idle(one)]
+                elif kind is ast.JoinedStr:
+                    value = _joined(value)
+                if value:
+                    write(word)
+                    write("[")
+                    for one in value:
+                        _spell(one, write, imports)
+                    write("]")
+            else:
+                write(word)
+                _spell(value, write, imports)
+        write(")")
+
+
+_KINDS = [kind for kind in vars(ast).values() if isinstance(kind, type) and issubclass(kind, ast.AST)]
+_FIELDS = {
+    kind: tuple((name, f".{name}") for name in kind._fields if name not in ("ctx", "type_ignores", "type_comment"))
+    for kind in _KINDS
+}
+"""Fields of every kind of nodes that count, each with its word."""
+BLOCKS = frozenset({"body", "orelse", "finalbody"})
+"""Fields that hold a list of statements."""
 
 
 def _is_idle(node: Any) -> bool:

@@ -10,6 +10,7 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 LEVELS = [
     {"errors", "text", "digests", "progress", "remarks"},
     {"files", "own"},
+    {"json_cache"},
     {"sources"},
     {"values", "metric", "inputs"},
     {"fitting"},

@@ -1,6 +1,7 @@
 """The digest of code changes with what the code does, in every file that is imported, and with nothing else."""
 
 import ast
+import json
 import pathlib
 
 import pytest
@@ -79,3 +80,22 @@ def test_texts_that_do_something_else_have_another_digest(one: str, other: str):
 def test_the_digest_is_the_same_in_every_version_of_python():
     text = "async def f(a, /, b: int = 2, *c, d=None, **e) -> 'x':\n    return [y async for y in a if b]\n"
     assert sources.code_digest(ast.parse(text)) == "ef47efaa302dd7e3"  # as on Python 3.11
+
+
+def test_an_empty_and_a_damaged_cache_give_the_digests_of_a_full_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = write(tmp_path / "own", TWO)
+    cold = sources.code_digests(path)
+    known = tmp_path / "cache" / "cnnlab" / "sources-1.json"
+    assert sources.code_digests(path) == cold and known.is_file()
+    for content in ("[]", "{", json.dumps({key: [1] for key in json.loads(known.read_text(encoding="utf-8"))})):
+        known.write_text(content, encoding="utf-8")
+        assert sources.code_digests(path) == cold
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path))  # a file: nothing can be kept below it
+    assert sources.code_digests(path) == cold
+
+
+def test_what_is_imported_is_found_anywhere_in_a_file():
+    text = "import a.b, c as d\ndef f():\n  from ..e import g, h as i\n  class J:\n    from . import k\n    from l import *\n"
+    names = sources._parsed(text.encode(), "here.py")[1]
+    assert names == sorted(["a.b", "c", "..e", "..e.g", "..e.h", ".", ".k", "l"])

@@ -69,7 +69,7 @@ def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile
     _digests.cache_clear()
     # Read without importing: importing an experiment imports jax.
     known = experiment_files()
-    path = own.absolute(pathlib.Path(name)) if name.endswith(".py") else known.get(name)
+    path = own.real_path(pathlib.Path(name)) if name.endswith(".py") else known.get(name)
     if path is None:
         raise UsageError(f"no experiment {name!r}.{did_you_mean(name, list(known))} `python launch.py list` shows them.")
     module = own.load_module(path, where=f"--experiment={name}")

@@ -12,10 +12,11 @@ import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from cnnlab.digests import digest, file_digest
+from cnnlab.digests import digest
 from cnnlab.errors import CnnlabError, DataError, UsageError, did_you_mean
 from cnnlab.inputs import fit_in_words
 from cnnlab.own import items, split_part
+from cnnlab.runs.weights_digest import content_digest
 from cnnlab.sources import DIGITS, code_digest, differing_files
 
 log = logging.getLogger("cnnlab")
@@ -249,7 +250,7 @@ def weights_of(knobs: Mapping[str, Any]) -> dict[str, str]:
             continue
         for text in (value, value.partition(":")[2]):
             if _is_path(text) and (path := pathlib.Path(text)).exists():
-                found[name] = _content_digest(path)
+                found[name] = content_digest(path)
                 break
     return found
 
@@ -258,18 +259,6 @@ def own_parts(knobs: Mapping[str, Any]) -> list[pathlib.Path]:
     """Returns the own files whose functions knobs name."""
     parts = [split_part(item) for value in knobs.values() if isinstance(value, str) for item in items(value)]
     return [part[0] for part in parts if part and part[0].is_file()]
-
-
-def _content_digest(path: pathlib.Path) -> str:
-    """Returns the digest of a file, or of the newest checkpoint of a run by its manifest, which holds those of its files."""
-    if path.is_file():
-        return file_digest(path)
-    steps = [int(entry.name) for entry in path.glob("checkpoints/[0-9]*") if entry.name.isdigit()]
-    manifest = path / "checkpoints" / str(max(steps, default=0)) / "manifest.json"
-    if manifest.is_file():
-        return file_digest(manifest)
-    entries = sorted(entry for entry in path.rglob("*") if entry.is_file())
-    return digest(f"{entry.relative_to(path)} {entry.stat().st_size}\n" for entry in entries)
 
 
 def latest_sources(run: Mapping[str, Any]) -> dict[str, str] | None:
