@@ -1,20 +1,15 @@
 """Data sets that are folders of image files, one sub-folder for each class."""
 
 import dataclasses
-import functools
-import os
 import pathlib
-import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import numpy as np
 
 from cnnlab import files
-from cnnlab.data.cache import cached
+from cnnlab.data.checked_files import CheckedFiles, check_files, state_of
 from cnnlab.data.decode import FORMATS, BadImage, read_image
-from cnnlab.data.decoder import decoder_versions
-from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, notify, with_test_split
+from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, with_test_split
 from cnnlab.data.tree import ImageTree, read_tree
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError
@@ -25,10 +20,12 @@ NAMED = 20
 """Number of unreadable files that a remark names."""
 
 
-def folder(path: PathText, /, *, skip_bad_images: int = 0, max_pixels: Count = 50_000_000) -> Source:
+def folder(
+    path: PathText, /, *, skip_bad_images: int = 0, max_pixels: Count = 50_000_000, draft: Count | None = None
+) -> Source:
     """Opens the images below `path`, one sub-folder for each class, optionally below train/, test/ and validation/.
 
-    Every file is decoded once to check it (the result is cached, by names, sizes and times). Images are grey if all files
+    Every file is checked once (the result is cached, by path, size and time, and by content). Images are grey if all files
     are, else RGB. Images in sub-folders of a class belong to the class. Every split has the classes of train. Entries that
     start with a dot are ignored; remarks name all others that are not used. Without a test folder the validation images, or
     else a stratified fifth of train, become the test split.
@@ -36,6 +33,8 @@ def folder(path: PathText, /, *, skip_bad_images: int = 0, max_pixels: Count = 5
     Args:
         skip_bad_images: largest number of unreadable files that are left out; more are an error.
         max_pixels: size of the largest image that is decoded, in pixels: a file of a few kilobytes can decode to gigabytes.
+        draft: JPEGs are decoded at a half, a quarter or an eighth of their size where both sides keep this many pixels: up to
+            twice as fast, and about two grey levels off. Twice the --image_size is a good value; none: they are decoded whole.
     """
     root = files.absolute(path)
     tree = read_tree(root)
@@ -45,7 +44,7 @@ def folder(path: PathText, /, *, skip_bad_images: int = 0, max_pixels: Count = 5
         (split, label, file) for split, classes in tree.files.items() for label in sorted(classes) for file in classes[label]
     ]
     paths = [file for _, _, file in owners]
-    index = _check(tree, paths, max_pixels)
+    index = check_files(root, [tree.name_of(file) for file in paths], paths, max_pixels=max_pixels, draft=draft)
     name = f"folder:{printable(root.resolve().name)}"
     remarks = tree.remarks(name) + _refuse_bad(name, tree, paths, index.reasons, skip_bad_images)
     good = index.reasons == ""
@@ -56,75 +55,13 @@ def folder(path: PathText, /, *, skip_bad_images: int = 0, max_pixels: Count = 5
     for split in tree.files:
         chosen = [position for position, (owner, _, _) in enumerate(owners) if owner == split and good[position]]
         labels = np.array([number[owners[position][1]] for position in chosen], np.int32)
-        images = _lazy([paths[position] for position in chosen], index.at(chosen), channels, max_pixels)
+        images = _lazy([paths[position] for position in chosen], index.at(chosen), channels, max_pixels, draft)
         names = [tree.name_of(paths[position]) for position in chosen]
         splits[split] = Split(dataclasses.replace(images, names=names), labels)
     contents = "\n".join(f"{tree.name_of(paths[position])} {index.digests[position]}" for position in np.flatnonzero(good))
-    fingerprint = combined_digest(f"folder {channels}", contents)
+    fingerprint = combined_digest(f"folder {channels}{'' if draft is None else f' draft {draft}'}", contents)
     splits, carved = with_test_split(name, splits)
     return Source(name, splits, class_names, fingerprint, (*remarks, *carved))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Index:
-    """What checking N files found; a file is as it was found while its size and time are."""
-
-    reasons: np.ndarray
-    """Text [N]: why a file cannot be used, or ""."""
-    shapes: np.ndarray
-    """i32 [N, 3]: (H, W, channels) of each image."""
-    digests: np.ndarray
-    """Text [N]: SHA-256 of each file."""
-    frames: np.ndarray
-    """i32 [N]: number of pictures in each file."""
-    states: np.ndarray
-    """i64 [N, 2]: (size in bytes, time of the last change in ns) of each file; -1 where it is missing."""
-
-    def at(self, positions: Sequence[int]) -> "_Index":
-        """Returns the entries at some positions."""
-        chosen = np.array(positions, np.int64)
-        return _Index(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
-
-
-def _state(file: pathlib.Path) -> tuple[int, int]:
-    """Returns (size in bytes, time of the last change in ns) of a file; -1 where there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
-
-
-def _check(tree: ImageTree, paths: Sequence[pathlib.Path], max_pixels: int) -> _Index:
-    """Decodes every file once, with a cache."""
-    # Reading every file again to see whether it changed would take as long as the check: its size and time stand for it.
-    states = [_state(file) for file in paths]
-    lines = [f"{tree.name_of(file)} {size} {changed}" for file, (size, changed) in zip(paths, states, strict=True)]
-    what = (printable(str(tree.root.resolve())), str(max_pixels), decoder_versions())
-    key = f"checked-2-{combined_digest(*what, *lines)[:24]}"
-
-    def check(file: pathlib.Path) -> tuple[str, tuple[int, ...], str, int]:
-        try:
-            found = read_image(file, max_pixels=max_pixels)
-        except BadImage as error:
-            return str(error), (0, 0, 0), "", 0
-        return "", found.pixels.shape, combined_digest(np.frombuffer(found.data, np.uint8)), found.frames
-
-    def check_all() -> Mapping[str, np.ndarray]:
-        notify(f"checking {len(paths)} images below {tree.root} (once) …")
-        reported, results = time.monotonic(), []
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for result in pool.map(check, paths):
-                results.append(result)
-                if time.monotonic() - reported > 5:
-                    reported = time.monotonic()
-                    notify(f"checked {len(results)} of {len(paths)} images")
-        reasons, shapes, digests, frames = zip(*results, strict=True)
-        numbers = {"shapes": np.array(shapes, np.int32), "frames": np.array(frames, np.int32)}
-        return {"reasons": np.array(reasons), "digests": np.array(digests), **numbers}
-
-    found = cached(key, lambda: dict(check_all()))
-    return _Index(**found, states=np.array(states, np.int64))
 
 
 def _refuse_bad(name: str, tree: ImageTree, paths: Sequence[pathlib.Path], reasons: np.ndarray, allowed: int) -> list[str]:
@@ -144,7 +81,7 @@ def _refuse_bad(name: str, tree: ImageTree, paths: Sequence[pathlib.Path], reaso
     return [f"{name}: {total} cannot be used and are left out: {listed(listing, NAMED)}"] if wrong else []
 
 
-def _conversions(name: str, tree: ImageTree, paths: Sequence[pathlib.Path], index: _Index, channels: int) -> list[str]:
+def _conversions(name: str, tree: ImageTree, paths: Sequence[pathlib.Path], index: CheckedFiles, channels: int) -> list[str]:
     """Returns remarks on the files of which only a part is used, and on those that get more channels."""
     remarks = []
     several = np.flatnonzero(index.frames > 1).tolist()
@@ -160,36 +97,64 @@ def _conversions(name: str, tree: ImageTree, paths: Sequence[pathlib.Path], inde
     return remarks
 
 
-def _lazy(paths: Sequence[pathlib.Path], index: _Index, channels: int, max_pixels: int) -> LazyImages:
+def _lazy(paths: Sequence[pathlib.Path], index: CheckedFiles, channels: int, max_pixels: int, draft: int | None) -> LazyImages:
     """Returns the checked files as images that are decoded on request, all with the same number of channels."""
     # index.shapes [N, 3] -> the height and the width of all images, or None
     height, width = (
         int(sizes[0]) if len(sizes) and np.all(sizes == sizes[0]) else None
         for sizes in (index.shapes[:, 0], index.shapes[:, 1])
     )
-    read = functools.partial(_read, paths, index, channels, max_pixels)
+    files = ImageFiles(paths, index, channels, max_pixels, draft)
     threads = decoding_threads(height, width)
-    return LazyImages(read, len(paths), (height, width, channels), threads, digests=index.digests)
+    return LazyImages(files.read, len(paths), (height, width, channels), threads, digests=index.digests, check=files.check)
 
 
-def _read(
-    paths: Sequence[pathlib.Path], index: _Index, channels: int, max_pixels: int, positions: list[int]
-) -> list[np.ndarray]:
-    """Decodes some files to u8 [H, W, C] each; a file that changed since it was checked is a DataError with its path."""
-    images = []
-    for position in positions:
-        path = paths[position]
-        try:
-            found = read_image(path, max_pixels=max_pixels)
-        except BadImage as error:
-            raise _changed(path, str(error)) from None
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """Checked image files; each is compared with what was checked whenever it is read."""
+
+    paths: Sequence[pathlib.Path]
+    index: CheckedFiles
+    channels: int
+    """Channels of every image that is read."""
+    max_pixels: int
+    draft: int | None
+
+    def read(self, positions: Sequence[int]) -> list[np.ndarray]:
+        """Decodes some files to u8 [H, W, C] each; a file that changed since it was checked is a DataError with its path."""
+        images = []
+        for position in positions:
+            path = self.paths[position]
+            try:
+                found = read_image(path, max_pixels=self.max_pixels, draft=self.draft)
+            except BadImage as error:
+                raise _changed(path, str(error)) from None
+            # Compared after the file is read, so that one which is overwritten meanwhile is noticed.
+            self._compare(position, found.data)
+            pixels = found.pixels
+            wanted = pixels.shape[-1] == self.channels
+            images.append(pixels if wanted else np.repeat(pixels, self.channels, axis=-1))
+        return images
+
+    def check(self, positions: Sequence[int]) -> None:
+        """Compares files with what was checked, by size and time, without reading those that are the same."""
+        for position in positions:
+            self._compare(position)
+
+    def _compare(self, position: int, data: bytes | None = None) -> None:
+        """Raises DataError where a file is not the one that was checked; `data` is what it holds, if that is known."""
+        path, state = self.paths[position], state_of(self.paths[position])
+        if state == tuple(self.index.states[position].tolist()):
+            return
+        if data is None:
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise _changed(path, f"cannot be read ({error.strerror})") from None
         # A file that was only touched, or copied back, has another time and the same bytes.
-        is_same = _state(path) == tuple(index.states[position].tolist())
-        if not is_same and combined_digest(np.frombuffer(found.data, np.uint8)) != index.digests[position]:
-            raise _changed(path, f"{len(found.data):,} bytes, formerly {index.states[position, 0]:,}")
-        pixels = found.pixels
-        images.append(np.repeat(pixels, channels, axis=-1) if pixels.shape[-1] != channels else pixels)
-    return images
+        if combined_digest(np.frombuffer(data, np.uint8)) != self.index.digests[position]:
+            raise _changed(path, f"{len(data):,} bytes, formerly {self.index.states[position, 0]:,}")
+        self.index.states[position] = state
 
 
 def _changed(path: pathlib.Path, reason: str) -> DataError:

@@ -35,6 +35,9 @@ class LazyImages:
     """Text [N] that is equal for equal images, such as a digest of the file; None: not known before they are decoded."""
     names: Sequence[str] = ()
     """One name for each image, such as the path of its file; (): they have none."""
+    check: Callable[[list[int]], None] | None = None
+    """Raises DataError where the files at positions [B] are not those that were opened, without decoding them; None: there is
+    nothing to compare."""
 
     def __len__(self) -> int:
         return self.length
@@ -157,7 +160,11 @@ def subset(images: Images, indices: np.ndarray) -> Images:
     def read(positions: list[int]) -> Sequence[np.ndarray]:
         return images.read(indices[positions].tolist())
 
-    return dataclasses.replace(images, read=read, length=len(indices), digests=digests, names=names)
+    def check(positions: list[int]) -> None:
+        if images.check is not None:
+            images.check(indices[positions].tolist())
+
+    return dataclasses.replace(images, read=read, length=len(indices), digests=digests, names=names, check=check)
 
 
 def with_test_split(name: str, splits: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:
