@@ -260,6 +260,19 @@ def read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], dict[int, str]
     return records + ([last] if isinstance(last, dict) else []), damaged
 
 
+def read_last_lines(path: pathlib.Path, size: int) -> list[dict[str, Any]]:
+    """Returns the undamaged records in the last `size` bytes of a file of JSON lines; [] where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            start = max(file.seek(0, os.SEEK_END) - size, 0)
+            file.seek(start)
+            lines = file.read().split(b"\n")
+    except OSError:
+        return []
+    found = map(_read_line, lines[1:] if start else lines)  # the first of them may be a part of a line
+    return [record for record in found if isinstance(record, dict)]
+
+
 def _read_line(line: bytes) -> dict[str, Any] | str:
     """Returns the record of a line, or its damage in words."""
     try:

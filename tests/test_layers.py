@@ -24,6 +24,7 @@ LEVELS = [
     {"inspect", "interop"},
     {"recipes"},
     {"ablation"},
+    {"overview"},
     {"cli"},
 ]
 """From the ground up. A room imports those below it."""

@@ -3,6 +3,7 @@
 from cnnlab.cli import show, study
 from cnnlab.cli.cache import cache
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
+from cnnlab.cli.runs import runs
 from cnnlab.cli.train import train
 
 VERBS: dict[str, Verb] = {
@@ -13,6 +14,7 @@ VERBS: dict[str, Verb] = {
     "inspect": show.inspect,
     "list": show.list_,
     "cache": cache,
+    "runs": runs,
     "ablate": study.ablate,
     "report": study.report,
     "claims": study.claims,

@@ -28,6 +28,8 @@ METRICS_BEFORE = "metrics.before.jsonl"
 """Copy of a metrics.jsonl that was damaged, or whose checkpoints were lost, from before the run went on."""
 LOCK = ".lock"
 STUDY = "study.json"
+LAST_BYTES = 2**14
+"""Bytes of the end of metrics.jsonl in which the latest metrics are looked for."""
 OWN_FILES = (RUN, STATUS, RESULT, METRICS, METRICS_BEFORE, ROWS, EVALUATION, "*.diff", ".*.tmp")
 """Patterns of the files of a run, apart from its lock."""
 OWN_FOLDERS = {
@@ -99,6 +101,14 @@ def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
     if damaged:
         raise DamagedFile(folder / METRICS, describe_lines(damaged), ADVICE[METRICS])
     return records
+
+
+def latest_metrics(folder: pathlib.Path) -> dict[str, float]:
+    """Returns {name: value as last logged} of a run, with its step, from the undamaged lines at the end of metrics.jsonl."""
+    found: dict[str, float] = {}
+    for record in files.read_last_lines(folder / METRICS, LAST_BYTES):
+        found |= {name: value for name, value in record.items() if value is not None}
+    return found
 
 
 def describe_lines(damaged: Mapping[int, str]) -> str:

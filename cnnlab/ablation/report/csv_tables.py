@@ -57,10 +57,10 @@ RUN_COLUMNS = ("arm", "seed", "state", "metric", "value", "folder")
 
 def arms_csv(study: Study, analysis: Analysis) -> str:
     """Returns the table of arms: a line for every arm, one value in each cell."""
-    return _table(COLUMNS, _arm_lines(study, analysis))
+    return csv_table(COLUMNS, _arm_lines(study, analysis))
 
 
-def _table(columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:
+def csv_table(columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:
     """Returns lines {column: value} as CSV with a header; a column that a line lacks is empty."""
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -121,4 +121,4 @@ def runs_csv(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) ->
             cells |= {head: study.level(arm, knob) for knob, head in heads.items()}
         metrics: Mapping[str, float | None] = outcome.metrics or {analysis.metric: None}
         lines += [{**cells, "metric": name, "value": value} for name, value in metrics.items()]
-    return _table(columns, lines)
+    return csv_table(columns, lines)
