@@ -1,5 +1,6 @@
 """Steps that several verbs share: start jax, load the experiment, fill in its knobs, find the folders of runs."""
 
+import dataclasses
 import logging
 import os
 import pathlib
@@ -86,6 +87,21 @@ def announce_code(experiment: str, place: pathlib.Path) -> None:
     """Says which file of code is about to be executed because a folder, which may be somebody else's, names it."""
     if experiment.endswith(".py"):
         log.warning("running the code of %s, which %s names", pathlib.Path(experiment).absolute(), place)
+
+
+def recorded_run(workdir: str, devices: Devices) -> tuple[dict[str, Any], Devices]:
+    """Returns (run.json of the run in a folder, the devices with the precision and, where it is here, the data of that run).
+
+    Says which file of code is about to be executed.
+    """
+    from cnnlab.runs.run_files import read_run
+
+    run = read_run(pathlib.Path(workdir))
+    announce_code(run["experiment"], pathlib.Path(workdir) / "run.json")
+    known = run["flags"].get("data_dir")
+    if devices.data_dir is None and known and pathlib.Path(known).is_dir():  # the run may come from another machine
+        devices = dataclasses.replace(devices, data_dir=known)
+    return run, dataclasses.replace(devices, precision=run["flags"]["precision"])
 
 
 def seeds_from(seed: int, count: int) -> range:

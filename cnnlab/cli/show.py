@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cnnlab.cli.common import NoExperiment, announce_code, load, resolve, run_spec, seed_folders, seeds_from, setup_jax
+from cnnlab.cli.common import NoExperiment, load, recorded_run, resolve, run_spec, seed_folders, seeds_from, setup_jax
 from cnnlab.cli.groups import Console, Devices, Length
 from cnnlab.errors import UsageError
 from cnnlab.runs.catalogue import catalogue
@@ -101,18 +101,12 @@ def trained_run(
     """
     from cnnlab.knobs import merged
     from cnnlab.runs.folder import compare_run
-    from cnnlab.runs.run_files import read_run
 
     setup_jax(devices.fake_devices)
     recorded = {}
     if workdir and not experiment:
-        run = read_run(pathlib.Path(workdir))
+        run, devices = recorded_run(workdir, devices)
         experiment, recorded = run["experiment"], run["knobs"]
-        announce_code(run["experiment"], pathlib.Path(workdir) / "run.json")
-        devices = dataclasses.replace(devices, precision=run["flags"]["precision"])
-        known = run["flags"].get("data_dir")
-        if devices.data_dir is None and known and pathlib.Path(known).is_dir():  # the run may come from another machine
-            devices = dataclasses.replace(devices, data_dir=known)
     loaded = load(experiment, values, devices)
     if length.given and "duration" in recorded:
         recorded = {name: value for name, value in recorded.items() if name != "duration"}

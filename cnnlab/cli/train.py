@@ -1,8 +1,12 @@
 """The verb train."""
 
-from cnnlab.cli.common import load, resolve, run_spec, seed_folders, seeds_from
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from cnnlab.cli.common import load, recorded_run, resolve, run_spec, seed_folders, seeds_from
 from cnnlab.cli.groups import Console, Devices, Length, Pace
-from cnnlab.values import Count, Seed, Target
+from cnnlab.values import Count, Duration, Seed, Target
 
 
 def train(
@@ -25,7 +29,8 @@ def train(
 
     Args:
         values: the experiment's knobs.
-        experiment: name of a file in experiments/, or the path of a .py file of your own.
+        experiment: name of a file in experiments/, or the path of a .py file of your own; none: goes on with the run in
+            --workdir, with its knobs, seed and intervals.
         workdir: folder of the run; none: runs/EXPERIMENT-HASH/seed_K, with a hash of the knobs.
         seed: seed of initial weights, data order, augmentation and dropout.
         seeds: number of seeds to train, from --seed on; reported as mean ± standard deviation.
@@ -37,6 +42,10 @@ def train(
         pace: how often it is logged, evaluated and saved.
         console: what is shown.
     """
+    if experiment is None and workdir and seeds == 1:
+        begun, devices = recorded_run(workdir, devices)
+        experiment, values, seed = begun["experiment"], as_begun(begun, values, length), seed or begun["flags"]["seed"]
+        pace = recorded_pace(begun["flags"], pace)
     numbers = seeds_from(seed, seeds)
     loaded = load(experiment, values, devices)
     resolved = resolve(loaded, values, length)
@@ -45,3 +54,24 @@ def train(
     folders = seed_folders(loaded, resolved, devices.precision, workdir, numbers)
     spec = run_spec(loaded, resolved, devices, console, pace, stop_after=stop_after, allow=allow)
     return run.train_seeds(resolved, spec, folders, overwrite=overwrite)
+
+
+def as_begun(run: Mapping[str, Any], values: Mapping[str, str], length: Length) -> dict[str, Any]:
+    """Returns the knobs of a run that was begun, those on the command line in their place.
+
+    Args:
+        run: the content of its run.json.
+        values: knobs of the command line; the folder refuses what makes another run.
+        length: the length of training on the command line; none: that of the run.
+    """
+    from cnnlab.knobs import merged
+
+    recorded = {name: value for name, value in run["knobs"].items() if name != "duration" or not length.given}
+    return merged(recorded, values)
+
+
+def recorded_pace(recorded: Mapping[str, Any], pace: Pace) -> Pace:
+    """Returns the intervals of a command, in which those that are not given are those of the run that it goes on with."""
+    names = [name for name in ("log_every", "eval_every", "save_every") if recorded.get(name) and getattr(pace, name) is None]
+    found: dict[str, Any] = {name: Duration.parse(recorded[name]) for name in names}
+    return dataclasses.replace(pace, **found)

@@ -12,6 +12,8 @@ from cnnlab.text import printable
 
 GAP = 2
 """Spaces between two columns."""
+SHORTEST = 6
+"""Columns to which a cell is shortened where a terminal is too narrow even for the least widths."""
 COLOURS = {
     "finished": "32",
     "running": "1;36",
@@ -143,13 +145,14 @@ def table(terminal: Terminal, chosen: Sequence[Column], indent: str = "") -> lis
 
     while needed(kept) > room and (last := max(kept, key=lambda one: one.rank)).rank > 0:
         kept.remove(last)
-    spare = max(room - needed(kept), 0)
+    spare = room - needed(kept)
     widths = []
-    for column in kept:  # from the left, each gets what it lacks
-        least = column.width if column.least is None else min(column.width, column.least)
-        given = min(column.width - least, spare)
-        spare -= given
-        widths.append(least + given)
+    for column in kept:  # from the left, each gets what it lacks, or gives up what a line still has too much
+        width = column.width if column.least is None else min(column.width, column.least)
+        if column.least is not None:
+            change = max(min(column.width - width, spare), min(SHORTEST - width, 0))
+            width, spare = width + change, spare - change
+        widths.append(width)
 
     def line(cells: Sequence[str], purposes: Sequence[str]) -> str:
         parts = []
