@@ -83,7 +83,7 @@ def _runs(rows: Sequence[RunRow], terminal: Terminal, now: float, heading: str =
             Column(metric, cells, is_right=True),
             Column("age", [age(row.changed, now) for row in rows], is_right=True, rank=1),
             Column("took", ["" if row.seconds is None else seconds(row.seconds) for row in rows], True, rank=3),
-            Column("knobs that differ", knob_cells(rows), least=16, rank=4, shortens_at_end=True),
+            Column("knobs", knob_cells(rows), least=16, rank=4, shortens_at_end=True),
         ],
     )
 
@@ -194,4 +194,5 @@ def _how_to_go_on(overview: Overview, terminal: Terminal) -> list[str]:
         return []
     lines = [line for command in commands[:MOST_LINES] for line in terminal.command(command)]
     more = len(commands) - MOST_LINES
-    return ["", "to go on", *lines, *([f"  and {more} more; --format=csv has every command"] if more > 0 else [])]
+    rest = terminal.wrap(f"and {more} more; --format=csv has every command", first="  ", following="  ") if more > 0 else []
+    return ["", "to go on", *lines, *rest]
