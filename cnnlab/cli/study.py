@@ -18,7 +18,6 @@ from cnnlab.cli.groups import Console, Devices, Launching, Length, Pace, as_word
 from cnnlab.errors import UsageError
 from cnnlab.runs import run_files
 from cnnlab.runs.catalogue import experiment_files
-from cnnlab.runs.identity import ALLOWED
 from cnnlab.values import Count, Duration, PathText, Range, Seed, Target
 
 if TYPE_CHECKING:
@@ -105,6 +104,8 @@ def ablate(
 
 def accepted_words(allow: Sequence[str]) -> list[str]:
     """Returns the flag with which workers go on with runs whose code, data or weights changed, where that is accepted."""
+    from cnnlab.runs.identity import ALLOWED  # imports NumPy, which --help does without
+
     accepted = sorted({*allow} & {*ALLOWED})
     return [f"--allow={','.join(accepted)}"] if accepted else []
 
