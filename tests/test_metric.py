@@ -25,7 +25,7 @@ from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.recipes.vae import quantized_autoencoder, variational_autoencoder
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
-from cnnlab.runs.recorder import summarise
+from cnnlab.runs.summaries import summarise
 from cnnlab.values import Duration
 from tests.stages import slow_but
 

@@ -6,7 +6,9 @@ Letters in shapes: B examples of a batch, k steps, K classes, M members (batched
 """
 
 import collections
+import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,7 +20,7 @@ from cnnlab.core import Batch, Dataset, Feed, PyTree, Stats, TrainState
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program, stack_steps
-from cnnlab.errors import CnnlabError, Preempted
+from cnnlab.errors import DataError, Preempted
 
 EVALUATION_BATCH = 250
 """Number of examples measured at once; on a CPU larger batches do not fit into the cache."""
@@ -148,12 +150,9 @@ def fit(
     while step < stop and not should_stop():
         steps, end = program.phase_at(step)
         size = _dispatch_size(step, min(stop, end), intervals)
-        try:
+        unsaved = functools.partial(on_save, step, state, pending_stats) if step > first and step % intervals.save else None
+        with _saved_first(unsaved):
             placed = _fetch(program, feeds, size, clock, in_flight)
-        except CnnlabError:  # such as a file that changed
-            if step > first and step % intervals.save:
-                on_save(step, state, pending_stats)
-            raise
         began = time.perf_counter()
         state, stats = steps(state, shared, placed)
         step += size
@@ -172,11 +171,23 @@ def fit(
             on_log(step, jax.device_get(pending_stats))
             pending_stats.clear()
         if evaluation:
-            on_evaluate(step, state)
+            with _saved_first(functools.partial(on_save, step, state, pending_stats)):
+                on_evaluate(step, state)
         if save:
             on_save(step, state, pending_stats)
         clock.begin_window()
     return state, step
+
+
+@contextlib.contextmanager
+def _saved_first(save: Callable[[], None] | None) -> Iterator[None]:
+    """Calls `save`, where there is something to save, before an error of the data leaves the block, such as a lost file."""
+    try:
+        yield
+    except (DataError, OSError):
+        if save:
+            save()
+        raise
 
 
 def _fetch(program: Program, feeds: Iterator[Feed], count: int, clock: StepClock, in_flight: Sequence[Stats]) -> PyTree:

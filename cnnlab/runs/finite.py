@@ -1,4 +1,7 @@
-"""Proves that trained parameters are numbers: a finite loss does not, since XLA:CPU turns NaN to 0 in relu before a pooling."""
+"""Proves that numbers are finite: metrics, and parameters too, since XLA:CPU turns NaN to 0 in relu before a pooling."""
+
+import math
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -7,21 +10,46 @@ from cnnlab.core import TrainState
 from cnnlab.errors import DivergedError
 
 NAMED = 3
-"""Leaves that the error names; of the others it gives the number."""
+"""Leaves or metrics that the error names; of the others it gives the number."""
 
 
-def require_finite(host: TrainState, step: int) -> TrainState:
-    """Returns the host state; raises DivergedError, with the names of leaves, where parameters or averages are not finite."""
+def bad_leaves(host: TrainState) -> list[str]:
+    """Returns the names of the parameters and averages of a host state that hold a number that is not finite."""
     trees = {"params": host.params, "average": host.average}
-    bad = [
+    return [
         "/".join(str(getattr(entry, "key", entry)) for entry in path)
         for path, leaf in jax.tree.leaves_with_path(trees)
         if not np.isfinite(leaf).all()
     ]
-    if bad:
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise DivergedError(
-            f"{', '.join(bad[:NAMED])}{more} hold numbers that are not finite at step {step}: training diverged.\n"
-            "Try a smaller --lr, a --clip_norm, or a warm-up of the schedule; the last good checkpoint is kept."
-        )
-    return host
+
+
+def not_finite(metrics: Mapping[str, float]) -> list[str]:
+    """Returns the names of the metrics that are NaN or infinite."""
+    return [name for name, value in metrics.items() if not math.isfinite(value)]
+
+
+def diverged_leaves(names: Sequence[str], step: int, kept: int) -> DivergedError:
+    """Returns the error of leaves that are not finite; see `diverged_metrics`."""
+    return _diverged(f"{_named(names)} hold numbers that are not finite", step, kept)
+
+
+def diverged_metrics(names: Sequence[str], step: int, kept: int) -> DivergedError:
+    """Returns the error of metrics that are not finite.
+
+    Args:
+        names: their names.
+        step: step at which they were computed.
+        kept: step of the last good checkpoint; 0: there is none.
+    """
+    return _diverged(f"{_named(names)} {'is' if len(names) == 1 else 'are'} not finite", step, kept)
+
+
+def _diverged(what: str, step: int, kept: int) -> DivergedError:
+    good = f"the last good checkpoint, of step {kept:,}, is kept" if kept else "there was no checkpoint yet"
+    return DivergedError(
+        f"{what} at step {step}: training diverged.\nTry a smaller --lr, a --clip_norm, or a warm-up of the schedule; {good}."
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

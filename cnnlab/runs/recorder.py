@@ -18,21 +18,24 @@ import numpy as np
 from PIL import Image
 
 from cnnlab import figures, files
-from cnnlab.core import Batch, Stats, Task, TrainState
+from cnnlab.core import Batch, Stats, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
-from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, UsageError, of_the_world
-from cnnlab.runs import run_files, writers
-from cnnlab.runs.finite import require_finite
+from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, of_the_world
+from cnnlab.runs import finite, run_files, writers
 from cnnlab.runs.folder import RunSpec, record_attempt
+from cnnlab.runs.identity import say_once
 from cnnlab.runs.lock import locked
 from cnnlab.runs.open_writers import EVENTS, open_writers
 from cnnlab.runs.run_progress import RunProgress
+from cnnlab.runs.summaries import declarations, flat_metrics, summarise
 from cnnlab.runs.trained_function import META, kept_rows, say_other_inputs, untrained_remark
+from cnnlab.runs.ways_on import last_checkpoint
 from cnnlab.runs.writers import Writer
+from cnnlab.text import listed
 
 log = logging.getLogger("cnnlab")
 
@@ -133,32 +136,38 @@ class RunRecorder:
             COMPILED.add(steps)
             self.progress.compiling()
 
+    def training_metrics(self, merged: Stats) -> dict[str, float]:
+        """Returns {"train/NAME": value} of merged statistics of training steps."""
+        return {f"train/{name}": value for name, value in summarise(self.program.experiment.task, merged).items()}
+
     def on_log(self, step: int, pending_stats: list[Stats]) -> None:
         """Writes the training metrics since the last log; raises DivergedError where one is not finite."""
-        numbers = summarise(self.program.experiment.task, train.merge(pending_stats))
-        scalars = {f"train/{name}": value for name, value in numbers.items()}
+        scalars = self.training_metrics(train.merge(pending_stats))
         self.write(step, scalars)
         self.status("RUNNING", step)
-        bad = [name for name, value in scalars.items() if not math.isfinite(value)]
-        if bad:
-            raise DivergedError(
-                f"{bad[0]} is not finite at step {step}: training diverged.\n"
-                "Try a smaller --lr, a --clip_norm, or a warm-up of the schedule; the last good checkpoint is kept."
-            )
+        if bad := finite.not_finite(scalars):
+            raise finite.diverged_metrics(bad, step, last_checkpoint(self))
 
     def on_evaluate(self, step: int, state: TrainState) -> None:
-        """Measures the validation split and writes a snapshot; a signal ends this early, for the resumed run to do again."""
+        """Measures the validation split and writes a snapshot; what a signal or the data end is done by the resumed run."""
         experiment = self.program.experiment
         self.keep_snapshots(step, state)
         if "validation" not in experiment.data.sizes:
             return
         try:
             stats = self._measure(state, "validation")
-        except Preempted:
+        except (Preempted, DataError, OSError) as error:
             self.unmeasured = step  # `fit` stops next, and the checkpoint of this step remembers it
-            return
+            if isinstance(error, Preempted):
+                return
+            raise
         numbers = summarise(experiment.task, stats)
         self.write(step, {f"validation/{name}": value for name, value in numbers.items()})
+        bad = [f"validation/{name}" for name in finite.not_finite(numbers)]
+        if {f"validation/{metric.name}" for metric in experiment.task.watched_metrics} & {*bad}:
+            raise finite.diverged_metrics(bad, step, last_checkpoint(self))
+        if bad:  # such as a metric of a class that has no examples
+            say_once(f"WARNING: {listed(bad)} cannot be computed: not a finite number", self.spec.said, warning=True)
         self.measured, self.unmeasured = (step, numbers), None
 
     def _measure(self, state: TrainState, split: str, *, final: bool = False, at_end: bool = False) -> Stats:
@@ -196,18 +205,22 @@ class RunRecorder:
 
     def on_save(self, step: int, state: TrainState, pending_stats: list[Stats]) -> None:
         """Writes a checkpoint, with the statistics that a resumed log needs to equal an uninterrupted one."""
-        sums = train.merge(jax.device_get(pending_stats))["sums"] if pending_stats else {}
+        recent = train.merge(jax.device_get(pending_stats))
+        if pending_stats and (bad := finite.not_finite(self.training_metrics(recent))):
+            raise finite.diverged_metrics(bad, step, last_checkpoint(self))
         meta = {
             "seed": self.seed,
             "fingerprint": self.program.experiment.data.fingerprint,
-            "recent": {name: value.tolist() for name, value in sums.items()},  # f64, as nested lists of their shape
+            "recent": {name: value.tolist() for name, value in recent["sums"].items()},  # f64, as nested lists of their shape
             "unmeasured": self.unmeasured == step,
             **self.timing,
             META: self.program.experiment.data.inputs.as_json(),
         }
         measured_at, numbers = self.measured
         known = measured_at == step and math.isfinite(numbers[self.program.experiment.task.primary_metric.name])
-        host = require_finite(self.program.strategy.to_host(state), step)
+        host = self.program.strategy.to_host(state)
+        if bad := finite.bad_leaves(host):
+            raise finite.diverged_leaves(bad, step, last_checkpoint(self))
         self.checkpoints.save(step, host, meta, numbers if known else None)
 
     def finish(self, state: TrainState, step: int, pending_stats: list[Stats]) -> dict[str, Any]:
@@ -248,6 +261,8 @@ class RunRecorder:
             if split != "train"
         }
         metrics = flat_metrics({split: summarise(task, part) for split, part in stats.items()}, task.primary_metric.name)
+        if bad := finite.not_finite(metrics):
+            log.warning("WARNING: %s cannot be computed: not a finite number", listed(bad))
         host = self.program.strategy.to_host(state)
         records = writers.read_metrics(self.folder / run_files.METRICS)
         trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
@@ -372,25 +387,3 @@ def restore_or_init(
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
     return program.strategy.to_devices(state), meta, step
-
-
-def flat_metrics(numbers: Mapping[str, Mapping[str, float]], primary: str) -> dict[str, float]:
-    """Returns {split: {name: value}} as {"split/name": value}, the primary metric of each split first."""
-    return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=primary.__ne__)}
-
-
-def summarise(task: Task, stats: Stats) -> dict[str, float]:
-    """Returns the task's summary of merged statistics; raises UsageError for a metric that the task does not declare."""
-    numbers = task.summary(stats)
-    undeclared = sorted(numbers.keys() - {metric.name for metric in task.metrics})
-    if undeclared:
-        raise UsageError(
-            f"the task's summary gives {undeclared[0]}, which its metrics do not declare: its unit and sense are unknown."
-            f'\nExpected Metric("{undeclared[0]}", …) among Task.metrics. Add it there.'
-        )
-    return numbers
-
-
-def declarations(task: Task) -> dict[str, dict[str, Any]]:
-    """Returns {name: the fields of its declaration} of every metric of a task, for result.json."""
-    return {metric.name: dataclasses.asdict(metric) for metric in task.metrics}

@@ -34,8 +34,10 @@ from cnnlab.knobs import Resolved
 from cnnlab.progress import ProgressLine
 from cnnlab.runs import run_files, run_progress
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
-from cnnlab.runs.recorder import RunRecorder, flat_metrics, open_run
+from cnnlab.runs.recorder import RunRecorder, open_run
+from cnnlab.runs.summaries import flat_metrics
 from cnnlab.runs.trained_function import check_inputs, list_classes, read_inputs, with_inputs
+from cnnlab.runs.ways_on import saying_what_is_saved
 from cnnlab.values import Duration
 
 log = logging.getLogger("cnnlab")
@@ -102,21 +104,22 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
             return recorder.result
         assert recorder.state is not None
         recorder.begin()
-        state, step = train.fit(
-            program,
-            recorder.state,
-            seed=seed,
-            step=recorder.start,
-            stop=_last_step(spec, program.experiment),
-            intervals=intervals_of(spec, program.experiment, program.strategy.devices[0].platform),
-            pending_stats=recorder.pending_stats,
-            on_log=recorder.on_log,
-            on_evaluate=recorder.on_evaluate,
-            on_save=recorder.on_save,
-            should_stop=should_stop,
-            clock=recorder.clock,
-        )
-        result = recorder.finish(state, step, recorder.pending_stats)
+        with saying_what_is_saved(recorder):
+            state, step = train.fit(
+                program,
+                recorder.state,
+                seed=seed,
+                step=recorder.start,
+                stop=_last_step(spec, program.experiment),
+                intervals=intervals_of(spec, program.experiment, program.strategy.devices[0].platform),
+                pending_stats=recorder.pending_stats,
+                on_log=recorder.on_log,
+                on_evaluate=recorder.on_evaluate,
+                on_save=recorder.on_save,
+                should_stop=should_stop,
+                clock=recorder.clock,
+            )
+            result = recorder.finish(state, step, recorder.pending_stats)
         raise_if_stopped(should_stop)
         return result
 

@@ -89,7 +89,8 @@ def tensorboard(
             )
             before[0] = (step, now)
         for name, value in {**scalars, **more}.items():
-            events.add_scalar(name, value, step)
+            if math.isfinite(value):  # TensorBoard shows no others, and its writer would warn
+                events.add_scalar(name, value, step)
 
     def pictures(step: int, images: Mapping[str, np.ndarray]) -> None:
         for name, image in images.items():

@@ -1,0 +1,30 @@
+"""The numbers of a task's statistics, by the names under which a run keeps them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from cnnlab.core import Stats, Task
+from cnnlab.errors import UsageError
+
+
+def flat_metrics(numbers: Mapping[str, Mapping[str, float]], primary: str) -> dict[str, float]:
+    """Returns {split: {name: value}} as {"split/name": value}, the primary metric of each split first."""
+    return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=primary.__ne__)}
+
+
+def summarise(task: Task, stats: Stats) -> dict[str, float]:
+    """Returns the task's summary of merged statistics; raises UsageError for a metric that the task does not declare."""
+    numbers = task.summary(stats)
+    undeclared = sorted(numbers.keys() - {metric.name for metric in task.metrics})
+    if undeclared:
+        raise UsageError(
+            f"the task's summary gives {undeclared[0]}, which its metrics do not declare: its unit and sense are unknown."
+            f'\nExpected Metric("{undeclared[0]}", …) among Task.metrics. Add it there.'
+        )
+    return numbers
+
+
+def declarations(task: Task) -> dict[str, dict[str, Any]]:
+    """Returns {name: the fields of its declaration} of every metric of a task, for result.json."""
+    return {metric.name: dataclasses.asdict(metric) for metric in task.metrics}

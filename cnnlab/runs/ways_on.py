@@ -1,0 +1,31 @@
+"""What an error that ends a run says about the way on: which steps are saved, and how the run continues."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cnnlab.errors import DamagedFile, DataError, disk_reason
+
+if TYPE_CHECKING:
+    from cnnlab.runs.recorder import RunRecorder
+
+
+def last_checkpoint(recorder: "RunRecorder") -> int:
+    """Returns the step of the newest checkpoint, after what is still being written is on the disk; 0 where there is none."""
+    recorder.checkpoints.close()
+    return max(recorder.checkpoints.steps(), default=0)
+
+
+@contextlib.contextmanager
+def saying_what_is_saved(recorder: "RunRecorder") -> Iterator[None]:
+    """Adds to an error of the data, such as a file that vanished, which steps are saved; every such error is a DataError."""
+    try:
+        yield
+    except DamagedFile:  # a file of the run itself
+        raise
+    except (DataError, OSError) as error:
+        text = str(error) if isinstance(error, DataError) else disk_reason(error)
+        saved = last_checkpoint(recorder)
+        recorder.step = max(recorder.step, saved)
+        kept = f"The steps up to {saved:,} are saved in {recorder.folder}" if saved else "No step was saved before it"
+        raise DataError(f"{text}\n{kept}: with the data as they were, the same command goes on from there.") from error
