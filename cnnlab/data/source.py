@@ -23,8 +23,8 @@ SMALL_IMAGE = 100 * 100
 class LazyImages:
     """Random access to u8 images that are decoded on request."""
 
-    read: Callable[[list[int]], Sequence[np.ndarray]]
-    """Positions [B] -> B images u8 [H, W, C]. May be called from several threads."""
+    read: Callable[[list[int]], Sequence[np.ndarray] | np.ndarray]
+    """Positions [B] -> B images u8 [H, W, C], or one array [B, H, W, C]. May be called from several threads."""
     length: int
     image_shape: tuple[int | None, int | None, int]
     """(H, W, C) as read; None where the images differ."""
@@ -46,7 +46,8 @@ class LazyImages:
         """Decodes the images at positions i32 [B]: u8 [B, H, W, C]."""
         positions = np.asarray(indices).tolist()
         if self.threads == 1:
-            return np.stack(self.read(positions))
+            found = self.read(positions)
+            return found if isinstance(found, np.ndarray) else np.stack(found)
         with ThreadPoolExecutor(self.threads) as pool:
             return np.stack(
                 [image for images in pool.map(self.read, [[position] for position in positions]) for image in images]
@@ -157,7 +158,7 @@ def subset(images: Images, indices: np.ndarray) -> Images:
 
     names = [images.names[position] for position in indices.tolist()] if images.names else ()
 
-    def read(positions: list[int]) -> Sequence[np.ndarray]:
+    def read(positions: list[int]) -> Sequence[np.ndarray] | np.ndarray:
         return images.read(indices[positions].tolist())
 
     def check(positions: list[int]) -> None:
