@@ -126,4 +126,5 @@ PUBLISHED: list[tuple[str, dict[str, Any], tuple[int, int, int], int, int, str]]
     ("mobilenet_v1", {}, (224, 224, 3), 4_231_976, 568_740_352, "timm 1.0.31 mobilenetv1_100"),
     ("mobilenet_v2", {}, (224, 224, 3), 3_504_872, 300_774_272, "torchvision 0.28.0 mobilenet_v2"),
     ("efficientnet_b0", {}, (224, 224, 3), 5_288_548, 385_814_752, "torchvision 0.28.0 efficientnet_b0"),
+    ("efficientnet_lite0", {}, (224, 224, 3), 4_652_008, 385_187_552, "timm 1.0.31 tf_efficientnet_lite0 (hooks)"),
 ]

@@ -10,13 +10,17 @@ import pytest
 
 from cnnlab import inspect
 from cnnlab.models import norms
-from cnnlab.models.efficientnet import EfficientNet
+from cnnlab.models.efficientnet import EfficientNet, efficientnet_lite0
 from cnnlab.models.inverted_residual import InvertedResidual
 from cnnlab.models.layers import Dropout
 from cnnlab.models.residual_parts import SqueezeExcitation
 from tests import jitted
 
 KEY = jax.random.key(0)
+
+
+def ones(key, shape, dtype=jnp.float32):
+    return jnp.ones(shape, dtype)
 
 
 def shapes(model, side=224):
@@ -53,6 +57,39 @@ def test_efficientnet_b0_has_the_sizes_of_table_1():
 def test_width_and_depth_give_the_parameters_of_b1_to_b3(width, depth, params):
     table = inspect.layers(EfficientNet(classes=1000, width=width, depth=depth), (64, 64, 3))
     assert sum(row.params for row in table) == params
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("width", "depth", "params"),
+    [(1.0, 1.1, 5_416_680), (1.1, 1.2, 6_092_072), (1.2, 1.4, 8_197_096), (1.4, 1.8, 13_006_568)],
+    ids=["lite1", "lite2", "lite3", "lite4"],
+)
+def test_width_and_depth_give_the_parameters_of_lite1_to_lite4_of_timm(width, depth, params):
+    table = inspect.layers(efficientnet_lite0(classes=1000, width=width, depth=depth), (64, 64, 3))
+    assert sum(row.params for row in table) == params
+
+
+def test_lite_scales_neither_its_ends_nor_squeezes_and_clips_at_6():
+    rows = efficientnet_lite0(classes=10, depth=1.8).stages()
+    assert [row.depth for row in rows] == [1, 4, 4, 6, 6, 8, 1]
+    model = efficientnet_lite0(classes=10, width=1.4)
+    (_, seen), variables = shapes(model, 32)
+    assert (seen["stem"].shape, seen["head"].shape) == ((1, 16, 16, 32), (1, 1, 1, 1280))
+    assert seen["stage1"].shape[-1] == 24 and not any("se" in block for block in variables["params"].values())
+    assert model.activation(jnp.float32(7)) == 6
+
+
+def test_same_padding_is_below_and_to_the_right_where_the_stride_is_2():
+    x = jnp.ones((1, 4, 4, 2))
+    sums = {}
+    for padding in ("same", "symmetric"):
+        block = InvertedResidual(2, 1, 2, padding=padding, norm=norms.no_norm, activation=lambda x: x, initializer=ones)
+        variables = block.init(KEY, x, train=False)
+        sums[padding] = np.asarray(block.apply(variables, x, train=False))[0, :, :, 0]
+    # Each output is twice (two channels) the number of taps that lie on the image.
+    np.testing.assert_array_equal(sums["same"], 2 * np.array([[9, 6], [6, 4]]))
+    np.testing.assert_array_equal(sums["symmetric"], 2 * np.array([[4, 6], [6, 9]]))
 
 
 def test_the_squeeze_is_a_quarter_of_the_channels_that_enter_a_block():
@@ -120,6 +157,8 @@ def test_the_small_stem_shrinks_the_image_by_8():
         {"depth": 0.5},
         {"drop_path": 0.0},
         {"stem": "small"},
+        {"padding": "same"},
+        {"scale_ends": False},
         {"norm": norms.no_norm},
         {"activation": jnp.tanh},
         {"dropout": 0.0},

@@ -95,7 +95,7 @@ class Scheme:
     """The names that a library gives to the layers of a family."""
 
     library: str
-    """`torchvision`, `timm`, `pytorchcv` or `keras`."""
+    """`torchvision`, `timm`, `pytorchcv`, `efficientnet_pytorch` or `keras`."""
     rename: Callable[[str, Any], str | None]
     """(layer's name in the library, without that of the leaf; our model) -> path of the layer here ("stage1_block1/conv1");
     None for a layer without a counterpart, such as an auxiliary head."""

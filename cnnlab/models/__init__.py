@@ -115,6 +115,7 @@ MODELS = {
     "mobilenet_v1": mobilenet.mobilenet_v1,
     "mobilenet_v2": mobilenet.mobilenet_v2,
     "efficientnet_b0": efficientnet.efficientnet_b0,
+    "efficientnet_lite0": efficientnet.efficientnet_lite0,
 }
 
 LOCALIZERS = {"localizer": localizer.vgg16_localizer}

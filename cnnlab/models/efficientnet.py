@@ -1,6 +1,7 @@
 """EfficientNet: inverted residuals with squeeze-and-excitation, whose depth, width and image size grow together.
 
-Tan and Le 2019, EfficientNet: rethinking model scaling for convolutional neural networks, arXiv 1905.11946.
+Tan and Le 2019, EfficientNet: rethinking model scaling for convolutional neural networks, arXiv 1905.11946. EfficientNet-Lite,
+for mobile devices, was published as code alone (tensorflow/tpu, models/official/efficientnet/lite).
 """
 
 import functools
@@ -16,7 +17,7 @@ from cnnlab.models.inverted_residual import InvertedResidual, Stage, divisible, 
 from cnnlab.models.layers import ConvNorm, Dropout
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
-from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.activations import ACTIVATIONS, relu6
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count, Fraction, Positive
 
@@ -36,6 +37,10 @@ class EfficientNet(nn.Module):
             survival probability is 0.8, section 5.2). Blocks without a shortcut are never skipped.
         stem: `imagenet` (strides as published, the image shrinks by 32) or `small` (the stem and stage 2 keep the image's size,
             which shrinks by 8), for images of about 32x32.
+        padding: zeros around convolutions: `symmetric`, as many on all sides, or `same`, as in the authors' code in TensorFlow,
+            which pads below and to the right alone where the stride is 2 and the image's side is even. Deviation: it is
+            symmetric here, as in torchvision, whose weights fit.
+        scale_ends: whether width scales stem and head, and depth the first and the last stage; EfficientNet-Lite leaves them.
         norm: applied after every convolution. Deviation: the authors' code has an epsilon of 1e-3 and a momentum of 0.99; here
             they are 1e-5 and 0.9, as in torchvision, whose weights fit (knobs norm.epsilon and norm.momentum).
         activation: applied after every norm but a block's last, and in squeeze-and-excitation.
@@ -50,6 +55,8 @@ class EfficientNet(nn.Module):
     depth: Positive = 1.0
     drop_path: Fraction = 0.2
     stem: Literal["imagenet", "small"] = "imagenet"
+    padding: Literal["symmetric", "same"] = "symmetric"
+    scale_ends: bool = True
     norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.silu
     dropout: Fraction = 0.2
@@ -69,9 +76,8 @@ class EfficientNet(nn.Module):
     @nn.nowrap
     def stages(self) -> tuple[Stage, ...]:
         """Returns stages 2 to 8 of Table 1 with the knobs applied."""
-        return scaled_stages(
-            self.TABLE_1, expansion=self.expansion, width=self.width, depth=self.depth, small=self.stem == "small"
-        )
+        factors = {"width": self.width, "depth": self.depth, "ends": self.scale_ends}
+        return scaled_stages(self.TABLE_1, expansion=self.expansion, small=self.stem == "small", **factors)
 
     @nn.compact
     @checks_image_size
@@ -79,8 +85,9 @@ class EfficientNet(nn.Module):
         """Maps images f32 [B, H, W, C] to (logits f32 [B, K], stem, every stage, head, the pooled features and the output)."""
         chosen = {"norm": self.norm, "activation": self.activation, "initializer": self.initializer}
         rows, intermediates = self.stages(), {}
-        strides = 1 if self.stem == "small" else 2
-        stem = ConvNorm(divisible(32, self.width), 3, strides, padding=1, name="stem", **chosen)
+        strides, ends = 1 if self.stem == "small" else 2, self.width if self.scale_ends else 1.0
+        padding = "same" if self.padding == "same" else 1
+        stem = ConvNorm(divisible(32, ends), 3, strides, padding=padding, name="stem", **chosen)
         intermediates["stem"] = x = stem(images, train=train)
         # Stochastic depth: the drop probability grows linearly with the number of blocks before.
         done, blocks = 0, sum(row.depth for row in rows)
@@ -92,6 +99,7 @@ class EfficientNet(nn.Module):
                     row.expansion,
                     row.strides if number == 1 else 1,
                     row.kernel,
+                    self.padding,
                     squeezed=max(1, int(self.squeeze * x.shape[-1])) if self.squeeze else 0,
                     drop_path=self.drop_path * done / blocks,
                     name=f"stage{stage}_block{number}",
@@ -99,7 +107,7 @@ class EfficientNet(nn.Module):
                 )(x, train=train)
                 done += 1
             intermediates[f"stage{stage}"] = x
-        head = ConvNorm(divisible(1280, self.width), 1, padding=0, name="head", **chosen)
+        head = ConvNorm(divisible(1280, ends), 1, padding=0, name="head", **chosen)
         intermediates["head"] = x = head(x, train=train)
         intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
@@ -109,3 +117,18 @@ class EfficientNet(nn.Module):
 
 efficientnet_b0 = functools.partial(EfficientNet)
 """EfficientNet-B0, 5,288,548 parameters, 386 M multiply-accumulates (Tan and Le 2019, Tables 1 and 2)."""
+
+efficientnet_lite0 = functools.partial(
+    EfficientNet,
+    squeeze=0.0,
+    padding="same",
+    scale_ends=False,
+    norm=functools.partial(norms.batch_norm, momentum=0.99, epsilon=1e-3),
+    activation=relu6,
+)
+"""EfficientNet-Lite0, 4,652,008 parameters, top-1 accuracy 75.1 % (the authors' README): without squeeze-and-excitation, whose
+global average is slow on accelerators of phones, and with ReLU6, which can be quantised.
+
+The larger ones have (width, depth, image, dropout) of Lite1 (1, 1.1, 240, 0.2), Lite2 (1.1, 1.2, 260, 0.3), Lite3 (1.2, 1.4,
+280, 0.3) and Lite4 (1.4, 1.8, 300, 0.3).
+"""

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -52,6 +52,7 @@ class InvertedResidual(nn.Module):
         expansion: ratio of the channels inside to the input channels; with 1 the widening convolution is left out.
         strides: stride of the depth-wise convolution.
         kernel: side of the depth-wise kernel.
+        padding: zeros around the depth-wise convolution: `symmetric`, as many on all sides, or `same`, as TensorFlow pads.
         squeezed: hidden units of squeeze-and-excitation after the depth-wise convolution; 0: none.
         drop_path: probability that an example skips the block, where there is a shortcut.
         shortcut: whether there is a shortcut where shapes allow it.
@@ -63,6 +64,7 @@ class InvertedResidual(nn.Module):
     expansion: Count = 6
     strides: Count = 1
     kernel: Count = 3
+    padding: Literal["symmetric", "same"] = "symmetric"
     squeezed: int = 0
     drop_path: Fraction = 0.0
     shortcut: bool = True
@@ -82,7 +84,7 @@ class InvertedResidual(nn.Module):
             wide,
             self.kernel,
             self.strides,
-            padding=self.kernel // 2,
+            padding="same" if self.padding == "same" else self.kernel // 2,
             groups=wide,
             activation=self.activation,
             name="depthwise",
@@ -97,7 +99,9 @@ class InvertedResidual(nn.Module):
         return x
 
 
-def scaled_stages(table: tuple[Stage, ...], *, expansion: int, width: float, depth: float, small: bool) -> tuple[Stage, ...]:
+def scaled_stages(
+    table: tuple[Stage, ...], *, expansion: int, width: float, depth: float, small: bool, ends: bool = True
+) -> tuple[Stage, ...]:
     """Applies a network's knobs to the rows of a table.
 
     Args:
@@ -106,13 +110,14 @@ def scaled_stages(table: tuple[Stage, ...], *, expansion: int, width: float, dep
         width: factor on the channels, which stay multiples of 8.
         depth: factor on the number of blocks, rounded up.
         small: whether the first row with a stride of 2 gets a stride of 1.
+        ends: whether `depth` holds for the first and the last row too.
     """
     first = next(number for number, row in enumerate(table) if row.strides == 2)
     return tuple(
         row._replace(
             expansion=expansion if row.expansion > 1 else 1,
             channels=divisible(row.channels, width),
-            depth=math.ceil(depth * row.depth),
+            depth=math.ceil(depth * row.depth) if ends or 0 < number < len(table) - 1 else row.depth,
             strides=1 if small and number == first else row.strides,
         )
         for number, row in enumerate(table)

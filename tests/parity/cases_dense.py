@@ -20,4 +20,7 @@ CASES: list[Case] = [
     Case("torchvision:efficientnet_b0", "efficientnet_b0", 64, options={"stochastic_depth_prob": 0.0}, gradients=True),
     Case("timm:efficientnet_b0", "efficientnet_b0", 64),
     Case("pytorchcv:efficientnet_b0", "efficientnet_b0", 64),
+    Case("timm:tf_efficientnet_b0", "efficientnet_b0", 66, {"padding": "same", "norm.epsilon": 1e-3}),
+    Case("timm:tf_efficientnet_lite0", "efficientnet_lite0", 64, gradients=True),
+    Case("timm:tf_efficientnet_lite4", "efficientnet_lite0", 65, {"width": 1.4, "depth": 1.8}),
 ]

@@ -12,7 +12,7 @@ import flax.linen as nn
 import numpy as np
 
 from cnnlab.interop.families import inception, mobilenet, vgg
-from cnnlab.interop.scheme import RELU, Form, Leaves, Scheme, Unseen, activation, by_rules, epsilon
+from cnnlab.interop.scheme import RELU, Form, Leaves, Scheme, Unseen, activation, always, by_rules, epsilon
 from cnnlab.models import inception_resnet_v2, inception_v3
 from cnnlab.models.densenet import DenseNet
 from cnnlab.models.efficientnet import EfficientNet
@@ -24,7 +24,8 @@ from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import VGG
 
 AVERAGES = "keras leaves the padding out of an average, so borders differ"
-PADDING = "keras pads a convolution with stride 2 below and to the right alone, so borders differ"
+PADS_BELOW = "pads a convolution with stride 2 below and to the right alone"
+PADDING = f"keras {PADS_BELOW}, so borders differ"
 """The difference that remains where no knob makes the networks equal."""
 
 
@@ -216,7 +217,7 @@ SCHEMES: Mapping[type[nn.Module], tuple[Scheme, ...]] = {
     DenseNet: _scheme(_densenet, TORCH, RELU, epsilon(1.001e-5)),
     MobileNetV1: _scheme(_mobilenet_v1, TF, activation("relu6"), epsilon(1e-3), caveat=PADDING),
     MobileNetV2: _scheme(_mobilenet_v2, TF, *mobilenet.UNSEEN, epsilon(1e-3), caveat=PADDING),
-    EfficientNet: _scheme(_efficientnet, RAW, activation("silu"), epsilon(1e-3), caveat=PADDING),
+    EfficientNet: _scheme(_efficientnet, RAW, activation("silu"), epsilon(1e-3), always("padding", "same", PADS_BELOW)),
     InceptionV3: _scheme(_inception_v3, TF, *inception.UNSEEN, caveat=AVERAGES),
     InceptionResNetV2: _scheme(_inception_resnet, TF, *inception.UNSEEN, inception.SCALES),
 }
