@@ -2,7 +2,8 @@
 
     python -m tests.parity.fixtures [PART OF A NAME …]
 
-A case is a network of cases_*.py, or `functions`: those of torch.nn.functional that test_functions.py compares.
+A case is a network of cases_*.py, or `functions`: those of torch.nn.functional that test_functions.py compares, or `photos`:
+the image files of ../shared/data that test_photos.py classifies.
 
 Both are kept in $CNNLAB_PARITY (default: ~/.cache/cnnlab/parity). $CNNLAB_ORACLE_PYTHON names a Python that has the
 libraries already. tests/parity/test_parity.py reads the fixtures and skips those that are not there.
@@ -85,7 +86,26 @@ def make_functions() -> None:
         partial.rename(path)
 
 
+def photos_path() -> pathlib.Path:
+    """Where the fixture of whole image files lies once it is made."""
+    return FOLDER / f"photos-{hashlib.sha256((HERE / 'photos_oracle.py').read_bytes()).hexdigest()[:10]}.npz"
+
+
+def make_photos() -> None:
+    """Makes the fixture of whole image files where it is not there, and the weights and the photos are."""
+    path, data = photos_path(), HERE.parents[2] / "shared" / "data"
+    given = [data / "weights" / "efficientnet_lite0.safetensors", data / "photos" / "photos.tar"]
+    if not path.exists() and all(file.exists() for file in given):
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        command = [oracle_python(), str(HERE / "photos_oracle.py"), *map(str, given), str(partial)]
+        subprocess.run(command, check=True)
+        partial.rename(path)
+
+
 if __name__ == "__main__":
+    if not sys.argv[1:] or any(word in "photos" for word in sys.argv[1:]):
+        make_photos()
     if not sys.argv[1:] or any(word in "functions" for word in sys.argv[1:]):
         make_functions()
     make([case for case in CASES if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])])
