@@ -16,7 +16,7 @@ SEEN = {
     "tubingen.jpg": ((449, "boathouse", 0.1454), (975, "lakeside", 0.1345), (483, "castle", 0.1305)),
     "astronaut.png": ((560, "football helmet", 0.1616),),
 }
-"""{photo: (class, its name, probability)} of timm 1.0.31 with the same weights (tests/parity compares every logit). The astronaut
+"""{photo: (class, its name, probability)} of timm 1.0.31 with the same weights (tests/parity compares the rest). The astronaut
 is named wrongly, as there."""
 
 

@@ -76,8 +76,9 @@ class EfficientNet(nn.Module):
     @nn.nowrap
     def stages(self) -> tuple[Stage, ...]:
         """Returns stages 2 to 8 of Table 1 with the knobs applied."""
-        factors = {"width": self.width, "depth": self.depth, "ends": self.scale_ends}
-        return scaled_stages(self.TABLE_1, expansion=self.expansion, small=self.stem == "small", **factors)
+        factors = {"width": self.width, "depth": self.depth}
+        small = self.stem == "small"
+        return scaled_stages(self.TABLE_1, expansion=self.expansion, small=small, ends=self.scale_ends, **factors)
 
     @nn.compact
     @checks_image_size
