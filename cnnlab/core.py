@@ -124,10 +124,15 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A part of training in which the same players take turns."""
+    """A part of training in which the same players take turns; it may begin with surgery on the state."""
 
     steps: int
     turns: tuple[str, ...]
+    begin: Callable[["TrainState", Batch], "TrainState"] | None = None
+    """(state, batch) -> the state with which the phase begins, of the same shapes: pruned, with a copy for a teacher, or with
+    weights that are initialised from data (LSUV). It is called on the host before the phase's first step, with the host tree
+    of the state and the global batch of that step as NumPy arrays in f32. A pure function: a checkpoint at that step holds
+    the state before it, and the resumed run calls it again. A phase without steps does not begin."""
 
 
 @jax.tree_util.register_dataclass

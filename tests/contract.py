@@ -55,6 +55,7 @@ VQ_VAE = {"widths": "4,8", "entries": 16, "dimension": 4, "blocks": 0}
 
 TASKS: dict[str, Callable[..., Experiment]] = {
     "pursuit": lambda steps=STEPS: toys.chase(steps=steps, batch_size=24),
+    "surgery": lambda steps=STEPS: toys.surgery(steps=steps),
     "classify": small(
         classification, TRAINED, model="convnet", **{"model.widths": "4,8", "dropout": 0.3, "average_decay": 0.9}
     ),
@@ -86,7 +87,12 @@ TASKS: dict[str, Callable[..., Experiment]] = {
 
 REMEMBERING = {"knn", "pca"}
 """Tasks that take no step."""
-MIXING = {"classify": "batch norm", "gan": "batch norm", "reconstruct": "a penalty of the batch's mean code"}
+MIXING = {
+    "classify": "batch norm",
+    "gan": "batch norm",
+    "reconstruct": "a penalty of the batch's mean code",
+    "surgery": "weights",
+}
 """Tasks in whose training an example's loss depends on the others, with the reason."""
 
 

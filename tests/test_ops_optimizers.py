@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnnlab.ops.optimizers import OPTIMIZERS
+from cnnlab.ops.optimizers import OPTIMIZERS, RULES, reduce_on_plateau
 from cnnlab.ops.schedules import constant, step
 
 MATRIX = np.random.default_rng(0).normal(size=(6, 4))
@@ -27,7 +27,7 @@ def gradient(kernel: Any) -> Any:
 def ours(name: str, **knobs: Any) -> np.ndarray:
     """The kernel after thirty steps, computed in f64."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        optimizer = OPTIMIZERS[name](steps=STEPS, schedule=constant, **knobs)
+        optimizer = RULES[name](steps=STEPS, schedule=constant, **knobs)
         kernel = jnp.asarray(START)
         state = optimizer.init(kernel)
         for _ in range(STEPS):
@@ -111,7 +111,7 @@ def test_an_optimizer_follows_its_recurrence_in_f32_whatever_the_size_of_gradien
     gradients = scale * np.random.default_rng(3).normal(size=(6, *START.shape)).astype(np.float32)
     kernel, memory = START.copy(), {"m": np.zeros_like(START), "v": np.zeros_like(START)}
     with jax.numpy_dtype_promotion("standard"):
-        optimizer = OPTIMIZERS[name](steps=len(gradients), schedule=constant, lr=0.01)
+        optimizer = RULES[name](steps=len(gradients), schedule=constant, lr=0.01)
         params = jnp.asarray(START, jnp.float32)
         state = optimizer.init(params)
         for count, g in enumerate(gradients, 1):
@@ -124,12 +124,12 @@ def test_an_optimizer_follows_its_recurrence_in_f32_whatever_the_size_of_gradien
 @pytest.mark.parametrize("scale", [1e4, 1e-4, 1e-6])
 def test_muon_moves_kernels_alike_whatever_the_size_of_gradients(scale: float):
     """Its updates are orthogonalised, so they depend on the direction of the gradient alone."""
-    assert {*SCALED, "muon"} == set(OPTIMIZERS), "every optimiser is tried at small and large gradients"
+    assert {*SCALED, "muon"} == set(RULES), "every optimiser is tried at small and large gradients"
     gradients = np.random.default_rng(3).normal(size=(3, *START.shape)).astype(np.float32)
     moved = []
     for factor in (1.0, scale):
         with jax.numpy_dtype_promotion("standard"):
-            optimizer = OPTIMIZERS["muon"](steps=len(gradients), schedule=constant)
+            optimizer = RULES["muon"](steps=len(gradients), schedule=constant)
             params = {"kernel": jnp.asarray(START, jnp.float32)}
             state = optimizer.init(params)
             for g in gradients:
@@ -138,19 +138,19 @@ def test_muon_moves_kernels_alike_whatever_the_size_of_gradients(scale: float):
     np.testing.assert_allclose(moved[1], moved[0], atol=0.02 * np.abs(moved[0]).max())
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", RULES)
 def test_weight_decay_touches_kernels_alone(name: str):
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)}
-    optimizer = OPTIMIZERS[name](steps=10, schedule=constant, weight_decay=0.1)
+    optimizer = RULES[name](steps=10, schedule=constant, weight_decay=0.1)
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     assert (updates["kernel"] < 0).all() and not updates["bias"].any() and not updates["scale"].any()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", RULES)
 def test_clipping_bounds_what_the_optimizer_sees(name: str):
     params = {"kernel": jnp.zeros((2, 2))}
-    clipped, small = OPTIMIZERS[name](steps=10, schedule=constant, clip_norm=1.0), OPTIMIZERS[name](steps=10, schedule=constant)
+    clipped, small = RULES[name](steps=10, schedule=constant, clip_norm=1.0), RULES[name](steps=10, schedule=constant)
     huge = {"kernel": jnp.full((2, 2), 500.0)}
     with jax.numpy_dtype_promotion("standard"):
         one, _ = clipped.update(huge, clipped.init(params), params)
@@ -158,29 +158,44 @@ def test_clipping_bounds_what_the_optimizer_sees(name: str):
     np.testing.assert_allclose(one["kernel"], other["kernel"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", RULES)
 def test_the_learning_rate_and_the_decay_may_be_tracers(name: str):
     params = {"kernel": jnp.ones((2, 3))}
 
     def update(lr: Any, decay: Any) -> Any:
-        optimizer = OPTIMIZERS[name](steps=10, schedule=constant, lr=lr, weight_decay=decay)
+        optimizer = RULES[name](steps=10, schedule=constant, lr=lr, weight_decay=decay)
         return optimizer.update(params, optimizer.init(params), params)[0]["kernel"]
 
     with jax.numpy_dtype_promotion("standard"):
         np.testing.assert_allclose(jax.jit(update)(0.03, 0.2), update(0.03, 0.2), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", RULES)
 def test_the_rate_follows_the_schedule_over_the_steps_of_the_call(name: str):
     params = {"kernel": jnp.ones((2, 3))}
     halved = functools.partial(step, at=(0.5,), factor=0.5)
     with jax.numpy_dtype_promotion("standard"):
         sizes = []
         for schedule in (constant, halved):
-            optimizer = OPTIMIZERS[name](steps=4, schedule=schedule)
+            optimizer = RULES[name](steps=4, schedule=schedule)
             state, seen = optimizer.init(params), []
             for _ in range(4):
                 update, state = optimizer.update(params, state, params)
                 seen.append(float(update["kernel"][0, 0]))
             sizes.append(np.array(seen))
     np.testing.assert_allclose(sizes[1] / sizes[0], [1.0, 1.0, 0.5, 0.5], rtol=1e-6)
+
+
+def test_the_rate_is_reduced_where_the_loss_of_several_windows_does_not_fall():
+    optimizer = reduce_on_plateau(
+        steps=40, rule=functools.partial(OPTIMIZERS["sgd"], lr=1.0), window=2, patience=3, factor=0.5, tolerance=0.1, final=0.25
+    )
+    params = {"kernel": jnp.ones((2, 3))}
+    with jax.numpy_dtype_promotion("standard"):
+        state, rates = optimizer.init(params), []
+        for count in range(40):
+            loss = 2.0 if count < 4 else 1.0 if count < 20 else 0.95  # 0.95 is no improvement on 1 by a tenth
+            update, state = optimizer.update(params, state, params, value=jnp.float32(loss))
+            rates.append(-float(update["kernel"][0, 0]))
+    # 1.0 is the lowest after six steps; three more windows end after step 12, the next three after 18, and the rate stays.
+    assert rates == [1.0] * 11 + [0.5] * 6 + [0.25] * 23

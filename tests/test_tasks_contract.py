@@ -35,7 +35,7 @@ from tests.stages import slow_but
 
 TRAINED = [name for name in TASKS if name not in REMEMBERING]
 SEPARATE = [name for name in TRAINED if name not in MIXING]
-SAMPLERS = [name for name in TASKS if name not in ("pursuit", "classify", "ensemble", "knn", "stacked")]
+SAMPLERS = [name for name in TASKS if name not in ("pursuit", "surgery", "classify", "ensemble", "knn", "stacked")]
 LATER = ("denoise", "ensemble", "gan", "stacked_unsupervised", "vq_vae")
 """Rows like others of their kind, which the fast stage leaves to the slow one."""
 PLACES = [("jit", 8), ("jit", 3), ("pmap", 3), ("fsdp", 8), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3)]
@@ -43,6 +43,7 @@ RARE = PLACES[4:]
 """Places that say little beside the others: tests/test_parallel.py has them for one network, a run by hand for every task."""
 PLACED = slow_but(
     [(name, *place) for place in PLACES for name in TASKS],
+    ("surgery", "pmap", 3),
     *[(name, "jit", 8) for name in ("pursuit", "classify", "knn", "pca", "variational", "wgan_gp", "stacked")],
     thorough=[(name, *place) for place in RARE for name in TASKS],
 )

@@ -14,7 +14,7 @@ import pytest
 import toys
 from toys import INTERVALS, gap, run
 
-from cnnlab.core import Feed, Phase, Stats, TrainState
+from cnnlab.core import Batch, Feed, Phase, Stats, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import leaves, tree_digest
 from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
@@ -269,6 +269,53 @@ def test_a_sequence_of_games_goes_on_at_any_step_as_if_it_had_never_stopped(stop
     again, _, rest, _ = played(intervals=every_step, resume=(state, recent, stop))
     assert tree_digest(again) == tree_digest(whole)
     assert rest == {step: numbers for step, numbers in curve.items() if step > stop}
+
+
+@functools.cache
+def operated() -> Any:
+    """(program, what `run` gives) of a training with a surgery before its steps 0 and 6, saved after every step."""
+    built = build_program(toys.surgery(), STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    return built, run(built.experiment, program=built, intervals=dataclasses.replace(INTERVALS, save=1))
+
+
+@pytest.mark.parametrize("stop", [0, 5, 6, 7])
+def test_a_surgery_happens_once_however_near_to_it_a_run_is_killed(stop: int):
+    built, (whole, _, curve, _) = operated()
+    often = dataclasses.replace(INTERVALS, save=1)
+    begun, step, _, saved = run(built.experiment, program=built, intervals=often, stop=stop)
+    resume = (*saved[stop], stop) if stop else (begun, [], 0)
+    again, _, rest, _ = run(built.experiment, program=built, intervals=often, resume=resume)
+    assert step == stop and tree_digest(again) == tree_digest(whole)
+    assert rest == {step: numbers for step, numbers in curve.items() if step > stop}
+
+
+def test_a_surgery_gets_the_state_before_its_step_and_the_batch_of_that_step():
+    built, (_, _, _, saved) = operated()
+    seen = []
+
+    def keep(state: TrainState, batch: Batch) -> TrainState:
+        seen.append((state, batch))
+        return toys.moved(state, batch)
+
+    experiment = built.experiment
+    kept = tuple(dataclasses.replace(phase, begin=keep) for phase in experiment.phases)
+    program = dataclasses.replace(built, experiment=dataclasses.replace(experiment, phases=kept))
+    run(experiment, program=program, stop=8)
+    (first, _), (state, batch) = seen
+    assert (first.step, state.step) == (0, 6) and tree_digest(state) == tree_digest(saved[6][0])
+    feed = next(experiment.data.train(0, 6))
+    np.testing.assert_array_equal(batch["index"], feed["index"])
+    plain = toys.POINTS[feed["index"]]
+    assert 0.05 < np.abs(batch["image"] - plain).mean() < 0.15  # augmented, as in the step
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves((state, batch)))
+
+
+def test_a_surgery_that_changes_shapes_is_refused():
+    built, _ = operated()
+    phase = Phase(9, ("scout",), begin=lambda state, batch: dataclasses.replace(state, params={"scout": np.zeros(3)}))
+    changed = dataclasses.replace(built, experiment=dataclasses.replace(built.experiment, phases=(phase,)))
+    with pytest.raises(UsageError, match="begins at step 0: its `begin` returns a state of other leaves, shapes or dtypes"):
+        run(built.experiment, program=changed)
 
 
 def test_a_sequence_of_games_is_the_same_on_four_devices_under_pmap():

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.core import Batch, Dataset, Experiment, Feed, Stats, Task, TrainState
+from cnnlab.core import Batch, Dataset, Experiment, Feed, Phase, Stats, Task, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.inputs import InputSpec
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
-from cnnlab.ops.averaging import ema
+from cnnlab.ops.averaging import ema, swa
 
 POINTS = np.random.default_rng(0).normal(3.0, 1.0, size=(96, 4)).astype(np.float32)
 
@@ -139,6 +139,36 @@ def chase(*, lr: float = 0.05, steps: int = 40, batch_size: int = 16, average_de
     """The pursuit as an experiment, with momentum for the one player and Adam for the other."""
     optimizers = {"scout": optax.sgd(lr, momentum=0.5), "hunter": optax.adam(2 * lr)}
     return Experiment(pursuit(), points(batch_size), optimizers, steps, ema(steps, average_decay=average_decay))
+
+
+def weighted(task: Task) -> Task:
+    """The pursuit with a scout whose loss is a weighted mean: two of seven points count, whatever device they lie on."""
+
+    def loss(params: Any, model_state: Any, batch: Batch, key: jax.Array, player: str) -> Any:
+        value, (model_state, stats) = task.loss(params, model_state, batch, key, player)
+        if player == "scout":
+            each = jnp.sum((batch["image"] - params["scout"]["at"][None]) ** 2, axis=-1).astype(jnp.float32)
+            weights = (batch["index"] % 7 < 2).astype(jnp.float32)
+            value = collectives.weighted_mean(each, weights)
+            stats = {"sums": {"scout_loss": jnp.sum(each * weights), "scout_count": jnp.sum(weights)}}
+        return value, (model_state, stats)
+
+    return dataclasses.replace(task, loss=loss)
+
+
+def moved(state: TrainState, batch: Batch) -> TrainState:
+    """Puts the scout onto the mean of the batch and the hunter to where the rock is."""
+    params = {**state.params, "scout": {"at": batch["image"].mean(axis=0)}, "hunter": {"at": state.params["rock"]["at"] + 1}}
+    return dataclasses.replace(state, params=params)
+
+
+def surgery(*, steps: int = 9, border: int = 6, batch_size: int = 24) -> Experiment:
+    """Two phases, both of which begin with `moved`; weighted losses, a rate that falls on plateaus, and averaged weights."""
+    reduced = optax.contrib.reduce_on_plateau(factor=0.5, patience=1, rtol=0.4, accumulation_size=2)
+    optimizers = {"scout": optax.chain(optax.sgd(0.05, momentum=0.5), reduced), "hunter": optax.adam(0.1)}
+    phases = (Phase(border, ("scout",), begin=moved), Phase(steps - border, ("hunter", "scout"), begin=moved))
+    task, averaging = weighted(pursuit(("scout", "hunter"))), swa(steps, average_from=0.4)
+    return Experiment(task, points(batch_size), optimizers, steps, averaging, phases=phases)
 
 
 INTERVALS = train.Intervals(log=5, evaluate=10, save=10)

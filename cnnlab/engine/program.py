@@ -159,6 +159,8 @@ class Program:
     resident: dict[str, PyTree]
     traced_knobs: Mapping[str, Any]
     """{path of a knob: f32 []} of this experiment; for batched runs f32 [M]."""
+    members: tuple["Program", ...] = ()
+    """The programs of batched runs; () for a single one."""
 
     def init(self, seed: int) -> TrainState:
         """Returns the state before the first step, placed on the devices."""
@@ -305,7 +307,9 @@ def batch_programs(members: Sequence[Program]) -> Program:
     traced_knobs = {path: np.stack([member.traced_knobs[path] for member in members]) for path in first.traced_knobs}
     train = functools.partial(_batched_feeds, first.experiment.data.train)
     experiment = dataclasses.replace(first.experiment, data=dataclasses.replace(first.experiment.data, train=train))
-    return dataclasses.replace(first, experiment=experiment, phase_steps=first.batched_phase_steps, traced_knobs=traced_knobs)
+    return dataclasses.replace(
+        first, experiment=experiment, phase_steps=first.batched_phase_steps, traced_knobs=traced_knobs, members=tuple(members)
+    )
 
 
 def _batched_feeds(train: Callable[[int, int], Iterator[Feed]], seeds: tuple[int, ...], step: int) -> Iterator[Feed]:

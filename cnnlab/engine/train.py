@@ -20,6 +20,7 @@ from cnnlab.core import Batch, Dataset, Feed, PyTree, Stats, TrainState
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program, stack_steps
+from cnnlab.engine.surgery import begin_phase
 from cnnlab.errors import DataError, Preempted
 
 EVALUATION_BATCH = 250
@@ -140,19 +141,19 @@ def fit(
     state and statistics have a leading axis of members.
 
     Callbacks come after the step whose number they get, in the order log, evaluate, save. `pending_stats` holds the statistics
-    since the last log; a checkpoint keeps them, so that a resumed log equals an uninterrupted one. `clock` gets the seconds of
-    compilation and of steps. An error of the data is raised after a checkpoint of the steps before it.
+    since the last log; a checkpoint keeps them for the log of a resumed run. `clock` gets the seconds of compilation and of
+    steps. An error of the data is raised after a checkpoint of the steps before it.
     """
     clock, first, last = clock or StepClock(), step, program.experiment.steps
     feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # batched runs take a tuple of seeds
-    shared = program.step_inputs("train")
-    in_flight: collections.deque[Stats] = collections.deque()
+    shared, in_flight = program.step_inputs("train"), collections.deque[Stats]()
     while step < stop and not should_stop():
         steps, end = program.phase_at(step)
         size = _dispatch_size(step, min(stop, end), intervals)
         unsaved = functools.partial(on_save, step, state, pending_stats) if step > first and step % intervals.save else None
         with _saved_first(unsaved):
             placed = _fetch(program, feeds, size, clock, in_flight)
+        state = begin_phase(program, state, seed=seed, step=step)  # after all that may save the state without its step
         began = time.perf_counter()
         state, stats = steps(state, shared, placed)
         step += size

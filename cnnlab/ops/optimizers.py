@@ -6,7 +6,7 @@ root, AdaGrad's accumulator and epsilon, AdamW's decay), the docstring of the op
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ import optax
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 from cnnlab.ops.muon import muon
-from cnnlab.ops.schedules import SCHEDULES, Schedule, cosine
-from cnnlab.values import Choice, Fraction, NonNegative, Positive
+from cnnlab.ops.schedules import SCHEDULES, Schedule, constant, cosine
+from cnnlab.values import Choice, Count, Fraction, NonNegative, Positive, Probability, Range
 
 
 def _kernels(params: optax.Params) -> optax.Params:
@@ -256,7 +256,7 @@ def _multiplier(text: str) -> tuple[str, float]:
     return pattern, value
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+RULES: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": sgd,
     "momentum": momentum,
     "adagrad": adagrad,
@@ -265,3 +265,40 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adamw": adamw,
     "muon": muon,
 }
+"""Rules by which gradients become updates."""
+
+
+def reduce_on_plateau(
+    *,
+    steps: int,
+    rule: Choice(RULES, supplied=("schedule",)) = momentum,
+    schedule: Choice[SCHEDULES] = constant,
+    window: Count = 100,
+    patience: Count = 10,
+    factor: Annotated[float, Range(0, 1, open_low=True, open_high=True)] = 0.1,
+    tolerance: Annotated[float, Range(0, 1, open_low=True)] = 1e-4,
+    cooldown: Annotated[int, Range(0)] = 0,
+    final: Probability = 0.0,
+) -> optax.GradientTransformation:
+    """Reduces the learning rate of a rule where the training loss stops falling (optax.contrib.reduce_on_plateau).
+
+    The loss is the player's own over the global batch, before the update; its mean over a window is what is compared.
+
+    Args:
+        steps: number of steps over which the schedule runs; the recipe supplies it.
+        rule: rule by which the weights are updated, with its learning rate.
+        schedule: learning rate over training, as a fraction of its peak, by which the reduced rate is multiplied.
+        window: number of steps whose mean loss counts as one value.
+        patience: number of values in a row without an improvement after which the rate is reduced.
+        factor: number by which the rate is then multiplied.
+        tolerance: share of the lowest value so far by which a value has to lie below it to be an improvement.
+        cooldown: number of values after a reduction that are not compared.
+        final: smallest multiplier of the rate.
+    """
+    reduced = optax.contrib.reduce_on_plateau(
+        factor=factor, patience=patience, rtol=tolerance, cooldown=cooldown, accumulation_size=window, min_scale=final
+    )
+    return optax.chain(rule(steps=steps, schedule=schedule), reduced)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {**RULES, "reduce_on_plateau": reduce_on_plateau}

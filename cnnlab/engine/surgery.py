@@ -1,0 +1,61 @@
+"""Changes of the state where a phase of training begins (core.Phase.begin), the same for every strategy.
+
+Letters in shapes: M members (batched runs).
+"""
+
+import itertools
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnnlab.core import Batch, PyTree, TrainState
+from cnnlab.engine.program import Program, phases, select_member, stack_members
+from cnnlab.errors import UsageError
+from cnnlab.ops.keys import stream
+
+
+def begin_phase(program: Program, state: TrainState, *, seed: int | tuple[int, ...], step: int) -> TrainState:
+    """Returns the state with which a step starts: where a phase begins there, what its `begin` makes of the state.
+
+    Args:
+        program: compiled experiment.
+        state: state on the devices; for batched runs [M].
+        seed: seed of the training batches; for batched runs one for each.
+        step: number of steps taken.
+
+    Raises UsageError where `begin` returns a state of other leaves, shapes or dtypes.
+    """
+    starts = itertools.accumulate((phase.steps for phase in phases(program.experiment)), initial=0)
+    begins = [
+        phase.begin for start, phase in zip(starts, phases(program.experiment), strict=False) if start == step and phase.steps
+    ]
+    if not begins or begins[0] is None:
+        return state
+    if isinstance(seed, tuple):
+        # Every member has an experiment of its own: [M, …] -> M of […], and back
+        states = [select_member(state, number) for number in range(len(program.members))]
+        parts = zip(program.members, states, seed, strict=True)
+        return stack_members([begin_phase(member, own, seed=one, step=step) for member, own, one in parts])
+    host = program.strategy.to_host(state)
+    begun = begins[0](host, _training_batch(program, host, seed))
+    if _shapes(begun) != _shapes(host):
+        raise UsageError(
+            f"the phase that begins at step {step}: its `begin` returns a state of other leaves, shapes or dtypes.\n"
+            "It may change values alone, as in dataclasses.replace(state, params=…) with leaves of the same shapes."
+        )
+    return program.strategy.to_devices(begun)
+
+
+def _training_batch(program: Program, host: TrainState, seed: int) -> Batch:
+    """Returns the global batch of the next step as the step makes it: on one device, hence the same for all strategies."""
+    data = program.experiment.data
+    feed = next(data.train(seed, int(host.step)))
+    key = stream(jax.random.fold_in(jax.random.wrap_key_data(host.key), host.step), "augment")
+    return jax.tree.map(np.asarray, jax.jit(data.prepare)(data.resident.get("train", {}), feed, key))
+
+
+def _shapes(tree: PyTree) -> tuple[Any, list[Any]]:
+    """Returns the structure of a host tree, and the shape and dtype of every leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves]
