@@ -5,6 +5,9 @@ images are stored (0..255 for u8; floats as they are); the network sees (image -
 """
 
 import functools
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,7 +15,26 @@ from cnnlab.errors import UsageError
 from cnnlab.inputs import unit_value
 
 Normalisation = tuple[np.ndarray, np.ndarray]
-CHUNK = 4096
+BLOCK = 4096
+"""Number of images whose sum is taken before it is added to the others."""
+VALUES = 2**20
+"""Number of values that are widened at once."""
+
+
+class Rows(Protocol):
+    """Images u8 or f32 [N, H, W, C]: an array, or what reads them from the disk a few at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the values."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
 
 
 def no_normalization(images: np.ndarray) -> Normalisation:
@@ -25,13 +47,9 @@ def raw(images: np.ndarray) -> Normalisation:
     return _constant(0), _constant(1)
 
 
-def standard(images: np.ndarray) -> Normalisation:
+def standard(images: Rows) -> Normalisation:
     """Gives each channel mean 0 and standard deviation 1 over the training split; a constant channel is only centred."""
-    total = squares = np.zeros(images.shape[1:])
-    exact = np.uint32 if images.dtype == np.uint8 else np.float64  # 4096 * 255² < 2³²
-    for start in range(0, len(images), CHUNK):
-        pixels = images[start : start + CHUNK].astype(exact)
-        total, squares = total + pixels.sum(axis=0, dtype=exact), squares + np.square(pixels).sum(axis=0, dtype=exact)
+    total, squares = _sums(images)
     mean = total.mean(axis=(0, 1)) / len(images)  # [H, W, C] -> [C]
     deviation = np.sqrt(np.maximum(squares.mean(axis=(0, 1)) / len(images) - mean**2, 0))
     deviation = np.where(deviation > 1e-6 * unit_value(images.dtype), deviation, unit_value(images.dtype))
@@ -39,9 +57,36 @@ def standard(images: np.ndarray) -> Normalisation:
     return mean.astype(np.float32)[None, None, None], deviation.astype(np.float32)[None, None, None]
 
 
-def per_pixel(images: np.ndarray) -> Normalisation:
+def per_pixel(images: Rows) -> Normalisation:
     """Subtracts the mean image of the training split, on the scale of [0, 1] (Krizhevsky et al., 2012, section 2)."""
-    return images.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32), _constant(unit_value(images.dtype))
+    if isinstance(images, np.ndarray):
+        mean = images.mean(axis=0, dtype=np.float64, keepdims=True)
+    else:
+        mean = (_sums(images)[0] / len(images))[None]  # [H, W, C] -> [1, H, W, C]; sums of u8 are exact
+    return mean.astype(np.float32), _constant(unit_value(images.dtype))
+
+
+def _sums(images: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sums of the images and of their squares, f64 [H, W, C] each.
+
+    Few images at a time are widened. The sums of floats are those of whole blocks, added image by image, bit by bit.
+    """
+    shape = images.shape[1:]
+    total, squares = np.zeros(shape), np.zeros(shape)
+    exact = np.uint32 if images.dtype == np.uint8 else np.float64  # 4096 * 255² < 2³²
+    # NumPy adds rows one after another where they are longer than this, and else maybe in pairs.
+    at_once = max(1, min(BLOCK, VALUES // math.prod(shape)))
+    for start in range(0, len(images), BLOCK):
+        stop = min(start + BLOCK, len(images))
+        first = np.zeros((1, *shape), exact)
+        parts = [first, first]
+        for place in range(start, stop, at_once):
+            pixels = images[place : min(place + at_once, stop)].astype(exact)
+            for number, values in enumerate((pixels, np.square(pixels))):
+                # [1 + B, H, W, C] -> [1, H, W, C]
+                parts[number] = np.concatenate([parts[number], values]).sum(axis=0, dtype=exact, keepdims=True)
+        total, squares = total + parts[0][0], squares + parts[1][0]
+    return total, squares
 
 
 def fixed(images: np.ndarray, *, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)) -> Normalisation:
@@ -98,3 +143,20 @@ NORMALIZERS = {
     "mnist": mnist,
 }
 """Normalisers by name, for `Choice[NORMALIZERS]`."""
+
+
+def needs_images(normalize: Callable[..., Normalisation]) -> bool:
+    """Returns whether a normaliser is computed from the images, and not from their type and channels alone."""
+    return _inner(normalize) not in (no_normalization, raw, fixed)
+
+
+def takes_rows(normalize: Callable[..., Normalisation]) -> bool:
+    """Returns whether a normaliser reads the images a few at a time; others get them as one array."""
+    return _inner(normalize) in (standard, per_pixel)
+
+
+def _inner(normalize: Callable[..., Normalisation]) -> Any:
+    """Returns the function below the partials that fill in its settings."""
+    while isinstance(normalize, functools.partial):
+        normalize = normalize.func
+    return normalize
