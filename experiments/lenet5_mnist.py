@@ -7,8 +7,8 @@ Result:   test error 0.79 ± 0.18 % over 3 seeds; 3 to 5 min a seed on 2 CPU cor
 
 from functools import partial
 
-from cnnlab.data.augment import pad_crop
 from cnnlab.data.images import images
+from cnnlab.data.variations.crop import pad_crop
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration

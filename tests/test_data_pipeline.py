@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab.data import augment, decoder, digits, pipeline, stripes, xor
+from cnnlab.data import decoder, digits, pipeline, stripes, xor
 from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import FITS, pad, resize, rule_of, settings_of
 from cnnlab.data.source import LazyImages, shuffled, stratified_split
 from cnnlab.data.stream_order import shuffled_order
+from cnnlab.data.variations.compose import NO_AUGMENTATION, Augmentation
+from cnnlab.data.variations.crop import pad_crop
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError
 
@@ -186,14 +188,14 @@ def test_raw_gives_whole_grey_levels_exactly_also_after_an_augmentation():
     source = small(examples=4, classes=2)
     splits = {name: dataclasses.replace(source.splits["train"], images=values) for name in ("train", "test")}
     source = dataclasses.replace(source, splits=splits)
-    data = build(source, batch_size=4, validation=0.0, normalize=NORMALIZERS["raw"], augment=augment.no_augmentation)
+    data = build(source, batch_size=4, validation=0.0, normalize=NORMALIZERS["raw"], augment=NO_AUGMENTATION)
     feed = {"index": np.arange(4, dtype=np.int32)}
     for key in (None, jax.random.key(0)):
         np.testing.assert_array_equal(jax.jit(data.prepare)(data.resident["train"], feed, key)["image"], values)
 
 
 def test_augmentation_needs_a_key_and_follows_the_example_not_its_place():
-    data = build(small(), batch_size=5, augment=augment.pad_crop)
+    data = build(small(), batch_size=5, augment=Augmentation((pad_crop,)))
     resident, key = data.resident["train"], jax.random.key(1)
     one, other = ({"index": np.array(index, np.int32)} for index in ([3, 9, 2], [2, 3, 9]))
     left, right = (data.prepare(resident, feed, key)["image"] for feed in (one, other))

@@ -15,7 +15,7 @@ from cnnlab import files, knobs
 from cnnlab.choices import parameters
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
-from cnnlab.data.augment import AUGMENTS
+from cnnlab.data.variations import AUGMENTS
 from cnnlab.engine import program
 from cnnlab.models import MODELS
 from cnnlab.ops.activations import ACTIVATIONS

@@ -1,4 +1,4 @@
-"""Data sets (sources), how they become batches (images.py, pipeline.py) and how training images are augmented (augment.py).
+"""Data sets (sources), how they become batches (images.py, pipeline.py) and how training examples are varied (variations/).
 
 Importing this module imports NumPy and nothing heavier: each source imports its reader inside its own function, so that a
 machine without TFDS or grain can still run experiments on arrays.

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 from cnnlab.core import Dataset
 from cnnlab.data import DATASETS
 from cnnlab.data.arrays import digits
-from cnnlab.data.augment import AUGMENTS, composed, require_augmentation
 from cnnlab.data.negative_controls import shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import FITS, resize
 from cnnlab.data.select import select
 from cnnlab.data.source import Source
+from cnnlab.data.variations import AUGMENTS
+from cnnlab.data.variations.compose import Augmentation, require_variation
 from cnnlab.errors import UsageError
 from cnnlab.values import Choice, Choices, Count, Fraction, Range
 
@@ -73,11 +74,11 @@ def images(
         image_size=image_size,
         image_fit=image_fit,
         normalize=normalize,
-        augment=composed(augment),
+        augment=Augmentation(tuple(augment)),
         resident_mib=resident_mib,
     )
     for one in augment:
-        require_augmentation(one, built.image_shape)
+        require_variation(one, built.image_shape)
     return built
 
 

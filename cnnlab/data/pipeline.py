@@ -10,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
-from cnnlab.data.augment import columns_of, no_augmentation
 from cnnlab.data.cache import cached
 from cnnlab.data.decoder import decoder_key, decoder_versions
 from cnnlab.data.examine import remarks_on
+from cnnlab.data.kinds import Image, Label
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.resize import Fit, fit_images, resize, settings_of
 from cnnlab.data.source import Images, LazyImages, Source, Split, notify, stratified_split, subset
 from cnnlab.data.stream_order import evaluation_feeds, train_feeds
+from cnnlab.data.variations.compose import NO_AUGMENTATION, Augmentation
+from cnnlab.data.variations.examples import Examples
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.inputs import InputSpec
@@ -41,7 +43,7 @@ def build(
     image_size: Count | None = None,
     image_fit: Fit = resize,
     normalize: Callable[[np.ndarray], Normalisation] = standard,
-    augment: Callable[..., Array] = no_augmentation,
+    augment: Augmentation = NO_AUGMENTATION,
     resident_mib: Annotated[int, Range(0)] = 2048,
 ) -> Dataset:
     """Returns the data set on which an experiment trains; images.images has the same arguments as knobs, with their help.
@@ -80,9 +82,7 @@ def build(
         inputs=_inputs(source, parts["train"].images, normalize(sample), fit),
         sizes=sizes,
         batch_size=batch_size,
-        train=functools.partial(
-            train_feeds, sizes["train"], batch_size, streamed["train"], epochs="epoch" in columns_of(augment)
-        ),
+        train=functools.partial(train_feeds, sizes["train"], batch_size, streamed["train"], epochs="epoch" in augment.columns),
         evaluate=functools.partial(_evaluate, sizes, streamed),
         resident={
             split: {"image": part.images, "label": part.labels} if split in resident else {} for split, part in parts.items()
@@ -207,7 +207,7 @@ def _names(names: Mapping[str, Sequence[str]], split: str, indices: np.ndarray) 
 
 
 def _prepare(
-    augment: Callable[..., Array],
+    augment: Augmentation,
     inputs: InputSpec,
     resident: PyTree,
     feed: Mapping[str, Array],
@@ -220,11 +220,15 @@ def _prepare(
         feed if "image" in feed else {name: jnp.take(array, index, axis=0, mode="clip") for name, array in resident.items()}
     )
     stored = examples["image"]
-    images = stored.astype(jnp.float32)
+    images, label = stored.astype(jnp.float32), examples["label"]
     if key is not None:
         scale = GREY_LEVELS if stored.dtype == jnp.uint8 else 1.0
         # The key depends on the example's index in the split, not on the device count nor on its place in the batch.
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
-        images = augment(images / scale, keys, **{name: feed[name] for name in columns_of(augment)}) * scale
+        kinds = {"image": Image(), "label": Label(inputs.class_names)}
+        varied = augment(
+            Examples({"image": images / scale, "label": label}, kinds), keys, **{name: feed[name] for name in augment.columns}
+        )
+        images, label = varied.columns["image"] * scale, varied.columns["label"]
     mask = feed["mask"] if "mask" in feed else jnp.ones(index.shape, bool)
-    return {"image": (images - inputs.subtract) / inputs.divide, "label": examples["label"], "index": index, "mask": mask}
+    return {"image": (images - inputs.subtract) / inputs.divide, "label": label, "index": index, "mask": mask}

@@ -2,11 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnlab.data.kinds.kind import Kind, Values, refuse, require_arrays, require_finite, require_numbers_of_classes
+from cnnlab.data.kinds.kind import Kind, Value, Values, refuse, require_arrays, require_finite, require_numbers_of_classes
 from cnnlab.data.placement import Placement, moved_points
+
+if TYPE_CHECKING:  # jax is needed on the device alone
+    from cnnlab.data.motion import Motion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,3 +58,16 @@ class Boxes(Kind):
         clipped = np.clip(moved, 0, sides[:, None, None, :]).reshape(corners.shape)
         inside = (clipped[..., 2] > clipped[..., 0]) & (clipped[..., 3] > clipped[..., 1])
         return {**values, "corners": clipped, "valid": values["valid"] & inside}
+
+    def moved(self, value: Value, motion: "Motion") -> Value:
+        """Returns the boxes around the moved corners, clipped to the image; one with too little of its area left is invalid."""
+        import jax.numpy as jnp
+
+        x1, y1, x2, y2 = jnp.moveaxis(value["corners"], -1, 0)  # [M, 4] -> four of [M]
+        points = motion.points(jnp.stack([jnp.stack([x1, x2, x2, x1], -1), jnp.stack([y1, y1, y2, y2], -1)], -1))  # [M, 4, 2]
+        low, high = jnp.min(points, axis=1), jnp.max(points, axis=1)  # [M, 2] each
+        sides = jnp.asarray(motion.size[::-1], points.dtype)[None]
+        seen_low, seen_high = jnp.clip(low, 0.0, sides), jnp.clip(high, 0.0, sides)
+        area, seen = (jnp.prod(end - begin, axis=1) for begin, end in ((low, high), (seen_low, seen_high)))
+        remains = (seen > 0) & (seen >= self.least_remaining * area)
+        return {**value, "corners": jnp.concatenate([seen_low, seen_high], axis=1), "valid": value["valid"] & remains}

@@ -1,10 +1,14 @@
 """Images: u8, or f32 in the unit in which they are stored, [N, H, W, C] in memory or decoded on request."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnlab.data.kinds.kind import Kind, Values, described, refuse
+from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse
+
+if TYPE_CHECKING:  # jax is needed on the device alone
+    from cnnlab.data.motion import Motion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,3 +23,17 @@ class Image(Kind):
         axes = 4 if lazy else getattr(values, "ndim", 0)
         if axes != 4 or values.dtype not in (np.uint8, np.float32):
             refuse(where, f"it is {described(values)}", "images uint8 or float32 [N, H, W, C]")
+
+    def moved(self, value: Value, motion: "Motion") -> Value:
+        """Returns the image f32 [H, W, C] moved, by bilinear interpolation, with the motion's edge."""
+        return motion.pixels(value, "bilinear", motion.fill(value))
+
+    def mixed(self, value: Value, partner: Value, share: Any) -> Value:
+        """Returns the weighted mean of both images."""
+        return share * value + (1.0 - share) * partner
+
+    def pasted(self, value: Value, partner: Value, region: Any, share: Any) -> Value:
+        """Returns the image with the region of the partner's."""
+        import jax.numpy as jnp
+
+        return jnp.where(region[..., None], partner, value)

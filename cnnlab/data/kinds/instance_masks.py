@@ -2,11 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnlab.data.kinds.kind import Kind, Values, described, refuse
+from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse
 from cnnlab.data.placement import Placement, nearest
+
+if TYPE_CHECKING:  # jax is needed on the device alone
+    from cnnlab.data.motion import Motion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,3 +30,10 @@ class InstanceMasks(Kind):
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
         """Returns the masks at the size of the fitted images; what lies outside belongs to no object."""
         return nearest(values, place, outside=0)
+
+    def moved(self, value: Value, motion: "Motion") -> Value:
+        """Returns the masks [M, H, W] moved: each pixel is the nearest one, and what lies outside belongs to no object."""
+        import jax.numpy as jnp
+
+        last = motion.pixels(jnp.moveaxis(value, 0, -1), "nearest", 0.0)  # [M, H, W] -> [H', W', M]
+        return jnp.moveaxis(last, -1, 0)

@@ -5,12 +5,15 @@ Letters in shapes: N examples of a split, H W space, M objects of an image at mo
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from cnnlab.data.placement import Placement
-from cnnlab.errors import DataError
+from cnnlab.errors import DataError, UsageError
+
+if TYPE_CHECKING:  # jax is needed on the device alone
+    from cnnlab.data.motion import Motion
 
 Values = Any
 """The values of a column on the host: an array [N, …], a dict of such arrays, or something that is decoded on request
@@ -24,7 +27,7 @@ class Kind:
     """What a column holds. The methods of this class leave a value as it is; a subclass changes what its kind needs.
 
     A column goes this way: `check` where the source is opened; `fitted` where images are brought to one size;
-    then onto the device, unless `on_device` is False; there `moved` and `mixed` by the variations of training.
+    then onto the device, unless `on_device` is False; there `moved`, `mixed` and `pasted` by the variations of training.
     """
 
     on_device: ClassVar[bool] = True
@@ -51,6 +54,36 @@ class Kind:
             place: position in the split -> where the image lies within the fitted one.
         """
         return values
+
+    def moved(self, value: Value, motion: "Motion") -> Value:
+        """Returns the value of one example after its image was moved, on the device."""
+        return value
+
+    def mixed(self, value: Value, partner: Value, share: Any) -> Value:
+        """Returns the value of one example that is mixed with its partner, on the device.
+
+        Args:
+            value: the value.
+            partner: the value of the other example.
+            share: share of the example itself, f32 [] in [0, 1].
+
+        Raises UsageError for a kind of which there are no mixtures.
+        """
+        raise UsageError(
+            f"mixup and cutmix: there is no mixture of two values of the kind {type(self).__name__}.\n"
+            "Expected images with labels, several labels or targets. Leave these variations out of --augment."
+        )
+
+    def pasted(self, value: Value, partner: Value, region: Any, share: Any) -> Value:
+        """Returns the value of one example into whose image a region of its partner's was pasted, on the device.
+
+        Args:
+            value: the value.
+            partner: the value of the other example.
+            region: whether each pixel is the partner's, bool [H, W].
+            share: share of the pixels that are the example's own, f32 [].
+        """
+        return self.mixed(value, partner, share)
 
 
 def leaves(values: Values) -> list[Any]:

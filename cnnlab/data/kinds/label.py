@@ -1,10 +1,11 @@
 """Labels: the number of one class for each example, i32 [N]."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from cnnlab.data.kinds.kind import Kind, Values, described, refuse
+from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse
 from cnnlab.errors import DataError
 
 
@@ -31,3 +32,12 @@ class Label(Kind):
                 f"classes, counted from 0: {', '.join(self.names[:10])}{', …' if classes > 10 else ''}.\n"
                 "Correct the labels, or declare the classes that are missing."
             )
+
+    def mixed(self, value: Value, partner: Value, share: Any) -> Value:
+        """Returns the share of every class, f32 [K]: a soft label. The labels are numbers of classes, or soft already."""
+        import jax
+
+        own, other = (
+            one if one.ndim else jax.nn.one_hot(one, len(self.names), dtype=jax.numpy.float32) for one in (value, partner)
+        )
+        return share * own + (1.0 - share) * other

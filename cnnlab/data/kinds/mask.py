@@ -2,11 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnlab.data.kinds.kind import Kind, Values, described, refuse, require_numbers_of_classes
+from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse, require_numbers_of_classes
 from cnnlab.data.placement import Placement, nearest
+
+if TYPE_CHECKING:  # jax is needed on the device alone
+    from cnnlab.data.motion import Motion
 
 IGNORE = 255
 """The value of a pixel that counts in no loss and no metric: a border between objects, or a place outside of the image."""
@@ -34,3 +38,13 @@ class Mask(Kind):
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
         """Returns the masks at the size of the fitted images: each pixel is that of the nearest place, outside `ignore`."""
         return nearest(values, place, outside=self.ignore)
+
+    def moved(self, value: Value, motion: "Motion") -> Value:
+        """Returns the mask [H, W] moved: each pixel is the nearest one, outside of the image `ignore`."""
+        return motion.pixels(value, "nearest", float(self.ignore))
+
+    def pasted(self, value: Value, partner: Value, region: Any, share: Any) -> Value:
+        """Returns the mask with the region of the partner's."""
+        import jax.numpy as jnp
+
+        return jnp.where(region, partner, value)

@@ -1,10 +1,11 @@
 """Several labels at once: for each example and class whether it applies, f32 [N, K] of 0 and 1."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from cnnlab.data.kinds.kind import Kind, Values, described, refuse
+from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,3 +26,7 @@ class MultiLabel(Kind):
             refuse(
                 where, f"example {wrong[0]} has a value that is neither 0 nor 1 ({len(wrong)} such)", "0 or 1 for each class"
             )
+
+    def mixed(self, value: Value, partner: Value, share: Any) -> Value:
+        """Returns the weighted mean of both, for each class a number in [0, 1]."""
+        return share * value + (1.0 - share) * partner

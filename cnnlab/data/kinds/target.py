@@ -1,10 +1,11 @@
 """Real targets of a regression: f32 [N, T], T numbers for each example."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from cnnlab.data.kinds.kind import Kind, Values, described, refuse, require_finite
+from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse, require_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,3 +21,7 @@ class Target(Kind):
                 where, f"it has {values.shape[1]} numbers an example and {len(self.names)} names", "one name for each number"
             )
         require_finite(values, where)
+
+    def mixed(self, value: Value, partner: Value, share: Any) -> Value:
+        """Returns the weighted mean of both."""
+        return share * value + (1.0 - share) * partner
