@@ -1,10 +1,12 @@
 """The files of a run: damage is noticed and named by every verb that reads them, lost ones heal or are said."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
@@ -14,8 +16,8 @@ from cnnlab.ablation.plan.study import Arm, Study
 from cnnlab.ablation.run import runs
 from cnnlab.cli.main import main
 from cnnlab.engine import train as engine
-from cnnlab.errors import CheckpointError, DamagedFile, DiskError, UsageError, of_the_world
-from cnnlab.runs import run_files, writers
+from cnnlab.errors import CheckpointError, DamagedFile, DiskError, Preempted, UsageError, of_the_world
+from cnnlab.runs import run, run_files, writers
 from tests.commands import Here
 
 WORDS = ["--experiment=linear_digits", "--steps=3", "--log_level=warning"]
@@ -358,13 +360,50 @@ def test_a_signal_during_an_evaluation_ends_it_and_the_resumed_run_is_the_same(
 
 
 def test_a_signal_outside_of_training_is_exit_75(here: Here, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    from cnnlab.runs import run
-
     for number in (signal.SIGTERM, signal.SIGINT):
         monkeypatch.setattr(run, "build", lambda *_, number=number, **__: os.kill(os.getpid(), number))
         code, _, err = here(*WORDS, "--workdir=run")
         assert code == 75 and "stopped by SIG" in err and "the same command does the rest" in err
     assert not (tmp_path / "run").exists()
+
+
+class Dying:
+    """An object whose destructor is interrupted by Ctrl-C; an error of a destructor is lost."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        sum(range(1000))
+
+
+def interrupted_destructor() -> None:
+    Dying()
+    time.sleep(5)
+
+
+def interrupted_import() -> None:
+    with contextlib.suppress(ImportError):
+        import interrupted_while_it_is_imported  # type: ignore[import-not-found]  # noqa: F401
+    time.sleep(5)
+
+
+def interrupted_and_broken() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    except Preempted:
+        raise ImportError("Encountered an error while initializing the extension.") from None
+
+
+@pytest.mark.parametrize("what", [interrupted_destructor, interrupted_import, interrupted_and_broken])
+def test_a_signal_is_neither_lost_nor_another_error(
+    what: Callable[[], None], here: Here, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\n"
+    (tmp_path / "interrupted_while_it_is_imported.py").write_text(module, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(run, "build", lambda *arguments, **more: what())
+    code, _, err = here(*WORDS, "--workdir=run")
+    assert code == 75 and err.startswith("stopped by SIGINT") and "Traceback" not in err
 
 
 @pytest.mark.slow

@@ -1,15 +1,12 @@
 """Reads a command, calls its verb, and prints errors with the way to mend them. Imports no jax."""
 
-import contextlib
 import io
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from cnnlab import own
-from cnnlab.cli import flags, suggest
+from cnnlab.cli import flags, signals, suggest
 from cnnlab.cli.common import NoExperiment, load, resolve
 from cnnlab.cli.groups import Console, Devices
 from cnnlab.cli.verbs import VERBS
@@ -45,38 +42,19 @@ def main(argv: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="plain")  # a console that has no ± shows +/- instead of ending the command
     begin_command()
+    received: list[Preempted] = []
     try:
-        with _signals_as_errors():
+        with signals.raised_as_errors(received):
             return _run(list(argv))
     except BrokenPipeError:
         raise
     except Exception as error:
-        found = of_the_world(error)
+        # What a signal interrupts may raise an error of its own.
+        found = of_the_world(error) or next(iter(received), None)
         if found is None or "--debug" in argv:
             raise
         print(f"{'' if found.exit_code == 75 else 'error: '}{found}", file=sys.stderr)
         return found.exit_code
-
-
-@contextlib.contextmanager
-def _signals_as_errors() -> Iterator[None]:
-    """Raises Preempted for SIGTERM and Ctrl-C; the training of a run and the scheduler of a study handle them themselves."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: object) -> None:
-        raise Preempted(
-            f"stopped by {signal.Signals(number).name} while nothing was trained. What was finished is kept; the same command "
-            "does the rest."
-        )
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _run(words: list[str]) -> int:
