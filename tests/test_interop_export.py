@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import ROOT, command, read
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnnlab.cli.main import main
 from cnnlab.data.arrays import digits
+from cnnlab.data.decode import read_image
 from cnnlab.data.resize import crop, pad, resize, settings_of
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.inputs import InputSpec
@@ -121,6 +122,9 @@ def test_the_lines_that_are_documented_and_printed_classify_a_picture(
         lines = "\n".join(line.strip() for line in out.partition("load it by\n")[2].splitlines())
     picture = Image.fromarray(digits().splits["test"].images[0, ..., 0])
     picture.resize((16, 16)).convert("RGB").save("IMAGE.png")
+    assert read(tmp_path / "network.json")["example"] == [
+        line.strip() for line in out.partition("load it by\n")[2].splitlines()
+    ]
     exec(compile(lines, source, "exec"), {})
     seen = np.asarray(Image.open("IMAGE.png").convert("L").resize((8, 8), Image.Resampling.BILINEAR))
     expected = export.load_stablehlo(tmp_path / "network.stablehlo")(seen[None, ..., None])
@@ -133,11 +137,49 @@ def test_example_lines_do_what_the_data_pipeline_does_to_a_file(fit: Any, tmp_pa
     Image.fromarray(image).save(tmp_path / "IMAGE.png")
     shape, zero = (12, 12, 3), np.zeros((1, 1, 1, 1), np.float32)
     inputs = InputSpec(shape, "uint8", zero, zero + 1, ("a", "b"), settings_of(fit))
-    lines = export.example_lines(tmp_path / "x.stablehlo", inputs)
-    scope: dict[str, Any] = {"predict": lambda images: images, "Image": Image, "math": math, "numpy": np}
-    exec("\n".join(lines[2:-1]).replace("IMAGE.png", str(tmp_path / "IMAGE.png")), scope)
-    ours = fit(image[None], 12)
-    np.testing.assert_array_equal(scope["scores"], ours)
+    np.testing.assert_array_equal(seen_by_the_lines(inputs, tmp_path / "IMAGE.png"), fit(image[None], 12))
+
+
+def seen_by_the_lines(inputs: InputSpec, file: pathlib.Path) -> np.ndarray:
+    """The images u8 [1, H, W, C] that a program gets where the printed lines are executed on a file."""
+    lines = export.example_lines(pathlib.Path("x.stablehlo"), inputs)
+    scope: dict[str, Any] = {"predict": lambda images: images, "Image": Image, "ImageOps": ImageOps, "math": math, "numpy": np}
+    exec("\n".join(lines[2:-1]).replace("IMAGE.png", str(file)), scope)
+    return scope["scores"]
+
+
+def saved(kind: str, file: pathlib.Path) -> None:
+    """Writes a picture of 40 x 31 pixels in one of the ways that files have."""
+    numbers = np.random.default_rng(0).integers(0, 256, (31, 40, 4), np.uint8)
+    picture = Image.fromarray(numbers, "RGBA")
+    if kind == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture.convert("RGB").save(file, "JPEG", exif=exif)
+    elif kind == "CMYK":
+        picture.convert("CMYK").save(file, "JPEG")
+    elif kind == "palette":
+        picture.convert("RGB").quantize(8).save(file, "PNG", transparency=3)
+    else:
+        picture.convert(kind).save(file, "PNG")
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "1", "palette", "turned", "CMYK"])
+def test_example_lines_read_a_file_of_any_kind_as_training_does(kind: str, tmp_path: pathlib.Path):
+    saved(kind, tmp_path / "IMAGE.png")
+    pixels = read_image(tmp_path / "IMAGE.png", max_pixels=10_000).pixels
+    channels, zero = pixels.shape[2], np.zeros((1, 1, 1, 1), np.float32)
+    for count in {channels, 3}:
+        inputs = InputSpec((12, 12, count), "uint8", zero, zero + 1, ("a", "b"), settings_of(resize))
+        expected = resize(np.repeat(pixels, count // channels, axis=2)[None], 12)
+        np.testing.assert_array_equal(seen_by_the_lines(inputs, tmp_path / "IMAGE.png"), expected)
+
+
+def test_a_rule_of_an_own_file_is_named_in_the_lines():
+    zero = np.zeros((1, 1, 1, 1), np.float32)
+    inputs = InputSpec((12, 12, 3), "uint8", zero, zero + 1, ("a", "b"), {"name": "letterbox", "colour": 3})
+    lines = export.example_lines(pathlib.Path("x.stablehlo"), inputs)
+    assert any(line.endswith("# letterbox colour=3") for line in lines)
 
 
 def test_the_best_checkpoint_can_be_exported_instead_of_the_newest(run: pathlib.Path, tmp_path: pathlib.Path):

@@ -16,7 +16,7 @@ from cnnlab.engine.checkpoint import leaves
 from cnnlab.engine.program import Program, computing_in
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.files import write_bytes, write_json
-from cnnlab.inputs import InputSpec
+from cnnlab.inputs import InputSpec, fit_in_words
 from cnnlab.interop import files
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
@@ -60,14 +60,16 @@ def export_run(
         params, model_state = evaluated(state)
         used = {"params": params, "model_state": model_state}
         size = write_stablehlo(target, _predictor(program, spec.precision), used, inputs.image_shape, inputs.dtype)
-        write_json(_beside(target), {**inputs.as_json(), **notes, "pillow": _pillow(inputs)})
+        lines = example_lines(target, inputs)
+        beside = {"pillow": _pillow(inputs), "other_sizes": _fit_in_words(inputs), "example": lines}
+        write_json(_beside(target), {**inputs.as_json(), **notes, **beside})
         values = "u8, 0 … 255" if inputs.dtype == "uint8" else "f32, as the data store them"
         what = (
             f"a program with its weights and its preprocessing, for any number B of images, on {', '.join(PLATFORMS)}\n"
             f"  images [B, {height}, {width}, {channels}] ({values}) -> what the task predicts, such as scores of the classes\n"
             f"  {_fit_in_words(inputs)}\n"
-            f"  {_beside(target)}: class names, input specification\n"
-            f"load it by\n" + "\n".join(f"  {line}" for line in example_lines(target, inputs))
+            f"  {_beside(target)}: class names, input specification, and these lines\n"
+            f"load it by\n" + "\n".join(f"  {line}" for line in lines)
         )
     return f"{folder}, step {step}\n  {target}: {size / 2**20:.2f} MiB, {what}"
 
@@ -104,20 +106,21 @@ def _fit_in_words(inputs: InputSpec) -> str:
         "crop": f"the shorter side was resized to {height} / {inputs.fit.get('fraction')} ({inputs.fit.get('filter')}), "
         "then the centre was cut out",
     }
-    return f"size {width} x {height}: {rules[inputs.fit['name']]}"
+    own = f"images of other sizes were brought to it by {fit_in_words(inputs.fit)}, which is no rule of cnnlab"
+    return f"size {width} x {height}: {rules.get(inputs.fit['name'], own)}"
 
 
 def example_lines(target: pathlib.Path, inputs: InputSpec) -> list[str]:
-    """Returns the lines of Python that load an exported program and classify the picture IMAGE.png."""
+    """Returns the lines of Python that load an exported program and classify the picture IMAGE.png, prepared as in training."""
     height, width, channels = inputs.image_shape
     scale = "" if inputs.dtype == "uint8" else ".astype('float32') / 255"
-    convert = f".convert({_pillow(inputs)['mode']!r})"
-    fitted = {
-        "none": f".resize(({width}, {height}), Image.Resampling.BILINEAR)",
-        "resize": f".resize(({width}, {height}), Image.Resampling.BILINEAR)",
-        "pad": "",
-        "crop": "",
-    }[inputs.fit["name"]]
+    mode = _pillow(inputs)["mode"]
+    convert = f".convert({mode!r})"
+    resized = f".resize(({width}, {height}), Image.Resampling.BILINEAR)"
+    fitted = {"none": resized, "resize": resized}.get(inputs.fit["name"], "")
+    # As data/decode.py reads a file: turned as the camera held it, with transparent parts on black.
+    opened = "image = ImageOps.exif_transpose(Image.open('IMAGE.png')).convert('RGBA')"
+    on_black = "image = Image.alpha_composite(Image.new('RGBA', image.size, 'black'), image)"
     share, how = inputs.fit.get("fraction", 1.0), inputs.fit.get("filter", "bilinear").upper()
     more = {
         "pad": [
@@ -129,11 +132,12 @@ def example_lines(target: pathlib.Path, inputs: InputSpec) -> list[str]:
             f"x, y = round((w - {width}) / 2), round((h - {height}) / 2)",
             f"image = image.resize((w, h), Image.Resampling.{how}).crop((x, y, x + {width}, y + {height}))",
         ],
-    }.get(inputs.fit["name"], [])
+    }.get(inputs.fit["name"], [] if fitted else [f"image = image.resize(({width}, {height}))  # {fit_in_words(inputs.fit)}"])
     return [
-        "import jax.export, json, math, numpy, pathlib; from PIL import Image",
+        "import jax.export, json, math, numpy, pathlib; from PIL import Image, ImageOps",
         f"predict = jax.export.deserialize(bytearray(pathlib.Path({str(target)!r}).read_bytes())).call",
-        f"image = Image.open('IMAGE.png'){convert}{fitted}",
+        f"{opened}{fitted}" if mode == "RGBA" else opened,
+        *([] if mode == "RGBA" else [f"{on_black}{convert}{fitted}"]),
         *more,
         f"scores = predict(numpy.asarray(image).reshape(1, {height}, {width}, {channels}){scale})",
         f"print(json.loads(pathlib.Path({str(_beside(target))!r}).read_text())['class_names'][int(scores.argmax())])",
