@@ -198,3 +198,12 @@ def test_the_estimate_counts_what_is_left():
     need = check.estimate(found, left)
     assert need.runs == 6 and need.compilations == 1 and need.seconds > check.COMPILE_SECONDS and need.disk > 0
     assert check.estimate(found, none).seconds == 0
+
+
+def test_the_memory_counts_the_examples():
+    resident, streamed = (knobs.resolve(classification, COMMON | {"resident_mib": mib}).call().data for mib in ("10", "0"))
+    pixels, labels = 1797 * 64, 1797 * 4
+    assert check.data_bytes(resident) == 2 * (pixels + labels)
+    assert check.data_bytes(streamed) == check.BATCHES * 32 * 64
+    need = check.Estimate(1, 1, 1.0, 5 * 2**20, 2**20, 3 * 2**20)
+    assert "5.0 MiB of memory (3.0 MiB of it for the examples), 1.0 MiB of disk at most" in str(need)

@@ -38,8 +38,9 @@ def by_modes(*, data: Dataset) -> SampleEvaluator:
     Args:
         data: training points; the label of a point is the number of its mode.
     """
-    points = data.images("train", np.arange(data.sizes["train"]))
-    return mixture_evaluator(points, np.asarray(data.resident["train"]["label"]))
+    size = data.sizes["train"]
+    labels = next(data.evaluate("train", size)) | data.resident["train"]  # a streamed split brings its labels with it
+    return mixture_evaluator(data.images("train", np.arange(size)), np.asarray(labels["label"]))
 
 
 def by_run(path: PathText, /, *, data: Dataset, data_dir: str | None = None) -> SampleEvaluator:

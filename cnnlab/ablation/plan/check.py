@@ -8,6 +8,7 @@ not declared but tried, by tracing a step over shapes; where it cannot, its valu
 import collections
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 
 from cnnlab import inspect, own
 from cnnlab.ablation.plan.study import Arm, Study
-from cnnlab.core import Experiment, Strategy
+from cnnlab.core import Dataset, Experiment, Strategy
 from cnnlab.engine.parallel import check_batch
 from cnnlab.engine.program import trace
 from cnnlab.errors import CnnlabError, UsageError
@@ -33,6 +34,8 @@ STEP_SECONDS = 1e-3
 """Time of a step on top of its arithmetic."""
 EFFICIENCY = 0.35
 """Share of a matrix product's rate that a training step reaches on a CPU (LeNet-5 0.2, ResNet-18 0.5 on two cores)."""
+BATCHES = 14
+"""Batches of a streamed split that are in memory at once: those that are read ahead, and those on their way to the device."""
 KEPT = 3
 """Checkpoints that a run keeps: two newest and the best."""
 
@@ -62,8 +65,10 @@ class Estimate:
     compilations: int
     seconds: float
     memory: int
-    """Bytes of the largest arm's parameters, optimiser state and activations."""
+    """Bytes of the largest arm's parameters, optimiser state, activations and examples."""
     disk: int
+    data: int = 0
+    """Bytes of that arm's examples."""
 
     @property
     def training_seconds(self) -> float:
@@ -71,9 +76,11 @@ class Estimate:
         return self.seconds - COMPILE_SECONDS * self.compilations
 
     def __str__(self) -> str:
+        examples = f" ({format_bytes(self.data)} of it for the examples)" if self.data >= 2**20 else ""
         return (
             f"{self.runs} runs from {self.compilations} compilation{'s' * (self.compilations != 1)}; about "
-            f"{format_duration(self.seconds)}, {format_bytes(self.memory)} of memory, {format_bytes(self.disk)} of disk at most"
+            f"{format_duration(self.seconds)}, {format_bytes(self.memory)} of memory{examples}, "
+            f"{format_bytes(self.disk)} of disk at most"
         )
 
 
@@ -177,18 +184,26 @@ def estimate(arms: Sequence[CheckedArm], unfinished: Mapping[str, int], share: M
     """
     rate = _rate() * EFFICIENCY
     seconds = COMPILE_SECONDS * len({one.arm.group for one in arms if unfinished[one.arm.name]})
-    memory, disk = 0, 0
+    memory, data, disk = 0, 0, 0
     for one in arms:
         weights = one.parameters
         macs = weights if one.macs is None else one.macs  # unknown: as of dense layers
         batch, steps = one.experiment.data.batch_size, one.experiment.steps
         whole_runs = unfinished[one.arm.name] * (share or {}).get(one.arm.name, 1.0)
         seconds += whole_runs * steps * (STEP_SECONDS + 6 * macs * batch / rate)
-        memory = max(memory, inspect.training_bytes(one.layers, weights, batch))
+        examples = data_bytes(one.experiment.data)
+        memory, data = max((memory, data), (examples + inspect.training_bytes(one.layers, weights, batch), examples))
         disk += unfinished[one.arm.name] * KEPT * 12 * weights
-    return Estimate(
-        sum(unfinished.values()), len({arm.arm.group for arm in arms if unfinished[arm.arm.name]}), seconds, memory, disk
-    )
+    compilations = len({arm.arm.group for arm in arms if unfinished[arm.arm.name]})
+    return Estimate(sum(unfinished.values()), compilations, seconds, memory, disk, data)
+
+
+def data_bytes(data: Dataset) -> int:
+    """Returns the bytes of examples in training: arrays on the host and on the device, or some batches of a streamed split."""
+    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(data.resident)))
+    example = math.prod(data.inputs.image_shape) * np.dtype(data.inputs.dtype).itemsize
+    is_streamed = any(not part for part in data.resident.values())
+    return 2 * arrays + (BATCHES * data.batch_size * example if is_streamed else 0)
 
 
 def _rate() -> float:
