@@ -60,6 +60,28 @@ class Sampler:
     """Whether images are drawn by class; otherwise the labels are ignored."""
 
 
+Predicted = Mapping[str, np.ndarray]
+"""The arrays of one image in a prediction, without the axis of the batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """Describes what a trained task predicts for images without labels: as arrays, as rows of a table, as a picture."""
+
+    arrays: Callable[[Array, Array], dict[str, Array]]
+    """(outputs [B, …] of `Task.predict`, images [B, H, W, C] normalised) -> {name: [B, …]}, inside the compiled program, such
+    as `probabilities` f32 [B, K]."""
+    rows: Callable[[Predicted, InputSpec], list[dict[str, Any]]]
+    """(arrays of an image, inputs) -> its rows, {column: number or text}, with the same columns for every image: one row for a
+    class, one for each box."""
+    caption: Callable[[Predicted, InputSpec], str]
+    """(arrays of an image, inputs) -> a few words for the picture of the image."""
+    label: Callable[[Predicted, InputSpec], str] = lambda arrays, inputs: ""
+    """(arrays of an image, inputs) -> the one class of the image, by which pictures are sorted; empty: it has none."""
+    picture: Callable[[np.ndarray, Predicted], np.ndarray] = lambda image, arrays: image
+    """(image f32 [H, W, C] in [0, 1], its arrays) -> the picture f32 [h, w, C] that shows the prediction."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """An optimisation problem as pure functions; the players are the keys of the parameters that `init` returns.
@@ -102,6 +124,8 @@ class Task:
     diagnosis: Callable[[Mapping[str, float]], str] = lambda metrics: ""
     """Final metrics, {"test/loss": …}, and the last ones of training, {"train/loss": …} -> a sentence that a person should
     read, such as that a generator collapsed; or an empty text."""
+    prediction: Prediction | None = None
+    """What it predicts for images without labels; None: nothing that could be shown."""
     measure_final: Callable[[Params, PyTree, Batch], Stats] | None = None
     """As `measure`, for statistics that take too long to be measured often: they are added for the test split at the end of
     a run."""

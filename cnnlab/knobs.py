@@ -69,7 +69,10 @@ class Repeated(str):
 
 @dataclasses.dataclass(frozen=True)
 class AsItIs:
-    """A value for a knob that is passed on unread and unchecked, such as a tracer in place of a number."""
+    """A value for a knob that is passed on unread and unchecked, such as a tracer in place of a number.
+
+    In place of a choice it is the function itself, with nothing filled in.
+    """
 
     value: Any
 
@@ -84,7 +87,7 @@ class Resolved:
     context: Mapping[str, Any]
 
     def call_with(self, numbers: Mapping[str, Any]) -> Any:
-        """Returns what `call` returns with other values for some knobs, {path: value}, which may be tracers."""
+        """Returns what `call` returns with other values for some knobs, {path: value}: tracers, or functions for choices."""
         given = {**self.values, **{path: AsItIs(value) for path, value in numbers.items()}}
         return _fill(self.function, "", given, self.context, {})()
 
@@ -240,6 +243,9 @@ def _fill(
         if choice is not None:
             default = _with_folder(default, context.get(FOLDER))
         raw = given.get(full, default)
+        if choice is not None and isinstance(raw, AsItIs):
+            bound[name] = raw.value
+            continue
         if isinstance(raw, Repeated) and not takes_list(annotation):
             raise UsageError(f"--{full} is given twice: {' and '.join(raw.texts)}. Keep one of them.")
         if choice is not None:

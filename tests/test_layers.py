@@ -21,7 +21,7 @@ LEVELS = [
     {"models", "tasks"},
     {"engine"},
     {"runs"},
-    {"inspect", "interop"},
+    {"inspect", "interop", "predict"},
     {"recipes"},
     {"ablation"},
     {"overview"},

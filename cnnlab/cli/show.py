@@ -1,4 +1,4 @@
-"""Verbs that list what there is, or show what a run has learned: list, inspect, evaluate, export, sample."""
+"""Verbs that list what there is, or show what a run has learned: list, inspect, evaluate, predict, export, sample."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from cnnlab.cli.common import NoExperiment, load, recorded_run, resolve, run_spe
 from cnnlab.cli.groups import Console, Devices, Length
 from cnnlab.errors import UsageError
 from cnnlab.runs.catalogue import catalogue
-from cnnlab.values import Count, NonNegative, PathText, Range, Seed, Target
+from cnnlab.values import Count, Entries, NonNegative, PathText, Range, Seed, Target
 
 if TYPE_CHECKING:
     from cnnlab.knobs import Resolved
@@ -93,11 +93,13 @@ def trained_run(
     *,
     seeds: int = 1,
     allow: Sequence[str] = (),
+    starts: bool = True,
 ) -> tuple["Resolved", "RunSpec", dict[int, pathlib.Path]]:
     """Returns (knobs, spec, folders by seed) of the run in --workdir, or of the runs of --experiment with its knobs.
 
     Raises an error where a folder holds another run, or one of other code or weights; of another seed, unless `seed` is None.
-    Knobs that are given for the run in --workdir and differ from its own are said.
+    Knobs that are given for the run in --workdir and differ from its own are said. The weights that a run started from are
+    compared where it `starts`.
     """
     from cnnlab.knobs import merged
     from cnnlab.runs.folder import compare_run
@@ -112,7 +114,7 @@ def trained_run(
         recorded = {name: value for name, value in recorded.items() if name != "duration"}
     resolved = resolve(loaded, merged(recorded, values), length)
     folders = seed_folders(loaded, resolved, devices.precision, workdir, seeds_from(seed or 0, seeds))
-    spec = run_spec(loaded, resolved, devices, console, allow=allow)
+    spec = dataclasses.replace(run_spec(loaded, resolved, devices, console, allow=allow), starts=starts)
     if recorded and (values or length.given):
         spec = dataclasses.replace(spec, changed=changed_knobs(loaded.resolve(run["knobs"]), resolved, workdir))
     for number, folder in folders.items():
@@ -162,6 +164,54 @@ def evaluate(
 
     for folder in folders.values():
         print(run.evaluate_run(resolved, spec, folder, best=best))
+    return 0
+
+
+def predict(
+    values: dict[str, str],
+    /,
+    *,
+    images: Entries = (),
+    to: Target | None = None,
+    experiment: str | None = None,
+    workdir: Target | None = None,
+    seed: Seed | None = None,
+    best: bool = False,
+    allow: tuple[str, ...] = (),
+    overwrite: bool = False,
+    length: Length,
+    devices: Devices,
+    console: Console,
+) -> int:
+    """Predicts images that have no label, with the checkpoint of a run: classes and probabilities, or reconstructions.
+
+    The images are prepared as those of the training were. The data set of the run is not needed.
+
+    Args:
+        values: the experiment's knobs; none given: those of the run in --workdir.
+        images: a folder (any depth), image files, FILE.npz with an array of images (FILE.npz:NAME where it has several), or
+            - for paths from standard input, one a line; several are separated by commas, or the flag is given again.
+        to: a .csv or .json file for the table, a .png for a sheet of the first 100 pictures, a folder for a picture of each
+            image; none: the table is printed.
+        experiment: experiment of the run; none: that of the run in --workdir.
+        workdir: folder of the run; none: the folder in which train puts the run of these knobs.
+        seed: seed of the run; none: that of the run in --workdir, or 0.
+        best: use the checkpoint with the best validation metric, not the newest one.
+        allow: what may have changed since the run was trained, of code, data, weights.
+        overwrite: replace the file, or write into a folder that is not empty.
+        length: length of the run's training.
+        devices: on what it runs.
+        console: what is shown.
+    """
+    if not images:
+        raise UsageError("predict what? Add --images=FOLDER, image files, FILE.npz, or - for paths from standard input.")
+    resolved, spec, folders = trained_run(
+        values, experiment, workdir, seed, length, devices, console, allow=allow, starts=False
+    )
+    from cnnlab.predict.command import predict_run
+
+    target = pathlib.Path(to) if to else None
+    print(predict_run(resolved, spec, folders[seed or 0], images, target=target, best=best, replace=overwrite))
     return 0
 
 

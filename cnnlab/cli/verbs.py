@@ -9,6 +9,7 @@ from cnnlab.cli.train import train
 VERBS: dict[str, Verb] = {
     "train": train,
     "evaluate": show.evaluate,
+    "predict": show.predict,
     "export": show.export,
     "sample": show.sample,
     "inspect": show.inspect,

@@ -46,7 +46,7 @@ def npz(path: PathText, /, *, classes: Count | None = None) -> Source:
         if (split, "images") not in wanted:
             continue
         images_key, labels_key = wanted[split, "images"], wanted[split, "labels"]
-        images, more = _checked_images(f"{file}: {images_key}", arrays[images_key])
+        images, more = checked_images(f"{file}: {images_key}", arrays[images_key])
         remarks += [f"{name}: {images_key} {remark}" for remark in more]
         labels[split] = _Labels(labels_key, _integers(f"{file}: {labels_key}", arrays[labels_key]))
         if len(images) != len(labels[split].values):
@@ -67,6 +67,23 @@ def npz(path: PathText, /, *, classes: Count | None = None) -> Source:
     parts = {split: Split(images, numbered[split]) for split, images in splits.items()}
     parts, carved = with_test_split(name, parts)
     return Source(name, parts, names, digest_splits("npz", parts), (*remarks, *(f"{name}: {text}" for text in more), *carved))
+
+
+def unlabelled_images(file: pathlib.Path, key: str | None = None) -> tuple[np.ndarray, list[str]]:
+    """Returns the images u8 or f32 [N, H, W, C] of an `.npz` file that needs no labels, and remarks on them.
+
+    Args:
+        file: path of the file.
+        key: name of the array; None: the only one that is named as images are, or the only array of the file.
+    """
+    keys = _keys(file)
+    named = [name for name in keys if (_role(name) or ("", ""))[1] == "images"]
+    chosen = [name for name in keys if name == key] if key else named or keys
+    if len(chosen) != 1:
+        found = f"no array {key}" if key else f"{counted(len(chosen), 'array')} that could be the images"
+        raise DataError(f"{file} has {found}; it has {listed(keys, 10)}.\nGive the name of one: --images={file}:NAME.")
+    images, remarks = checked_images(f"{file}: {chosen[0]}", _read(file, chosen)[chosen[0]])
+    return images, [f"{file}: {chosen[0]} {remark}" for remark in remarks]
 
 
 def _keys(path: pathlib.Path) -> list[str]:
@@ -151,7 +168,7 @@ def _read(path: pathlib.Path, keys: list[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _checked_images(name: str, images: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def checked_images(name: str, images: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Returns the images as u8 or f32 [N, H, W, C] and remarks on them, or raises DataError."""
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise DataError(f"{name} has shape {images.shape}.\nExpected [N, H, W] or [N, H, W, C], nothing of size 0.")

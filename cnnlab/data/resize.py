@@ -39,7 +39,12 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 
     Downscaling averages over the whole area that a pixel covers (the triangle filter of Pillow's `BILINEAR`), without aliasing.
     """
-    return np.stack([_pillow(image, size, size, "bilinear") for image in images])
+    return resize_to(images, size, size)
+
+
+def resize_to(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes bilinearly as `resize`, [B, H, W, C] -> [B, height, width, C]."""
+    return np.stack([_pillow(image, width, height, "bilinear") for image in images])
 
 
 def pad(images: np.ndarray, size: int) -> np.ndarray:

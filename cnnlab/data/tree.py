@@ -51,11 +51,15 @@ class ImageTree:
             total = counted(sum(self.deeper.values()), "image")
             places = listed([f"{place}/ ({count:,})" for place, count in self.deeper.items()], PLACES)
             remarks.append(f"{name}: {total} in sub-folders of a class are used as that class: {places}")
-        if self.left_out:
-            total = counted(sum(map(len, self.left_out.values())), "entry", "entries")
-            reasons = [f"{reason}: {len(paths):,} ({listed(paths, PLACES)})" for reason, paths in self.left_out.items()]
-            remarks.append(f"{name}: {total} left out. {'; '.join(reasons)}")
-        return remarks
+        return remarks + self.omissions(name)
+
+    def omissions(self, name: str) -> list[str]:
+        """Returns the sentence on the entries that are left out, where there are any: their number and names by reason."""
+        if not self.left_out:
+            return []
+        total = counted(sum(map(len, self.left_out.values())), "entry", "entries")
+        reasons = [f"{reason}: {len(paths):,} ({listed(paths, PLACES)})" for reason, paths in self.left_out.items()]
+        return [f"{name}: {total} left out. {'; '.join(reasons)}"]
 
 
 def read_tree(root: pathlib.Path) -> ImageTree:
@@ -125,6 +129,18 @@ def _classes(tree: ImageTree, part: pathlib.Path) -> dict[str, list[pathlib.Path
 
 def _images(tree: ImageTree, folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the images of a class in any depth below its folder; records the other entries."""
+    found = images_below(tree, folder)
+    splits = named_splits({path.relative_to(folder).parts[0] for path in found if path.parent != folder})
+    if len(splits) > 1:
+        raise DataError(
+            f"{folder} has folders of several splits: {listed(name for names in splits.values() for name in names)}.\n"
+            f"{EXPECTED}\nPut the folder of a split above those of its classes."
+        )
+    return found
+
+
+def images_below(tree: ImageTree, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the image files in any depth below a folder, those of a folder sorted; `tree` records the other entries."""
     found: list[pathlib.Path] = []
 
     def visit(place: pathlib.Path, above: tuple[str, ...]) -> None:
@@ -147,12 +163,6 @@ def _images(tree: ImageTree, folder: pathlib.Path) -> list[pathlib.Path]:
             visit(entry, (*above, real))
 
     visit(folder, ())
-    splits = named_splits({path.relative_to(folder).parts[0] for path in found if path.parent != folder})
-    if len(splits) > 1:
-        raise DataError(
-            f"{folder} has folders of several splits: {listed(name for names in splits.values() for name in names)}.\n"
-            f"{EXPECTED}\nPut the folder of a split above those of its classes."
-        )
     return found
 
 

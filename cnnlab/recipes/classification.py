@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Literal
 
-import numpy as np
-
 from cnnlab.core import Experiment
 from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit
 from cnnlab.data.normalize import raw
@@ -18,7 +16,7 @@ from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.views import Views
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import ensemble
-from cnnlab.tasks.knn import knn_task
+from cnnlab.tasks.knn import Pixels, knn_task
 from cnnlab.values import Choice, Count, Duration, PathText
 
 SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels"}
@@ -120,6 +118,6 @@ def nearest_neighbours(
         distance: distance between images: l2, the sum of squared differences, or l1, the sum of absolute ones.
     """
     dataset = data(batch_size=None, validation=0.0, normalize=raw, augment=())
-    is_whole = dataset.images("train", np.zeros(1, np.int32)).dtype == np.uint8
-    task = knn_task(classes=dataset.classes, k=k, distance=distance, pixels="whole" if is_whole else "real")
+    pixels: Pixels = "whole" if dataset.inputs.dtype == "uint8" else "real"
+    task = knn_task(classes=dataset.classes, k=k, distance=distance, pixels=pixels)
     return Experiment(task, dataset, {}, steps=0)

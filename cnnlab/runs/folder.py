@@ -58,6 +58,8 @@ class RunSpec:
     """Digests of its code (`sources.code_digests`); None: not compared."""
     allow: tuple[str, ...] = ()
     """Differences from the run in the folder that are accepted (identity.ALLOWED)."""
+    starts: bool = True
+    """Whether its initial weights matter, which are then compared; a trained run has its own in its checkpoint."""
     changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """{knob: its value} of those that the command sets otherwise than the run in the folder, and says so."""
     said: set[str] = dataclasses.field(default_factory=set, compare=False)
@@ -81,7 +83,8 @@ class RunSpec:
         """Returns the identity of the run of a seed; its data are known where the experiment is built."""
         data, fit = (experiment.data.fingerprint, identity.plain(experiment.data.inputs.fit)) if experiment else (None, None)
         knobs = {name: identity.plain(value) for name, value in self.knobs.items()}
-        return Identity(self.experiment, self.precision, knobs, seed, self.sources, data, self.weights, fit)
+        weights = self.weights if self.starts else None
+        return Identity(self.experiment, self.precision, knobs, seed, self.sources, data, weights, fit)
 
     def with_knobs(self, resolved: Resolved, sources: Mapping[str, str] | None) -> "RunSpec":
         """Returns the specification of the same run with other knobs, and with the code that these need."""

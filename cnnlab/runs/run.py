@@ -38,6 +38,7 @@ from cnnlab.runs.recorder import RunRecorder, open_run
 from cnnlab.runs.summaries import flat_metrics
 from cnnlab.runs.trained_function import check_inputs, list_classes, read_inputs, with_inputs
 from cnnlab.runs.ways_on import saying_what_is_saved
+from cnnlab.runs.without_data import experiment_without_data
 from cnnlab.values import Duration
 
 log = logging.getLogger("cnnlab")
@@ -336,18 +337,28 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, sp
     return f"{spec.title}: test {shown} (mean ± standard deviation of {len(results)} seeds)\n  in {folder / 'seeds.json'}"
 
 
-def restore_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool) -> tuple[Program, TrainState, int]:
+def restore_run(
+    resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool, opens_data: bool = True
+) -> tuple[Program, TrainState, int]:
     """Returns (program, host state, step) of a run's newest checkpoint, or of the best on validation.
 
     The program prepares images as the checkpoint says, not by statistics of the data at hand. Raises an error, before anything
     is restored, where the run is not the one that is meant (`folder.compare_run`).
+
+    Args:
+        resolved: the experiment's function and its knobs.
+        spec: specification of the run.
+        folder: folder of the run.
+        best: whether to restore the best checkpoint on validation instead of the newest.
+        opens_data: whether the data set is opened; otherwise the program has a stand-in without examples, wherever the
+            experiment can be built with one (`without_data.experiment_without_data`).
     """
     compare_run(folder, spec)
     nothing = CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
     if not (folder / "checkpoints").is_dir() or not any((folder / "checkpoints").iterdir()):
         run_files.require_checkpoint_kept(folder, [])
         raise nothing
-    experiment = call(resolved)
+    experiment = (None if opens_data else experiment_without_data(resolved, folder)) or call(resolved)
     record_allowed(folder, spec, compare_run(folder, spec, experiment=experiment))
     program = build(resolved, spec, experiment=experiment)
     task = program.experiment.task

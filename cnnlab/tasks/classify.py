@@ -16,7 +16,7 @@ from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.views import Views, over_views
-from cnnlab.tasks import classification_metrics
+from cnnlab.tasks import classification_metrics, prediction
 
 PLAYER = CLASSIFIER
 
@@ -82,6 +82,7 @@ def classify(
         figures=draw_figures,
         turns=(PLAYER,),
         metrics=classification_metrics.METRICS,
+        prediction=prediction.of_classes(),
     )
 
 

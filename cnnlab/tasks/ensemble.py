@@ -15,7 +15,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.metrics import predicted
-from cnnlab.tasks import classification_metrics
+from cnnlab.tasks import classification_metrics, prediction
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.values import Count
 
@@ -86,6 +86,7 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
         figures=_figures,
         turns=players,
         metrics=METRICS,
+        prediction=prediction.of_classes(jnp.exp),  # its scores are logarithms of probabilities
     )
 
 

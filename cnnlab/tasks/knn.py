@@ -13,7 +13,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.errors import UsageError
 from cnnlab.ops import knn
 from cnnlab.ops.knn import Distance
-from cnnlab.tasks import classification_metrics
+from cnnlab.tasks import classification_metrics, prediction
 from cnnlab.values import Count
 
 Pixels = Literal["whole", "real"]
@@ -124,6 +124,7 @@ def knn_task(
         figures=_figures,
         turns=(),
         metrics=classification_metrics.METRICS,
+        prediction=prediction.of_classes(_shares),
     )
 
 
@@ -133,6 +134,11 @@ def _stored(images: Array, pixels: str) -> tuple[Array, Array]:
     if pixels == "real":
         return flat, jnp.all(jnp.isfinite(flat), axis=1)
     return flat.astype(jnp.uint8), jnp.all((flat == jnp.round(flat)) & (flat >= 0) & (flat <= 255), axis=1)
+
+
+def _shares(votes: Array) -> Array:
+    """Returns the shares f32 [Q, K] of votes f32 [Q, K]."""
+    return votes / jnp.sum(votes, axis=1, keepdims=True)
 
 
 def _no_loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:

@@ -14,6 +14,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.errors import UsageError
 from cnnlab.ops import corruptions
 from cnnlab.ops.reconstruction_losses import squared
+from cnnlab.tasks import prediction
 from cnnlab.tasks.reconstruct import CODES, METRICS, Coder, draw_figures, measure, sampler, snapshot, summary
 from cnnlab.values import Count
 
@@ -67,6 +68,7 @@ def pca_task(image_shape: tuple[int, int, int], *, components: Count = 30, solve
         figures=functools.partial(_figures, coder),
         turns=(),
         metrics=METRICS,
+        prediction=prediction.of_images(),
         snapshot=functools.partial(snapshot, coder, corruptions.no_corruption),
         sampler=sampler(coder),
     )

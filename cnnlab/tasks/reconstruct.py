@@ -19,6 +19,7 @@ from cnnlab.metric import Metric
 from cnnlab.ops import collectives, corruptions, penalties, running_gaussian
 from cnnlab.ops.keys import stream
 from cnnlab.ops.reconstruction_losses import ReconstructionLoss, squared, squared_error
+from cnnlab.tasks import prediction
 from cnnlab.tasks.classify import first_kernels
 
 PLAYER = "autoencoder"
@@ -112,6 +113,7 @@ def reconstruct(
         figures=functools.partial(draw_figures, coder),
         turns=(PLAYER,),
         metrics=METRICS,
+        prediction=prediction.of_images(),
         snapshot=functools.partial(snapshot, coder, corruption),
         sampler=sampler(coder),
     )

@@ -23,7 +23,7 @@ from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.keys import stream
 from cnnlab.ops.losses import cross_entropy as classification_loss
 from cnnlab.ops.reconstruction_losses import cross_entropy, squared
-from cnnlab.tasks import classification_metrics, reconstruct
+from cnnlab.tasks import classification_metrics, prediction, reconstruct
 from cnnlab.tasks.reconstruct import BATCHES_REMEMBERED, CODES, Coder, Corrupt
 from cnnlab.values import Choice
 
@@ -208,6 +208,7 @@ def _classification_fields(stack: Stack) -> dict[str, Any]:
         "summary": functools.partial(summary, classification_metrics.summary),
         "figures": _figures,
         "metrics": classification_metrics.METRICS,
+        "prediction": prediction.of_classes(),
     }
 
 
@@ -219,6 +220,7 @@ def _reconstruction_fields(coder: Coder) -> dict[str, Any]:
         "summary": functools.partial(summary, reconstruct.summary),
         "figures": functools.partial(reconstruct.draw_figures, coder),
         "metrics": reconstruct.METRICS,
+        "prediction": prediction.of_images(),
         "snapshot": functools.partial(reconstruct.snapshot, coder, corruptions.no_corruption),
         "sampler": reconstruct.sampler(coder),
     }

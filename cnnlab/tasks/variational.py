@@ -21,6 +21,7 @@ from cnnlab.ops.divergences import kl_to_standard_normal, normal_log_density
 from cnnlab.ops.elbo import Bound, ElboTerms, log_mean_exp
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
+from cnnlab.tasks import prediction
 from cnnlab.tasks.latent_figures import PICTURED, latent_figures
 from cnnlab.tasks.reconstruct import interleave
 from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, evaluation_rows, sample_metrics, sampling_keys
@@ -312,6 +313,7 @@ def variational(
         metrics=(*sorted(METRICS, key=lambda metric: metric.name != bound.metric), *evaluator.metrics),  # the bound ranks runs
         logged_metrics=("reconstruction_nats", "kl_nats"),
         kept_rows=("index", "label", "elbo", "code", "log_p", *SCALAR_ROWS),
+        prediction=prediction.of_images(),
         snapshot=network.snapshot,
         sampler=network.sampler(),
         diagnosis=diagnosis,

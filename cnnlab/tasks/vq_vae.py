@@ -21,6 +21,7 @@ from cnnlab.metric import Metric
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
+from cnnlab.tasks import prediction
 from cnnlab.tasks.reconstruct import interleave
 from cnnlab.tasks.variational import PLAYER, SHOWN
 
@@ -178,6 +179,7 @@ def vq_vae_task(model: VQVAE, *, likelihood: Likelihood, commitment: float, deca
         turns=(PLAYER,),
         metrics=METRICS,
         logged_metrics=("reconstruction_nats", "code_distance"),
+        prediction=prediction.of_images(),
         snapshot=network.snapshot,
         sampler=Sampler(network.draw),
         diagnosis=diagnosis,

@@ -1,0 +1,95 @@
+"""Prepares images that are to be predicted as those of the training were: decoded, channels, size. Imports no jax.
+
+Letters in shapes: H W space, C channels.
+"""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from cnnlab.data.decode import BadImage, read_image
+from cnnlab.data.resize import Fit, resize_to, rule_of
+from cnnlab.errors import UsageError
+from cnnlab.inputs import InputSpec
+
+MAX_PIXELS = 50_000_000
+"""Size in pixels of the largest image that is decoded, as for a folder of training images."""
+SEVERAL = "hold several pictures, the first of which is used"
+GREY, COLOURED = "are grey, and become images of {channels} channels", "are in colour, and become grey as the training images"
+RESIZED = "are not {height} x {width}, as all training images were, and are resized (bilinear)"
+"""What is said of some images, after their number."""
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the grey value of Pillow (ITU-R BT.601)."""
+
+
+class Prepared(NamedTuple):
+    """An image as the network takes it, before normalisation."""
+
+    pixels: np.ndarray
+    """u8 or f32 [H, W, C] of the input specification."""
+    remarks: tuple[str, ...]
+    """How it was changed beyond what was done to every training image."""
+
+
+def prepare(source: pathlib.Path | np.ndarray, inputs: InputSpec, fit: Fit) -> Prepared:
+    """Returns an image file or an image u8 or f32 [H, W, C] as the network takes it; raises BadImage where that cannot be.
+
+    Args:
+        source: path of the file, or the image; floats are in [0, 1].
+        inputs: what the network takes.
+        fit: the rule of `fit_of`.
+    """
+    remarks = []
+    if isinstance(source, pathlib.Path):
+        read = read_image(source, max_pixels=MAX_PIXELS)
+        pixels = read.pixels
+        remarks += [SEVERAL] if read.frames > 1 else []
+    else:
+        pixels = source
+    height, width, channels = inputs.image_shape
+    if pixels.shape[2] != channels:
+        pixels, remark = _with_channels(pixels, channels)
+        remarks.append(remark)
+    if inputs.fit["name"] == "none" and pixels.shape[:2] != (height, width):
+        remarks.append(RESIZED.format(height=height, width=width))
+    try:
+        return Prepared(fit(pixels[None], height)[0], tuple(remarks))  # [H, W, C] -> [1, H, W, C] and back
+    except UsageError as error:
+        raise BadImage(str(error).partition("\n")[0]) from None
+
+
+def _with_channels(pixels: np.ndarray, channels: int) -> tuple[np.ndarray, str]:
+    """Returns an image with another number of channels, and how it was changed; raises BadImage where that has no meaning."""
+    found = pixels.shape[2]
+    if found == 1:
+        return np.repeat(pixels, channels, axis=2), GREY.format(channels=channels)  # [H, W, 1] -> [H, W, C]
+    if (found, channels) != (3, 1):
+        raise BadImage(f"it has {found} channels, and the network takes {channels}")
+    if pixels.dtype == np.uint8:
+        from PIL import Image
+
+        return np.asarray(Image.fromarray(pixels).convert("L"))[..., None], COLOURED  # [H, W, 3] -> [H, W, 1]
+    return (pixels @ np.asarray(LUMA, pixels.dtype))[..., None], COLOURED  # [H, W, 3] -> [H, W, 1]
+
+
+def fit_of(inputs: InputSpec) -> Fit:
+    """Returns the rule that brings images to the size of the training images, as a function of (images [B, H, W, C], size).
+
+    Training images that all had one size were brought to none: others are resized. Of a rule that this version does not have,
+    images of the right size need nothing, and others are refused.
+    """
+    height, width, _ = inputs.image_shape
+    if inputs.fit["name"] == "none":
+        return lambda images, size: images if images.shape[1:3] == (height, width) else resize_to(images, height, width)
+    try:
+        return rule_of(inputs.fit)
+    except UsageError as error:
+        unknown = error
+
+    def only_right_size(images: np.ndarray, size: int) -> np.ndarray:
+        if images.shape[1:3] != (height, width):
+            raise unknown
+        return images
+
+    return only_right_size

@@ -1,0 +1,155 @@
+"""Writes predictions as they come: a table in CSV or on the terminal, JSON, a sheet of pictures, a folder of pictures.
+
+Each writer takes the predictions as an iterator, so that memory does not grow with their number, and returns what it wrote.
+A file appears whole or not at all.
+"""
+
+import csv
+import functools
+import io
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from cnnlab import files
+from cnnlab.core import Prediction
+from cnnlab.errors import UsageError
+from cnnlab.inputs import InputSpec, unit_value
+from cnnlab.predict.predictor import PredictedImage
+from cnnlab.text import counted, printable
+
+SHEET = 100
+"""Number of pictures on a sheet."""
+COLUMNS = 10
+"""Number of pictures in a row of a sheet."""
+TABLE_LINES = 100
+"""Number of lines of a printed table after which the widths of its columns are chosen again."""
+
+Predictions = Iterable[PredictedImage]
+Writer = Callable[[pathlib.Path, Predictions, Prediction, InputSpec], str]
+
+
+def _rows(predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a table, each beginning with the column `file`; numbers are plain."""
+    for one in predictions:
+        for row in prediction.rows(one.arrays, inputs):
+            yield {"file": printable(one.found.name), **{name: _plain(value) for name, value in row.items()}}
+
+
+def _plain(value: Any) -> Any:
+    """Returns a number of NumPy as one of Python, whose shortest text gives the same bits again; NaN and infinities as None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value[()] if isinstance(value, np.ndarray) else value
+        value = float(str(value)) if isinstance(value, np.floating) else value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def write_csv(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
+    """Writes a table with a header: the path of the image, and what is predicted."""
+
+    def write(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        table = csv.writer(text, lineterminator="\n")
+        try:
+            for number, row in enumerate(_rows(predictions, prediction, inputs)):
+                if number == 0:
+                    table.writerow(row)
+                table.writerow("" if value is None else value for value in row.values())
+        finally:
+            text.detach()  # flushed; the file itself stays open
+
+    files.replace_file(path, write)
+    return str(path)
+
+
+def write_json(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
+    """Writes a list of records, with the same names as the columns of the table."""
+
+    def write(file: BinaryIO) -> None:
+        for number, row in enumerate(_rows(predictions, prediction, inputs)):
+            file.write((",\n " if number else "[\n ").encode() + json.dumps(row, ensure_ascii=False).encode())
+        file.write(b"\n]\n")
+
+    files.replace_file(path, write)
+    return str(path)
+
+
+def print_table(predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> None:
+    """Prints the table, the path of the image last: columns grow wider where the values need it."""
+    widths: dict[str, int] = {}
+    rows = _rows(predictions, prediction, inputs)
+    while some := list(itertools.islice(rows, TABLE_LINES)):
+        shown = [{name: _short(value) for name, value in row.items()} for row in some]
+        lines = shown if widths else [{name: name for name in shown[0]}, *shown]
+        for line in lines:
+            widths |= {name: max(widths.get(name, 0), len(text)) for name, text in line.items() if name != "file"}
+        for line in lines:
+            print("  ".join([*(text.ljust(widths[name]) for name, text in line.items() if name != "file"), line["file"]]))
+        sys.stdout.flush()
+
+
+def _short(value: Any) -> str:
+    """Returns a value as a cell of a printed table."""
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_sheet(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
+    """Draws the first pictures on one sheet, each with its caption."""
+    from cnnlab import figures
+
+    pictures: list[np.ndarray] = []
+    captions: list[str] = []
+    count = 0
+    for one in predictions:
+        count += 1
+        if len(pictures) < SHEET:
+            pictures.append(_picture(one, prediction))
+            captions.append(prediction.caption(one.arrays, inputs))
+    shown = "" if count <= SHEET else f" (the first {SHEET} of them)"
+    title = f"Predictions of {counted(count, 'image')}{shown}"
+    figures.save(figures.image_grid(np.stack(pictures), captions, title=title, columns=min(COLUMNS, len(pictures))), path)
+    return f"{path}{shown}"
+
+
+def write_pictures(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
+    """Writes a picture for each image, FOLDER/NAME.png, or FOLDER/CLASS/NAME.png where a class is predicted."""
+    from PIL import Image
+
+    labels: set[str] = set()
+    for one in predictions:
+        labels.add(label := prediction.label(one.arrays, inputs).replace("/", "_").replace("\\", "_"))
+        name = one.found.place if one.found.place.lower().endswith(".png") else f"{one.found.place}.png"
+        target = path / label / name
+        files.make_folder(target.parent)
+        pixels = np.rint(255 * np.clip(np.nan_to_num(_picture(one, prediction)), 0, 1)).astype(np.uint8)
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)  # [H, W, 1] -> [H, W]
+        files.replace_file(target, functools.partial(image.save, format="PNG"))
+    return f"{path} ({counted(len(labels), 'class', 'classes')})" if labels - {""} else str(path)
+
+
+def _picture(one: PredictedImage, prediction: Prediction) -> np.ndarray:
+    """Returns the picture f32 [H, W, C] that shows a prediction."""
+    pixels = one.prepared.pixels
+    return prediction.picture(pixels.astype(np.float32) / np.float32(unit_value(pixels.dtype)), one.arrays)
+
+
+WRITERS: dict[str, Writer] = {".csv": write_csv, ".json": write_json, ".png": write_sheet, "": write_pictures}
+"""Writers by the suffix of the path; a path without one is a folder."""
+
+
+def writer_for(target: pathlib.Path, *, replace: bool) -> Writer:
+    """Returns the writer of a path; raises UsageError where the path cannot be written, or must not be replaced."""
+    writer = WRITERS[""] if target.is_dir() else WRITERS.get(target.suffix.lower())
+    if writer is None:
+        raise UsageError(f"--to={target}: expected a name that ends in .csv, .json or .png (a sheet), or a folder.")
+    if not replace and (any(target.iterdir()) if target.is_dir() else target.exists()):
+        what = "holds files already" if target.is_dir() else "is there already"
+        raise UsageError(f"--to={target}: it {what}. Give another name, or --overwrite to replace it.")
+    if writer is not write_pictures and not target.parent.is_dir():
+        raise UsageError(f"--to={target}: there is no folder {target.parent}.\nMake it, or give another path.")
+    return writer

@@ -1,0 +1,115 @@
+"""Builds the experiment of a trained run from its checkpoint, without its data set.
+
+A recipe asks its data for sizes, classes and the shape of an image, and a network is initialised by a batch of that shape.
+run.json and the notes of the checkpoint hold all of this, so a stand-in takes the place of the knob that opens the data.
+
+Letters in shapes: B batch, H W space, C channels.
+"""
+
+import functools
+import logging
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab import own
+from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, PyTree
+from cnnlab.errors import CnnlabError, DataError
+from cnnlab.inputs import InputSpec
+from cnnlab.knobs import Resolved
+from cnnlab.runs import run_files
+from cnnlab.runs.identity import is_data, recorded_identity
+from cnnlab.runs.trained_function import read_inputs
+
+log = logging.getLogger("cnnlab")
+
+
+def experiment_without_data(resolved: Resolved, folder: pathlib.Path) -> Experiment | None:
+    """Returns the experiment of a run with a stand-in for its data; None where it cannot be built without the data.
+
+    That is so for a run of an older version, which keeps no input specification, for an own experiment without a knob that
+    opens its data, and for the few recipes that read examples as they are built.
+
+    Args:
+        resolved: the experiment's function and its knobs, as the run was trained.
+        folder: folder of the run.
+    """
+    inputs, recorded = read_inputs(folder), run_files.read_run(folder)
+    # The knob `data` holds the knob `data.dataset`.
+    paths = {path.rpartition(".")[0] for path in resolved.knobs if is_data(path)} - {""}
+    if inputs is None or len(paths) != 1:
+        return None
+    (path,) = paths
+    fingerprint = recorded_identity(recorded).data or ""
+    batch_size = resolved.values.get(f"{path}.batch_size")
+    opened = functools.partial(_opened, recorded["data"], inputs, fingerprint, batch_size)
+    try:
+        with own.explained("the experiment"):
+            experiment: Experiment = resolved.call_with({path: opened})
+    except CnnlabError as error:
+        log.debug("%s cannot be built without its data: %s", folder, error)
+        return None
+    return experiment
+
+
+def _opened(
+    recorded: Mapping[str, Any],
+    inputs: InputSpec,
+    fingerprint: str,
+    usual_batch_size: int | None,
+    shuffle: str = "none",
+    *,
+    batch_size: Any = ...,
+    **_: Any,
+) -> Dataset:
+    """Takes the place of a function of data.images.PIPELINES, and its arguments; returns the stand-in."""
+    wanted = usual_batch_size if batch_size is ... else batch_size
+    sizes = dict(recorded["sizes"])
+    return stand_in(recorded["name"], inputs, sizes, wanted or sizes["train"], fingerprint)
+
+
+def stand_in(name: str, inputs: InputSpec, sizes: Mapping[str, int], batch_size: int, fingerprint: str) -> Dataset:
+    """Returns a data set without examples: its training batches have the right shapes and types, and are zeros.
+
+    Whatever asks for an example gets a DataError.
+
+    Args:
+        name: name of the data set that it stands for.
+        inputs: what the network takes.
+        sizes: number of examples of each split.
+        batch_size: number of examples in a training batch.
+        fingerprint: that of the data set that it stands for.
+    """
+
+    def absent(*_: Any) -> Any:
+        raise DataError(f"the examples of {name} are needed here, and the run was opened without its data set.")
+
+    def train(seed: int, step: int) -> Iterator[Feed]:
+        # Arrays of one element, whatever their shape: only shapes and types are read.
+        image = np.broadcast_to(np.zeros((), inputs.dtype), (batch_size, *inputs.image_shape))
+        number = np.broadcast_to(np.zeros((), np.int32), (batch_size,))
+        while True:
+            yield {"image": image, "label": number, "index": number}
+
+    return Dataset(
+        name=name,
+        inputs=inputs,
+        sizes=sizes,
+        batch_size=batch_size,
+        train=train,
+        evaluate=absent,
+        resident={},
+        preparation=prepare_images,
+        images=absent,
+        fingerprint=fingerprint,
+    )
+
+
+def prepare_images(inputs: InputSpec, resident: PyTree, feed: Mapping[str, Array], key: Array | None) -> Batch:
+    """Implements core.Dataset.preparation for images that come with the feed, which are not augmented."""
+    images = feed["image"].astype(jnp.float32)
+    mask = feed["mask"] if "mask" in feed else jnp.ones(feed["index"].shape, bool)
+    return {"image": (images - inputs.subtract) / inputs.divide, "label": feed["label"], "index": feed["index"], "mask": mask}
