@@ -168,18 +168,13 @@ def evaluate(
 
 
 def predict(
-    values: dict[str, str],
-    /,
     *,
+    workdir: Target | None = None,
     images: Entries = (),
     to: Target | None = None,
-    experiment: str | None = None,
-    workdir: Target | None = None,
-    seed: Seed | None = None,
     best: bool = False,
     allow: tuple[str, ...] = (),
     overwrite: bool = False,
-    length: Length,
     devices: Devices,
     console: Console,
 ) -> int:
@@ -188,30 +183,27 @@ def predict(
     The images are prepared as those of the training were. The data set of the run is not needed.
 
     Args:
-        values: the experiment's knobs; none given: those of the run in --workdir.
+        workdir: folder of the run.
         images: a folder (any depth), image files, FILE.npz with an array of images (FILE.npz:NAME where it has several), or
             - for paths from standard input, one a line; several are separated by commas, or the flag is given again.
         to: a .csv or .json file for the table, a .png for a sheet of the first 100 pictures, a folder for a picture of each
             image; none: the table is printed.
-        experiment: experiment of the run; none: that of the run in --workdir.
-        workdir: folder of the run; none: the folder in which train puts the run of these knobs.
-        seed: seed of the run; none: that of the run in --workdir, or 0.
         best: use the checkpoint with the best validation metric, not the newest one.
         allow: what may have changed since the run was trained, of code, data, weights.
         overwrite: replace the file, or write into a folder that is not empty.
-        length: length of the run's training.
         devices: on what it runs.
         console: what is shown.
     """
+    if not workdir:
+        raise UsageError("predict with which run? Add --workdir=RUN, the folder of a trained run.")
     if not images:
         raise UsageError("predict what? Add --images=FOLDER, image files, FILE.npz, or - for paths from standard input.")
-    resolved, spec, folders = trained_run(
-        values, experiment, workdir, seed, length, devices, console, allow=allow, starts=False
-    )
+    resolved, spec, folders = trained_run({}, None, workdir, None, Length(), devices, console, allow=allow, starts=False)
     from cnnlab.predict.command import predict_run
 
+    (folder,) = folders.values()
     target = pathlib.Path(to) if to else None
-    print(predict_run(resolved, spec, folders[seed or 0], images, target=target, best=best, replace=overwrite))
+    print(predict_run(resolved, spec, folder, images, target=target, best=best, replace=overwrite))
     return 0
 
 
