@@ -18,7 +18,7 @@ from cnnlab.errors import DataError, UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.predict.find import find_images
 from cnnlab.predict.predictor import Predictor
-from cnnlab.predict.prepare import fit_of, prepare
+from cnnlab.predict.prepare import preparation_of
 from cnnlab.predict.write import writer_for
 
 CLASSES = ("cat", "dog")
@@ -141,25 +141,26 @@ SPEC = InputSpec((8, 8, 1), "uint8", np.zeros((1, 1, 1, 1), np.float32), np.ones
 
 
 def test_an_image_is_brought_to_the_channels_and_the_size_of_the_network():
-    fit, random = fit_of(SPEC), np.random.default_rng(0)
+    prepare, random = preparation_of(SPEC, {}), np.random.default_rng(0)
     own = random.integers(0, 255, (8, 8, 1), np.uint8)
-    prepared = prepare(own, SPEC, fit)
+    assert preparation_of(SPEC, {"data.dataset": "folder:x", "data.dataset.draft": 8}).draft == 8
+    prepared = prepare(own)
     assert prepared.remarks == () and np.array_equal(prepared.pixels, own)
     colour = np.broadcast_to(random.integers(0, 255, (20, 12, 1), np.uint8), (20, 12, 3))
-    changed = prepare(colour, SPEC, fit)
+    changed = prepare(colour)
     assert changed.pixels.shape == (8, 8, 1) and changed.pixels.dtype == np.uint8 and len(changed.remarks) == 2
-    floats = prepare(colour.astype(np.float32) / 255, SPEC, fit)
+    floats = prepare(colour.astype(np.float32) / 255)
     np.testing.assert_allclose(floats.pixels, changed.pixels / 255, atol=2 / 255)
     with pytest.raises(BadImage, match="4 channels, and the network takes 1"):
-        prepare(np.zeros((8, 8, 4), np.uint8), SPEC, fit)
+        prepare(np.zeros((8, 8, 4), np.uint8))
 
 
 def test_a_rule_that_this_version_does_not_have_takes_images_of_the_right_size_alone():
     older = InputSpec(SPEC.image_shape, "uint8", SPEC.subtract, SPEC.divide, CLASSES, {"name": "resize"})
-    fit = fit_of(older)
-    assert prepare(np.zeros((8, 8, 1), np.uint8), older, fit).pixels.shape == (8, 8, 1)
+    prepare = preparation_of(older, {})
+    assert prepare(np.zeros((8, 8, 1), np.uint8)).pixels.shape == (8, 8, 1)
     with pytest.raises(BadImage, match="cannot be brought to size"):
-        prepare(np.zeros((9, 8, 1), np.uint8), older, fit)
+        prepare(np.zeros((9, 8, 1), np.uint8))
 
 
 def test_what_is_named_is_found_or_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
@@ -182,7 +183,7 @@ def test_a_task_without_predictions_is_refused():
     task: Any = SimpleNamespace(prediction=None)
     program: Any = SimpleNamespace(experiment=SimpleNamespace(task=task))
     with pytest.raises(UsageError, match=r"predicts nothing for single images\.\n.*`sample` draws images"):
-        Predictor(program, cast(Any, None), precision="f32")
+        Predictor(program, cast(Any, None), precision="f32", knobs={})
 
 
 @pytest.mark.slow

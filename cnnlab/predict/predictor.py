@@ -6,8 +6,9 @@ Letters in shapes: B images of a batch, N images, H W space, C channels.
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ from cnnlab.engine.train import EVALUATION_BATCH
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.predict.find import Found
-from cnnlab.predict.prepare import Prepared, fit_of, prepare
+from cnnlab.predict.prepare import Prepared, preparation_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +37,16 @@ class PredictedImage:
 class Predictor:
     """The function that a run trained, compiled once for batches of one size and each type of stored images."""
 
-    def __init__(self, program: Program, state: TrainState, *, precision: str, count: int | None = None) -> None:
+    def __init__(
+        self, program: Program, state: TrainState, *, precision: str, knobs: Mapping[str, Any], count: int | None = None
+    ) -> None:
         """Places the state on the devices; raises UsageError where the task predicts nothing for single images.
 
         Args:
             program: program of the run, whose data set has the run's input specification.
             state: host state of a checkpoint.
             precision: name of the dtype in which the network computes.
+            knobs: {path: value} of the run.
             count: number of images; None: not known. Fewer than EVALUATION_BATCH are one batch.
         """
         task = program.experiment.task
@@ -53,7 +57,7 @@ class Predictor:
             )
         self.prediction: Prediction = task.prediction
         self.inputs: InputSpec = program.experiment.data.inputs
-        self._fit = fit_of(self.inputs)
+        self.prepare = preparation_of(self.inputs, knobs)
         self._program, self._precision = program, precision
         devices = len(program.strategy.devices)
         # The size of the batches of `evaluate`, so that both compute the same bits.
@@ -113,7 +117,7 @@ class Predictor:
             try:
                 while True:
                     for found in itertools.islice(rest, self.batch_size - len(waiting)):
-                        waiting.append((found, pool.submit(prepare, found.source, self.inputs, self._fit)))
+                        waiting.append((found, pool.submit(self.prepare, found.source)))
                     if not waiting:
                         return
                     found, future = waiting.popleft()

@@ -3,8 +3,10 @@
 Letters in shapes: H W space, C channels.
 """
 
+import dataclasses
 import pathlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,10 +14,10 @@ from cnnlab.data.decode import BadImage, read_image
 from cnnlab.data.resize import Fit, resize_to, rule_of
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec
+from cnnlab.runs.identity import is_data
 
 MAX_PIXELS = 50_000_000
 """Size in pixels of the largest image that is decoded, as for a folder of training images."""
-SEVERAL = "hold several pictures, the first of which is used"
 GREY, COLOURED = "are grey, and become images of {channels} channels", "are in colour, and become grey as the training images"
 RESIZED = "are not {height} x {width}, as all training images were, and are resized (bilinear)"
 """What is said of some images, after their number."""
@@ -32,31 +34,49 @@ class Prepared(NamedTuple):
     """How it was changed beyond what was done to every training image."""
 
 
-def prepare(source: pathlib.Path | np.ndarray, inputs: InputSpec, fit: Fit) -> Prepared:
-    """Returns an image file or an image u8 or f32 [H, W, C] as the network takes it; raises BadImage where that cannot be.
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """Prepares images for a network; it may be called from several threads."""
+
+    inputs: InputSpec
+    """What the network takes."""
+    fit: Fit
+    """The rule of `fit_of`."""
+    max_pixels: int = MAX_PIXELS
+    """Size of the largest image file that is decoded, in pixels."""
+    draft: int | None = None
+    """Size to which JPEGs are reduced as they are decoded (decode.read_image)."""
+
+    def __call__(self, source: pathlib.Path | np.ndarray) -> Prepared:
+        """Returns an image file, or an image u8 or f32 [H, W, C], as the network takes it; raises BadImage where it cannot.
+
+        Args:
+            source: path of the file, or the image; floats are in [0, 1].
+        """
+        if isinstance(source, pathlib.Path):
+            source = read_image(source, max_pixels=self.max_pixels, draft=self.draft).pixels
+        height, width, channels = self.inputs.image_shape
+        remarks = []
+        if source.shape[2] != channels:
+            source, remark = _with_channels(source, channels)
+            remarks.append(remark)
+        if self.inputs.fit["name"] == "none" and source.shape[:2] != (height, width):
+            remarks.append(RESIZED.format(height=height, width=width))
+        try:
+            return Prepared(self.fit(source[None], height)[0], tuple(remarks))  # [H, W, C] -> [1, H, W, C] and back
+        except UsageError as error:
+            raise BadImage(str(error).partition("\n")[0]) from None
+
+
+def preparation_of(inputs: InputSpec, knobs: Mapping[str, Any]) -> Preparation:
+    """Returns the preparation of a run's images, with the settings by which its image files were decoded.
 
     Args:
-        source: path of the file, or the image; floats are in [0, 1].
         inputs: what the network takes.
-        fit: the rule of `fit_of`.
+        knobs: {path: value} of the run; the data set is the knob `dataset`, and its settings are those below.
     """
-    remarks = []
-    if isinstance(source, pathlib.Path):
-        read = read_image(source, max_pixels=MAX_PIXELS)
-        pixels = read.pixels
-        remarks += [SEVERAL] if read.frames > 1 else []
-    else:
-        pixels = source
-    height, width, channels = inputs.image_shape
-    if pixels.shape[2] != channels:
-        pixels, remark = _with_channels(pixels, channels)
-        remarks.append(remark)
-    if inputs.fit["name"] == "none" and pixels.shape[:2] != (height, width):
-        remarks.append(RESIZED.format(height=height, width=width))
-    try:
-        return Prepared(fit(pixels[None], height)[0], tuple(remarks))  # [H, W, C] -> [1, H, W, C] and back
-    except UsageError as error:
-        raise BadImage(str(error).partition("\n")[0]) from None
+    settings = {path.rpartition(".")[2]: value for path, value in knobs.items() if is_data(path.rpartition(".")[0])}
+    return Preparation(inputs, fit_of(inputs), settings.get("max_pixels") or MAX_PIXELS, settings.get("draft"))
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> tuple[np.ndarray, str]:

@@ -53,14 +53,14 @@ ROUNDS = 3
 
 
 def experiment(
-    *, sampling: Literal["naive", "cached"] = "naive", side: Count = 14, images: Count = 4, width: Count = 16
+    *, sampling: Literal["naive", "cached"] = "naive", side: Count = 14, draws: Count = 4, width: Count = 16
 ) -> Experiment:
     """Generates images with an untrained PixelCNN, since the weights do not change how long that takes. Trains nothing.
 
     Args:
         sampling: naive evaluates the whole network for every pixel; cached reuses activations.
         side: height and width of the generated images in pixels.
-        images: number of images that are generated at once.
+        draws: number of images that are generated at once.
         width: number of units inside a block of the network.
     """
     given = {"dataset": "digits", "validation": 0.0, "model": "pixelcnn", "width": width, "duration": "0 steps"}
@@ -74,8 +74,8 @@ def experiment(
     def summary(stats: Stats) -> dict[str, float]:
         """Measures the times now, since the statistics hold none: image generation and passes in turn."""
         if not ways:
-            ways.extend(_compiled(drawn, images, (side, side, 1)))
-        return _timed(*ways, pixels=side**2, images=images)
+            ways.extend(_compiled(drawn, draws, (side, side, 1)))
+        return _timed(*ways, pixels=side**2, images=draws)
 
     task = dataclasses.replace(drawn, summary=summary, metrics=METRICS, logged_metrics=(), snapshot=None)
     return dataclasses.replace(built, task=task)
