@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from cnnlab import knobs
+from cnnlab.core import TrainState
+from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.errors import CheckpointError, UsageError
+from cnnlab.interop import files
 from cnnlab.ops import trees
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import run
@@ -62,3 +65,18 @@ def test_other_classes_without_a_new_head_are_refused(trained):
 def test_a_new_head_without_weights_is_refused():
     with pytest.raises(UsageError, match=r"--new_head .* without --init_from"):
         first_parameters(new_head="true")
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_an_old_run_whose_statistics_were_not_averaged_says_so(is_whole, tmp_path):
+    params = {"classifier": {"norm": {"scale": np.ones(3, np.float32)}}}
+    raw = {"batch_stats": {"norm": {"var": np.ones(3, np.float32)}}}
+    average = {"classifier": {"norm": {"scale": np.full(3, 2, np.float32)}}}
+    statistics = {"batch_stats/norm/var": np.full(3, 4, np.float32)} if is_whole else {}
+    state = TrainState(np.zeros((), np.int32), np.zeros(2, np.uint32), params, raw, {}, average, statistics)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", ranked_by=None)
+    checkpoints.save(1, state, {}, None)
+    checkpoints.close()
+    leaves, source = files.load(tmp_path)
+    assert leaves["params/norm/scale"][0] == 2 and leaves["batch_stats/norm/var"][0] == (4 if is_whole else 1)
+    assert any("the statistics of the weights before averaging" in note for note in source.notes) is not is_whole

@@ -6,6 +6,7 @@ import logging
 import pathlib
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import crop
 from cnnlab.engine import train
+from cnnlab.engine.program import build_program, stack_steps
 from cnnlab.errors import DataError, UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.interop import export
@@ -187,3 +189,47 @@ def test_a_run_of_an_older_version_says_that_its_normalisation_is_not_known(fold
     for fingerprint, said in ((program.experiment.data.fingerprint, False), ("another", True)):
         assert trained_function.with_inputs(program, {"fingerprint": fingerprint}, folder, precision="f32") is program
         assert ("did not keep how images are normalised" in caplog.text) is said
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_run_that_goes_on_with_other_data_keeps_the_normalisation_of_its_checkpoint(batched: bool, tmp_path, caplog):
+    images = TEST.images.astype(np.float32) / 255
+    trained, states = [], []
+    for factor in (1.0, 0.5):  # by statistics of their own, both are the same images
+        np.savez(tmp_path / "d.npz", train_images=images * factor, train_labels=TEST.labels)
+        one = resolved(dataset=f"npz:{tmp_path / 'd.npz'}", duration="6 steps", batch_size=16)
+        spec = dataclasses.replace(spec_of(one), allow=("data",), stop_after=3 if factor == 1 else 5)
+        program, target = run.build(one, spec), tmp_path / "run"
+        with caplog.at_level(logging.INFO, "cnnlab"):
+            if batched:
+                run.train_batched([(program, target, spec, 0)])
+            else:
+                run.train_run(program, target, spec, 0, overwrite=False)
+        trained.append(trained_function.read_inputs(target))
+        states.append((program, run.restore_run(one, dataclasses.replace(spec, allow=("data",)), target, best=False)[1]))
+    assert trained[0].is_same(trained[1]) and not trained[0].is_same(states[1][0].experiment.data.inputs)
+    assert "is normalised as the training images of" in caplog.text
+    # The same steps, with the specification of the first images written into the second data set by hand.
+    (_, begun), (program, ended) = states
+    data = dataclasses.replace(program.experiment.data, inputs=trained[0])
+    by_hand = build_program(dataclasses.replace(program.experiment, data=data), program.strategy, precision="f32")
+    steps, _ = by_hand.phase_at(3)
+    state, feeds = by_hand.strategy.to_devices(begun), data.train(0, 3)
+    for _ in range(2):
+        feed = by_hand.strategy.shard_batch(stack_steps([next(feeds)]))
+        state, _ = steps(state, by_hand.step_inputs("train"), feed)
+    for found, expected in zip(jax.tree.leaves(ended.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_run_does_not_go_on_with_classes_in_another_order(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), np.uint8)
+    for names in (["ant", "bee"], ["bee", "ant"]):
+        np.savez(tmp_path / "d.npz", train_images=images, train_labels=np.arange(20) % 2, class_names=names)
+        one = resolved(dataset=f"npz:{tmp_path / 'd.npz'}", duration="2 steps", batch_size=4)
+        spec = dataclasses.replace(spec_of(one), allow=("data",), stop_after=1)
+        program = run.build(one, spec)
+        if names[0] == "ant":
+            run.train_run(program, tmp_path / "run", spec, 0, overwrite=False)
+    with pytest.raises(DataError, match="with the same classes in the same order"):
+        run.train_run(program, tmp_path / "run", spec, 0, overwrite=False)

@@ -18,7 +18,8 @@ import numpy as np
 
 from cnnlab.core import CLASSIFIER, FROZEN
 from cnnlab.digests import arrays_digest
-from cnnlab.engine.checkpoint import MANIFEST, Checkpoints
+from cnnlab.engine import averages
+from cnnlab.engine.checkpoint import MANIFEST, STATISTICS, Checkpoints
 from cnnlab.errors import CheckpointError
 from cnnlab.files import read_json
 from cnnlab.interop import wrapped
@@ -44,6 +45,12 @@ HOW_TO_CONVERT = (
 NAMES = ("architecture", "arch", "model_name")
 """Entries of a file's header with the name of the network in its library."""
 
+RAW_STATISTICS = (
+    "the run is of a version that averaged the weights but not the statistics of batch normalisation: the averaged weights are "
+    "taken with the statistics of the weights before averaging, so the network is not quite the one that was averaged"
+)
+"""What is said of a run whose averages are not whole."""
+
 VARIANCES = ("running_var", "moving_variance", "var")
 """Last parts of the names of running variances."""
 
@@ -64,9 +71,10 @@ def load(path: str | pathlib.Path) -> tuple[Leaves, Source]:
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        leaves, notes = _checked(_run(path), path)
+        restored, said = _run(path)
+        leaves, notes = _checked(restored, path)
         recorded = (read_json(path / "run.json") or {}).get("knobs") or {}
-        return leaves, Source(knobs=recorded, notes=tuple(notes))
+        return leaves, Source(knobs=recorded, notes=(*said, *notes))
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file or folder.\nGive a file of weights or the folder of a run.")
     reader = READERS.get(path.suffix.lower())
@@ -314,8 +322,8 @@ def renumbered(leaves: Leaves) -> Leaves:
     return {renamed(name): leaf for name, leaf in leaves.items()}
 
 
-def _run(folder: pathlib.Path) -> Leaves:
-    """Reads the newest valid checkpoint of a run, by our own names."""
+def _run(folder: pathlib.Path) -> tuple[Leaves, list[str]]:
+    """Reads the newest valid checkpoint of a run, by our own names; returns (leaves, what is remarkable about them)."""
     checkpoints = Checkpoints(folder / "checkpoints", ranked_by=None)
     described = [_shapes(checkpoints.folder / str(step)) for step in checkpoints.steps()]
     shapes: Any = next((leaves for leaves in reversed(described) if leaves), {})
@@ -325,7 +333,10 @@ def _run(folder: pathlib.Path) -> Leaves:
             f"{folder} holds no checkpoint.\nGive the folder of a run, such as runs/NAME-HASH/seed_0, or a file of weights."
         )
     state: Any = restored[0]
-    return weights_of(state)
+    has_average = any(path.startswith("average/") for path in state)
+    has_statistics = bool(averages.batch_statistics(state)) and not any(path.startswith(STATISTICS) for path in state)
+    notes = [RAW_STATISTICS] if has_average and has_statistics else []
+    return weights_of(state), notes
 
 
 def _shapes(step: pathlib.Path) -> Leaves:
@@ -348,7 +359,7 @@ def weights_of(state: Mapping[str, Any]) -> Leaves:
         leaves = {path.partition("/")[2]: leaf for path, leaf in leaves.items()}
     rest = {
         path.removeprefix(prefix): leaf
-        for prefix in ("model_state/", "average_statistics/")  # the averages last: they take the place of the raw statistics
+        for prefix in ("model_state/", STATISTICS)  # the averages last: they take the place of the raw statistics
         for path, leaf in state.items()
         if path.startswith(prefix)
     }

@@ -32,7 +32,7 @@ from cnnlab.runs.lock import locked
 from cnnlab.runs.open_writers import EVENTS, open_writers
 from cnnlab.runs.run_progress import RunProgress
 from cnnlab.runs.summaries import declarations, flat_metrics, summarise
-from cnnlab.runs.trained_function import META, kept_rows, say_other_inputs, untrained_remark
+from cnnlab.runs.trained_function import META, check_inputs, kept_rows, read_inputs, untrained_remark, with_inputs
 from cnnlab.runs.ways_on import last_checkpoint
 from cnnlab.runs.writers import Writer
 from cnnlab.text import listed
@@ -331,7 +331,7 @@ def open_run(
             return
         run_files.say_damage(folder)
         checkpoints.clear_unfinished()
-        state, meta, start = restore_or_init(program, folder, checkpoints, seed, other_data="data" in spec.allow)
+        program, state, meta, start = restore_or_init(program, folder, checkpoints, seed, spec)
         if not is_new:
             record_attempt(folder, spec, program.experiment, seed, step=start)
         writers.say_restart(folder, start)
@@ -366,24 +366,28 @@ def open_run(
 
 
 def restore_or_init(
-    program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int, *, other_data: bool = False
-) -> tuple[TrainState, dict[str, Any], int]:
-    """Returns (placed state, meta, step) from the newest undamaged checkpoint, or initialised.
+    program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int, spec: RunSpec
+) -> tuple[Program, TrainState, dict[str, Any], int]:
+    """Returns (program, placed state, meta, step) from the newest undamaged checkpoint, or initialised.
 
-    Raises DataError where the data are not those of the checkpoint, unless other data are allowed.
+    On other data, which --allow=data accepts, the program prepares images as the checkpoint says: a run that goes on keeps its
+    normalisation. Raises DataError where the data are not those of the checkpoint and others are not allowed, or where they
+    have other classes or images that its network cannot take.
     """
+    data = program.experiment.data
+    if "data" in spec.allow and (trained := read_inputs(folder)):
+        check_inputs(trained, data.inputs, name=data.name, folder=folder)
     restored = checkpoints.restore(program.shapes)
     run_files.require_checkpoint_kept(folder, checkpoints.steps())
     if restored is None:
-        return program.init(seed), {}, 0
+        return program, program.init(seed), {}, 0
     state, meta, step = restored
-    data = program.experiment.data
-    if meta["fingerprint"] != data.fingerprint and not other_data:
+    if meta["fingerprint"] != data.fingerprint and "data" not in spec.allow:
         raise DataError(
             f"the data set {data.name} changed since {folder} was begun (fingerprint {meta['fingerprint'][:12]}, now "
             f"{data.fingerprint[:12]}).\nRestore the old data, or give another --workdir to train on the new ones."
         )
-    say_other_inputs(meta, data, folder)
+    program = with_inputs(program, meta, folder, precision=spec.precision)
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
-    return program.strategy.to_devices(state), meta, step
+    return program, program.strategy.to_devices(state), meta, step

@@ -105,6 +105,7 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
             return recorder.result
         assert recorder.state is not None
         recorder.begin()
+        program = recorder.program  # on other data, that of the checkpoint's normalisation
         with saying_what_is_saved(recorder):
             state, step = train.fit(
                 program,
@@ -141,8 +142,13 @@ def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | Diverge
         results: dict[int, dict[str, Any] | DivergedError] = {
             id(recorder): recorder.result for recorder in recorders if recorder.result
         }
-        for start in sorted({recorder.start for recorder in recorders if not recorder.result}):
-            same = [recorder for recorder in recorders if recorder.start == start and not recorder.result]
+        groups: dict[tuple[int, int], list[RunRecorder]] = {}
+        for number, (recorder, (program, *_)) in enumerate(zip(recorders, members, strict=True)):
+            if not recorder.result:
+                # A run with a program of its own, for another normalisation, takes its steps alone.
+                own_program = 0 if recorder.program is program else 1 + number
+                groups.setdefault((recorder.start, own_program), []).append(recorder)
+        for _, same in sorted(groups.items()):
             results |= dict(zip(map(id, same), _fit_batched(same, should_stop), strict=True))
         raise_if_stopped(should_stop)
         return [results[id(recorder)] for recorder in recorders]

@@ -1,8 +1,8 @@
 """The function that a run trained: its weights with the input specification that its checkpoints keep (inputs.InputSpec).
 
 Data at hand may differ from those of the training, knowingly or not. They are then normalised as the training images were, so
-that `evaluate` measures the function that `export` writes; what else differs is said, or refused where a number would mean
-nothing.
+that `evaluate` measures the function that `export` writes, and a run that goes on trains the function that it began; what else
+differs is said, or refused where a number would mean nothing.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlab.core import Dataset, Experiment, Stats
+from cnnlab.core import Experiment, Stats
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import DataError
@@ -60,7 +60,7 @@ def with_inputs(program: Program, meta: Mapping[str, Any], folder: pathlib.Path,
 
 
 def check_inputs(trained: InputSpec, given: InputSpec, *, name: str, folder: pathlib.Path) -> None:
-    """Says how data differ from those of a run, and raises DataError where the run's network cannot be measured on them.
+    """Says how data differ from those of a run, and raises DataError where the run's network cannot be used on them.
 
     Args:
         trained: input specification of the run.
@@ -74,7 +74,7 @@ def check_inputs(trained: InputSpec, given: InputSpec, *, name: str, folder: pat
         sizes = [shape for shape in np.broadcast_shapes(trained.subtract.shape, trained.divide.shape)[1:3] if shape > 1]
         if trained.image_shape[2] != given.image_shape[2] or sizes:
             raise DataError(f"{text}.\nGive images of {there}: --image_size brings them to one size.")
-        log.warning("WARNING: %s: the network is measured at another size.", text)
+        log.warning("WARNING: %s: the network is used at another size.", text)
     if trained.fit != given.fit and "none" not in (trained.fit["name"], given.fit["name"]):
         there, here = (fit_in_words(spec.fit) for spec in (trained, given))
         log.warning("WARNING: the images of %s were brought to size by %s, and those of %s by %s.", folder, there, name, here)
@@ -85,12 +85,6 @@ def check_inputs(trained: InputSpec, given: InputSpec, *, name: str, folder: pat
     if len(trained.class_names) != len(given.class_names) or set(trained.class_names) == set(given.class_names):
         raise DataError(f"{text}.\nThey are compared by number. Give data with the same classes in the same order.")
     log.warning("WARNING: %s. They are compared by number.", text)
-
-
-def say_other_inputs(meta: Mapping[str, Any], data: Dataset, folder: pathlib.Path) -> None:
-    """Warns where training goes on with inputs other than those of the checkpoint that it goes on from."""
-    if META in meta and not InputSpec.from_json(meta[META]).is_same(data.inputs):
-        log.warning("WARNING: %s goes on with a normalisation or classes other than those of its checkpoint.", folder)
 
 
 def untrained_remark(experiment: Experiment) -> str:
