@@ -18,7 +18,7 @@ OVERVIEW = """Trains and studies convolutional networks: python launch.py [VERB]
 
 Verbs
 {verbs}
-  help        shows the flags of a verb: help VERB, or VERB --help. Without a verb the command trains
+  help         shows the flags of a verb: help VERB, or VERB --help. Without a verb the command trains
 
 Knobs are the keyword arguments of the experiment's function and, below its choices, of the chosen functions:
   python launch.py --experiment=lenet5_digits --optimizer=adam --lr=0.001 --model.activation=tanh
@@ -62,6 +62,8 @@ def _run(words: list[str]) -> int:
         words = [*words[1:], "--help"]
     is_named = bool(words) and not words[0].startswith("-")
     name = words.pop(0) if is_named else "train"
+    if words and f"{name} {words[0]}" in VERBS:  # `runs compare`: a verb of two words
+        name = f"{name} {words.pop(0)}"
     if name not in VERBS:
         raise UsageError(f"no verb {name!r}.{did_you_mean(name, list(VERBS))} Verbs: {', '.join(VERBS)}.")
     call = flags.parse(VERBS[name], words)
@@ -101,7 +103,8 @@ def help_text(name: str | None, call: flags.Call) -> str:
     experiment = call.arguments.get("experiment")
     if experiment is None and name is None:
         lines = {verb: (function.__doc__ or "").partition("\n")[0].rstrip(".") for verb, function in VERBS.items()}
-        verbs = "\n".join(f"  {verb.ljust(11)} {text[0].lower()}{text[1:]}" for verb, text in lines.items())
+        width = max(map(len, VERBS))
+        verbs = "\n".join(f"  {verb.ljust(width)} {text[0].lower()}{text[1:]}" for verb, text in lines.items())
         return OVERVIEW.format(verbs=verbs) + own.partition("\n\n")[2].partition("\n\n")[2]
     if experiment is None or not flags.takes_knobs(call.verb):
         return own

@@ -1,9 +1,8 @@
 """The verbs by name. Imports no jax."""
 
-from cnnlab.cli import show, study
+from cnnlab.cli import runs, show, study
 from cnnlab.cli.cache import cache
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
-from cnnlab.cli.runs import runs
 from cnnlab.cli.train import train
 
 VERBS: dict[str, Verb] = {
@@ -15,11 +14,13 @@ VERBS: dict[str, Verb] = {
     "inspect": show.inspect,
     "list": show.list_,
     "cache": cache,
-    "runs": runs,
     "ablate": study.ablate,
     "report": study.report,
     "claims": study.claims,
     "reproduce": study.reproduce,
+    "runs": runs.runs,
+    "runs compare": runs.runs_compare,
+    "runs clean": runs.runs_clean,
     "work": study.work,
 }
 

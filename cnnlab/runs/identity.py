@@ -292,7 +292,7 @@ def describe_conditions(there: Mapping[str, Any], now: Mapping[str, Any]) -> str
     rows = []
     if there.get("strategy") not in (None, now["strategy"]):
         rows.append(f"strategy {there['strategy']} there, {now['strategy']} now")
-    devices = [_counted(one.get("devices")) for one in (there, now)]
+    devices = [counted_devices(one.get("devices")) for one in (there, now)]
     if devices[0] and devices[0] != devices[1]:
         rows.append(f"{devices[0]} there, {devices[1]} now")
     before, after = there.get("versions") or {}, now["versions"]
@@ -302,7 +302,7 @@ def describe_conditions(there: Mapping[str, Any], now: Mapping[str, Any]) -> str
     return "; ".join(rows)
 
 
-def _counted(devices: Any) -> str:
+def counted_devices(devices: Any) -> str:
     """Returns `2 × cpu: cpu` of a list of devices."""
     names = list(devices or ())
     return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))

@@ -46,7 +46,7 @@ def require_comparable(outcomes: Iterable[RunResult], *, allow: Collection[str] 
     all had uncommitted changes to one commit pass, since nothing shows that they differ; `analyse` warns of them.
     """
     done = [(f"{outcome.arm} seed {outcome.seed}", outcome.provenance) for outcome in outcomes if outcome.state == "DONE"]
-    differing = _differing(done, list(KINDS), allow)
+    differing = what_differs(done, list(KINDS), allow)
     if differing:
         raise UsageError(
             "These runs differ in more than their arms, so a difference of their results has several explanations:\n"
@@ -63,7 +63,7 @@ def require_same_conditions(arms: Mapping[str, Provenance], *, allow: Collection
         arms: {name: what run.json will record: `data` and `steps`}.
         allow: kinds that may differ, as of `require_comparable`.
     """
-    differing = _differing(list(arms.items()), [kind for kind in KINDS if kind != "code"], allow)
+    differing = what_differs(list(arms.items()), [kind for kind in KINDS if kind != "code"], allow)
     if differing:
         raise UsageError(
             "These arms differ in more than their network and its training, so a difference of their results would have "
@@ -83,7 +83,7 @@ def code_warnings(outcomes: Iterable[RunResult]) -> list[str]:
     return found + ([f"{len(mixed)} runs went on with a change that --allow accepted (run.json says which)."] if mixed else [])
 
 
-def _differing(
+def what_differs(
     runs: Sequence[tuple[str, Provenance]], kinds: Sequence[str], allow: Collection[str]
 ) -> dict[str, dict[str, list[str]]]:
     """Returns {kind: {value: names of the runs}} of every kind in which runs differ although they may not."""
