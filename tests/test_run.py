@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from commands import command, finish, kill, read, start
 
+from cnnlab.digests import file_digest
+
 SMALL = [
     "--experiment=convnet_digits",
     "--widths=4,8",
@@ -228,10 +230,16 @@ def test_two_processes_do_not_train_one_run(tmp_path: pathlib.Path):
 
 
 def test_evaluate_measures_the_newest_checkpoint_or_the_best(whole: pathlib.Path):
-    code, out, err = command("evaluate", "--workdir=run", "--devices=1", cwd=whole.parent)
-    assert code == 0 and "step 120" in out, err
-    assert read(whole / "evaluation.json")["metrics"] == read(whole / "result.json")["metrics"]
+    code, out, err = command("evaluate", "--workdir=run", "--devices=1", "--predictions", cwd=whole.parent)
+    assert code == 0 and "step 120" in out and str(pathlib.Path("run", "evaluation_test.npz")) in out, err
+    evaluation = read(whole / "evaluation.json")
+    assert evaluation["metrics"] == read(whole / "result.json")["metrics"]
+    assert evaluation["files"] == {
+        name: file_digest(whole / name) for name in ("evaluation_validation.npz", "evaluation_test.npz")
+    }
+    trained, found = np.load(whole / "test_rows.npz"), np.load(whole / "evaluation_test.npz")
+    assert set(found) == set(trained) and all(np.array_equal(found[name], trained[name]) for name in found)
     (whole / "evaluation.json").unlink()
     code, out, err = command("evaluate", *SMALL, "--workdir=run", "--best", cwd=whole.parent)
-    assert code == 0, err
+    assert code == 0 and not list(whole.glob("evaluation_*.npz")), err
     (whole / "evaluation.json").unlink()

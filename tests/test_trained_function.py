@@ -174,8 +174,11 @@ def test_names_of_files_go_with_their_examples_through_every_choice(tmp_path):
         for number in range(10):
             image = np.full((4, 4, 3), 20 * number + 5 * (label == "bee"), np.uint8)
             Image.fromarray(image).save(tmp_path / label / f"{number}.png")
-    data = knobs.resolve(classification, {"dataset": f"folder:{tmp_path}", "batch_size": 4, "validation": 0.2}).call().data
+    made = knobs.resolve(classification, {"dataset": f"folder:{tmp_path}", "batch_size": 4, "validation": 0.2}).call()
+    data = made.data
     assert data.example_names is not None
+    rows = trained_function.kept_rows(made, {"rows": {"index": np.array([1, 0])}}, "test")
+    assert rows["name"].tolist() == data.example_names("test", np.array([1, 0]))
     for split, size in data.sizes.items():
         images = data.images(split, np.arange(size))
         for name, image in zip(data.example_names(split, np.arange(size)), images, strict=True):

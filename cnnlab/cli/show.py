@@ -140,6 +140,7 @@ def evaluate(
     seed: Seed | None = None,
     seeds: Count = 1,
     best: bool = False,
+    predictions: bool = False,
     allow: tuple[str, ...] = (),
     length: Length,
     devices: Devices,
@@ -154,16 +155,17 @@ def evaluate(
         seed: seed of the run; none: that of the run in --workdir, or 0.
         seeds: number of runs, from --seed on.
         best: use the checkpoint with the best validation metric, not the newest one.
+        predictions: also keep what is predicted for every example, with its file's name, in evaluation_SPLIT.npz.
         allow: what may have changed since the run was trained, of code, data, weights.
         length: length of the run's training.
         devices: on what it runs.
         console: what is shown.
     """
     resolved, spec, folders = trained_run(values, experiment, workdir, seed, length, devices, console, seeds=seeds, allow=allow)
-    from cnnlab.runs import run
+    from cnnlab.runs.evaluation import evaluate_run
 
     for folder in folders.values():
-        print(run.evaluate_run(resolved, spec, folder, best=best))
+        print(evaluate_run(resolved, spec, folder, best=best, predictions=predictions))
     return 0
 
 

@@ -31,12 +31,10 @@ from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
-from cnnlab.progress import ProgressLine
 from cnnlab.runs import run_files, run_progress
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.recorder import RunRecorder, open_run
-from cnnlab.runs.summaries import flat_metrics
-from cnnlab.runs.trained_function import check_inputs, list_classes, read_inputs, with_inputs
+from cnnlab.runs.trained_function import check_inputs, read_inputs, with_inputs
 from cnnlab.runs.ways_on import saying_what_is_saved
 from cnnlab.runs.without_data import experiment_without_data
 from cnnlab.values import Duration
@@ -376,24 +374,3 @@ def restore_run(
         raise nothing
     state, meta, step = found
     return with_inputs(program, meta, folder, precision=spec.precision), state, step
-
-
-def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool) -> str:
-    """Measures the newest checkpoint of a run (or the best on validation); writes evaluation.json and returns a table."""
-    program, host, step = restore_run(resolved, spec, folder, best=best)
-    task, data = program.experiment.task, program.experiment.data
-    state, line = program.strategy.to_devices(host), ProgressLine(quiet=spec.quiet)
-    numbers = {
-        split: task.summary(
-            train.evaluate(program, state, split, final=split == "test", on_batch=run_progress.measuring(line, split))
-        )
-        for split in data.sizes
-        if split != "train"
-    }
-    line.erase()
-    metrics = flat_metrics(numbers, task.primary_metric.name)
-    about = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
-    changed = {"changed_knobs": dict(spec.changed)} if spec.changed else {}
-    files.write_record(folder / run_files.EVALUATION, {"step": step, "metrics": metrics, "data": about, **changed})
-    rows = [f"  {name.ljust(24)} {value:.6g}" for name, value in metrics.items()]
-    return "\n".join([f"{folder}, step {step}", *rows, f"  {'classes'.ljust(24)} {list_classes(data.class_names)}"])

@@ -24,13 +24,15 @@ log = logging.getLogger("cnnlab")
 
 RUN, STATUS, RESULT, METRICS, ROWS = "run.json", "status.json", "result.json", "metrics.jsonl", "test_rows.npz"
 EVALUATION = "evaluation.json"
+EVALUATION_ROWS = "evaluation_{}.npz"
+"""Name of the file with what `evaluate` predicted for the examples of a split."""
 METRICS_BEFORE = "metrics.before.jsonl"
 """Copy of a metrics.jsonl that was damaged, or whose checkpoints were lost, from before the run went on."""
 LOCK = ".lock"
 STUDY = "study.json"
 LAST_BYTES = 2**14
 """Bytes of the end of metrics.jsonl in which the latest metrics are looked for."""
-OWN_FILES = (RUN, STATUS, RESULT, METRICS, METRICS_BEFORE, ROWS, EVALUATION, "*.diff", ".*.tmp")
+OWN_FILES = (RUN, STATUS, RESULT, METRICS, METRICS_BEFORE, ROWS, EVALUATION, EVALUATION_ROWS.format("*"), "*.diff", ".*.tmp")
 """Patterns of the files of a run, apart from its lock."""
 OWN_FOLDERS = {
     "checkpoints": ("[0-9]*", "*.corrupt", "*.orbax-checkpoint-tmp*"),

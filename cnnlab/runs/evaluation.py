@@ -1,0 +1,54 @@
+"""Measures the checkpoint of a run on its held-out splits: evaluation.json, and on request what was predicted for each example.
+
+evaluation.json       the step, the metrics, the data, and the digests of the other files
+evaluation_SPLIT.npz  for every example of a split the rows that train keeps of test (core.Task.kept_rows), with its file's name
+"""
+
+import functools
+import pathlib
+
+import numpy as np
+
+from cnnlab import files
+from cnnlab.core import Stats
+from cnnlab.digests import file_digest
+from cnnlab.engine import train
+from cnnlab.knobs import Resolved
+from cnnlab.progress import ProgressLine
+from cnnlab.runs import run_files, run_progress
+from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.run import restore_run
+from cnnlab.runs.summaries import flat_metrics
+from cnnlab.runs.trained_function import kept_rows, list_classes
+
+
+def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool, predictions: bool = False) -> str:
+    """Measures the newest checkpoint of a run (or the best on validation); writes evaluation.json and returns a table.
+
+    With `predictions` it writes evaluation_SPLIT.npz as well; those of an earlier evaluation are deleted in any case.
+    """
+    program, host, step = restore_run(resolved, spec, folder, best=best)
+    task, data = program.experiment.task, program.experiment.data
+    state, line = program.strategy.to_devices(host), ProgressLine(quiet=spec.quiet)
+    stats: dict[str, Stats] = {
+        split: train.evaluate(program, state, split, final=split == "test", on_batch=run_progress.measuring(line, split))
+        for split in data.sizes
+        if split != "train"
+    }
+    line.erase()
+    metrics = flat_metrics({split: task.summary(part) for split, part in stats.items()}, task.primary_metric.name)
+    about = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
+    changed = {"changed_knobs": dict(spec.changed)} if spec.changed else {}
+    for old in folder.glob(run_files.EVALUATION_ROWS.format("*")):
+        old.unlink()
+    written = {}
+    for split in stats if predictions else ():
+        path, rows = folder / run_files.EVALUATION_ROWS.format(split), kept_rows(program.experiment, stats[split], split)
+        files.replace_file(path, functools.partial(np.savez, **rows))
+        written[path.name] = file_digest(path)
+    content = {"step": step, "metrics": metrics, "data": about, **changed, "files": written}
+    files.write_record(folder / run_files.EVALUATION, content)
+    lines = [f"  {name.ljust(24)} {value:.6g}" for name, value in metrics.items()]
+    lines += [f"  {'classes'.ljust(24)} {list_classes(data.class_names)}"]
+    lines += [f"  {'predictions'.ljust(24)} {folder / name}" for name in written]
+    return "\n".join([f"{folder}, step {step}", *lines])
