@@ -44,6 +44,8 @@ def test_few_images_at_a_time_give_the_bits_of_whole_blocks(shape, dtype, monkey
     images = images.astype(dtype)
     for ours, plain in zip(normalize.standard(images), by_the_book(images), strict=True):
         assert ours.dtype == plain.dtype == np.float32 and np.array_equal(ours, plain)
+    rows = SampledRows(images, shape[1:], None, "noise")
+    assert np.array_equal(normalize.per_pixel(rows)[0], normalize.per_pixel(images)[0])
 
 
 @pytest.mark.parametrize(

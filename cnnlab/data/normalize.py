@@ -62,22 +62,26 @@ def per_pixel(images: Rows) -> Normalisation:
     if isinstance(images, np.ndarray):
         mean = images.mean(axis=0, dtype=np.float64, keepdims=True)
     else:
-        mean = (_sums(images)[0] / len(images))[None]  # [H, W, C] -> [1, H, W, C]; sums of u8 are exact
+        mean = (_sums(images, len(images))[0] / len(images))[None]  # [H, W, C] -> [1, H, W, C]
     return mean.astype(np.float32), _constant(unit_value(images.dtype))
 
 
-def _sums(images: Rows) -> tuple[np.ndarray, np.ndarray]:
+def _sums(images: Rows, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
     """Returns the sums of the images and of their squares, f64 [H, W, C] each.
 
     Few images at a time are widened. The sums of floats are those of whole blocks, added image by image, bit by bit.
+
+    Args:
+        images: the images.
+        block: number of images whose sum is taken before it is added to the others.
     """
     shape = images.shape[1:]
     total, squares = np.zeros(shape), np.zeros(shape)
-    exact = np.uint32 if images.dtype == np.uint8 else np.float64  # 4096 * 255² < 2³²
+    exact = (np.uint32 if block <= BLOCK else np.uint64) if images.dtype == np.uint8 else np.float64  # 4096 * 255² < 2³²
     # NumPy adds rows one after another where they are longer than this, and else maybe in pairs.
-    at_once = max(1, min(BLOCK, VALUES // math.prod(shape)))
-    for start in range(0, len(images), BLOCK):
-        stop = min(start + BLOCK, len(images))
+    at_once = max(1, min(block, VALUES // math.prod(shape)))
+    for start in range(0, len(images), block):
+        stop = min(start + block, len(images))
         first = np.zeros((1, *shape), exact)
         parts = [first, first]
         for place in range(start, stop, at_once):

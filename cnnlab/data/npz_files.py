@@ -4,12 +4,12 @@ import dataclasses
 import pathlib
 import re
 import zipfile
-import zlib
 
 import numpy as np
 
 from cnnlab import files
-from cnnlab.data.source import Source, Split, digest_splits, with_test_split
+from cnnlab.data.npz_arrays import Stored, as_images, fingerprint_of, in_memory, range_of, read_arrays
+from cnnlab.data.source import Images, Source, Split, with_test_split
 from cnnlab.data.split_names import split_named
 from cnnlab.errors import DataError
 from cnnlab.text import counted, listed, printable
@@ -40,7 +40,7 @@ def npz(path: PathText, /, *, classes: Count | None = None) -> Source:
     name = f"npz:{printable(file.stem)}"
     keys = _keys(file)
     wanted, remarks = _wanted(name, file, keys)
-    arrays = _read(file, [*wanted.values()])
+    arrays = read_arrays(file, [*wanted.values()], EXPECTED)
     splits, labels = {}, {}
     for split in ("train", "validation", "test"):
         if (split, "images") not in wanted:
@@ -48,25 +48,32 @@ def npz(path: PathText, /, *, classes: Count | None = None) -> Source:
         images_key, labels_key = wanted[split, "images"], wanted[split, "labels"]
         images, more = checked_images(f"{file}: {images_key}", arrays[images_key])
         remarks += [f"{name}: {images_key} {remark}" for remark in more]
-        labels[split] = _Labels(labels_key, _integers(f"{file}: {labels_key}", arrays[labels_key]))
+        labels[split] = _Labels(labels_key, _integers(f"{file}: {labels_key}", in_memory(arrays[labels_key])))
         if len(images) != len(labels[split].values):
             raise DataError(
                 f"{file}: {images_key} and {labels_key} differ in length: {len(images)} images but "
                 f"{len(labels[split].values)} labels.\nExpected one label for each image, in the same order."
             )
         splits[split] = images
-    shapes = {split: images.shape[1:] for split, images in splits.items()}
+    shapes = {
+        split: images.shape[1:] if isinstance(images, np.ndarray) else images.image_shape for split, images in splits.items()
+    }
     if len(set(shapes.values())) > 1:
         raise DataError(
             f"{file}: the images of the splits differ in shape: {', '.join(f'{s} {v}' for s, v in shapes.items())}.\n"
             "Expected one shape [H, W, C] for all. Resize the images, or leave a split out."
         )
     names_key = wanted.get(("", "class_names"))
-    given = None if names_key is None else tuple(printable(str(label)) for label in arrays[names_key].reshape(-1).tolist())
+    given = (
+        None
+        if names_key is None
+        else tuple(printable(str(label)) for label in in_memory(arrays[names_key]).reshape(-1).tolist())
+    )
     names, numbered, more = _numbered(file, labels, given, classes)
     parts = {split: Split(images, numbered[split]) for split, images in splits.items()}
     parts, carved = with_test_split(name, parts)
-    return Source(name, parts, names, digest_splits("npz", parts), (*remarks, *(f"{name}: {text}" for text in more), *carved))
+    remarks += [*(f"{name}: {text}" for text in more), *carved]
+    return Source(name, parts, names, fingerprint_of(file, str(classes), parts), tuple(remarks))
 
 
 def unlabelled_images(file: pathlib.Path, key: str | None = None) -> tuple[np.ndarray, list[str]]:
@@ -82,7 +89,9 @@ def unlabelled_images(file: pathlib.Path, key: str | None = None) -> tuple[np.nd
     if len(chosen) != 1:
         found = f"no array {key}" if key else f"{counted(len(chosen), 'array')} that could be the images"
         raise DataError(f"{file} has {found}; it has {listed(keys, 10)}.\nGive the name of one: --images={file}:NAME.")
-    images, remarks = checked_images(f"{file}: {chosen[0]}", _read(file, chosen)[chosen[0]])
+    array = in_memory(read_arrays(file, chosen, EXPECTED)[chosen[0]])
+    images, remarks = checked_images(f"{file}: {chosen[0]}", array)
+    assert isinstance(images, np.ndarray)  # as the array is in memory
     return images, [f"{file}: {chosen[0]} {remark}" for remark in remarks]
 
 
@@ -154,48 +163,30 @@ def _partner(key: str, role: str) -> str:
     return f"{key}_{'labels' if role == 'images' else 'images'}"
 
 
-def _read(path: pathlib.Path, keys: list[str]) -> dict[str, np.ndarray]:
-    """Reads some arrays of the file; pickled objects are refused, never loaded."""
-    arrays: dict[str, np.ndarray] = {}
-    key = ""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for key in keys:
-                arrays[key] = np.asarray(file[key])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: array {key or '?'} cannot be read: {reason}\n{EXPECTED}\nSave plain arrays again.") from None
-    return arrays
-
-
-def checked_images(name: str, images: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Returns the images as u8 or f32 [N, H, W, C] and remarks on them, or raises DataError."""
-    if images.ndim not in (3, 4) or 0 in images.shape:
-        raise DataError(f"{name} has shape {images.shape}.\nExpected [N, H, W] or [N, H, W, C], nothing of size 0.")
-    remarks = []
-    if images.ndim == 3:
-        images = images[..., None]  # [N, H, W] -> [N, H, W, 1]
-    elif images.shape[3] not in CHANNELS and images.shape[1] in CHANNELS:
-        remarks.append(f"of shape {images.shape} is read as [N, C, H, W] and turned into [N, H, W, C]")
-        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))  # [N, C, H, W] -> [N, H, W, C]
-    elif images.shape[3] not in CHANNELS:
-        remarks.append(f"of shape {images.shape} is read as [N, H, W, C], images of {images.shape[3]} channels")
-    if images.dtype == np.uint8:
-        if int(images.max()) <= 1:
-            remarks.append("of type uint8 holds no value above 1, and 255 is white")
-        return images, remarks
-    if not np.issubdtype(images.dtype, np.floating):
+def checked_images(name: str, images: Stored) -> tuple[Images, list[str]]:
+    """Returns the images as u8 or f32 [N, H, W, C] and remarks on them, or raises DataError; large ones stay on the disk."""
+    shape, remarks = images.shape, []
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise DataError(f"{name} has shape {shape}.\nExpected [N, H, W] or [N, H, W, C], nothing of size 0.")
+    is_turned = len(shape) == 4 and shape[3] not in CHANNELS and shape[1] in CHANNELS
+    if is_turned:
+        remarks.append(f"of shape {shape} is read as [N, C, H, W] and turned into [N, H, W, C]")
+    elif len(shape) == 4 and shape[3] not in CHANNELS:
+        remarks.append(f"of shape {shape} is read as [N, H, W, C], images of {shape[3]} channels")
+    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
         raise DataError(
             f"{name} has type {images.dtype}.\nExpected uint8 (0..255), or floats in [0, 1].\n"
             "Convert it, for example images.astype('uint8') where the values fit."
         )
-    low, high = float(images.min()), float(images.max())
-    if not (np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= 1):
+    low, high = (float(images.min()), float(images.max())) if isinstance(images, np.ndarray) else range_of(images)
+    if images.dtype == np.uint8 and high <= 1:
+        remarks.append("of type uint8 holds no value above 1, and 255 is white")
+    if images.dtype != np.uint8 and not (np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= 1):
         raise DataError(
             f"{name} has values from {low:g} to {high:g}.\nExpected finite floats in [0, 1], or uint8 in 0..255.\n"
             "Divide by the largest value, or convert to uint8."
         )
-    return images.astype(np.float32), remarks
+    return as_images(images, is_turned=is_turned), remarks
 
 
 @dataclasses.dataclass(frozen=True)

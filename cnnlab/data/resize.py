@@ -26,7 +26,10 @@ def fit_images(images: Images, size: int, one: Fit) -> Images:
     if not isinstance(images, np.ndarray):
         read, shape = images.read, (size, size, images.image_shape[2])
         return dataclasses.replace(
-            images, read=lambda positions: [one(image[None], size)[0] for image in read(positions)], image_shape=shape
+            images,
+            read=lambda positions: [one(image[None], size)[0] for image in read(positions)],
+            image_shape=shape,
+            is_array=False,
         )
     out = np.empty((len(images), size, size, images.shape[3]), images.dtype)
     for start in range(0, len(images), CHUNK):

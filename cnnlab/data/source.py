@@ -38,6 +38,8 @@ class LazyImages:
     check: Callable[[list[int]], None] | None = None
     """Raises DataError where the files at positions [B] are not those that were opened, without decoding them; None: there is
     nothing to compare."""
+    is_array: bool = False
+    """Whether they are stored as they are, so that nothing is won by keeping them in the cache."""
 
     def __len__(self) -> int:
         return self.length
