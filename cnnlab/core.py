@@ -30,12 +30,13 @@ FROZEN = "frozen"
 OUTPUT = "output"
 """Name of a classifier's last layer, which computes the logits."""
 
-Feed = dict[str, np.ndarray]
-"""The host's input to one step: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding), `epoch` i32 [B]
-(how often training showed the example before) where the augmentation asks for it, and the examples themselves where the split
-is too large to stay on the device."""
-Batch = dict[str, Array]
-"""A task's input: `image` f32 [B, H, W, C] normalised, `label` i32 [B], `index` i32 [B], `mask` bool [B]."""
+Feed = dict[str, Any]
+"""The host's input to one step, NumPy arrays: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding),
+`epoch` i32 [B] (how often training showed the example before) where the augmentation asks for it, and the columns themselves
+where the split is too large to stay on the device."""
+Batch = dict[str, Any]
+"""A task's input: the columns of the data set, each an array [B, …] or a dict of arrays, such as `image` f32 [B, H, W, C]
+normalised and `label` i32 [B]; with `index` i32 [B] and `mask` bool [B]. A column is what its kind says (data/kinds/)."""
 Stats = dict[str, dict[str, Any]]
 """Mergeable statistics of a batch: every leaf of `stats["sums"]`, of any shape (a confusion matrix f32 [K, K]), adds over
 batches and devices and keeps its shape; every leaf of `stats["rows"]` [B, …] concatenates (padding dropped by
@@ -189,6 +190,10 @@ class Dataset:
     name: str
     inputs: InputSpec
     """What the network takes and how it is normalised; a run keeps it with its weights, also for other data."""
+    kinds: Mapping[str, Any]
+    """The kind of every column (data.kinds.Kind), which says what its values are and what their classes are called."""
+    stored: Mapping[str, PyTree]
+    """{column: shape and type (jax.ShapeDtypeStruct) of one example's value as it is stored}, of the columns that steps see."""
     sizes: Mapping[str, int]
     """Examples by split: train, test and, unless switched off, validation."""
     batch_size: int
@@ -225,6 +230,15 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) as the network sees an image."""
         return self.inputs.image_shape
+
+    def example(self, batch_size: int = 1) -> Batch:
+        """Returns the shapes and types (jax.ShapeDtypeStruct) of a prepared batch; nothing is read."""
+
+        def batched(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((batch_size, *leaf.shape), leaf.dtype)
+
+        feed = {**jax.tree.map(batched, dict(self.stored)), "index": jax.ShapeDtypeStruct((batch_size,), np.int32)}
+        return jax.eval_shape(lambda feed: self.prepare({}, feed, None), feed)
 
     @property
     def prepare(self) -> Callable[[PyTree, Mapping[str, Array], Array | None], Batch]:

@@ -28,6 +28,8 @@ class InputSpec:
     fit: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "none"})
     """How images of other sizes are brought to this one: `name` (resize, crop, pad, or none where the data have one size), and
     the settings of that rule."""
+    others: Mapping[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+    """{column: (subtract, divide)} of the columns of images beside `image`, in the unit of their stored values."""
 
     def for_dtype(self, dtype: str) -> "InputSpec":
         """Returns the same function of images that are stored in another type: 1 as a float is 255 as u8."""
@@ -39,13 +41,16 @@ class InputSpec:
     def as_json(self) -> dict[str, Any]:
         """Returns JSON-like content for checkpoints and exported networks; f32 numbers come back bit for bit."""
         height, width, channels = self.image_shape
+        others = {
+            name: {"subtract": subtract.tolist(), "divide": divide.tolist()} for name, (subtract, divide) in self.others.items()
+        }
         value_range = [0, 255] if self.dtype == "uint8" else "as the data store them"
         return {
             "image": {"height": height, "width": width, "channels": channels, "dtype": self.dtype, "range": value_range},
             "fit": dict(self.fit),
             "normalization": {"subtract": self.subtract.tolist(), "divide": self.divide.tolist()},
             "class_names": list(self.class_names),
-        }
+        } | ({"other_images": others} if others else {})
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "InputSpec":
@@ -58,6 +63,10 @@ class InputSpec:
             divide=np.asarray(numbers["divide"], np.float32),
             class_names=tuple(content["class_names"]),
             fit=content["fit"],
+            others={
+                name: (np.asarray(numbers["subtract"], np.float32), np.asarray(numbers["divide"], np.float32))
+                for name, numbers in content.get("other_images", {}).items()
+            },
         )
 
     def is_same(self, other: "InputSpec") -> bool:

@@ -1,5 +1,6 @@
 """Negative controls: what they leave as it was, what they destroy, and that a network then learns nothing."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -9,7 +10,7 @@ from cnnlab import knobs
 from cnnlab.data import digits, stripes, xor
 from cnnlab.data.negative_controls import shuffle_labels, shuffle_pixels
 from cnnlab.data.pipeline import build
-from cnnlab.data.source import LazyImages, Source, Split
+from cnnlab.data.source import LazyImages, Source, labelled
 from cnnlab.errors import UsageError
 from cnnlab.files import read_json
 from cnnlab.recipes.classification import classification
@@ -23,8 +24,8 @@ def lazily(source: Source) -> Source:
     def lazy(images: np.ndarray) -> LazyImages:
         return LazyImages(lambda positions: [images[position] for position in positions], len(images), images.shape[1:])
 
-    splits = {name: Split(lazy(part.images), part.labels) for name, part in source.splits.items()}
-    return Source(source.name, splits, source.class_names, source.fingerprint)
+    splits = {name: part.having(image=lazy(part.images)) for name, part in source.splits.items()}
+    return dataclasses.replace(source, splits=splits)
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
@@ -48,7 +49,7 @@ def test_shuffled_labels_are_those_of_train_in_another_order():
 
 def test_shuffled_labels_keep_a_validation_split_of_the_publisher():
     source = stripes(examples=40, size=8)
-    own = Source("own", {**source.splits, "validation": source.splits["test"]}, source.class_names, "")
+    own = dataclasses.replace(source, splits={**source.splits, "validation": source.splits["test"]})
     shuffled = shuffle_labels(own, validation=0.5)
     assert shuffled.splits["validation"] is own.splits["validation"] and len(shuffled.splits["train"].labels) == 40
     assert "validation" not in shuffle_labels(xor(), validation=0.1).splits
@@ -58,7 +59,7 @@ def test_shuffled_pixels_leave_every_image_its_pixels_and_no_order():
     colours = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), np.uint8)
     colours[1] = colours[0]
     labels = np.arange(20, dtype=np.int32) % 2
-    source = Source("noise", {"train": Split(colours, labels), "test": Split(colours, labels)}, ("a", "b"), "f")
+    source = labelled("noise", {"train": (colours, labels), "test": (colours, labels)}, ("a", "b"), fingerprint="f")
     shuffled = shuffle_pixels(source)
     train, test = (shuffled.splits[split].images for split in ("train", "test"))
     for images in (train, test):

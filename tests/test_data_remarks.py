@@ -11,7 +11,7 @@ from PIL import Image
 from cnnlab.data import folder, npz, stripes, xor
 from cnnlab.data.pipeline import build
 from cnnlab.data.select import select
-from cnnlab.data.source import Source, Split
+from cnnlab.data.source import labelled
 from cnnlab.data.split_names import split_named
 from cnnlab.errors import DataError
 
@@ -240,7 +240,7 @@ def test_blank_images_copies_and_missing_classes_are_counted():
     train[[4, 9]], test[7] = 0, 200
     test[3] = train[11]
     labels = np.arange(20, dtype=np.int32) % 3
-    source = Source("mine", {"train": Split(train, labels), "test": Split(test, np.full(10, 3, np.int32))}, tuple("abcd"), "f")
+    source = labelled("mine", {"train": (train, labels), "test": (test, np.full(10, 3, np.int32))}, tuple("abcd"))
     said = "\n".join(build(source, batch_size=2).remarks)
     for text in (
         "2 of 20 train images have one value everywhere: number 4, 9",

@@ -12,7 +12,7 @@ import cnnlab.data
 from cnnlab.data import DATASETS, digits, folder, npz, stripes, xor
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import pad
-from cnnlab.data.source import Source, Split
+from cnnlab.data.source import labelled
 from cnnlab.errors import DataError
 
 ROOT = pathlib.Path(cnnlab.data.__file__).parents[2]
@@ -65,17 +65,19 @@ def test_stripes_follow_their_seed_and_their_class_is_the_orientation():
 
 
 def test_label_outside_the_classes_names_example_label_and_classes():
-    split = Split(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 7], np.int32))
-    with pytest.raises(DataError, match=r"split train: example 2 has label 7, outside \[0, 2\) \(1 such example\)"):
-        Source("mine", {"train": split, "test": split}, ("cat", "dog"), "")
+    split = (np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 7], np.int32))
+    with pytest.raises(
+        DataError, match=r"split train, column label: example 2 has label 7, outside \[0, 2\) \(1 such example\)"
+    ):
+        labelled("mine", {"train": split, "test": split}, ("cat", "dog"))
 
 
-def test_source_without_test_or_with_one_class_is_refused():
-    split = Split(np.zeros((3, 2, 2, 1), np.uint8), np.zeros(3, np.int32))
-    with pytest.raises(DataError, match="no test examples"):
-        Source("mine", {"train": split}, ("cat", "dog"), "")
+def test_source_without_train_or_with_one_class_is_refused():
+    split = (np.zeros((3, 2, 2, 1), np.uint8), np.zeros(3, np.int32))
+    with pytest.raises(DataError, match="no train examples"):
+        labelled("mine", {"test": split}, ("cat", "dog"))
     with pytest.raises(DataError, match="has 1 class; a classifier needs at least 2"):
-        Source("mine", {"train": split, "test": split}, ("cat",), "")
+        labelled("mine", {"train": split, "test": split}, ("cat",))
 
 
 # npz ------------------------------------------------------------------------------------------------------------------

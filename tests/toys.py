@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from cnnlab.core import Batch, Dataset, Experiment, Feed, Phase, Stats, Task, TrainState
+from cnnlab.data.kinds import Image, Label
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
@@ -63,7 +64,8 @@ def points(batch_size: int = 16) -> Dataset:
             yield {"index": (index % count).astype(np.int32), "mask": index < count}
 
     def prepare(inputs: InputSpec, resident: Any, feed: Mapping[str, jax.Array], key: jax.Array | None) -> Batch:
-        image, label = resident["image"][feed["index"]], resident["label"][feed["index"]]
+        found = resident or feed
+        image, label = (found[name][feed["index"]] if resident else found[name] for name in ("image", "label"))
         if key is not None:
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, feed["index"])
             image = image + 0.1 * jax.vmap(lambda k: jax.random.normal(k, (4,)))(keys)
@@ -73,6 +75,8 @@ def points(batch_size: int = 16) -> Dataset:
     return Dataset(
         name="points",
         inputs=InputSpec((1, 1, 4), "float32", np.zeros(1, np.float32), np.ones(1, np.float32), ("even", "odd")),
+        kinds={"image": Image(), "label": Label(("even", "odd"))},
+        stored={"image": jax.ShapeDtypeStruct((4,), np.float32), "label": jax.ShapeDtypeStruct((), np.int32)},
         sizes={split: len(y) for split, (_, y) in arrays.items()},
         batch_size=batch_size,
         train=train,

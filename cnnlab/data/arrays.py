@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnnlab.data.cache import cached
-from cnnlab.data.source import TEST_FRACTION, Source, Split, digest_splits, stratified_split
+from cnnlab.data.source import TEST_FRACTION, Source, labelled, stratified_split
 from cnnlab.errors import DataError
 
 
@@ -16,8 +16,8 @@ def digits() -> Source:
     found = cached("digits-1", _load_digits)  # importing scikit-learn takes 1 s of the 2.8 s to the first step
     images, labels = found["images"], found["labels"]
     kept, held_out = stratified_split(labels, TEST_FRACTION)
-    splits = {"train": Split(images[kept], labels[kept]), "test": Split(images[held_out], labels[held_out])}
-    return Source("digits", splits, tuple(map(str, range(10))), digest_splits("digits", splits))
+    splits = {"train": (images[kept], labels[kept]), "test": (images[held_out], labels[held_out])}
+    return labelled("digits", splits, tuple(map(str, range(10))))
 
 
 def _load_digits() -> dict[str, np.ndarray]:

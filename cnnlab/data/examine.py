@@ -40,7 +40,9 @@ def remarks_on(source: Source, parts: Mapping[str, Split], key: str) -> list[str
 
 def _classes(source: Source) -> list[str]:
     """Returns remarks on classes that have no example in train, or in another split although they have one in train."""
-    remarks = []
+    remarks: list[str] = []
+    if "label" not in source.kinds:
+        return remarks
     trained = set(np.unique(source.splits["train"].labels).tolist())
     for split, part in source.splits.items():
         found = set(np.unique(part.labels).tolist())

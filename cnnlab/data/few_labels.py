@@ -52,6 +52,7 @@ def few_labels_after(data: Dataset, *, steps: int, examples_per_class: int) -> t
             "are not known before they are read.\nGive a smaller --image_size, or leave --examples_per_class out."
         )
     chosen = few_per_class(np.asarray(resident["label"]), data.classes, examples_per_class)
+    groups = np.asarray(resident["label"])[chosen]
     has_epochs = "epoch" in next(data.train(0, 0))
 
     def train(seed: int, step: int) -> Iterator[Feed]:
@@ -60,7 +61,7 @@ def few_labels_after(data: Dataset, *, steps: int, examples_per_class: int) -> t
             yield next(feeds)
             step += 1
         # From here on a stream of its own over the chosen examples, whose positions become positions in the whole split.
-        for feed in train_feeds(len(chosen), data.batch_size, None, seed, step - steps, epochs=has_epochs):
+        for feed in train_feeds(groups, data.batch_size, None, seed, step - steps, epochs=has_epochs):
             yield feed | {"index": chosen[feed["index"]]}
 
     fingerprint = combined_digest(data.fingerprint, f"examples {examples_per_class}")

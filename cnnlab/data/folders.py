@@ -9,6 +9,7 @@ import numpy as np
 from cnnlab import files
 from cnnlab.data.checked_files import CheckedFiles, check_files, state_of
 from cnnlab.data.decode import FORMATS, BadImage, read_image
+from cnnlab.data.kinds import Image, Label
 from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, with_test_split
 from cnnlab.data.tree import ImageTree, read_tree
 from cnnlab.digests import combined_digest
@@ -57,11 +58,11 @@ def folder(
         labels = np.array([number[owners[position][1]] for position in chosen], np.int32)
         images = _lazy([paths[position] for position in chosen], index.at(chosen), channels, max_pixels, draft)
         names = [tree.name_of(paths[position]) for position in chosen]
-        splits[split] = Split(dataclasses.replace(images, names=names), labels)
+        splits[split] = Split({"image": dataclasses.replace(images, names=names), "label": labels})
     contents = "\n".join(f"{tree.name_of(paths[position])} {index.digests[position]}" for position in np.flatnonzero(good))
     fingerprint = combined_digest(f"folder {channels}{'' if draft is None else f' draft {draft}'}", contents)
     splits, carved = with_test_split(name, splits)
-    return Source(name, splits, class_names, fingerprint, (*remarks, *carved))
+    return Source(name, splits, {"image": Image(), "label": Label(class_names)}, fingerprint, (*remarks, *carved))
 
 
 def _refuse_bad(name: str, tree: ImageTree, paths: Sequence[pathlib.Path], reasons: np.ndarray, allowed: int) -> list[str]:

@@ -17,6 +17,7 @@ from cnnlab.data.pipeline import build
 from cnnlab.data.resize import FITS, resize
 from cnnlab.data.select import select
 from cnnlab.data.source import Source
+from cnnlab.data.stream_order import ORDERS, shuffled_order
 from cnnlab.data.variations import AUGMENTS
 from cnnlab.data.variations.compose import Augmentation, require_variation
 from cnnlab.errors import UsageError
@@ -38,6 +39,7 @@ def images(
     augment: Choices[AUGMENTS] = (),
     only_classes: tuple[int, ...] = (),
     examples_per_class: Count | None = None,
+    order: Choice[ORDERS] = shuffled_order,
     resident_mib: Annotated[int, Range(0)] = 2048,
 ) -> Dataset:
     """Labelled images of one size, with a training, a test and, given enough examples, a validation split.
@@ -53,14 +55,15 @@ def images(
         augment: random variations of the training images, on the device, in this order.
         only_classes: numbers of the classes that are kept, counted from 0; empty: all.
         examples_per_class: number of training examples of each class, the same ones for every seed; none: all.
+        order: order in which training shows the examples: shuffled in every epoch, sequential, or balanced over the classes.
         resident_mib: memory in MiB for splits that stay on the device, the training split first; the others are streamed.
     """
     opened = dataset()
     if not isinstance(opened, Source):
         raise UsageError(
             f"--data.dataset: it returns {type(opened).__name__}.\nExpected a cnnlab.data.source.Source, such as:\n"
-            '    splits = {"train": Split(images, labels), "test": Split(test_images, test_labels)}\n'
-            '    return Source("mine", splits, ("cat", "dog"), digest_splits("mine", splits))'
+            '    splits = {"train": (images, labels), "test": (test_images, test_labels)}\n'
+            '    return labelled("mine", splits, ("cat", "dog"))'
         )
     source = select(opened, classes=only_classes, examples_per_class=examples_per_class)
     if shuffle == "labels":
@@ -75,6 +78,7 @@ def images(
         image_fit=image_fit,
         normalize=normalize,
         augment=Augmentation(tuple(augment)),
+        order=order,
         resident_mib=resident_mib,
     )
     for one in augment:
@@ -88,5 +92,5 @@ PIPELINES = {"images": images}
 UnitImages: Any = Choice(PIPELINES, supplied=("normalize",))
 """The knob `data` of a recipe whose model takes pixels in [0, 1]; the recipe passes `normalize=no_normalization`."""
 
-WholeSplit: Any = Choice(PIPELINES, supplied=("batch_size", "validation", "normalize", "augment"))
-"""The knob `data` of a recipe that takes all training images at once, as they are; the recipe passes these four."""
+WholeSplit: Any = Choice(PIPELINES, supplied=("batch_size", "validation", "normalize", "augment", "order"))
+"""The knob `data` of a recipe that takes all training images at once, as they are; the recipe passes the first four."""

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from cnnlab.data.source import Images, Source, Split, shuffled, stratified_split, subset
+from cnnlab.data.source import Images, Source, shuffled, stratified_split
 from cnnlab.digests import combined_digest
 from cnnlab.values import Fraction
 
@@ -30,10 +30,9 @@ def shuffle_labels(source: Source, *, validation: Fraction) -> Source:
     if "validation" not in splits:
         kept, held_out = stratified_split(train.labels, validation)
         if len(held_out):
-            splits["validation"] = Split(subset(train.images, held_out), train.labels[held_out])
-            train = Split(subset(train.images, kept), train.labels[kept])
-    order = shuffled(len(train.labels), LABELS_KEY, len(train.labels))
-    splits["train"] = Split(train.images, train.labels[order])
+            splits["validation"], train = train.at(held_out), train.at(kept)
+    order = shuffled(len(train), LABELS_KEY, len(train))
+    splits["train"] = train.having(label=train.labels[order])
     fingerprint = combined_digest(source.fingerprint, f"shuffle_labels {validation}")
     return dataclasses.replace(source, splits=splits, fingerprint=fingerprint)
 
@@ -46,7 +45,7 @@ def shuffle_pixels(source: Source) -> Source:
     are resized; lazily decoded ones when they are read.
     """
     splits = {
-        split: Split(_permute_images(part.images, PIXELS_KEY + number), part.labels)
+        split: part.having(image=_permute_images(part.images, PIXELS_KEY + number))
         for number, (split, part) in enumerate(sorted(source.splits.items()))
     }
     return dataclasses.replace(source, splits=splits, fingerprint=combined_digest(source.fingerprint, "shuffle_pixels"))

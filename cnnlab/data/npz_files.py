@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 
 from cnnlab import files
+from cnnlab.data.kinds import Image, Label
 from cnnlab.data.npz_arrays import Stored, as_images, fingerprint_of, in_memory, range_of, read_arrays
 from cnnlab.data.source import Images, Source, Split, with_test_split
 from cnnlab.data.split_names import split_named
@@ -70,10 +71,11 @@ def npz(path: PathText, /, *, classes: Count | None = None) -> Source:
         else tuple(printable(str(label)) for label in in_memory(arrays[names_key]).reshape(-1).tolist())
     )
     names, numbered, more = _numbered(file, labels, given, classes)
-    parts = {split: Split(images, numbered[split]) for split, images in splits.items()}
+    parts = {split: Split({"image": images, "label": numbered[split]}) for split, images in splits.items()}
     parts, carved = with_test_split(name, parts)
     remarks += [*(f"{name}: {text}" for text in more), *carved]
-    return Source(name, parts, names, fingerprint_of(file, str(classes), parts), tuple(remarks))
+    kinds = {"image": Image(), "label": Label(names)}
+    return Source(name, parts, kinds, fingerprint_of(file, str(classes), parts), tuple(remarks))
 
 
 def unlabelled_images(file: pathlib.Path, key: str | None = None) -> tuple[np.ndarray, list[str]]:

@@ -1,6 +1,7 @@
 """Makes a core.Dataset from a source: its splits, sizes and order, and the lookup, augmentation and normalisation in a step."""
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -13,11 +14,13 @@ from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
 from cnnlab.data.cache import cached
 from cnnlab.data.decoder import decoder_key, decoder_versions
 from cnnlab.data.examine import remarks_on
-from cnnlab.data.kinds import Image, Label
+from cnnlab.data.kinds import Image, Kind
+from cnnlab.data.kinds.kind import Values, leaves, shape_of
 from cnnlab.data.normalize import Normalisation, standard
+from cnnlab.data.placement import Placement, placement
 from cnnlab.data.resize import Fit, fit_images, resize, settings_of
-from cnnlab.data.source import Images, LazyImages, Source, Split, notify, stratified_split, subset
-from cnnlab.data.stream_order import evaluation_feeds, train_feeds
+from cnnlab.data.source import Images, LazyImages, Source, Split, notify, stratified_split
+from cnnlab.data.stream_order import At, evaluation_feeds, shuffled_order, train_feeds
 from cnnlab.data.variations.compose import NO_AUGMENTATION, Augmentation
 from cnnlab.data.variations.examples import Examples
 from cnnlab.digests import combined_digest
@@ -31,6 +34,8 @@ SAMPLE = 10_000
 """Number of images from which the normalisation of a streamed training split is computed."""
 DECODED_AT_ONCE = 512
 """Number of images that are decoded between two updates of the progress line."""
+HOST_COLUMNS = ("index", "mask", "epoch")
+"""What a feed holds beside the columns of a streamed split."""
 GREY_LEVELS = 256.0
 """Divisor that brings u8 images into [0, 1) for augmentation; a power of two, so that scaling back restores each grey level."""
 
@@ -44,6 +49,7 @@ def build(
     image_fit: Fit = resize,
     normalize: Callable[[np.ndarray], Normalisation] = standard,
     augment: Augmentation = NO_AUGMENTATION,
+    order: Callable[[int, np.ndarray], At] = shuffled_order,
     resident_mib: Annotated[int, Range(0)] = 2048,
 ) -> Dataset:
     """Returns the data set on which an experiment trains; images.images has the same arguments as knobs, with their help.
@@ -54,17 +60,18 @@ def build(
     Raises UsageError for a batch larger than the training split or an impossible image_size, and DataError where the images
     differ in size and no image_size is given.
     """
-    parts, resident = _loaded(source, image_size, image_fit, resident_mib * 2**20)
+    require_image(source)
     fit = settings_of(image_fit) if image_size else {"name": "none"}
+    parts, resident = _loaded(source, image_size, image_fit, resident_mib * 2**20)
     examined = combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}")
     remarks = [*source.remarks, *remarks_on(source, parts, examined)]
-    held_out = np.zeros(0, np.int32) if "validation" in parts else stratified_split(parts["train"].labels, validation)[1]
+    held_out = np.zeros(0, np.int32) if "validation" in parts else stratified_split(parts["train"].strata, validation)[1]
     if validation and "validation" not in parts and not len(held_out):
         remarks.append(f"{source.name}: no validation split: --validation={validation:g} of the training examples is none")
     if len(held_out):
         parts |= _divided(parts["train"], held_out)
         resident |= {"validation"} if "train" in resident else set()
-    sizes = {split: len(part.labels) for split, part in parts.items()}
+    sizes = {split: len(part) for split, part in parts.items()}
     batch_size = sizes["train"] if batch_size is None else batch_size
     if batch_size > sizes["train"]:
         raise UsageError(
@@ -73,26 +80,59 @@ def build(
             f"{f' ({len(held_out)} more are held out for validation)' if len(held_out) else ''}.\n"
             f"Give --batch_size={sizes['train']} or less."
         )
-    streamed = {split: None if split in resident else part for split, part in parts.items()}
+    streamed = {split: None if split in resident else seen(part, source.kinds) for split, part in parts.items()}
     sample, more = _sample(source.name, parts["train"].images)
+    others = {
+        name: normalize(_sample(source.name, parts["train"].columns[name])[0])
+        for name, kind in source.kinds.items()
+        if isinstance(kind, Image) and name != "image"
+    }
     remarks = list(dict.fromkeys([*remarks, *more]))
     print_once(remarks)
     return Dataset(
         name=source.name,
-        inputs=_inputs(source, parts["train"].images, normalize(sample), fit),
+        inputs=_inputs(source, parts["train"].images, normalize(sample), fit, others),
+        kinds=source.kinds,
+        stored={name: _stored(values) for name, values in seen(parts["train"], source.kinds).columns.items()},
         sizes=sizes,
         batch_size=batch_size,
-        train=functools.partial(train_feeds, sizes["train"], batch_size, streamed["train"], epochs="epoch" in augment.columns),
+        train=functools.partial(
+            train_feeds,
+            parts["train"].strata,
+            batch_size,
+            streamed["train"],
+            order=order,
+            epochs="epoch" in augment.columns,
+        ),
         evaluate=functools.partial(_evaluate, sizes, streamed),
-        resident={
-            split: {"image": part.images, "label": part.labels} if split in resident else {} for split, part in parts.items()
-        },
-        preparation=functools.partial(_prepare, augment),
+        resident={split: dict(seen(part, source.kinds).columns) if split in resident else {} for split, part in parts.items()},
+        preparation=functools.partial(_prepare, augment, source.kinds),
         images=functools.partial(_images, parts),
         example_names=_example_names(source, parts, held_out),
         fingerprint=combined_digest(source.fingerprint, f"{sizes} {image_size} {_fit_key(fit)}{_decoder(source)}", held_out),
         remarks=tuple(remarks),
     )
+
+
+def require_image(source: Source) -> None:
+    """Raises DataError for a source without a column `image`."""
+    if "image" not in source.kinds:
+        raise DataError(
+            f"{source.name} has no column `image`; it has {', '.join(source.kinds)}.\n"
+            "Expected images to train on. Give another data set, or name the column of its images `image`."
+        )
+
+
+def seen(part: Split, kinds: Mapping[str, Kind]) -> Split:
+    """Returns the columns of a split that steps see; the others, such as names, stay on the host."""
+    return Split({name: values for name, values in part.columns.items() if kinds[name].on_device})
+
+
+def _stored(values: Values) -> PyTree:
+    """Returns the shape and type of one example's value of a column, as it is stored."""
+    if isinstance(values, dict):
+        return {name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype) for name, array in values.items()}
+    return jax.ShapeDtypeStruct(shape_of(values), values.dtype)
 
 
 def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[dict[str, Split], set[str]]:
@@ -102,21 +142,63 @@ def _loaded(source: Source, size: int | None, fit: Fit, budget: int) -> tuple[di
     # The training split comes first, since every step reads it.
     for split in sorted(source.splits, key=("train", "validation", "test").index):
         part = source.splits[split]
-        images = fit_images(part.images, size, fit) if size else part.images
-        height, width, channels = _image_shape(images, source.name)
-        needed = len(images) * height * width * channels * images.dtype.itemsize
+        columns = dict(fitted(part, source.kinds, source.name, size, fit).columns)
+        spatial = [name for name in columns if source.kinds[name].is_spatial]
+        needed = len(part) * sum(_bytes(leaf, source.name) for name in spatial for leaf in leaves(columns[name]))
         if needed <= budget:
             budget -= needed
             resident.add(split)
-            key = combined_digest(source.fingerprint, split, f"{size} {fit_key}")
-            images = _in_memory(images, f"{source.name} {split}", key)
-        parts[split] = Split(images, part.labels)
+            for name in spatial:
+                what = "" if name == "image" else f"{name} "
+                key = combined_digest(source.fingerprint, split, f"{what}{size} {fit_key}")
+                columns[name] = _in_memory(columns[name], f"{source.name} {split}", key)
+        parts[split] = Split(columns)
     return parts, resident
 
 
-def _inputs(source: Source, images: Images, normalisation: Normalisation, fit: Mapping[str, Any]) -> InputSpec:
+def _bytes(leaf: Any, name: str) -> int:
+    """Returns the bytes of one example's value in an array [N, …] or in images that are decoded on request."""
+    return math.prod(_fixed_shape(leaf, name)) * leaf.dtype.itemsize
+
+
+def fitted(part: Split, kinds: Mapping[str, Kind], name: str, size: int | None, fit: Fit) -> Split:
+    """Returns a split whose images are brought to one size, and whose other spatial columns follow them.
+
+    Raises DataError where another column has to follow images whose sizes are not known.
+    """
+    if not size:
+        return part
+    images, columns, settings = part.images, {}, settings_of(fit)
+    followers = [column for column, kind in kinds.items() if kind.is_spatial and not isinstance(kind, Image)]
+    sizes: Any = getattr(images, "sizes", None)
+    if sizes is None and None not in (shape := shape_of(images)):
+        sizes = np.broadcast_to(np.array(shape[:2]), (len(part), 2))
+    if followers and sizes is None:
+        raise DataError(
+            f"the images of {name} differ in size and their sizes are not known before they are decoded, so that "
+            f"{', '.join(followers)} cannot follow them.\nExpected LazyImages with `sizes` i32 [N, 2] from its source."
+        )
+
+    def place(position: int) -> Placement:
+        height, width = sizes[position].tolist()
+        return placement(settings, (height, width), size)
+
+    for column, values in part.columns.items():
+        is_image = isinstance(kinds[column], Image)
+        columns[column] = fit_images(values, size, fit) if is_image else kinds[column].fitted(values, place)
+    return Split(columns)
+
+
+def _inputs(
+    source: Source,
+    images: Images,
+    normalisation: Normalisation,
+    fit: Mapping[str, Any],
+    others: Mapping[str, Normalisation],
+) -> InputSpec:
     """Returns what a network takes that is trained on these training images."""
-    return InputSpec(_image_shape(images), str(images.dtype), *normalisation, source.class_names, fit)
+    height, width, channels = _fixed_shape(images)
+    return InputSpec((height, width, channels), str(images.dtype), *normalisation, source.class_names, fit, others)
 
 
 def _fit_key(settings: Mapping[str, Any]) -> str:
@@ -132,25 +214,25 @@ def _decoder(source: Source) -> str:
 
 def _divided(train: Split, held_out: np.ndarray) -> dict[str, Split]:
     """Divides a training split into the part that is trained on and the part that is held out for validation."""
-    kept = np.delete(np.arange(len(train.labels)), held_out)
+    kept = np.delete(np.arange(len(train)), held_out)
     chosen = {"train": kept, "validation": held_out}
-    return {split: Split(subset(train.images, ids), train.labels[ids]) for split, ids in chosen.items()}
+    return {split: train.at(ids) for split, ids in chosen.items()}
 
 
-def _image_shape(images: Images, name: str = "") -> tuple[int, int, int]:
-    """Returns (H, W, C), or raises DataError where the images differ in size."""
-    height, width, channels = images.shape[1:] if isinstance(images, np.ndarray) else images.image_shape
-    if height is None or width is None:
+def _fixed_shape(values: Any, name: str = "") -> tuple[int, ...]:
+    """Returns the shape of one example's value, or raises DataError where the images differ in size."""
+    shape = shape_of(values)
+    if None in shape:
         raise DataError(
             f"the images of {name} differ in size, and a network takes one size.\n"
             "Expected images of equal size, or a size for all: give --image_size=64, say, and --image_fit=resize or pad."
         )
-    return height, width, channels
+    return tuple(int(side or 0) for side in shape)
 
 
-def _in_memory(images: Images, name: str, key: str) -> np.ndarray:
-    """Returns the images [N, H, W, C]; lazily decoded ones come from the cache after the first time."""
-    if isinstance(images, np.ndarray):
+def _in_memory(images: Values, name: str, key: str) -> Values:
+    """Returns the values [N, …] of a column; lazily decoded ones come from the cache after the first time."""
+    if isinstance(images, np.ndarray | dict):
         return images
     key = combined_digest(key, decoder_versions())
     return np.asarray(cached(f"images-{key[:24]}", lambda: {"images": _decoded(images, name)})["images"])
@@ -160,7 +242,7 @@ def _decoded(images: LazyImages, name: str) -> np.ndarray:
     """Decodes all images to u8 [N, H, W, C], and shows the progress on stderr."""
     began, progress = time.monotonic(), ProgressLine()
     notify(f"decoding the {len(images)} images of {name} (once) …")
-    out = np.empty((len(images), *_image_shape(images)), images.dtype)
+    out = np.empty((len(images), *_fixed_shape(images)), images.dtype)
     for start in range(0, len(out), DECODED_AT_ONCE):
         stop = min(start + DECODED_AT_ONCE, len(out))
         out[start:stop] = images[np.arange(start, stop)]
@@ -208,27 +290,39 @@ def _names(names: Mapping[str, Sequence[str]], split: str, indices: np.ndarray) 
 
 def _prepare(
     augment: Augmentation,
+    kinds: Mapping[str, Kind],
     inputs: InputSpec,
     resident: PyTree,
-    feed: Mapping[str, Array],
+    feed: Mapping[str, Any],
     key: Array | None,
 ) -> Batch:
     """Implements core.Dataset.preparation: looks up the examples, augments each with a key of its own, and normalises them."""
     index = feed["index"]
-    # [N, H, W, C] at index [B] -> [B, H, W, C]; a streamed feed brings its images with it
-    examples = (
-        feed if "image" in feed else {name: jnp.take(array, index, axis=0, mode="clip") for name, array in resident.items()}
+    # [N, …] at index [B] -> [B, …]; a streamed feed brings its columns with it
+    columns = (
+        jax.tree.map(lambda array: jnp.take(array, index, axis=0, mode="clip"), dict(resident))
+        if resident and "image" not in feed
+        else {name: feed[name] for name in feed if name not in HOST_COLUMNS}
     )
-    stored = examples["image"]
-    images, label = stored.astype(jnp.float32), examples["label"]
-    if key is not None:
-        scale = GREY_LEVELS if stored.dtype == jnp.uint8 else 1.0
+    if key is not None and augment.variations:
         # The key depends on the example's index in the split, not on the device count nor on its place in the batch.
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
-        kinds = {"image": Image(), "label": Label(inputs.class_names)}
-        varied = augment(
-            Examples({"image": images / scale, "label": label}, kinds), keys, **{name: feed[name] for name in augment.columns}
-        )
-        images, label = varied.columns["image"] * scale, varied.columns["label"]
+        columns = _varied(augment, kinds, columns, keys, {name: feed[name] for name in augment.columns})
     mask = feed["mask"] if "mask" in feed else jnp.ones(index.shape, bool)
-    return {"image": (images - inputs.subtract) / inputs.divide, "label": label, "index": index, "mask": mask}
+    for name, (subtract, divide) in inputs.others.items():
+        if name in columns:
+            columns[name] = (columns[name].astype(jnp.float32) - subtract) / divide
+    images = (columns["image"].astype(jnp.float32) - inputs.subtract) / inputs.divide
+    return {**columns, "image": images, "index": index, "mask": mask}
+
+
+def _varied(
+    augment: Augmentation, kinds: Mapping[str, Kind], columns: dict[str, Any], keys: Array, feed: Mapping[str, Array]
+) -> dict[str, Any]:
+    """Returns the columns of a batch varied; images are in [0, 1] meanwhile, and come back in the unit of the stored ones."""
+    units = {
+        name: GREY_LEVELS if columns[name].dtype == jnp.uint8 else 1.0 for name in columns if isinstance(kinds[name], Image)
+    }
+    scaled = {name: columns[name].astype(jnp.float32) / unit for name, unit in units.items()}
+    varied = augment(Examples({**columns, **scaled}, kinds), keys, **feed).columns
+    return {**varied, **{name: varied[name] * unit for name, unit in units.items()}}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnnlab.data.source import Source, Split, digest_splits
+from cnnlab.data.source import Source, labelled
 from cnnlab.values import Count, NonNegative, Positive
 
 
@@ -13,9 +13,8 @@ def xor() -> Source:
     """
     points = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], np.float32)
     # [4, 2] -> [4, 1, 2, 1]
-    split = Split(points.reshape(4, 1, 2, 1), (points[:, 0] != points[:, 1]).astype(np.int32))
-    splits = {"train": split, "test": split}
-    return Source("xor", splits, ("equal", "different"), digest_splits("xor", splits))
+    split = (points.reshape(4, 1, 2, 1), (points[:, 0] != points[:, 1]).astype(np.int32))
+    return labelled("xor", {"train": split, "test": split}, ("equal", "different"))
 
 
 def stripes(
@@ -44,9 +43,9 @@ def stripes(
     noisy = grating + noise * draw.standard_normal(grating.shape)
     images = np.rint(255 * np.clip(noisy, 0, 1)).astype(np.uint8)[..., None]
     parts = {"train": slice(0, examples), "test": slice(examples, total)}
-    splits = {name: Split(images[part], labels[part]) for name, part in parts.items()}
+    splits = {name: (images[part], labels[part]) for name, part in parts.items()}
     names = tuple(f"{180 * number / classes:g} degrees" for number in range(classes))
-    return Source("stripes", splits, names, digest_splits("stripes", splits))
+    return labelled("stripes", splits, names)
 
 
 def gaussians(
@@ -76,5 +75,5 @@ def gaussians(
     points = 0.5 + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1) + deviation * draw.standard_normal((total, 2))
     images = points.astype(np.float32).reshape(total, 1, 2, 1)  # [N, 2] -> [N, 1, 2, 1]
     parts = {"train": slice(0, examples), "test": slice(examples, total)}
-    splits = {name: Split(images[part], labels[part]) for name, part in parts.items()}
-    return Source("gaussians", splits, tuple(f"mode {number}" for number in range(modes)), digest_splits("gaussians", splits))
+    splits = {name: (images[part], labels[part]) for name, part in parts.items()}
+    return labelled("gaussians", splits, [f"mode {number}" for number in range(modes)])

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from cnnlab.data.source import Source, Split, shuffled, subset
+from cnnlab.data.kinds import Label
+from cnnlab.data.source import Source, Split, shuffled
 from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
 from cnnlab.text import counted
@@ -21,6 +22,11 @@ def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class:
     """
     if not classes and examples_per_class is None:
         return source
+    if "label" not in source.kinds:
+        raise UsageError(
+            f"--only_classes and --examples_per_class choose examples by their label, and {source.name} has no column `label` "
+            f"(its columns: {', '.join(source.kinds)}).\nLeave them out."
+        )
     count = len(source.class_names)
     kept = classes or tuple(range(count))
     if len(set(kept)) < max(2, len(kept)) or not all(0 <= number < count for number in kept):
@@ -33,16 +39,13 @@ def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class:
         split: _select_examples(part, kept, examples_per_class if split == "train" else None)
         for split, part in source.splits.items()
     }
-    sizes = [
-        f"{len(parts[split].labels):,} of {counted(len(part.labels), f'{split} example')}"
-        for split, part in source.splits.items()
-    ]
+    sizes = [f"{len(parts[split]):,} of {counted(len(part), f'{split} example')}" for split, part in source.splits.items()]
     remark = f"{source.name}: {len(kept)} of {count} classes are kept, with {', '.join(sizes)}"
     return dataclasses.replace(
         source,
         remarks=(*source.remarks, remark),
         splits=parts,
-        class_names=tuple(source.class_names[number] for number in kept),
+        kinds={**source.kinds, "label": Label(tuple(source.class_names[number] for number in kept))},
         fingerprint=combined_digest(source.fingerprint, f"classes {kept} examples {examples_per_class}"),
     )
 
@@ -61,4 +64,4 @@ def _select_examples(part: Split, classes: tuple[int, ...], each: int | None) ->
     chosen = np.sort(np.concatenate(positions))
     # A label becomes its rank among the kept classes, and the rank its place in the order given.
     labels = np.searchsorted(np.sort(classes), part.labels[chosen])
-    return Split(subset(part.images, chosen), np.argsort(classes, kind="stable").astype(np.int32)[labels])
+    return part.at(chosen).having(label=np.argsort(classes, kind="stable").astype(np.int32)[labels])

@@ -1,4 +1,4 @@
-"""The form of every opened data set: named splits of images and labels, checked. Imports NumPy only."""
+"""The form of every opened data set: named splits of named columns, each of a kind, checked. Imports NumPy only."""
 
 import dataclasses
 import os
@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from cnnlab.data.kinds import Image, Kind, Label
+from cnnlab.data.kinds.kind import Values, count, leaves
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError
 from cnnlab.text import counted
@@ -40,6 +42,8 @@ class LazyImages:
     nothing to compare."""
     is_array: bool = False
     """Whether they are stored as they are, so that nothing is won by keeping them in the cache."""
+    sizes: np.ndarray | None = None
+    """(H, W) of each image, i32 [N, 2], where the images differ; None: not known before they are decoded."""
 
     def __len__(self) -> int:
         return self.length
@@ -67,55 +71,104 @@ Images = np.ndarray | LazyImages
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """N examples in a fixed order."""
+    """N examples in a fixed order, as named columns of values [N, …]."""
 
-    images: Images
-    labels: np.ndarray
-    """i32 [N] in [0, K)."""
+    columns: Mapping[str, Values]
+
+    def __len__(self) -> int:
+        return count(next(iter(self.columns.values())))
+
+    @property
+    def images(self) -> Images:
+        """The column `image`, [N, H, W, C]."""
+        return self.columns["image"]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The column `label`, i32 [N]."""
+        return self.columns["label"]
+
+    @property
+    def strata(self) -> np.ndarray:
+        """The groups i32 [N] of which every part of a division gets its share: the labels, or one group of all examples."""
+        return self.columns["label"] if "label" in self.columns else np.zeros(len(self), np.int32)
+
+    def at(self, indices: np.ndarray) -> "Split":
+        """Returns the examples at `indices` i32 [M]; lazily decoded columns stay lazy."""
+        return Split({name: subset(values, indices) for name, values in self.columns.items()})
+
+    def having(self, **columns: Values) -> "Split":
+        """Returns the same examples with some columns replaced or added."""
+        return Split({**self.columns, **columns})
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set as published: splits `train` and `test`, and `validation` where the publisher made one.
+    """A data set as published: a split `train` and, where the publisher made them, `validation` and `test`.
 
-    Raises DataError where labels are outside [0, K), lengths differ, or a split is missing or empty.
+    Raises DataError where a column is not of its kind, columns differ in length or between splits, or a split is empty.
     """
 
     name: str
     splits: Mapping[str, Split]
-    class_names: tuple[str, ...]
+    kinds: Mapping[str, Kind]
+    """The kind of every column. Classes belong to a kind: `Label(("cat", "dog"))`."""
     fingerprint: str
     """Changes when the examples or their order change."""
     remarks: tuple[str, ...] = ()
     """What was left out, guessed or cut, a sentence each, with names and counts (cnnlab/remarks.py)."""
 
     def __post_init__(self) -> None:
-        if len(self.class_names) < 2:
+        if not isinstance(self.kinds, Mapping) or not all(isinstance(kind, Kind) for kind in self.kinds.values()):
             raise DataError(
-                f"{self.name} has {len(self.class_names)} class; a classifier needs at least 2.\n"
-                f"Found: {', '.join(self.class_names) or 'none'}.\nGive a data set whose labels name two classes or more."
+                f"{self.name}: its kinds are {self.kinds!r:.80}.\nExpected the kind of every column, such as "
+                '{"image": Image(), "label": Label(("cat", "dog"))}, or `labelled(name, splits, class_names)` (docs/own.md).'
             )
-        for split in ("train", "test"):
-            if split not in self.splits or not len(self.splits[split].labels):
-                raise DataError(f"{self.name} has no {split} examples.\nExpected at least one in each of train and test.")
+        if "train" not in self.splits:
+            raise DataError(f"{self.name} has no train examples.\nExpected at least one, in a split `train`.")
         for split, part in self.splits.items():
-            self._check(split, part)
+            if set(part.columns) != set(self.kinds):
+                raise DataError(
+                    f"{self.name}, split {split}: its columns are {', '.join(part.columns) or 'none'}.\n"
+                    f"Expected those that have a kind, in every split: {', '.join(self.kinds)}."
+                )
+            if not len(part):
+                raise DataError(f"{self.name} has no {split} examples.\nExpected at least one in every split.")
+            lengths = {name: count(values) for name, values in part.columns.items()}
+            if len(set(lengths.values())) > 1:
+                raise DataError(
+                    f"{self.name}, split {split}: {', '.join(f'{size} of {name}' for name, size in lengths.items())}.\n"
+                    "Expected one value of each column for each example, in the same order."
+                )
+            for name, values in part.columns.items():
+                self.kinds[name].check(values, f"{self.name}, split {split}, column {name}")
 
-    def _check(self, split: str, part: Split) -> None:
-        if len(part.images) != len(part.labels):
-            raise DataError(
-                f"{self.name}, split {split}: {len(part.images)} images but {len(part.labels)} labels.\n"
-                "Expected one label for each image, in the same order."
-            )
-        wrong = np.flatnonzero((part.labels < 0) | (part.labels >= len(self.class_names)))
-        if len(wrong):
-            first, classes = int(wrong[0]), len(self.class_names)
-            raise DataError(
-                f"{self.name}, split {split}: example {first} has label {part.labels[first]}, outside [0, {classes}) "
-                f"({len(wrong)} such example{'s' if len(wrong) > 1 else ''}).\nExpected the number of one of the {classes} "
-                f"classes, counted from 0: {', '.join(self.class_names[:10])}{', …' if classes > 10 else ''}.\n"
-                "Correct the labels, or declare the classes that are missing."
-            )
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers: those of the first kind that has classes; () without."""
+        return next((kind.names for kind in self.kinds.values() if kind.has_classes), ())
+
+
+def labelled(
+    name: str,
+    splits: Mapping[str, tuple[Images, np.ndarray]],
+    class_names: Sequence[str],
+    *,
+    fingerprint: str | None = None,
+    remarks: Sequence[str] = (),
+) -> Source:
+    """Returns a source of images with one label each.
+
+    Args:
+        name: name of the data set.
+        splits: {split: (images u8 or f32 [N, H, W, C], labels i32 [N] in [0, K))}, with `train` and, as a rule, `test`.
+        class_names: the K names of the classes.
+        fingerprint: a text that changes with the examples; None: computed from the arrays.
+        remarks: what was left out, guessed or cut, a sentence each.
+    """
+    parts = {split: Split({"image": images, "label": labels}) for split, (images, labels) in splits.items()}
+    digest = digest_splits(name, parts) if fingerprint is None else fingerprint
+    return Source(name, parts, {"image": Image(), "label": Label(tuple(class_names))}, digest, tuple(remarks))
 
 
 def notify(text: str) -> None:
@@ -152,22 +205,32 @@ def stratified_split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, n
     return np.flatnonzero(~held_out).astype(np.int32), np.flatnonzero(held_out).astype(np.int32)
 
 
-def subset(images: Images, indices: np.ndarray) -> Images:
-    """Returns the images at `indices` i32 [B]; lazily decoded images stay lazy."""
-    if isinstance(images, np.ndarray):
-        return images[indices]
-    digests = None if images.digests is None else images.digests[indices]
-
-    names = [images.names[position] for position in indices.tolist()] if images.names else ()
+def subset(values: Values, indices: np.ndarray) -> Values:
+    """Returns the values of a column at `indices` i32 [B]; lazily decoded images stay lazy."""
+    if isinstance(values, dict):
+        return {name: array[indices] for name, array in values.items()}
+    if isinstance(values, np.ndarray):
+        return values[indices]
+    digests = None if values.digests is None else values.digests[indices]
+    sizes = None if values.sizes is None else values.sizes[indices]
+    names = [values.names[position] for position in indices.tolist()] if values.names else ()
 
     def read(positions: list[int]) -> Sequence[np.ndarray] | np.ndarray:
-        return images.read(indices[positions].tolist())
+        return values.read(indices[positions].tolist())
 
     def check(positions: list[int]) -> None:
-        if images.check is not None:
-            images.check(indices[positions].tolist())
+        if values.check is not None:
+            values.check(indices[positions].tolist())
 
-    return dataclasses.replace(images, read=read, length=len(indices), digests=digests, names=names, check=check)
+    more = {"digests": digests, "names": names, "sizes": sizes, "check": check}
+    return dataclasses.replace(values, read=read, length=len(indices), **more)
+
+
+def at_positions(values: Values, indices: np.ndarray) -> Values:
+    """Returns the values of a column at `indices` i32 [B] as arrays [B, …]: decoded, where the column is lazy."""
+    if isinstance(values, dict):
+        return {name: array[indices] for name, array in values.items()}
+    return values[indices]
 
 
 def with_test_split(name: str, splits: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:
@@ -178,24 +241,26 @@ def with_test_split(name: str, splits: dict[str, Split]) -> tuple[dict[str, Spli
     if "test" in splits or "train" not in splits:
         return splits, []
     if "validation" in splits:
-        size = len(splits["validation"].labels)
+        size = len(splits["validation"])
         remark = (
             f"{name} has no labelled test split: its validation split ({counted(size, 'example')}) serves as the test split, "
             "and the share --validation of train is held out for validation"
         )
         return {"train": splits["train"], "test": splits["validation"]}, [remark]
     train = splits["train"]
-    kept, held_out = stratified_split(train.labels, TEST_FRACTION)
-    count = f"{len(held_out)} of its {len(train.labels)} examples"
-    remark = f"{name} has no test split: {count} (stratified, always the same) become one"
-    parts = (("train", kept), ("test", held_out))
-    return {part: Split(subset(train.images, ids), train.labels[ids]) for part, ids in parts}, [remark]
+    kept, held_out = stratified_split(train.strata, TEST_FRACTION)
+    share = f"{len(held_out)} of its {len(train)} examples"
+    remark = f"{name} has no test split: {share} (stratified, always the same) become one"
+    return {"train": train.at(kept), "test": train.at(held_out)}, [remark]
 
 
 def digest_splits(name: str, splits: Mapping[str, Split]) -> str:
-    """Returns the fingerprint of a source whose images are in memory."""
+    """Returns the fingerprint of a source whose columns are in memory."""
     parts: list[str | np.ndarray] = [name]
     for split, part in splits.items():
-        assert isinstance(part.images, np.ndarray)
-        parts += [split, part.images, part.labels]
+        parts.append(split)
+        for column, values in part.columns.items():
+            # The names of these two are left out, as in the fingerprints of runs before there were other columns.
+            parts += [column] if column not in ("image", "label") else []
+            parts += leaves(values)
     return combined_digest(*parts)

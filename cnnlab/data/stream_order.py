@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from cnnlab.core import Feed
-from cnnlab.data.source import Split, shuffled
+from cnnlab.data.source import Split, at_positions, shuffled
 from cnnlab.errors import UsageError
 
 ENDLESS = 2**40
@@ -17,37 +17,104 @@ READING_THREADS = 2
 3,800 images/s with 1, 2 and 4 threads, and 900 when every image was an element of its own for grain to batch."""
 
 
-def shuffled_order(seed: int, size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function from positions in the endless stream i64 [B] to example indices i32 [B].
+At = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Positions in the endless stream i64 [B] -> (example indices i32 [B], how often each was shown before, i32 [B])."""
 
-    Position p is example permutation(seed, epoch)[p % size] of epoch = p // size: every example once per epoch, nothing
-    dropped, any position in constant time. The permutations of the last two epochs are kept, because a batch may span both.
+
+def shuffled_order(seed: int, groups: np.ndarray) -> At:
+    """Shows every example once in each epoch, in an order of its own.
+
+    Position p is example permutation(seed, epoch)[p % N] of epoch = p // N: nothing is dropped, and any position is found in
+    constant time. The permutations of the last two epochs are kept, because a batch may span both.
+
+    Args:
+        seed: seed of the run.
+        groups: the class of every example, i32 [N].
     """
+    size = len(groups)
     permutation = functools.lru_cache(maxsize=2)(lambda epoch: shuffled(size, seed, epoch))
 
-    def at(positions: np.ndarray) -> np.ndarray:
+    def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         epochs, places = np.divmod(positions, size)
         chosen = np.empty(len(positions), np.int32)
         for epoch in np.unique(epochs).tolist():
             chosen[epochs == epoch] = permutation(epoch)[places[epochs == epoch]]
-        return chosen
+        return chosen, epochs.astype(np.int32)
 
     return at
 
 
+def sequential_order(seed: int, groups: np.ndarray) -> At:
+    """Shows the examples in the order in which they are stored, again and again, whatever the seed.
+
+    Args:
+        seed: seed of the run.
+        groups: the class of every example, i32 [N].
+    """
+
+    def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        epochs, places = np.divmod(positions, len(groups))
+        return places.astype(np.int32), epochs.astype(np.int32)
+
+    return at
+
+
+def balanced_order(seed: int, groups: np.ndarray) -> At:
+    """Shows the classes equally often: one example of each class in turn, in an order of turns that changes every round.
+
+    The examples of a class are shown once each before one of them is shown again, so those of small classes return more often.
+
+    Args:
+        seed: seed of the run.
+        groups: the class of every example, i32 [N].
+    """
+    members = [np.flatnonzero(groups == number) for number in np.unique(groups)]
+    classes = len(members)
+    # The second key of a permutation differs for every class and epoch, and for the turns of every round.
+    turns = functools.lru_cache(maxsize=256)(lambda round: shuffled(classes, seed, round * (classes + 1) + classes))
+    permutation = functools.lru_cache(maxsize=2 * classes)(
+        lambda number, epoch: shuffled(len(members[number]), seed, epoch * (classes + 1) + number)
+    )
+
+    def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chosen, shown = np.empty((2, len(positions)), np.int32)
+        for place, position in enumerate(positions.tolist()):
+            # Round r gives each class its r-th example, so a class's own epoch follows from r alone.
+            round, turn = divmod(position, classes)
+            number = int(turns(round)[turn])
+            epoch, within = divmod(round, len(members[number]))
+            chosen[place], shown[place] = members[number][permutation(number, epoch)[within]], epoch
+        return chosen, shown
+
+    return at
+
+
+ORDERS = {"shuffled": shuffled_order, "sequential": sequential_order, "balanced": balanced_order}
+"""Orders of the training examples by name, for `Choice[ORDERS]`; each is a pure function of the seed and the position."""
+
+
 def train_feeds(
-    size: int, batch_size: int, streamed: Split | None, seed: int, step: int, *, epochs: bool = False
+    groups: np.ndarray,
+    batch_size: int,
+    streamed: Split | None,
+    seed: int,
+    step: int,
+    *,
+    order: Callable[[int, np.ndarray], At] = shuffled_order,
+    epochs: bool = False,
 ) -> Iterator[Feed]:
-    """Yields the endless feeds of steps step, step + 1, …: `index` i32 [B] and, of a streamed split, `image` and `label`.
+    """Yields the endless feeds of steps step, step + 1, …: `index` i32 [B] and, of a streamed split, its columns.
 
     With `epochs` there is also `epoch` i32 [B], the number of times that each example was shown before.
     """
-    at = shuffled_order(seed, size)
-    feeds = _through_grain(_Batches(streamed, at, ENDLESS, batch_size), step) if streamed is not None else None
+    at = order(seed, groups)
+    feeds = None
+    if streamed is not None:
+        feeds = _through_grain(_Batches(streamed, lambda positions: at(positions)[0], ENDLESS, batch_size), step)
     while True:
-        positions = step * batch_size + np.arange(batch_size)
-        feed = {"index": at(positions)} if feeds is None else next(feeds)
-        yield feed | {"epoch": (positions // size).astype(np.int32)} if epochs else feed
+        index, shown = at(step * batch_size + np.arange(batch_size))
+        feed = {"index": index} if feeds is None else next(feeds)
+        yield feed | {"epoch": shown} if epochs else feed
         step += 1
 
 
@@ -67,7 +134,7 @@ def evaluation_feeds(size: int, batch_size: int, streamed: Split | None) -> Iter
 
 
 class _Batches:
-    """The feeds by step, for grain's random access; the images of a feed are read together."""
+    """The feeds by step, for grain's random access; the values of a feed are read together."""
 
     def __init__(self, streamed: Split, at: Callable[[np.ndarray], np.ndarray], length: int, batch_size: int) -> None:
         self._streamed, self._at, self._length, self._batch_size = streamed, at, length, batch_size
@@ -77,7 +144,7 @@ class _Batches:
 
     def __getitem__(self, step: int) -> Feed:
         index = self._at(step * self._batch_size + np.arange(self._batch_size))
-        return {"index": index, "image": self._streamed.images[index], "label": self._streamed.labels[index]}
+        return {"index": index} | {name: at_positions(values, index) for name, values in self._streamed.columns.items()}
 
 
 def _through_grain(batches: _Batches, step: int) -> Iterator[Feed]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cnnlab.data.cache import cached
+from cnnlab.data.kinds import Image, Label
 from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, notify, with_test_split
 from cnnlab.data.split_names import named_splits
 from cnnlab.digests import combined_digest
@@ -62,7 +63,7 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     key = f"labels-{re.sub('[^a-z0-9_]+', '-', name.lower())}-{combined_digest(str(builder.data_path), *states)[:24]}"
     found = cached(key, lambda: _labels_and_samples(tensorflow_datasets, name, builder, image, label, parts))
     splits: dict[str, Split] = {
-        split: Split(_lazy(builder, part, image), np.asarray(found[split]))
+        split: Split({"image": _lazy(builder, part, image), "label": np.asarray(found[split])})
         for split, part in parts.items()
         if split == "train" or not np.all(found[split] == -1)  # -1 throughout: a split without labels
     }
@@ -78,7 +79,7 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     fingerprint = combined_digest(version, *(part for split in sorted(found) for part in (split, found[split])))
     names = tuple(builder.info.features[label].names)
     splits, carved = with_test_split(f"tfds:{name}", splits)
-    return Source(f"tfds:{name}", splits, names, fingerprint, (*remarks, *carved))
+    return Source(f"tfds:{name}", splits, {"image": Image(), "label": Label(names)}, fingerprint, (*remarks, *carved))
 
 
 def _builder(tensorflow_datasets: Any, name: str, folder: pathlib.Path) -> Any:

@@ -315,7 +315,7 @@ def batch_programs(members: Sequence[Program]) -> Program:
 def _batched_feeds(train: Callable[[int, int], Iterator[Feed]], seeds: tuple[int, ...], step: int) -> Iterator[Feed]:
     """Yields the feeds of M seeds as one, [B, M, …]."""
     for feeds in zip(*(train(seed, step) for seed in seeds), strict=True):
-        yield {name: np.stack([feed[name] for feed in feeds], axis=1) for name in feeds[0]}  # M of [B, …] -> [B, M, …]
+        yield jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *feeds)  # M of [B, …] -> [B, M, …]
 
 
 def stack_members(trees: Sequence[PyTree]) -> PyTree:
@@ -348,4 +348,4 @@ def _with_given(host: TrainState, params: Params, model_state: PyTree) -> TrainS
 
 def stack_steps(feeds: list[Feed]) -> Feed:
     """Returns k feeds [B, …] as one feed [k, B, …]."""
-    return {name: np.stack([feed[name] for feed in feeds]) for name in feeds[0]}  # k of [B, …] -> [k, B, …]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *feeds)  # k of [B, …] -> [k, B, …]

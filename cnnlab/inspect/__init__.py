@@ -90,7 +90,7 @@ def of_model(
 def of_experiment(experiment: Experiment) -> list[Layer]:
     """The layers that a prediction of the experiment's task passes through; none for a task without a network."""
     params, model_state = _started(experiment)
-    images = jax.ShapeDtypeStruct((1, *experiment.data.image_shape), jnp.float32)
+    images = experiment.data.example()["image"]
     return trace(lambda *arguments: experiment.task.predict(*arguments), params, model_state, images)
 
 
@@ -106,11 +106,8 @@ def parameters(experiment: Experiment) -> int:
 
 def _started(experiment: Experiment) -> tuple[Params, PyTree]:
     """Shapes of the parameters and of the model state."""
-    numbers = jax.ShapeDtypeStruct((1,), jnp.int32)
-    images = jax.ShapeDtypeStruct((1, *experiment.data.image_shape), jnp.float32)
-    batch = {"image": images, "label": numbers, "index": numbers, "mask": jax.ShapeDtypeStruct((1,), jnp.bool_)}
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(experiment.task.init, key, batch)
+    return jax.eval_shape(experiment.task.init, key, experiment.data.example())
 
 
 def trace(function: Callable[..., Any], *arguments: Any) -> list[Layer]:

@@ -34,9 +34,11 @@ class Kind:
     """Whether steps see the column. A column that is False stays on the host, such as the names of files."""
     is_spatial: ClassVar[bool] = False
     """Whether the values lie on the image and move with it."""
+    has_classes: ClassVar[bool] = False
+    """Whether `names` are classes that a network predicts."""
 
     names: tuple[str, ...] = ()
-    """The names of the classes, in the order of their numbers; (): the column has no classes."""
+    """The names of the classes, points or tokens, in the order of their numbers; (): there are none."""
 
     def check(self, values: Values, where: str) -> None:
         """Raises DataError where values are not of this kind.

@@ -13,6 +13,8 @@ from cnnlab.errors import DataError
 class Label(Kind):
     """The class of an example, of two or more."""
 
+    has_classes = True
+
     def check(self, values: Values, where: str) -> None:
         """Raises DataError for fewer than two classes, and for values that are no numbers of these classes."""
         classes = len(self.names)
