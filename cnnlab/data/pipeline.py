@@ -19,7 +19,7 @@ from cnnlab.data.kinds.kind import Values, leaves, shape_of
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.placement import Placement, placement
 from cnnlab.data.resize import Fit, fit_images, resize, settings_of
-from cnnlab.data.source import Images, LazyImages, Source, Split, notify, stratified_split
+from cnnlab.data.source import FEED, Images, LazyImages, Source, Split, notify, stratified_split
 from cnnlab.data.stream_order import At, evaluation_feeds, shuffled_order, train_feeds
 from cnnlab.data.variations.compose import NO_AUGMENTATION, Augmentation
 from cnnlab.data.variations.examples import Examples
@@ -34,8 +34,6 @@ SAMPLE = 10_000
 """Number of images from which the normalisation of a streamed training split is computed."""
 DECODED_AT_ONCE = 512
 """Number of images that are decoded between two updates of the progress line."""
-HOST_COLUMNS = ("index", "mask", "epoch")
-"""What a feed holds beside the columns of a streamed split."""
 GREY_LEVELS = 256.0
 """Divisor that brings u8 images into [0, 1) for augmentation; a power of two, so that scaling back restores each grey level."""
 
@@ -65,45 +63,25 @@ def build(
     parts, resident = _loaded(source, image_size, image_fit, resident_mib * 2**20)
     examined = combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}")
     remarks = [*source.remarks, *remarks_on(source, parts, examined)]
-    held_out = np.zeros(0, np.int32) if "validation" in parts else stratified_split(parts["train"].strata, validation)[1]
-    if validation and "validation" not in parts and not len(held_out):
-        remarks.append(f"{source.name}: no validation split: --validation={validation:g} of the training examples is none")
-    if len(held_out):
-        parts |= _divided(parts["train"], held_out)
-        resident |= {"validation"} if "train" in resident else set()
+    held_out, more = _hold_out(source.name, parts, resident, validation)
+    remarks += more
     sizes = {split: len(part) for split, part in parts.items()}
     batch_size = sizes["train"] if batch_size is None else batch_size
-    if batch_size > sizes["train"]:
-        raise UsageError(
-            f"0 steps per epoch: {sizes['train']} examples < batch {batch_size}.\n"
-            f"{source.name} has {sizes['train']} training examples"
-            f"{f' ({len(held_out)} more are held out for validation)' if len(held_out) else ''}.\n"
-            f"Give --batch_size={sizes['train']} or less."
-        )
+    _require_batch(source.name, batch_size, sizes["train"], len(held_out))
     streamed = {split: None if split in resident else seen(part, source.kinds) for split, part in parts.items()}
     sample, more = _sample(source.name, parts["train"].images)
-    others = {
-        name: normalize(_sample(source.name, parts["train"].columns[name])[0])
-        for name, kind in source.kinds.items()
-        if isinstance(kind, Image) and name != "image"
-    }
+    normalizers = _normalizers(source, parts["train"], normalize)
     remarks = list(dict.fromkeys([*remarks, *more]))
     print_once(remarks)
+    ordered: Any = {"order": order, "epochs": "epoch" in augment.columns}
     return Dataset(
         name=source.name,
-        inputs=_inputs(source, parts["train"].images, normalize(sample), fit, others),
+        inputs=_inputs(source, parts["train"].images, normalize(sample), fit, normalizers),
         kinds=source.kinds,
         stored={name: _stored(values) for name, values in seen(parts["train"], source.kinds).columns.items()},
         sizes=sizes,
         batch_size=batch_size,
-        train=functools.partial(
-            train_feeds,
-            parts["train"].strata,
-            batch_size,
-            streamed["train"],
-            order=order,
-            epochs="epoch" in augment.columns,
-        ),
+        train=functools.partial(train_feeds, parts["train"].strata, batch_size, streamed["train"], **ordered),
         evaluate=functools.partial(_evaluate, sizes, streamed),
         resident={split: dict(seen(part, source.kinds).columns) if split in resident else {} for split, part in parts.items()},
         preparation=functools.partial(_prepare, augment, source.kinds),
@@ -112,6 +90,32 @@ def build(
         fingerprint=combined_digest(source.fingerprint, f"{sizes} {image_size} {_fit_key(fit)}{_decoder(source)}", held_out),
         remarks=tuple(remarks),
     )
+
+
+def _hold_out(name: str, parts: dict[str, Split], resident: set[str], validation: float) -> tuple[np.ndarray, list[str]]:
+    """Divides the training split in `parts` where there is no validation split.
+
+    Returns the positions i32 [M] that became validation examples, and a remark where a wished validation split is empty.
+    """
+    if "validation" in parts:
+        return np.zeros(0, np.int32), []
+    held_out = stratified_split(parts["train"].strata, validation)[1]
+    if not len(held_out):
+        remark = f"{name}: no validation split: --validation={validation:g} of the training examples is none"
+        return held_out, [remark] if validation else []
+    parts |= _divided(parts["train"], held_out)
+    resident |= {"validation"} if "train" in resident else set()
+    return held_out, []
+
+
+def _require_batch(name: str, batch_size: int, size: int, held_out: int) -> None:
+    """Raises UsageError for a batch that is larger than the training split."""
+    if batch_size > size:
+        raise UsageError(
+            f"0 steps per epoch: {size} examples < batch {batch_size}.\n"
+            f"{name} has {size} training examples{f' ({held_out} more are held out for validation)' if held_out else ''}.\n"
+            f"Give --batch_size={size} or less."
+        )
 
 
 def require_image(source: Source) -> None:
@@ -187,6 +191,12 @@ def fitted(part: Split, kinds: Mapping[str, Kind], name: str, size: int | None, 
         is_image = isinstance(kinds[column], Image)
         columns[column] = fit_images(values, size, fit) if is_image else kinds[column].fitted(values, place)
     return Split(columns)
+
+
+def _normalizers(source: Source, train: Split, normalize: Callable[[np.ndarray], Normalisation]) -> dict[str, Normalisation]:
+    """Returns how the columns of images beside `image` are normalised: each by its own statistics."""
+    others = [name for name, kind in source.kinds.items() if isinstance(kind, Image) and name != "image"]
+    return {name: normalize(_sample(source.name, train.columns[name])[0]) for name in others}
 
 
 def _inputs(
@@ -302,7 +312,7 @@ def _prepare(
     columns = (
         jax.tree.map(lambda array: jnp.take(array, index, axis=0, mode="clip"), dict(resident))
         if resident and "image" not in feed
-        else {name: feed[name] for name in feed if name not in HOST_COLUMNS}
+        else {name: feed[name] for name in feed if name not in FEED}
     )
     if key is not None and augment.variations:
         # The key depends on the example's index in the split, not on the device count nor on its place in the batch.

@@ -14,6 +14,8 @@ from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError
 from cnnlab.text import counted
 
+FEED = ("index", "mask", "epoch")
+"""What the feed of a step holds beside the columns of the data set: see core.Feed."""
 TEST_FRACTION = 0.2
 """Share of the only split that is set aside as the test split where a data set has none."""
 SMALL_IMAGE = 100 * 100
@@ -123,6 +125,11 @@ class Source:
             raise DataError(
                 f"{self.name}: its kinds are {self.kinds!r:.80}.\nExpected the kind of every column, such as "
                 '{"image": Image(), "label": Label(("cat", "dog"))}, or `labelled(name, splits, class_names)` (docs/own.md).'
+            )
+        if reserved := [name for name in self.kinds if name in FEED]:
+            raise DataError(
+                f"{self.name}: a column cannot be called {' or '.join(reserved)}; batches use that name themselves.\n"
+                "Give it another name, such as `segmentation` for the class of every pixel."
             )
         if "train" not in self.splits:
             raise DataError(f"{self.name} has no train examples.\nExpected at least one, in a split `train`.")
