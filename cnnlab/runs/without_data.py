@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -97,6 +98,11 @@ def stand_in(name: str, inputs: InputSpec, sizes: Mapping[str, int], batch_size:
     return Dataset(
         name=name,
         inputs=inputs,
+        kinds={},
+        stored={
+            "image": jax.ShapeDtypeStruct(inputs.image_shape, np.dtype(inputs.dtype)),
+            "label": jax.ShapeDtypeStruct((), np.int32),
+        },
         sizes=sizes,
         batch_size=batch_size,
         train=train,
