@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab.data import folders, stream_order
+from cnnlab.data import image_files, stream_order
 from cnnlab.errors import DamagedFile, DataError
 from cnnlab.runs import run_files
 from cnnlab.runs.ways_on import saying_what_is_saved
@@ -84,7 +84,7 @@ def test_an_error_of_reading_is_one_of_the_data_and_says_what_is_saved(tmp_path:
 def test_a_signal_while_the_data_are_prepared_is_one_line_and_leaves_no_folder(
     number: int, words: list[str], tmp_path: pathlib.Path, here: Here, monkeypatch: pytest.MonkeyPatch
 ):
-    read, files = folders.read_image, []
+    read, files = image_files.read_image, []
 
     def interrupted(path: pathlib.Path, **more: int) -> object:
         files.append(path)
@@ -93,7 +93,7 @@ def test_a_signal_while_the_data_are_prepared_is_one_line_and_leaves_no_folder(
         return read(path, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(folders, "read_image", interrupted)
+        patched.setattr(image_files, "read_image", interrupted)
         code, out, err = here(*words, "--workdir=run")
     assert code == 75 and not out and not (tmp_path / "run").exists()
     said = [line for line in err.splitlines() if not line.startswith("[data] ")]

@@ -5,6 +5,7 @@ machine without TFDS or grain can still run experiments on arrays.
 """
 
 from cnnlab.data.arrays import digits
+from cnnlab.data.csv_files import csv_table
 from cnnlab.data.folders import folder
 from cnnlab.data.npz_files import npz
 from cnnlab.data.procedural import gaussians, stripes, xor
@@ -14,9 +15,10 @@ DATASETS = {
     "digits": digits,
     "tfds": tfds,
     "folder": folder,
+    "csv": csv_table,
     "npz": npz,
     "xor": xor,
     "stripes": stripes,
     "gaussians": gaussians,
 }
-"""The functions that open a data set, by name; `tfds:NAME`, `folder:PATH` and `npz:PATH` take what follows the colon."""
+"""The functions that open a data set, by name; `tfds:NAME`, `folder:PATH`, `csv:PATH` and `npz:PATH` take what follows."""

@@ -46,7 +46,7 @@ def images(
 
     Args:
         shuffle: what a negative control permutes: the training labels, or the pixels of every image. It is not a knob.
-        dataset: data set; digits comes with scikit-learn; tfds:NAME, folder:PATH and npz:PATH read others.
+        dataset: data set; digits comes with scikit-learn; tfds:NAME, folder:PATH, csv:PATH, npz:PATH read others.
         batch_size: number of examples in a step, over all devices together; none: the whole training split in every step.
         validation: share of the training split that is held out, where the data set has no validation split of its own.
         image_size: height and width in pixels to which images are brought; none: images keep their size.

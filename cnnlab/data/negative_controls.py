@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from cnnlab.data.source import Images, Source, shuffled, stratified_split
+from cnnlab.data.source import Images, Source, shuffled
 from cnnlab.digests import combined_digest
 from cnnlab.values import Fraction
 
@@ -28,7 +28,7 @@ def shuffle_labels(source: Source, *, validation: Fraction) -> Source:
     splits = dict(source.splits)
     train = splits["train"]
     if "validation" not in splits:
-        kept, held_out = stratified_split(train.labels, validation)
+        kept, held_out = train.divided(validation)
         if len(held_out):
             splits["validation"], train = train.at(held_out), train.at(kept)
     order = shuffled(len(train), LABELS_KEY, len(train))

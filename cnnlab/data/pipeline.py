@@ -19,7 +19,7 @@ from cnnlab.data.kinds.kind import Values, leaves, shape_of
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.placement import Placement, placement
 from cnnlab.data.resize import Fit, fit_images, resize, settings_of
-from cnnlab.data.source import FEED, Images, LazyImages, Source, Split, notify, stratified_split
+from cnnlab.data.source import FEED, Images, LazyImages, Source, Split, notify
 from cnnlab.data.stream_order import At, evaluation_feeds, shuffled_order, train_feeds
 from cnnlab.data.variations.compose import NO_AUGMENTATION, Augmentation
 from cnnlab.data.variations.examples import Examples
@@ -99,7 +99,7 @@ def _hold_out(name: str, parts: dict[str, Split], resident: set[str], validation
     """
     if "validation" in parts:
         return np.zeros(0, np.int32), []
-    held_out = stratified_split(parts["train"].strata, validation)[1]
+    held_out = parts["train"].divided(validation)[1]
     if not len(held_out):
         remark = f"{name}: no validation split: --validation={validation:g} of the training examples is none"
         return held_out, [remark] if validation else []

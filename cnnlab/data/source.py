@@ -95,6 +95,12 @@ class Split:
         """The groups i32 [N] of which every part of a division gets its share: the labels, or one group of all examples."""
         return self.columns["label"] if "label" in self.columns else np.zeros(len(self), np.int32)
 
+    def divided(self, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the positions (kept, held out) of a division, i32: stratified, and by groups where there is such a column."""
+        if "group" in self.columns:
+            return grouped_split(self.strata, self.columns["group"], fraction)
+        return stratified_split(self.strata, fraction)
+
     def at(self, indices: np.ndarray) -> "Split":
         """Returns the examples at `indices` i32 [M]; lazily decoded columns stay lazy."""
         return Split({name: subset(values, indices) for name, values in self.columns.items()})
@@ -212,6 +218,32 @@ def stratified_split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, n
     return np.flatnonzero(~held_out).astype(np.int32), np.flatnonzero(held_out).astype(np.int32)
 
 
+def grouped_split(labels: np.ndarray, groups: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Divides positions into (kept i32 [N - M], held out i32 [M]), both ascending, such that no group is in both.
+
+    The split is deterministic: groups come in a fixed random order, and one is held out where this brings the shares of the
+    classes nearer to `fraction`. No class is emptied.
+
+    Args:
+        labels: the class of every example, i32 [N].
+        groups: the group of every example, such as a patient, texts [N].
+        fraction: share of the examples to hold out.
+    """
+    classes, numbers = np.unique(labels, return_inverse=True)
+    named, members = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(named), len(classes)))  # examples by group and class
+    np.add.at(counts, (members, numbers), 1)
+    wanted, held = fraction * counts.sum(axis=0), np.zeros(len(classes))
+    chosen = np.zeros(len(named), bool)
+    for group in shuffled(len(named), 0x960095, len(named)).tolist():
+        with_it = held + counts[group]
+        is_nearer = np.abs(with_it - wanted).sum() < np.abs(held - wanted).sum()
+        if is_nearer and np.all((with_it < counts.sum(axis=0)) | (counts[group] == 0)):
+            chosen[group], held = True, with_it
+    held_out = chosen[members]
+    return np.flatnonzero(~held_out).astype(np.int32), np.flatnonzero(held_out).astype(np.int32)
+
+
 def subset(values: Values, indices: np.ndarray) -> Values:
     """Returns the values of a column at `indices` i32 [B]; lazily decoded images stay lazy."""
     if isinstance(values, dict):
@@ -255,9 +287,10 @@ def with_test_split(name: str, splits: dict[str, Split]) -> tuple[dict[str, Spli
         )
         return {"train": splits["train"], "test": splits["validation"]}, [remark]
     train = splits["train"]
-    kept, held_out = stratified_split(train.strata, TEST_FRACTION)
+    kept, held_out = train.divided(TEST_FRACTION)
+    how = "by groups" if "group" in train.columns else "stratified"
     share = f"{len(held_out)} of its {len(train)} examples"
-    remark = f"{name} has no test split: {share} (stratified, always the same) become one"
+    remark = f"{name} has no test split: {share} ({how}, always the same) become one"
     return {"train": train.at(kept), "test": train.at(held_out)}, [remark]
 
 

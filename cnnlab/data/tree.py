@@ -74,6 +74,26 @@ def read_tree(root: pathlib.Path) -> ImageTree:
     return tree
 
 
+def read_unlabelled(root: pathlib.Path) -> ImageTree:
+    """Returns the images in any depth below `root`, whose folders are no classes: all train, or in a folder for each split."""
+    if not root.is_dir():
+        raise DataError(f"no folder {root}.\nFound in {root.parent}: {entries(root.parent)}.\nGive a folder of images.")
+    tree = ImageTree(root)
+    named = named_splits(entry.name for entry in _visible(root) if entry.is_dir())
+    parts = {split: root / names[0] for split, names in named.items()} if "train" in named else {"train": root}
+    for split, part in parts.items():
+        tree.files[split] = {"": images_below(tree, part)}
+        if not tree.files[split][""]:
+            raise DataError(f"{part} has no images.\nFound: {entries(part)}.\nImages end in {', '.join(EXTENSIONS)}.")
+    tree.deeper.clear()
+    if parts["train"] != root:
+        used = {part.name for part in parts.values()}
+        for entry in _visible(root):
+            if entry.name not in used:
+                _leave_out(tree, entry, f"beside the folders of splits ({listed(sorted(used))})")
+    return tree
+
+
 def _parts(tree: ImageTree) -> dict[str, pathlib.Path]:
     """Returns {split: its folder}: folders named by splits beside a folder of training images, else the root as train."""
     folders = {entry.name: entry for entry in _visible(tree.root) if entry.is_dir()}
@@ -174,7 +194,8 @@ def _check(tree: ImageTree, parts: dict[str, pathlib.Path]) -> None:
     if len(train) < 2:
         raise DataError(
             f"{parts['train']} has images of {counted(len(train), 'class', 'classes')}; at least 2 are needed.\n"
-            f"Found in {parts['train']}: {entries(parts['train'])}.\n{EXPECTED}"
+            f"Found in {parts['train']}: {entries(parts['train'])}.\n{EXPECTED}\n"
+            "Images without classes are read with --dataset.classes=none."
         )
     for split in [split for split in tree.files if split != "train"]:
         if unknown := sorted(set(tree.files[split]) - train):
