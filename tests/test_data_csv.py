@@ -121,3 +121,19 @@ def test_images_without_labels_come_from_a_folder_of_any_depth(table):
     assert set(source.kinds) == {"image"} and source.class_names == () and sum(map(len, source.splits.values())) == 20
     with pytest.raises(DataError, match="classes=none"):
         folder(str(table.parent / "pictures"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "conditional"),
+    [("autoencoder_mnist", False), ("vae_mnist", True), ("gan_mnist", True), ("pixelcnn_mnist", True)],
+)
+def test_generative_experiments_learn_from_images_without_labels(table, here, experiment, conditional):
+    source = f"--dataset=folder:{table.parent / 'pictures'}"
+    data = (source, "--dataset.classes=none", "--image_size=8", "--batch_size=4", "--devices=1")
+    code, out, err = here(f"--experiment={experiment}", *data, "--steps=2", "--workdir=run")
+    assert code == 0 and "test" in out, err
+    code, _, err = here(f"--experiment={experiment}", *data, "--steps=2", "--conditional")
+    assert code == 2 and (not conditional or "--conditional needs the class of every image" in err)
+    code, _, err = here("--experiment=convnet_digits", *data, "--steps=2")
+    assert code == 2 and "classification needs the class of every image" in err

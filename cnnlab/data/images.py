@@ -86,6 +86,20 @@ def images(
     return built
 
 
+def require_labels(data: Dataset, what: str) -> None:
+    """Raises UsageError for a data set without a column `label`.
+
+    Args:
+        data: the data set.
+        what: what needs the labels, such as a flag.
+    """
+    if "label" not in data.stored:
+        raise UsageError(
+            f"{what} needs the class of every image, and {data.name} has no column `label` (its columns: "
+            f"{', '.join(data.stored)}).\nGive a data set with classes, or leave it out."
+        )
+
+
 PIPELINES = {"images": images}
 """Pipelines by name, for the knob `data`."""
 

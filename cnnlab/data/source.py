@@ -288,7 +288,7 @@ def with_test_split(name: str, splits: dict[str, Split]) -> tuple[dict[str, Spli
         return {"train": splits["train"], "test": splits["validation"]}, [remark]
     train = splits["train"]
     kept, held_out = train.divided(TEST_FRACTION)
-    how = "by groups" if "group" in train.columns else "stratified"
+    how = "by groups" if "group" in train.columns else "stratified" if "label" in train.columns else "drawn at random"
     share = f"{len(held_out)} of its {len(train)} examples"
     remark = f"{name} has no test split: {share} ({how}, always the same) become one"
     return {"train": train.at(kept), "test": train.at(held_out)}, [remark]

@@ -123,7 +123,10 @@ def class_labels(names: Sequence[str]) -> list[str]:
     """Returns the names of classes as they are drawn; one that the fonts lack is preceded by the number of its class.
 
     The number is that in run.json, where the name itself can be read: names stay distinct where their middle is left out.
+    Without classes there is one empty name, that of label 0.
     """
+    if not names:
+        return [""]
     lines = [" ".join(name.split()) for name in names]
     drawn = [in_letters(line) for line in lines]
     return [text if text == line else f"{number}: {text}" for number, (line, text) in enumerate(zip(lines, drawn, strict=True))]

@@ -8,7 +8,7 @@ import jax
 
 from cnnlab.core import Dataset, Experiment, Phase
 from cnnlab.data.few_labels import few_labels_after
-from cnnlab.data.images import PIPELINES, UnitImages, WholeSplit, images
+from cnnlab.data.images import PIPELINES, UnitImages, WholeSplit, images, require_labels
 from cnnlab.data.normalize import no_normalization
 from cnnlab.errors import UsageError
 from cnnlab.models import AUTOENCODERS
@@ -119,6 +119,8 @@ def stacked_autoencoders(
     if not widths:
         raise UsageError("--widths: a stack needs at least one layer, as in --widths=500,500,500.")
     dataset = data(normalize=no_normalization, examples_per_class=None)
+    if finetune == "supervised":
+        require_labels(dataset, "--finetune=supervised")
     task = stacked(
         dataset.image_shape,
         dataset.classes,

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from cnnlab.core import Experiment
-from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit
+from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit, require_labels
 from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
 from cnnlab.interop.start import started_from
@@ -69,6 +69,7 @@ def classification(
             "Leave one of them out; --init_from=none removes the weights that an experiment sets."
         )
     dataset = data(SHUFFLED.get(control, "none"))
+    require_labels(dataset, "classification")
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
     require_loss(loss, dataset.classes)
@@ -118,6 +119,7 @@ def nearest_neighbours(
         distance: distance between images: l2, the sum of squared differences, or l1, the sum of absolute ones.
     """
     dataset = data(batch_size=None, validation=0.0, normalize=raw, augment=())
+    require_labels(dataset, "the task of nearest neighbours")
     pixels: Pixels = "whole" if dataset.inputs.dtype == "uint8" else "real"
     task = knn_task(classes=dataset.classes, k=k, distance=distance, pixels=pixels)
     return Experiment(task, dataset, {}, steps=0)

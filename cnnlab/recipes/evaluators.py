@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnlab import knobs
 from cnnlab.core import OUTPUT, Array, Dataset
+from cnnlab.data.images import require_labels
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec, unit_value
 from cnnlab.interop.convert import start_from
@@ -38,6 +39,7 @@ def by_modes(*, data: Dataset) -> SampleEvaluator:
     Args:
         data: training points; the label of a point is the number of its mode.
     """
+    require_labels(data, "--judge=modes")
     size = data.sizes["train"]
     labels = next(data.evaluate("train", size)) | data.resident["train"]  # a streamed split brings its labels with it
     return mixture_evaluator(data.images("train", np.arange(size)), np.asarray(labels["label"]))

@@ -5,7 +5,7 @@ from functools import partial
 import optax
 
 from cnnlab.core import Experiment
-from cnnlab.data.images import UnitImages
+from cnnlab.data.images import UnitImages, require_labels
 from cnnlab.data.normalize import no_normalization
 from cnnlab.models import GANS
 from cnnlab.ops.averaging import AVERAGES, ema
@@ -56,6 +56,8 @@ def adversarial_pair(
             average.
     """
     dataset = data(normalize=no_normalization)
+    if conditional:
+        require_labels(dataset, "--conditional")
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     objective = loss()
     is_penalised = objective.gradient_penalty is not None or r1 is not None

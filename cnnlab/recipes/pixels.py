@@ -3,7 +3,7 @@
 from typing import Literal
 
 from cnnlab.core import Experiment
-from cnnlab.data.images import UnitImages
+from cnnlab.data.images import UnitImages, require_labels
 from cnnlab.data.normalize import no_normalization
 from cnnlab.models import PIXEL_MODELS
 from cnnlab.ops.averaging import AVERAGES, ema
@@ -39,6 +39,8 @@ def pixel_by_pixel(
             average.
     """
     dataset = data(normalize=no_normalization)
+    if conditional:
+        require_labels(dataset, "--conditional")
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     distribution, channels, classes = output(), dataset.image_shape[2], dataset.classes if conditional else 0
     groups = channels if distribution.autoregressive_channels else 1

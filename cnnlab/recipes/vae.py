@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated
 
 from cnnlab.core import Experiment
-from cnnlab.data.images import UnitImages, images
+from cnnlab.data.images import UnitImages, images, require_labels
 from cnnlab.data.normalize import no_normalization
 from cnnlab.models import VAES, VQ_VAES
 from cnnlab.ops.averaging import AVERAGES, ema
@@ -51,6 +51,8 @@ def variational_autoencoder(
             average.
     """
     dataset = data(normalize=no_normalization)
+    if conditional:
+        require_labels(dataset, "--conditional")
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     p = likelihood()
     network = model(image_shape=dataset.image_shape, outputs=p.outputs, classes=dataset.classes if conditional else 0)

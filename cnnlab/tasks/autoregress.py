@@ -16,6 +16,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, T
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
+from cnnlab.ops.columns import labels_of
 from cnnlab.ops.keys import stream
 from cnnlab.ops.pixel_distributions import PixelDistribution, on_levels
 from cnnlab.tasks.pixel_sampling import LOOPS, to_signed
@@ -93,12 +94,12 @@ class _Game:
         """Returns −log p of every pixel in nats, f32 [B, H, W]."""
         exact = self.values(batch, key)
         variables, inputs = {"params": params[PLAYER], **model_state}, to_signed(exact.astype(batch["image"].dtype))
-        distribution, _ = self.model.apply(variables, inputs, batch["label"], train=key is not None)
+        distribution, _ = self.model.apply(variables, inputs, labels_of(batch), train=key is not None)
         return -self.output.log_p(distribution.astype(jnp.float32), exact)  # [B, H, W, P] and [B, H, W, C] -> [B, H, W]
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         """Returns the parameters of the player, and the other collections as the model state."""
-        variables = dict(self.model.init(key, batch["image"][:1], batch["label"][:1], train=False))
+        variables = dict(self.model.init(key, batch["image"][:1], labels_of(batch)[:1], train=False))
         return {PLAYER: variables.pop("params")}, variables
 
     def loss(
@@ -119,7 +120,7 @@ class _Game:
         """Returns the statistics of a held-out batch, −log p of each image among its rows."""
         nats = jnp.sum(self.nll_per_pixel(params, model_state, batch, None), axis=(1, 2))  # [B, H, W] -> [B]
         sums = {"nats": jnp.sum(jnp.where(batch["mask"], nats, 0.0)), "count": jnp.sum(batch["mask"]).astype(jnp.float32)}
-        rows = {"nats": nats, "label": batch["label"], "index": batch["index"], "mask": batch["mask"]}
+        rows = {"nats": nats, "label": labels_of(batch), "index": batch["index"], "mask": batch["mask"]}
         return {"sums": sums, "rows": rows}
 
     def summary(self, stats: Stats) -> dict[str, float]:
@@ -136,7 +137,7 @@ class _Game:
 
     def snapshot(self, params: Params, model_state: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
         """Returns samples, and held-out images each followed by a completion of its upper half."""
-        count, half = len(batch["label"]), self.image_shape[0] // 2
+        count, half = len(batch["index"]), self.image_shape[0] // 2
         order = jnp.arange(count, dtype=jnp.int32)
         # Every image has a key of its own in each stream: a snapshot of fewer images shows the same ones.
         sample_keys, completion_keys = (
@@ -150,7 +151,7 @@ class _Game:
             self.output,
             {"params": params[PLAYER], **model_state},
             canvas,
-            batch["label"],
+            labels_of(batch),
             completion_keys,
             jnp.float32(1),
             half,

@@ -17,6 +17,7 @@ import numpy as np
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
+from cnnlab.ops.columns import labels_of
 from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, loss_with_image_gradient, squared_gradient_norms
 from cnnlab.ops.keys import stream
 from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, evaluation_rows, sample_metrics, sampling_keys
@@ -180,7 +181,7 @@ def _measure(
     batch: Batch,
 ) -> Stats:
     """Returns the scores and the evaluation of held-out images, and of one generated for each."""
-    images, labels, mask = batch["image"], batch["label"], batch["mask"]
+    images, labels, mask = batch["image"], labels_of(batch), batch["mask"]
     generated, _ = nets.generate(params, state, sample_codes(sampling_keys(batch), images.dtype), labels, train=False)
     sums = {"count": jnp.sum(mask.astype(jnp.float32))}
     for name, shown in (("real_score", _to_signed(images)), ("fake_score", generated)):
@@ -210,7 +211,7 @@ def _discriminator_loss(
     key: Array,
 ) -> tuple[Array, tuple[PyTree, Stats]]:
     """Returns the discriminator's loss on real images and as many generated ones."""
-    real, labels, size = _to_signed(batch["image"]), batch["label"], len(batch["label"])
+    real, labels, size = _to_signed(batch["image"]), labels_of(batch), len(batch["index"])
     codes = sample_codes(collectives.example_keys(stream(key, "codes"), size), real.dtype)
     generated = jax.lax.stop_gradient(nets.generate(params, state, codes, labels, train=True)[0])
     # Two passes, as their batch statistics are apart; the second starts from the state that the first leaves.
@@ -257,7 +258,7 @@ def _generator_loss(
     key: Array,
 ) -> tuple[Array, tuple[PyTree, Stats]]:
     """Returns the generator's loss, which the discriminator's scores of generated images give."""
-    labels, size = batch["label"], len(batch["label"])
+    labels, size = labels_of(batch), len(batch["index"])
     codes = sample_codes(collectives.example_keys(stream(key, "codes"), size), batch["image"].dtype)
     generated, own = nets.generate(params, state, codes, labels, train=True)
 
@@ -322,7 +323,7 @@ def _snapshot(sampler: Sampler, classes: int, params: Params, state: PyTree, bat
     if math.prod(batch["image"].shape[1:]) == 2:
         points = _samples(sampler, params, state, stream(key, "samples"), SHOWN_POINTS, classes)
         return {"samples": _density_map(points.reshape(-1, 2))[None]}  # [N, 1, 2, 1] -> [N, 2]; one sheet [1, S, S, 1]
-    return {"samples": _samples(sampler, params, state, stream(key, "samples"), len(batch["label"]), classes)}
+    return {"samples": _samples(sampler, params, state, stream(key, "samples"), len(batch["index"]), classes)}
 
 
 def _density_map(points: Array) -> Array:

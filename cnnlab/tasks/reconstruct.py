@@ -17,6 +17,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, T
 from cnnlab.data.normalize import unit_value
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives, corruptions, penalties, running_gaussian
+from cnnlab.ops.columns import labels_of
 from cnnlab.ops.keys import stream
 from cnnlab.ops.reconstruction_losses import ReconstructionLoss, squared, squared_error
 from cnnlab.tasks import prediction
@@ -138,7 +139,8 @@ def measure(coder: Coder, params: Params, model_state: PyTree, batch: Batch) -> 
     """Returns the statistics of a held-out batch; codes of two units are kept for the figure of the plane."""
     codes = coder.encode(params, model_state, batch["image"])
     losses, errors, sums = compare(coder, params, model_state, codes, batch)
-    rows = {name: batch[name] for name in ("index", "label", "mask")} | {"loss": losses, "squared_error": errors}
+    rows = {"index": batch["index"], "label": labels_of(batch), "mask": batch["mask"]}
+    rows |= {"loss": losses, "squared_error": errors}
     if codes.shape[1] == 2:
         rows["code"] = codes.astype(jnp.float32)
     return {"sums": sums, "rows": rows}
@@ -162,7 +164,7 @@ def snapshot(
     keys = collectives.example_keys(key, len(images))
     shown = {
         "reconstructions": interleave(images, coder.reconstruct(params, model_state, images)),
-        "samples": sampler(coder).draw(params, model_state, keys, batch["label"], jnp.float32(1)),
+        "samples": sampler(coder).draw(params, model_state, keys, labels_of(batch), jnp.float32(1)),
     }
     if corruption is not corruptions.no_corruption:
         noisy = corruption(images, keys)

@@ -17,6 +17,7 @@ import numpy as np
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives, running_gaussian
+from cnnlab.ops.columns import labels_of
 from cnnlab.ops.divergences import kl_to_standard_normal, normal_log_density
 from cnnlab.ops.elbo import Bound, ElboTerms, log_mean_exp
 from cnnlab.ops.keys import stream
@@ -199,7 +200,7 @@ class _Network:
 
     def snapshot(self, params: Params, model_state: PyTree, batch: Batch, key: Array) -> dict[str, Array]:
         """Returns images, each followed by its reconstruction, and samples (core.Task.snapshot)."""
-        images, labels = self.targets(batch, None), batch["label"]
+        images, labels = self.targets(batch, None), labels_of(batch)
         out = self.images(params, self.encode(params, images, labels)[0], labels)
         keys, classes = jax.random.split(key, SHOWN), jnp.arange(SHOWN, dtype=jnp.int32) % max(self.model.classes, 1)
         samples = self.sampler().draw(params, model_state, keys, classes, jnp.float32(1.0))
@@ -209,9 +210,10 @@ class _Network:
         """Returns interpolations, traversals or the plane of codes, and classes (core.Task.figures)."""
         feed: Any = next(data.evaluate(split, min(PICTURED, data.sizes[split])))
         batch = data.prepare(data.resident.get(split, {}), feed, None)
-        ends, _ = self.encode(params, self.targets(batch, None), batch["label"])
+        ends, _ = self.encode(params, self.targets(batch, None), labels_of(batch))
         decode = jax.jit(functools.partial(self.images, params))
-        return latent_figures(decode, np.asarray(ends), np.asarray(batch["label"]), stats, data, self.model.classes > 0, split)
+        labels = np.asarray(labels_of(batch))
+        return latent_figures(decode, np.asarray(ends), labels, stats, data, self.model.classes > 0, split)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +229,7 @@ class _Game:
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         """Returns the parameters, and the model state: steps taken and, for fitted codes, their running Gaussian."""
         model = self.network.model
-        variables = model.init(key, batch["image"][:1], batch["label"][:1])
+        variables = model.init(key, batch["image"][:1], labels_of(batch)[:1])
         fitted = {CODES: running_gaussian.start(model.latent)} if self.network.codes_from == "fitted" else {}
         return {PLAYER: variables["params"]}, {"steps": jnp.zeros((), jnp.int32), **fitted}
 
@@ -238,7 +240,7 @@ class _Game:
         count = batch["image"].shape[0]
         images = self.network.targets(batch, collectives.example_keys(stream(key, "binarize"), count))
         keys = collectives.example_keys(stream(key, "code"), count)
-        terms, codes, _ = self.network.elbo_terms(params, images, batch["label"], keys, self.bound.samples)
+        terms, codes, _ = self.network.elbo_terms(params, images, labels_of(batch), keys, self.bound.samples)
         done = model_state["steps"] + 1
         state = {"steps": done}
         if self.network.codes_from == "fitted":
@@ -249,17 +251,17 @@ class _Game:
 
     def measure(self, params: Params, model_state: PyTree, batch: Batch) -> Stats:
         """Returns the statistics of a held-out batch, from as many codes of each image as in training."""
-        keys, labels = sampling_keys(batch, "code"), batch["label"]
+        keys, labels = sampling_keys(batch, "code"), labels_of(batch)
         terms, _, mean = self.network.elbo_terms(params, self.network.targets(batch, None), labels, keys, self.bound.samples)
         each = jnp.mean(terms.log_likelihood, axis=0) - jnp.sum(terms.kl, axis=1)
         slopes = self.network.decoder_slopes(params, labels, sampling_keys(batch, "slope"))
         sums = {**_sums(terms, batch), "slope": jnp.sum(jnp.where(batch["mask"], slopes, 0.0))}
-        rows = {name: batch[name] for name in ("index", "label", "mask")}
+        rows = {"index": batch["index"], "label": labels_of(batch), "mask": batch["mask"]}
         return {"sums": sums, "rows": {**rows, "elbo": each, "code": mean}}
 
     def measure_final(self, params: Params, model_state: PyTree, batch: Batch) -> Stats:
         """Returns what is measured at the end of a run alone: one sample for each test image, and the estimate of log p."""
-        images, labels = batch["image"].astype(jnp.float32), batch["label"]
+        images, labels = batch["image"].astype(jnp.float32), labels_of(batch)
         samples = self.network.sampler().draw(params, model_state, sampling_keys(batch), labels, jnp.float32(1.0))
         rows = evaluation_rows(self.evaluator, images, samples)
         if not self.log_p_samples:
