@@ -245,6 +245,16 @@ class Dataset:
         """(resident arrays of the split, feed, key or None) -> batch: `preparation` with these inputs."""
         return functools.partial(self.preparation, self.inputs)
 
+    @property
+    def report_split(self) -> str:
+        """The split whose numbers are the results of a run: test, else validation, else the training split."""
+        return next(split for split in ("test", "validation", "train") if split in self.sizes)
+
+    @property
+    def measured_splits(self) -> tuple[str, ...]:
+        """The splits that are measured at the end of a run: those that are held out, else the training split."""
+        return tuple(split for split in self.sizes if split != "train") or ("train",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:

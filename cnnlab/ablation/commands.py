@@ -20,7 +20,7 @@ from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.text import terminal_table
 from cnnlab.ablation.report.write import require_no_fewer_runs, write_report
 from cnnlab.ablation.run import runs, today
-from cnnlab.core import Strategy
+from cnnlab.core import Experiment, Strategy
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.knobs import Resolved
@@ -30,6 +30,7 @@ from cnnlab.runs.experiments import ExperimentFile
 from cnnlab.runs.find import RunFinder
 from cnnlab.runs.folder import code_revision
 from cnnlab.runs.run import steps_between_evaluations
+from cnnlab.runs.summaries import reported
 from cnnlab.values import Duration
 
 
@@ -55,7 +56,8 @@ def study_from_flags(
         flags: run flags that every run of the study gets, as on the command line.
         seed: the first seed.
         seeds: how many; None: those of the experiment's own study, or 5.
-        metric: what is compared; None: that of the experiment's own study, or the task's primary metric on test.
+        metric: what is compared; None: that of the experiment's own study, or the task's primary metric on test,
+            or on what is measured without a test split.
         precision: what the networks compute in.
     """
     own = None if request.vary or request.toggle else experiment.study
@@ -80,7 +82,7 @@ def study_from_flags(
         arms=arms,
         seeds=tuple(range(seed, seed + count)),
         factors=designs.varied([arm for arm in arms if not arm.control]),
-        metric=metric or (own.metric if own else f"test/{common.call().task.primary_metric.name}"),
+        metric=metric or (own.metric if own else _primary_metric(common.call())),
         precision=precision,
         flags=tuple(flags),
         question=own.question if own else "",
@@ -114,13 +116,12 @@ def plan_study(
     )
     found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
     _require_same_runs(found, study, experiment, above, allow)
-    task = found[0].experiment.task
     declared: dict[str, Metric] = {}
     for one in found:  # arms may have different tasks; where two declare the same name, the baseline's counts
         declared = {metric.name: metric for metric in one.experiment.task.metrics} | declared
     if study.metric.partition("/")[0] not in found[0].experiment.data.sizes:
         raise UsageError(
-            f"--metric={study.metric}: expected SPLIT/NAME, such as test/{task.primary_metric.name} or train/loss."
+            f"--metric={study.metric}: expected SPLIT/NAME, such as {_primary_metric(found[0].experiment)} or train/loss."
         )
     if name_of(study.metric) not in declared:
         names = list(declared)
@@ -352,9 +353,15 @@ def runs_below(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]
     return [(place, run_files.read_run(place)) for place in places]
 
 
+def _primary_metric(experiment: Experiment) -> str:
+    """Returns SPLIT/NAME of a task's primary metric on the split whose numbers are the results."""
+    return f"{experiment.data.report_split}/{experiment.task.primary_metric.name}"
+
+
 def _first_metric(outcomes: Sequence[RunResult]) -> str:
     """Returns the primary metric of the first run that is done: the first one in result.json."""
-    names = [name for outcome in outcomes for name in outcome.metrics if name.startswith("test/")]
+    results = [reported(outcome.metrics) for outcome in outcomes if outcome.metrics]
+    names = [f"{split}/{name}" for split, numbers in results for name in numbers]
     if not names:
         run_files.require_undamaged(pathlib.Path(outcome.folder) for outcome in outcomes)
         raise UsageError("none of these runs is done, so there is nothing to report.")

@@ -58,8 +58,11 @@ def as_part(merged: Stats) -> Stats:
 
 
 def snapshot_batch(data: Dataset, count: int) -> Batch:
-    """Returns the first `count` held-out examples, as a batch of NumPy arrays for `Program.snapshot`."""
-    split = "validation" if "validation" in data.sizes else "test"
+    """Returns the first `count` held-out examples, as a batch of NumPy arrays for `Program.snapshot`.
+
+    They are those of the validation split, else of the test split; of the training split where nothing is held out.
+    """
+    split = "validation" if "validation" in data.sizes else data.report_split
     feed = next(data.evaluate(split, min(count, data.sizes[split])))
     return jax.tree.map(np.asarray, data.prepare(data.resident.get(split, {}), jax.tree.map(jnp.asarray, feed), None))
 

@@ -31,9 +31,10 @@ def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, bes
     task, data = program.experiment.task, program.experiment.data
     state, line = program.strategy.to_devices(host), ProgressLine(quiet=spec.quiet)
     stats: dict[str, Stats] = {
-        split: train.evaluate(program, state, split, final=split == "test", on_batch=run_progress.measuring(line, split))
-        for split in data.sizes
-        if split != "train"
+        split: train.evaluate(
+            program, state, split, final=split == data.report_split, on_batch=run_progress.measuring(line, split)
+        )
+        for split in data.measured_splits
     }
     line.erase()
     metrics = flat_metrics({split: task.summary(part) for split, part in stats.items()}, task.primary_metric.name)
@@ -49,6 +50,6 @@ def evaluate_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, bes
     content = {"step": step, "metrics": metrics, "data": about, **changed, "files": written}
     files.write_record(folder / run_files.EVALUATION, content)
     lines = [f"  {name.ljust(24)} {value:.6g}" for name, value in metrics.items()]
-    lines += [f"  {'classes'.ljust(24)} {list_classes(data.class_names)}"]
+    lines += [f"  {'classes'.ljust(24)} {list_classes(data.class_names)}"] if data.class_names else []
     lines += [f"  {'predictions'.ljust(24)} {folder / name}" for name in written]
     return "\n".join([f"{folder}, step {step}", *lines])

@@ -252,15 +252,12 @@ class RunRecorder:
             log.warning("status.json could not be written: %s", second)
 
     def _write_results(self, state: TrainState) -> dict[str, Any]:
-        """Measures every held-out split, draws the figures and writes result.json, then DONE."""
+        """Measures every split of `measured_splits`, draws the figures and writes result.json, then DONE."""
         experiment, task = self.program.experiment, self.program.experiment.task
-        # The test split is measured by `final`, which may be slow; validation as it was in training.
-        stats = {
-            split: self._measure(state, split, final=split == "test", at_end=True)
-            for split in experiment.data.sizes
-            if split != "train"
-        }
-        metrics = flat_metrics({split: summarise(task, part) for split, part in stats.items()}, task.primary_metric.name)
+        # The results are measured by `final`, which may be slow; another split as it was in training.
+        split = experiment.data.report_split
+        stats = {each: self._measure(state, each, final=each == split, at_end=True) for each in experiment.data.measured_splits}
+        metrics = flat_metrics({each: summarise(task, part) for each, part in stats.items()}, task.primary_metric.name)
         if bad := finite.not_finite(metrics):
             log.warning("WARNING: %s cannot be computed: not a finite number", listed(bad))
         host = self.program.strategy.to_host(state)
@@ -278,7 +275,7 @@ class RunRecorder:
             "params_digest": tree_digest(host.params),
             "state_digest": tree_digest(host),
         }
-        plots = task.figures(*evaluated(host), stats["test"], experiment.data, "test")
+        plots = task.figures(*evaluated(host), stats[split], experiment.data, split)
         if records:
             title = f"{pathlib.Path(self.spec.experiment).stem}, seed {self.seed}"
             plots = {
@@ -294,8 +291,9 @@ class RunRecorder:
         for kept in sorted((self.folder / "snapshots").glob("*")):
             figures.animate(sorted(kept.glob("*.png")), self.folder / "figures" / f"{kept.name}.webp")
         # result.json comes after all other files, and DONE last of all: a run that is killed here measures again.
-        stored = kept_rows(self.program.experiment, stats["test"], "test")
-        files.replace_file(self.folder / run_files.ROWS, lambda file: np.savez(file, **stored))
+        if split == "test":
+            stored = kept_rows(experiment, stats[split], split)
+            files.replace_file(self.folder / run_files.ROWS, lambda file: np.savez(file, **stored))
         run_files.write_result(self.folder, result)
         self.status("DONE", experiment.steps)
         self.is_closed = True

@@ -34,6 +34,7 @@ from cnnlab.knobs import Resolved
 from cnnlab.runs import run_files, run_progress
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.recorder import RunRecorder, open_run
+from cnnlab.runs.summaries import reported
 from cnnlab.runs.trained_function import check_inputs, read_inputs, with_inputs
 from cnnlab.runs.ways_on import saying_what_is_saved
 from cnnlab.runs.without_data import experiment_without_data
@@ -305,10 +306,12 @@ def describe_run(program: Program, spec: RunSpec) -> str:
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.shapes.params))
     sizes = ", ".join(f"{experiment.data.sizes[split]:,} {split}" for split in SPLITS if split in experiment.data.sizes)
     work = f"{experiment.steps:,} steps of {experiment.data.batch_size}" if experiment.task.turns else "nothing to train"
-    devices = program.strategy.devices
+    strategy, devices = program.strategy, program.strategy.devices
+    split = experiment.data.report_split
+    results = "" if split == "test" else f"; without a test split, the results are those of the {split} split"
     return (
         f"{spec.title}: {count:,} parameters on {experiment.data.name} ({sizes}); {work}; "
-        f"{program.strategy.name} on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {spec.precision}"
+        f"{strategy.name} on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {spec.precision}{results}"
     )
 
 
@@ -318,14 +321,14 @@ def format_result(spec: RunSpec, seed: int, result: Mapping[str, Any] | None) ->
     took = f"{result['steps']:,} steps in {text.format_duration(result['wall_seconds'])}"
     if result.get("stopped"):
         return f"{spec.title}, seed {seed}: stopped by --stop_after after {took}; the same command without it goes on"
-    shown = {name.removeprefix("test/"): value for name, value in result["metrics"].items() if name.startswith("test/")}
+    split, shown = reported(result["metrics"])
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
     remark = f"\n  {result['remark']}" if result.get("remark") else ""
-    return f"{spec.title}, seed {seed}: test {numbers} after {took}{run_progress.describe_waiting(result)}{remark}"
+    return f"{spec.title}, seed {seed}: {split} {numbers} after {took}{run_progress.describe_waiting(result)}{remark}"
 
 
 def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, spec: RunSpec) -> str:
-    """Writes seeds.json beside the runs; returns mean ± standard deviation (n − 1) of the test metrics."""
+    """Writes seeds.json beside the runs; returns mean ± standard deviation (n − 1) of the metrics that are their results."""
     names = next(iter(results.values()))["metrics"]
     table = {}
     for name in names:
@@ -333,12 +336,9 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, sp
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         table[name] = {"mean": float(np.mean(values)), "std": spread, "n": len(values), "values": values}
     files.write_record(folder / "seeds.json", {"seeds": list(results), "metrics": table})
-    shown = ", ".join(
-        f"{name.removeprefix('test/')} {row['mean']:.4f} ± {row['std']:.4f}"
-        for name, row in table.items()
-        if name.startswith("test/")
-    )
-    return f"{spec.title}: test {shown} (mean ± standard deviation of {len(results)} seeds)\n  in {folder / 'seeds.json'}"
+    split, rows = reported(table)
+    shown = ", ".join(f"{name} {row['mean']:.4f} ± {row['std']:.4f}" for name, row in rows.items())
+    return f"{spec.title}: {split} {shown} (mean ± standard deviation of {len(results)} seeds)\n  in {folder / 'seeds.json'}"
 
 
 def restore_run(

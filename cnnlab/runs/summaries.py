@@ -2,15 +2,28 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from cnnlab.core import Stats, Task
 from cnnlab.errors import UsageError
+
+Value = TypeVar("Value")
+SPLITS = ("test", "validation", "train")
+"""The splits, those first whose numbers are the results where a run has them."""
 
 
 def flat_metrics(numbers: Mapping[str, Mapping[str, float]], primary: str) -> dict[str, float]:
     """Returns {split: {name: value}} as {"split/name": value}, the primary metric of each split first."""
     return {f"{split}/{name}": part[name] for split, part in numbers.items() for name in sorted(part, key=primary.__ne__)}
+
+
+def reported(metrics: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
+    """Returns (split, {name: value}) of the split whose numbers are the results: test, else validation, else train.
+
+    metrics: {"test/loss": …, "validation/loss": …}, of any kind of value.
+    """
+    split = next((one for one in SPLITS if any(name.startswith(f"{one}/") for name in metrics)), SPLITS[0])
+    return split, {name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")}
 
 
 def summarise(task: Task, stats: Stats) -> dict[str, float]:

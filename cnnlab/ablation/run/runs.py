@@ -199,16 +199,19 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
         result = (run_files.read(folder, run_files.RESULT) or {}) if status.get("state") == "DONE" else {}
     curve = tuple(writers.read_metrics(folder / run_files.METRICS)) if (folder / run_files.METRICS).is_file() else ()
     trained = next((record for record in reversed(curve) if "train/loss" in record), {}) if result else {}
+    measured = result.get("metrics", {})  # with train/ where nothing is held out
+    logged = {
+        name: value
+        for name, value in trained.items()
+        if name.startswith("train/") and value is not None and name not in measured
+    }
     return RunResult(
         arm=arm,
         seed=seed,
         state=status.get("state", "MISSING"),
         folder=str(folder),
         command=command,
-        metrics={
-            **result.get("metrics", {}),
-            **{name: value for name, value in trained.items() if name.startswith("train/") and value is not None},
-        },
+        metrics=measured | logged,
         declared=metrics_from_json(result.get("declared", {})),
         curve=curve,
         wall_seconds=result.get("wall_seconds"),
