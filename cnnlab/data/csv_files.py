@@ -35,6 +35,7 @@ def csv_table(
     file: str | None = None,
     labels: tuple[str, ...] = (),
     targets: tuple[str, ...] = (),
+    standardize: bool = False,
     split: str | None = None,
     group: str | None = None,
     below: PathText | None = None,
@@ -53,6 +54,8 @@ def csv_table(
         labels: column of the class, or several columns of 0 and 1, one for each label; none: one called label, class or the
             like, unless there are targets.
         targets: columns of the numbers that a regression shall predict.
+        standardize: whether each of these numbers is predicted in units of its standard deviation above its mean, both of the
+            training rows; a network learns numbers of this size best.
         split: column that says train, validation or test; none: one called split, if there is one.
         group: column of groups, such as patients, that no division may cut.
         below: folder from which the paths count; none: that of the CSV file.
@@ -71,6 +74,9 @@ def csv_table(
         kinds["group"], columns["group"] = Name(), np.array(table.cells(_known(table, group, "group")))
     split_column = _column(table, split, ("split",), "split")
     parts, remarks = _parts(name, table, split_column)
+    if standardize and targets:
+        columns["target"], more = _standardized(name, columns["target"], parts["train"], targets)
+        remarks += more
     used = {file_column, split_column, group, *wanted, *targets}
     if unused := [column for column in table.columns if column not in used]:
         remarks.append(f"{name}: {counted(len(unused), 'column')} of the table not used: {listed(unused, 10)}")
@@ -80,7 +86,9 @@ def csv_table(
     for part, rows in parts.items():
         chosen = [row for row in rows if checked.good[row]]
         splits[part] = Split({"image": checked.at(chosen), **{key: values[chosen] for key, values in columns.items()}})
-    fingerprint = combined_digest(checked.fingerprint, table.digest, f"{file_column} {wanted} {targets} {split_column} {group}")
+    fingerprint = combined_digest(
+        checked.fingerprint, table.digest, f"{file_column} {wanted} {targets} {split_column} {group} {standardize}"
+    )
     splits, carved = with_test_split(name, splits)
     return Source(name, splits, {"image": Image(), **kinds}, fingerprint, (*remarks, *checked.remarks, *carved))
 
@@ -203,6 +211,15 @@ def _targets(table: _Table, labels: Sequence[str], targets: Sequence[str]) -> tu
         kinds["target"] = Target(tuple(map(printable, targets)))
         columns["target"] = np.stack([_numbers(table, column, None) for column in targets], axis=1)  # T of [N] -> [N, T]
     return kinds, columns
+
+
+def _standardized(name: str, values: np.ndarray, rows: Sequence[int], targets: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Returns the numbers f32 [N, T] in units of their deviations in the training rows, and a remark with these."""
+    mean, deviation = values[rows].mean(axis=0, dtype=np.float64), values[rows].std(axis=0, dtype=np.float64)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+    units = [f"{column} ({a:.6g} ± {b:.6g})" for column, a, b in zip(targets, mean, deviation, strict=True)]
+    remark = f"{name}: predicted in standard deviations from the mean of the training rows: {listed(units, 10)}"
+    return ((values - mean) / deviation).astype(np.float32), [remark]
 
 
 def _sorted_names(names: set[str]) -> list[str]:

@@ -158,8 +158,8 @@ class Source:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of their numbers: those of the first kind that has classes; () without."""
-        return next((kind.names for kind in self.kinds.values() if kind.has_classes), ())
+        """The names of the classes, or other outputs, in their order: those of the first kind with such names; () without."""
+        return next((kind.names for kind in self.kinds.values() if kind.names_outputs), ())
 
 
 def labelled(

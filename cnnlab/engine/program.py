@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.core import Array, Batch, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
+from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
 from cnnlab.engine import averages
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
@@ -30,6 +30,11 @@ def computing_in(precision: str) -> Callable[[PyTree], PyTree]:
     """Returns a function that casts the f32 leaves of a tree to the compute dtype; gradients flow back through it in f32."""
     dtype = PRECISIONS[precision]
     return lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, tree)
+
+
+def cast_batch(data: Dataset, cast: Callable[[PyTree], PyTree], batch: Batch) -> Batch:
+    """Returns a batch with the columns in which a network computes cast; targets, boxes and the like stay in f32."""
+    return {name: cast(v) if name not in data.kinds or data.kinds[name].takes_precision else v for name, v in batch.items()}
 
 
 def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
@@ -77,7 +82,7 @@ def make_train_step(
     def train_step(state: TrainState, resident: PyTree, feed: dict[str, Array]) -> tuple[TrainState, Stats]:
         # The key is never split: step, turn and stream are folded in, so that a resumed run has the same numbers.
         key = jax.random.fold_in(state.key, state.step)
-        batch = cast(experiment.data.prepare(resident, feed, stream(key, "augment")))
+        batch = cast_batch(experiment.data, cast, experiment.data.prepare(resident, feed, stream(key, "augment")))
         params, model_state, opt_state = dict(state.params), state.model_state, dict(state.opt_state)
         sums: dict[str, Array] = {}
         for turn, player in enumerate(turns):
@@ -267,7 +272,7 @@ def _functions(
         # A measurement is given one feed as a dispatch of one step, [1, B, …] -> [B, …]
         (traced_knobs, resident), feed, cast = shared, jax.tree.map(lambda leaf: leaf[0], feeds), computing_in(precision)
         experiment = experiment_of(traced_knobs)
-        task, batch = experiment.task, cast(experiment.data.prepare(resident, feed, None))
+        task, batch = experiment.task, cast_batch(experiment.data, cast, experiment.data.prepare(resident, feed, None))
         stats = task.measure(cast(params), model_state, batch)
         if final and task.measure_final:
             more = task.measure_final(cast(params), model_state, batch)

@@ -55,20 +55,41 @@ def perceptron(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def sigmoid(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns the sum of the binary cross-entropies of K one-against-all logistic regressions."""
-    return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, _one_hot(logits, labels)), axis=-1)
+    return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, _shares(logits, labels)), axis=-1)
 
 
 def squared(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns Σ_k (s_k − t_k)², t the one-hot label: least squares."""
-    return jnp.sum(optax.squared_error(logits, _one_hot(logits, labels)), axis=-1)
+    return jnp.sum(optax.squared_error(logits, _shares(logits, labels)), axis=-1)
 
 
-def require_loss(loss: Callable[..., jax.Array], classes: int) -> None:
-    """Raises UsageError unless a loss of a user's own file gives one number for each example, shapes alone being computed."""
+def absolute(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns Σ_t |s_t − y_t|, the absolute errors of T numbers, or of one-hot labels."""
+    return jnp.sum(jnp.abs(outputs - _shares(outputs, labels)), axis=-1)
+
+
+def huber(outputs: jax.Array, labels: jax.Array, *, delta: Positive = 1.0) -> jax.Array:
+    """Returns Σ_t of ½ e² for |e| ≤ δ and δ (|e| − ½ δ) beyond, e_t = s_t − y_t (Huber 1964, eq. 1.3).
+
+    Args:
+        delta: error up to which the loss is quadratic, in the unit of the numbers.
+    """
+    return jnp.sum(optax.huber_loss(outputs, _shares(outputs, labels), jnp.asarray(delta, outputs.dtype)), axis=-1)
+
+
+def require_loss(loss: Callable[..., jax.Array], classes: int, labels: jax.ShapeDtypeStruct) -> None:
+    """Raises UsageError unless a loss of a user's own file gives one number for each example, shapes alone being computed.
+
+    Args:
+        loss: the loss.
+        classes: K, the number of outputs.
+        labels: shape and type of the labels of two examples.
+    """
     if not own.is_own_object(loss):
         return
-    logits, labels = jax.ShapeDtypeStruct((2, classes), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.int32)
-    with own.explained("--loss", while_=f"it is called with logits f32 [B, {classes}] and labels i32 [B]"):
+    logits = jax.ShapeDtypeStruct((2, classes), jnp.float32)
+    kind = f"labels {'i32' if labels.dtype == jnp.int32 else 'f32'} [{', '.join(['B', *map(str, labels.shape[1:])])}]"
+    with own.explained("--loss", while_=f"it is called with logits f32 [B, {classes}] and {kind}"):
         returned = jax.eval_shape(loss, logits, labels)
     if getattr(returned, "shape", None) != (2,) or not jnp.issubdtype(returned.dtype, jnp.floating):
         shape = getattr(returned, "shape", None)
@@ -77,6 +98,10 @@ def require_loss(loss: Callable[..., jax.Array], classes: int) -> None:
         )
         hint = " Leave the mean or sum over the batch to the task." if shape == () else ""
         raise UsageError(f"--loss: it returns {what}.\nExpected one number for each example, float [B].{hint}")
+
+
+def _shares(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return labels if labels.ndim > 1 else _one_hot(logits, labels)
 
 
 def _one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -90,4 +115,6 @@ LOSSES: dict[str, Callable[..., jax.Array]] = {
     "perceptron": perceptron,
     "sigmoid": sigmoid,
     "squared": squared,
+    "absolute": absolute,
+    "huber": huber,
 }

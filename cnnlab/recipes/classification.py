@@ -16,6 +16,7 @@ from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.views import Views
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import ensemble
+from cnnlab.tasks.goals import CLASS, goal_of
 from cnnlab.tasks.knn import Pixels, knn_task
 from cnnlab.values import Choice, Count, Duration, PathText
 
@@ -39,6 +40,9 @@ def classification(
     control: Literal["none", "shuffle_labels", "shuffle_pixels", "random_parameters"] = "none",
 ) -> Experiment:
     """Image classification: one player, the classifier.
+
+    Data with several labels for each image (a column `tags`) are learned with --loss=sigmoid, and numbers (a column `target`)
+    with --loss=squared, absolute or huber.
 
     A `control` is a run that is expected to fail, for comparison. If it succeeds, there is a leak or a broken metric.
 
@@ -69,11 +73,13 @@ def classification(
             "Leave one of them out; --init_from=none removes the weights that an experiment sets."
         )
     dataset = data(SHUFFLED.get(control, "none"))
-    require_labels(dataset, "classification")
+    goal = goal_of(dataset.name, dataset.stored, loss)
+    if goal is not CLASS and control == "shuffle_labels":
+        raise UsageError(f"--control=shuffle_labels: {dataset.name} has {goal.what} and no classes. Leave it out.")
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
-    require_loss(loss, dataset.classes)
-    task = classify(network, loss=loss, frozen=frozen, views=views)
+    require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
+    task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views)
     optimizers = {player: scale_by_layer(optimizer(steps=steps), lr_multipliers) for player in task.turns}
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
     return Experiment(task, dataset, optimizers, 0 if control == "random_parameters" else steps, average(steps), start)

@@ -262,6 +262,7 @@ def _content(spec: RunSpec, experiment: Experiment) -> dict[str, Any]:
             "remarks": list(data.remarks),
             "class_names": list(data.class_names),
             "fit": dict(data.inputs.fit),
+            "columns": jax.tree.map(lambda leaf: f"{leaf.dtype.name} {list(leaf.shape)}", dict(data.stored)),
         },
         "sources": None if spec.sources is None else dict(spec.sources),
         "weights": spec.weights,

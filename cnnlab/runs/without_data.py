@@ -7,6 +7,7 @@ Letters in shapes: B batch, H W space, C channels.
 """
 
 import functools
+import json
 import logging
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -69,10 +70,20 @@ def _opened(
     """Takes the place of a function of data.images.PIPELINES, and its arguments; returns the stand-in."""
     wanted = usual_batch_size if batch_size is ... else batch_size
     sizes = dict(recorded["sizes"])
-    return stand_in(recorded["name"], inputs, sizes, wanted or sizes["train"], fingerprint)
+    # A run of an older version has these two columns.
+    label = {} if "columns" in recorded else {"label": "int32 []"}
+    columns = {**label, **recorded.get("columns", {})}
+    return stand_in(recorded["name"], inputs, sizes, wanted or sizes["train"], fingerprint, columns)
 
 
-def stand_in(name: str, inputs: InputSpec, sizes: Mapping[str, int], batch_size: int, fingerprint: str) -> Dataset:
+def stand_in(
+    name: str,
+    inputs: InputSpec,
+    sizes: Mapping[str, int],
+    batch_size: int,
+    fingerprint: str,
+    columns: Mapping[str, Any],
+) -> Dataset:
     """Returns a data set without examples: its training batches have the right shapes and types, and are zeros.
 
     Whatever asks for an example gets a DataError.
@@ -83,26 +94,28 @@ def stand_in(name: str, inputs: InputSpec, sizes: Mapping[str, int], batch_size:
         sizes: number of examples of each split.
         batch_size: number of examples in a training batch.
         fingerprint: that of the data set that it stands for.
+        columns: {name: `int32 []`, type and shape of one example's value, or a dict of these}, as run.json holds them.
     """
+    shape = jax.ShapeDtypeStruct(inputs.image_shape, np.dtype(inputs.dtype))
+    stored = {**jax.tree.map(_shape_of, dict(columns)), "image": shape}
 
     def absent(*_: Any) -> Any:
         raise DataError(f"the examples of {name} are needed here, and the run was opened without its data set.")
 
     def train(seed: int, step: int) -> Iterator[Feed]:
         # Arrays of one element, whatever their shape: only shapes and types are read.
-        image = np.broadcast_to(np.zeros((), inputs.dtype), (batch_size, *inputs.image_shape))
-        number = np.broadcast_to(np.zeros((), np.int32), (batch_size,))
+        def empty(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+            return np.broadcast_to(np.zeros((), leaf.dtype), (batch_size, *leaf.shape))
+
+        feed = {**jax.tree.map(empty, stored), "index": np.zeros(batch_size, np.int32)}
         while True:
-            yield {"image": image, "label": number, "index": number}
+            yield feed
 
     return Dataset(
         name=name,
         inputs=inputs,
         kinds={},
-        stored={
-            "image": jax.ShapeDtypeStruct(inputs.image_shape, np.dtype(inputs.dtype)),
-            "label": jax.ShapeDtypeStruct((), np.int32),
-        },
+        stored=stored,
         sizes=sizes,
         batch_size=batch_size,
         train=train,
@@ -114,8 +127,14 @@ def stand_in(name: str, inputs: InputSpec, sizes: Mapping[str, int], batch_size:
     )
 
 
+def _shape_of(text: str) -> jax.ShapeDtypeStruct:
+    """Returns the shape and type that `float32 [2, 3]` describes."""
+    dtype, _, shape = text.partition(" ")
+    return jax.ShapeDtypeStruct(tuple(json.loads(shape)), np.dtype(dtype))
+
+
 def prepare_images(inputs: InputSpec, resident: PyTree, feed: Mapping[str, Array], key: Array | None) -> Batch:
     """Implements core.Dataset.preparation for images that come with the feed, which are not augmented."""
     images = feed["image"].astype(jnp.float32)
     mask = feed["mask"] if "mask" in feed else jnp.ones(feed["index"].shape, bool)
-    return {"image": (images - inputs.subtract) / inputs.divide, "label": feed["label"], "index": feed["index"], "mask": mask}
+    return {**feed, "image": (images - inputs.subtract) / inputs.divide, "mask": mask}

@@ -16,7 +16,7 @@ from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.views import Views, over_views
-from cnnlab.tasks import classification_metrics, prediction
+from cnnlab.tasks.goals import CLASS, Goal
 
 PLAYER = CLASSIFIER
 
@@ -31,10 +31,11 @@ def classify(
     model: nn.Module,
     *,
     loss: Callable[[Array, Array], Array] = cross_entropy,
+    goal: Goal = CLASS,
     frozen: tuple[str, ...] = (),
     views: Views = "one",
 ) -> Task:
-    """The task of training `model` to predict `batch["label"]`.
+    """The task of training `model` to predict a column of the batch: the class of an image, several labels, or numbers.
 
     Intermediates whose name begins with `auxiliary` are logits of auxiliary heads, and their losses are added. Frozen layers
     belong to a player that never moves, and their batch norms use and keep their running statistics.
@@ -42,7 +43,8 @@ def classify(
     Args:
         model: `model(images, train=…) -> (logits [B, K], intermediates)`; its collections other than `params` become the
             model state, and it may use the random stream `dropout`.
-        loss: (logits f32 [B, K], labels i32 [B]) -> f32 [B].
+        loss: (logits f32 [B, K], labels i32 [B], or the column f32 [B, K]) -> f32 [B].
+        goal: what the network predicts, and how its predictions are measured.
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
         views: views of an image over which its logits are averaged outside training.
     """
@@ -59,11 +61,11 @@ def classify(
                 variables, batch["image"], train=True, rngs={"dropout": key}, mutable=sorted(model_state)
             )
         logits = logits.astype(jnp.float32)
-        losses = loss(logits, batch["label"])
+        losses = loss(logits, batch[goal.column])
         total = jnp.mean(losses)
         for name in sorted(name for name in intermediates if name.startswith("auxiliary")):
-            total += AUXILIARY_WEIGHT * jnp.mean(loss(intermediates[name].astype(jnp.float32), batch["label"]))
-        return total, (dict(updated), {"sums": classification_metrics.sums(logits, losses, batch), "rows": {}})
+            total += AUXILIARY_WEIGHT * jnp.mean(loss(intermediates[name].astype(jnp.float32), batch[goal.column]))
+        return total, (dict(updated), {"sums": goal.sums(logits, losses, batch), "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
         variables = {"params": joined(params), **model_state}
@@ -71,18 +73,18 @@ def classify(
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         logits = predict(params, model_state, batch["image"])
-        return classification_metrics.measure(logits, jax.nn.softmax(logits, axis=1), loss(logits, batch["label"]), batch)
+        return goal.measure(logits, loss(logits, batch[goal.column]), batch)
 
     return Task(
         init=functools.partial(_init, model, patterns),
         loss=loss_of,
         predict=predict,
         measure=measure,
-        summary=classification_metrics.summary,
-        figures=draw_figures,
+        summary=goal.summary,
+        figures=functools.partial(draw_figures, goal.figures),
         turns=(PLAYER,),
-        metrics=classification_metrics.METRICS,
-        prediction=prediction.of_classes(),
+        metrics=goal.metrics,
+        prediction=goal.prediction,
     )
 
 
@@ -122,9 +124,16 @@ def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.Abstract
     return nn.intercept_methods(intercept)
 
 
-def draw_figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    """Returns the confusion matrix, the most confident mistakes, and the first layer's kernels as images."""
-    shown = classification_metrics.draw_figures(stats, data, split)
+def draw_figures(
+    of_goal: Callable[[Stats, Dataset, str], dict[str, Any]],
+    params: Params,
+    model_state: PyTree,
+    stats: Stats,
+    data: Dataset,
+    split: str,
+) -> dict[str, Any]:
+    """Returns the figures of the goal, such as the confusion matrix, and the first layer's kernels as images."""
+    shown = of_goal(stats, data, split)
     kernels = first_kernels(joined(params), data.image_shape)
     if kernels is not None:
         from cnnlab import figures

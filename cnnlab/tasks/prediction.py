@@ -55,6 +55,36 @@ def _class_caption(arrays: Predicted, inputs: InputSpec) -> str:
     return f"{_class_name(arrays, inputs)} {np.max(arrays['probabilities']):.2f}"
 
 
+def of_tags() -> Prediction:
+    """The prediction of several labels: the probability of each."""
+
+    def arrays(scores: Array, images: Array) -> dict[str, Array]:
+        return {"probabilities": jax.nn.sigmoid(scores)}
+
+    def rows(arrays: Predicted, inputs: InputSpec) -> list[dict[str, Any]]:
+        return [dict(zip(inputs.class_names, arrays["probabilities"].tolist(), strict=True))]
+
+    def caption(arrays: Predicted, inputs: InputSpec) -> str:
+        return ", ".join(name for name, share in zip(inputs.class_names, arrays["probabilities"], strict=True) if share > 0.5)
+
+    return Prediction(arrays=arrays, rows=rows, caption=caption)
+
+
+def of_numbers() -> Prediction:
+    """The prediction of numbers, under their names."""
+
+    def arrays(outputs: Array, images: Array) -> dict[str, Array]:
+        return {"numbers": outputs.astype(jnp.float32)}
+
+    def rows(arrays: Predicted, inputs: InputSpec) -> list[dict[str, Any]]:
+        return [dict(zip(inputs.class_names, arrays["numbers"].tolist(), strict=True))]
+
+    def caption(arrays: Predicted, inputs: InputSpec) -> str:
+        return ", ".join(f"{number:.3g}" for number in arrays["numbers"])
+
+    return Prediction(arrays=arrays, rows=rows, caption=caption)
+
+
 def of_images() -> Prediction:
     """The prediction of an image, its reconstruction, with the squared error of the reconstruction."""
 

@@ -23,7 +23,7 @@ class Boxes(Kind):
     """
 
     is_spatial = True
-    has_classes = True
+    names_outputs = True
 
     least_remaining: float = 0.25
     """Share of its area that a box keeps at least when a variation moves it across the border; with less it is not valid."""

@@ -16,6 +16,7 @@ class Image(Kind):
     """Images, which are scaled to [0, 1], varied and normalised inside the compiled step."""
 
     is_spatial = True
+    takes_precision = True
 
     def check(self, values: Values, where: str) -> None:
         """Raises DataError unless the values are images."""

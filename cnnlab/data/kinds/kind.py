@@ -34,8 +34,11 @@ class Kind:
     """Whether steps see the column. A column that is False stays on the host, such as the names of files."""
     is_spatial: ClassVar[bool] = False
     """Whether the values lie on the image and move with it."""
-    has_classes: ClassVar[bool] = False
-    """Whether `names` are classes that a network predicts."""
+    takes_precision: ClassVar[bool] = False
+    """Whether the values are cast to the dtype in which the network computes, as images are. Targets and places on the image
+    stay as they are: bfloat16 has 8 bits."""
+    names_outputs: ClassVar[bool] = False
+    """Whether `names` are those of what a network predicts: classes, labels or numbers."""
 
     names: tuple[str, ...] = ()
     """The names of the classes, points or tokens, in the order of their numbers; (): there are none."""

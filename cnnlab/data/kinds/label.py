@@ -13,7 +13,7 @@ from cnnlab.errors import DataError
 class Label(Kind):
     """The class of an example, of two or more."""
 
-    has_classes = True
+    names_outputs = True
 
     def check(self, values: Values, where: str) -> None:
         """Raises DataError for fewer than two classes, and for values that are no numbers of these classes."""

@@ -21,7 +21,7 @@ class Mask(Kind):
     """The class of every pixel, or `ignore`."""
 
     is_spatial = True
-    has_classes = True
+    names_outputs = True
 
     ignore: int = IGNORE
     """The value of pixels that do not count."""

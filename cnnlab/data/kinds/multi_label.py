@@ -12,7 +12,7 @@ from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse
 class MultiLabel(Kind):
     """The classes of an example, any number of them."""
 
-    has_classes = True
+    names_outputs = True
 
     def check(self, values: Values, where: str) -> None:
         """Raises DataError unless every value is 0 or 1 and there is one for each class."""

@@ -12,6 +12,8 @@ from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse, requi
 class Target(Kind):
     """Numbers that a network shall predict; `names` are those of the numbers, T of them."""
 
+    names_outputs = True
+
     def check(self, values: Values, where: str) -> None:
         """Raises DataError unless the values are finite numbers, T for each example."""
         if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype != np.float32:
