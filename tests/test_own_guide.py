@@ -1,4 +1,4 @@
-"""docs/own.md: the files of its code blocks are written, and its commands run on them."""
+"""docs/own.md and docs/columns.md: the files of their code blocks are written, and their commands run on them."""
 
 import json
 import pathlib
@@ -8,19 +8,27 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from stages import slow_but
 
 from cnnlab import own
 
-TEXT = (pathlib.Path(__file__).resolve().parents[1] / "docs" / "own.md").read_text(encoding="utf-8")
-COMMANDS = [shlex.split(line)[2:] for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
-"""The words after `python launch.py` of every command."""
+DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
+TEXT, COLUMNS = ((DOCS / name).read_text(encoding="utf-8") for name in ("own.md", "columns.md"))
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words after `python launch.py` of every command of a page."""
+    return [shlex.split(line)[2:] for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+
+
+COMMANDS = commands(TEXT)
 TRAINED = [words for words in COMMANDS if words[0] != "ablate" and "--help" not in words]
 
 
 @pytest.fixture(autouse=True)
 def files(tmp_path: pathlib.Path) -> Iterator[None]:
     """Writes the files of the guide; blocks of one file follow each other."""
-    for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", TEXT, re.DOTALL):
+    for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", TEXT + COLUMNS, re.DOTALL):
         with open(tmp_path / name, "a", encoding="utf-8") as file:
             file.write(f"{text}\n\n")
     path = list(sys.path)
@@ -67,3 +75,10 @@ def test_every_command_of_the_guide_runs(here, tmp_path: pathlib.Path, words: li
         assert "model=linear" in out
     else:
         assert "after 20 steps" in out
+
+
+@pytest.mark.parametrize("words", slow_but(commands(COLUMNS), commands(COLUMNS)[1]), ids=" ".join)
+def test_every_command_of_the_page_on_columns_runs(here, words: list[str]):
+    code, out, err = here(*words, *(() if words[0] == "inspect" else ("--devices=1",)))
+    assert code == 0, err
+    assert "dense1" in out if words[0] == "inspect" else "after 20 steps" in out and "r2" in out

@@ -13,7 +13,7 @@ from cnnlab.data.decode import EXTENSIONS
 from cnnlab.data.image_files import checked_images
 from cnnlab.data.kinds import Image, Kind, Label, MultiLabel, Name, Target
 from cnnlab.data.kinds.kind import Values
-from cnnlab.data.source import Source, Split, with_test_split
+from cnnlab.data.source import LazyImages, Source, Split, with_test_split
 from cnnlab.data.split_names import split_named
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, did_you_mean
@@ -74,23 +74,25 @@ def csv_table(
         kinds["group"], columns["group"] = Name(), np.array(table.cells(_known(table, group, "group")))
     split_column = _column(table, split, ("split",), "split")
     parts, remarks = _parts(name, table, split_column)
-    if standardize and targets:
-        columns["target"], more = _standardized(name, columns["target"], parts["train"], targets)
-        remarks += more
     used = {file_column, split_column, group, *wanted, *targets}
     if unused := [column for column in table.columns if column not in used]:
         remarks.append(f"{name}: {counted(len(unused), 'column')} of the table not used: {listed(unused, 10)}")
     names = [printable(cell) for cell in table.cells(file_column)]
     checked = checked_images(name, root, paths, names, skip_bad_images=skip_bad_images, max_pixels=max_pixels, draft=draft)
-    splits: dict[str, Split] = {}
-    for part, rows in parts.items():
-        chosen = [row for row in rows if checked.good[row]]
-        splits[part] = Split({"image": checked.at(chosen), **{key: values[chosen] for key, values in columns.items()}})
-    fingerprint = combined_digest(
-        checked.fingerprint, table.digest, f"{file_column} {wanted} {targets} {split_column} {group} {standardize}"
-    )
+    rows = {part: [row for row in chosen if checked.good[row]] for part, chosen in parts.items()}
+    splits = {part: _split(checked.at(chosen), columns, chosen) for part, chosen in rows.items()}
     splits, carved = with_test_split(name, splits)
+    if standardize and targets:
+        splits, more = _standardized(name, splits, targets)
+        remarks += more
+    choices = f"{file_column} {wanted} {targets} {split_column} {group} {standardize}"
+    fingerprint = combined_digest(checked.fingerprint, table.digest, choices)
     return Source(name, splits, {"image": Image(), **kinds}, fingerprint, (*remarks, *checked.remarks, *carved))
+
+
+def _split(images: LazyImages, columns: Mapping[str, Values], rows: Sequence[int]) -> Split:
+    """Returns images with the values of the other columns [N, …] in their rows."""
+    return Split({"image": images, **{name: values[rows] for name, values in columns.items()}})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,13 +215,18 @@ def _targets(table: _Table, labels: Sequence[str], targets: Sequence[str]) -> tu
     return kinds, columns
 
 
-def _standardized(name: str, values: np.ndarray, rows: Sequence[int], targets: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Returns the numbers f32 [N, T] in units of their deviations in the training rows, and a remark with these."""
-    mean, deviation = values[rows].mean(axis=0, dtype=np.float64), values[rows].std(axis=0, dtype=np.float64)
+def _standardized(name: str, splits: Mapping[str, Split], targets: Sequence[str]) -> tuple[dict[str, Split], list[str]]:
+    """Returns the splits with their numbers f32 [N, T] in units of the deviations of training, and a remark with these."""
+    trained = splits["train"].columns["target"].astype(np.float64)
+    mean, deviation = trained.mean(axis=0), trained.std(axis=0)
     deviation = np.where(deviation > 0, deviation, 1.0)
     units = [f"{column} ({a:.6g} ± {b:.6g})" for column, a, b in zip(targets, mean, deviation, strict=True)]
     remark = f"{name}: predicted in standard deviations from the mean of the training rows: {listed(units, 10)}"
-    return ((values - mean) / deviation).astype(np.float32), [remark]
+    changed = {
+        split: part.having(target=((part.columns["target"] - mean) / deviation).astype(np.float32))
+        for split, part in splits.items()
+    }
+    return changed, [remark]
 
 
 def _sorted_names(names: set[str]) -> list[str]:

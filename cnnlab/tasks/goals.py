@@ -63,17 +63,24 @@ TAGS = Goal(
     metrics=multi_label_metrics.METRICS,
     prediction=prediction.of_tags(),
 )
-NUMBERS = Goal(
-    column="target",
-    what="numbers that belong to an image",
-    losses=(losses.squared, losses.absolute, losses.huber),
-    sums=regression_metrics.sums,
-    measure=regression_metrics.measure,
-    summary=regression_metrics.summary,
-    figures=regression_metrics.draw_figures,
-    metrics=regression_metrics.METRICS,
-    prediction=prediction.of_numbers(),
-)
+
+
+def numbers(column: str = "target") -> Goal:
+    """Returns the goal of predicting a column of numbers f32 [B, T], such as one of a kind of a user's own."""
+    return Goal(
+        column=column,
+        what="numbers that belong to an image",
+        losses=(losses.squared, losses.absolute, losses.huber),
+        sums=functools.partial(regression_metrics.sums, column=column),
+        measure=functools.partial(regression_metrics.measure, column=column),
+        summary=regression_metrics.summary,
+        figures=regression_metrics.draw_figures,
+        metrics=regression_metrics.METRICS,
+        prediction=prediction.of_numbers(),
+    )
+
+
+NUMBERS = numbers()
 GOALS = (CLASS, TAGS, NUMBERS)
 
 

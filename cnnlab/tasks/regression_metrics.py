@@ -22,30 +22,30 @@ WORST = 25
 """Number of images that are shown, those of the largest error first."""
 
 
-def _error(outputs: Array, batch: Batch) -> Array:
+def _error(outputs: Array, targets: Array) -> Array:
     """Returns the mean absolute error of each example, f32 [B]."""
-    return jnp.mean(jnp.abs(outputs - batch["target"]), axis=1)
+    return jnp.mean(jnp.abs(outputs - targets), axis=1)
 
 
-def sums(outputs: Array, losses: Array, batch: Batch) -> dict[str, Array]:
-    """Returns sums over the real examples: `loss`, `error` and `count`, f32 []; outputs f32 [B, T], losses f32 [B]."""
+def sums(outputs: Array, losses: Array, batch: Batch, *, column: str = "target") -> dict[str, Array]:
+    """Returns sums over the examples, `loss`, `error` and `count`, f32 []; outputs and column f32 [B, T], losses f32 [B]."""
     real = batch["mask"]
-    kept = {"loss": losses, "error": _error(outputs, batch)}
+    kept = {"loss": losses, "error": _error(outputs, batch[column])}
     added = {name: jnp.sum(jnp.where(real, values, 0.0)) for name, values in kept.items()}
     return {**added, "count": jnp.sum(real.astype(jnp.float32))}
 
 
-def measure(outputs: Array, losses: Array, batch: Batch) -> Stats:
-    """Returns the statistics of a held-out batch; outputs f32 [B, T], losses f32 [B]."""
+def measure(outputs: Array, losses: Array, batch: Batch, *, column: str = "target") -> Stats:
+    """Returns the statistics of a held-out batch; outputs and the column f32 [B, T], losses f32 [B]."""
     rows = {
         "index": batch["index"],
-        "target": batch["target"],
+        "target": batch[column],
         "prediction": outputs,
-        "error": _error(outputs, batch),
+        "error": _error(outputs, batch[column]),
         "loss": losses,
         "mask": batch["mask"],
     }
-    return {"sums": sums(outputs, losses, batch), "rows": rows}
+    return {"sums": sums(outputs, losses, batch, column=column), "rows": rows}
 
 
 def summary(stats: Stats) -> dict[str, float]:
