@@ -207,8 +207,10 @@ class Checkpoints:
         """Sets aside every damaged checkpoint as `<step>.corrupt`; never deletes one. For the process that trains here."""
         for step in self.steps():
             folder = self.folder / str(step)
-            if step in self._bad or _damage(folder) is not None:
+            reason = self._bad.get(step) or _damage(folder)
+            if reason is not None:
                 target = self.folder / f"{step}.corrupt"
+                log.warning("WARNING: the damaged checkpoint of step %d is set aside as %s: %s.", step, target, reason)
                 shutil.rmtree(target, ignore_errors=True)  # left by an earlier fault at the same step
                 folder.rename(target)
 

@@ -18,11 +18,12 @@ EVENTS = 1
 
 
 def open_writers(
-    program: Program, folder: pathlib.Path, start: int, spec: RunSpec, clock: StepClock
+    program: Program, folder: pathlib.Path, start: int, written: int, spec: RunSpec, clock: StepClock
 ) -> tuple[list[Writer], Callable[[int, Mapping[str, np.ndarray]], None], RunProgress, Callable[[], None]]:
     """Returns (writers of scalars, the writer of images, the progress, the function that closes them) of a run.
 
-    The run goes on from step `start`. The progress, which reads `clock`, is one of the writers.
+    The run goes on from step `start`, by which it had written so many lines of metrics (0: not known). The progress, which
+    reads `clock`, is one of the writers.
     """
     experiment = program.experiment
     rates = learning_rates(spec.knobs, experiment)
@@ -38,5 +39,5 @@ def open_writers(
         progress.close()
         close()
 
-    metrics = writers.metrics_file(folder / run_files.METRICS, resume_at=start)
+    metrics = writers.metrics_file(folder / run_files.METRICS, resume_at=start, written=written)
     return [metrics, events, progress], images, progress, close_all

@@ -70,6 +70,8 @@ class RunRecorder:
     began: float = dataclasses.field(default_factory=time.monotonic)
     measured: tuple[int, dict[str, float]] = (-1, {})
     """Step of the latest validation, and its metrics."""
+    records: int = 0
+    """Number of lines of metrics.jsonl, by which lost ones are noticed."""
     step: int = 0
     """Last step that is known to be done."""
     attempt: int = 1
@@ -123,7 +125,7 @@ class RunRecorder:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Passes scalars to every writer."""
-        data = self.program.experiment.data
+        data, self.records = self.program.experiment.data, self.records + 1
         for writer in self.writers:
             writer(step, {"epoch": step * data.batch_size / data.sizes["train"], **scalars})
 
@@ -212,6 +214,7 @@ class RunRecorder:
             "seed": self.seed,
             "fingerprint": self.program.experiment.data.fingerprint,
             "recent": {name: value.tolist() for name, value in recent["sums"].items()},  # f64, as nested lists of their shape
+            "records": self.records,
             "unmeasured": self.unmeasured == step,
             **self.timing,
             META: self.program.experiment.data.inputs.as_json(),
@@ -352,8 +355,9 @@ def open_run(
         closing.callback(checkpoints.close)
         try:
             recorder.status("RUNNING", start)
-            opened = open_writers(program, folder, start, spec, recorder.clock)
+            opened = open_writers(program, folder, start, meta.get("records", 0), spec, recorder.clock)
             recorder.writers, recorder.images, recorder.progress, close_writers = opened
+            recorder.records = len(writers.read_metrics(folder / run_files.METRICS))
             closing.callback(close_writers)
             recorder.measure_interrupted()
             yield recorder

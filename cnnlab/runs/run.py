@@ -280,6 +280,8 @@ def train_seeds(
     }
     for seed, folder in folders.items():
         if results[seed] is not None:
+            for damage in run_files.damages(folder):  # of what its results do not depend on
+                log.warning("WARNING: %s", damage)
             print(f"{format_result(spec, seed, results[seed])}\n  finished before; in {folder} (--overwrite trains it again)")
             continue
         if program is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlab import files
+from cnnlab import files, text
 from cnnlab.errors import disk_reason
 from cnnlab.runs import run_files
 
@@ -23,15 +23,24 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
     return files.read_lines(path)[0]
 
 
-def metrics_file(path: pathlib.Path, *, resume_at: int) -> Writer:
+def metrics_file(path: pathlib.Path, *, resume_at: int, written: int = 0) -> Writer:
     """Returns a writer that appends {"step": …, name: value} lines to `path`; records after step `resume_at` are dropped.
 
-    A damaged line is left out and named, and the file as it was is kept beside it.
+    A damaged line is left out and named, and the file as it was is kept beside it. Lines that are gone are counted.
+
+    Args:
+        path: the file.
+        resume_at: step from which the run goes on.
+        written: number of lines that there were at that step; 0: not known.
     """
     records, damaged = files.read_lines(path)
+    kept = [record for record in records if record["step"] <= resume_at]
     if damaged:
         run_files.keep_metrics(path.parent, f"{path} is damaged: {run_files.describe_lines(damaged)}; the other lines are kept")
-    files.write_text(path, "".join(files.seal_line(record) for record in records if record["step"] <= resume_at))
+    elif len(kept) < written:
+        lost = f"of {text.counted(written, 'line')} up to step {resume_at:,}, lost: {written - len(kept):,}"
+        log.warning("WARNING: %s is damaged: %s; the run goes on without.", path, lost)
+    files.write_text(path, "".join(map(files.seal_line, kept)))
 
     def write(step: int, scalars: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
