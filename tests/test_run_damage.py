@@ -117,7 +117,7 @@ def test_lines_of_metrics_that_are_gone_are_counted(tmp_path: pathlib.Path, capl
     writers.metrics_file(path, resume_at=2, written=2)
     assert not caplog.text and len(writers.read_metrics(path)) == 2
     writers.metrics_file(path, resume_at=3, written=3)
-    assert "metrics.jsonl is damaged: 1 of the 3 lines up to step 3 are lost" in caplog.text
+    assert "metrics.jsonl is damaged: of 3 lines up to step 3, lost: 1" in caplog.text
     path.unlink()
     writers.metrics_file(path, resume_at=2, written=1)
-    assert "1 of the 1 line up to step 2 are lost" in caplog.text
+    assert "of 1 line up to step 2, lost: 1" in caplog.text
