@@ -29,7 +29,7 @@ def prepared(request, tmp_path_factory):
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("no $CNNLAB_TFDS, and preparing mnist needs tensorflow, which is not installed")
     folder = tmp_path_factory.mktemp("tfds")
-    subprocess.run([sys.executable, str(shared / "prepare_tfds.py"), str(folder), "mnist"], check=True, timeout=300)
+    subprocess.run([sys.executable, str(shared / "prepare_tfds.py"), str(folder), "mnist", "bccd"], check=True, timeout=300)
     return str(folder)
 
 
@@ -126,8 +126,23 @@ def test_set_without_image_and_label_is_refused(tmp_path, monkeypatch):
             return True
 
     monkeypatch.setattr("cnnlab.data.tfds_sets._builder", lambda *_: Builder())
-    with pytest.raises(DataError, match="does not classify images: its supervised keys are"):
+    with pytest.raises(DataError, match="has no images of 8 bits: its features are"):
         tfds("ag_news_subset", data_dir=str(tmp_path))
+
+
+@pytest.mark.slow
+def test_boxes_of_a_detection_set_become_a_column_that_follows_its_images(prepared):
+    if not (pathlib.Path(prepared) / "bccd").is_dir():
+        pytest.skip("bccd is not prepared")
+    source = tfds("bccd", data_dir=prepared)
+    assert {split: len(part) for split, part in source.splits.items()} == {"train": 205, "validation": 87, "test": 72}
+    assert source.class_names == ("RBC", "WBC", "Platelets") and "2 boxes without an area not used" in " ".join(source.remarks)
+    boxes = source.splits["train"].columns["boxes"]
+    assert boxes["corners"].shape[1] <= 30 and np.all(boxes["corners"][..., 2:] <= [[640, 480]])
+    data = build(source, batch_size=8, image_size=96)
+    moved = data.resident["train"]["boxes"]
+    np.testing.assert_allclose(moved["corners"][0], boxes["corners"][0] * [0.15, 0.2, 0.15, 0.2], rtol=1e-5)
+    assert np.array_equal(moved["valid"], boxes["valid"])
 
 
 @pytest.mark.slow

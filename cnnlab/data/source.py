@@ -30,8 +30,8 @@ class LazyImages:
     read: Callable[[list[int]], Sequence[np.ndarray] | np.ndarray]
     """Positions [B] -> B images u8 [H, W, C], or one array [B, H, W, C]. May be called from several threads."""
     length: int
-    image_shape: tuple[int | None, int | None, int]
-    """(H, W, C) as read; None where the images differ."""
+    image_shape: tuple[int | None, ...]
+    """(H, W, C) as read, or (H, W) of masks; None where the images differ."""
     threads: int = 1
     """Number of decoding threads: `decoding_threads` of the images in their files."""
     dtype: np.dtype = dataclasses.field(default_factory=lambda: np.dtype(np.uint8))

@@ -46,9 +46,8 @@ def stored(images: LazyImages, key: str, about: str) -> LazyImages:
         key: a text that changes with their pixels.
         about: what they are, for the list of entries.
     """
-    height, width, channels = images.image_shape
-    assert height is not None and width is not None
-    shape = (len(images), height, width, channels)
+    assert None not in images.image_shape
+    shape = (len(images), *(int(side or 0) for side in images.image_shape))
     reader = _Reader(images, f"pixels-1-{key[:24]}", shape, about)
     return dataclasses.replace(images, read=reader.read, threads=1)
 

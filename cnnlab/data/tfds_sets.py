@@ -1,8 +1,9 @@
-"""Image-classification sets of TensorFlow Datasets, read by random access, without TensorFlow in this process.
+"""Sets of images of TensorFlow Datasets, read by random access, without TensorFlow in this process.
 
 Preparing a set (once, by prepare.py in a separate process) needs TensorFlow; reading an `array_record` set does not.
 """
 
+import dataclasses
 import difflib
 import functools
 import importlib.util
@@ -12,28 +13,37 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnnlab.data.cache import cached
-from cnnlab.data.kinds import Image, Label
 from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, notify, with_test_split
 from cnnlab.data.split_names import named_splits
+from cnnlab.data.tfds_columns import (
+    Features,
+    find_features,
+    image_features,
+    kinds_of,
+    padded_boxes,
+    read_columns,
+    remarks_of,
+    undecoded,
+)
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError
 from cnnlab.text import counted
 
 SAMPLED = 64
 """Images of each split, evenly spaced, that enter the fingerprint; all labels do."""
-READ_AT_ONCE = 2048
 
 
 def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     """Opens the TFDS set `name` (also `name/config`, `name:version`), prepared on first use.
 
-    Raises UsageError for an unknown name; DataError where the set cannot be prepared or is not for image classification.
+    Its images, class, boxes and masks become columns (tfds_columns.py). Raises UsageError for an unknown name; DataError where
+    the set cannot be prepared or has no images.
 
     Args:
         data_dir: folder of prepared sets; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
@@ -50,7 +60,7 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     if not builder.is_prepared():
         _prepare(name, folder)
         builder = _builder(tensorflow_datasets, name, folder)
-    image, label = _features(tensorflow_datasets, name, builder.info)
+    features = find_features(tensorflow_datasets, name, builder.info)
     published = named_splits(builder.info.splits)
     # A name that is exactly the split's comes before another spelling of it.
     published = {split: [split] if split in names else names for split, names in published.items()}
@@ -61,11 +71,16 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     states = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     states += [f"{part} is {split}" for split, part in parts.items() if part != split]
     key = f"labels-{re.sub('[^a-z0-9_]+', '-', name.lower())}-{combined_digest(str(builder.data_path), *states)[:24]}"
-    found = cached(key, lambda: _labels_and_samples(tensorflow_datasets, name, builder, image, label, parts))
+    found = cached(
+        key, lambda: _columns_and_samples(tensorflow_datasets, name, builder, features, parts), about=f"labels of tfds:{name}"
+    )
+    arrays = {split: _arrays_of(found, split) for split in parts}
+    most = max((part["valid"].shape[1] for part in arrays.values() if "valid" in part), default=0)
     splits: dict[str, Split] = {
-        split: Split({"image": _lazy(builder, part, image), "label": np.asarray(found[split])})
+        split: _split(builder, part, features, arrays[split], most)
         for split, part in parts.items()
-        if split == "train" or not np.all(found[split] == -1)  # -1 throughout: a split without labels
+        # -1 throughout: a split without labels
+        if split == "train" or features.label is None or not np.all(arrays[split]["label"] == -1)
     }
     used, read = {parts[split] for split in splits}, set(parts.values())
     unused = [
@@ -76,10 +91,43 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     remarks = [f"tfds:{name}: {counted(len(unused), 'split')} left out: {', '.join(unused)}"] if unused else []
     remarks += [f"tfds:{name}: its split {part} serves as {split}" for split, part in parts.items() if part != split]
     version = f"{builder.info.full_name} {builder.info.version}"
-    fingerprint = combined_digest(version, *(part for split in sorted(found) for part in (split, found[split])))
-    names = tuple(builder.info.features[label].names)
+    fingerprint = combined_digest(version, *(part for key in sorted(found) for part in (key, found[key])))
+    remarks += remarks_of(name, features, arrays)
     splits, carved = with_test_split(f"tfds:{name}", splits)
-    return Source(f"tfds:{name}", splits, {"image": Image(), "label": Label(names)}, fingerprint, (*remarks, *carved))
+    return Source(f"tfds:{name}", splits, kinds_of(builder.info, features, arrays), fingerprint, (*remarks, *carved))
+
+
+def _arrays_of(found: Mapping[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+    """Returns {name: array} of a split: its labels, and what else was read of every example."""
+    more = {key.removeprefix(f"{split}-"): array for key, array in found.items() if key.startswith(f"{split}-")}
+    return {**more, "label": found[split]} if split in found else more
+
+
+def _split(builder: Any, part: str, features: Features, found: Mapping[str, np.ndarray], most: int) -> Split:
+    """Returns a split with all its columns.
+
+    Args:
+        builder: the set.
+        part: name of the split in it.
+        features: the features that are read.
+        found: what `read_columns` returned of it.
+        most: largest number of objects of an image in any split.
+    """
+    sizes = found.get("sizes")
+    columns: dict[str, Any] = {"image": _lazy(builder, part, features.image, sizes)}
+    if features.label:
+        columns["label"] = np.asarray(found["label"])
+    if features.objects:
+        columns["boxes"] = padded_boxes(found, most)
+    for mask in features.masks:
+        lazy = _lazy(builder, part, mask, sizes)
+        read = functools.partial(_without_channel, lazy.read)
+        columns[mask] = dataclasses.replace(lazy, read=read, image_shape=lazy.image_shape[:2])
+    return Split(columns)
+
+
+def _without_channel(read: Callable[[list[int]], Sequence[np.ndarray] | np.ndarray], positions: list[int]) -> list[np.ndarray]:
+    return [mask[..., 0] for mask in read(positions)]  # [H, W, 1] -> [H, W]
 
 
 def _builder(tensorflow_datasets: Any, name: str, folder: pathlib.Path) -> Any:
@@ -135,52 +183,32 @@ def _prepare(name: str, folder: pathlib.Path) -> None:
         raise DataError(f"tfds:{name} could not be prepared in {folder}: {reason}\n{elsewhere}")
 
 
-def _features(tensorflow_datasets: Any, name: str, info: Any) -> tuple[str, str]:
-    """Returns the names of the image and the label feature, or raises DataError."""
-    keys = info.supervised_keys
-    kinds = tensorflow_datasets.features
-    if (
-        keys is None
-        or len(keys) != 2
-        or not isinstance(info.features[keys[0]], kinds.Image)
-        or not isinstance(info.features[keys[1]], kinds.ClassLabel)
-        or np.dtype(info.features[keys[0]].np_dtype) != np.uint8
-    ):
-        raise DataError(
-            f"tfds:{name} does not classify images: its supervised keys are {keys}, its features {', '.join(info.features)}.\n"
-            "Expected a u8 Image and a ClassLabel as supervised keys. Choose another set, or write it as folders of images."
-        )
-    return keys
-
-
-def _lazy(builder: Any, split: str, image: str) -> LazyImages:
+def _lazy(builder: Any, split: str, feature: str, sizes: np.ndarray | None = None) -> LazyImages:
     """Returns the images of a split, read and decoded on request; the files are opened at the first request."""
-    source = functools.cache(lambda: builder.as_data_source(split))
-    shape = builder.info.features[image].shape
+    # Only the one feature is decoded: masks and images of the same example are read apart.
+    others = [name for name in image_features(builder) if name != feature]
+    source = functools.cache(lambda: builder.as_data_source(split, decoders=undecoded(others)))
+    shape = builder.info.features[feature].shape
     return LazyImages(
-        lambda positions: [example[image] for example in source().__getitems__(positions)],
+        lambda positions: [example[feature] for example in source().__getitems__(positions)],
         builder.info.splits[split].num_examples,
         shape,
         decoding_threads(*shape[:2]),
+        sizes=sizes,
     )
 
 
-def _labels_and_samples(
-    tensorflow_datasets: Any, name: str, builder: Any, image: str, label: str, parts: Mapping[str, str]
+def _columns_and_samples(
+    tensorflow_datasets: Any, name: str, builder: Any, features: Features, parts: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """Returns {split: labels i32 [N], "split-sample": digests of evenly spaced images}; no image is decoded for a label."""
+    """Returns {split: labels i32 [N], "split-sample": digests of evenly spaced images, "split-NAME": what else was read}."""
     notify(f"reading the labels of tfds:{name} (once) …")
     began = time.monotonic()
     found: dict[str, np.ndarray] = {}
-    undecoded = {image: tensorflow_datasets.decode.SkipDecoding()}
     for split, part in parts.items():
-        source = builder.as_data_source(part, decoders=undecoded)
-        labels: list[int] = []
-        for start in range(0, len(source), READ_AT_ONCE):
-            records = source.__getitems__(range(start, min(start + READ_AT_ONCE, len(source))))
-            labels += [int(record[label]) for record in records]
-        found[split] = np.array(labels, np.int32)
-        images = _lazy(builder, part, image)
+        for column, values in read_columns(builder, features, part).items():
+            found[split if column == "label" else f"{split}-{column}"] = values
+        images = _lazy(builder, part, features.image)
         chosen = np.linspace(0, len(images) - 1, min(SAMPLED, len(images))).astype(int).tolist()
         found[f"{split}-sample"] = np.array([combined_digest(sample) for sample in images.read(chosen)])
     notify(f"labels of tfds:{name} read in {time.monotonic() - began:.1f} s")
