@@ -316,9 +316,8 @@ def open_run(
 ) -> Iterator[RunRecorder]:
     """Yields the recorder of one run, at its start or resumed; its folder is locked until the end.
 
-    If another process finished the run in the meantime, the recorder has a `result` and no state. An error that leaves the
-    block is written to status.json. In a batch only a signal is: other errors end the batch and not the run, which stays
-    RUNNING for this process to train alone.
+    Where another process finished the run meanwhile, it has a `result` and no state. An error that leaves the block is written
+    to status.json; in a batch only a signal is: a run whose batch ends with another error stays RUNNING, to be trained alone.
     """
     files.make_folder(folder)
     with locked(folder), contextlib.ExitStack() as closing:
