@@ -26,6 +26,7 @@ LEVELS = [
     {"ablation"},
     {"overview"},
     {"cli"},
+    {"python"},
 ]
 """From the ground up. A room imports those below it."""
 

@@ -75,7 +75,7 @@ def read_image(path: pathlib.Path, *, max_pixels: int, draft: int | None = None)
         if draft is not None and image.format == "JPEG":
             image.draft(None, (draft, draft))
         image.load()
-        return DecodedImage(data, _pixels(ImageOps.exif_transpose(image)))
+        return DecodedImage(data, pixels_of(ImageOps.exif_transpose(image)))
 
 
 def check_image(path: pathlib.Path, *, max_pixels: int, draft: int | None = None) -> CheckedImage:
@@ -114,8 +114,7 @@ def _opened(path: pathlib.Path, max_pixels: int) -> Iterator[tuple[bytes, "Image
         with Image.open(io.BytesIO(data), formats=list(FORMATS)) as image:
             if image.width * image.height > max_pixels:
                 raise BadImage(f"{image.width} x {image.height} pixels, above the limit of {max_pixels} (--max_pixels)")
-            if image.mode in DEEP_MODES:
-                raise BadImage(f"16-bit or floating-point image (mode {image.mode}); convert it to 8 bits per channel")
+            _require_bytes(image.mode)
             yield data, image
     except BadImage:
         raise
@@ -129,11 +128,18 @@ def _opened(path: pathlib.Path, max_pixels: int) -> Iterator[tuple[bytes, "Image
         raise BadImage(f"broken or cut short: {str(error) or type(error).__name__}") from None
 
 
-def _pixels(image: "object") -> np.ndarray:
-    """Converts a Pillow image to u8 [H, W, 1] where its mode is grey, else to [H, W, 3]."""
+def _require_bytes(mode: str) -> None:
+    """Raises BadImage for a mode of Pillow with more than 8 bits per channel."""
+    if mode in DEEP_MODES:
+        raise BadImage(f"16-bit or floating-point image (mode {mode}); convert it to 8 bits per channel")
+
+
+def pixels_of(image: "object") -> np.ndarray:
+    """Converts a Pillow image to u8 [H, W, 1] where its mode is grey, else to [H, W, 3]; raises BadImage above 8 bits."""
     from PIL import Image
 
     assert isinstance(image, Image.Image)
+    _require_bytes(image.mode)
     grey = image.mode in GREY_MODES
     if image.has_transparency_data:
         over = image.convert("RGBA")

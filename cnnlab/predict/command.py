@@ -109,10 +109,10 @@ def predict_run(
     for remark in found.remarks:
         log.info(remark)
     program, state, step = run.restore_run(resolved, spec, folder, best=best, opens_data=False)
-    predictor = Predictor(program, state, precision=spec.precision, knobs=spec.knobs, count=found.count)
+    predictor = Predictor(program, state, precision=spec.precision, knobs=spec.knobs)
     # Where the table itself runs over the terminal, a progress line would be in its way.
     tally = _Tally(found.count, quiet=spec.quiet or (target is None and sys.stdout.isatty()))
-    predictions = tally.counting(predictor.each(found.images, tally.bad))
+    predictions = tally.counting(predictor.each(found.images, tally.bad, batch_size=predictor.batch_size(found.count)))
     if writer and target:
         where = f"\n  in {writer(target, predictions, predictor.prediction, predictor.inputs)}"
     else:

@@ -35,11 +35,9 @@ class PredictedImage:
 
 
 class Predictor:
-    """The function that a run trained, compiled once for batches of one size and each type of stored images."""
+    """The function that a run trained, compiled once for each size of a batch and each type of stored images."""
 
-    def __init__(
-        self, program: Program, state: TrainState, *, precision: str, knobs: Mapping[str, Any], count: int | None = None
-    ) -> None:
+    def __init__(self, program: Program, state: TrainState, *, precision: str, knobs: Mapping[str, Any]) -> None:
         """Places the state on the devices; raises UsageError where the task predicts nothing for single images.
 
         Args:
@@ -47,7 +45,6 @@ class Predictor:
             state: host state of a checkpoint.
             precision: name of the dtype in which the network computes.
             knobs: {path: value} of the run.
-            count: number of images; None: not known. Fewer than EVALUATION_BATCH are one batch.
         """
         task = program.experiment.task
         if task.prediction is None:
@@ -59,17 +56,19 @@ class Predictor:
         self.inputs: InputSpec = program.experiment.data.inputs
         self.prepare = preparation_of(self.inputs, knobs)
         self._program, self._precision = program, precision
-        devices = len(program.strategy.devices)
-        # The size of the batches of `evaluate`, so that both compute the same bits.
-        self.batch_size = -(-min(EVALUATION_BATCH, count or EVALUATION_BATCH) // devices) * devices
         self._weights = evaluated(program.strategy.to_devices(state))
         self._compiled: dict[np.dtype, Callable[..., Stats]] = {}
 
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def batch_size(self, count: int | None) -> int:
+        """Returns the size of the batches for a number of images, None: not known; with that of `evaluate`, bits agree."""
+        devices = len(self._program.strategy.devices)
+        return -(-min(EVALUATION_BATCH, count or EVALUATION_BATCH) // devices) * devices
+
+    def batch(self, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
         """Returns the arrays [N, …] of the prediction for prepared images [N, H, W, C], N at most `batch_size`."""
-        count, missing = len(images), self.batch_size - len(images)
+        count, missing = len(images), batch_size - len(images)
         padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)]) if missing else images
-        numbers = np.arange(self.batch_size, dtype=np.int32)
+        numbers = np.arange(batch_size, dtype=np.int32)
         feed = {"image": padded, "label": np.zeros_like(numbers), "index": numbers, "mask": numbers < count}
         strategy = self._program.strategy
         if images.dtype not in self._compiled:
@@ -91,7 +90,9 @@ class Predictor:
 
         return predict
 
-    def each(self, images: Iterable[Found], unreadable: Callable[[Found, str], None]) -> Iterator[PredictedImage]:
+    def each(
+        self, images: Iterable[Found], unreadable: Callable[[Found, str], None], *, batch_size: int
+    ) -> Iterator[PredictedImage]:
         """Yields the predictions in the order of the images; at most two batches of images are in memory.
 
         Files are decoded by several threads while the device computes.
@@ -99,24 +100,27 @@ class Predictor:
         Args:
             images: images that are to be predicted.
             unreadable: is called with an image that cannot be predicted and the reason, and the image is left out.
+            batch_size: number of images that are predicted at once, as of `batch_size()`.
         """
         batch: list[tuple[Found, Prepared]] = []
-        for found, prepared in self._prepared(images, unreadable):
-            if batch and (len(batch) == self.batch_size or batch[0][1].pixels.dtype != prepared.pixels.dtype):
-                yield from self._predict(batch)
+        for found, prepared in self._prepared(images, unreadable, batch_size):
+            if batch and (len(batch) == batch_size or batch[0][1].pixels.dtype != prepared.pixels.dtype):
+                yield from self._predict(batch, batch_size)
                 batch = []
             batch.append((found, prepared))
         if batch:
-            yield from self._predict(batch)
+            yield from self._predict(batch, batch_size)
 
-    def _prepared(self, images: Iterable[Found], unreadable: Callable[[Found, str], None]) -> Iterator[tuple[Found, Prepared]]:
-        """Yields the images that can be read, as the network takes them."""
+    def _prepared(
+        self, images: Iterable[Found], unreadable: Callable[[Found, str], None], ahead: int
+    ) -> Iterator[tuple[Found, Prepared]]:
+        """Yields the images that can be read, as the network takes them; `ahead` of them are read before they are asked for."""
         waiting: collections.deque[tuple[Found, Future[Prepared]]] = collections.deque()
         rest = iter(images)
         with ThreadPoolExecutor(decoding_threads(None, None)) as pool:
             try:
                 while True:
-                    for found in itertools.islice(rest, self.batch_size - len(waiting)):
+                    for found in itertools.islice(rest, ahead - len(waiting)):
                         waiting.append((found, pool.submit(self.prepare, found.source)))
                     if not waiting:
                         return
@@ -128,8 +132,8 @@ class Predictor:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _predict(self, batch: list[tuple[Found, Prepared]]) -> Iterator[PredictedImage]:
+    def _predict(self, batch: list[tuple[Found, Prepared]], batch_size: int) -> Iterator[PredictedImage]:
         """Yields the predictions of one batch."""
-        arrays = self(np.stack([prepared.pixels for _, prepared in batch]))
+        arrays = self.batch(np.stack([prepared.pixels for _, prepared in batch]), batch_size)
         for number, (found, prepared) in enumerate(batch):
             yield PredictedImage(found, prepared, {name: values[number] for name, values in arrays.items()})

@@ -11,8 +11,8 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec, unit_value
 from cnnlab.predict.predictor import PredictedImage
 from cnnlab.text import counted, printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHEET = 100
 """Number of pictures on a sheet."""
@@ -34,7 +37,7 @@ Predictions = Iterable[PredictedImage]
 Writer = Callable[[pathlib.Path, Predictions, Prediction, InputSpec], str]
 
 
-def _rows(predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> Iterator[dict[str, Any]]:
+def rows_of(predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> Iterator[dict[str, Any]]:
     """Yields the rows of a table, each beginning with the column `file`; numbers are plain."""
     for one in predictions:
         for row in prediction.rows(one.arrays, inputs):
@@ -56,7 +59,7 @@ def write_csv(path: pathlib.Path, predictions: Predictions, prediction: Predicti
         text = io.TextIOWrapper(file, "utf-8", newline="")
         table = csv.writer(text, lineterminator="\n")
         try:
-            for number, row in enumerate(_rows(predictions, prediction, inputs)):
+            for number, row in enumerate(rows_of(predictions, prediction, inputs)):
                 if number == 0:
                     table.writerow(row)
                 table.writerow("" if value is None else value for value in row.values())
@@ -71,7 +74,7 @@ def write_json(path: pathlib.Path, predictions: Predictions, prediction: Predict
     """Writes a list of records, with the same names as the columns of the table."""
 
     def write(file: BinaryIO) -> None:
-        for number, row in enumerate(_rows(predictions, prediction, inputs)):
+        for number, row in enumerate(rows_of(predictions, prediction, inputs)):
             file.write((",\n " if number else "[\n ").encode() + json.dumps(row, ensure_ascii=False).encode())
         file.write(b"\n]\n")
 
@@ -82,7 +85,7 @@ def write_json(path: pathlib.Path, predictions: Predictions, prediction: Predict
 def print_table(predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> None:
     """Prints the table, the path of the image last: columns grow wider where the values need it."""
     widths: dict[str, int] = {}
-    rows = _rows(predictions, prediction, inputs)
+    rows = rows_of(predictions, prediction, inputs)
     while some := list(itertools.islice(rows, TABLE_LINES)):
         shown = [{name: _short(value) for name, value in row.items()} for row in some]
         lines = shown if widths else [{name: name for name in shown[0]}, *shown]
@@ -102,18 +105,26 @@ def write_sheet(path: pathlib.Path, predictions: Predictions, prediction: Predic
     """Draws the first pictures on one sheet, each with its caption."""
     from cnnlab import figures
 
-    pictures: list[np.ndarray] = []
-    captions: list[str] = []
-    count = 0
-    for one in predictions:
-        count += 1
-        if len(pictures) < SHEET:
-            pictures.append(_picture(one, prediction))
-            captions.append(prediction.caption(one.arrays, inputs))
-    shown = "" if count <= SHEET else f" (the first {SHEET} of them)"
-    title = f"Predictions of {counted(count, 'image')}{shown}"
-    figures.save(figures.image_grid(np.stack(pictures), captions, title=title, columns=min(COLUMNS, len(pictures))), path)
-    return f"{path}{shown}"
+    rest = iter(predictions)
+    first = list(itertools.islice(rest, SHEET))
+    count = len(first) + sum(1 for _ in rest)
+    figures.save(draw_sheet(first, prediction, inputs, count=count), path)
+    return f"{path}{_of_them(count)}"
+
+
+def draw_sheet(first: Sequence[PredictedImage], prediction: Prediction, inputs: InputSpec, *, count: int) -> "Figure":
+    """Returns the figure of the first predictions, at least one, of `count`: pictures with their captions."""
+    from cnnlab import figures
+
+    pictures = np.stack([_picture(one, prediction) for one in first])  # N of [H, W, C] -> [N, H, W, C]
+    captions = [prediction.caption(one.arrays, inputs) for one in first]
+    title = f"Predictions of {counted(count, 'image')}{_of_them(count)}"
+    return figures.image_grid(pictures, captions, title=title, columns=min(COLUMNS, len(first)))
+
+
+def _of_them(count: int) -> str:
+    """Returns how many of so many pictures are on a sheet; empty where it has all."""
+    return "" if count <= SHEET else f" (the first {SHEET} of them)"
 
 
 def write_pictures(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
