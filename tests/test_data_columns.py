@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from cnnlab.data.kinds import Boxes, Image, InstanceMasks, Label, Mask, MultiLabel, Name, Points, Target, Tokens
+from cnnlab.data.paired import paired
 from cnnlab.data.pipeline import build
 from cnnlab.data.placement import placement
 from cnnlab.data.resize import crop, pad, resize, settings_of
-from cnnlab.data.source import LazyImages, Source, Split, digest_splits
+from cnnlab.data.source import LazyImages, Source, Split, digest_splits, labelled
 from cnnlab.data.stream_order import ORDERS
-from cnnlab.errors import DataError
+from cnnlab.errors import DataError, UsageError
 
 KINDS = {
     "image": Image(),
@@ -181,3 +182,27 @@ def test_orders_are_functions_of_seed_and_position_and_keep_their_promises():
     balanced = groups[ORDERS["balanced"](0, groups)(np.arange(48))[0]]
     assert all(sorted(turns) == [0, 1, 2] for turns in balanced.reshape(16, 3).tolist())  # [48] -> [16 rounds, 3 turns]
     assert ORDERS["sequential"](0, groups)(np.arange(14, 18))[0].tolist() == [14, 15, 0, 1]
+
+
+@pytest.mark.parametrize("resident_mib", [0, 64])
+def test_two_streams_side_by_side_are_each_their_own_and_go_on_from_any_step(resident_mib):
+    few = build(source(train=12), batch_size=4, resident_mib=resident_mib)
+    many = build(labelled("many", {"train": (rectangles(40).images, np.zeros(40, np.int32))}, "ab"), batch_size=16)
+    data = paired(few, many)
+    for start in (0, 5):
+        alone, beside, both = few.train(3, start), many.train(3, start), data.train(3, start)
+        for _ in range(3):
+            feed = next(both)
+            batch = jax.jit(data.prepare)(data.resident["train"], feed, jax.random.key(0))
+            assert np.array_equal(feed["index"], next(alone)["index"]) and len(batch["image"]) == 4
+            assert np.array_equal(feed["unlabelled"]["index"], next(beside)["index"])
+            pixels = many.images("train", feed["unlabelled"]["index"])
+            expected = (pixels - few.inputs.subtract) / few.inputs.divide
+            np.testing.assert_allclose(batch["unlabelled"]["image"], expected, rtol=1e-5)
+        for feeds in (alone, beside, both):
+            feeds.close()
+    held_out = jax.jit(data.prepare)(data.resident["test"], next(data.evaluate("test", 3)), None)
+    assert "unlabelled" not in held_out and data.fingerprint not in (few.fingerprint, many.fingerprint)
+    assert data.example(4)["unlabelled"]["image"].shape == (4, 12, 8, 1)
+    with pytest.raises(UsageError, match="images of one size and type"):
+        paired(few, build(source(train=12), batch_size=4, image_size=9))
