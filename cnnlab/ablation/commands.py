@@ -10,7 +10,7 @@ from typing import Any
 from cnnlab import files
 from cnnlab import own as own_files
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
-from cnnlab.ablation.analyse.comparable import code_warnings, require_comparable, require_same_conditions
+from cnnlab.ablation.analyse.comparable import code_warnings, condition_warnings, require_comparable, require_same_conditions
 from cnnlab.ablation.analyse.verdicts import BestOf
 from cnnlab.ablation.plan import check, designs, pruning
 from cnnlab.ablation.plan.request import DesignRequest, requested_design
@@ -115,7 +115,7 @@ def plan_study(
         for arm, one in zip(groups, found, strict=True)
     )
     found = [dataclasses.replace(one, arm=arm) for one, arm in zip(found, arms, strict=True)]
-    _require_same_runs(found, study, experiment, above, allow)
+    _require_same_runs(found, study, experiment, strategy, above, allow)
     declared: dict[str, Metric] = {}
     for one in found:  # arms may have different tasks; where two declare the same name, the baseline's counts
         declared = {metric.name: metric for metric in one.experiment.task.metrics} | declared
@@ -133,12 +133,19 @@ def plan_study(
 
 
 def _require_same_runs(
-    found: Sequence[check.CheckedArm], study: Study, experiment: ExperimentFile, above: pathlib.Path, allow: Sequence[str]
+    found: Sequence[check.CheckedArm],
+    study: Study,
+    experiment: ExperimentFile,
+    strategy: Strategy,
+    above: pathlib.Path,
+    allow: Sequence[str],
 ) -> None:
     """Raises an error where runs that are there already have other code, data or initial weights than new ones would have."""
     cells: list[today.Cell] = []
     for one in found:
-        spec = today.spec_today(experiment, one.resolved.values, study.precision)
+        spec = today.spec_today(
+            experiment, one.resolved.values, study.precision, strategy=strategy.name, devices=len(strategy.devices)
+        )
         cells += [(above / one.arm.folder / f"seed_{seed}", seed, spec, one.experiment) for seed in study.seeds]
     today.require_same_runs(cells, allow, remedy="move their folders away to train them again")
 
@@ -270,7 +277,7 @@ def write_study_report(
         require_no_fewer_runs(to, outcomes)
     compared = {arm.name for arm in study.arms if not arm.control}
     require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed_differences(study, allow))
-    analysis = _with_code_warnings(analyse(study, outcomes, metric=metric), outcomes)
+    analysis = _with_warnings(analyse(study, outcomes, metric=metric), outcomes)
     files.make_folder(to)
     tensorboard_hparams(to / "tensorboard", study, outcomes)
     if verdict:
@@ -282,9 +289,9 @@ def write_study_report(
     return _write_report(to, study, outcomes, analysis)
 
 
-def _with_code_warnings(analysis: Analysis, outcomes: Sequence[RunResult]) -> Analysis:
-    """Returns the analysis with a warning where its runs differ in code."""
-    return dataclasses.replace(analysis, warnings=(*analysis.warnings, *code_warnings(outcomes)))
+def _with_warnings(analysis: Analysis, outcomes: Sequence[RunResult]) -> Analysis:
+    """Returns the analysis with a warning where its runs differ in code, or in what they were trained on and with."""
+    return dataclasses.replace(analysis, warnings=(*analysis.warnings, *code_warnings(outcomes), *condition_warnings(outcomes)))
 
 
 def allowed_differences(study: Study, allow: Sequence[str]) -> set[str]:
@@ -339,7 +346,7 @@ def report_runs(
     target = pathlib.Path(to or f"runs/report-{hashlib.sha256(compared_runs.encode()).hexdigest()[:8]}")
     if not overwrite:
         require_no_fewer_runs(target, outcomes)
-    return _write_report(target, study, outcomes, _with_code_warnings(analyse(study, outcomes), outcomes))
+    return _write_report(target, study, outcomes, _with_warnings(analyse(study, outcomes), outcomes))
 
 
 def _setting(levels: Mapping[str, str]) -> str:

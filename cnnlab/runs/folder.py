@@ -147,12 +147,14 @@ def compare_run(
         knobs = {**now.knobs, **{name: there.knobs.get(name) for name in spec.changed}}
         now = dataclasses.replace(now, knobs={k: v for k, v in knobs.items() if k in there.knobs}, weights=None, data=None)
     allowed = identity.require_same(folder, there, now, allow=spec.allow, said=spec.said, remedy=remedy)
-    flags = recorded["flags"]
-    first = {**recorded, "strategy": flags.get("strategy"), "devices": (recorded.get("devices") or [])[: flags.get("devices")]}
-    before = [first, *recorded.get("attempts", ())][-1]
-    if changed := identity.describe_conditions(before, conditions(spec)):
+    if changed := changed_conditions(recorded, spec):
         identity.say_once(f"not as when the run was last trained: {changed}", spec.said)
     return allowed
+
+
+def changed_conditions(run: Mapping[str, Any], spec: RunSpec) -> str:
+    """Returns how the latest attempt of a run.json differs from this command in what does not make another run; or nothing."""
+    return identity.describe_conditions(identity.latest_conditions(run), conditions(spec))
 
 
 def has_progress(folder: pathlib.Path) -> bool:
@@ -187,6 +189,12 @@ def _git(*words: str) -> str | None:
     return asked.stdout.strip() if asked.returncode == 0 else None
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Returns {library: version}; the plan of a study asks for each of its runs."""
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
 def conditions(spec: RunSpec) -> dict[str, Any]:
     """Returns how and where a run is trained: what may differ between its attempts."""
     devices = jax.devices()[: spec.devices]
@@ -196,7 +204,7 @@ def conditions(spec: RunSpec) -> dict[str, Any]:
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
         "host": socket.gethostname(),
         "platform": platform.platform(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **_versions()},
     }
 
 

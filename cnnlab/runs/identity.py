@@ -282,6 +282,13 @@ def code_summary(run: Mapping[str, Any]) -> str | None:
     return digest(f"{name} {value}\n" for name, value in sorted(newest.items()))[:DIGITS] if newest else None
 
 
+def latest_conditions(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the latest attempt of a run.json: strategy, devices and versions. Older versions have none, and the run's own."""
+    flags = run.get("flags") or {}
+    first = {**run, "strategy": flags.get("strategy"), "devices": (run.get("devices") or [])[: flags.get("devices")]}
+    return [first, *run.get("attempts", ())][-1]
+
+
 def describe_conditions(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Returns how two attempts differ in strategy, devices and versions, which do not make another run; empty where they agree.
 
@@ -303,6 +310,6 @@ def describe_conditions(there: Mapping[str, Any], now: Mapping[str, Any]) -> str
 
 
 def counted_devices(devices: Any) -> str:
-    """Returns `2 × cpu: cpu` of a list of devices."""
+    """Returns a list of devices in words, such as `2 × cpu: cpu`; nothing where they are not known."""
     names = list(devices or ())
     return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))

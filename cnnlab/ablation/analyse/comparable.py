@@ -1,12 +1,13 @@
 """Checks that runs may be compared: same data, same sizes, same number of steps, same code."""
 
+import collections
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnlab.ablation.plan.study import RunResult
 from cnnlab.digests import digest
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.runs.identity import latest_sources
+from cnnlab.runs.identity import counted_devices, latest_conditions, latest_sources
 from cnnlab.sources import DIGITS
 
 Provenance = Mapping[str, Any]
@@ -79,8 +80,27 @@ def code_warnings(outcomes: Iterable[RunResult]) -> list[str]:
     done = [outcome for outcome in outcomes if outcome.state == "DONE"]
     codes = {_code(provenance) for _, provenance in _by_content([(outcome.arm, outcome.provenance) for outcome in done])}
     found = [f"The runs differ in code ({len(codes)} versions), which --allow=code accepts."] if len(codes) > 1 else []
-    mixed = [one for one in done if any(attempt.get("allowed") for attempt in one.provenance.get("attempts", ()))]
-    return found + ([f"{len(mixed)} runs went on with a change that --allow accepted (run.json says which)."] if mixed else [])
+    mixed = sum(any(attempt.get("allowed") for attempt in one.provenance.get("attempts", ())) for one in done)
+    runs = "1 run" if mixed == 1 else f"{mixed} runs"
+    return found + ([f"{runs} went on with a change that --allow accepted (run.json says which)."] if mixed else [])
+
+
+def condition_warnings(outcomes: Iterable[RunResult]) -> list[str]:
+    """Returns a warning where runs that are DONE differ in strategy, devices or versions, which may change last digits."""
+    latest = [latest_conditions(outcome.provenance) for outcome in outcomes if outcome.state == "DONE" and outcome.provenance]
+    libraries = sorted({name for one in latest for name in one.get("versions") or {}})
+    kinds: dict[str, list[Any]] = {
+        "strategy": [one.get("strategy") for one in latest],
+        "devices": [counted_devices(one.get("devices")) for one in latest],
+        **{name: [(one.get("versions") or {}).get(name) for one in latest] for name in libraries},
+    }
+    counts = {kind: collections.Counter(value for value in values if value) for kind, values in kinds.items()}
+    rows = [
+        f"{kind} {', '.join(f'{value} in {count}' for value, count in found.most_common())}"
+        for kind, found in counts.items()
+        if len(found) > 1
+    ]
+    return [f"The runs were not trained alike: {'; '.join(rows)}."] if rows else []
 
 
 def what_differs(
