@@ -80,7 +80,7 @@ def _settings(rows: Sequence[RunRow], contents: Sequence[Mapping[str, Any]]) -> 
     """Returns a line for everything that differs apart from the numbers."""
     found: dict[str, list[str]] = {"experiment": [row.experiment for row in rows]}
     found |= {knob: [knob_text(row.knobs.get(knob, ABSENT)) for row in rows] for knob in varied_knobs(rows)}
-    latest = [[content, *(content.get("attempts") or ())][-1] for content in contents]
+    latest = [identity.latest_conditions(content) for content in contents]
     found |= {
         "seed": [str(row.seed) for row in rows],
         "precision": [row.precision for row in rows],
@@ -88,8 +88,8 @@ def _settings(rows: Sequence[RunRow], contents: Sequence[Mapping[str, Any]]) -> 
         "data": [_data(content) for content in contents],
         "code": [identity.code_summary(content) or str(content.get("commit"))[:12] for content in contents],
         "initial weights": [_weights(content) for content in contents],
-        "devices": [identity.counted_devices(content.get("devices")) for content in latest],
-        "strategy": [str((content.get("flags") or {}).get("strategy")) for content in contents],
+        "devices": [identity.counted_devices(one.get("devices")) for one in latest],
+        "strategy": [str(one.get("strategy")) for one in latest],
     }
     versions = [content.get("versions") or {} for content in latest]
     names = dict.fromkeys(name for known in versions for name in known)
