@@ -67,7 +67,9 @@ def probabilities(records: list[dict[str, Any]]) -> dict[str, list[np.float32]]:
     return found
 
 
-def test_images_are_predicted_as_evaluate_does_to_the_bit_without_the_data_set(trained: pathlib.Path, predict: Here):
+def test_images_are_predicted_as_evaluate_does_to_the_bit_without_the_data_set(
+    trained: pathlib.Path, predict: Here, here: Here
+):
     code, out, err = predict("--images=../moved/test", "--to=x.json")
     assert code == 0 and "12 images predicted" in out, err
     records = json.loads(pathlib.Path("x.json").read_text(encoding="utf-8"))
@@ -78,6 +80,8 @@ def test_images_are_predicted_as_evaluate_does_to_the_bit_without_the_data_set(t
     }
     assert probabilities(records) == expected
     assert all(record["probability"] >= record["probability_2"] for record in records)
+    code, _, err = here("export", "--workdir=../run", "--to=x.safetensors", "--devices=1")
+    assert code == 0, err
 
 
 def test_paths_from_standard_input_give_the_same_numbers_in_larger_batches(

@@ -45,7 +45,8 @@ def export_run(
     """
     _check_target(target, replace=replace)
     run_json = read_run(folder)
-    program, state, step = run.restore_run(resolved, spec, folder, best=best)
+    # With other knobs than the run's own the data may be others, too; the function of the run itself needs none.
+    program, state, step = run.restore_run(resolved, spec, folder, best=best, opens_data=bool(spec.changed))
     inputs = program.experiment.data.inputs
     height, width, channels = inputs.image_shape
     notes = {"experiment": spec.experiment, "step": str(step), "data": run_json["data"]["name"]}

@@ -25,6 +25,7 @@ from cnnlab.ops.slerp import slerp
 from cnnlab.progress import ProgressLine
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.without_data import experiment_without_data
 
 log = logging.getLogger("cnnlab")
 
@@ -64,7 +65,7 @@ def sample_run(
         target: path of the sheet, a .png; None: one in the run's folder, named after `wanted`.
         best: whether to restore the best checkpoint on validation instead of the newest.
     """
-    experiment = resolved.call()
+    experiment = experiment_without_data(resolved, folder) or run.call(resolved)
     sampler = experiment.task.sampler
     if sampler is None:
         raise UsageError(
@@ -75,7 +76,7 @@ def sample_run(
     target = target or folder / "samples" / f"{_name(wanted)}.png"
     if target.suffix != ".png":
         raise UsageError(f"--to={target}: expected a .png file; the images themselves go beside it, as .npz.")
-    _, host, step = run.restore_run(resolved, spec, folder, best=best)
+    _, host, step = run.restore_run(resolved, spec, folder, best=best, opens_data=False)
     params, model_state = evaluated(host)
 
     def draw(keys: Array, labels: Array) -> Array:
