@@ -1,4 +1,4 @@
-"""What a TFDS set says of its splits, and what changes of its prepared folder do: it is read again, with or without a remark."""
+"""What a TFDS set says of its splits, and what changes of its prepared folder do."""
 
 import json
 import os
