@@ -120,6 +120,9 @@ def written(node: ast.Call) -> bool:
     """Whether a call may write a file by itself, rather than to a `file` that cnnlab/files.py opened."""
     to_file = bool(node.args) and isinstance(node.args[0], ast.Name) and node.args[0].id == "file"
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if ast.unparse(node.func) == "os.open":
+        flags = {one.attr for one in ast.walk(node.args[1]) if isinstance(one, ast.Attribute)}
+        return not flags <= {"O_RDONLY", "O_BINARY"}
     if name in ("open", "fdopen"):
         mode = next((word.value for word in node.keywords if word.arg == "mode"), node.args[1] if len(node.args) > 1 else None)
         return mode is not None and not (isinstance(mode, ast.Constant) and not set(str(mode.value)) & set("wax+"))
