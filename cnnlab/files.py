@@ -116,6 +116,12 @@ def open_for_update(path: pathlib.Path) -> int:
         return os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
 
 
+def open_to_read(path: pathlib.Path) -> int:
+    """Opens a file for reading at any place (read_at); returns its descriptor."""
+    with naming_errors(path):
+        return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+
 def read_at(descriptor: int, buffer: memoryview, offset: int) -> bool:
     """Fills a buffer of bytes from a place of an open file; returns whether the file reaches so far. Any thread may call it."""
     done = 0

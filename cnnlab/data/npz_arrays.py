@@ -121,7 +121,7 @@ def _on_disk(path: pathlib.Path, archive: zipfile.ZipFile, key: str) -> ArrayOnD
         start = file.tell()
     if is_fortran or dtype.hasobject or not shape:
         return None
-    found = ArrayOnDisk(path, key, start, shape, dtype, state_of(path), os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+    found = ArrayOnDisk(path, key, start, shape, dtype, state_of(path), files.open_to_read(path))
     weakref.finalize(found, os.close, found.descriptor)
     return found
 
