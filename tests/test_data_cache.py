@@ -53,6 +53,24 @@ def test_what_does_not_fit_is_made_without_the_cache_and_said(monkeypatch, capfd
         cache.limit()
 
 
+def test_a_damaged_entry_is_made_again(capfd):
+    made = []
+
+    def make() -> dict[str, np.ndarray]:
+        made.append(1)
+        return {"a": np.arange(100)}
+
+    for _ in range(2):
+        assert np.array_equal(cache.cached("k", make)["a"], np.arange(100))
+    file = cache.cache_dir() / "k" / "a.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.unlink()
+    file.write_bytes(bytes(content))
+    assert np.array_equal(cache.cached("k", make)["a"], np.arange(100)) and len(made) == 2
+    assert "is damaged (a digest does not match)" in capfd.readouterr().err
+
+
 def test_folders_of_killed_processes_are_deleted_after_a_day_and_are_no_entries(tmp_path):
     keep("a", 1, 100)
     young, old = (cache.cache_dir() / name for name in (".b-xyz", ".c-xyz"))

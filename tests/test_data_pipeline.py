@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab.data import decoder, digits, pipeline, stripes, xor
+from cnnlab.data import decoder, digits, loading, pipeline, stored_images, stripes, xor
 from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import FITS, pad, resize, rule_of, settings_of
@@ -285,7 +285,8 @@ def test_pixels_of_another_decoder_are_other_data_and_its_version_has_a_cache_of
         read = part.images.read
         object.__setattr__(part.images, "read", lambda ids, read=read: reads.extend(ids) or read(ids))
     first = build(source, batch_size=5).fingerprint
-    monkeypatch.setattr(pipeline, "decoder_versions", lambda: "Pillow 99")
+    for module in (pipeline, loading):
+        monkeypatch.setattr(module, "decoder_versions", lambda: "Pillow 99")
     assert build(source, batch_size=5).fingerprint == first and len(reads) == 2 * (50 + 12)
     monkeypatch.setattr(pipeline, "decoder_key", lambda: "decoder 012345")
     assert build(source, batch_size=5).fingerprint != first
@@ -339,9 +340,12 @@ def test_decoded_images_come_from_the_cache_and_a_damaged_entry_is_made_again(tm
     damaged[-1] ^= 1
     file.unlink()
     file.write_bytes(bytes(damaged))
+    loading.IN_MEMORY.clear()  # as in a process of its own
+    stored_images.OPENED.clear()
     again = build(source, batch_size=5)
     np.testing.assert_array_equal(fresh.resident["train"]["image"], again.resident["train"]["image"])
-    assert "is damaged (a digest does not match)" in capfd.readouterr().err
+    assert len(reads) == 50 + 12 + 1 and reads[-1] == 49
+    assert capfd.readouterr().err.count("decoding stripes train 8 x 8 x 1, 50 images") == 2
 
 
 def test_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, capfd):

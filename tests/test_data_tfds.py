@@ -75,7 +75,7 @@ def test_reading_tfds_imports_no_tensorflow(prepared):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert "normalised by the statistics of 10000 of its 54000 training images" in done.stderr
+    assert "normalised by the statistics of" not in done.stderr, "a streamed split is normalised as one in memory"
 
 
 @pytest.mark.slow

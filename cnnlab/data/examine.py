@@ -1,31 +1,36 @@
 """Remarks on the examples themselves: classes without an example, images of one value, copies of training images in test."""
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Set
 
 import numpy as np
 
 from cnnlab.data.cache import cached
+from cnnlab.data.kinds.kind import shape_of
 from cnnlab.data.source import Images, Source, Split
 from cnnlab.text import counted, listed
 
 LARGE = 2**24
 """Bytes of images from which what was found is kept in the cache. 60,000 images of 28 x 28 take 0.2 s."""
-AT_ONCE = 4096
+AT_ONCE, READ_AT_ONCE = 4096, 2**26
+"""Images, and bytes, that are looked at together."""
 
 
-def remarks_on(source: Source, parts: Mapping[str, Split], key: str) -> list[str]:
+def remarks_on(source: Source, parts: Mapping[str, Split], resident: Set[str], key: str) -> list[str]:
     """Returns the remarks on a source whose splits are at their final size.
 
     Args:
         source: the data set.
-        parts: the splits as they are trained on. Images that are decoded on request are not examined, but for the digests that
-            their source gives.
+        parts: the splits as they are trained on.
+        resident: names of the splits that stay in memory. Images of others that are decoded on request are not examined, but
+            for the digests that their source gives.
         key: a text that changes with the pixels, for the cache.
     """
     images = {split: part.images for split, part in parts.items() if split in source.splits}
-    size = sum(array.nbytes for array in images.values() if isinstance(array, np.ndarray))
-    found = cached(f"examined-1-{key[:24]}", lambda: _examined(images)) if size >= LARGE else _examined(images)
+    seen = {split for split, part in images.items() if isinstance(part, np.ndarray) or split in resident or part.is_array}
+    size = sum(len(images[split]) * _bytes_of(images[split]) for split in seen)
+    found = cached(f"examined-1-{key[:24]}", lambda: _examined(images, seen)) if size >= LARGE else _examined(images, seen)
     remarks = _classes(source)
     for split in images:
         if len(blank := found[f"{split}-blank"]):
@@ -59,12 +64,17 @@ def _classes(source: Source) -> list[str]:
     return remarks
 
 
-def _examined(images: Mapping[str, Images]) -> dict[str, np.ndarray]:
-    """Returns {"SPLIT-blank": positions of images of one value, "copies": (position in test, position in train) i32 [M, 2]}."""
-    found = {f"{split}-blank": _blank(part) for split, part in images.items()}
+def _examined(images: Mapping[str, Images], seen: Set[str]) -> dict[str, np.ndarray]:
+    """Returns {"SPLIT-blank": positions of images of one value, "copies": (position in test, position in train) i32 [M, 2]}.
+
+    Args:
+        images: images by split.
+        seen: names of the splits whose pixels are looked at.
+    """
+    found = {f"{split}-blank": _blank(part) if split in seen else np.zeros(0, np.int32) for split, part in images.items()}
     # One array for both splits is meant so, as in xor.
     is_apart = "test" in images and images["test"] is not images["train"]
-    train, test = (_digests(images[split]) if is_apart else None for split in ("train", "test"))
+    train, test = (_digests(images[split], split in seen) if is_apart else None for split in ("train", "test"))
     first: dict[object, int] = {}
     for position, digest in enumerate(train or ()):
         first.setdefault(digest, position)
@@ -75,12 +85,24 @@ def _examined(images: Mapping[str, Images]) -> dict[str, np.ndarray]:
     return found | {"copies": np.array(copies, np.int32).reshape(len(copies), 2)}
 
 
+def _bytes_of(images: Images) -> int:
+    """Returns the bytes of one image."""
+    return math.prod(int(side or 0) for side in shape_of(images)) * images.dtype.itemsize
+
+
+def _rows(images: Images) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (position of the first, images [B, H, W, C]), some at a time."""
+    at_once = min(AT_ONCE, max(1, READ_AT_ONCE // max(_bytes_of(images), 1)))
+    for start in range(0, len(images), at_once):
+        stop = min(start + at_once, len(images))
+        yield start, images[start:stop] if isinstance(images, np.ndarray) else images[np.arange(start, stop)]
+
+
 def _blank(images: Images) -> np.ndarray:
-    """Returns the positions i32 [M] of images all of whose pixels are equal; none for images that are not in memory."""
+    """Returns the positions i32 [M] of images all of whose pixels are equal."""
     found = [np.zeros(0, np.int64)]
-    if isinstance(images, np.ndarray) and len(images) and images[0].size > 4:
-        for start in range(0, len(images), AT_ONCE):
-            rows = images[start : start + AT_ONCE]
+    if _bytes_of(images) > 4 * images.dtype.itemsize:
+        for start, rows in _rows(images):
             rows = rows.reshape(len(rows), -1)  # [B, H, W, C] -> [B, H·W·C]
             # Most images differ in two of their first values, and the rest are few.
             open_rows = np.flatnonzero((rows[:, :1] == rows[:, ::7]).all(axis=1))
@@ -88,8 +110,12 @@ def _blank(images: Images) -> np.ndarray:
     return np.concatenate(found).astype(np.int32)
 
 
-def _digests(images: Images) -> list[object] | None:
-    """Returns a digest for each image; None where the images are decoded on request and their source knows none."""
-    if isinstance(images, np.ndarray):
-        return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images]
-    return None if images.digests is None else images.digests.tolist()
+def _digests(images: Images, is_seen: bool) -> list[object] | None:
+    """Returns a digest for each image; None where its pixels are not looked at and its source knows no digest."""
+    if is_seen:
+        return [
+            hashlib.blake2b(row.data, digest_size=16).digest()
+            for _, rows in _rows(images)
+            for row in np.ascontiguousarray(rows)
+        ]
+    return None if isinstance(images, np.ndarray) or images.digests is None else images.digests.tolist()

@@ -55,11 +55,21 @@ class LazyImages:
         positions = np.asarray(indices).tolist()
         if self.threads == 1:
             found = self.read(positions)
-            return found if isinstance(found, np.ndarray) else np.stack(found)
+            return found if isinstance(found, np.ndarray) else _stacked(found, positions)
         with ThreadPoolExecutor(self.threads) as pool:
-            return np.stack(
-                [image for images in pool.map(self.read, [[position] for position in positions]) for image in images]
+            read = pool.map(self.read, [[position] for position in positions])
+            return _stacked([image for images in read for image in images], positions)
+
+
+def _stacked(images: Sequence[np.ndarray], positions: Sequence[int]) -> np.ndarray:
+    """Returns decoded images as one array; raises DataError where one differs in size from the first."""
+    for position, image in zip(positions, images, strict=True):
+        if image.shape != images[0].shape:
+            raise DataError(
+                f"image {position} is {image.shape}, image {positions[0]} {images[0].shape}; a batch has images of one size.\n"
+                "Expected the size that the data set had when it was opened. Restore it, or give --image_size."
             )
+    return np.stack(images)
 
 
 def decoding_threads(height: int | None, width: int | None) -> int:

@@ -24,7 +24,7 @@ READ_AT_ONCE = 2**26
 
 
 def normalisation_of(
-    name: str, images: Images, shape: tuple[int, int, int], normalize: Callable[..., Normalisation], key: str
+    name: str, images: Images, shape: tuple[int, ...], normalize: Callable[..., Normalisation], key: str
 ) -> tuple[Normalisation, list[str]]:
     """Returns what is subtracted and divided by, and a remark where it was computed from a sample.
 
@@ -73,7 +73,7 @@ class SampledRows:
     """Some images as rows that are read when they are asked for, in order, and with a progress line where that takes long."""
 
     images: Images
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     chosen: np.ndarray | None
     """Positions i32 [N]; None: all."""
     name: str

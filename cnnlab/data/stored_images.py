@@ -1,8 +1,8 @@
 """Images at their final size on the disk: decoded once, by whichever run first needs them, and read from the cache afterwards.
 
-An entry of the cache holds `images.npy` u8 [N, H, W, C] and `digests.npy` u64 [N]: WRITTEN plus the CRC-32 of each image, or 0
-while it is not there. An image is written before its digest, so a process may be killed and others may write at the same time:
-what they write is the same, and an image that does not agree with its digest is decoded again.
+An entry of the cache holds `images.npy` [N, …] and `digests.npy` u64 [N]: WRITTEN plus the CRC-32 of each image, or 0 while it
+is not there. An image is written before its digest, so a process may be killed and others may write at the same time: what they
+write is the same, and an image that does not agree with its digest is decoded again.
 
 Files are read in place and not mapped into memory: one that is cut short is no bus error, and the process does not grow.
 """
@@ -23,6 +23,7 @@ from cnnlab import files
 from cnnlab.data import cache
 from cnnlab.data.source import LazyImages, notify
 from cnnlab.errors import DiskError
+from cnnlab.text import counted
 
 WRITTEN = 2**32
 """What is added to the CRC-32 of an image that is there."""
@@ -62,6 +63,7 @@ class _Reader:
     about: str
     _store: "ImageStore | None" = None
     _is_open: bool = False
+    _is_said: bool = False
 
     def read(self, positions: list[int]) -> np.ndarray:
         """Returns the images at some positions, [B, H, W, C]."""
@@ -75,6 +77,9 @@ class _Reader:
             self.images.check([position for position, there in zip(positions, is_there, strict=True) if there])
         missing = np.flatnonzero(~is_there)
         if len(missing):
+            if not self._is_said:
+                self._is_said = True
+                notify(f"decoding {self.about}, {counted(self.shape[0], 'image')}, as they are needed (once) …")
             chosen = np.array(positions, np.int64)[missing]
             found[missing] = decoded = self.images[chosen]
             self._store.write(chosen.tolist(), decoded)
