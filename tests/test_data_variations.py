@@ -22,6 +22,8 @@ from cnnlab.errors import UsageError
 from tests.varied import KINDS, MIXED, examples_of, images_and_keys, vary
 
 MIXING = ("mixup", "cutmix")
+IN_PLACE = ("brightness", "contrast", "saturation", "hue", "color_jitter", "grayscale", "drop_channel", "noise", "blur")
+ERASING = ("cutout", "random_erasing")
 
 
 @pytest.mark.parametrize("name", AUGMENTS)
@@ -273,3 +275,11 @@ def test_several_variations_follow_one_another_each_with_the_stream_of_its_place
 def test_a_variations_knob_does_something(name: str, knobs: dict[str, float]):
     images, keys = images_and_keys()
     assert not np.array_equal(vary(name, images, keys, **knobs), vary(name, images, keys))
+
+
+def test_a_variation_in_place_leaves_all_columns_but_the_image():
+    images, keys = images_and_keys(batch=4, height=8, width=8, channels=3)
+    examples = examples_of(images)
+    for name in (*IN_PLACE, *ERASING):
+        columns = Augmentation((AUGMENTS[name],))(examples, keys).columns
+        assert all(columns[column] is examples.columns[column] for column in columns if column != "image"), name

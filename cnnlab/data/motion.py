@@ -183,12 +183,13 @@ def displacement(size: tuple[int, int], field: Array, edge: Edge = "zeros") -> M
     def points(xy: Array) -> Array:
         # The result p of the place s has p + field(p) = s: a fixed-point iteration, which converges where the field is smooth.
         goal = xy[..., ::-1] - 0.5
-        place = goal
         channels = jnp.moveaxis(field, 0, -1)  # [2, H, W] -> [H, W, 2]
-        for _ in range(INVERSION_STEPS):
-            at = [jnp.clip(place[..., axis], 0, side - 1) for axis, side in enumerate(size)]
-            place = goal - bilinear(channels, at[0], at[1])
-        return place[..., ::-1] + 0.5
+
+        def step(_: int, place: Array) -> Array:
+            rows, columns = (jnp.clip(place[..., axis], 0, side - 1) for axis, side in enumerate(size))
+            return goal - bilinear(channels, rows, columns)
+
+        return jax.lax.fori_loop(0, INVERSION_STEPS, step, goal)[..., ::-1] + 0.5
 
     return _sampled(source, points, size, edge)
 

@@ -223,9 +223,10 @@ class ByClass(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array) -> jax.Array:
-        """Adds the bias of each label i32 [B] to x [B, H, W, features]."""
+        """Adds the bias of each label, i32 [B] or soft f32 [B, K], to x [B, H, W, features]."""
         if not self.classes:
             return x
         kernel = self.param("kernel", init.normal, (self.classes, self.features))
-        # [K, features] by labels [B] -> [B, features] -> [B, 1, 1, features]
-        return x + jnp.take(kernel, labels, axis=0, mode="clip")[:, None, None].astype(x.dtype)
+        # [K, features] by labels [B] or [B, K] -> [B, features] -> [B, 1, 1, features]
+        bias = labels @ kernel if labels.ndim == 2 else jnp.take(kernel, labels, axis=0, mode="clip")
+        return x + bias[:, None, None].astype(x.dtype)

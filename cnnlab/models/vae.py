@@ -18,6 +18,7 @@ from cnnlab.models.layers import Conv, ConvTranspose, flatten
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
+from cnnlab.ops.labels import class_shares
 from cnnlab.values import Choice, Count
 
 
@@ -61,7 +62,7 @@ class VAE(nn.Module):
         """Returns the labels as one-hot vectors [B, K] in the type of `like` [B, …], or zeros where there are none."""
         if labels is None:
             return jnp.zeros((like.shape[0], self.classes), like.dtype)
-        return jax.nn.one_hot(labels, self.classes, dtype=like.dtype)
+        return class_shares(labels, self.classes, like.dtype)
 
 
 class DenseLayers(nn.Module):

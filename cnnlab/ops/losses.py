@@ -1,4 +1,7 @@
-"""Losses of a classifier: `loss(logits f32 [B, K], labels i32 [B], *, …) -> f32 [B]`, one number for each example.
+"""Losses of a classifier: `loss(logits f32 [B, K], labels, *, …) -> f32 [B]`, one number for each example.
+
+Labels are i32 [B], the number of a class, or soft: f32 [B, K], the share of every class, as mixup and cutmix make them. A loss
+that has no meaning for soft labels raises UsageError when it is traced.
 
 At logits of zero cross-entropy is ln K and the hinge loss K − 1. Float knobs may be tracers.
 """
@@ -11,6 +14,7 @@ import optax
 
 from cnnlab import own
 from cnnlab.errors import UsageError
+from cnnlab.ops.labels import class_shares
 from cnnlab.values import Fraction, NonNegative, Positive
 
 
@@ -20,7 +24,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: Fraction =
     Args:
         smoothing: share of the target spread evenly over the classes (Szegedy et al. 2016, arXiv 1512.00567, section 7).
     """
-    targets = optax.smooth_labels(_one_hot(logits, labels), jnp.asarray(smoothing, logits.dtype))
+    targets = optax.smooth_labels(_shares(logits, labels), jnp.asarray(smoothing, logits.dtype))
     return optax.softmax_cross_entropy(logits, targets)
 
 
@@ -31,7 +35,7 @@ def focal(logits: jax.Array, labels: jax.Array, *, gamma: NonNegative = 2.0) -> 
         gamma: how strongly well-classified examples are down-weighted; 0 gives cross-entropy.
     """
     # log(1 − p) is computed from the other classes' logits: finite, with finite gradients, where p rounds to 1.
-    others = jnp.where(_one_hot(logits, labels) > 0, -jnp.inf, logits)
+    others = jnp.where(_one_hot("focal", logits, labels) > 0, -jnp.inf, logits)
     log_rest = jax.nn.logsumexp(others, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
     weight = jnp.exp(jnp.asarray(gamma, logits.dtype) * log_rest)
     return weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -43,13 +47,14 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: Positive = 1.0) -> ja
     Args:
         margin: by how much the label's score must exceed every other.
     """
-    targets = _one_hot(logits, labels)
+    targets = _one_hot("hinge", logits, labels)
     right = jnp.sum(logits * targets, axis=-1, keepdims=True)
     return jnp.sum((1.0 - targets) * jax.nn.relu(logits - right + jnp.asarray(margin, logits.dtype)), axis=-1)
 
 
 def perceptron(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns max_k s_k − s_y; one step of plain gradient descent at rate 1 on one example is Rosenblatt's rule (1958)."""
+    _require_numbers("perceptron", labels)
     return optax.losses.multiclass_perceptron_loss(logits, labels)
 
 
@@ -59,7 +64,7 @@ def sigmoid(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def squared(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns Σ_k (s_k − t_k)², t the one-hot label: least squares."""
+    """Returns Σ_k (s_k − t_k)², t the one-hot or soft label: least squares."""
     return jnp.sum(optax.squared_error(logits, _shares(logits, labels)), axis=-1)
 
 
@@ -101,11 +106,21 @@ def require_loss(loss: Callable[..., jax.Array], classes: int, labels: jax.Shape
 
 
 def _shares(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return labels if labels.ndim > 1 else _one_hot(logits, labels)
+    return class_shares(labels, logits.shape[-1], logits.dtype)
 
 
-def _one_hot(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+def _one_hot(loss: str, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns one-hot labels f32 [B, K] of numbers i32 [B]; UsageError for soft labels."""
+    _require_numbers(loss, labels)
+    return _shares(logits, labels)
+
+
+def _require_numbers(loss: str, labels: jax.Array) -> None:
+    if labels.ndim > 1:
+        raise UsageError(
+            f"--loss={loss}: it takes one class for each image, and these labels have a number for every class, as mixup makes them.\n"
+            "Expected a loss of such labels: cross_entropy, sigmoid or squared. Choose one, or leave mixup and cutmix out."
+        )
 
 
 LOSSES: dict[str, Callable[..., jax.Array]] = {

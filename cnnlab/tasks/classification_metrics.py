@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Stats
 from cnnlab.metric import SHARE, Metric
+from cnnlab.ops.labels import largest_share
 from cnnlab.ops.metrics import confusion_counts, predicted, top_correct
 
 TOP = 5
@@ -34,9 +35,12 @@ SHORT_NAME = 4
 
 
 def sums(scores: Array, losses: Array, batch: Batch) -> dict[str, Array]:
-    """Returns sums over the real examples: `loss`, `correct` and `count`, f32 []; scores f32 [B, K], losses f32 [B]."""
+    """Returns sums over the real examples: `loss`, `correct` and `count`, f32 []; scores f32 [B, K], losses f32 [B].
+
+    A mixture of several classes, in training, counts as one of the class with the largest share.
+    """
     real = batch["mask"].astype(jnp.float32)
-    correct = (predicted(scores) == batch["label"]).astype(jnp.float32)
+    correct = (predicted(scores) == largest_share(batch["label"])).astype(jnp.float32)
     return {"loss": jnp.sum(jnp.where(batch["mask"], losses, 0.0)), "correct": jnp.sum(correct * real), "count": jnp.sum(real)}
 
 

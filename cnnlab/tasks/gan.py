@@ -20,6 +20,7 @@ from cnnlab.ops import collectives
 from cnnlab.ops.columns import labels_of
 from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, loss_with_image_gradient, squared_gradient_norms
 from cnnlab.ops.keys import stream
+from cnnlab.ops.labels import class_shares
 from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, evaluation_rows, sample_metrics, sampling_keys
 from cnnlab.values import Count, NonNegative
 
@@ -61,7 +62,7 @@ class Networks:
         """Returns images [B, H, W, C] in [−1, 1] from codes [B, Z] and labels i32 [B], and the generator's new state."""
         if self.classes:
             # [B, Z] and one-hot [B, K] -> [B, Z + K]
-            codes = jnp.concatenate([codes, jax.nn.one_hot(labels, self.classes, dtype=codes.dtype)], axis=1)
+            codes = jnp.concatenate([codes, class_shares(labels, self.classes, codes.dtype)], axis=1)
         return _apply(self.generator, GENERATOR, params, state, codes, None, train=train)
 
     def score(
@@ -70,7 +71,7 @@ class Networks:
         """Returns scores f32 [B] of images in [−1, 1], and the discriminator's new state; `key` is that of dropout."""
         if self.classes:
             # The label as K constant planes: one-hot [B, K] -> [B, 1, 1, K] -> [B, H, W, K], joined to [B, H, W, C + K]
-            one_hot = jax.nn.one_hot(labels, self.classes, dtype=images.dtype)[:, None, None]
+            one_hot = class_shares(labels, self.classes, images.dtype)[:, None, None]
             planes = jnp.broadcast_to(one_hot, (*images.shape[:3], self.classes))
             images = jnp.concatenate([images, planes], axis=3)
         scores, state = _apply(self.discriminator, DISCRIMINATOR, params, state, images, key, train=train)

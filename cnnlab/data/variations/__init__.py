@@ -12,9 +12,14 @@ Geometric variations draw one motion for each example (motion.py), by which ever
 from collections.abc import Callable
 from typing import Any
 
+from cnnlab.data.variations.colour import brightness, color_jitter, contrast, drop_channel, grayscale, hue, saturation
 from cnnlab.data.variations.crop import alternating_flip_crop, flip_crop, pad_crop, random_resized_crop
 from cnnlab.data.variations.elastic import elastic
+from cnnlab.data.variations.erase import cutout, random_erasing
 from cnnlab.data.variations.mirror import alternating_flip, flip, vertical_flip
+from cnnlab.data.variations.mix import cutmix, mixup
+from cnnlab.data.variations.noise import blur, noise
+from cnnlab.data.variations.rand_augment import rand_augment, trivial_augment
 from cnnlab.data.variations.warp import quarter_turns, rotate, scale, shear, shift, shift_rotate, translate
 
 AUGMENTS: dict[str, Callable[..., Any]] = {
@@ -33,5 +38,20 @@ AUGMENTS: dict[str, Callable[..., Any]] = {
     "translate": translate,
     "shear": shear,
     "elastic": elastic,
+    "brightness": brightness,
+    "contrast": contrast,
+    "saturation": saturation,
+    "hue": hue,
+    "color_jitter": color_jitter,
+    "grayscale": grayscale,
+    "drop_channel": drop_channel,
+    "noise": noise,
+    "blur": blur,
+    "cutout": cutout,
+    "random_erasing": random_erasing,
+    "mixup": mixup,
+    "cutmix": cutmix,
+    "rand_augment": rand_augment,
+    "trivial_augment": trivial_augment,
 }
 """Variations by name, for `Choices[AUGMENTS]`."""

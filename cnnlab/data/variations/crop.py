@@ -7,11 +7,8 @@ from cnnlab.core import Array
 from cnnlab.data.motion import Edge, Motion, resized_crop, window
 from cnnlab.data.variations.examples import Examples, folded, moved
 from cnnlab.data.variations.mirror import alternating_flip, flip
-from cnnlab.errors import UsageError
+from cnnlab.data.variations.parts import random_part, require_range
 from cnnlab.values import Count, Probability
-
-TRIES = 10
-"""Number of parts that `random_resized_crop` draws to find one that fits, as torchvision does."""
 
 
 def pad_crop(examples: Examples, keys: Array, *, pad: Count = 4, edge: Edge = "zeros") -> Examples:
@@ -74,18 +71,10 @@ def random_resized_crop(
     require_range("ratio", ratio)
 
     def draw(key: Array, size: tuple[int, int]) -> Motion:
-        height, width = size
-        draws = jax.random.uniform(key, (TRIES + 1, 2))
-        areas = (area[0] + draws[:TRIES, 0] * (area[1] - area[0])) * height * width
-        low, high = jnp.log(ratio[0]), jnp.log(ratio[1])
-        ratios = jnp.exp(low + draws[:TRIES, 1] * (high - low))
-        sides = jnp.round(jnp.sqrt(jnp.stack([areas / ratios, areas * ratios], axis=1)))  # [TRIES, 2]: height, width
-        whole = jnp.asarray(size, jnp.float32)
-        fits = jnp.all((sides >= 1) & (sides <= whole[None]), axis=1)
-        extent = jnp.where(jnp.any(fits), sides[jnp.argmax(fits)], jnp.asarray(_largest(size, ratio), jnp.float32))
-        room = whole - extent
-        at_random = jnp.minimum(jnp.floor(draws[TRIES] * (room + 1)), room)
-        return resized_crop(size, jnp.where(jnp.any(fits), at_random, jnp.floor(room / 2)), extent)
+        corner, extent, fits = random_part(key, size, area, ratio)
+        largest = jnp.asarray(_largest(size, ratio), jnp.float32)
+        middle = jnp.floor((jnp.asarray(size, jnp.float32) - largest) / 2)
+        return resized_crop(size, jnp.where(fits, corner, middle), jnp.where(fits, extent, largest))
 
     return moved(examples, keys, draw)
 
@@ -96,13 +85,3 @@ def _largest(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, in
     if width / height < ratio[0]:
         return round(width / ratio[0]), width
     return (height, round(height * ratio[1])) if width / height > ratio[1] else size
-
-
-def require_range(name: str, limits: tuple[float, float], *, high: float = jnp.inf) -> None:
-    """Raises UsageError unless the two numbers of a knob are an increasing range of positive numbers."""
-    if not 0 < limits[0] <= limits[1] <= high:
-        most = f" up to {high:g}" if high < jnp.inf else ""
-        raise UsageError(
-            f"--{name}={limits[0]:g},{limits[1]:g}: no range.\n"
-            f"Expected LOW,HIGH with 0 < LOW <= HIGH{most}. Write the smaller number first."
-        )
