@@ -19,14 +19,17 @@ from cnnlab.data.variations.examples import folded
 from cnnlab.data.variations.mirror import alternating_flip, flip
 from cnnlab.data.variations.warp import rotation, shearing
 from cnnlab.errors import UsageError
+from tests.stages import slow_but
 from tests.varied import KINDS, MIXED, examples_of, images_and_keys, vary
 
 MIXING = ("mixup", "cutmix")
+QUICK = ("alternating_flip_crop", "quarter_turns", "shift_rotate", "drop_channel", "cutout")
+"""One of each kind in the fast stage, in which tests/test_data_mixing.py has the partners of mixtures on eight devices."""
 IN_PLACE = ("brightness", "contrast", "saturation", "hue", "color_jitter", "grayscale", "drop_channel", "noise", "blur")
 ERASING = ("cutout", "random_erasing")
 
 
-@pytest.mark.parametrize("name", AUGMENTS)
+@pytest.mark.parametrize("name", slow_but(AUGMENTS, *QUICK))
 def test_a_variation_is_the_same_on_one_device_and_on_eight_and_keeps_shapes_types_and_range(name: str):
     """Eight devices have one example each, so no example depends on those beside it but for the partner of a mixture."""
     images, keys = images_and_keys(batch=8, height=8, width=8, channels=3)
@@ -280,6 +283,10 @@ def test_a_variations_knob_does_something(name: str, knobs: dict[str, float]):
 def test_a_variation_in_place_leaves_all_columns_but_the_image():
     images, keys = images_and_keys(batch=4, height=8, width=8, channels=3)
     examples = examples_of(images)
-    for name in (*IN_PLACE, *ERASING):
-        columns = Augmentation((AUGMENTS[name],))(examples, keys).columns
-        assert all(columns[column] is examples.columns[column] for column in columns if column != "image"), name
+
+    def require_all_but_the_image(keys: jax.Array) -> None:
+        for name in (*IN_PLACE, *ERASING):
+            columns = Augmentation((AUGMENTS[name],))(examples, keys).columns
+            assert all(columns[column] is examples.columns[column] for column in columns if column != "image"), name
+
+    jax.eval_shape(require_all_but_the_image, keys)

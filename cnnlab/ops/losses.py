@@ -79,7 +79,7 @@ def huber(outputs: jax.Array, labels: jax.Array, *, delta: Positive = 1.0) -> ja
     Args:
         delta: error up to which the loss is quadratic, in the unit of the numbers.
     """
-    return jnp.sum(optax.huber_loss(outputs, _shares(outputs, labels), jnp.asarray(delta, outputs.dtype)), axis=-1)
+    return jnp.sum(optax.huber_loss(outputs, _shares(outputs, labels), delta=jnp.asarray(delta, outputs.dtype)), axis=-1)
 
 
 def require_loss(loss: Callable[..., jax.Array], classes: int, labels: jax.ShapeDtypeStruct) -> None:
@@ -118,7 +118,7 @@ def _one_hot(loss: str, logits: jax.Array, labels: jax.Array) -> jax.Array:
 def _require_numbers(loss: str, labels: jax.Array) -> None:
     if labels.ndim > 1:
         raise UsageError(
-            f"--loss={loss}: it takes one class for each image, and these labels have a number for every class, as mixup makes them.\n"
+            f"--loss={loss}: it takes one class for each image, and these labels have a number for each class, as of mixup.\n"
             "Expected a loss of such labels: cross_entropy, sigmoid or squared. Choose one, or leave mixup and cutmix out."
         )
 
