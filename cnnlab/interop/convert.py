@@ -106,6 +106,55 @@ def start_from(
     return unflatten(given), report
 
 
+def start_part(
+    variables: Any, path: str | pathlib.Path, *, name: str, model: nn.Module | None, new_head: bool = False
+) -> tuple[Leaves, ConversionReport]:
+    """Returns weights for a part of a network, {"collection/layer/leaf": array}, from a file or a run, and the report.
+
+    The file may hold the part alone, a network that contains it (such as a classifier for a trunk), or a run whose
+    parameters contain it anywhere; the reading is taken that fills most leaves, and among equals that of the same name.
+    What it has beyond the part is left out and counted.
+
+    Args:
+        variables: {"params": …, "batch_stats": …} of the part, arrays or their shapes.
+        path: a file or folder that `files.read` takes.
+        name: path of the part among the parameters, for messages.
+        model: the module whose family's names the file may use; None: the file has our names.
+        new_head: whether the part's layer `output` is left as given.
+
+    Raises CheckpointError where the file is damaged or does not fill the part.
+    """
+    shapes = {leaf: array.shape for leaf, array in flatten(variables).items()}
+    read, source = files.load(path)
+    readings = [("", read, source.notes)]
+    readings += [("", view, (*source.notes, done)) for view, done in wrapped.views(read)]
+    readings += [(part, view, (*source.notes, f"read from its part {part}")) for part, view in _parts_of_run(read)]
+    attempts = [(part, *_best(view, model, shapes, new_head), notes) for part, view, notes in readings]
+    _, filled, report, scheme, notes = max(attempts, key=lambda one: (len(one[1]), one[0] == name, -len(one[2].unexpected)))
+    left = len(read) - len(report.matched)
+    notes = (*notes, f"{left} other leaves of the file are left out") if left else tuple(notes)
+    _require_whole(dataclasses.replace(report, unexpected=[]), name, shapes)
+    caveats = lookalikes.compared(model, scheme, source) if model is not None else []
+    return filled, dataclasses.replace(report, notes=notes, caveats=tuple(caveats))
+
+
+def _parts_of_run(leaves: Leaves) -> list[tuple[str, Leaves]]:
+    """Returns (path, its leaves by our names) of every part of the parameters of a run: a player, or a module of one."""
+    paths = [name.removeprefix("params/").split("/") for name in leaves if name.startswith("params/")]
+    parts = dict.fromkeys("/".join(path[:depth]) for path in paths for depth in range(1, len(path)))
+    found = []
+    for part in parts:
+        player, _, below = part.partition("/")
+        # Batch statistics lie beside the parameters, in a collection of the whole state or of the player.
+        statistics = [f"batch_stats/{part}/", *(f"{above}batch_stats/{below}/" for above in ("", f"{player}/"))]
+        places = {f"params/{part}/": "params/"} | {place.replace("//", "/"): "batch_stats/" for place in statistics}
+        view: Leaves = {}
+        for name, leaf in leaves.items():
+            view |= {new + name.removeprefix(old): leaf for old, new in places.items() if name.startswith(old)}
+        found.append((part, view))
+    return found
+
+
 def convert(
     leaves: Leaves,
     model: nn.Module,
@@ -142,10 +191,11 @@ def convert(
 
 
 def _best(
-    leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], new_head: bool
+    leaves: Leaves, model: nn.Module | None, shapes: Mapping[str, tuple[int, ...]], new_head: bool
 ) -> tuple[Leaves, ConversionReport, Scheme]:
     """Converts the leaves by the scheme that fills most leaves: a file does not record the library."""
-    schemes = (*SCHEMES.get(type(model), ()), Scheme("cnnlab", lambda name, model: name))
+    own = () if model is None else SCHEMES.get(type(model), ())
+    schemes = (*own, Scheme("cnnlab", lambda name, model: name))
     attempts = [(*_match(leaves, model, shapes, scheme, new_head), scheme) for scheme in schemes]
     return max(attempts, key=lambda attempt: (len(attempt[0]), -len(attempt[1].unexpected)))
 
@@ -156,7 +206,7 @@ def _is_whole(report: ConversionReport) -> bool:
 
 
 def _match(
-    leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme, new_head: bool
+    leaves: Leaves, model: nn.Module | None, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme, new_head: bool
 ) -> tuple[Leaves, ConversionReport]:
     """Converts the leaves by one scheme; returns (the leaves that fit, the report)."""
     filled: Leaves = {}

@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -11,6 +11,7 @@ from cnnlab.data.few_labels import few_labels_after
 from cnnlab.data.images import PIPELINES, UnitImages, WholeSplit, images, require_labels
 from cnnlab.data.normalize import no_normalization
 from cnnlab.errors import UsageError
+from cnnlab.interop.start import part_started_from
 from cnnlab.models import AUTOENCODERS
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.corruptions import CORRUPTIONS
@@ -20,9 +21,9 @@ from cnnlab.ops.penalties import PENALTIES
 from cnnlab.ops.reconstruction_losses import RECONSTRUCTION_LOSSES
 from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.tasks.pca import Solver, pca_task
-from cnnlab.tasks.reconstruct import reconstruct
+from cnnlab.tasks.reconstruct import PLAYER, reconstruct
 from cnnlab.tasks.stacked import FINETUNE, Finetune, stacked
-from cnnlab.values import Choice, Count, Duration
+from cnnlab.values import Choice, Count, Duration, PathText
 
 UnlabelledImages: Any = Choice(PIPELINES, supplied=("normalize", "examples_per_class"))
 """The knob `data` of a recipe that pre-trains on all images and uses the labels of some."""
@@ -40,6 +41,8 @@ def reconstruction(
     penalty: Choice[PENALTIES] = "none",
     optimizer: Choice[OPTIMIZERS] = "adam",
     duration: Duration = Duration(20, "epochs"),
+    init_from: PathText | None = None,
+    init_into: Literal["encoder", "decoder"] | None = None,
 ) -> Experiment:
     """An autoencoder, which reconstructs images from a code: one player.
 
@@ -51,7 +54,11 @@ def reconstruction(
         penalty: penalty on the code, which is added to the loss.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
+        init_from: weights to start from: the folder of a run, or a file of weights with this network's names.
+        init_into: with init_from, the half that takes the weights, while the other starts at random; none: both take them.
     """
+    if init_into is not None and init_from is None:
+        raise UsageError("--init_into says what takes the weights of --init_from, which is not given. Leave it out.")
     dataset = data(normalize=no_normalization)
     network = model(image_shape=dataset.image_shape)
     if getattr(penalty, "func", penalty) is PENALTIES["sparse_kl"] and network.code_activation is not jax.nn.sigmoid:
@@ -61,7 +68,9 @@ def reconstruction(
         )
     task = reconstruct(network, loss=loss(), corruption=corruption, penalty=penalty)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
-    return Experiment(task, dataset, {player: optimizer(steps=steps) for player in task.turns}, steps)
+    into = PLAYER if init_into is None else f"{PLAYER}/{init_into}"
+    start = None if init_from is None else part_started_from(init_from, into=into)
+    return Experiment(task, dataset, {player: optimizer(steps=steps) for player in task.turns}, steps, start=start)
 
 
 def principal_components(*, data: WholeSplit = "images", components: Count = 30, solver: Solver = "exact") -> Experiment:
