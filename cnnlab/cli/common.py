@@ -161,6 +161,7 @@ def run_spec(
         eval_every=pace.eval_every,
         save_every=pace.save_every,
         steps_per_dispatch=pace.steps_per_dispatch,
+        gradient_norms=pace.gradient_norms,
         data_dir=devices.data_dir,
         quiet=console.quiet,
         reread=resolved.reread,

@@ -78,19 +78,21 @@ class Devices:
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """Intervals of logging, evaluation and checkpoints.
+    """Intervals and contents of logs, evaluations and checkpoints.
 
     Attributes:
         log_every: interval between log lines; none: 20 lines a run, at most 50 steps apart.
         eval_every: interval between evaluations; none: about 20 evaluations a run.
         save_every: interval between checkpoints; none: one at every evaluation.
         steps_per_dispatch: most steps sent to the device at once; none: 1 on a CPU, 32 on an accelerator.
+        gradient_norms: log the norm of each player's gradient, and that of its updates relative to its parameters.
     """
 
     log_every: Duration | None = None
     eval_every: Duration | None = None
     save_every: Duration | None = None
     steps_per_dispatch: Count | None = None
+    gradient_norms: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,4 +74,5 @@ def recorded_pace(recorded: Mapping[str, Any], pace: Pace) -> Pace:
     """Returns the intervals of a command, in which those that are not given are those of the run that it goes on with."""
     names = [name for name in ("log_every", "eval_every", "save_every") if recorded.get(name) and getattr(pace, name) is None]
     found: dict[str, Any] = {name: Duration.parse(recorded[name]) for name in names}
+    found["gradient_norms"] = pace.gradient_norms or bool(recorded.get("gradient_norms"))
     return dataclasses.replace(pace, **found)

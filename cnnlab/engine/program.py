@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
-from cnnlab.engine import averages
+from cnnlab.engine import averages, gradients
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 
@@ -73,9 +73,12 @@ def _with_owned(task: Task, params: Params, player: str, own: PyTree) -> Params:
 
 
 def make_train_step(
-    experiment: Experiment, *, precision: str, turns: tuple[str, ...] | None = None
+    experiment: Experiment, *, precision: str, turns: tuple[str, ...] | None = None, gradient_norms: bool = False
 ) -> Callable[..., tuple[TrainState, Stats]]:
-    """Returns train_step(state, resident, feed) -> (state, stats): each player of `turns` (None: the task's) moves once."""
+    """Returns train_step(state, resident, feed) -> (state, stats): each player of `turns` (None: the task's) moves once.
+
+    With `gradient_norms` the statistics hold the sizes of its gradients and updates (gradients.py).
+    """
     turns = experiment.task.turns if turns is None else turns
     task, optimizers, cast = experiment.task, experiment.optimizers, computing_in(precision)
 
@@ -97,7 +100,9 @@ def make_train_step(
                     gradient, opt_state[player], own, value=collectives.global_mean(loss)
                 )
             params = _with_owned(task, params, player, optax.apply_updates(own, updates))
-            for name, value in collectives.global_sum(stats["sums"]).items():
+            # Gradients are those of the global batch already.
+            more = gradients.measured(player, gradient, updates, own) if gradient_norms else {}
+            for name, value in {**collectives.global_sum(stats["sums"]), **more}.items():
                 sums[name] = sums[name] + value if name in sums else value
         average, statistics = state.average, state.average_statistics
         if experiment.averaging:
@@ -203,6 +208,7 @@ def build_program(
     precision: str,
     experiment_of: Callable[[TracedKnobs], Experiment] | None = None,
     traced_knobs: Mapping[str, float] | None = None,
+    gradient_norms: bool = False,
 ) -> Program:
     """Places the resident data and wraps the step for the strategy; nothing is compiled until it is first called.
 
@@ -213,12 +219,13 @@ def build_program(
         experiment_of: traced knobs -> the experiment with these values; it is called with tracers, so that one compilation
             serves all members of a family. None: a family of one.
         traced_knobs: the values with which `experiment_of` returns `experiment` itself.
+        gradient_norms: whether every step also measures the sizes of its gradients and updates.
     """
     data = experiment.data
     resident, first = data.resident.get("train", {}), next(data.train(0, 0))
     init, steps, measure = _functions(experiment_of or (lambda _: experiment), precision=precision)
     host = _as_arrays(traced_knobs or {})
-    phase_steps = [functools.partial(steps, turns=phase.turns) for phase in phases(experiment)]
+    phase_steps = [functools.partial(steps, turns=phase.turns, gradient_norms=gradient_norms) for phase in phases(experiment)]
 
     def snapshot(params: Params, model_state: PyTree, batch: Batch, traced_knobs: TracedKnobs) -> dict[str, Array]:
         task = (experiment_of(traced_knobs) if experiment_of else experiment).task
@@ -250,7 +257,7 @@ def _functions(
 ) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Stats]], Callable[..., Stats]]:
     """Returns (init, steps, measure) of a family, not compiled; `shared` is (traced_knobs, resident arrays of the split).
 
-    init(seed, shared, feed) -> host-like state, steps(state, shared, feeds [k, B, …], turns=…) -> (state, stats [k]),
+    init(seed, shared, feed) -> host-like state, steps(state, shared, feeds [k, B, …], turns=…, …) -> (state, stats [k]),
     measure(params, model_state, shared, feeds [1, B, …], final=…) -> stats.
     """
 
@@ -260,13 +267,10 @@ def _functions(
         state = init_state(experiment, seed, experiment.data.prepare(resident, feed, None))
         return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
-    def steps(
-        state: TrainState, shared: PyTree, feeds: PyTree, *, turns: tuple[str, ...] | None = None
-    ) -> tuple[TrainState, Stats]:
+    def steps(state: TrainState, shared: PyTree, feeds: PyTree, **options: Any) -> tuple[TrainState, Stats]:
         traced_knobs, resident = shared
-        return make_steps(make_train_step(experiment_of(traced_knobs), precision=precision, turns=turns))(
-            state, resident, feeds
-        )
+        step = make_train_step(experiment_of(traced_knobs), precision=precision, **options)
+        return make_steps(step)(state, resident, feeds)
 
     def measure(params: Params, model_state: PyTree, shared: PyTree, feeds: PyTree, *, final: bool = False) -> Stats:
         # A measurement is given one feed as a dispatch of one step, [1, B, …] -> [B, …]

@@ -49,6 +49,8 @@ class RunSpec:
     eval_every: Duration | None = None
     save_every: Duration | None = None
     steps_per_dispatch: int | None = None
+    gradient_norms: bool = False
+    """Whether the sizes of gradients and updates are logged."""
     data_dir: str | None = None
     """Folder of its data, an absolute path; None: the default."""
     quiet: bool = False
@@ -281,8 +283,8 @@ def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, An
     """Returns the content of run.json, apart from its attempts; what they repeat is that of the first."""
     commit, has_changes = code_revision()
     flags = {"strategy": spec.strategy, "devices": spec.devices, "seed": seed, "precision": spec.precision}
-    given = ("log_every", "eval_every", "save_every", "data_dir")
-    flags |= {name: str(value) for name in given if (value := getattr(spec, name)) is not None}
+    given = ("log_every", "eval_every", "save_every", "data_dir", "gradient_norms")
+    flags |= {name: str(value) for name in given if (value := getattr(spec, name)) not in (None, False)}
     return {
         "experiment": spec.experiment,
         "knobs": dict(spec.knobs),

@@ -31,7 +31,7 @@ from cnnlab.runs.identity import say_once
 from cnnlab.runs.lock import locked
 from cnnlab.runs.open_writers import EVENTS, open_writers
 from cnnlab.runs.run_progress import RunProgress
-from cnnlab.runs.summaries import declarations, flat_metrics, summarise
+from cnnlab.runs.summaries import declarations, flat_metrics, summarise, summarise_training
 from cnnlab.runs.trained_function import META, check_inputs, kept_rows, read_inputs, untrained_remark, with_inputs
 from cnnlab.runs.ways_on import last_checkpoint
 from cnnlab.runs.writers import Writer
@@ -139,8 +139,8 @@ class RunRecorder:
             self.progress.compiling()
 
     def training_metrics(self, merged: Stats) -> dict[str, float]:
-        """Returns {"train/NAME": value} of merged statistics of training steps."""
-        return {f"train/{name}": value for name, value in summarise(self.program.experiment.task, merged).items()}
+        """Returns {name: value} of merged statistics of training steps."""
+        return summarise_training(self.program.experiment.task, merged)
 
     def on_log(self, step: int, pending_stats: list[Stats]) -> None:
         """Writes the training metrics since the last log; raises DivergedError where one is not finite."""

@@ -249,7 +249,14 @@ def build(
     experiment = experiment or call(resolved)
     check_batch(experiment.data.batch_size, strategy)
     family = resolved.call_with if numbers else None
-    return build_program(experiment, strategy, precision=spec.precision, experiment_of=family, traced_knobs=numbers)
+    return build_program(
+        experiment,
+        strategy,
+        precision=spec.precision,
+        experiment_of=family,
+        traced_knobs=numbers,
+        gradient_norms=spec.gradient_norms,
+    )
 
 
 def train_seeds(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from cnnlab.core import Stats, Task
+from cnnlab.engine.gradients import without_gradients
 from cnnlab.errors import UsageError
 
 Value = TypeVar("Value")
@@ -36,6 +37,12 @@ def summarise(task: Task, stats: Stats) -> dict[str, float]:
             f'\nExpected Metric("{undeclared[0]}", …) among Task.metrics. Add it there.'
         )
     return numbers
+
+
+def summarise_training(task: Task, merged: Stats) -> dict[str, float]:
+    """Returns {"train/NAME": value} of merged statistics of training steps, and the sizes of gradients where they are there."""
+    stats, sizes = without_gradients(merged)
+    return {**{f"train/{name}": value for name, value in summarise(task, stats).items()}, **sizes}
 
 
 def declarations(task: Task) -> dict[str, dict[str, Any]]:
