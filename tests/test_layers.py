@@ -9,7 +9,7 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 LEVELS = [
     {"errors", "text", "digests", "progress", "remarks"},
-    {"files", "own"},
+    {"files", "own", "terminal"},
     {"json_cache"},
     {"sources"},
     {"values", "metric", "inputs"},

@@ -22,8 +22,8 @@ from cnnlab.metric import SHARE, Metric
 from cnnlab.overview import find, show
 from cnnlab.overview.rows import Reader
 from cnnlab.overview.select import select
-from cnnlab.overview.terminal import Column, Terminal, columns, table
 from cnnlab.runs.lock import locked
+from cnnlab.terminal import Column, Terminal, columns, table
 
 ACCURACY = dataclasses.asdict(Metric("accuracy", SHARE, higher_is_better=True))
 LOSS = dataclasses.asdict(Metric("loss", "nats", higher_is_better=False))

@@ -16,9 +16,9 @@ from cnnlab.errors import UsageError
 from cnnlab.overview import clean, find
 from cnnlab.overview.compare import compare, comparison_lines
 from cnnlab.overview.rows import Overview
-from cnnlab.overview.terminal import Terminal, columns
 from cnnlab.overview.watch import OTHER_SCREEN, OWN_SCREEN, watch
 from cnnlab.runs.lock import is_held, locked
+from cnnlab.terminal import Terminal, columns
 
 
 def test_a_live_view_without_a_terminal_prints_a_line_for_each_change(

@@ -36,8 +36,8 @@ def runs(
     from cnnlab.overview import find, show, tables
     from cnnlab.overview.rows import Overview, Reader
     from cnnlab.overview.select import select
-    from cnnlab.overview.terminal import Terminal
     from cnnlab.overview.watch import watch as watch_runs
+    from cnnlab.terminal import Terminal
 
     if watch and format != "table":
         raise UsageError(f"--watch redraws a table, not {format}. Leave --format={format} or --watch out.")
@@ -68,7 +68,7 @@ def runs_compare(*folders: str, format: Literal["table", "json"] = "table", cons
         console: what is shown.
     """
     from cnnlab.overview import compare
-    from cnnlab.overview.terminal import Terminal
+    from cnnlab.terminal import Terminal
 
     found = compare.compare([pathlib.Path(folder) for folder in folders])
     print(compare.as_json(found) if format == "json" else "\n".join(compare.comparison_lines(found, Terminal.of_stdout())))
@@ -87,7 +87,7 @@ def runs_clean(*folders: str, dry_run: bool = False, yes: bool = False, console:
         console: what is shown.
     """
     from cnnlab.overview import clean, tables
-    from cnnlab.overview.terminal import Terminal
+    from cnnlab.terminal import Terminal
 
     found = clean.removals(tables.folders_of(folders))
     print("\n".join(clean.removal_lines(found, Terminal.of_stdout())))

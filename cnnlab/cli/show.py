@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,23 +47,30 @@ def inspect(
     experiment: str | None = None,
     format: Literal["text", "json"] = "text",
     data_dir: PathText | None = None,
+    to: Target | None = None,
     console: Console,
 ) -> int:
-    """Prints every layer of a network: output shape, parameters, multiply-accumulates, memory, stride, receptive field.
+    """Prints every layer of a network (shape, parameters, operations, memory, stride, receptive field), or a data set's card.
 
-    The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].
+    The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS]. The card of a data set,
+    --dataset=NAME or KIND:PATH, has its splits, columns, classes, pixels, copies and remarks.
 
     Args:
-        values: the experiment's knobs, or model, input and classes.
-        experiment: experiment with the network; none: the network of --model.
+        values: the experiment's knobs, or model, input and classes, or dataset.
+        experiment: experiment with the network; none: the network of --model, or the data of --dataset.
         format: how to print.
+        to: .png file for a sheet of examples of --dataset.
         data_dir: folder of prepared TFDS data sets; none: $TFDS_DATA_DIR or ~/tensorflow_datasets.
         console: what is shown.
     """
     if experiment is None and "model" not in values:
+        if any(name.removeprefix("data.").startswith("dataset") for name in values):
+            return show_card(values, format, data_dir, to)
         if values:
             raise NoExperiment(values)
-        raise UsageError("inspect what? Give --experiment=NAME, or --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].")
+        raise UsageError(
+            "inspect what? Give --experiment=NAME, or --model=NAME [--input=HEIGHT,WIDTH,CHANNELS], or --dataset=NAME."
+        )
     setup_jax(None)
     from cnnlab import inspect as inspector
     from cnnlab import knobs
@@ -79,6 +87,33 @@ def inspect(
             values = {"input": ",".join(map(str, native_shape(values["model"]))), **values}
         layers = knobs.resolve(inspector.of_model, values).call()
     print(json.dumps(inspector.as_json(layers), indent=1) if format == "json" else inspector.as_table(layers))
+    return 0
+
+
+def show_card(values: dict[str, str], format: Literal["text", "json"], data_dir: str | None, to: Target | None) -> int:
+    """Prints the card of a data set, and writes a sheet of its examples.
+
+    Args:
+        values: the knobs `dataset` and those below it, also as `data.dataset`.
+        format: how to print.
+        data_dir: folder of prepared TFDS data sets; None: the default.
+        to: .png file for the sheet; None: none is drawn.
+    """
+    from cnnlab import figures, knobs
+    from cnnlab.data import card, card_text
+    from cnnlab.terminal import Terminal
+
+    if to and pathlib.Path(to).suffix != ".png":
+        raise UsageError(f"--to={to}: the sheet of examples is a PNG.\nGive a file that ends with .png.")
+    given = {name.removeprefix("data."): value for name, value in values.items()}
+    resolved = knobs.resolve(card.open_source, given, {"data_dir": data_dir, knobs.FOLDER: pathlib.Path.cwd()})
+    source = resolved.call()
+    found = card.card_of(source, card.disk_size(source, str(resolved.values["dataset"]).partition(":")[2]))
+    lines = card_text.card_lines(found, Terminal.of_stdout())
+    print(json.dumps(card.as_json(found), indent=1) if format == "json" else "\n".join(lines))
+    if to:
+        figures.save(card_text.example_sheet(source), pathlib.Path(to))
+        print(f"sheet of examples: {to}", file=sys.stderr)
     return 0
 
 

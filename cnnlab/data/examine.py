@@ -74,7 +74,7 @@ def _examined(images: Mapping[str, Images], seen: Set[str]) -> dict[str, np.ndar
     found = {f"{split}-blank": _blank(part) if split in seen else np.zeros(0, np.int32) for split, part in images.items()}
     # One array for both splits is meant so, as in xor.
     is_apart = "test" in images and images["test"] is not images["train"]
-    train, test = (_digests(images[split], split in seen) if is_apart else None for split in ("train", "test"))
+    train, test = (image_digests(images[split], split in seen) if is_apart else None for split in ("train", "test"))
     first: dict[object, int] = {}
     for position, digest in enumerate(train or ()):
         first.setdefault(digest, position)
@@ -110,7 +110,7 @@ def _blank(images: Images) -> np.ndarray:
     return np.concatenate(found).astype(np.int32)
 
 
-def _digests(images: Images, is_seen: bool) -> list[object] | None:
+def image_digests(images: Images, is_seen: bool) -> list[object] | None:
     """Returns a digest for each image; None where its pixels are not looked at and its source knows no digest."""
     if is_seen:
         return [

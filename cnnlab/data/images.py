@@ -16,7 +16,7 @@ from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import FITS, resize
 from cnnlab.data.select import select
-from cnnlab.data.source import Source
+from cnnlab.data.source import require_source
 from cnnlab.data.stream_order import ORDERS, shuffled_order
 from cnnlab.data.variations import AUGMENTS
 from cnnlab.data.variations.compose import Augmentation, require_variation
@@ -58,13 +58,7 @@ def images(
         order: order in which training shows the examples: shuffled in every epoch, sequential, or balanced over the classes.
         resident_mib: memory in MiB for splits that stay on the device, the training split first; the others are streamed.
     """
-    opened = dataset()
-    if not isinstance(opened, Source):
-        raise UsageError(
-            f"--data.dataset: it returns {type(opened).__name__}.\nExpected a cnnlab.data.source.Source, such as:\n"
-            '    splits = {"train": (images, labels), "test": (test_images, test_labels)}\n'
-            '    return labelled("mine", splits, ("cat", "dog"))'
-        )
+    opened = require_source(dataset(), "data.dataset")
     source = select(opened, classes=only_classes, examples_per_class=examples_per_class)
     if shuffle == "labels":
         source = shuffle_labels(source, validation=validation)

@@ -11,7 +11,7 @@ import numpy as np
 from cnnlab.data.kinds import Image, Kind, Label
 from cnnlab.data.kinds.kind import Values, count, leaves
 from cnnlab.digests import combined_digest
-from cnnlab.errors import DataError
+from cnnlab.errors import DataError, UsageError
 from cnnlab.text import counted
 
 FEED = ("index", "mask", "epoch")
@@ -170,6 +170,22 @@ class Source:
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, or other outputs, in their order: those of the first kind with such names; () without."""
         return next((kind.names for kind in self.kinds.values() if kind.names_outputs), ())
+
+
+def require_source(opened: object, knob: str) -> Source:
+    """Returns what a function of data sets returned; raises UsageError where it is no source.
+
+    Args:
+        opened: what it returned.
+        knob: path of the knob that names the function.
+    """
+    if not isinstance(opened, Source):
+        raise UsageError(
+            f"--{knob}: it returns {type(opened).__name__}.\nExpected a cnnlab.data.source.Source, such as:\n"
+            '    splits = {"train": (images, labels), "test": (test_images, test_labels)}\n'
+            '    return labelled("mine", splits, ("cat", "dog"))'
+        )
+    return opened
 
 
 def labelled(

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from cnnlab.errors import CnnlabError
 from cnnlab.overview.find import look
 from cnnlab.overview.rows import MAY_GO_ON, Reader, RunRow
-from cnnlab.overview.terminal import Column, Terminal, clean, table
 from cnnlab.runs import run_files
 from cnnlab.runs.lock import is_held, locked
+from cnnlab.terminal import Column, Terminal, clean, table
 from cnnlab.text import counted, format_bytes
 
 WITHOUT_CHECKPOINT = ("failed", "stale", "preempted")

@@ -15,8 +15,8 @@ from cnnlab.metric import Metric
 from cnnlab.overview.find import folders_below
 from cnnlab.overview.rows import ABSENT, RunRow, read_row, varied_knobs
 from cnnlab.overview.show import knob_text, number
-from cnnlab.overview.terminal import GAP, Column, Terminal, clean, columns, table
 from cnnlab.runs import identity, run_files
+from cnnlab.terminal import GAP, Column, Terminal, clean, columns, table
 
 LETTERS = string.ascii_uppercase
 """Names of the runs in a table."""

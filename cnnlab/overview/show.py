@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cnnlab.ablation.report.formatting import NOTHING, format_number, seconds
 from cnnlab.metric import Metric, name_of
 from cnnlab.overview.rows import ABSENT, MAY_GO_ON, STATES, Overview, RunRow, StudyRow, varied_knobs
-from cnnlab.overview.terminal import Column, Terminal, clean, columns, table
+from cnnlab.terminal import Column, Terminal, clean, columns, table
 from cnnlab.text import counted
 
 MOST_LINES = 5

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from cnnlab.errors import Preempted
 from cnnlab.overview.rows import Overview, RunRow
 from cnnlab.overview.show import number, steps_cell
-from cnnlab.overview.terminal import Terminal, clean
+from cnnlab.terminal import Terminal, clean
 
 WATCH_SECONDS = 2.0
 """Seconds between two looks at the folders."""

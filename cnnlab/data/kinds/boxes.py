@@ -49,6 +49,10 @@ class Boxes(Kind):
             )
         require_numbers_of_classes(np.where(valid, values["label"], 0), len(self.names), where)
 
+    def occurrences(self, values: Values) -> np.ndarray:
+        """Returns the number of boxes of each class."""
+        return np.bincount(values["label"][values["valid"]], minlength=len(self.names))
+
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
         """Returns the boxes on the fitted images, clipped to them; a box outside is not valid."""
         corners = values["corners"]

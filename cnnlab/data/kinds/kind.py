@@ -51,6 +51,10 @@ class Kind:
             where: the source, split and column, for the error.
         """
 
+    def occurrences(self, values: Values) -> "np.ndarray | None":
+        """Returns how often each class occurs in a column, i64 [K]; None where that is not counted, as in values on the disk."""
+        return None
+
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
         """Returns the values of a spatial column after its images were brought to one size, on the host.
 

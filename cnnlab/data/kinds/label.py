@@ -35,6 +35,10 @@ class Label(Kind):
                 "Correct the labels, or declare the classes that are missing."
             )
 
+    def occurrences(self, values: Values) -> np.ndarray:
+        """Returns the number of examples of each class."""
+        return np.bincount(values, minlength=len(self.names))
+
     def mixed(self, value: Value, partner: Value, share: Any) -> Value:
         """Returns the share of every class, f32 [K]: a soft label. The labels are numbers of classes, or soft already."""
         import jax

@@ -36,6 +36,12 @@ class Mask(Kind):
         if not lazy:
             require_numbers_of_classes(values, len(self.names), where, also=(self.ignore,))
 
+    def occurrences(self, values: Values) -> np.ndarray | None:
+        """Returns the number of pixels of each class; None for masks that are decoded on request."""
+        if hasattr(values, "image_shape"):
+            return None
+        return np.bincount(values.reshape(-1), minlength=256)[: len(self.names)]  # [N, H, W] -> [K]; `ignore` is beyond
+
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
         """Returns the masks at the size of the fitted images: each pixel is that of the nearest place, outside `ignore`."""
         return nearest(values, place, outside=self.ignore)

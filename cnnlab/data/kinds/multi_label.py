@@ -29,6 +29,10 @@ class MultiLabel(Kind):
                 where, f"example {wrong[0]} has a value that is neither 0 nor 1 ({len(wrong)} such)", "0 or 1 for each class"
             )
 
+    def occurrences(self, values: Values) -> np.ndarray:
+        """Returns the number of examples to which each class applies."""
+        return (values != 0).sum(axis=0)  # [N, K] -> [K]
+
     def mixed(self, value: Value, partner: Value, share: Any) -> Value:
         """Returns the weighted mean of both, for each class a number in [0, 1]."""
         return share * value + (1.0 - share) * partner
