@@ -81,7 +81,7 @@ class Card:
     not_compared: tuple[str, ...]
     """Splits whose images were not compared, because their digests are not known before they are decoded."""
     memory: int | None
-    """Bytes of all columns in memory; None where images differ in size."""
+    """Bytes of all columns, decoded; None where the sizes of images are not known before that."""
     disk: int | None
     """Bytes of the files of the data set; None where it has none or they are not known."""
     remarks: tuple[str, ...]
@@ -105,7 +105,7 @@ def card_of(source: Source, disk: int | None = None) -> Card:
         columns={name: (type(kind).__name__, describe_column(kind, source, name)) for name, kind in source.kinds.items()},
         classes={name: found for name, kind in source.kinds.items() if (found := _classes(kind, source, name))},
         pixels={name: pixels_of(source.splits["train"].columns[name]) for name in images},
-        copies=tuple(_copies(source, digests)),
+        copies=tuple(copies_of(source, digests)),
         not_compared=tuple(split for split, known in digests.items() if known is None),
         memory=_memory(source),
         disk=disk,
@@ -190,7 +190,7 @@ def _digests(part: Split) -> list[object] | None:
     return image_digests(part.images)
 
 
-def _copies(source: Source, digests: Mapping[str, list[object] | None]) -> Iterator[Copies]:
+def copies_of(source: Source, digests: Mapping[str, list[object] | None]) -> Iterator[Copies]:
     """Yields the copies within each split and between each two, where there are any."""
     known = [split for split in ("train", "validation", "test") if digests.get(split) is not None]
     first: dict[str, dict[object, int]] = {}
@@ -219,13 +219,16 @@ def _other_labels(source: Source, split: str, of: str, pairs: list[tuple[int, in
 
 
 def _memory(source: Source) -> int | None:
-    """Returns the bytes of all columns in memory; None where a column has values of several sizes."""
+    """Returns the bytes of all columns, decoded; None where a column has values of unknown sizes."""
     total = 0
     for part in source.splits.values():
         for leaf in (leaf for values in part.columns.values() for leaf in leaves(values)):
             shape = shape_of(leaf)
             if None in shape:
-                return None
+                if (sizes := getattr(leaf, "sizes", None)) is None:
+                    return None
+                total += int(np.prod(sizes.astype(np.int64), axis=1).sum()) * int(shape[-1] or 1) * leaf.dtype.itemsize
+                continue
             total += len(part) * math.prod(int(side or 0) for side in shape) * leaf.dtype.itemsize
     return total
 
@@ -243,7 +246,8 @@ def disk_size(source: Source, argument: str) -> int | None:
     if path.is_dir():
         return sum(os.lstat(os.path.join(above, name)).st_size for above, _, names in os.walk(path) for name in names)
     named = [path.parent / name for part in source.splits.values() for name in _file_names(part)]
-    return path.stat().st_size + sum(one.stat().st_size for one in dict.fromkeys(named) if one.is_file())
+    there = [one for one in dict.fromkeys(named) if one.is_file()]
+    return path.stat().st_size + sum(one.stat().st_size for one in there) if len(there) == len(set(named)) else None
 
 
 def _file_names(part: Split) -> list[str]:

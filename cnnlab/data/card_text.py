@@ -29,7 +29,7 @@ def card_lines(card: Card, terminal: Terminal) -> list[str]:
     """Returns the lines of a card."""
     total = sum(card.splits.values())
     sizes = ", ".join(f"{split} {size:,}" for split, size in card.splits.items())
-    memory = "images of several sizes" if card.memory is None else f"{format_bytes(card.memory)} in memory"
+    memory = "images of several sizes" if card.memory is None else f"{format_bytes(card.memory)} decoded"
     disk = "" if card.disk is None else f", {format_bytes(card.disk)} on disk"
     lines = [
         *terminal.wrap(f"{card.name}: {counted(total, 'example')} ({sizes}); {memory}{disk}"),
@@ -69,7 +69,9 @@ def _pixel_lines(name: str, pixels: Pixels, terminal: Terminal) -> list[str]:
             terminal,
             [
                 Column("channel", [str(number) for number in range(len(numbers))]),
-                *(Column(head, [row[place] for row in numbers], is_right=True) for place, head in enumerate(heads)),
+                *(
+                    Column(head, [row[i] for row in numbers], True, rank=i // 2) for i, head in enumerate(heads)
+                ),  # extremes go first
             ],
             indent="  ",
         ),
@@ -137,7 +139,7 @@ def example_sheet(source: Source, split: str = "train", most: int = SHEET) -> "F
     for place, tile in zip(page, tiles, strict=True):  # in the middle of its place
         top, left = (high - tile.shape[0]) // 2, (wide - tile.shape[1]) // 2
         place[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    captions = [_caption(source, split, position) for position in chosen.tolist()]
+    captions = [caption(source, split, position) for position in chosen.tolist()]
     return figures.image_grid(page, captions, title=f"{source.name}, {split}", columns=SHEET_COLUMNS)
 
 
@@ -186,7 +188,7 @@ def _with_mask(image: np.ndarray, mask: np.ndarray, kind: Mask) -> np.ndarray:
     return tinted.round().astype(np.uint8)
 
 
-def _caption(source: Source, split: str, position: int) -> str:
+def caption(source: Source, split: str, position: int) -> str:
     """Returns what the columns say of an example in a line: its classes, numbers, boxes or, without any, its name."""
     said, part = [], source.splits[split]
     for name, kind in source.kinds.items():

@@ -52,7 +52,7 @@ class Kind:
         """
 
     def occurrences(self, values: Values) -> "np.ndarray | None":
-        """Returns how often each class occurs in a column, i64 [K]; None where that is not counted, as in values on the disk."""
+        """Returns how often each class occurs in a column, i64 [K]; None where none are counted, as on the disk."""
         return None
 
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
