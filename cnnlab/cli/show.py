@@ -50,10 +50,10 @@ def inspect(
     to: Target | None = None,
     console: Console,
 ) -> int:
-    """Prints every layer of a network (shape, parameters, operations, memory, stride, receptive field), or a data set's card.
+    """Prints every layer of a network: shape, parameters, operations, memory, receptive field; or a data set's card.
 
-    The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS]. The card of a data set,
-    --dataset=NAME or KIND:PATH, has its splits, columns, classes, pixels, copies and remarks.
+    The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].
+    The card of a data set, --dataset=NAME or KIND:PATH, has its splits, columns, classes, pixels, copies and remarks.
 
     Args:
         values: the experiment's knobs, or model, input and classes, or dataset.
