@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnlab.data import DATASETS
 from cnnlab.data.arrays import digits
-from cnnlab.data.examine import image_digests, remarks_on
+from cnnlab.data.examine import OF_COPIES, image_digests, remarks_on
 from cnnlab.data.kinds import Image, Kind
 from cnnlab.data.kinds.kind import leaves, shape_of
 from cnnlab.data.source import Images, LazyImages, Source, Split, require_source
@@ -96,8 +96,9 @@ def card_of(source: Source, disk: int | None = None) -> Card:
     """
     images = {name: kind for name, kind in source.kinds.items() if isinstance(kind, Image)}
     digests = {split: _digests(part) for split, part in source.splits.items()} if "image" in images else {}
-    parts = dict(source.splits)
-    remarks = remarks_on(source, parts, combined_digest(source.fingerprint, "card")) if "image" in images else []
+    key = combined_digest(source.fingerprint, "card")
+    remarks = remarks_on(source, source.splits, frozenset(), key) if "image" in images else []
+    remarks = [remark for remark in remarks if OF_COPIES not in remark]  # the card has more of these
     return Card(
         name=source.name,
         fingerprint=source.fingerprint,
@@ -187,7 +188,8 @@ def _read(images: Images, chosen: np.ndarray | None) -> Iterator[np.ndarray]:
 
 
 def _digests(part: Split) -> list[object] | None:
-    return image_digests(part.images)
+    is_seen = isinstance(part.images, np.ndarray) or part.images.is_array
+    return image_digests(part.images, is_seen)
 
 
 def copies_of(source: Source, digests: Mapping[str, list[object] | None]) -> Iterator[Copies]:

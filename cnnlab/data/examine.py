@@ -15,6 +15,8 @@ LARGE = 2**24
 """Bytes of images from which what was found is kept in the cache. 60,000 images of 28 x 28 take 0.2 s."""
 AT_ONCE, READ_AT_ONCE = 4096, 2**26
 """Images, and bytes, that are looked at together."""
+OF_COPIES = "are copies of training images"
+"""What a remark on copies says."""
 
 
 def remarks_on(source: Source, parts: Mapping[str, Split], resident: Set[str], key: str) -> list[str]:
@@ -39,7 +41,7 @@ def remarks_on(source: Source, parts: Mapping[str, Split], resident: Set[str], k
     if len(copies := found["copies"]):
         pairs = listed([f"{here} is {there}" for here, there in copies.tolist()])
         total = f"{len(copies):,} of {counted(len(images['test']), 'test image')}"
-        remarks.append(f"{source.name}: {total} are copies of training images, number by number: {pairs}")
+        remarks.append(f"{source.name}: {total} {OF_COPIES}, number by number: {pairs}")
     return remarks
 
 
