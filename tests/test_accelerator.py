@@ -51,7 +51,7 @@ def stage(name: str) -> list[Any]:
     """The marks of a case; of the tasks, which the contract has, few are measured here outside a run by hand."""
     if name in FAST:
         return []
-    rarely = name in contract.TASKS and name not in ("classify", "gan", "stacked")
+    rarely = name == "commands" or (name in contract.TASKS and name not in ("classify", "gan", "stacked"))
     return [pytest.mark.slow, *[pytest.mark.thorough] * rarely]
 
 

@@ -1,5 +1,13 @@
-"""Many runs in one program: what batching brings over the same runs one after another, and which form of convolution pays."""
+"""Many runs in one program: what batching brings over the same runs one after another, and which form of convolution pays.
 
+The same cases measure on a CPU: `python -m benchmarks.accelerator --only="batched runs"`.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,8 +17,11 @@ import numpy as np
 
 from benchmarks.accelerator.board import Case, Row, Settings
 from benchmarks.accelerator.steps import images
-from benchmarks.accelerator.timing import experiment_of, program_of, seconds_a_step, seconds_of
-from cnnlab.engine.program import Program, batch_programs, stack_members
+from benchmarks.accelerator.timing import FOR_EVER, experiment_of, program_of, seconds_a_step, seconds_of
+from benchmarks.accelerator.unfinished import ROOT
+from cnnlab import knobs
+from cnnlab.engine.parallel import STRATEGIES
+from cnnlab.engine.program import Program, batch_programs, build_program, stack_members
 from cnnlab.recipes.classification import classification
 
 LENET_GOAL, RESNET_GOAL = 10.0, 2.0
@@ -118,8 +129,50 @@ def forms(settings: Settings) -> Iterator[Row]:
             )
 
 
+def traced(settings: Settings) -> Iterator[Row]:
+    """A learning rate that the program takes as an argument, as runs of one compilation do, against one that is a constant."""
+    data = images(settings, side=28, channels=1, count=512 if settings.tiny else 8192)
+    values = {"model": "lenet5", "dataset": data, "batch_size": 16 if settings.tiny else 128, "image_size": 32}
+    resolved = knobs.resolve(classification, {"duration": FOR_EVER, **values})
+    rate = {next(path for path in resolved.knobs if path.endswith(".lr")): 0.01}
+    strategy = STRATEGIES["jit"](jax.devices()[:1])
+    argument = build_program(resolved.call(), strategy, precision="f32", experiment_of=resolved.call_with, traced_knobs=rate)
+    programs, rounds, steps = {"constant": program_of(resolved.call()), "argument": argument}, 5, 2 if settings.tiny else 64
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(1 if settings.tiny else rounds):  # in turns, so that a machine whose speed drifts bends no ratio
+        for name, program in programs.items():
+            times[name].append(seconds_a_step(program, steps=steps, steps_per_dispatch=1))
+    constant, given = (statistics.median(times[name]) for name in ("constant", "argument"))
+    note = f"{1e6 * given:.0f} µs a step with the rate as an argument, {1e6 * constant:.0f} µs as a constant"
+    yield Row("LeNet-5, the rate as an argument", given / constant, "x", note=note)
+
+
+def commands(settings: Settings) -> Iterator[Row]:
+    """One study with one compilation against as many commands, as a user waits for them: start-up, checkpoints, figures."""
+    runs, steps = (2, 3) if settings.tiny else (8, 100)
+    rates = [f"{0.002 * 1.25**i:.6f}" for i in range(runs)]
+    lines = {"study": [["ablate", f"--vary=lr:{','.join(rates)}", "--seeds=1"]]}
+    lines["alone"] = [["train", f"--lr={rate}"] for rate in rates]
+    seconds = {}
+    for name, words in lines.items():
+        folder = settings.folder / f"commands-{name}"
+        folder.mkdir()
+        environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # each side compiles for itself
+        began = time.monotonic()
+        for line in words:
+            command = [sys.executable, str(ROOT / "launch.py"), *line, "--experiment=lenet5_digits", f"--steps={steps}"]
+            given = {"cwd": folder, "env": environment, "check": True, "capture_output": True}
+            subprocess.run([*command, "--devices=1"], timeout=max(settings.left(), 1), **given)
+        seconds[name] = time.monotonic() - began
+    note = f"{seconds['study']:.0f} s as a study, {seconds['alone']:.0f} s one by one"
+    yield Row(f"{runs} runs of {steps} steps, one study for commands", seconds["alone"] / seconds["study"], "x", note=note)
+
+
 CASES = (
     Case("batched runs", "lenets", 90, lenet),
     Case("batched runs", "resnet20", 90, resnet20),
     Case("batched runs", "forms", 40, forms),
+    Case("batched runs", "traced", 30, traced),
+    Case("batched runs", "commands", 120, commands),
 )

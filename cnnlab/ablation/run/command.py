@@ -29,8 +29,8 @@ class Batching:
     def at_once(self, strategy: str) -> int:
         """Returns how many runs of one compilation take their steps in one batched program.
 
-        On a CPU a batched convolution is slower than as many plain ones (benchmarks/batched_runs.py); an accelerator that one
-        small network leaves idle trains them at once.
+        On a CPU a batched convolution is slower than as many plain ones (benchmarks/accelerator/batched.py); an accelerator
+        that one small network leaves idle trains them at once.
         """
         import jax
 
