@@ -3,6 +3,7 @@
 import base64
 import csv
 import dataclasses
+import io
 import json
 import math
 import os
@@ -21,7 +22,7 @@ import pytest
 
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect, Interval
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
-from cnnlab.ablation.report.csv_tables import runs_csv
+from cnnlab.ablation.report.csv_tables import arms_csv, runs_csv
 from cnnlab.ablation.report.write import tensorboard_hparams, terminal_table, write_report
 from cnnlab.tasks.classification_metrics import METRICS
 
@@ -437,6 +438,27 @@ def test_the_table_of_runs_has_a_line_for_every_run_and_metric():
         )
         assert {line["norm"] for line in own} == {"none" if "norm" in run.arm else "batch"}
     assert {line["knob.metric"] for line in lines} == {"l1, l2", "l2"}
+
+
+def test_pandas_reads_the_tables_with_the_right_types():
+    pandas = pytest.importorskip("pandas")
+    plan, outcomes, analysis = study()
+    plan = dataclasses.replace(plan, factors={"norm": ("batch", "none")})
+    runs = pandas.read_csv(io.StringIO(runs_csv(plan, outcomes, analysis)))
+    kinds = {name: kind.kind for name, kind in runs.dtypes.items()}
+    assert kinds["seed"] == "i" and kinds["value"] == "f" and runs["value"].isna().sum() == 2, "a run diverged, one is missing"
+    assert all(isinstance(value, str) for name in ("arm", "state", "metric", "folder", "norm") for value in runs[name])
+    assert "none" in set(runs["norm"]), "a level that is called none is no missing value"
+    wide = runs[runs["metric"] == analysis.metric].groupby("arm")["value"].agg(["mean", "std", "count"])
+    arms = pandas.read_csv(io.StringIO(arms_csv(plan, analysis))).set_index("arm")
+    for row in analysis.rows:
+        assert wide.loc[row.arm, "mean"] == pytest.approx(row.mean) and wide.loc[row.arm, "count"] == len(row.values)
+        assert arms.loc[row.arm, "mean"] == row.mean, "every digit"
+    whole, fractions = (
+        ("control", "planned", "done", "diverged", "n"),
+        ("mean", "sd", "difference", "difference_low", "p_t", "p_holm", "power", "seconds"),
+    )
+    assert {arms[name].dtype.kind for name in whole} == {"i"} and {arms[name].dtype.kind for name in fractions} == {"f"}
 
 
 def test_terminal_table_is_aligned_and_fits_the_terminal():
