@@ -5,6 +5,7 @@ import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from cnnlab.engine.checkpoint import leaves, tree_digest
 from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import DataError, UsageError
+from cnnlab.runs.trained_function import kept_rows
 
 CHASE = toys.chase()
 
@@ -195,6 +197,26 @@ def test_evaluation_counts_every_example_once_whatever_the_padding(
         assert stats["sums"]["scout_count"] == 16
         np.testing.assert_array_equal(np.sort(stats["rows"]["index"]), np.arange(16))
         np.testing.assert_allclose(stats["rows"]["distance"], expected[stats["rows"]["index"]], rtol=1e-5)
+
+
+def test_rows_for_figures_are_those_of_the_first_examples():
+    built = program()
+    task = dataclasses.replace(built.experiment.task, first_rows={"distance": 5})
+    few = dataclasses.replace(built, experiment=dataclasses.replace(built.experiment, task=task))
+    whole, stats = (train.evaluate(one, built.init(0), "test", batch_size=3) for one in (built, few))
+    np.testing.assert_array_equal(stats["rows"]["distance"], whole["rows"]["distance"][:5])
+    np.testing.assert_array_equal(stats["rows"]["index"], np.arange(16))
+    assert "distance" in kept_rows(built.experiment, whole, "test") and list(kept_rows(few.experiment, stats, "test")) == [
+        "index"
+    ]
+
+
+def test_large_examples_are_measured_in_smaller_batches():
+    data = toys.points()
+    for side, batch in [(28, 250), (299, 250), (600, 62), (20_000, 1)]:
+        image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+        with mock.patch.object(type(data), "example", lambda _, image=image: {"image": image}):
+            assert train.evaluation_batch(data) == batch
 
 
 def test_a_batch_that_devices_cannot_split_is_refused_with_the_nearest():

@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -24,7 +25,10 @@ from cnnlab.engine.surgery import begin_phase
 from cnnlab.errors import DataError, Preempted
 
 EVALUATION_BATCH = 250
-"""Number of examples measured at once; on a CPU larger batches do not fit into the cache."""
+"""Largest number of examples measured at once; on a CPU larger batches do not fit into the cache."""
+
+EVALUATION_BYTES = 2**28
+"""Largest size of the examples measured at once, in bytes as the network takes them: 256 MiB hold 250 images of 299x299x3."""
 
 IN_FLIGHT = 8
 """Number of dispatches that may be unfinished. Without a limit, forced CPU devices deadlock and the host runs far ahead of a
@@ -42,13 +46,14 @@ def merge(parts: Sequence[Stats]) -> Stats:
         name: sum(np.asarray(part["sums"][name], np.float64).sum(axis=0) for part in parts if name in part["sums"])
         for name in names
     }
-    # Parts of [B, …] -> [N, …], the examples of the whole split
+    # Parts of [B, …] -> [N, …], the examples of the whole split; rows that later parts lack are those of the first ones
     rows = {
-        name: np.concatenate([np.asarray(part["rows"][name]) for part in parts]) for name in (parts[0]["rows"] if parts else {})
+        name: np.concatenate([np.asarray(part["rows"][name]) for part in parts if name in part["rows"]])
+        for name in (parts[0]["rows"] if parts else {})
     }
     if "mask" in rows:
         real = rows.pop("mask")
-        rows = {name: values[real] for name, values in rows.items()}
+        rows = {name: values[real[: len(values)]] for name, values in rows.items()}
     return {"sums": sums, "rows": rows}
 
 
@@ -65,6 +70,12 @@ def snapshot_batch(data: Dataset, count: int) -> Batch:
     split = "validation" if "validation" in data.sizes else data.report_split
     feed = next(data.evaluate(split, min(count, data.sizes[split])))
     return jax.tree.map(np.asarray, data.prepare(data.resident.get(split, {}), jax.tree.map(jnp.asarray, feed), None))
+
+
+def evaluation_batch(data: Dataset) -> int:
+    """Returns the number of examples that are measured at once: EVALUATION_BATCH, or as many as EVALUATION_BYTES hold."""
+    each = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(data.example()))
+    return max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // each))
 
 
 def evaluate(
@@ -86,16 +97,16 @@ def evaluate(
         state: state on the devices.
         split: name of the split.
         final: whether to add the statistics that the task measures at the end of a run alone.
-        batch_size: number of examples that are measured at once; None: EVALUATION_BATCH.
+        batch_size: number of examples that are measured at once; None: `evaluation_batch`.
         should_stop: whether a signal asked the process to end.
         on_batch: is called with (batches done, batches in all) before the first batch, which may compile, and after each.
     """
     count = len(program.strategy.devices)
     data = program.experiment.data
     # Rounded up to a multiple of the devices: what is too much is padding, which `merge` drops.
-    batch_size = -(-min(batch_size or EVALUATION_BATCH, data.sizes[split]) // count) * count
+    batch_size = -(-min(batch_size or evaluation_batch(data), data.sizes[split]) // count) * count
     (params, model_state), shared = evaluated(state), program.step_inputs(split)
-    measure = program.final if final else program.measure
+    measure, first = program.final if final else program.measure, program.experiment.task.first_rows
     parts: list[Stats] = []
     total = -(-data.sizes[split] // batch_size)
     on_batch(0, total)
@@ -103,9 +114,12 @@ def evaluate(
         if should_stop():
             raise Preempted(f"stopped by a signal while the {split} split was measured. The same command measures it again.")
         placed = program.strategy.shard_batch(stack_steps([feed]))
-        parts.append(jax.device_get(measure(params, model_state, shared, placed)))
+        stats, seen = measure(params, model_state, shared, placed), len(parts) * batch_size
+        rows = {name: values for name, values in stats["rows"].items() if seen < first.get(name, seen + 1)}
+        parts.append(jax.device_get({"sums": stats["sums"], "rows": rows}))
         on_batch(len(parts), total)
-    return merge(parts)
+    merged = merge(parts)
+    return {**merged, "rows": {name: values[: first.get(name)] for name, values in merged["rows"].items()}}
 
 
 @dataclasses.dataclass(frozen=True)

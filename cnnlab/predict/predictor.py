@@ -18,7 +18,7 @@ from cnnlab.data.decode import BadImage
 from cnnlab.data.source import decoding_threads
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.program import Program, computing_in, stack_steps
-from cnnlab.engine.train import EVALUATION_BATCH
+from cnnlab.engine.train import evaluation_batch
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.predict.find import Found
@@ -62,7 +62,8 @@ class Predictor:
     def batch_size(self, count: int | None) -> int:
         """Returns the size of the batches for a number of images, None: not known; with that of `evaluate`, bits agree."""
         devices = len(self._program.strategy.devices)
-        return -(-min(EVALUATION_BATCH, count or EVALUATION_BATCH) // devices) * devices
+        most = evaluation_batch(self._program.experiment.data)
+        return -(-min(most, count or most) // devices) * devices
 
     def batch(self, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
         """Returns the arrays [N, …] of the prediction for prepared images [N, H, W, C], N at most `batch_size`."""

@@ -97,7 +97,8 @@ def untrained_remark(experiment: Experiment) -> str:
 def kept_rows(experiment: Experiment, stats: Stats, split: str) -> dict[str, Any]:
     """Returns the rows of a split that are kept, {name: [N, …]}, with the names of the examples where the data have some."""
     rows, kept, name_of = stats["rows"], experiment.task.kept_rows, experiment.data.example_names
-    stored = rows if kept is None else {name: rows[name] for name in kept if name in rows}
+    kept = tuple(name for name in rows if name not in experiment.task.first_rows) if kept is None else kept
+    stored = {name: rows[name] for name in kept if name in rows}
     return stored if name_of is None or "index" not in rows else {**stored, "name": np.array(name_of(split, rows["index"]))}
 
 
