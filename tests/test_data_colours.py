@@ -60,6 +60,9 @@ def test_color_jitter_is_its_four_parts_and_changes_grey_images_in_brightness_an
     assert factors.min() >= 0.7 and factors.max() < 1.3 and np.ptp(factors) > 0.3
     single = images[..., :1]
     np.testing.assert_array_equal(vary("color_jitter", single, keys, hue=0.5), vary("color_jitter", single, keys, hue=0.0))
+    for name in ("saturation", "hue"):
+        np.testing.assert_allclose(vary(name, images, keys, amount=0.0), images, atol=1e-5)
+        assert not np.allclose(vary(name, images, keys), images, atol=0.01)
     for name in ("saturation", "hue", "grayscale"):
         with pytest.raises(UsageError, match=rf"--augment={name}: it changes colours, and the images have 1 channel"):
             vary(name, single, keys)

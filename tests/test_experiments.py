@@ -192,6 +192,8 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
     choices = {"model": MODELS, "loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "augment": AUGMENTS}
     for path, options in choices.items():
         for option in options:
+            if option in IN_COLOUR:
+                continue
             if path != "model" or option not in ZOO:  # whose knobs depend on one another: test_zoo.py and test_models_*.py
                 found.append((f"{path}={option}", {path: option}))
     found += [(f"activation={name}", {"model": "mlp", "model.activation": name}) for name in ACTIVATIONS]
@@ -199,6 +201,9 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
     found += [(f"norm={name}", {"model": "convnet", "model.norm": name}) for name in ("batch", "layer", "group", "instance")]
     return found
 
+
+IN_COLOUR = ("saturation", "hue", "grayscale", "drop_channel")
+"""Variations that refuse the grey images of these tests; tests/test_data_colours.py has them."""
 
 NEEDS = {
     "muon": {"model": "mlp"},

@@ -159,18 +159,24 @@ def resized_crop(size: tuple[int, int], corner: Array, extent: Array) -> Motion:
     """
     scale = extent / jnp.asarray(size, jnp.float32)
 
-    def source() -> tuple[Array, Array]:
-        places = [
-            jnp.clip((jnp.arange(side, dtype=jnp.float32) + 0.5) * scale[i] - 0.5, 0.0, extent[i] - 1.0) + corner[i]
-            for i, side in enumerate(size)
-        ]
-        # [H'], [W'] -> [H', W'] each
-        return jnp.broadcast_to(places[0][:, None], size), jnp.broadcast_to(places[1][None, :], size)
+    def pixels(values: Array, method: Method, fill: Fill) -> Array:
+        # One axis after the other; bilinear as a product with a matrix of hat functions, where gathers are slow on a CPU.
+        for axis, side in enumerate(size):
+            inner = (jnp.arange(side, dtype=jnp.float32) + 0.5) * scale[axis] - 0.5
+            places = jnp.clip(inner, 0.0, extent[axis] - 1.0) + corner[axis]
+            if method == "nearest":
+                # [H, W, …] at [H'] or [W']
+                values = jnp.take(values, jnp.floor(places + 0.5).astype(jnp.int32), axis=axis, mode="clip")
+                continue
+            pixels_there = jnp.arange(values.shape[axis], dtype=jnp.float32)
+            weights = jnp.maximum(1.0 - jnp.abs(places[:, None] - pixels_there[None, :]), 0.0)  # [H', H] or [W', W]
+            values = jnp.einsum("ih,hwc->iwc" if axis == 0 else "jw,hwc->hjc", weights, values, precision="highest")
+        return values
 
     def points(xy: Array) -> Array:
         return jnp.stack([(xy[..., 0] - corner[1]) / scale[1], (xy[..., 1] - corner[0]) / scale[0]], axis=-1)
 
-    return _sampled(source, points, size, "zeros")
+    return Motion(pixels, points, size)
 
 
 def displacement(size: tuple[int, int], field: Array, edge: Edge = "zeros") -> Motion:
