@@ -15,6 +15,12 @@ from cnnlab.data.source import LazyImages, Source, Split, digest_splits, labelle
 from cnnlab.data.stream_order import ORDERS
 from cnnlab.errors import DataError, UsageError
 
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 KINDS = {
     "image": Image(),
     "label": Label(("a", "b", "c")),

@@ -109,7 +109,7 @@ def test_unreadable_images_are_named_and_counted_and_the_rest_is_predicted(
     assert code == 0 and "5 images predicted\n  in x.csv" in out, err
     said = caplog.text
     assert f"not predicted: {pathlib.Path('mine/cat/bad.jpg')}: broken or cut short" in said
-    assert "1 of 6 images could not be read, and left out" in said
+    assert "1 of 6 images could not be read and is left out" in said
     assert "mine: 6 images in 3 folders" in said and "files *.txt: 1 (notes.txt)" in said
     assert "1 of 5 images are grey, and become images of 3 channels" in said
     with open("x.csv", newline="", encoding="utf-8") as file:

@@ -77,7 +77,9 @@ class _Tally:
         if self.unreadable:
             total = counted(self.predicted + self.unreadable, "image")
             more = f"; the first {NAMED} are named above" if self.unreadable > NAMED else ""
-            said.append(f"{self.unreadable:,} of {total} could not be read, and left out{more}")
+            said.append(
+                f"{self.unreadable:,} of {total} could not be read and {'is' if self.unreadable == 1 else 'are'} left out{more}"
+            )
         return said
 
 
