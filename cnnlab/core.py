@@ -219,6 +219,11 @@ class Dataset:
     example_names: Callable[[str, np.ndarray], list[str]] | None = None
     """(split, indices [B]) -> the names of these examples, such as paths of files; None: the examples have no names."""
 
+    def is_resident(self, split: str) -> bool:
+        """Returns whether a split stays on the device; of several streams, whether all do."""
+        arrays = self.resident.get(split, {})
+        return bool(arrays) and all(part for part in arrays.values() if isinstance(part, dict))
+
     @property
     def classes(self) -> int:
         """The number of classes."""

@@ -209,10 +209,11 @@ def _saved_first(save: Callable[[], None] | None) -> Iterator[None]:
 
 
 def _fetch(program: Program, feeds: Iterator[Feed], count: int, clock: StepClock, in_flight: Sequence[Stats]) -> PyTree:
-    """Returns the next feeds on the devices; what is waited for them counts where no dispatch is unfinished any more."""
+    """Returns the next feeds on the devices; what is waited for those of a streamed split counts."""
     began = time.perf_counter()
     fetched = [next(feeds) for _ in range(count)]
-    clock.fetched(began, in_flight[-1] if in_flight else None)
+    if not program.experiment.data.is_resident("train"):
+        clock.fetched(began, in_flight[-1] if in_flight else None)
     return program.strategy.shard_batch(stack_steps(fetched))
 
 
