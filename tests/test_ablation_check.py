@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import toys
 
 from cnnlab import knobs
 from cnnlab.ablation import commands
@@ -14,6 +15,7 @@ from cnnlab.ablation.plan.study import Arm, Study, merge_knobs
 from cnnlab.ablation.run import reproduce, runs
 from cnnlab.ablation.run.worker import run_worker
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import step_operations
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 from cnnlab.recipes.classification import classification
@@ -198,6 +200,17 @@ def test_the_estimate_counts_what_is_left():
     need = check.estimate(found, left)
     assert need.runs == 6 and need.compilations == 1 and need.seconds > check.COMPILE_SECONDS and need.disk > 0
     assert check.estimate(found, none).seconds == 0
+
+
+def test_the_operations_of_several_turns_are_those_that_xla_counts():
+    plain = step_operations(toys.chase(steps=4))
+    twice = dataclasses.replace(toys.chase(steps=4), task=toys.pursuit(("scout", "scout", "hunter") * 2))
+    assert plain is not None and 1.5 * plain < (step_operations(twice) or 0.0) < 2.5 * plain
+    assert step_operations(toys.chase(steps=0)) is None
+    found, _ = check.check_arms(study("lr:0.1,0.01"), resolve, STRATEGIES["jit"](pick_devices(1)))
+    assert found.macs and check._step_operations(found) == 6 * found.macs * 32
+    several = dataclasses.replace(found, experiment=twice)
+    assert check._step_operations(several) == step_operations(twice)
 
 
 def test_the_memory_counts_the_examples():

@@ -305,6 +305,23 @@ def trace(
     jax.eval_shape(measure, host.params, host.model_state, shared, feed)
 
 
+def step_operations(experiment: Experiment) -> float | None:
+    """Returns the floating-point operations of a training step in f32, the mean over all steps; None where XLA counts none.
+
+    XLA counts those of the program as it is before compilation: all turns with their gradients, the body of a loop once.
+    """
+    if not experiment.steps:
+        return None
+    init, steps, _ = _functions(lambda _: experiment, precision="f32")
+    shared, feed = (_as_arrays({}), experiment.data.resident.get("train", {})), stack_steps([next(experiment.data.train(0, 0))])
+    host = jax.eval_shape(init, np.uint32(0), shared, jax.tree.map(lambda leaf: leaf[0], feed))
+    state, total = dataclasses.replace(host, key=jax.eval_shape(jax.random.key, np.uint32(0))), 0.0
+    for phase in phases(experiment):
+        counted = jax.jit(functools.partial(steps, turns=phase.turns)).lower(state, shared, feed).cost_analysis() or {}
+        total += phase.steps * counted.get("flops", 0.0)
+    return total / experiment.steps if total > 0 else None
+
+
 def batch_programs(members: Sequence[Program]) -> Program:
     """Returns the members of one family as one program that takes their steps batched, for `fit`.
 

@@ -21,7 +21,7 @@ from cnnlab import inspect, own
 from cnnlab.ablation.plan.study import Arm, Study
 from cnnlab.core import Dataset, Experiment, Strategy
 from cnnlab.engine.parallel import check_batch
-from cnnlab.engine.program import trace
+from cnnlab.engine.program import step_operations, trace
 from cnnlab.errors import CnnlabError, UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.text import format_bytes, format_duration
@@ -185,17 +185,33 @@ def estimate(arms: Sequence[CheckedArm], unfinished: Mapping[str, int], share: M
     rate = _rate() * EFFICIENCY
     seconds = COMPILE_SECONDS * len({one.arm.group for one in arms if unfinished[one.arm.name]})
     memory, data, disk = 0, 0, 0
+    operations: dict[Any, float] = {}
     for one in arms:
         weights = one.parameters
-        macs = weights if one.macs is None else one.macs  # unknown: as of dense layers
         batch, steps = one.experiment.data.batch_size, one.experiment.steps
         whole_runs = unfinished[one.arm.name] * (share or {}).get(one.arm.name, 1.0)
-        seconds += whole_runs * steps * (STEP_SECONDS + 6 * macs * batch / rate)
+        like = (one.arm.group, one.macs, weights, batch, one.experiment.task.turns)
+        if whole_runs and like not in operations:
+            operations[like] = _step_operations(one)
+        seconds += whole_runs * steps * (STEP_SECONDS + operations.get(like, 0.0) / rate)
         examples = data_bytes(one.experiment.data)
         memory, data = max((memory, data), (examples + inspect.training_bytes(one.layers, weights, batch), examples))
         disk += unfinished[one.arm.name] * KEPT * 12 * weights
     compilations = len({arm.arm.group for arm in arms if unfinished[arm.arm.name]})
     return Estimate(sum(unfinished.values()), compilations, seconds, memory, disk, data)
+
+
+def _step_operations(one: CheckedArm) -> float:
+    """Returns the floating-point operations of a training step.
+
+    For one player they follow from the layers: a pass forwards and two backwards, two operations for each
+    multiply-accumulate. For several turns, phases or unknown layers they are as XLA counts them.
+    """
+    macs, batch, task = one.macs, one.experiment.data.batch_size, one.experiment.task
+    if macs is not None and len(task.turns) <= 1 and not one.experiment.phases:
+        return 6.0 * macs * batch
+    counted = step_operations(one.experiment)
+    return 6.0 * (one.parameters if macs is None else macs) * batch if counted is None else counted
 
 
 def data_bytes(data: Dataset) -> int:
