@@ -10,6 +10,7 @@ from cnnlab.core import Stats, Task, TrainState
 from cnnlab.runs import finite, recorder, run_files, summaries
 from tests.commands import Here
 
+REAL = summaries.summarise
 FINE = TrainState(
     step=np.int32(4),
     key=np.zeros(2, np.uint32),
@@ -75,10 +76,11 @@ def test_a_metric_that_is_not_finite_is_exit_4_and_the_run_goes_on_from_the_last
     def summarise(task: Task, stats: Stats) -> dict[str, float]:
         calls.append("validation" if stats["rows"] else "train")
         is_sick = calls[-1] == kind and calls.count(kind) == call
-        return summaries.summarise(task, stats) | ({"loss": float("nan")} if is_sick else {})
+        return REAL(task, stats) | ({"loss": float("nan")} if is_sick else {})
 
     with monkeypatch.context() as patched:
-        patched.setattr(recorder, "summarise", summarise)
+        for module in (recorder, summaries):
+            patched.setattr(module, "summarise", summarise)
         code, _, err = here(*words)
     assert code == 4 and message in caplog.text and "Traceback" not in err
     assert f"the last good checkpoint, of step {kept}, is kept" in caplog.text and "NaN or Inf" not in caplog.text
@@ -94,9 +96,10 @@ def test_a_metric_that_nobody_watches_may_be_undefined(
     here: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def summarise(task: Task, stats: Stats) -> dict[str, float]:
-        return summaries.summarise(task, stats) | ({"top5": float("nan")} if stats["rows"] else {})
+        return REAL(task, stats) | ({"top5": float("nan")} if stats["rows"] else {})
 
-    monkeypatch.setattr(recorder, "summarise", summarise)
+    for module in (recorder, summaries):
+        monkeypatch.setattr(module, "summarise", summarise)
     code, _, err = here(*WORDS)
     assert code == 0, err
     assert (
