@@ -23,6 +23,17 @@ from cnnlab.data.variations.rand_augment import rand_augment, trivial_augment
 from cnnlab.data.variations.warp import quarter_turns, rotate, scale, shear, shift, shift_rotate, translate
 
 AUGMENTS: dict[str, Callable[..., Any]] = {
+    "brightness": brightness,
+    "contrast": contrast,
+    "saturation": saturation,
+    "hue": hue,
+    "color_jitter": color_jitter,
+    "grayscale": grayscale,
+    "drop_channel": drop_channel,
+    "noise": noise,
+    "blur": blur,
+    "cutout": cutout,
+    "random_erasing": random_erasing,
     "flip": flip,
     "vertical_flip": vertical_flip,
     "alternating_flip": alternating_flip,
@@ -38,20 +49,9 @@ AUGMENTS: dict[str, Callable[..., Any]] = {
     "translate": translate,
     "shear": shear,
     "elastic": elastic,
-    "brightness": brightness,
-    "contrast": contrast,
-    "saturation": saturation,
-    "hue": hue,
-    "color_jitter": color_jitter,
-    "grayscale": grayscale,
-    "drop_channel": drop_channel,
-    "noise": noise,
-    "blur": blur,
-    "cutout": cutout,
-    "random_erasing": random_erasing,
     "mixup": mixup,
     "cutmix": cutmix,
     "rand_augment": rand_augment,
     "trivial_augment": trivial_augment,
 }
-"""Variations by name, for `Choices[AUGMENTS]`."""
+"""Variations by name, for `Choices[AUGMENTS]`; the first is the example in the errors about a user's own."""
