@@ -353,3 +353,12 @@ def test_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert build(lazily(small()), batch_size=5).sizes["train"] == 45
     assert "not cached" in capfd.readouterr().err
+
+
+def test_decoded_arrays_are_shared_by_what_is_built_in_a_process_and_by_the_device():
+    first, second = (build(lazily(small()), batch_size=5) for _ in range(2))
+    for split in first.sizes:
+        images = first.resident[split]["image"]
+        assert images is second.resident[split]["image"] and images.ctypes.data % loading.ALIGNMENT == 0
+        assert not images.flags.writeable
+    assert build(lazily(small()), batch_size=5, validation=0.2).resident["train"]["image"].shape[0] == 40

@@ -26,6 +26,8 @@ DECODED_AT_ONCE = 2**26
 """Bytes of images that are decoded between two updates of the progress line."""
 SHOWN_AFTER = 2.0
 """Seconds after which the progress of decoding is shown; what comes from the cache takes less."""
+ALIGNMENT = 64
+"""Bytes to whose multiple an array is moved, so that jax takes it on a CPU as it is: 400 MiB took 400 MiB more before."""
 IN_MEMORY: "weakref.WeakValueDictionary[str, np.ndarray]" = weakref.WeakValueDictionary()
 """The decoded columns that this process holds, by key: data sets that are built several times share them."""
 
@@ -129,7 +131,7 @@ def _array(values: Values, name: str, key: str) -> Values:
     if (held := IN_MEMORY.get(key)) is not None:
         return held
     began, progress = time.monotonic(), ProgressLine()
-    out = np.empty((len(values), *fixed_shape(values)), values.dtype)
+    out = _aligned((len(values), *fixed_shape(values)), values.dtype)
     at_once = max(1, DECODED_AT_ONCE // max(1, out.nbytes // max(len(out), 1)))
     for start in range(0, len(out), at_once):
         stop = min(start + at_once, len(out))
@@ -139,3 +141,11 @@ def _array(values: Values, name: str, key: str) -> Values:
     out.flags.writeable = False  # others may share it
     IN_MEMORY[key] = out
     return out
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns an empty array that begins at a multiple of ALIGNMENT."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)  # [bytes] -> shape
