@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab.data import cache, checked_files, folder
+from cnnlab.data import cache, checked_files, folder, image_files
 from cnnlab.data.decode import check_image, read_image
 from cnnlab.errors import DataError, Preempted
+from tests.commands import Here, read
 
 LIMIT = {"max_pixels": 10**6}
 
@@ -93,9 +94,9 @@ def test_a_file_that_changes_after_the_check_is_named_when_it_is_read(tmp_path, 
         Image.new("RGB", (44, 30)).save(file)
     else:
         file.unlink()
-    for read in (lambda: images[np.arange(4)], lambda: images.check([1, 2])):
+    for look in (lambda: images[np.arange(4)], lambda: images.check([1, 2])):
         with pytest.raises(DataError, match=rf"{images.names[2]} changed since it was checked: ") as caught:
-            read()
+            look()
         assert caught.value.exit_code == 3
 
 
@@ -128,3 +129,24 @@ def test_a_draft_is_another_data_set(tmp_path):
     assert len({plain.fingerprint, same.fingerprint, reduced.fingerprint}) == 3
     assert same.splits["train"].images.image_shape == (30, 40, 3) and reduced.splits["train"].images.image_shape == (8, 10, 3)
     assert reduced.splits["train"].images[np.arange(2)].shape == (2, 8, 10, 3)
+
+
+@pytest.mark.slow
+def test_a_file_that_changes_in_a_run_ends_it_with_its_path_and_a_checkpoint(here: Here, tmp_path, monkeypatch):
+    pets(tmp_path / "pets", 20)
+    looked: list[pathlib.Path] = []
+    state_of = image_files.state_of
+
+    def changing(path: pathlib.Path) -> tuple[int, int]:
+        looked.append(path)
+        if len(looked) == 300:  # when all images come from the cache
+            Image.new("RGB", (40, 30)).save(path)
+        return state_of(path)
+
+    monkeypatch.setattr(image_files, "state_of", changing)
+    words = ("--experiment=lenet5_digits", "--model=linear", "--dataset=folder:pets", "--image_size=8", "--resident_mib=0")
+    pace = ("--devices=1", "--batch_size=4", "--steps=400", "--eval_every=400", "--save_every=400", "--workdir=run")
+    code, _, err = here(*words, *pace)
+    assert code == 3 and f"{looked[299]} changed since it was checked" in err, err
+    status = read(tmp_path / "run" / "status.json")
+    assert status["state"] == "FAILED" and 0 < status["checkpoint"] < 400

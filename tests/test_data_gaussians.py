@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from cnnlab.data.images import images
+from cnnlab.data.normalize import raw
 from cnnlab.data.procedural import gaussians
+from cnnlab.recipes import evaluators
 
 
 def test_modes_lie_on_the_circle_with_the_deviation_that_was_asked_for():
@@ -22,3 +25,11 @@ def test_a_seed_decides_the_points_and_splits_do_not_share_them():
     assert first.fingerprint == again.fingerprint != other.fingerprint
     train, test = (first.splits[name].images.reshape(-1, 2) for name in ("train", "test"))
     assert len(train) == 8000 and len(test) == 2000 and len(np.unique(np.concatenate([train, test]), axis=0)) == 10_000
+
+
+def test_the_modes_of_a_streamed_mixture_are_those_of_one_in_memory(monkeypatch):
+    monkeypatch.setattr(evaluators, "mixture_evaluator", lambda points, labels: (points, labels))
+    streamed, resident = (
+        evaluators.by_modes(data=images(dataset=gaussians, normalize=raw, resident_mib=mib)) for mib in (0, 10)
+    )
+    assert all(np.array_equal(one, other) for one, other in zip(streamed, resident, strict=True))
