@@ -86,6 +86,21 @@ def make_functions() -> None:
         partial.rename(path)
 
 
+def variations_path() -> pathlib.Path:
+    """Where the fixture of variations lies once it is made."""
+    return FOLDER / f"variations-{hashlib.sha256((HERE / 'variations_oracle.py').read_bytes()).hexdigest()[:10]}.npz"
+
+
+def make_variations() -> None:
+    """Makes the fixture of variations where it is not there."""
+    path = variations_path()
+    if not path.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        subprocess.run([oracle_python(), str(HERE / "variations_oracle.py"), str(partial)], check=True)
+        partial.rename(path)
+
+
 def photos_path() -> pathlib.Path:
     """Where the fixture of whole image files lies once it is made."""
     return FOLDER / f"photos-{hashlib.sha256((HERE / 'photos_oracle.py').read_bytes()).hexdigest()[:10]}.npz"
@@ -108,4 +123,6 @@ if __name__ == "__main__":
         make_photos()
     if not sys.argv[1:] or any(word in "functions" for word in sys.argv[1:]):
         make_functions()
+    if not sys.argv[1:] or any(word in "variations" for word in sys.argv[1:]):
+        make_variations()
     make([case for case in CASES if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])])
