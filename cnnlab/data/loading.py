@@ -1,7 +1,6 @@
 """The splits of a data set at their final size: brought to one size, decoded through the cache, in memory where they fit."""
 
 import functools
-import inspect
 import math
 import pathlib
 import time
@@ -63,10 +62,20 @@ def fit_key(settings: Mapping[str, Any]) -> str:
 
 
 def code_of(fit: Fit) -> str:
-    """Returns a digest of the file of a user's own rule, whose name does not say which pixels it makes; "" for ours."""
-    inner: Any = fit.func if isinstance(fit, functools.partial) else fit
-    file = None if inner in FITS.values() else inspect.getsourcefile(inner)
-    return file_digest(pathlib.Path(file)) if file else ""
+    """Returns a digest of the code of a user's own rule, whose name does not say which pixels it makes; "" for ours."""
+    inner: Any = fit
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if inner in FITS.values():
+        return ""
+    code = getattr(inner, "__code__", None)
+    file = pathlib.Path(getattr(code, "co_filename", ""))
+    # What is written in a notebook has no file.
+    return (
+        file_digest(file)
+        if file.is_file()
+        else combined_digest(repr(getattr(code, "co_consts", "")), str(code and code.co_code))
+    )
 
 
 def fitted(part: Split, kinds: Mapping[str, Kind], name: str, size: int | None, fit: Fit) -> Split:
