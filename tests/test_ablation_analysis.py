@@ -256,13 +256,24 @@ def test_identical_results_differ_by_nothing():
     assert any("Does the knob change anything?" in line for line in analysis.warnings)
 
 
-def test_a_constant_difference_has_no_t_and_no_verdict():
+def test_a_constant_difference_has_no_t_and_is_decided_by_the_sign_test():
     analysis = compared({"a": [0.1] * 6}, baseline=[0.7, 0.8, 0.5, 0.6, 0.55, 0.33])  # 0.8 − 0.7 is not 0.9 − 0.8 in binary
     contrast = analysis.rows[1].contrast
-    assert contrast.p_t is contrast.p_holm is contrast.interval is contrast.effect_size is None
-    assert contrast.verdict == "undecided" and contrast.p_signs == 2 / 64
-    assert "the same 10.00 points in each of 6 paired seeds, so that t is undefined" in analysis.sentence
+    assert contrast.p_t is contrast.interval is contrast.effect_size is None
+    assert contrast.verdict == "better" and contrast.p_signs == contrast.p_holm == 2 / 64
+    assert "a is better than the baseline by 10.00 points (p = 0.031 after Holm, 6 paired seeds)" in analysis.sentence
     assert any("Do the seeds change anything?" in line for line in analysis.warnings)
+
+
+def test_too_few_constant_differences_are_undecided():
+    analysis = compared({"a": [0.1] * 5}, baseline=[0.7, 0.8, 0.5, 0.6, 0.55])
+    assert analysis.rows[1].contrast.p_holm == 2 / 32 and analysis.rows[1].contrast.verdict == "undecided"
+    assert "the same 10.00 points in each of 5 paired seeds, so that t is undefined" in analysis.sentence
+
+
+def test_everything_against_nothing_is_decided_in_five_seeds():
+    contrast = compared({"linear": [-0.5] * 5}, baseline=[1.0] * 5).rows[1].contrast  # XOR
+    assert contrast.p_t is None and contrast.p_holm == pytest.approx(2 / 252) and contrast.verdict == "worse"
 
 
 def test_constant_runs_have_no_spread():
@@ -475,7 +486,7 @@ def test_planted_null_effects_are_seldom_called(quick_collections):
     calls = 0
     for _ in range(studies):
         noise = random.normal(0, 0.01, (arms + 1, count))  # the baseline's noise is in every difference: arms correlate
-        found = statistics.verdicts(list(noise[1:] - noise[0]), higher_is_better=True, alpha=0.05)
+        found = statistics.verdicts([(arm, noise[0]) for arm in noise[1:]], higher_is_better=True, alpha=0.05)
         calls += any(verdict != "undecided" for _, _, verdict in found)
     assert calls <= stats.binom.ppf(0.999, studies, 0.05)
 
@@ -483,7 +494,9 @@ def test_planted_null_effects_are_seldom_called(quick_collections):
 def test_planted_effects_are_found_as_often_as_the_power_says(quick_collections):
     random, studies, count = np.random.default_rng(0), 1000, 8
     samples = random.normal(1, 1, (studies, count))
-    found = sum(statistics.verdicts([s], higher_is_better=True, alpha=0.05)[0][2] == "better" for s in samples)
+    found = sum(
+        statistics.verdicts([(s, np.zeros(count))], higher_is_better=True, alpha=0.05)[0][2] == "better" for s in samples
+    )
     power = statistics.power_of_t(1.0, count, 0.05)
     assert stats.binom.ppf(0.001, studies, power) <= found <= stats.binom.ppf(0.999, studies, power)
 
@@ -491,7 +504,7 @@ def test_planted_effects_are_found_as_often_as_the_power_says(quick_collections)
 def test_analyse_takes_its_verdicts_from_the_function_that_was_simulated():
     samples = np.random.default_rng(0).normal(0.01, 0.01, (3, 6))
     contrasts = [row.contrast for row in compared(dict(zip("abc", samples, strict=True))).rows[1:]]
-    expected = statistics.verdicts(list(samples), higher_is_better=True, alpha=0.05)
+    expected = statistics.verdicts([(s, np.zeros(6)) for s in samples], higher_is_better=True, alpha=0.05)
     assert [contrast.verdict for contrast in contrasts] == [verdict for _, _, verdict in expected]
     assert [contrast.p_holm for contrast in contrasts] == pytest.approx([p for _, p, _ in expected], rel=1e-5)
 

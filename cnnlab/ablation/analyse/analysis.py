@@ -94,18 +94,15 @@ def _contrasts(
     """Returns {arm: contrast} of every arm that shares a seed with the baseline."""
     baseline = values[study.baseline.name]
     shared = {arm.name: [seed for seed in baseline if seed in values[arm.name]] for arm in study.arms[1:]}
-    differences = {
-        name: statistics.paired_differences([values[name][s] for s in seeds], [baseline[s] for s in seeds])
-        for name, seeds in shared.items()
-    }
+    pairs = {name: ([values[name][s] for s in seeds], [baseline[s] for s in seeds]) for name, seeds in shared.items()}
+    differences = {name: statistics.paired_differences(*pair) for name, pair in pairs.items()}
     family = [arm.name for arm in study.arms[1:] if not arm.control]
-    decided = statistics.verdicts([differences[name] for name in family], higher_is_better=higher_is_better, alpha=alpha)
+    decided = statistics.verdicts([pairs[name] for name in family], higher_is_better=higher_is_better, alpha=alpha)
     decisions = dict(zip(family, decided, strict=True))
     for arm in study.arms[1:]:
         if arm.control:
-            [(p, _, verdict)] = statistics.verdicts(
-                [differences[arm.name]], higher_is_better=higher_is_better, alpha=alpha
-            )  # a family of its own: the plain p
+            # A family of its own: the plain p.
+            [(p, _, verdict)] = statistics.verdicts([pairs[arm.name]], higher_is_better=higher_is_better, alpha=alpha)
             decisions[arm.name] = (p, None, verdict)
     for name, (p, p_holm, verdict) in decisions.items():
         lost = _lost(cells, study, name), _lost(cells, study, study.baseline.name)

@@ -35,7 +35,7 @@ class Contrast:
     p_wilcoxon: float | None
     p_holm: float | None
     """p_t after Holm's correction over all planned arms, those without a p_t among them as if it were 1. Negative controls
-    are not among them: None."""
+    are not among them: None. Where t is undefined since all pairs differ by the same, that of an exact test (p_of_constant)."""
     effect_size: float | None
     """Cohen's d of paired differences: mean / standard deviation; None where that is 0."""
     power: float | None

@@ -2,16 +2,20 @@
 
 None stands for "not defined": too few numbers, or no spread. Nothing here warns, and nothing returns NaN.
 Sources: Efron (1987), "Better bootstrap confidence intervals", JASA 82(397); Holm (1979), "A simple sequentially rejective
-multiple test procedure", Scand. J. Statist. 6(2); McNemar (1947), Psychometrika 12(2).
+multiple test procedure", Scand. J. Statist. 6(2); McNemar (1947), Psychometrika 12(2); Clopper & Pearson (1934), Biometrika
+26(4); Lachin (1999), "Worst-rank score analysis with informatively missing observations", Control. Clin. Trials 20(5);
+Schuirmann (1987), "A comparison of the two one-sided tests procedure", J. Pharmacokinet. Biopharm. 15(6).
 """
 
 import bisect
+import itertools
+import math
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats import multitest, power
+from statsmodels.stats import power
 from statsmodels.stats.contingency_tables import mcnemar
 
 from cnnlab.ablation.analyse.results import Interval
@@ -21,6 +25,8 @@ RESAMPLES = 9999
 RESOLUTION = 1e-9
 """Relative: numbers closer than this agree. 0.91 − 0.90 and 0.81 − 0.80 differ by 1e-16, and are one tie."""
 ENOUGH_POWER = 0.8
+MOST_ASSIGNMENTS = 200_000
+"""Assignments up to which the rank-sum test is exact: two groups of 10 have 184,756."""
 MOST_SEEDS = 1_000_000
 """Beyond this many seeds, the answer to how many are needed is: nobody can run them."""
 
@@ -97,14 +103,89 @@ def p_of_ranks(differences: np.ndarray) -> float | None:
     return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
+def p_of_sign_test(differences: np.ndarray) -> float | None:
+    """Returns p of the exact sign test of f64 [S], two-sided; differences of 0 are left out. 1 where all are 0."""
+    if len(differences) < 2:
+        return None
+    above, below = int(np.sum(differences > 0)), int(np.sum(differences < 0))
+    return float(stats.binomtest(above, above + below).pvalue) if above + below else 1.0
+
+
+def p_of_worst_ranks(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Returns p of the rank-sum test of two groups, two-sided; −inf is the worst value, that of a run that diverged.
+
+    By all assignments of the numbers to the groups, so that it is exact with ties too; above MOST_ASSIGNMENTS by the normal
+    approximation with its correction for ties. Runs of one seed that resemble each other make it conservative.
+    """
+    if min(len(ours), len(theirs)) < 2:
+        return None
+    ranks = stats.rankdata([*ours, *theirs])
+    count, size = len(ours), len(ours) + len(theirs)
+    if math.comb(size, count) > MOST_ASSIGNMENTS:
+        return float(stats.mannwhitneyu(ranks[:count], ranks[count:], method="asymptotic").pvalue) if np.ptp(ranks) else 1.0
+    chosen = np.array(list(itertools.combinations(range(size), count)))  # [assignments, count]
+    centre = count * (size + 1) / 2
+    distances = np.abs(np.sum(ranks[chosen], axis=1) - centre)
+    return float(np.mean(distances >= abs(np.sum(ranks[:count]) - centre) - RESOLUTION))
+
+
+def p_of_constant(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Returns p of pairs that all differ by the same number other than 0, for which t is undefined; two-sided.
+
+    Where neither group varies, as 100 % against 50 % with every seed, by the exact test of the two groups (Fisher's, of 5
+    against 5: 0.008); where they vary together, by the sign test of the pairs.
+    """
+    if varies(np.asarray(ours, np.float64)) or varies(np.asarray(theirs, np.float64)):
+        return p_of_sign_test(paired_differences(ours, theirs))
+    return p_of_worst_ranks(ours, theirs)
+
+
+def p_of_pairs(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Returns p of the paired t-test, or where all differences are the same number other than 0, p_of_constant."""
+    differences = paired_differences(ours, theirs)
+    p = p_of_t(differences)
+    return p_of_constant(ours, theirs) if p is None and len(differences) > 1 else p
+
+
+def p_of_equivalence(differences: np.ndarray, margin: float) -> float | None:
+    """Returns twice the larger p of two one-sided t-tests of f64 [S]: that the mean lies above −margin, and below margin.
+
+    Twice, so that 0.05 is the level at which the 95 % interval lies between the margins, as in the other two-sided tests.
+    """
+    if not varies(differences):
+        return None
+    sides = (
+        stats.ttest_1samp(differences, -margin, alternative="greater"),
+        stats.ttest_1samp(differences, margin, alternative="less"),
+    )
+    return min(1.0, 2 * max(float(side.pvalue) for side in sides))
+
+
+def clopper_pearson(successes: int, trials: int, alpha: float) -> Interval:
+    """Returns the exact interval of a success rate, of confidence 1 − alpha; [0, 1] for no trials."""
+    if not trials:
+        return Interval(0.0, 1.0)
+    found = stats.binomtest(successes, trials).proportion_ci(1 - alpha, method="exact")
+    return Interval(float(found.low), float(found.high))
+
+
+def p_of_fisher(ours: tuple[int, int], theirs: tuple[int, int]) -> float:
+    """Returns p of Fisher's exact test of two success rates, two-sided, each (successes, trials)."""
+    table = [[count, trials - count] for count, trials in (ours, theirs)]
+    return float(stats.fisher_exact(table).pvalue)
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Returns the p-values corrected by Holm's method.
 
     None stays None, yet counts in the family as 1: that a test could not be made, or not yet, must not make the others easier.
     """
-    if not p_values:
-        return []
-    corrected = multitest.multipletests([1.0 if p is None else p for p in p_values], method="holm")[1]
+    values = np.array([1.0 if p is None else p for p in p_values], np.float64)
+    order = np.argsort(values, kind="stable")
+    # Each p times the number of those that are not smaller, never below the one before it.
+    factors = np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * values[order]), 1.0)
     return [None if p is None else float(value) for p, value in zip(p_values, corrected, strict=True)]
 
 
@@ -118,13 +199,18 @@ def verdict(difference: float, p: float | None, *, higher_is_better: bool | None
 
 
 def verdicts(
-    differences: Sequence[np.ndarray], *, higher_is_better: bool | None, alpha: float
+    pairs: Sequence[tuple[Sequence[float], Sequence[float]]], *, higher_is_better: bool | None, alpha: float
 ) -> list[tuple[float | None, float | None, str]]:
-    """Returns (p of t, p after Holm, verdict) of each arm of a family from its paired differences f64 [S]; S may differ."""
+    """Returns (p of t, p after Holm, verdict) of each arm of a family from (its numbers, the baseline's), both f64 [S].
+
+    S may differ from arm to arm. Where t is undefined, its p is None, and the one that Holm corrects is that of p_of_constant.
+    """
+    differences = [paired_differences(*pair) for pair in pairs]
     plain = [p_of_t(values) for values in differences]
+    tested = [p_of_pairs(*pair) for pair in pairs]
     return [
         (p, q, verdict(float(np.mean(values)) if len(values) else 0.0, q, higher_is_better=higher_is_better, alpha=alpha))
-        for values, p, q in zip(differences, plain, holm(plain), strict=True)
+        for values, p, q in zip(differences, plain, holm(tested), strict=True)
     ]
 
 

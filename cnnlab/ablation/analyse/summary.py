@@ -205,7 +205,7 @@ def _pairing(row: ArmSummary, baseline: ArmSummary) -> Iterable[str]:
     if contrast and contrast.n > 1 and contrast.p_t is None:
         yield (
             f"{row.arm}: differs from {baseline.arm} by the same number in all {seeds(contrast.n)}, so that t is undefined and "
-            "there is no verdict. Do the seeds change anything?"
+            "an exact test decides instead. Do the seeds change anything?"
         )
     elif contrast and contrast.n > 1 and contrast.effect_size is None:
         yield f"{row.arm}: equals {baseline.arm} in all {seeds(contrast.n)}. Does the knob change anything?"

@@ -1,0 +1,172 @@
+"""How often the tests behind verdicts err, by simulation, against scipy, and by hand where the case is small.
+
+A shape is a distribution of the runs of two arms that do not differ in what the test is about, so that each call is an error:
+"better" and "worse" may each be called in 2.5 % of the studies, up to the error of the simulation.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cnnlab.ablation.analyse import statistics
+
+Runs = tuple[np.ndarray, np.ndarray]
+"""(ours, theirs), each f64 [studies, S]."""
+
+
+def normal(random: np.random.Generator, size: tuple[int, int]) -> Runs:
+    """Accuracies that share what the seed gives both arms."""
+    shared = random.normal(0.8, 0.02, size)
+    return shared + random.normal(0, 0.01, size), shared + random.normal(0, 0.01, size)
+
+
+def lognormal(random: np.random.Generator, size: tuple[int, int]) -> Runs:
+    """Losses that span a decade and more."""
+    return np.exp(random.normal(-3, 1.2, size)), np.exp(random.normal(-3, 1.2, size))
+
+
+def saturated(random: np.random.Generator, size: tuple[int, int]) -> Runs:
+    """Accuracies of a network that mostly gets all of 359 test images right: few values, many ties."""
+    return 1 - random.poisson(0.7, size) / 359, 1 - random.poisson(0.7, size) / 359
+
+
+def one_saturated(random: np.random.Generator, size: tuple[int, int]) -> Runs:
+    """Losses of which only one arm's spread, with equal means of the logarithms."""
+    return np.exp(random.normal(-4, 1.2, size)), np.exp(random.normal(-4, 0.01, size))
+
+
+SHAPES = {"normal": normal, "lognormal": lognormal, "saturated": saturated}
+
+
+def signs_of(count: int) -> np.ndarray:
+    """Returns all sign patterns, f64 [2^S, S]."""
+    return np.array(list(itertools.product((1.0, -1.0), repeat=count)))
+
+
+def p_of_t(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    differences = np.round(ours - theirs, 12)
+    count = differences.shape[1]
+    with np.errstate(all="ignore"):
+        t = np.mean(differences, axis=1) / np.std(differences, axis=1, ddof=1) * np.sqrt(count)
+    found = np.where(np.ptp(differences, axis=1) > 0, 2 * stats.t.sf(np.abs(t), count - 1), 1.0)
+    # Constant differences other than 0 are decided by another test, one by one; they are few.
+    for index in np.flatnonzero((np.ptp(differences, axis=1) == 0) & (differences[:, 0] != 0)):
+        found[index] = statistics.p_of_pairs(ours[index], theirs[index])
+    return found
+
+
+def p_of_sign_flips(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    differences = np.round(ours - theirs, 12)
+    sums = np.abs(differences @ signs_of(ours.shape[1]).T)  # [studies, 2^S]
+    return np.mean(sums >= np.abs(np.sum(differences, axis=1, keepdims=True)) - 1e-12, axis=1)
+
+
+def p_of_worst_ranks(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    count = ours.shape[1]
+    ranks = stats.rankdata(np.concatenate([ours, theirs], axis=1), axis=1)  # [studies, 2 S]
+    chosen = np.zeros((len(list(itertools.combinations(range(2 * count), count))), 2 * count))
+    for row, members in enumerate(itertools.combinations(range(2 * count), count)):
+        chosen[row, list(members)] = 1
+    centre = count * (2 * count + 1) / 2
+    distances = np.abs(ranks @ chosen.T - centre)  # [studies, assignments]
+    return np.mean(distances >= np.abs(np.sum(ranks[:, :count], axis=1, keepdims=True) - centre) - 1e-9, axis=1)
+
+
+def p_of_sign_test(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    above, below = np.sum(ours - theirs > 0, axis=1), np.sum(ours - theirs < 0, axis=1)
+    fewer = np.minimum(above, below)
+    return np.minimum(1.0, 2 * stats.binom.cdf(fewer, above + below, 0.5))
+
+
+def p_of_logarithms(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    return p_of_t(np.log(ours), np.log(theirs))
+
+
+TESTS = {
+    "t": (p_of_t, lambda a, b: statistics.p_of_pairs(a, b)),
+    "t of logarithms": (p_of_logarithms, lambda a, b: statistics.p_of_pairs(np.log(a), np.log(b))),
+    "sign flips": (p_of_sign_flips, lambda a, b: statistics.p_of_sign_flips(a - b)),
+    "worst ranks": (p_of_worst_ranks, statistics.p_of_worst_ranks),
+    "signs": (p_of_sign_test, lambda a, b: statistics.p_of_sign_test(a - b)),
+}
+"""{name: (p of many studies at once, p of one study as the verdicts take it)}."""
+
+
+def require_few(p: np.ndarray, direction: np.ndarray) -> None:
+    """Asserts that neither direction is called more often than 2.5 %, up to three standard errors of the simulation."""
+    most = 0.025 + 3 * np.sqrt(0.025 * 0.975 / len(p))
+    for sign in (1, -1):
+        assert np.mean((p < 0.05) & (direction * sign > 0)) <= most
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_null_effects_are_seldom_called_whatever_the_shape(name: str):
+    many, one = TESTS[name]
+    random = np.random.default_rng(0)
+    for shape, count in itertools.product(SHAPES, (5, 8) if name != "worst ranks" else (4, 5)):
+        ours, theirs = SHAPES[shape](random, (4000, count))
+        p = many(ours, theirs)
+        require_few(p, np.mean(ours - theirs, axis=1) if name != "worst ranks" else np.sum(np.sign(ours - theirs), axis=1))
+        expected = [one(a, b) for a, b in zip(ours[:5], theirs[:5], strict=True)]
+        assert p[:5] == pytest.approx(expected, rel=1e-6)
+
+
+def test_logarithms_repair_a_saturated_arm_for_which_t_fails():
+    ours, theirs = one_saturated(np.random.default_rng(1), (4000, 8))
+    require_few(p_of_logarithms(ours, theirs), np.mean(np.log(ours / theirs), axis=1))
+    # Equal means of the numbers themselves: t calls the skewed arm lower several times too often.
+    equal_means = ours / np.exp(1.2**2 / 2), theirs
+    below = (p_of_t(*equal_means) < 0.05) & (np.mean(equal_means[0] - equal_means[1], axis=1) < 0)
+    assert np.mean(below) > 0.1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_worst_ranks_seldom_err_where_both_arms_diverge_alike(shape: str):
+    random = np.random.default_rng(2)
+    ours, theirs = (np.where(random.random((4000, 5)) < 0.3, -np.inf, runs) for runs in SHAPES[shape](random, (4000, 5)))
+    ranks = stats.rankdata(np.concatenate([ours, theirs], axis=1), axis=1)
+    require_few(p_of_worst_ranks(ours, theirs), np.sum(ranks[:, :5] - ranks[:, 5:], axis=1))
+
+
+@pytest.mark.parametrize("spread", [0.005, 0.02])
+def test_two_arms_at_the_margin_are_seldom_called_equivalent(spread: float):
+    differences = np.random.default_rng(3).normal(0.01, spread, (2000, 8))
+    sides = [
+        stats.ttest_1samp(differences, sign * 0.01, axis=1, alternative=way).pvalue
+        for sign, way in ((-1, "greater"), (1, "less"))
+    ]
+    p = np.minimum(1, 2 * np.maximum(*sides))
+    assert np.mean(p < 0.05) <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / 2000)
+    assert p[:5] == pytest.approx([statistics.p_of_equivalence(row, 0.01) for row in differences[:5]])
+
+
+def test_intervals_of_a_success_rate_and_fishers_test_agree_with_the_arithmetic():
+    whole = statistics.clopper_pearson(5, 5, 0.05)
+    assert (whole.low, whole.high) == (pytest.approx(0.025 ** (1 / 5)), 1.0)
+    assert statistics.clopper_pearson(0, 0, 0.05) == statistics.Interval(0, 1)
+    assert statistics.p_of_fisher((5, 5), (0, 5)) == pytest.approx(2 / 252)
+    for rate in (0.1, 0.5, 0.9):  # the rates of the counts outside whose interval the true rate lies
+        misses = [stats.binom.pmf(k, 20, rate) for k in range(21) if statistics.clopper_pearson(k, 20, 0.05).low > rate]
+        assert sum(misses) <= 0.025
+
+
+def test_worst_ranks_by_hand():
+    diverged = [-np.inf] * 5
+    assert statistics.p_of_worst_ranks(diverged, [0.1, 0.12, 0.11, 0.15, 0.13]) == pytest.approx(2 / 252)
+    assert statistics.p_of_worst_ranks(diverged, diverged) == 1
+    assert statistics.p_of_worst_ranks([1.0], [2.0]) is None
+    many = np.arange(12.0), np.arange(12.0) + 3.5
+    assert statistics.p_of_worst_ranks(*many) == pytest.approx(stats.mannwhitneyu(*many, method="exact").pvalue, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TESTS)
+def test_null_effects_are_seldom_called_in_a_long_simulation(name: str):
+    many, _ = TESTS[name]
+    random = np.random.default_rng(4)
+    for shape, count in itertools.product(SHAPES, (3, 5, 6) if name == "worst ranks" else (3, 5, 8, 10)):
+        for _ in range(5):  # five times, since one array of all would not fit
+            ours, theirs = SHAPES[shape](random, (8000, count))
+            require_few(many(ours, theirs), np.mean(ours - theirs, axis=1))
