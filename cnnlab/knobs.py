@@ -28,6 +28,8 @@ from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.fitting import require_named_knobs
 from cnnlab.values import ChoiceOf, describe_type, is_readable, metadata, plain, read_value, takes_list
 
+RENAMED = {"images": "draws"}
+"""{path of a knob that an older version recorded: its path today}, where a run flag took the name: `predict --images`."""
 FOLDER = "the folder of the experiment's file"
 """Key of the context, which is no parameter's name: from there count the paths FILE.py:NAME among the experiment's defaults."""
 
@@ -105,7 +107,8 @@ class Resolved:
 
     def reread(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
         """Resolves recorded knobs, {path: value}, as this function has them today; UsageError where it no longer takes one."""
-        return resolve(self.function, recorded, self.context).values
+        old = {path: RENAMED[path] for path in recorded if path not in self.knobs and RENAMED.get(path) in self.knobs}
+        return resolve(self.function, {old.get(path, path): value for path, value in recorded.items()}, self.context).values
 
     @property
     def digest(self) -> str:
