@@ -77,14 +77,13 @@ def test_a_column_of_which_there_are_no_mixtures_is_refused():
     images, keys = images_and_keys(batch=3)
     for mix, name in ((mixup, "mask"), (mixup, "boxes"), (cutmix, "points")):
         with pytest.raises(UsageError, match=r"no mixture of two values of the kind \w+\.\nExpected images with labels"):
-            mix(examples_of(images, ("image", name)), keys)
+            jax.eval_shape(lambda keys, mix=mix, name=name: mix(examples_of(images, ("image", name)), keys).columns, keys)
 
 
 def test_a_mixture_may_follow_another():
     images, keys = images_and_keys(batch=5)
-    labels = Augmentation((cutmix, mixup))(examples_of(images, MIXED), keys).columns["label"]
-    assert labels.shape == (5, 3)
-    np.testing.assert_allclose(jnp.sum(labels, axis=1), 1.0, atol=1e-5)
+    columns = jax.eval_shape(lambda keys: Augmentation((cutmix, mixup))(examples_of(images, MIXED), keys).columns, keys)
+    assert columns["label"].shape == (5, 3) and columns["image"].shape == images.shape
 
 
 SOFT = jnp.float32([[0.7, 0.0, 0.3], [0.0, 1.0, 0.0]])

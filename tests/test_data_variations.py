@@ -1,6 +1,7 @@
 """Variations: what each does to images, that each depends on its example alone, and that all columns follow the image."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -173,54 +174,59 @@ def test_the_field_of_an_elastic_distortion_is_smoothed_as_scipy_does():
     np.testing.assert_allclose(ours, scipy.ndimage.gaussian_filter(noise, 1.5, mode="constant", truncate=20), atol=1e-6)
 
 
-def motions() -> dict[str, motion.Motion]:
-    """One motion of each family on an image of 40 x 48."""
-    size = (40, 48)
-    field = 3 * jnp.sin(jnp.arange(40)[:, None] / 8 + jnp.arange(48)[None, :] / 9)
-    return {
-        "mirror": motion.mirror(size, jnp.bool_(True)),
-        "vertical": motion.mirror(size, jnp.bool_(True), axis="vertical"),
-        "half turn": motion.quarter_turn(size, jnp.int32(2)),
-        "window": motion.window(size, jnp.int32(1), jnp.int32(7), pad=4),
-        "reflected window": motion.window(size, jnp.int32(8), jnp.int32(0), pad=4, edge="reflect"),
-        "shift": motion.affine(size, rotation(jnp.float32(0)), jnp.float32([-6.0, 3.0])),
-        "rotation": motion.affine(size, rotation(jnp.float32(20.0), 1.1), jnp.float32([2.0, -3.0])),
-        "shear": motion.affine(size, shearing(jnp.float32(0.3), jnp.float32(-0.1)), jnp.zeros(2)),
-        "crop": motion.resized_crop(size, jnp.float32([6.0, 9.0]), jnp.float32([24.0, 30.0])),
-        "elastic": motion.displacement(size, jnp.stack([field, field[::-1]])),
-    }
+SIZE = (40, 48)
+MOTIONS: dict[str, Callable[[], motion.Motion]] = {
+    "mirror": lambda: motion.mirror(SIZE, jnp.bool_(True)),
+    "vertical": lambda: motion.mirror(SIZE, jnp.bool_(True), axis="vertical"),
+    "half turn": lambda: motion.quarter_turn(SIZE, jnp.int32(2)),
+    "window": lambda: motion.window(SIZE, jnp.int32(1), jnp.int32(7), pad=4),
+    "reflected window": lambda: motion.window(SIZE, jnp.int32(8), jnp.int32(0), pad=4, edge="reflect"),
+    "shift": lambda: motion.affine(SIZE, rotation(jnp.float32(0)), jnp.float32([-6.0, 3.0])),
+    "rotation": lambda: motion.affine(SIZE, rotation(jnp.float32(20.0), 1.1), jnp.float32([2.0, -3.0])),
+    "shear": lambda: motion.affine(SIZE, shearing(jnp.float32(0.3), jnp.float32(-0.1)), jnp.zeros(2)),
+    "crop": lambda: motion.resized_crop(SIZE, jnp.float32([6.0, 9.0]), jnp.float32([24.0, 30.0])),
+    "elastic": lambda: motion.displacement(SIZE, wave()),
+}
+"""One motion of each family on an image of 40 x 48."""
 
 
-@pytest.mark.parametrize("name", motions())
+def wave() -> jax.Array:
+    field = 3 * jnp.sin(jnp.arange(40.0)[:, None] / 8 + jnp.arange(48.0)[None, :] / 9)
+    return jnp.stack([field, field[::-1]])
+
+
+@pytest.mark.parametrize("name", MOTIONS)
 def test_boxes_points_and_masks_stay_with_the_pixels_of_the_image(name: str):
     """The box around the moved pixels of a box is the moved box; a point stays on its pixel; ignored pixels stay ignored."""
-    drawn, kinds = motions()[name], KINDS
     x1, y1, x2, y2 = 10, 12, 30, 26
-    mask = np.zeros((40, 48), np.uint8)
+    mask = np.zeros(SIZE, np.uint8)
     mask[y1:y2, x1:x2] = 1
     mask[y1:y2, x1] = 255  # an ignored border between object and background
-    seen = np.asarray(kinds["mask"].moved(jnp.asarray(mask), drawn))
-    objects = np.asarray(kinds["objects"].moved(jnp.asarray(mask > 0)[None].astype(jnp.uint8), drawn))[0]
-    rows, columns = np.nonzero(objects)
-    around = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    value = {"corners": jnp.float32([[x1, y1, x2, y2]]), "label": jnp.int32([1]), "valid": jnp.array([True])}
-    box = kinds["boxes"].moved(value, drawn)
-    np.testing.assert_allclose(box["corners"][0], around, atol=2.5 if name == "elastic" else 1.0)
-    assert bool(box["valid"][0]) and box["label"][0] == 1
-    # Where the moved pixel of the object was ignored, the moved mask ignores it, and outside of the image it always does.
-    image = np.zeros((40, 48, 1), np.float32)
-    image[y1:y2, x1 + 1 : x2] = 1.0
-    bright = np.asarray(drawn.pixels(jnp.asarray(image), "nearest", 0.0))[..., 0]
-    np.testing.assert_array_equal(bright == 1, seen == 1)
-    assert set(np.unique(seen)) <= {0, 1, 255} and (seen == 255).any()
-    point = {"position": jnp.float32([[x1 + 5.5, y1 + 3.5]]), "valid": jnp.array([True])}
-    spot = np.zeros((40, 48, 1), np.float32)
+    values = {
+        "mask": mask,
+        "objects": (mask > 0)[None].astype(np.uint8),
+        "boxes": {"corners": np.float32([[x1, y1, x2, y2]]), "label": np.int32([1]), "valid": np.array([True])},
+        "points": {"position": np.float32([[x1 + 5.5, y1 + 3.5]]), "valid": np.array([True])},
+    }
+    bright, spot = np.zeros((2, *SIZE, 1), np.float32)
+    bright[y1:y2, x1 + 1 : x2] = 1.0
     spot[y1 + 3, x1 + 5] = 1.0
-    weights = np.asarray(drawn.pixels(jnp.asarray(spot), "bilinear", 0.0))[..., 0]
-    middle = (
-        np.array([(weights.sum(axis) * (np.arange(weights.shape[1 - axis]) + 0.5)).sum() for axis in (0, 1)]) / weights.sum()
-    )
-    np.testing.assert_allclose(kinds["points"].moved(point, drawn)["position"][0], middle, atol=0.35)
+
+    def move(values: Any) -> Any:
+        drawn = MOTIONS[name]()
+        columns = {column: KINDS[column].moved(value, drawn) for column, value in values.items()}
+        return columns, drawn.pixels(jnp.asarray(bright), "nearest", 0.0), drawn.pixels(jnp.asarray(spot), "bilinear", 0.0)
+
+    moved, lit, weights = jax.tree.map(np.asarray, jax.jit(move)(jax.tree.map(jnp.asarray, values)))
+    rows, columns = np.nonzero(moved["objects"][0])
+    around = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    np.testing.assert_allclose(moved["boxes"]["corners"][0], around, atol=2.5 if name == "elastic" else 1.0)
+    assert moved["boxes"]["valid"][0] and moved["boxes"]["label"][0] == 1
+    # Where the moved pixel of the object was ignored, the moved mask ignores it, and outside of the image it always does.
+    np.testing.assert_array_equal(lit[..., 0] == 1, moved["mask"] == 1)
+    assert set(np.unique(moved["mask"])) <= {0, 1, 255} and (moved["mask"] == 255).any()
+    middles = [(weights[..., 0].sum(axis) * (np.arange(SIZE[1 - axis]) + 0.5)).sum() for axis in (0, 1)]
+    np.testing.assert_allclose(moved["points"]["position"][0], np.array(middles) / weights.sum(), atol=0.35)
 
 
 def test_a_box_with_too_little_of_its_area_left_and_a_point_outside_are_not_valid():

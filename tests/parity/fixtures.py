@@ -3,7 +3,8 @@
     python -m tests.parity.fixtures [PART OF A NAME …]
 
 A case is a network of cases_*.py, or `functions`: those of torch.nn.functional that test_functions.py compares, or `photos`:
-the image files of ../shared/data that test_photos.py classifies.
+the image files of ../shared/data that test_photos.py classifies, or `variations`: those of torchvision that
+test_variations.py compares.
 
 Both are kept in $CNNLAB_PARITY (default: ~/.cache/cnnlab/parity). $CNNLAB_ORACLE_PYTHON names a Python that has the
 libraries already. tests/parity/test_parity.py reads the fixtures and skips those that are not there.
