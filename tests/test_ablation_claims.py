@@ -86,7 +86,8 @@ def test_the_table_has_a_row_for_each_claim_in_the_order_of_their_numbers(tmp_pa
         "2",
     ]
     assert rows[0].endswith(
-        "| `toy_C3` | `python launch.py ablate --experiment=toy_C3 --width=0.5 --seeds=2 '--eval_every=1 epoch'` |"
+        "| `toy_C3` | `python launch.py ablate --experiment=toy_C3 --width=0.5 --seeds=2 --metric=train/loss "
+        "'--eval_every=1 epoch'` |"
     )
     assert said.splitlines()[0] == "C3   supported  Does C3 hold?" and said.endswith("README.md")
 
@@ -96,7 +97,8 @@ def test_a_section_has_the_sentence_the_arms_the_commits_and_the_date(tmp_path: 
     section = text[text.index("## C7: Does C7 hold?") :]
     assert "**Supported.** It holds: a − baseline = +0.125 \\[0.1, 0.15\\]." in section
     assert "| baseline | 2/2 | 0.1 |" in section and "/somewhere" not in section and "design: grid" not in section
-    assert "Run on 2026-11-21 from commit 0123456789ab, 0123456789ab and changes, with 2 seeds per arm:" in section
+    assert "Declared before declarations were kept; run on 2026-11-21 from commit 0123456789ab, " in section
+    assert "0123456789ab and changes, with 2 seeds per arm:" in section
 
 
 def test_of_many_arms_the_page_tells_the_number(tmp_path: pathlib.Path):
@@ -184,4 +186,6 @@ def test_a_command_names_no_place_of_this_machine(tmp_path: pathlib.Path):
     content["flags"] = ["--data_dir=/data/sets"]
     files.write_record(folder / "study.json", content)
     command = claims.read_claim(folder).command
-    assert "--judge=run:FOLDER --dataset=tfds:mnist --data_dir=FOLDER --seeds=2 --data_dir=FOLDER" in command
+    assert (
+        "--judge=run:FOLDER --dataset=tfds:mnist --data_dir=FOLDER --seeds=2 --metric=train/loss --data_dir=FOLDER" in command
+    )

@@ -13,7 +13,7 @@ from cnnlab.ablation.analyse.analysis import Analysis, analyse
 from cnnlab.ablation.analyse.comparable import code_warnings, condition_warnings, require_comparable, require_same_conditions
 from cnnlab.ablation.analyse.verdicts import BestOf
 from cnnlab.ablation.plan import check, designs, pruning
-from cnnlab.ablation.plan.request import DesignRequest, requested_design
+from cnnlab.ablation.plan.request import Comparison, DesignRequest, canonical_arms, requested_design
 from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, Verdict, merge_knobs
 from cnnlab.ablation.report import provenance
 from cnnlab.ablation.report.hparams import tensorboard_hparams
@@ -28,7 +28,6 @@ from cnnlab.metric import Metric, name_of
 from cnnlab.runs import run_files
 from cnnlab.runs.experiments import ExperimentFile
 from cnnlab.runs.find import RunFinder
-from cnnlab.runs.folder import code_revision
 from cnnlab.runs.run import steps_between_evaluations
 from cnnlab.runs.summaries import reported
 from cnnlab.values import Duration
@@ -40,10 +39,8 @@ def study_from_flags(
     common: Resolved,
     knobs: Mapping[str, str],
     flags: Sequence[str],
+    comparison: Comparison,
     *,
-    seed: int,
-    seeds: int | None,
-    metric: str | None,
     precision: str,
 ) -> Study:
     """Returns the study of the command line, or the experiment's own where nothing is to be varied; not planned yet.
@@ -54,10 +51,8 @@ def study_from_flags(
         common: the experiment with the knobs that all arms share.
         knobs: these knobs as on the command line.
         flags: run flags that every run of the study gets, as on the command line.
-        seed: the first seed.
-        seeds: how many; None: those of the experiment's own study, or 5.
-        metric: what is compared; None: that of the experiment's own study, or the task's primary metric on test,
-            or on what is measured without a test split.
+        comparison: what is compared over which seeds; what it leaves open is that of the experiment's own study, else seeds 0
+            to 4 and the task's primary metric on test, or on what is measured without a test split.
         precision: what the networks compute in.
     """
     own = None if request.vary or request.toggle else experiment.study
@@ -67,13 +62,9 @@ def study_from_flags(
             f"For such arms beside the others, give --controls={common.values['control']}."
         )
     request = requested_design(request, own)
-    # The names of the arms keep the paths as they were written; what runs takes absolute ones, wherever its process starts.
-    folder = pathlib.Path(experiment.path).parent if own else None
-    arms = tuple(
-        dataclasses.replace(arm, knobs={name: own_files.canonical(level, folder) for name, level in arm.knobs.items()})
-        for arm in request.arms(common, seed)
-    )
-    count = seeds or (own.seeds if own else 5)
+    seed = comparison.seed if comparison.seed is not None else own.first_seed if own else 0
+    arms = canonical_arms(request, common, seed, pathlib.Path(experiment.path).parent if own else None)
+    count = comparison.seeds or (own.seeds if own else 5)
     return Study(
         name=pathlib.Path(experiment.name).stem,
         experiment=experiment.name,
@@ -82,7 +73,7 @@ def study_from_flags(
         arms=arms,
         seeds=tuple(range(seed, seed + count)),
         factors=designs.varied([arm for arm in arms if not arm.control]),
-        metric=metric or (own.metric if own else _primary_metric(common.call())),
+        metric=comparison.metric or (own.metric if own else _primary_metric(common.call())),
         precision=precision,
         flags=tuple(flags),
         question=own.question if own else "",
@@ -217,9 +208,19 @@ def estimate_remaining(study: Study, found: Sequence[check.CheckedArm], folder: 
 
 
 def study_digest(study: Study) -> str:
-    """Returns eight hex digits of the compared arms; the number of seeds does not change them."""
-    content = [study.experiment, dict(study.knobs), [[arm.name, dict(arm.knobs)] for arm in study.arms], study.precision]
+    """Returns eight hex digits of the compared arms and the declaration; the number of seeds does not change them.
+
+    An exploratory study of a claim has a folder of its own for each metric and choice of seeds, so none replaces another.
+    """
+    content: list[Any] = [
+        study.experiment,
+        dict(study.knobs),
+        [[arm.name, dict(arm.knobs)] for arm in study.arms],
+        study.precision,
+    ]
     content += [dataclasses.asdict(study.pruning)] if study.pruning else []
+    content += [study.declaration] if study.declaration else []
+    content += [["exploratory", study.metric, list(study.seeds)]] if study.exploratory else []
     return json_digest(content)[:SHORT]
 
 
@@ -236,18 +237,15 @@ def describe_study(study: Study, need: check.Estimate, folder: pathlib.Path) -> 
         f"compared by {study.metric}\n"
         + "\n".join([*rows, *filter(None, [provenance.describe_rungs(study)])])
         + f"\nto do: {need}\nin {folder}"
-        + _warn_of_changes(study)
+        + _describe_claim(study)
     )
 
 
-def _warn_of_changes(study: Study) -> str:
-    """Returns a warning line where the study tests a claim and the code has uncommitted changes, else nothing."""
-    commit, has_changes = code_revision()
-    if not (study.claim and has_changes):
-        return ""
-    return (
-        f"\nWARNING: the verdict on {study.claim} will be recorded as of commit {str(commit)[:12]} and changes; commit first."
-    )
+def _describe_claim(study: Study) -> str:
+    """Returns a line that says whether the study is a declared test of its claim; empty where nothing is declared."""
+    if study.exploratory:
+        return f"\n{study.exploratory}; no verdict"
+    return f"\ntests {study.claim} as declared (declaration {study.declaration[:SHORT]})" if study.declaration else ""
 
 
 def write_study_report(
@@ -275,15 +273,20 @@ def write_study_report(
     to = to or folder
     if not overwrite:
         require_no_fewer_runs(to, outcomes)
+    if study.exploratory or metric not in (None, study.metric):
+        verdict = None
     compared = {arm.name for arm in study.arms if not arm.control}
     require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed_differences(study, allow))
     analysis = _with_warnings(analyse(study, outcomes, metric=metric), outcomes)
+    if study.exploratory:
+        analysis = dataclasses.replace(analysis, warnings=(f"{study.exploratory}. No verdict.", *analysis.warnings))
     files.make_folder(to)
     tensorboard_hparams(to / "tensorboard", study, outcomes)
     if verdict:
         chosen = (analyse(study, outcomes, metric=verdict.chosen_by),) if isinstance(verdict, BestOf) else ()
         found = verdict(analysis, *chosen)
-        found = dataclasses.replace(found, sentence=" ".join([found.sentence, *code_warnings(outcomes)]))
+        sentence = " ".join([found.sentence, *code_warnings(outcomes)])
+        found = dataclasses.replace(found, sentence=sentence, declaration=study.declaration)
         files.write_record(to / "verdict.json", dataclasses.asdict(found))
         analysis = dataclasses.replace(analysis, verdict=found)
     return _write_report(to, study, outcomes, analysis)

@@ -7,10 +7,10 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cnnlab import files
-from cnnlab.ablation.plan.request import DesignRequest
+from cnnlab.ablation.plan.request import Comparison, DesignRequest, PruningRequest
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.command import LAUNCHER, Batching, worker_command
 from cnnlab.cli.common import announce_code, load, resolve, run_spec, seeds_from
@@ -18,26 +18,11 @@ from cnnlab.cli.groups import Console, Devices, Launching, Length, Pace, as_word
 from cnnlab.errors import UsageError
 from cnnlab.runs import run_files
 from cnnlab.runs.catalogue import experiment_files
-from cnnlab.values import Count, Duration, PathText, Range, Seed, Target
+from cnnlab.values import Count, PathText, Target
 
 if TYPE_CHECKING:
     from cnnlab.ablation.plan.check import CheckedArm, Estimate
     from cnnlab.runs.experiments import ExperimentFile
-
-
-@dataclasses.dataclass(frozen=True)
-class PruningRequest:
-    """Early stopping of worse arms.
-
-    Attributes:
-        prune: rule by which worse arms stop early, ranked by the validation metric at certain steps, the rungs.
-        prune_from: steps or epochs before the first rung; none: chosen for up to three rungs before the end.
-        prune_factor: about one arm in so many continues to the next rung, which has so many times the steps.
-    """
-
-    prune: Literal["none", "asha", "halving"] = "none"
-    prune_from: Duration | None = None
-    prune_factor: Annotated[int, Range(2)] = 3
 
 
 def ablate(
@@ -46,13 +31,11 @@ def ablate(
     *,
     experiment: str | None = None,
     workdir: Target | None = None,
-    seed: Seed = 0,
-    seeds: Count | None = None,
-    metric: str | None = None,
     allow: tuple[str, ...] = (),
     budget_minutes: Count | None = None,
     dry_run: bool = False,
     design: DesignRequest,
+    comparison: Comparison,
     pruning: PruningRequest,
     launching: Launching,
     batching: Batching,
@@ -67,13 +50,11 @@ def ablate(
         values: the knobs that all arms share.
         experiment: name of a file in experiments/, or the path of a .py file of your own.
         workdir: folder of the study; none: runs/study-EXPERIMENT-HASH.
-        seed: the first seed of every arm.
-        seeds: number of seeds per arm; none: those of the experiment's own study, or 5.
-        metric: the compared metric, SPLIT/NAME; none: the task's primary metric on the test split.
         allow: differences to accept between runs, or since they were begun, of data, splits, steps, code, weights.
         budget_minutes: refuse a study that is estimated to take more minutes.
         dry_run: check and plan, but run nothing.
         design: what to vary.
+        comparison: what is compared, and over which seeds.
         pruning: how worse arms are stopped early.
         launching: who trains the runs.
         batching: how runs that share a compilation are trained.
@@ -86,15 +67,16 @@ def ablate(
     loaded = load(experiment, values, devices)
     common = resolve(loaded, values, length)
     from cnnlab.ablation import commands
+    from cnnlab.ablation.plan import declaration
 
     given, words = {**values, **length.knobs()}, [*as_words([devices, pace]), *accepted_words(allow)]
-    study = commands.study_from_flags(
-        design, loaded, common, given, words, seed=seed, seeds=seeds, metric=metric, precision=devices.precision
-    )
+    study = commands.study_from_flags(design, loaded, common, given, words, comparison, precision=devices.precision)
+    study, declared = declaration.follow_declaration(study, loaded, pruning.prune, exploratory=comparison.exploratory)
     study, found, folder = plan(study, loaded, workdir, allow, pruning, devices, pace)
     need = show_plan(study, found, folder, budget_minutes)
     if dry_run:
         return 0
+    declaration.keep_declaration(folder, study, declared)
     code = run_study(study, folder, train_runs, launching, batching, console, planned_seconds=need.training_seconds)
     if code in (0, 1):
         verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
@@ -306,26 +288,30 @@ def show_report(text: str, study: Study, folder: pathlib.Path) -> None:
 
 
 def declared_verdict(study: Study, folder: pathlib.Path) -> Any:
-    """Returns the verdict rule of a study's experiment; None where its file is gone or declares none."""
+    """Returns the verdict rule of a study's experiment; None where its file is gone or declares none, or another test now."""
     if study.experiment not in experiment_files() and not pathlib.Path(study.experiment).is_file():
         return None
     announce_code(study.experiment, folder / run_files.STUDY)
-    return getattr(load(study.experiment, {}, Devices()).study, "verdict", None)
+    loaded = load(study.experiment, {}, Devices())
+    from cnnlab.ablation.plan.declaration import verdict_rule
+
+    return verdict_rule(study, loaded)
 
 
 def claims(*folders: str, to: Target | None = None, console: Console) -> int:
     """Writes the page of claims from the verdicts of studies.
 
     Args:
-        folders: folders of studies, or folders above them.
+        folders: folders of studies, or folders above them; none: the page is written again from its records.
         to: folder of the page; none: docs/claims.
         console: what is shown.
     """
     from cnnlab.ablation.report.claims import write_page
 
-    if not folders:
+    target = pathlib.Path(to or "docs/claims")
+    if not folders and not any(target.glob("*.json")):
         raise UsageError("claims of what? Give the folders of studies, or the folder above them: python launch.py claims runs")
-    print(write_page([pathlib.Path(folder) for folder in folders], pathlib.Path(to or "docs/claims")))
+    print(write_page([pathlib.Path(folder) for folder in folders], target))
     return 0
 
 

@@ -7,7 +7,6 @@ import pathlib
 import platform
 import shlex
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -22,12 +21,12 @@ from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.runs import identity, run_files
 from cnnlab.runs.identity import Identity, Reread
+from cnnlab.runs.revision import ROOT, code_revision, git
 from cnnlab.values import Duration
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 LONGEST_DIFF = 2**20
 """Bytes of the uncommitted changes that are kept beside run.json; longer ones are cut."""
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 TRAIN_ELSEWHERE = "give another --workdir, or --overwrite to delete that run and start again"
 LEAVE_KNOBS = "leave --experiment and its knobs out to take those of the run in --workdir"
 
@@ -174,24 +173,6 @@ def _in_the_way(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 @functools.cache
-def code_revision() -> tuple[str | None, bool | None]:
-    """Returns (commit of this code, whether files differ from it); None where git does not know."""
-    changes = _git("status", "--porcelain", "--untracked-files=no")
-    return _git("rev-parse", "HEAD"), None if changes is None else bool(changes)
-
-
-@functools.cache
-def _git(*words: str) -> str | None:
-    """Returns what git says about this code, as the process found it first; None where git, or what it knows, is missing."""
-    command = ["git", "-C", str(ROOT), *words]
-    try:
-        asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
-    except FileNotFoundError:  # no git on this machine
-        return None
-    return asked.stdout.strip() if asked.returncode == 0 else None
-
-
-@functools.cache
 def _versions() -> dict[str, str]:
     """Returns {library: version}; the plan of a study asks for each of its runs."""
     return {name: metadata.version(name) for name in LIBRARIES}
@@ -250,7 +231,7 @@ def record_allowed(folder: pathlib.Path, spec: RunSpec, allowed: tuple[str, ...]
 
 def _keep_changes(folder: pathlib.Path, attempt: int) -> str | None:
     """Writes the uncommitted changes to changes-N.diff, or finds them in the file of an earlier attempt; returns its name."""
-    content = (_git("diff", "HEAD") or "").encode()
+    content = (git(ROOT, "diff", "HEAD") or "").encode()
     if len(content) > LONGEST_DIFF:
         content = content[:LONGEST_DIFF] + f"\n… {len(content) - LONGEST_DIFF} more bytes\n".encode()
     for path in sorted(folder.glob("changes-*.diff")):

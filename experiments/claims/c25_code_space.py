@@ -33,6 +33,7 @@ study = StudySpec(
     claim="C25",
     vary=("beta:1,0", "codes_from:prior,fitted"),
     metric="test/judge_frechet",
+    inputs=("judge",),
     verdict=every(
         contrast("C25", "beta=0", "worse", "Codes of the prior give an autoencoder worse images"),
         contrast("C25", "beta=0, codes_from=fitted", "worse", "Codes of a fitted Gaussian too"),

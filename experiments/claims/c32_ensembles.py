@@ -2,7 +2,7 @@
 
 Paper:    Lakshminarayanan, Pritzel, Blundell, Simple and scalable predictive uncertainty estimation using deep ensembles, 2017,
           arXiv 1612.01474, Figure 2
-Command:  python launch.py ablate --experiment=c32_ensembles --seed=10
+Command:  python launch.py ablate --experiment=c32_ensembles
 Result:   undecided here, because it is for two networks. The gain is the ensemble's test accuracy minus the mean of its
           members', paired by seed, n = 10, 95 % t-interval, p after Holm: two networks +0.26 points [−0.04, 0.57] (p = 0.079),
           five +0.42 [0.19, 0.66] (p = 0.008), ten +0.52 [0.22, 0.81] (p = 0.008). The accuracies of ensembles of one, two, five
@@ -40,6 +40,7 @@ study = StudySpec(
     claim="C32",
     vary=("members:1,2,5,10",),
     seeds=10,
+    first_seed=10,
     metric="test/gain",
     verdict=every(
         contrast("C32", "members=2", "better", "Two networks beat their members"),

@@ -1,14 +1,17 @@
-"""Reads the design of a study from the command line: what to vary, and by which design. Imports no jax."""
+"""What the command line asks of a study: what to vary, what to compare, which arms to stop early. Imports no jax."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
+from cnnlab import own as own_files
 from cnnlab.ablation.plan import designs
 from cnnlab.ablation.plan.levels import Levels, parse_vary
 from cnnlab.ablation.plan.study import Arm, Design, StudySpec
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved, matching
-from cnnlab.values import Count, Entries
+from cnnlab.values import Count, Duration, Entries, Range, Seed
 
 CONTROLS = ("shuffle_labels", "shuffle_pixels", "random_parameters")
 """Values of the knob `control` of a recipe; each makes an arm that is expected to fail."""
@@ -59,6 +62,38 @@ class DesignRequest:
         return [Arm(f"control: {name}", {**baseline.knobs, "control": name}, control=True) for name in self.controls]
 
 
+@dataclasses.dataclass(frozen=True)
+class PruningRequest:
+    """Early stopping of worse arms.
+
+    Attributes:
+        prune: rule by which worse arms stop early, ranked by the validation metric at certain steps, the rungs.
+        prune_from: steps or epochs before the first rung; none: chosen for up to three rungs before the end.
+        prune_factor: about one arm in so many continues to the next rung, which has so many times the steps.
+    """
+
+    prune: Literal["none", "asha", "halving"] = "none"
+    prune_from: Duration | None = None
+    prune_factor: Annotated[int, Range(2)] = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is compared, and over which seeds.
+
+    Attributes:
+        seed: the first seed of every arm; none: that of the experiment's own study, or 0.
+        seeds: number of seeds per arm; none: those of the experiment's own study, or 5.
+        metric: the compared metric, SPLIT/NAME; none: the task's primary metric on the test split.
+        exploratory: give no verdict on the claim that the experiment declares; its code may then have uncommitted changes.
+    """
+
+    seed: Seed | None = None
+    seeds: Count | None = None
+    metric: str | None = None
+    exploratory: bool = False
+
+
 def _own_levels(common: Resolved, factors: Mapping[str, Levels]) -> dict[str, str]:
     """Returns the experiment's own values of the factors."""
     own = {}
@@ -81,4 +116,19 @@ def requested_design(request: DesignRequest, study: StudySpec | None) -> DesignR
         )
     return dataclasses.replace(
         request, vary=study.vary, toggle=study.toggle, design=study.design, controls=request.controls or study.controls
+    )
+
+
+def canonical_arms(request: DesignRequest, common: Resolved, seed: int, folder: pathlib.Path | None) -> tuple[Arm, ...]:
+    """Returns the arms of a request. Their names keep the paths as they were written; their knobs take absolute ones.
+
+    Args:
+        request: the design.
+        common: the experiment with the knobs that all arms share.
+        seed: the first seed of every arm, by which random designs draw.
+        folder: folder from which relative paths count; None: the working folder.
+    """
+    return tuple(
+        dataclasses.replace(arm, knobs={name: own_files.canonical(level, folder) for name, level in arm.knobs.items()})
+        for arm in request.arms(common, seed)
     )

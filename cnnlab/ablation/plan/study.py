@@ -105,6 +105,10 @@ class Study:
     """Differences between its runs that belong to its question (comparable.KINDS)."""
     pruning: Pruning | None = None
     """None: every arm is trained to its end."""
+    exploratory: str = ""
+    """Why the study is no test of the claim that its experiment declares; empty where it is one, or nothing is declared."""
+    declaration: str = ""
+    """Digest of the declaration that it follows (`Declaration.digest`); empty where there is none."""
     above: str = ""
     """Absolute path of the folder that held the study and its runs when it was planned; empty where that is not recorded."""
 
@@ -178,6 +182,7 @@ class StudySpec:
     toggle: tuple[str, ...] = ()
     design: Design = "grid"
     seeds: int = 5
+    first_seed: int = 0
     metric: str = "test/accuracy"
     controls: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
@@ -186,6 +191,10 @@ class StudySpec:
     """Id of the claim that it tests."""
     verdict: Callable[[Any], "Verdict"] | None = None
     """Analysis -> verdict."""
+    smallest_effect: float | None = None
+    """Smallest effect of interest, in units of the metric; None: none is declared."""
+    inputs: tuple[str, ...] = ()
+    """Knobs that the command line fills in, such as the judge of images: the test of the claim is the same with any value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +209,8 @@ class Verdict:
     p: float | None
     n: int
     sentence: str
+    declaration: str = ""
+    """Digest of the declaration that it follows; empty for a study of an older version, which wrote none."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,22 +5,29 @@ the folders of other studies, since the folders of its own study may be gone by 
 """
 
 import dataclasses
+import logging
 import pathlib
 import re
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from cnnlab import files
 from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Interval
+from cnnlab.ablation.plan.declaration import DECLARATION, read_declaration
 from cnnlab.ablation.plan.study import Study, Verdict, find_declaration
 from cnnlab.ablation.report import formatting
+from cnnlab.ablation.report.deviations import deviations
 from cnnlab.ablation.report.markdown import escape_markdown
 from cnnlab.ablation.run import runs
+from cnnlab.digests import SHORT
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric, name_of
 from cnnlab.runs import run_files
+
+log = logging.getLogger("cnnlab")
 
 VERDICT = "verdict.json"
 SECTIONS = ("Arms", "Negative controls")
@@ -51,28 +58,52 @@ class Claim:
     """Commits of the code of its finished runs; with ` and changes` where there were uncommitted changes."""
     finished: float | None
     """The time at which its last run ended, in seconds since 1970; None where none is done."""
+    declaration: Mapping[str, Any] | None = None
+    """`digest`, `commit` and `time` of the declaration; None for a study of a version that kept none."""
+    deviations: tuple[str, ...] = ()
+    """Where the study departed from its declaration."""
 
     @property
     def key(self) -> str:
-        """Claim and experiment, such as C7-c07_plain_vs_residual; where two studies have the same key, the last one counts."""
+        """Claim and experiment, such as C7-c07_plain_vs_residual; where two studies have the same key, `rank` decides."""
         return f"{self.verdict.claim}-{pathlib.Path(self.experiment).stem}"
 
     @property
     def date(self) -> str:
         """The day of its last run, UTC, such as 2026-11-21."""
-        return formatting.NOTHING if self.finished is None else time.strftime("%Y-%m-%d", time.gmtime(self.finished))
+        return formatting.NOTHING if self.finished is None else _day(self.finished)
+
+    @property
+    def rank(self) -> tuple[bool, int, float]:
+        """Of two with the same key the higher one counts: the declared one, then the later one; of two that were made before
+        declarations were kept, the one of more seeds."""
+        return self.declaration is not None, 0 if self.declaration else self.seeds, self.finished or 0.0
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def collect_claims(folders: Sequence[pathlib.Path]) -> list[Claim]:
     """Returns the claims whose verdict.json lies in or below the folders, by the number of the claim, then by experiment.
 
-    Where one experiment has several studies of one claim, the one that ran last counts. Raises UsageError where a folder is not
-    there, and where there is no verdict in any.
+    Exploratory studies are left out. Where one experiment has several studies of one claim, `Claim.rank` decides. Raises
+    UsageError where a folder is not there, and where there is no verdict in any.
     """
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
         raise UsageError(f"{missing[0]}: there is no such folder. Give the folders that `launch.py ablate` printed, or runs.")
     found = {path.resolve(): path.parent for folder in folders for path in sorted(folder.rglob(VERDICT))}
+    exploring = {path.parent: text for folder in folders for path in sorted(folder.rglob(runs.STUDY)) if (text := _why(path))}
+    found = {path: folder for path, folder in found.items() if folder not in exploring}
+    for folder, text in exploring.items():
+        log.info("left out: %s is %s", folder, text)
+    if not found and exploring:
+        folder, text = next(iter(exploring.items()))
+        raise UsageError(
+            f"{folder} is {text}, so it has no verdict for the page.\n"
+            "Run the study as its file declares it: `launch.py ablate --experiment=NAME` without other flags."
+        )
     if not found:
         raise UsageError(
             f"there is no {VERDICT} in {', '.join(map(str, folders))}.\n"
@@ -81,9 +112,14 @@ def collect_claims(folders: Sequence[pathlib.Path]) -> list[Claim]:
     return in_order(map(read_claim, found.values()))
 
 
+def _why(path: pathlib.Path) -> str:
+    """Returns why the study of a study.json is exploratory; empty where it is not."""
+    return str((files.read_json(path) or {}).get("exploratory", ""))
+
+
 def in_order(claims: Iterable[Claim]) -> list[Claim]:
-    """Sorts claims by number, then by experiment; of those with the same key it keeps the one that ran last."""
-    last = {claim.key: claim for claim in sorted(claims, key=lambda claim: claim.finished or 0.0)}
+    """Sorts claims by number, then by experiment; of those with the same key it keeps one (`Claim.rank`)."""
+    last = {claim.key: claim for claim in sorted(claims, key=lambda claim: claim.rank)}
     return sorted(last.values(), key=lambda claim: (_number(claim.verdict.claim), claim.experiment))
 
 
@@ -97,7 +133,8 @@ def _from_json(path: pathlib.Path) -> Claim:
     try:
         verdict = Verdict(**{**content["verdict"], "interval": _pair(content["verdict"]["interval"])})
         declared = Metric(**content["declared"])
-        return Claim(**{**content, "verdict": verdict, "declared": declared, "commits": tuple(content["commits"])})
+        lists = {name: tuple(content.get(name, ())) for name in ("commits", "deviations")}
+        return Claim(**{**content, **lists, "verdict": verdict, "declared": declared})
     except (KeyError, TypeError):
         raise UsageError(
             f"{path} is no record of a claim.\nExpected what `launch.py claims` writes there. Remove the file, and name the "
@@ -110,10 +147,16 @@ def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
 
 
 def _command(study: Study) -> str:
-    """Returns the command that runs the study again; a path on this machine is replaced by FOLDER."""
-    given = [f"--experiment={study.experiment}", *(f"--{name}={value}" for name, value in study.knobs.items())]
-    given += [f"--seed={study.seeds[0]}"] if study.seeds[0] else []
-    words = ["python", "launch.py", "ablate", *given, f"--seeds={len(study.seeds)}", *study.flags]
+    """Returns the command that runs the study again.
+
+    What a declaration fixes needs no flag. A path on this machine is replaced by FOLDER, an own experiment by its file's name.
+    """
+    name = pathlib.Path(study.experiment).name
+    given = [f"--experiment={name}", *(f"--{name}={value}" for name, value in study.knobs.items())]
+    if not study.declaration:
+        given += [f"--seed={study.seeds[0]}"] if study.seeds[0] else []
+        given += [f"--seeds={len(study.seeds)}", f"--metric={study.metric}"]
+    words = ["python", "launch.py", "ablate", *given, *study.flags]
     return shlex.join(re.sub(r"(?<=[=:])(?:/|[A-Za-z]:[\\/]).*", "FOLDER", word) for word in words)
 
 
@@ -127,6 +170,12 @@ def read_claim(folder: pathlib.Path) -> Claim:
             f"{folder / VERDICT} is not JSON.\nWrite it again with `launch.py ablate`, which repeats no finished run."
         )
     verdict = Verdict(**{**content, "interval": _pair(content["interval"])})
+    declaration = read_declaration(folder)
+    if verdict.declaration != (declaration or {}).get("digest", ""):
+        raise UsageError(
+            f"{folder / VERDICT} and {DECLARATION} beside it do not belong together.\n"
+            "Restore the two from one copy, or run the study again in another folder."
+        )
     report = folder / "report.md"
     commits, last = [], 0.0
     for study_run in runs.study_runs(study, folder):
@@ -145,6 +194,8 @@ def read_claim(folder: pathlib.Path) -> Claim:
         tables=_tables(report.read_text(encoding="utf-8")) if report.exists() else "",
         commits=tuple(dict.fromkeys(commits)),
         finished=last or None,
+        declaration={name: declaration[name] for name in ("digest", "commit", "time")} if declaration else None,
+        deviations=deviations(declaration, list(runs.study_runs(study, folder))) if declaration else (),
     )
 
 
@@ -173,9 +224,9 @@ def page(claims: Sequence[Claim]) -> str:
         "# Claims",
         "",
         "Claims of the literature, tested by studies of this repository. A verdict holds for the network, data and length of "
-        "training of its study, which are often much smaller than in the paper; the command runs the study again. The test was "
-        "declared in the experiment's file before the runs: a claim is *supported* where the test decides for it, *refuted* "
-        "where it decides against it, and *undecided* otherwise.",
+        "training of its study, which are often much smaller than in the paper; the command runs the study again. Each section "
+        "says when and at which commit the test was declared, and where the study departed from it. A claim is *supported* "
+        "where the test decides for it, *refuted* where it decides against it, and *undecided* otherwise.",
         "",
         "Effect, interval, p and number of paired seeds belong to the comparison that decides the verdict; a claim of several "
         "parts has more comparisons, which its section lists. *Baseline* is the first arm of the section's table.",
@@ -227,10 +278,22 @@ def _section(claim: Claim) -> list[str]:
         *parts,
         "",
         *([claim.tables, ""] if claim.tables else []),
-        f"Run on {claim.date} from commit {', '.join(claim.commits) or formatting.NOTHING}, with {claim.seeds} seeds per arm:",
+        *_origin(claim),
         "",
         f"    {claim.command}",
     ]
+
+
+def _origin(claim: Claim) -> list[str]:
+    """Returns lines that say where the test was declared, where it ran, and how the two differ."""
+    ran = f"un on {claim.date} from commit {', '.join(claim.commits) or formatting.NOTHING}, with {claim.seeds} seeds per arm"
+    if claim.declaration is None:
+        return [f"Declared before declarations were kept; r{ran}:"]
+    made = claim.declaration
+    at = f"at commit {made['commit'][:12]}" if made["commit"] else "in no git repository"
+    lines = [f"Declared on {_day(made['time'])} {at} (declaration {made['digest'][:SHORT]}). R{ran}."]
+    lines += ["", *(f"- Deviation: {_line(text)}" for text in claim.deviations)] if claim.deviations else ["No deviations."]
+    return [*lines, "", "The same test again:"]
 
 
 def _line(text: str) -> str:
@@ -241,14 +304,18 @@ def _line(text: str) -> str:
 def write_page(folders: Sequence[pathlib.Path], target: pathlib.Path) -> str:
     """Writes README.md in `target`, and a record of each claim; returns what a terminal shows of it.
 
-    The claims are those of the studies in or below the folders, and those that earlier pages in `target` recorded.
+    The claims are those of the studies in or below the folders, and those that earlier pages in `target` recorded; a record
+    stays where it ranks above the study (`Claim.rank`). Without folders the page is written again from its records.
     """
-    found = collect_claims(folders)
-    replaced = {claim.key for claim in found}
+    published = read_published(target)
+    found = collect_claims(folders) if folders else []
     files.make_folder(target)
-    claims = in_order([*found, *(claim for claim in read_published(target) if claim.key not in replaced)])
+    claims = in_order([*published, *found])
     for claim in found:
-        files.write_json(target / f"{claim.key}.json", dataclasses.asdict(claim))
+        if any(claim is one for one in claims):
+            files.write_json(target / f"{claim.key}.json", dataclasses.asdict(claim))
+        else:
+            log.warning("%s: the record of more seeds, or of a declared study, stays on the page", claim.key)
     path = target / "README.md"
     files.write_text(path, page(claims))
     width = max(len(claim.verdict.claim) for claim in claims)

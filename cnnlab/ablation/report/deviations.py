@@ -1,0 +1,64 @@
+"""Says where a claim's study departed from its declaration, by what its runs recorded. Imports no jax."""
+
+import calendar
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnnlab.ablation.run.runs import StudyRun
+from cnnlab.runs import run_files
+from cnnlab.sources import differing_files
+
+MOST_NAMED = 4
+"""Files that are named one by one."""
+
+
+def deviations(declaration: Mapping[str, Any], study_runs: Sequence[StudyRun]) -> tuple[str, ...]:
+    """Returns a sentence for each kind of departure; none: the runs are as declared.
+
+    Args:
+        declaration: the content of declaration.json.
+        study_runs: every run of the study; those that were never begun are left out.
+    """
+    recorded = [(one.seed, run) for one in study_runs if (run := run_files.read(one.folder, run_files.RUN)) is not None]
+    found = _early(declaration, recorded)
+    if declaration["commit"] is None:
+        found.append("The code lies in no git repository, so it is known by its digests alone.")
+    if changed := sum(bool(run.get("uncommitted_changes")) for _, run in recorded):
+        found.append(f"{changed} of {len(recorded)} runs were made with uncommitted changes.")
+    names = {name for _, run in recorded for name in differing_files(declaration["sources"], _shared(declaration, run))}
+    if names:
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        found.append(f"Code changed between declaration and runs: {', '.join(sorted(names)[:MOST_NAMED])}{more}.")
+    accepted = {kind for _, run in recorded for one in run.get("attempts", ()) for kind in one.get("allowed", ())}
+    if accepted:
+        found.append(f"Runs went on with differences that --allow={','.join(sorted(accepted))} accepted.")
+    return tuple(found)
+
+
+def _early(declaration: Mapping[str, Any], recorded: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:
+    """Returns a sentence about runs that were begun before the declaration: their numbers could be looked at."""
+    begun = [(seed, run["attempts"][0]["time"]) for seed, run in recorded if run.get("attempts")]
+    early = [(seed, when) for seed, when in begun if _seconds(when) < int(declaration["time"])]
+    if not early:
+        return []
+    seeds, times = sorted({seed for seed, _ in early}), sorted(when for _, when in early)
+    later = sorted({seed for seed, _ in begun} - set(seeds))
+    added = f" Seeds added after them: {', '.join(map(str, later))}." if later else ""
+    return [
+        f"{len(early)} of {len(recorded)} runs were begun before the declaration (seeds {', '.join(map(str, seeds))}; "
+        f"{times[0]} to {times[-1]}), so they could be looked at.{added}"
+    ]
+
+
+def _seconds(when: str) -> float:
+    """Returns the seconds since 1970 of a time as in run.json."""
+    return calendar.timegm(time.strptime(when, "%Y-%m-%dT%H:%M:%SZ"))
+
+
+def _shared(declaration: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the digests of a run's code, of files that the declaration has too: arms may need further ones."""
+    sources = run.get("sources") or declaration["sources"]
+    return {name: code for name, code in sources.items() if name in declaration["sources"]} | {
+        name: code for name, code in declaration["sources"].items() if name not in sources
+    }
