@@ -11,6 +11,7 @@ from commands import launch
 from cnnlab import files
 from cnnlab.ablation.plan.study import Arm, Study, Verdict
 from cnnlab.ablation.report import claims
+from cnnlab.ablation.report.deviations import deviations
 from cnnlab.ablation.run import runs
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
@@ -168,6 +169,46 @@ def test_of_two_studies_of_one_claim_by_one_experiment_the_last_counts(tmp_path:
         status.write_text(json.dumps({"state": "DONE", "time": 1795276999.0}), encoding="utf-8")
     study_folder(tmp_path / "b", "C3")
     assert [claim.verdict.verdict for claim in claims.collect_claims([tmp_path])] == ["refuted"]
+
+
+def test_a_study_without_a_declaration_replaces_neither_more_seeds_nor_a_declared_one(tmp_path: pathlib.Path):
+    folder = study_folder(tmp_path / "runs", "C3", verdict="refuted")
+    known = claims.read_claim(folder)
+    made = {"digest": "ab" * 32, "commit": "c" * 40, "time": 0.0}
+    for better in (
+        dataclasses.replace(known, seeds=15, finished=1.0),
+        dataclasses.replace(known, seeds=1, finished=1.0, declaration=made, deviations=("A departure.",)),
+    ):
+        better = dataclasses.replace(better, verdict=dataclasses.replace(known.verdict, verdict="supported"))
+        files.write_json(tmp_path / "C3-toy_C3.json", dataclasses.asdict(better))
+        assert claims.write_page([folder], tmp_path).startswith("C3  supported")
+        assert claims.read_published(tmp_path) == [better]
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert (
+        "Declared on 1970-01-01 at commit cccccccccccc (declaration abababab)." in text and "- Deviation: A departure." in text
+    )
+
+
+def test_departures_from_the_declaration_are_read_from_the_runs(tmp_path: pathlib.Path):
+    folder = study_folder(tmp_path, "C3")
+    cells = list(runs.study_runs(runs.load_study(folder), folder))
+    declared = {"digest": "d", "commit": "c", "time": 1795276947.0, "sources": {"a.py": "1", "b.py": "1"}}
+    record = {"commit": "c", "sources": {"a.py": "1", "b.py": "1", "only_in_this_arm.py": "1"}}
+    for cell in cells:
+        content = {**record, "attempts": [{"time": "2026-11-21T16:42:27Z", "allowed": []}]}
+        files.write_record(cell.folder / "run.json", content)
+    assert deviations(declared, cells) == ()
+    early = {"time": "2026-11-21T15:00:00Z", "allowed": ["data"]}
+    content = {**record, "sources": {"a.py": "2", "b.py": "1"}, "uncommitted_changes": True, "attempts": [early]}
+    files.write_record(cells[0].folder / "run.json", content)
+    assert deviations({**declared, "commit": None}, cells) == (
+        "1 of 2 runs were begun before the declaration (seeds 0; 2026-11-21T15:00:00Z to 2026-11-21T15:00:00Z), so they could "
+        "be looked at. Seeds added after them: 1.",
+        "The code lies in no git repository, so it is known by its digests alone.",
+        "1 of 2 runs were made with uncommitted changes.",
+        "Code changed between declaration and runs: a.py.",
+        "Runs went on with differences that --allow=data accepted.",
+    )
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"verdict": {"interval": null}}', '{"verdict": 1}'])

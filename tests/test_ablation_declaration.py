@@ -7,11 +7,14 @@ import subprocess
 import pytest
 
 from cnnlab import files
+from cnnlab.ablation import commands
 from cnnlab.ablation.analyse import verdicts
 from cnnlab.ablation.plan import declaration
+from cnnlab.ablation.plan.request import Comparison, DesignRequest
 from cnnlab.ablation.run import local
 from cnnlab.cli.main import main
 from cnnlab.runs import revision
+from cnnlab.runs.experiments import load_experiment
 from cnnlab.runs.revision import Revision
 from tests.commands import Here, command
 
@@ -176,6 +179,31 @@ def test_code_that_is_not_committed_is_refused(tmp_path: pathlib.Path, here: Her
     said = "cnnlab/core.py is not as the commit 0123456789ab has it, so a verdict on C99 could not be traced: commit first, or"
     assert code == 2 and said in err and not (tmp_path / "runs").exists()
     assert here(*WORDS, "--exploratory", "--dry_run")[0] == 0 and here(*WORDS, "--steps=1", "--dry_run")[0] == 0
+
+
+def test_a_knob_that_the_command_fills_in_is_no_difference(tmp_path: pathlib.Path, here: Here):
+    filled = CLAIM.replace("smallest_effect=0.1,", 'inputs=("duration",),')
+    (tmp_path / "tiny.py").write_text(filled, encoding="utf-8")
+    code, out, err = here(*WORDS, "--steps=4", "--dry_run")
+    assert code == 0 and "tests C99 as declared" in out, err
+
+
+def test_the_commands_of_the_page_are_what_the_files_declare(here: Here):
+    """Also those of records that were made before declarations were kept."""
+    records = sorted((revision.ROOT / "docs" / "claims").glob("*.json"))
+    assert records
+    differing = {}
+    for path in records:
+        words = shlex.split(files.read_json(path)["command"])
+        flags = dict(word.removeprefix("--").split("=", 1) for word in words[3:])
+        loaded = load_experiment(flags.pop("experiment"), data_dir=flags.pop("data_dir", None))
+        first, count = int(flags.pop("seed", loaded.study.first_seed)), int(flags.pop("seeds", loaded.study.seeds))
+        comparison = Comparison(first, count, flags.pop("metric", None))
+        common = loaded.resolve(flags)
+        study = commands.study_from_flags(DesignRequest(), loaded, common, flags, (), comparison, precision="f32")
+        found = declaration.differences(study, declaration.declared_by(loaded), loaded)
+        differing |= {path.stem: found} if found else {}
+    assert differing == {}
 
 
 def test_the_revision_of_an_own_file_is_that_of_its_repository(tmp_path: pathlib.Path):

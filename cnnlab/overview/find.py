@@ -109,7 +109,7 @@ def _study_row(
         study.experiment,
         study.metric,
         tuple(found),
-        f"{study.claim} {verdict.get('verdict', '')}".strip() if verdict else "",
+        f"{study.claim} {verdict.get('verdict', '')}".strip() if verdict else "exploratory" if study.exploratory else "",
         max((run.changed for run in found if run.changed is not None), default=status.get("time")),
         "" if is_finished else status.get("command") or f"python launch.py work --workdir={folder}",
     )

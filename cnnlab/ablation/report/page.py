@@ -61,7 +61,8 @@ def _flags(text: str) -> str:
 
 def _head(study: Study, analysis: Analysis) -> str:
     """Returns title, question, design, verdict and warnings."""
-    eyebrow = f"Ablation study{f' · claim {escape(study.claim)}' if study.claim else ''}"
+    claim = "exploratory" if study.exploratory else f"claim {escape(study.claim)}" if study.claim else ""
+    eyebrow = f"Ablation study{f' · {claim}' if claim else ''}"
     parts = [f'<header><p class="eyebrow">{eyebrow}</p><h1>{escape(study.name)}</h1>']
     parts += [f'<p class="lead">{escape(study.question)}</p>'] if study.question else []
     parts.append(_list([fact for fact in describe_design(study, analysis) if fact[0] != "Claim"]))

@@ -45,7 +45,8 @@ def describe_design(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
     common = shlex.join(f"--{knob}={value}" for knob, value in study.knobs.items())
     senses = {True: ", higher is better", False: ", lower is better", None: ""}
     facts = [
-        ("Claim", study.claim),
+        ("Claim", "" if study.exploratory else study.claim),
+        ("Declaration", study.declaration or study.exploratory),
         ("Experiment", f"{study.experiment} {common}".strip()),
         ("Design", f"{study.design.replace('_', ' ')}, {len(study.arms)} arm{'s' * (len(study.arms) != 1)}"),
         ("Baseline", _baseline_settings(study) or (study.baseline.name if study.arms else "")),
