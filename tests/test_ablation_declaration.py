@@ -142,6 +142,19 @@ def test_an_exploratory_study_gets_no_verdict_and_never_the_page(studied):
     assert code == 2 and "holds a study that follows the declaration" in err and "another --workdir" in err
 
 
+def test_a_study_whose_declaration_is_lost_gets_no_verdict(studied):
+    place, folder, _ = studied
+    copy = place / "runs" / "copy"
+    copy.mkdir()
+    (copy / "study.json").write_bytes((folder / "study.json").read_bytes())
+    code, _, err = command("report", str(copy), cwd=place)
+    assert code == 0 and (copy / "report.md").exists() and not (copy / "verdict.json").exists(), err
+    (copy / "verdict.json").write_bytes((folder / "verdict.json").read_bytes())
+    code, _, err = command("claims", str(copy), "--to=lost", cwd=place)
+    assert code == 2 and "do not belong together" in err
+    (copy / "verdict.json").unlink()
+
+
 def test_the_page_says_where_the_test_was_declared_and_where_it_ran(studied):
     place, folder, _ = studied
     command("claims", str(folder), "--to=said", cwd=place)
@@ -178,6 +191,8 @@ def test_code_that_is_not_committed_is_refused(tmp_path: pathlib.Path, here: Her
     code, _, err = here(*WORDS)
     said = "cnnlab/core.py is not as the commit 0123456789ab has it, so a verdict on C99 could not be traced: commit first, or"
     assert code == 2 and said in err and not (tmp_path / "runs").exists()
+    code, _, err = here("ablate", "--experiment=mlp_digits", "--vary=lr:0.1,0.2", "--exploratory")
+    assert code == 2 and "--exploratory: mlp_digits declares no claim" in err
     assert here(*WORDS, "--exploratory", "--dry_run")[0] == 0 and here(*WORDS, "--steps=1", "--dry_run")[0] == 0
 
 

@@ -13,6 +13,7 @@ from cnnlab.ablation.analyse.analysis import Analysis, analyse
 from cnnlab.ablation.analyse.comparable import code_warnings, condition_warnings, require_comparable, require_same_conditions
 from cnnlab.ablation.analyse.verdicts import BestOf
 from cnnlab.ablation.plan import check, designs, pruning
+from cnnlab.ablation.plan.declaration import read_declaration
 from cnnlab.ablation.plan.request import Comparison, DesignRequest, canonical_arms, requested_design
 from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, Verdict, merge_knobs
 from cnnlab.ablation.report import provenance
@@ -273,7 +274,9 @@ def write_study_report(
     to = to or folder
     if not overwrite:
         require_no_fewer_runs(to, outcomes)
-    if study.exploratory or metric not in (None, study.metric):
+    # A repetition (`reproduce`) has the declaration's digest, not the declaration: its verdict could not be traced.
+    is_declared = not study.declaration or (read_declaration(folder) or {}).get("digest") == study.declaration
+    if study.exploratory or not is_declared or metric not in (None, study.metric):
         verdict = None
     compared = {arm.name for arm in study.arms if not arm.control}
     require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed_differences(study, allow))

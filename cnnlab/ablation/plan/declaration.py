@@ -113,7 +113,7 @@ def follow_declaration(
     """Returns (the study with the declaration that it follows or why it is exploratory, the content of declaration.json).
 
     The content is None where the study follows no declaration. Raises UsageError where it does and the code is not as a commit
-    has it, since the verdict could then be traced to nothing.
+    has it, since the verdict could then be traced to nothing, and where an exploratory study is asked for without a claim.
 
     Args:
         study: the study of the command line, not planned yet.
@@ -122,6 +122,8 @@ def follow_declaration(
         exploratory: whether the person asks for an exploratory study.
     """
     declared = declared_by(experiment)
+    if declared is None and exploratory:
+        raise UsageError(f"--exploratory: {experiment.title} declares no claim, so its studies get no verdict. Leave it out.")
     if declared is None:
         return study, None
     found = differences(study, declared, experiment)
