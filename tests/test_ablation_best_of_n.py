@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnlab.ablation import commands
-from cnnlab.ablation.analyse import best_of_n, verdicts
+from cnnlab.ablation.analyse import best_of_n, search_verdict
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary
 from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.errors import UsageError
@@ -30,7 +30,7 @@ def analysis(metric, table, *, failed=()):
     return Analysis(metric, DECLARED[name_of(metric)], tuple(rows), (), "", ())
 
 
-JUDGE = verdicts.BestOf("C15", "trial ", "point ", "validation/loss", "Random beats grid")
+JUDGE = search_verdict.BestOf("C15", "trial ", "point ", "validation/loss", "Random beats grid")
 
 
 def judged(chosen, worth, points, **more):
@@ -74,14 +74,14 @@ def test_resampled_advantages_come_from_searches_with_a_seed_each():
 
 @pytest.mark.parametrize("spread", [{"luck": 1.0}, {"luck": 0.05, "persistent": 1.0}], ids=["luck", "levels"])
 def test_a_planted_null_is_decided_in_at_most_one_of_twenty_studies(spread, monkeypatch):
-    monkeypatch.setattr(verdicts.statistics, "RESAMPLES", 499)
+    monkeypatch.setattr(search_verdict.statistics, "RESAMPLES", 499)
     random = np.random.default_rng(1)
     words = [study(random, advantage=0.0, **spread).verdict for _ in range(400)]
     # Two standard errors of 400 studies are 2.2 %.
-    assert words.count("supported") <= 0.05 * 400 and words.count("refuted") <= 0.072 * 400
+    assert words.count("supported at small scale") <= 0.05 * 400 and words.count("opposite") <= 0.072 * 400
 
 
-@pytest.mark.parametrize(("advantage", "word"), [(5.0, "supported"), (-5.0, "refuted")])
+@pytest.mark.parametrize(("advantage", "word"), [(5.0, "supported at small scale"), (-5.0, "opposite")])
 def test_a_planted_advantage_is_found(advantage, word):
     random = np.random.default_rng(2)
     assert [study(random, advantage=advantage).verdict for _ in range(10)] == [word] * 10
@@ -102,10 +102,10 @@ def test_the_best_is_chosen_by_one_number_and_judged_by_another():
 def test_a_run_that_diverged_is_not_chosen_and_one_that_failed_decides_nothing():
     worth = [[0.3, 0.3, 0.1, 0.1, 0.1, 0.1]] * 3
     with_gaps = [[0.3, 0.3, 0.1, 0.1, 0.1, None]] * 3
-    assert judged(worth, worth, 2).verdict == "supported"
+    assert judged(worth, worth, 2).verdict == "supported at small scale"
     assert judged(with_gaps, with_gaps, 2).effect == pytest.approx(-0.2)
     failed = judged(with_gaps, with_gaps, 2, failed=("trial 3",))
-    assert failed.verdict == "undecided" and failed.effect is None and "1 arms have runs that failed" in failed.sentence
+    assert failed.verdict == "not tested" and failed.effect is None and "1 arms have runs that failed" in failed.sentence
 
 
 def test_what_the_verdict_lacks_is_an_error():

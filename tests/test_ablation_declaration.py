@@ -8,7 +8,8 @@ import pytest
 
 from cnnlab import files
 from cnnlab.ablation import commands
-from cnnlab.ablation.analyse import verdicts
+from cnnlab.ablation.analyse import search_verdict, verdicts
+from cnnlab.ablation.analyse.claim_verdict import every
 from cnnlab.ablation.plan import declaration
 from cnnlab.ablation.plan.request import Comparison, DesignRequest
 from cnnlab.ablation.run import local
@@ -21,7 +22,8 @@ from tests.commands import Here, command
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CLAIM = '''"""A tiny claim."""
 from functools import partial
-from cnnlab.ablation.analyse.verdicts import contrast, every
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.data.images import images
 from cnnlab.ops.optimizers import sgd
@@ -87,7 +89,7 @@ def test_a_declaration_holds_the_test_before_the_first_run(studied):
     assert content["commit"] == COMMIT and content["sources"]
     assert f"tests C99 as declared (declaration {content['digest'][:8]})" in out
     verdict = files.read_record(folder / "verdict.json")
-    assert verdict["declaration"] == content["digest"] and (verdict["verdict"], verdict["n"]) == ("supported", 3)
+    assert verdict["declaration"] == content["digest"] and (verdict["verdict"], verdict["n"]) == ("supported at small scale", 3)
     assert (folder / declaration.DECLARATION).stat().st_mtime <= min(
         path.stat().st_mtime for path in folder.parent.glob("tiny-*/seed_*/run.json")
     )
@@ -250,13 +252,14 @@ def test_untracked_code_that_a_study_imports_is_named(monkeypatch: pytest.Monkey
 
 
 def test_rules_are_described_with_their_arguments():
-    best = verdicts.BestOf("C1", "trial ", "point ", "validation/loss", "says")
+    best = search_verdict.BestOf("C1", "trial ", "point ", "validation/loss", "says")
     assert declaration.describe_rule(best) == {"test": "BestOf", "claim": "C1", "ours": "trial ", "theirs": "point "} | {
         "chosen_by": "validation/loss",
         "says": "says",
     }
-    margin = declaration.describe_rule(verdicts.every(verdicts.bounded("C1", "a", "not worse", 0.5, "x")))
-    assert margin["rules"][0]["margin"] == 0.5
+    margin = declaration.describe_rule(every(verdicts.bounded("C1", "a", "not worse", 0.5, "x")))
+    part = {"test": "bounded", "arm": "a", "expected": "not worse", "margin": 0.5, "says": "x", "decided_by": "t"}
+    assert (part | {"role": "decides", "setting": "small"}).items() <= margin["rules"][0].items()
     assert declaration.describe_rule(lambda analysis: None)["test"] == "test_rules_are_described_with_their_arguments"
 
 

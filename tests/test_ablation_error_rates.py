@@ -80,13 +80,19 @@ def p_of_sign_test(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return np.minimum(1.0, 2 * stats.binom.cdf(fewer, above + below, 0.5))
 
 
+def p_of_t_and_flips(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """From six pairs on sign flips have a say too: t alone errs in 2.8 % of studies of eight saturated pairs."""
+    p = p_of_t(ours, theirs)
+    return p if ours.shape[1] < 6 else np.maximum(p, p_of_sign_flips(ours, theirs))
+
+
 def p_of_logarithms(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    return p_of_t(np.log(ours), np.log(theirs))
+    return p_of_t_and_flips(np.log(ours), np.log(theirs))
 
 
 TESTS = {
-    "t": (p_of_t, lambda a, b: statistics.p_of_pairs(a, b)),
-    "t of logarithms": (p_of_logarithms, lambda a, b: statistics.p_of_pairs(np.log(a), np.log(b))),
+    "t": (p_of_t_and_flips, lambda a, b: statistics.decisive_p(a, b, "t")),
+    "t of logarithms": (p_of_logarithms, lambda a, b: statistics.decisive_p(np.log(a), np.log(b), "t")),
     "sign flips": (p_of_sign_flips, lambda a, b: statistics.p_of_sign_flips(a - b)),
     "worst ranks": (p_of_worst_ranks, statistics.p_of_worst_ranks),
     "signs": (p_of_sign_test, lambda a, b: statistics.p_of_sign_test(a - b)),
@@ -167,6 +173,6 @@ def test_null_effects_are_seldom_called_in_a_long_simulation(name: str):
     many, _ = TESTS[name]
     random = np.random.default_rng(4)
     for shape, count in itertools.product(SHAPES, (3, 5, 6) if name == "worst ranks" else (3, 5, 8, 10)):
-        for _ in range(5):  # five times, since one array of all would not fit
-            ours, theirs = SHAPES[shape](random, (8000, count))
-            require_few(many(ours, theirs), np.mean(ours - theirs, axis=1))
+        studies = [SHAPES[shape](random, (10_000, count)) for _ in range(4)]  # in pieces, since one array would not fit
+        p = np.concatenate([many(*runs) for runs in studies])
+        require_few(p, np.concatenate([np.mean(ours - theirs, axis=1) for ours, theirs in studies]))

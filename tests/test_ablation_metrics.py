@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnlab.ablation import commands
-from cnnlab.ablation.analyse import verdicts
+from cnnlab.ablation.analyse import search_verdict, verdicts
 from cnnlab.ablation.analyse.analysis import analyse
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import Arm, RunResult, Study
@@ -87,18 +87,18 @@ def test_a_control_cannot_fail_by_a_metric_without_a_sense():
 
 def test_a_verdict_on_a_metric_without_a_sense_is_on_its_direction():
     *_, analysis = analysed("test/code_distance", DISTANCE)
-    assert verdicts.contrast("C1", "a", "higher", "it is farther")(analysis).verdict == "supported"
-    assert verdicts.contrast("C1", "b", "higher", "it is farther")(analysis).verdict == "refuted"
+    assert verdicts.contrast("C1", "a", "higher", "it is farther")(analysis).verdict == "supported at small scale"
+    assert verdicts.contrast("C1", "b", "higher", "it is farther")(analysis).verdict == "opposite"
     assert "in test/code_distance (p = " in verdicts.contrast("C1", "a", "higher", "it is farther")(analysis).sentence
     for judge in (
         verdicts.contrast("C1", "a", "better", "it helps"),
         verdicts.bounded("C1", "a", "not worse", 0.1, "it is as good"),
         verdicts.interaction("C1", ("a", "b"), ("baseline", "b"), "better", "it helps more"),
-        verdicts.BestOf("C1", "a", "base", "test/code_distance", "it is better"),
+        search_verdict.BestOf("C1", "a", "base", "test/code_distance", "it is better"),
     ):
         with pytest.raises(UsageError, match="the verdict of C1 needs a metric of which more, or less, is better"):
             three = Analysis(analysis.metric, DISTANCE, (*analysis.rows, _renamed(analysis, "a2")), (), "", ())
-            judge(three, three) if isinstance(judge, verdicts.BestOf) else judge(analysis)
+            judge(three, three) if isinstance(judge, search_verdict.BestOf) else judge(analysis)
 
 
 def _renamed(analysis: Analysis, name: str):

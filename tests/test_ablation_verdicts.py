@@ -1,11 +1,25 @@
-"""Verdicts on claims: supported, refuted or undecided by the test that was announced, against scipy and by hand."""
+"""Verdicts on claims by the test that was declared, against scipy and by hand."""
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from cnnlab.ablation.analyse import verdicts
+from cnnlab.ablation.analyse import exact_verdicts, verdicts
 from cnnlab.ablation.analyse.analysis import analyse
+from cnnlab.ablation.analyse.claim_verdict import every, of_record, unmet
 from cnnlab.ablation.analyse.results import Analysis
+from cnnlab.ablation.analyse.words import (
+    ABSENT,
+    EXACT,
+    IN_PART,
+    NOT_SHOWN,
+    NOT_TESTED,
+    OPPOSITE,
+    REFUTED,
+    REPLICATED,
+    SUPPORTED,
+    combined,
+)
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 from cnnlab.errors import UsageError
 from cnnlab.tasks.classification_metrics import METRICS
@@ -41,37 +55,46 @@ NOISE = [0.91, 0.90, 0.90, 0.91, 0.90]
 
 def test_contrast_is_supported_refuted_or_undecided_as_the_study_decides():
     found = analysis(baseline=BASELINE, a=WORSE, b=NOISE)
-    assert verdicts.contrast("C1", "a", "worse", "it hurts")(found).verdict == "supported"
-    assert verdicts.contrast("C1", "a", "better", "it helps")(found).verdict == "refuted"
-    assert verdicts.contrast("C1", "b", "better", "it helps")(found).verdict == "undecided"
+    assert verdicts.contrast("C1", "a", "worse", "it hurts")(found).verdict == SUPPORTED
+    assert verdicts.contrast("C1", "a", "better", "it helps")(found).verdict == OPPOSITE
+    assert verdicts.contrast("C1", "b", "better", "it helps")(found).verdict == NOT_SHOWN
 
 
-def test_contrast_tells_the_numbers_of_the_studys_test():
+def test_contrast_tells_the_numbers_of_its_test():
     found = analysis(baseline=BASELINE, a=WORSE, b=NOISE)
     verdict, row = verdicts.contrast("C1", "a", "worse", "It hurts")(found), found.rows[1].contrast
-    assert (verdict.claim, verdict.n, verdict.p) == ("C1", 5, row.p_holm)
+    assert (verdict.claim, verdict.n, verdict.p, verdict.comparison) == ("C1", 5, row.p_t, "a − baseline")
     assert verdict.effect == pytest.approx(row.difference) and verdict.interval == (row.interval.low, row.interval.high)
-    assert verdict.p == pytest.approx(2 * stats.ttest_rel(WORSE, BASELINE).pvalue)
+    assert verdict.p == pytest.approx(stats.ttest_rel(WORSE, BASELINE).pvalue), "one declared test needs no correction"
     assert verdict.sentence.startswith("It hurts: a − baseline = −10.00 [−1")
     assert "points in test/accuracy, where more is better (p = " in verdict.sentence
-    assert verdict.sentence.endswith("after Holm, 5 paired seeds).")
+    assert verdict.sentence.endswith(", 5 paired seeds).")
 
 
 def test_a_higher_loss_is_worse():
     found = analysis("train/loss", baseline=WORSE, a=BASELINE)
-    assert verdicts.contrast("C3", "a", "worse", "it is slower")(found).verdict == "supported"
+    assert verdicts.contrast("C3", "a", "worse", "it is slower")(found).verdict == SUPPORTED
     assert "where less is better" in verdicts.contrast("C3", "a", "worse", "it is slower")(found).sentence
 
 
-def test_runs_that_diverged_are_reported_and_never_support_a_claim():
-    found = analysis(baseline=BASELINE, a=[None] * 5, b=[0.8, None, None, None, None])
-    for arm, count in (("a", 5), ("b", 4)):
-        verdict = verdicts.contrast("C14", arm, "worse", "too high")(found)
-        assert verdict.verdict == "undecided" and f"{count} of 5 runs of {arm} diverged." in verdict.sentence
-    assert verdicts.contrast("C14", "a", "worse", "too high")(found).effect is None
+@pytest.mark.parametrize("arm", [[None] * 5, [0.8, None, None, None, None], [*WORSE[:4], None]])
+def test_runs_that_diverged_support_worse_and_count_against_better(arm: list[float | None]):
+    found = analysis(baseline=BASELINE, a=arm)
+    verdict = verdicts.contrast("C14", "a", "worse", "too high")(found)
+    assert verdict.verdict == SUPPORTED and verdict.p == pytest.approx(2 / 252)
+    assert f"{arm.count(None)} of 5 runs of a diverged." in verdict.sentence
+    assert "by ranks" in verdict.sentence and (verdict.effect is None) == (arm.count(None) == 5)
+    assert verdicts.contrast("C14", "a", "better", "it helps")(found).verdict == OPPOSITE
+    assert verdicts.bounded("C14", "a", "not worse", 0.01, "as good")(found).verdict == OPPOSITE
+    assert verdicts.contrast("C14", "baseline", "better", "it helps", against="a")(found).verdict == SUPPORTED
 
 
-@pytest.mark.parametrize(("margin", "word"), [(0.02, "supported"), (0.0061, "undecided"), (0.001, "refuted")])
+def test_one_run_that_diverged_among_equals_decides_nothing():
+    found = analysis("train/loss", baseline=BASELINE, a=[None, *NOISE[1:]])
+    assert verdicts.contrast("C14", "a", "worse", "too high")(found).verdict == NOT_SHOWN
+
+
+@pytest.mark.parametrize(("margin", "word"), [(0.02, SUPPORTED), (0.0061, NOT_SHOWN), (0.001, OPPOSITE)])
 def test_bounded_is_a_test_against_its_margin(margin: float, word: str):
     gains = [0.005, 0.006, 0.007, 0.006, 0.0055]
     arm = [value + gain for value, gain in zip(BASELINE, gains, strict=True)]
@@ -85,15 +108,15 @@ def test_bounded_is_a_test_against_its_margin(margin: float, word: str):
 def test_bounded_knows_the_sense_of_the_metric_and_the_other_arm():
     found = analysis("train/loss", baseline=BASELINE, a=BASELINE, b=WORSE)
     not_worse = verdicts.bounded("C7", "b", "not worse", 0.01, "as good", against="a")(found)
-    assert not_worse.verdict == "supported" and not_worse.effect == pytest.approx(-0.1)
-    assert verdicts.bounded("C7", "b", "not better", 0.01, "no gain", against="a")(found).verdict == "refuted"
-    assert verdicts.bounded("C7", "a", "not worse", 0.01, "as good", against="b")(found).verdict == "refuted"
+    assert not_worse.verdict == SUPPORTED and not_worse.effect == pytest.approx(-0.1)
+    assert verdicts.bounded("C7", "b", "not better", 0.01, "no gain", against="a")(found).verdict == OPPOSITE
+    assert verdicts.bounded("C7", "a", "not worse", 0.01, "as good", against="b")(found).verdict == OPPOSITE
 
 
-def test_arms_that_agree_in_every_seed_are_undecided_since_there_is_no_spread():
+def test_arms_that_agree_in_every_seed_differ_by_nothing():
     found = analysis(baseline=BASELINE, a=BASELINE)
-    assert verdicts.bounded("C13", "a", "not worse", 0.01, "as good")(found).verdict == "undecided"
-    assert verdicts.contrast("C13", "a", "better", "it helps")(found).verdict == "undecided"
+    assert verdicts.bounded("C13", "a", "not worse", 0.01, "as good")(found).verdict == NOT_SHOWN
+    assert verdicts.contrast("C13", "a", "better", "it helps")(found).verdict == NOT_SHOWN
 
 
 DEPTH = {
@@ -112,7 +135,7 @@ def test_interaction_is_a_paired_test_of_the_difference_of_differences():
         for a, b, c, d in zip(*(DEPTH[k] for k in ("plain56", "plain20", "residual56", "residual20")), strict=True)
     ]
     expected = stats.ttest_1samp(by_hand, 0)
-    assert verdict.verdict == "supported" and verdict.n == 5
+    assert verdict.verdict == SUPPORTED and verdict.n == 5
     assert verdict.effect == pytest.approx(sum(by_hand) / 5) and verdict.p == pytest.approx(expected.pvalue)
     assert verdict.interval == pytest.approx(tuple(expected.confidence_interval()))
     assert "(plain56 − plain20) − (residual56 − residual20) = +0.31 [0.268, 0.352] in train/loss" in verdict.sentence
@@ -120,41 +143,141 @@ def test_interaction_is_a_paired_test_of_the_difference_of_differences():
 
 def test_interaction_is_refuted_the_other_way_and_takes_complete_seeds_alone():
     judge = verdicts.interaction("C7", ("residual56", "residual20"), ("plain56", "plain20"), "worse", "Depth hurts")
-    assert judge(analysis("train/loss", **DEPTH)).verdict == "refuted"
+    assert judge(analysis("train/loss", **DEPTH)).verdict == OPPOSITE
     verdict = judge(analysis("train/loss", **{**DEPTH, "plain56": [None, *DEPTH["plain56"][1:]]}))
     assert verdict.n == 4 and "1 of 5 runs of plain56 diverged" in verdict.sentence
 
 
-def test_survivors_decide_nothing():
-    found = analysis(baseline=BASELINE, a=[*WORSE[:4], None])
-    assert found.rows[1].contrast.verdict == "worse"
-    assert verdicts.contrast("C14", "a", "worse", "too high")(found).verdict == "undecided"
-    assert verdicts.bounded("C14", "a", "not better", 0.01, "no gain")(found).verdict == "undecided"
-
-
-def test_every_part_must_hold():
+def test_parts_that_decide_must_all_hold():
     found = analysis(baseline=BASELINE, a=WORSE, b=NOISE)
     holds = verdicts.contrast("C1", "a", "worse", "One")
     open_ = verdicts.contrast("C1", "b", "better", "Two")
     fails = verdicts.contrast("C1", "a", "better", "Three")
-    assert verdicts.every(holds, holds)(found).verdict == "supported"
-    undecided, refuted = verdicts.every(holds, open_)(found), verdicts.every(open_, holds, fails)(found)
-    assert undecided.verdict == "undecided" and undecided.p == open_(found).p
-    assert refuted.verdict == "refuted" and refuted.effect == fails(found).effect
-    assert "[undecided] Two: " in refuted.sentence and "[refuted] Three: " in refuted.sentence
+    assert every(holds, holds)(found).verdict == SUPPORTED
+    partly, against = every(holds, open_)(found), every(open_, fails)(found)
+    assert partly.verdict == IN_PART and partly.p == open_(found).p
+    assert every(holds, fails)(found).verdict == IN_PART
+    assert against.verdict == OPPOSITE and against.effect == fails(found).effect
+    assert "[not shown] Two: " in against.sentence and "[opposite] Three: " in against.sentence
+    assert [part.says for part in against.parts] == ["Two", "Three"]
 
 
-def test_a_part_refutes_a_claim_only_after_a_correction_for_the_number_of_parts():
-    def part(word: str, p: float | None) -> verdicts.VerdictRule:
-        return lambda analysis: Verdict("C1", word, 0.1, None, p, 5, f"p {p}")
+def test_a_part_that_is_only_shown_decides_nothing_and_a_requirement_that_fails_leaves_the_claim_untested():
+    found = analysis(baseline=BASELINE, a=WORSE, b=NOISE)
+    holds, fails = verdicts.contrast("C1", "a", "worse", "One"), verdicts.contrast("C1", "a", "better", "Two")
+    verdict = every(holds, shown=(fails,), scope="a toy, 5 steps")(found)
+    assert verdict.verdict == SUPPORTED and "[opposite, only shown] Two: " in verdict.sentence
+    assert verdict.sentence.endswith("Scope: a toy, 5 steps.")
+    assert every(holds, requires=(holds,))(found).verdict == SUPPORTED
+    assert every(holds, requires=(fails,))(found).verdict == NOT_TESTED
+    assert every(holds, requires=(unmet("C1", "It was tuned"),))(found).verdict == NOT_TESTED
+
+
+def test_only_the_sources_own_setting_replicates_or_refutes():
+    found = analysis(baseline=BASELINE, a=WORSE)
+    holds, fails = verdicts.contrast("C1", "a", "worse", "One"), verdicts.contrast("C1", "a", "better", "Two")
+    assert every(holds, setting="source")(found).verdict == REPLICATED
+    assert every(fails, setting="source")(found).verdict == REFUTED
+
+
+def test_the_opposite_and_support_in_part_are_corrected_for_the_number_of_parts():
+    def part(word: str, p: float | None, *, exact: bool = False) -> verdicts.Rule:
+        return verdicts.Rule("C1", f"p {p}", lambda _: Verdict("C1", word, 0.1, None, p, 5, f"p {p}", exact=exact))
 
     found = analysis(baseline=BASELINE)
-    one, clear, holds = part("refuted", 0.03), part("refuted", 0.001), part("supported", 0.04)
-    assert verdicts.every(one)(found).verdict == "refuted"
-    assert verdicts.every(one, holds)(found).verdict == "undecided", "twice 0.03 is above 0.05"
-    assert verdicts.every(clear, holds, holds, holds, holds)(found).verdict == "refuted"
-    assert verdicts.every(holds, holds)(found).verdict == "supported", "support needs no correction"
-    assert verdicts.every(part("refuted", None), holds)(found).verdict == "refuted", "what is exact has no p"
+    one, clear, holds, open_ = part(OPPOSITE, 0.03), part(OPPOSITE, 0.001), part(SUPPORTED, 0.04), part(NOT_SHOWN, 0.5)
+    assert every(one)(found).verdict == OPPOSITE
+    assert every(one, holds)(found).verdict == NOT_SHOWN, "twice 0.03 is above 0.05"
+    assert every(clear, *[open_] * 4)(found).verdict == OPPOSITE
+    assert every(holds, holds)(found).verdict == SUPPORTED, "support needs no correction"
+    assert every(holds, open_)(found).verdict == NOT_SHOWN, "support in part does"
+    assert every(part(REFUTED, None, exact=True), part(SUPPORTED, 0.001))(found).verdict == REFUTED, "what is exact has no p"
+    assert every(part(EXACT, None, exact=True), part(EXACT, None, exact=True))(found).verdict == EXACT
+    assert every(part(EXACT, None, exact=True), holds)(found).verdict == SUPPORTED
+    assert every(part(ABSENT, 0.5), part(ABSENT, 0.4))(found).verdict == ABSENT
+
+
+def test_a_conjunction_of_true_or_of_null_parts_seldom_errs():
+    random, studies, wrong = np.random.default_rng(0), 3000, {SUPPORTED: 0, OPPOSITE: 0, IN_PART: 0}
+    # Two-sided p of three independent tests without an effect: each part points to either side with p below 0.05 in 2.5 %.
+    for p, sign in zip(random.random((studies, 3)), random.choice([-1, 1], (studies, 3)), strict=True):
+        words = [NOT_SHOWN if q >= 0.05 else SUPPORTED if s > 0 else OPPOSITE for q, s in zip(p, sign, strict=True)]
+        parts = [Verdict("C1", word, s, None, float(q), 5, "") for word, q, s in zip(words, p, sign, strict=True)]
+        word = combined(parts)
+        wrong[word] = wrong.get(word, 0) + 1
+    most = studies * 0.025 + 3 * (studies * 0.025 * 0.975) ** 0.5
+    assert wrong[SUPPORTED] <= most and wrong[OPPOSITE] <= most and wrong[IN_PART] <= most
+
+
+def test_exact_statements_hold_in_every_run_or_are_refuted():
+    found = analysis(baseline=[1.0] * 5, linear=[0.5] * 5, nearly=[0.5, 0.5, 0.5, 0.5, 0.75], lost=[0.5, 0.5, 0.5, 0.5, None])
+    half = exact_verdicts.identity("C1", "linear", 0.5, 1e-9, "A line gets half")
+    assert half(found).verdict == EXACT and half(found).exact and "up to 0 in 5 of 5 runs" in half(found).sentence
+    for arm in ("nearly", "lost"):
+        assert exact_verdicts.identity("C1", arm, 0.5, 1e-9, "half")(found).verdict == REFUTED
+    assert exact_verdicts.identity("C1", "nearly", "linear", 0.3, "as the line")(found).verdict == EXACT
+    # 100 % against 50 % with every seed has no t, and is decided.
+    assert verdicts.contrast("C1", "linear", "worse", "A line fails")(found).verdict == SUPPORTED
+
+
+def test_success_rates_have_exact_intervals():
+    found = analysis(baseline=[1.0] * 8, some=[1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, None], none=[0.5] * 8)
+    verdict = exact_verdicts.success_rate("C27", "baseline", 1.0, 0.5, "It mostly succeeds")(found)
+    assert verdict.verdict == SUPPORTED and verdict.interval == pytest.approx((0.025 ** (1 / 8), 1)) and verdict.effect == 1
+    for arm, word in (("some", NOT_SHOWN), ("none", OPPOSITE)):
+        assert exact_verdicts.success_rate("C27", arm, 1.0, 0.5, "x")(found).verdict == word
+    oftener = exact_verdicts.more_often("C27", "baseline", "none", 1.0, "oftener")(found)
+    assert oftener.verdict == SUPPORTED and "8 of 8 runs of baseline reach 100.00 points" in oftener.sentence
+    assert exact_verdicts.more_often("C27", "none", "baseline", 1.0, "oftener")(found).verdict == OPPOSITE
+    assert exact_verdicts.more_often("C27", "baseline", "some", 1.0, "oftener")(found).verdict == NOT_SHOWN
+
+
+def test_equivalence_is_two_one_sided_tests():
+    found = analysis(baseline=BASELINE, a=[0.901, 0.909, 0.891, 0.919, 0.9], b=WORSE)
+    assert verdicts.equivalent("C13", "a", 0.01, "as good")(found).verdict == SUPPORTED
+    assert verdicts.equivalent("C13", "a", 0.0005, "as good")(found).verdict == NOT_SHOWN
+    verdict = verdicts.equivalent("C13", "b", 0.01, "as good", source="a third of the source's gain")(found)
+    assert verdict.verdict == OPPOSITE and "within margins of ±1.00 points, a third of the source's gain" in verdict.sentence
+
+
+def test_an_effect_of_interest_that_the_interval_excludes_is_absent():
+    found = analysis(baseline=BASELINE, a=NOISE)
+    assert verdicts.contrast("C1", "a", "better", "it helps", smallest=0.05)(found).verdict == ABSENT
+    assert verdicts.contrast("C1", "a", "better", "it helps", smallest=0.005)(found).verdict == NOT_SHOWN
+
+
+def test_logarithms_compare_ratios_and_refuse_what_has_none():
+    found = analysis("train/loss", baseline=[0.1, 0.2, 0.4, 0.8, 0.3], a=[0.2, 0.41, 0.8, 1.6, 0.6], zero=[0.0] * 5)
+    verdict = verdicts.contrast("C3", "a", "worse", "slower", scale="log")(found)
+    assert verdict.verdict == SUPPORTED and verdict.effect == pytest.approx(2.01, abs=0.01) and verdict.scale == "log"
+    assert "a / baseline = 2.01 [1.98, 2.04] in train/loss" in verdict.sentence
+    with pytest.raises(UsageError, match="needs numbers above 0"):
+        verdicts.contrast("C3", "zero", "worse", "slower", scale="log")(found)
+
+
+def test_sign_flips_decide_where_they_are_declared_and_disagreement_is_said():
+    skewed = [0.001, 0.001, 0.002, 0.001, 0.002, 0.001, 0.9]
+    found = analysis("train/loss", baseline=[1.0] * 7, a=[1 + value for value in skewed])
+    by_t, by_signs = (verdicts.contrast("C3", "a", "worse", "slower", test=test)(found) for test in ("t", "signs"))
+    assert (by_t.verdict, by_signs.verdict, by_signs.p) == (NOT_SHOWN, SUPPORTED, 2 / 128)
+    assert all("t and sign flips disagree: 0.35 and 0.016" in one.sentence for one in (by_t, by_signs))
+    few = analysis("train/loss", baseline=BASELINE, a=[value + 1 for value in NOISE])
+    assert verdicts.contrast("C3", "a", "worse", "slower", test="signs")(few).verdict == NOT_SHOWN, "five pairs are too few"
+
+
+def test_a_record_of_older_words_is_judged_again_by_its_numbers():
+    found = analysis(baseline=BASELINE, a=WORSE, b=NOISE)
+    holds, open_ = verdicts.contrast("C1", "a", "worse", "One"), verdicts.contrast("C1", "b", "better", "Two")
+    sentence = f"[refuted] {holds(found).sentence} [undecided] {open_(found).sentence}"
+    old = Verdict("C1", "refuted", 0.1, None, 0.01, 5, sentence)
+    today = of_record(old, every(holds, shown=(open_,)), DECLARED["accuracy"])
+    assert today.verdict == SUPPORTED and [part.role for part in today.parts] == ["decides", "shown"]
+    assert today.parts[0].p == pytest.approx(holds(found).p, rel=0.05) and today.parts[0].effect == pytest.approx(
+        -0.1, abs=1e-3
+    )
+    assert of_record(old, None, DECLARED["accuracy"]).verdict == OPPOSITE, "as recorded, where nothing is declared today"
+    assert of_record(old, every(unmet("C1", "New")), DECLARED["accuracy"]).verdict == NOT_TESTED
+    assert of_record(today, None, DECLARED["accuracy"]) is today
 
 
 def test_an_arm_that_the_study_lacks_is_an_error():

@@ -11,7 +11,7 @@ from cnnlab import files
 from cnnlab import own as own_files
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
 from cnnlab.ablation.analyse.comparable import code_warnings, condition_warnings, require_comparable, require_same_conditions
-from cnnlab.ablation.analyse.verdicts import BestOf
+from cnnlab.ablation.analyse.search_verdict import BestOf
 from cnnlab.ablation.plan import check, designs, pruning
 from cnnlab.ablation.plan.declaration import read_declaration
 from cnnlab.ablation.plan.request import Comparison, DesignRequest, canonical_arms, requested_design

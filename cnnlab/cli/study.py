@@ -311,8 +311,15 @@ def claims(*folders: str, to: Target | None = None, console: Console) -> int:
     target = pathlib.Path(to or "docs/claims")
     if not folders and not any(target.glob("*.json")):
         raise UsageError("claims of what? Give the folders of studies, or the folder above them: python launch.py claims runs")
-    print(write_page([pathlib.Path(folder) for folder in folders], target))
+    print(write_page([pathlib.Path(folder) for folder in folders], target, declared_study))
     return 0
+
+
+def declared_study(experiment: str) -> Any:
+    """Returns the study that an experiment declares today; None where its file is gone or declares none."""
+    if experiment not in experiment_files() and not pathlib.Path(experiment).is_file():
+        return None
+    return load(experiment, {}, Devices()).study
 
 
 def reproduce(

@@ -22,7 +22,8 @@ harder.
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import contrast, every
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
@@ -47,5 +48,6 @@ study = StudySpec(
     verdict=every(
         contrast("C3", "activation=tanh, lr=0.1", "worse", "Tanh trains more slowly than ReLU"),
         contrast("C3", "activation=sigmoid, lr=0.3", "worse", "Sigmoid trains more slowly than ReLU"),
+        scope="LeNet-5 on digits of 8x8, 200 steps",
     ),
 )

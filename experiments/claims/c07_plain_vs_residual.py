@@ -17,7 +17,8 @@ constant and a batch has 64 images.
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import bounded, contrast, every, interaction
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import bounded, contrast, interaction
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
@@ -49,5 +50,6 @@ study = StudySpec(
             "Depth costs plain networks more than residual ones",
         ),
         bounded("C7", RESIDUAL56, "not worse", 0.05, "56 residual layers train no worse than 20", against=RESIDUAL20),
+        scope="digits of 8x8, 200 steps at a constant rate, after which 56 plain layers are at chance",
     ),
 )

@@ -16,7 +16,8 @@ the plateau is not flat. The third part is the weakest: with five seeds the sign
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import contrast, every
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
@@ -41,5 +42,6 @@ study = StudySpec(
         contrast("C14", "lr=0.0001", "worse", "A rate of 0.0001 is too low"),
         contrast("C14", "lr=0.2", "worse", "A rate of 0.2 is too high"),
         contrast("C14", "schedule=step", "better", "Decay in steps helps"),
+        scope="LeNet-5 on digits, 1000 steps",
     ),
 )

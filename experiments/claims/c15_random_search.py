@@ -22,7 +22,7 @@ of time; this was decided before we looked at any of these numbers.
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import BestOf
+from cnnlab.ablation.analyse.search_verdict import BestOf
 from cnnlab.ablation.plan.designs import POINT, TRIAL
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.data.images import images

@@ -2,7 +2,8 @@
 
 Paper:    Huang, Liu, van der Maaten, Weinberger, Densely connected convolutional networks, 2017, arXiv 1608.06993, Figure 3
 Command:  python launch.py ablate --experiment=c21_parameters
-Result:   refuted here, by the Inception network. Test accuracy after 200 steps, differences to VGG (98.38 ± 0.46 %, 288,170
+Result:   not tested, since the Inception network does not fit its training images. Test accuracy after 200 steps, differences
+          to VGG (98.38 ± 0.46 %, 288,170
           parameters), paired by seed, n = 5, 95 % t-interval, p against a margin of one point. DenseNet (46,362 parameters):
           +0.06 points [−0.69, 0.81] (p = 0.017), supported. ResNet (67,906): −0.39 [−1.02, 0.24] (p = 0.054), undecided.
           Inception (90,626): −4.68 [−5.51, −3.85] (p < 0.001), refuted. A narrower VGG (72,666), which has no part in the
@@ -23,7 +24,8 @@ millions of parameters.
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import bounded, every
+from cnnlab.ablation.analyse.claim_verdict import every, unmet
+from cnnlab.ablation.analyse.verdicts import bounded
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.data.images import images
 from cnnlab.models.cifar_resnet import cifar_resnet20
@@ -65,6 +67,14 @@ study = StudySpec(
         *(
             bounded("C21", f"model={name}", "not worse", MARGIN, f"{says} is no worse than VGG")
             for name, says in (("resnet", "ResNet"), ("densenet", "DenseNet"), ("inception", "Inception"))
-        )
+        ),
+        requires=(
+            unmet(
+                "C21",
+                "Each network is tuned and fits its training images, which this study does not check: GoogLeNet at an eighth "
+                "of its width, at the rate of VGG, reaches 97 % of them",
+            ),
+        ),
+        scope="digits of 8x8, 200 steps",
     ),
 )

@@ -3,7 +3,8 @@
 Paper:    D. Erhan, Y. Bengio, A. Courville, P.-A. Manzagol, P. Vincent, S. Bengio, Why does unsupervised pre-training help deep
           learning?, 2010, JMLR 11
 Command:  python launch.py ablate --experiment=c23_pretraining
-Result:   refuted here, in the last of its three parts: pre-training still helps ReLU. Test accuracy in %, n = 5 seeds: sigmoid
+Result:   not shown; the last of its three parts, which is only shown, is the opposite: pre-training still helps ReLU. Test
+          accuracy in %, n = 5 seeds: sigmoid
           79.3 ± 15.2, pre-trained 91.13 ± 0.10; ReLU 90.43 ± 0.19, pre-trained 91.71 ± 0.14. Gains of pre-training, paired by
           seed, 95 % t-interval: sigmoid +11.9 points [−6.9, 30.6] (p = 0.42 after Holm), undecided; sigmoid minus ReLU +10.6
           [−8.3, 29.4] (p = 0.19), undecided; ReLU +1.28 [1.12, 1.45] (p < 0.001 against a margin of half a point), refuted.
@@ -23,7 +24,8 @@ from typing import Any
 import jax
 
 from cnnlab import knobs
-from cnnlab.ablation.analyse.verdicts import bounded, contrast, every, interaction
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import bounded, contrast, interaction
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Experiment
 from cnnlab.data.images import images
@@ -110,13 +112,17 @@ study = StudySpec(
             "better",
             "Pre-training helps sigmoid units more than ReLU from He's initialisation",
         ),
-        bounded(
-            "C23",
-            "units=relu, pretrained=true",
-            "not better",
-            0.005,
-            "Pre-training stops mattering with ReLU",
-            against="units=relu",
+        # The lectures say that its importance decreases, not that it ends.
+        shown=(
+            bounded(
+                "C23",
+                "units=relu, pretrained=true",
+                "not better",
+                0.005,
+                "Pre-training stops mattering with ReLU",
+                against="units=relu",
+            ),
         ),
+        scope="MNIST with 1000 labels, three layers of 256",
     ),
 )

@@ -20,7 +20,8 @@ from functools import partial
 from typing import Any
 
 from cnnlab import knobs
-from cnnlab.ablation.analyse.verdicts import bounded, every
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import bounded
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Experiment
 from cnnlab.data.images import UnitImages, images
@@ -98,5 +99,6 @@ study = StudySpec(
         bounded("C24", "method=deep", "not worse", -PCA_30 / 2, "A deep autoencoder halves the error of PCA"),
         bounded("C24", "method=linear", "not worse", 0.01 * PCA_30, "A linear autoencoder comes within 1 % of PCA"),
         bounded("C24", "method=linear", "not better", 0.001 * PCA_30, "A linear autoencoder does not go below PCA"),
+        scope="MNIST, codes of 30 numbers",
     ),
 )

@@ -12,7 +12,8 @@ image is reconstructed as the same one), so these two show no trade-off. This gr
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import contrast, every
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.data.images import images
 from cnnlab.models.vae import mlp
@@ -36,5 +37,6 @@ study = StudySpec(
         contrast("C26", "beta=0.25", "better", "A quarter of the weight of the KL reconstructs better"),
         contrast("C26", "beta=0.5", "better", "Half the weight too"),
         contrast("C26", "beta=2", "worse", "Twice the weight reconstructs worse"),
+        scope="digits of 8x8, 1500 steps",
     ),
 )

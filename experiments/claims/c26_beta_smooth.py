@@ -13,7 +13,8 @@ prior moves by 1 in each unit. It also falls when units are no longer used (10 a
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import contrast, every
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import StudySpec
 from experiments.claims.c26_beta import experiment as vae
 
@@ -28,5 +29,6 @@ study = StudySpec(
         contrast("C26", "beta=0.25", "higher", "A quarter of the weight of the KL makes the decoder steeper"),
         contrast("C26", "beta=0.5", "higher", "Half the weight too"),
         contrast("C26", "beta=2", "lower", "Twice the weight makes it flatter"),
+        scope="digits of 8x8, 1500 steps",
     ),
 )

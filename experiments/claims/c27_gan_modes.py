@@ -18,7 +18,8 @@ least a tenth of its even share of the samples lies on it.
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import contrast, every
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.ops.averaging import ema
 from experiments.gan_gaussians import experiment as on_gaussians
@@ -36,5 +37,6 @@ study = StudySpec(
     verdict=every(
         contrast("C27", "loss=saturating", "worse", "The saturating loss finds fewer modes than the non-saturating"),
         contrast("C27", "loss=wgan_gp, critic_steps=5", "better", "WGAN-GP finds more"),
+        scope="eight Gaussians in the plane",
     ),
 )

@@ -3,7 +3,9 @@
 Paper:    I. Goodfellow et al., Generative adversarial networks, 2014, arXiv 1406.2661, section 3; L. Metz et al., Unrolled
           generative adversarial networks, 2017, arXiv 1611.02163, section 3.1
 Command:  python launch.py ablate --experiment=c27_gan_unstable
-Result:   refuted in one of its two parts. Share of samples on a mode, n = 4 paired seeds, 95 % t-interval, differences to the
+Result:   not tested, since its number misses a collapse; one part supported, one that is only shown the opposite. Share of
+          samples on a mode, n = 4
+          paired seeds, 95 % t-interval, differences to the
           non-saturating loss (0.985 ± 0.016). Saturating: 0.049 ± 0.004, difference −0.936 [−0.963, −0.908] (p < 0.001 after
           Holm), supported. WGAN-GP: 0.080 ± 0.057, difference −0.904 [−1.019, −0.790]; that it does better is refuted. 48 to
           116 s a run on 2 CPU cores under heavy load from other programs.
@@ -19,7 +21,8 @@ found all eight modes within 2,000 steps.
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import contrast, every
+from cnnlab.ablation.analyse.claim_verdict import every, unmet
+from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.data.images import images
 from cnnlab.ops.averaging import ema
@@ -44,6 +47,15 @@ study = StudySpec(
     metric="test/modes_good",
     verdict=every(
         contrast("C27", "loss=saturating", "worse", "Fewer samples of the saturating loss lie on a mode"),
-        contrast("C27", "loss=wgan_gp", "better", "More samples of WGAN-GP lie on a mode"),
+        # WGAN-GP was not tuned, and the lectures do not claim it.
+        shown=(contrast("C27", "loss=wgan_gp", "better", "More samples of WGAN-GP lie on a mode"),),
+        requires=(
+            unmet(
+                "C27",
+                "The number shows whether the generator stops, which this study does not check: it counts samples on any mode, "
+                "and a generator that draws a single mode passes",
+            ),
+        ),
+        scope="eight Gaussians in the plane",
     ),
 )

@@ -16,7 +16,8 @@ Energy alone does not measure quality. In the same runs the Fréchet distance of
 from typing import Any, Literal
 
 from cnnlab import knobs
-from cnnlab.ablation.analyse.verdicts import contrast, every
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Experiment
 from cnnlab.recipes.gan import adversarial_pair
@@ -57,5 +58,6 @@ study = StudySpec(
     verdict=every(
         contrast("C27", "method=gan", "higher", "The images of a GAN are sharper than a VAE's"),
         contrast("C27", "method=wgan_gp", "higher", "Those of a WGAN-GP too"),
+        scope="digits of 8x8, 1500 steps",
     ),
 )

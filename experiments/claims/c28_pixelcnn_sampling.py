@@ -2,7 +2,8 @@
 
 Paper:    van den Oord, Kalchbrenner, Kavukcuoglu, Pixel recurrent neural networks, 2016, arXiv 1601.06759
 Command:  python launch.py ablate --experiment=c28_pixelcnn_sampling --jobs=1
-Result:   supported here. CPU time over 5 seeds, on 2 CPU cores shared with ten other programs. Generating four images takes
+Result:   the opposite in its first part. CPU time over 5 seeds, on 2 CPU cores shared with ten other programs. Generating four
+          images takes
 
                        14x14, 196 pixels                      28x28, 784 pixels
   naive     0.56 passes a pixel, 33 ms an image      0.74 passes a pixel, 642 ms an image
@@ -31,7 +32,8 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab import knobs
-from cnnlab.ablation.analyse.verdicts import bounded, contrast, every
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.verdicts import bounded, contrast
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Array, Experiment, Stats, Task
 from cnnlab.metric import Metric
@@ -47,6 +49,11 @@ METRICS = (
     Metric("seconds_per_image", "s", higher_is_better=False),
 )
 """The metrics of this study, which measure time."""
+
+MARGIN = 0.06
+"""Margin of passes a pixel, about a tenth of what a draw of 14x14 takes. It was 0.5 when the runs on record were made, which
+          let
+a growth by a third pass as none."""
 
 ROUNDS = 3
 """Number of timed repetitions, of which the median counts."""
@@ -119,8 +126,9 @@ study = StudySpec(
     vary=("sampling:naive,cached", "side:14,28"),
     metric="test/passes_per_pixel",
     verdict=every(
-        bounded("C28", "side=28", "not worse", 0.5, "A naive draw takes no more passes a pixel at 28x28 than at 14x14"),
-        bounded("C28", "baseline", "not worse", 0.5, "A naive draw takes no fewer either", against="side=28"),
+        bounded("C28", "side=28", "not worse", MARGIN, "A naive draw takes no more passes a pixel at 28x28 than at 14x14"),
+        bounded("C28", "baseline", "not worse", MARGIN, "A naive draw takes no fewer either", against="side=28"),
         contrast("C28", "sampling=cached", "better", "Kept activations make a draw cost fewer passes"),
+        scope="an untrained PixelCNN, CPU time of two image sizes",
     ),
 )

@@ -27,6 +27,8 @@ RESOLUTION = 1e-9
 ENOUGH_POWER = 0.8
 MOST_ASSIGNMENTS = 200_000
 """Assignments up to which the rank-sum test is exact: two groups of 10 have 184,756."""
+FEWEST_FLIPS = 6
+"""Pairs from which the sign flips can give p below 0.05: 2 / 2^6 = 0.031."""
 MOST_SEEDS = 1_000_000
 """Beyond this many seeds, the answer to how many are needed is: nobody can run them."""
 
@@ -147,6 +149,23 @@ def p_of_pairs(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
     return p_of_constant(ours, theirs) if p is None and len(differences) > 1 else p
 
 
+def decisive_p(ours: Sequence[float], theirs: Sequence[float], test: str) -> float | None:
+    """Returns the p by which a verdict on a claim is decided from pairs.
+
+    Args:
+        ours: f64 [S], arm by seed.
+        theirs: f64 [S], with the same seeds.
+        test: signs: the sign flips, which can decide from six pairs on. t: the larger p of t and, from six pairs on, of the
+            sign flips, so that t decides nothing by its assumption alone where they could confirm it.
+    """
+    differences = paired_differences(ours, theirs)
+    flips = p_of_sign_flips(differences)
+    if test == "signs":
+        return flips
+    p = p_of_pairs(ours, theirs)
+    return p if p is None or flips is None or len(differences) < FEWEST_FLIPS or not varies(differences) else max(p, flips)
+
+
 def p_of_equivalence(differences: np.ndarray, margin: float) -> float | None:
     """Returns twice the larger p of two one-sided t-tests of f64 [S]: that the mean lies above −margin, and below margin.
 
@@ -167,6 +186,14 @@ def clopper_pearson(successes: int, trials: int, alpha: float) -> Interval:
         return Interval(0.0, 1.0)
     found = stats.binomtest(successes, trials).proportion_ci(1 - alpha, method="exact")
     return Interval(float(found.low), float(found.high))
+
+
+def p_of_rate(successes: int, trials: int, rate: float) -> float | None:
+    """Returns p of the exact binomial test, twice the smaller tail, which agrees with Clopper and Pearson's interval."""
+    if not trials:
+        return None
+    tails = [float(stats.binomtest(successes, trials, rate, alternative=way).pvalue) for way in ("less", "greater")]
+    return min(1.0, 2 * min(tails))
 
 
 def p_of_fisher(ours: tuple[int, int], theirs: tuple[int, int]) -> float:

@@ -19,6 +19,12 @@ def amount(value: float, metric: Metric) -> str:
     return (f"{100 * value:.2f}" if metric.is_share else f"{value:.3g}").replace("-", "−")
 
 
+def signed(value: float, metric: Metric) -> str:
+    """Returns a difference as a number with its sign: `+2.10`."""
+    shown = amount(value, metric)
+    return shown if value < 0 else f"+{shown}"
+
+
 def unit(metric: Metric) -> str:
     """Returns the unit after a difference: ` points`, ` nats`, or nothing."""
     return f" {metric.difference_unit}" if metric.difference_unit else ""
@@ -125,7 +131,15 @@ def _undecided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> s
 
 
 def claim_parts(verdict: Verdict) -> list[str]:
-    """Returns the verdict on each part of a claim: `[supported] …`; the sentence alone for a claim of one part."""
+    """Returns the verdict on each part of a claim: `[not shown] …`; the sentence alone for a claim of one part.
+
+    Those of a record that was written before verdicts had parts are split from its sentence.
+    """
+    if verdict.parts:
+        roles = {"shown": ", only shown", "required": ", required"}
+        said = [f"[{part.verdict}{roles.get(part.role, '')}] {part.sentence}" for part in verdict.parts]
+        rest = verdict.sentence.removeprefix(" ".join(said)).strip()
+        return [*said, *([rest] if rest else [])]
     return [part.strip() for part in re.split(r" (?=\[(?:supported|refuted|undecided)\] )", verdict.sentence)]
 
 

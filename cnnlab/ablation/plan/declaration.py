@@ -85,6 +85,14 @@ def declared_by(experiment: ExperimentFile) -> Declaration | None:
 
 def describe_rule(rule: Callable[..., Any]) -> dict[str, Any]:
     """Returns {"test": its name, argument: value, …} of a verdict rule: a function made by another one, or a dataclass."""
+    if parts := getattr(rule, "roles", None):  # a claim of several parts (claim_verdict.Every)
+        setting = {"setting": getattr(rule, "setting", "")}
+        return {"test": "every", "rules": [{**describe_rule(one), "role": role, **setting} for role, one in parts]}
+    if decide := getattr(rule, "decide", None):  # one part (verdicts.Rule): the arguments are those of its function
+        described = describe_rule(decide)
+        expected = described.pop("hypothesis", {})
+        name = getattr(decide, "__qualname__", type(decide).__name__).partition(".")[0]
+        return {**expected, **described, "decided_by": described["test"], "test": name, "says": getattr(rule, "says", "")}
     if isinstance(rule, functools.partial):
         return {**describe_rule(rule.func), **{name: _plain(value) for name, value in rule.keywords.items()}}
     if dataclasses.is_dataclass(rule):

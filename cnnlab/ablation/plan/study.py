@@ -199,11 +199,11 @@ class StudySpec:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The verdict on a claim. The content of verdict.json."""
+    """The verdict on a claim, or on a part of one. The content of verdict.json."""
 
     claim: str
     verdict: str
-    """supported, refuted or undecided."""
+    """One of the words of words.py, such as `supported at small scale`."""
     effect: float | None
     interval: tuple[float, float] | None
     p: float | None
@@ -211,6 +211,25 @@ class Verdict:
     sentence: str
     declaration: str = ""
     """Digest of the declaration that it follows; empty for a study of an older version, which wrote none."""
+    says: str = ""
+    """The claim in a clause, with which the sentence begins."""
+    comparison: str = ""
+    """What the effect compares, such as `activation=tanh − baseline`."""
+    role: str = "decides"
+    """Of a part: decides, shown (never decides), or required (without it the claim is not tested)."""
+    scale: str = "plain"
+    """plain: the effect is a difference; log: a ratio; logit: an odds ratio; rate: a share of the seeds."""
+    exact: bool = False
+    """Whether it is decided without a test: true or false."""
+    parts: tuple["Verdict", ...] = ()
+    """The verdicts on the parts of a claim of several; empty for one part."""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Verdict":
+        """Returns the verdict from JSON content that `dataclasses.asdict` made of it."""
+        interval = content["interval"]
+        parts = tuple(cls.from_json(part) for part in content.get("parts", ()))
+        return cls(**{**content, "interval": (interval[0], interval[1]) if interval else None, "parts": parts})
 
 
 @dataclasses.dataclass(frozen=True)

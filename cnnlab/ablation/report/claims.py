@@ -10,14 +10,14 @@ import pathlib
 import re
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnlab import files
-from cnnlab.ablation.analyse import summary
+from cnnlab.ablation.analyse import claim_verdict, summary, words
 from cnnlab.ablation.analyse.results import Interval
 from cnnlab.ablation.plan.declaration import DECLARATION, read_declaration
-from cnnlab.ablation.plan.study import Study, Verdict, find_declaration
+from cnnlab.ablation.plan.study import Study, StudySpec, Verdict, find_declaration
 from cnnlab.ablation.report import formatting
 from cnnlab.ablation.report.deviations import deviations
 from cnnlab.ablation.report.markdown import escape_markdown
@@ -62,6 +62,10 @@ class Claim:
     """`digest`, `commit` and `time` of the declaration; None for a study of a version that kept none."""
     deviations: tuple[str, ...] = ()
     """Where the study departed from its declaration."""
+    baseline: str = ""
+    """What varies, as the baseline has it, such as `activation=relu, lr=0.02`; empty where that is not known."""
+    reworded: bool = False
+    """Whether the roles of its parts and the words were declared after its runs."""
 
     @property
     def key(self) -> str:
@@ -131,7 +135,7 @@ def read_published(target: pathlib.Path) -> list[Claim]:
 def _from_json(path: pathlib.Path) -> Claim:
     content = files.read_json(path) or {}
     try:
-        verdict = Verdict(**{**content["verdict"], "interval": _pair(content["verdict"]["interval"])})
+        verdict = Verdict.from_json(content["verdict"])
         declared = Metric(**content["declared"])
         lists = {name: tuple(content.get(name, ())) for name in ("commits", "deviations")}
         return Claim(**{**content, **lists, "verdict": verdict, "declared": declared})
@@ -142,8 +146,29 @@ def _from_json(path: pathlib.Path) -> Claim:
         ) from None
 
 
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return (interval[0], interval[1]) if interval else None
+def in_todays_words(claim: Claim, declared: StudySpec | None) -> Claim:
+    """Returns a claim with a verdict in today's words, and the name of its baseline, where its record lacks them.
+
+    Args:
+        claim: as read from a study's folder or from a record.
+        declared: the study that its experiment declares today; None where there is none.
+    """
+    rule = declared.verdict if declared else None
+    verdict = claim_verdict.of_record(claim.verdict, rule, claim.declared)
+    baseline = claim.baseline or (_first_levels(declared.vary) if declared else "")
+    return dataclasses.replace(claim, verdict=verdict, baseline=baseline, reworded=claim.reworded or verdict != claim.verdict)
+
+
+def _first_levels(vary: Sequence[str]) -> str:
+    """Returns `activation=relu, lr=0.02` from `activation:relu,tanh` and `lr:0.02,0.1`; nothing where levels are drawn."""
+    named = []
+    for text in vary:
+        knob, _, levels = text.partition(":")
+        first = re.match(r"\([^)]*\)|[^,(]+(?=,|$)", levels)
+        if first is None:
+            return ""
+        named.append(f"{knob}={first[0]}")
+    return ", ".join(named)
 
 
 def _command(study: Study) -> str:
@@ -169,7 +194,7 @@ def read_claim(folder: pathlib.Path) -> Claim:
         raise UsageError(
             f"{folder / VERDICT} is not JSON.\nWrite it again with `launch.py ablate`, which repeats no finished run."
         )
-    verdict = Verdict(**{**content, "interval": _pair(content["interval"])})
+    verdict = Verdict.from_json(content)
     declaration = read_declaration(folder)
     if verdict.declaration != (declaration or {}).get("digest", ""):
         raise UsageError(
@@ -196,6 +221,7 @@ def read_claim(folder: pathlib.Path) -> Claim:
         finished=last or None,
         declaration={name: declaration[name] for name in ("digest", "commit", "time")} if declaration else None,
         deviations=deviations(declaration, list(runs.study_runs(study, folder))) if declaration else (),
+        baseline=", ".join(f"{knob}={study.level(study.baseline, knob)}" for knob in study.factors),
     )
 
 
@@ -217,23 +243,24 @@ def _tables(report: str) -> str:
 
 
 def page(claims: Sequence[Claim]) -> str:
-    """Returns the claims as Markdown: one table of all, then a section for each."""
-    heads = ["claim", "question", "verdict", "deciding comparison", "effect", "95 % interval", "p", "seeds"]
-    heads += ["experiment", "command"]
+    """Returns the claims as Markdown: one table with a row for each part of each claim, then a section for each claim."""
+    heads = ["claim", "part", "verdict", "comparison", "effect", "95 % interval", "p", "seeds", "experiment"]
     lines = [
         "# Claims",
         "",
         "Claims of the literature, tested by studies of this repository. A verdict holds for the network, data and length of "
-        "training of its study, which are often much smaller than in the paper; the command runs the study again. Each section "
-        "says when and at which commit the test was declared, and where the study departed from it. A claim is *supported* "
-        "where the test decides for it, *refuted* where it decides against it, and *undecided* otherwise.",
+        "training of its study, which are often much smaller than in the paper; the command in its section runs it again. "
+        "Each section says when and at which commit the test was declared, and where the study departed from it.",
         "",
-        "Effect, interval, p and number of paired seeds belong to the comparison that decides the verdict; a claim of several "
-        "parts has more comparisons, which its section lists. *Baseline* is the first arm of the section's table.",
+        *(f"- *{word}*: {meaning}" for word, meaning in words.WORDS.items()),
+        "",
+        "The first row of a claim is the verdict on the whole. Its parts follow, each with a test of its own without a "
+        "correction (p < 0.05, two-sided). All parts that decide must hold; a part that is *only shown* decides nothing, and "
+        "where what is *required* does not hold the claim is not tested. The baseline is named in each section.",
         "",
         f"| {' | '.join(heads)} |",
         f"|{'|'.join('---' for _ in heads)}|",
-        *(f"| {' | '.join(_summary(claim))} |" for claim in claims),
+        *(f"| {' | '.join(row)} |" for claim in claims for row in _summary(claim)),
         "",
         "Written by `python launch.py claims FOLDER …` from the folders of studies, and from the records beside this page for "
         "studies that are not named.",
@@ -243,41 +270,63 @@ def page(claims: Sequence[Claim]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _summary(claim: Claim) -> list[str]:
-    """Returns the claim's row in the table of all claims."""
-    verdict, declared = claim.verdict, claim.declared
-    interval = summary.span(Interval(*verdict.interval), declared).strip() if verdict.interval else formatting.NOTHING
-    sense = {True: " (higher is better)", False: " (lower is better)", None: ""}[declared.higher_is_better]
-    unit = f"{'points of' if declared.is_share else 'in'} {claim.metric}{sense}"
-    effect = formatting.NOTHING if verdict.effect is None else f"{summary.amount(verdict.effect, declared)} {unit}"
-    texts = [verdict.claim, claim.question, f"**{verdict.verdict}**", _comparison(claim), effect, interval]
-    texts += [formatting.p_value(verdict.p), str(verdict.n)]
-    return [*(_line(text) for text in texts), f"`{claim.experiment}`", f"`{claim.command}`"]
+def _summary(claim: Claim) -> list[list[str]]:
+    """Returns the claim's rows in the table of all claims: one for the whole, then one for each part."""
+    verdict = claim.verdict
+    experiment = f"`{claim.experiment}`"
+    if not verdict.parts:
+        return [[_line(verdict.claim), _line(claim.question), f"**{verdict.verdict}**", *_numbers(claim, verdict), experiment]]
+    rows = [[_line(verdict.claim), _line(claim.question), f"**{verdict.verdict}**", *[""] * 4, str(claim.seeds), experiment]]
+    roles = {"shown": " (only shown)", "required": " (required)"}
+    return rows + [
+        ["", _line(part.says or part.sentence), f"{part.verdict}{roles.get(part.role, '')}", *_numbers(claim, part), ""]
+        for part in verdict.parts
+    ]
 
 
-def _comparison(claim: Claim) -> str:
-    """Returns what the verdict's effect compares, such as `activation=tanh − baseline`, from the sentence that states it."""
-    if claim.verdict.effect is None:
+def _numbers(claim: Claim, part: Verdict) -> list[str]:
+    """Returns the cells comparison, effect, interval, p and seeds of a part."""
+    declared, texts = claim.declared, [part.comparison or _comparison(claim, part)]
+    if part.effect is None:
+        texts += [formatting.NOTHING] * 2
+    elif part.scale == "plain":
+        interval = summary.span(Interval(*part.interval), declared).strip() if part.interval else formatting.NOTHING
+        sense = {True: " (higher is better)", False: " (lower is better)", None: ""}[declared.higher_is_better]
+        unit = f"{'points of' if declared.is_share else 'in'} {claim.metric}{sense}"
+        texts += [f"{summary.amount(part.effect, declared)} {unit}", interval]
+    else:
+        kind = {"log": "ratio of", "logit": "odds ratio of", "rate": "rate of successes in"}[part.scale]
+        interval = "[{:.3g}, {:.3g}]".format(*part.interval) if part.interval else formatting.NOTHING
+        texts += [f"{part.effect:.3g}, {kind} {claim.metric}", interval]
+    return [_line(text) for text in (*texts, formatting.p_value(part.p), str(part.n) if part.n else formatting.NOTHING)]
+
+
+def _comparison(claim: Claim, part: Verdict) -> str:
+    """Returns what an effect compares, such as `activation=tanh − baseline`, from the sentence that states it."""
+    if part.effect is None:
         return formatting.NOTHING
-    amount = summary.amount(claim.verdict.effect, claim.declared)
-    for part in summary.claim_parts(claim.verdict):
-        before, equals, _ = part.partition(f" = {amount if claim.verdict.effect < 0 else f'+{amount}'} ")
-        if equals:
-            return before.partition(": ")[2]
-    return formatting.NOTHING
+    signed = summary.signed(part.effect, claim.declared)
+    before, equals, _ = part.sentence.partition(f" = {signed} ")
+    return before.partition(": ")[2] if equals else formatting.NOTHING
 
 
 def _section(claim: Claim) -> list[str]:
-    """Returns the claim's section: verdict, parts, arms, commits and command."""
+    """Returns the claim's section: verdict, parts, baseline, arms, commits and command."""
     first, *others = summary.claim_parts(claim.verdict)
     verdict = f"**{claim.verdict.verdict.capitalize()}.**"
     parts = [f"{verdict} {_line(first)}"] if not others else [verdict, "", *(f"- {_line(part)}" for part in (first, *others))]
+    after = (
+        "These runs were made before verdicts had parts with roles: words, roles and margins are those that the experiment "
+        "declares today, applied to the recorded numbers. The p in a sentence is that of the record."
+    )
     return [
         f"## {claim.verdict.claim}: {_line(claim.question)}",
         "",
         *parts,
         "",
+        *([f"The baseline is {_line(claim.baseline)}.", ""] if claim.baseline else []),
         *([claim.tables, ""] if claim.tables else []),
+        *([after, ""] if claim.reworded else []),
         *_origin(claim),
         "",
         f"    {claim.command}",
@@ -301,11 +350,20 @@ def _line(text: str) -> str:
     return escape_markdown(text, keep="*")
 
 
-def write_page(folders: Sequence[pathlib.Path], target: pathlib.Path) -> str:
+def write_page(
+    folders: Sequence[pathlib.Path],
+    target: pathlib.Path,
+    declared: Callable[[str], StudySpec | None] = lambda experiment: None,
+) -> str:
     """Writes README.md in `target`, and a record of each claim; returns what a terminal shows of it.
 
     The claims are those of the studies in or below the folders, and those that earlier pages in `target` recorded; a record
-    stays where it ranks above the study (`Claim.rank`). Without folders the page is written again from its records.
+    stays where it ranks above the study (`Claim.rank`).
+
+    Args:
+        folders: folders of studies, or above them; none: the page is written again from its records.
+        target: folder of the page and its records.
+        declared: returns the study that an experiment declares today, which old records are judged by.
     """
     published = read_published(target)
     found = collect_claims(folders) if folders else []
@@ -317,7 +375,11 @@ def write_page(folders: Sequence[pathlib.Path], target: pathlib.Path) -> str:
         else:
             log.warning("%s: the record of more seeds, or of a declared study, stays on the page", claim.key)
     path = target / "README.md"
+    claims = [
+        in_todays_words(claim, declared(claim.experiment)) if claim_verdict.is_old(claim.verdict) else claim for claim in claims
+    ]
     files.write_text(path, page(claims))
+    longest = max(len(claim.verdict.verdict) for claim in claims)
     width = max(len(claim.verdict.claim) for claim in claims)
-    rows = [f"{c.verdict.claim.ljust(width)}  {c.verdict.verdict.ljust(9)}  {c.question}" for c in claims]
+    rows = [f"{c.verdict.claim.ljust(width)}  {c.verdict.verdict.ljust(longest)}  {c.question}" for c in claims]
     return "\n".join([*rows, "", f"  in {path}"])

@@ -1,0 +1,142 @@
+"""The verdict rule of a claim of several parts: those that decide, those that are only shown, and what it presupposes."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from cnnlab.ablation.analyse import summary, words
+from cnnlab.ablation.analyse.results import Analysis
+from cnnlab.ablation.analyse.verdicts import Rule
+from cnnlab.ablation.plan.study import Verdict
+from cnnlab.metric import Metric
+
+Setting = Literal["small", "source"]
+"""Whether the study has the data, networks and lengths of training of the claim's source, or smaller ones."""
+AT_SOURCE = {words.SUPPORTED: words.REPLICATED, words.OPPOSITE: words.REFUTED}
+"""{word at small scale: word in the source's own setting}."""
+PART = re.compile(
+    r"(?:\[(?P<word>[a-z ]+)\] )?(?P<says>.+?): (?P<title>.+) = (?P<effect>[+−][\d.e+−]+)"
+    r"(?: \[(?P<low>[^,\]]+), (?P<high>[^\]]+)\])? .*\((?:p = (?P<p>[\d.e+-]+)|no p).*?, (?P<n>\d+) paired seeds?\)"
+)
+"""A part in the sentence of a record that was written before verdicts had parts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+    """Combines the parts of a claim by words.combined; made by `every`."""
+
+    decides: tuple[Rule, ...]
+    shown: tuple[Rule, ...]
+    requires: tuple[Rule, ...]
+    setting: Setting
+    scope: str
+
+    @property
+    def roles(self) -> list[tuple[str, Rule]]:
+        """Returns (role, rule) of every part, first what is required."""
+        named = (("required", self.requires), ("decides", self.decides), ("shown", self.shown))
+        return [(role, rule) for role, rules in named for rule in rules]
+
+    def __call__(self, analysis: Analysis) -> Verdict:
+        """Returns the verdict on the claim."""
+        return self.of([dataclasses.replace(rule(analysis), role=role) for role, rule in self.roles])
+
+    def of(self, parts: Sequence[Verdict]) -> Verdict:
+        """Returns the verdict on the claim from those on its parts.
+
+        Its effect, interval, p and n are those of the part that settles the word: of those that decide, the first that is not
+        supported, else the one with the largest p.
+        """
+        if self.setting == "source":
+            parts = [dataclasses.replace(part, verdict=AT_SOURCE.get(part.verdict, part.verdict)) for part in parts]
+        deciding = [part for part in parts if part.role == "decides"]
+        open_ = [part for part in deciding if part.verdict not in words.FOR]
+        against = [part for part in open_ if part.verdict in words.AGAINST]
+        decisive = (against or open_ or [max(deciding, key=lambda part: part.p or 0.0)])[0]
+        found = dataclasses.replace(decisive, verdict=words.combined(parts), parts=tuple(parts), role="decides", says="")
+        sentence = " ".join(summary.claim_parts(dataclasses.replace(found, sentence="")))
+        return dataclasses.replace(found, sentence=f"{sentence} Scope: {self.scope}." if self.scope else sentence)
+
+
+def every(
+    *rules: Rule, shown: Sequence[Rule] = (), requires: Sequence[Rule] = (), setting: Setting = "small", scope: str = ""
+) -> Every:
+    """Combines the parts of a claim: supported where all that decide are.
+
+    Args:
+        rules: the parts that decide.
+        shown: parts that the source does not claim; they have a verdict of their own and decide nothing.
+        requires: what the claim presupposes, such as a control that fails; where one is not supported the claim is not tested.
+        setting: whether this is the source's own setting, in which alone a test can replicate or refute it.
+        scope: data, networks and length of training in a few words, which the sentence ends with.
+    """
+    return Every(rules, tuple(shown), tuple(requires), setting, scope)
+
+
+def unmet(claim: str, says: str) -> Rule:
+    """Returns a requirement that the study is known not to meet, or does not check: the claim is then not tested.
+
+    Args:
+        claim: its id.
+        says: what is not met, and by what.
+    """
+    return Rule(claim, says, lambda _: Verdict(claim, words.NOT_TESTED, None, None, None, 0, f"{says}."))
+
+
+def is_old(verdict: Verdict) -> bool:
+    """Returns whether a record was written before verdicts had parts."""
+    return not verdict.parts and verdict.verdict in words.OLD_WORDS
+
+
+def of_record(verdict: Verdict, rule: Callable[..., Verdict] | None, declared: Metric) -> Verdict:
+    """Returns the verdict of a record that was written before verdicts had parts, in today's words.
+
+    The recorded effect, interval and number of pairs of each part are judged again by the rule that the experiment declares
+    today, by t without a correction. A part that is not declared today keeps its recorded word, and is only shown.
+
+    Args:
+        verdict: the recorded verdict.
+        rule: the verdict rule that the experiment declares today; None: unknown, and every part decides.
+        declared: declaration of the metric.
+    """
+    if not is_old(verdict):
+        return verdict
+    read = [_recorded_part(verdict.claim, text, declared) for text in summary.claim_parts(verdict)]
+    if not isinstance(rule, (Every, Rule)):
+        whole = Every((), (), (), "small", "")
+        parts = [dataclasses.replace(part, verdict=words.OLD_WORDS[part.verdict]) for part in read]
+        # The numbers of a claim of one part are recorded with all digits.
+        return whole.of(parts) if len(parts) > 1 else dataclasses.replace(verdict, verdict=words.OLD_WORDS[verdict.verdict])
+    known = rule if isinstance(rule, Every) else Every((rule,), (), (), "small", "")
+    by_name = {part.says: part for part in read}
+    parts = []
+    for role, one in known.roles:
+        part = by_name.pop(one.says, None)
+        if part is None:
+            sentence = f"{one.says.rstrip('.')}." if role == "required" else f"{one.says}: not in this record."
+            part = Verdict(verdict.claim, words.NOT_TESTED, None, None, None, 0, sentence, says=one.says)
+        elif one.again:
+            word, p = one.again(part, declared)
+            part = dataclasses.replace(part, verdict=word, p=p)
+        parts.append(dataclasses.replace(part, role=role))
+    rest = [dataclasses.replace(part, verdict=words.OLD_WORDS.get(part.verdict, part.verdict)) for part in by_name.values()]
+    return known.of([*parts, *(dataclasses.replace(part, role="shown") for part in rest)])
+
+
+def _recorded_part(claim: str, text: str, declared: Metric) -> Verdict:
+    """Reads a part from the sentence of an old record; raises nothing: what cannot be read has no numbers."""
+    found = PART.match(text)
+    word, _, sentence = text.removeprefix("[").partition("] ") if text.startswith("[") else ("undecided", "", text)
+    if found is None:
+        return Verdict(claim, word, None, None, None, 0, sentence, says=sentence.partition(":")[0])
+
+    def number(name: str) -> float:
+        # Sentences gave shares in points only where their metric was known to be one.
+        return float(found[name].replace("−", "-")) / (declared.factor if " points in " in text else 1.0)
+
+    interval = (number("low"), number("high")) if found["low"] else None
+    p = float(found["p"]) if found["p"] else None
+    return Verdict(
+        claim, word, number("effect"), interval, p, int(found["n"]), sentence, says=found["says"], comparison=found["title"]
+    )
