@@ -46,7 +46,7 @@ study = StudySpec(
 )
 '''
 REVISION_OF = revision.revision_of
-WORDS = ("ablate", "--experiment=tiny.py", "--devices=1")
+WORDS = ("ablate", "--experiment=tiny.py", "--devices=1", "--eval_every=8 steps")
 
 
 def write_claim(place: pathlib.Path) -> None:
@@ -57,7 +57,7 @@ def write_claim(place: pathlib.Path) -> None:
 def committed():
     """Pretends that all code is committed, since tests run while files are edited, and trains in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "run_locally", lambda study, folder, *_: main(["work", f"--workdir={folder}", "--devices=1"]))
+        patch.setattr(local, "run_locally", lambda study, folder, *_: main(["work", f"--workdir={folder}", *study.flags]))
         patch.setattr(revision, "revision_of", lambda own, sources: Revision(COMMIT))
         yield
 
@@ -111,8 +111,10 @@ DIFFERENT = {
         "--seed=4",
         "--seeds=3",
     ): "design (declared: that of the file; here: --vary)",
-    ("--precision=bf16",): "precision (declared: f32; here: bf16)",
-    ("--log_every=1 steps",): "run flags (declared: none; here: --log_every=1 steps)",
+    (
+        "--precision=bf16",
+        "--log_every=1 steps",
+    ): "precision (declared: f32; here: bf16), run flags (declared: none; here: --log_",
     ("--exploratory",): "as --exploratory asks",
 }
 
@@ -163,7 +165,7 @@ def test_the_page_says_where_the_test_was_declared_and_where_it_ran(studied):
     text = (place / "said" / "README.md").read_text(encoding="utf-8")
     digest = declaration.read_declaration(folder)["digest"]
     assert f"at commit 0123456789ab (declaration {digest[:8]}). Run on 20" in text
-    assert "    python launch.py ablate --experiment=tiny.py --devices=1\n" in text
+    assert "    python launch.py ablate --experiment=tiny.py --devices=1 '--eval_every=8 steps'\n" in text
     (place / "said" / "README.md").unlink()
     assert command("claims", "--to=said", cwd=place)[0] == 0, "the page is written again from its records"
     assert (place / "said" / "README.md").read_text(encoding="utf-8") == text
