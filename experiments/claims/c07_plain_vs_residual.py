@@ -2,10 +2,11 @@
 
 Paper:    He, Zhang, Ren, Sun, Deep residual learning for image recognition, 2015, arXiv 1512.03385, Figure 6
 Command:  python launch.py ablate --experiment=c07_plain_vs_residual
-Result:   undecided here, because the last of its three parts is. Training loss after 200 steps, differences paired by seed,
+Result:   supported in part: the last of its three parts is not shown. Training loss after 200 steps, differences paired by
+          seed,
           n = 5, 95 % t-interval. Plain networks, 56 − 20 layers: +2.10 [1.87, 2.33] (p < 0.001 after Holm), supported. The same
           minus that difference of residual networks: +1.69 [1.21, 2.18] (p < 0.001), supported. Residual networks, 56 − 20
-          layers: +0.41 [−0.15, 0.97] (p = 0.15 against a margin of 0.05), undecided. 17 to 92 s a run on 2 CPU cores
+          layers: +0.41 [−0.15, 0.97] (p = 0.15 against a margin of 0.05), not shown. 17 to 92 s a run on 2 CPU cores
           while many other programs ran.
 
 The part "residual networks do not train worse when they are deeper" needs a margin: 0.05, set before the runs. After 200 steps

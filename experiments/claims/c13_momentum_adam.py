@@ -2,7 +2,7 @@
 
 Paper:    Wilson, Roelofs, Stern, Srebro, Recht, The marginal value of adaptive gradient methods, 2017, arXiv 1705.08292
 Command:  python launch.py ablate --experiment=c13_momentum_adam
-Result:   undecided here. Test accuracy after 600 steps 97.01 ± 0.70 % with momentum, 97.44 ± 0.63 % with Adam; Adam − momentum
+Result:   not shown here. Test accuracy after 600 steps 97.01 ± 0.70 % with momentum, 97.44 ± 0.63 % with Adam; Adam − momentum
           +0.43 points [−0.00, 0.86] (95 %, n = 15 paired seeds; p = 0.72 against the margin of half a point, 0.052 against
           no difference). 14 s a run on 2 CPU cores while many other programs ran.
 

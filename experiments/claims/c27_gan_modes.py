@@ -4,7 +4,7 @@ Paper:    I. Goodfellow et al., Generative adversarial networks, 2014, arXiv 140
           training of Wasserstein GANs, 2017, arXiv 1704.00028; L. Metz et al., Unrolled generative adversarial networks, 2017,
           arXiv 1611.02163, section 3.1
 Command:  python launch.py ablate --experiment=c27_gan_modes
-Result:   undecided here. Modes found of 8, n = 8 paired seeds, 95 % t-interval: non-saturating 7.4 ± 0.9, saturating 8.0 ± 0.0,
+Result:   not shown here. Modes found of 8, n = 8 paired seeds, 95 % t-interval: non-saturating 7.4 ± 0.9, saturating 8.0 ± 0.0,
           difference +0.6 [−0.1, 1.4] (p = 0.19 after Holm); WGAN-GP 6.0 ± 2.8, difference −1.4 [−3.8, 1.0] (p = 0.22). 20 to
           65 s a run, two at once, on 2 CPU cores while other programs ran.
 

@@ -3,7 +3,7 @@
 Paper:    Lakshminarayanan, Pritzel, Blundell, Simple and scalable predictive uncertainty estimation using deep ensembles, 2017,
           arXiv 1612.01474, Figure 2
 Command:  python launch.py ablate --experiment=c32_ensembles
-Result:   undecided here, because it is for two networks. The gain is the ensemble's test accuracy minus the mean of its
+Result:   supported in part: not shown for two networks. The gain is the ensemble's test accuracy minus the mean of its
           members', paired by seed, n = 10, 95 % t-interval, p after Holm: two networks +0.26 points [−0.04, 0.57] (p = 0.079),
           five +0.42 [0.19, 0.66] (p = 0.008), ten +0.52 [0.22, 0.81] (p = 0.008). The accuracies of ensembles of one, two, five
           and ten are 97.0, 97.4, 97.8 and 97.9 %, their losses 0.096, 0.083, 0.069 and 0.066. Two members differ on 1.8 % of
