@@ -85,8 +85,8 @@ def test_same_padding_is_below_and_to_the_right_where_the_stride_is_2():
     sums = {}
     for padding in ("same", "symmetric"):
         block = InvertedResidual(2, 1, 2, padding=padding, norm=norms.no_norm, activation=lambda x: x, initializer=ones)
-        variables = block.init(KEY, x, train=False)
-        sums[padding] = np.asarray(block.apply(variables, x, train=False))[0, :, :, 0]
+        output, _ = jitted.init_with_output(block, KEY, x, train=False)
+        sums[padding] = np.asarray(output)[0, :, :, 0]
     # Each output is twice (two channels) the number of taps that lie on the image.
     np.testing.assert_array_equal(sums["same"], 2 * np.array([[9, 6], [6, 4]]))
     np.testing.assert_array_equal(sums["symmetric"], 2 * np.array([[4, 6], [6, 9]]))

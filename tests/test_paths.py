@@ -5,12 +5,12 @@ import pathlib
 
 import pytest
 
-from cnnlab import files, knobs
+from cnnlab import choices, files, knobs
 from cnnlab.cli import flags
 from cnnlab.cli.verbs import VERBS
 from cnnlab.data import DATASETS
 from cnnlab.errors import UsageError
-from cnnlab.values import Choice, PathText
+from cnnlab.values import Choice, ChoiceOf, PathText
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_every_flag_and_source_that_takes_a_path_expands_it(places):
         for flag in flags.flags_of(verb).values():
             if flag.name in named:
                 assert flag.read("~/a") == str(home / "a") and flag.read("a") == named[flag.name], flag
-    for name in ("npz", "folder"):
-        label = knobs._choose("dataset", knobs.ChoiceOf(DATASETS), f"{name}:~/a", {})[0]
+    for name in ("npz", "folder", "csv"):
+        label = choices.choose("dataset", ChoiceOf(DATASETS), f"{name}:~/a", {})[0]
         assert label == f"{name}:{home / 'a'}"
     assert flags.parse(VERBS["report"], ["~/runs/x", "runs/y"]).folders == (str(home / "runs" / "x"), "runs/y")
 

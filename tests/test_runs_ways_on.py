@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab.data import image_files, stream_order
+from cnnlab.data import checked_files, stream_order
 from cnnlab.errors import DamagedFile, DataError
 from cnnlab.runs import run_files
 from cnnlab.runs.ways_on import saying_what_is_saved
@@ -19,8 +19,9 @@ from tests.commands import Here
 
 
 @pytest.fixture
-def words(tmp_path: pathlib.Path) -> list[str]:
+def words(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A command that trains for 8 steps on 2 x 12 streamed images below tmp_path/pets, with a checkpoint at step 4."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # files of the same content would not be checked again
     random = np.random.default_rng(0)
     for split, count in (("train", 12), ("test", 3)):
         for name in ("cat", "dog"):
@@ -84,7 +85,7 @@ def test_an_error_of_reading_is_one_of_the_data_and_says_what_is_saved(tmp_path:
 def test_a_signal_while_the_data_are_prepared_is_one_line_and_leaves_no_folder(
     number: int, words: list[str], tmp_path: pathlib.Path, here: Here, monkeypatch: pytest.MonkeyPatch
 ):
-    read, files = image_files.read_image, []
+    read, files = checked_files.check_image, []
 
     def interrupted(path: pathlib.Path, **more: int) -> object:
         files.append(path)
@@ -93,7 +94,7 @@ def test_a_signal_while_the_data_are_prepared_is_one_line_and_leaves_no_folder(
         return read(path, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(image_files, "read_image", interrupted)
+        patched.setattr(checked_files, "check_image", interrupted)
         code, out, err = here(*words, "--workdir=run")
     assert code == 75 and not out and not (tmp_path / "run").exists()
     said = [line for line in err.splitlines() if not line.startswith("[data] ")]
