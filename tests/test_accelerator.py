@@ -48,10 +48,12 @@ def failing(settings: Settings) -> Iterator[Row]:
 
 
 def stage(name: str) -> list[Any]:
-    """The marks of a case; of the tasks, which the contract has, few are measured here outside a run by hand."""
+    """The marks of a case; of the tasks, which the contract has, and of the claims, few are run here but by hand."""
     if name in FAST:
         return []
-    rarely = name == "commands" or (name in contract.TASKS and name not in ("classify", "gan", "stacked"))
+    rarely = name in ("commands", "c07", "c13", "c21") or (
+        name in contract.TASKS and name not in ("classify", "gan", "stacked")
+    )
     return [pytest.mark.slow, *[pytest.mark.thorough] * rarely]
 
 

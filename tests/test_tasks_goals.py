@@ -2,6 +2,7 @@
 
 import csv
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,6 +47,13 @@ def test_a_goal_is_the_first_known_column_and_refuses_losses_of_another():
         goal_of("a", {"image": 0, "label": 0}, losses.absolute)
     with pytest.raises(UsageError, match="no column label, tags, target"):
         goal_of("a", {"image": 0}, losses.cross_entropy)
+
+
+def test_losses_of_numbers_are_sums_over_them_and_the_knob_of_huber_is_where_it_becomes_linear():
+    outputs, targets = jnp.array([[1.0, -2.0], [0.5, 4.0]]), jnp.array([[0.0, 0.0], [0.0, 1.0]])
+    np.testing.assert_allclose(losses.absolute(outputs, targets), [3.0, 3.5])
+    np.testing.assert_allclose(losses.huber(outputs, targets), [0.5 + 1.5, 0.125 + 2.5])
+    np.testing.assert_allclose(losses.huber(outputs, targets, delta=2.0), [0.5 + 2.0, 0.125 + 4.0])
 
 
 @pytest.fixture(scope="module")
