@@ -12,7 +12,7 @@ from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
 from cnnlab.data.decoder import decoder_key, decoder_versions
 from cnnlab.data.examine import remarks_on
 from cnnlab.data.kinds import Image, Kind
-from cnnlab.data.kinds.kind import Values, shape_of
+from cnnlab.data.kinds.kind import each_leaf, shape_of
 from cnnlab.data.loading import at_final_size, code_of, fit_key, fixed_shape, in_memory
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.resize import Fit, resize, settings_of
@@ -65,7 +65,8 @@ def build(
     for split in resident:
         key = combined_digest(fingerprint, split, decoder_versions(), code_of(image_fit))
         parts[split] = in_memory(parts[split], f"{source.name} {split}", key)
-    streamed = {split: None if split in resident else seen(part, source.kinds) for split, part in parts.items()}
+    shown = {split: seen(part, source.kinds) for split, part in parts.items()}
+    streamed = {split: None if split in resident else part for split, part in shown.items()}
     normalizers, more = _normalisations(source.name, parts["train"], source.kinds, normalize, fingerprint + code_of(image_fit))
     remarks = list(dict.fromkeys([*remarks, *more]))
     print_once(remarks)
@@ -74,12 +75,12 @@ def build(
         name=source.name,
         inputs=_inputs(source, parts["train"].images, fit, normalizers),
         kinds=source.kinds,
-        stored={name: _stored(values) for name, values in seen(parts["train"], source.kinds).columns.items()},
+        stored={name: each_leaf(_stored, values) for name, values in shown["train"].columns.items()},
         sizes=sizes,
         batch_size=batch_size,
         train=functools.partial(train_feeds, parts["train"].strata, batch_size, streamed["train"], **ordered),
         evaluate=functools.partial(_evaluate, sizes, streamed),
-        resident={split: dict(seen(part, source.kinds).columns) if split in resident else {} for split, part in parts.items()},
+        resident={split: dict(part.columns) if split in resident else {} for split, part in shown.items()},
         preparation=functools.partial(_prepare, augment, source.kinds),
         images=functools.partial(_images, parts),
         example_names=_example_names(source, parts, held_out),
@@ -128,10 +129,8 @@ def seen(part: Split, kinds: Mapping[str, Kind]) -> Split:
     return Split({name: values for name, values in part.columns.items() if kinds[name].on_device})
 
 
-def _stored(values: Values) -> PyTree:
-    """Returns the shape and type of one example's value of a column, as it is stored."""
-    if isinstance(values, dict):
-        return {name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype) for name, array in values.items()}
+def _stored(values: Any) -> jax.ShapeDtypeStruct:
+    """Returns the shape and type of one example's value in an array [N, …] or in images that are decoded on request."""
     return jax.ShapeDtypeStruct(shape_of(values), values.dtype)
 
 

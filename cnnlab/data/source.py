@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from cnnlab.data.kinds import Image, Kind, Label
-from cnnlab.data.kinds.kind import Values, count, leaves
+from cnnlab.data.kinds.kind import Values, count, each_leaf, leaves
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError
 from cnnlab.text import counted
@@ -272,10 +272,8 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fraction: float) -> tu
 
 def subset(values: Values, indices: np.ndarray) -> Values:
     """Returns the values of a column at `indices` i32 [B]; lazily decoded images stay lazy."""
-    if isinstance(values, dict):
-        return {name: array[indices] for name, array in values.items()}
-    if isinstance(values, np.ndarray):
-        return values[indices]
+    if not isinstance(values, LazyImages):
+        return at_positions(values, indices)
     digests = None if values.digests is None else values.digests[indices]
     sizes = None if values.sizes is None else values.sizes[indices]
     names = [values.names[position] for position in indices.tolist()] if values.names else ()
@@ -287,15 +285,12 @@ def subset(values: Values, indices: np.ndarray) -> Values:
         if values.check is not None:
             values.check(indices[positions].tolist())
 
-    more = {"digests": digests, "names": names, "sizes": sizes, "check": check}
-    return dataclasses.replace(values, read=read, length=len(indices), **more)
+    return dataclasses.replace(values, read=read, length=len(indices), digests=digests, names=names, sizes=sizes, check=check)
 
 
 def at_positions(values: Values, indices: np.ndarray) -> Values:
     """Returns the values of a column at `indices` i32 [B] as arrays [B, …]: decoded, where the column is lazy."""
-    if isinstance(values, dict):
-        return {name: array[indices] for name, array in values.items()}
-    return values[indices]
+    return each_leaf(lambda leaf: leaf[indices], values)
 
 
 def with_test_split(name: str, splits: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:

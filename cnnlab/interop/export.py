@@ -151,7 +151,7 @@ def _predictor(program: Program, precision: str) -> Callable[[Any, jax.Array], j
 
     def predict(variables: Any, images: jax.Array) -> jax.Array:
         numbers = jnp.zeros(images.shape[0], jnp.int32)
-        batch = cast(data.prepare({}, {"image": images, "label": numbers, "index": numbers}, None))
+        batch = cast(data.prepare({}, {"image": images, "index": numbers}, None))
         return task.predict(cast(variables["params"]), variables["model_state"], batch["image"])
 
     return predict

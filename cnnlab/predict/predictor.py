@@ -70,7 +70,7 @@ class Predictor:
         count, missing = len(images), batch_size - len(images)
         padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)]) if missing else images
         numbers = np.arange(batch_size, dtype=np.int32)
-        feed = {"image": padded, "label": np.zeros_like(numbers), "index": numbers, "mask": numbers < count}
+        feed = {"image": padded, "index": numbers, "mask": numbers < count}
         strategy = self._program.strategy
         if images.dtype not in self._compiled:
             self._compiled[images.dtype] = strategy.compile_measure(self._function(str(images.dtype)))

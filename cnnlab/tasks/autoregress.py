@@ -16,8 +16,8 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, T
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
-from cnnlab.ops.columns import labels_of
 from cnnlab.ops.keys import stream
+from cnnlab.ops.labels import labels_of
 from cnnlab.ops.pixel_distributions import PixelDistribution, on_levels
 from cnnlab.tasks.pixel_sampling import LOOPS, to_signed
 

@@ -17,10 +17,9 @@ import numpy as np
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
-from cnnlab.ops.columns import labels_of
 from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, loss_with_image_gradient, squared_gradient_norms
 from cnnlab.ops.keys import stream
-from cnnlab.ops.labels import class_shares
+from cnnlab.ops.labels import class_shares, labels_of
 from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, evaluation_rows, sample_metrics, sampling_keys
 from cnnlab.values import Count, NonNegative
 

@@ -17,8 +17,8 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, T
 from cnnlab.data.normalize import unit_value
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives, corruptions, penalties, running_gaussian
-from cnnlab.ops.columns import labels_of
 from cnnlab.ops.keys import stream
+from cnnlab.ops.labels import labels_of
 from cnnlab.ops.reconstruction_losses import ReconstructionLoss, squared, squared_error
 from cnnlab.tasks import prediction
 from cnnlab.tasks.classify import first_kernels

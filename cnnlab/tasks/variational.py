@@ -17,10 +17,10 @@ import numpy as np
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives, running_gaussian
-from cnnlab.ops.columns import labels_of
 from cnnlab.ops.divergences import kl_to_standard_normal, normal_log_density
 from cnnlab.ops.elbo import Bound, ElboTerms, log_mean_exp
 from cnnlab.ops.keys import stream
+from cnnlab.ops.labels import labels_of
 from cnnlab.ops.likelihoods import Likelihood
 from cnnlab.tasks import prediction
 from cnnlab.tasks.latent_figures import PICTURED, latent_figures

@@ -44,9 +44,24 @@ def path(case: Case) -> pathlib.Path:
     return FOLDER / f"{request(case)['file']}.npz"
 
 
+def made_by(script: str, name: str) -> pathlib.Path:
+    """Where the fixture lies that a script of this folder makes; its name changes with the script."""
+    return FOLDER / f"{name}-{hashlib.sha256((HERE / script).read_bytes()).hexdigest()[:10]}.npz"
+
+
 def functions_path() -> pathlib.Path:
     """Where the fixture of single functions lies once it is made."""
-    return FOLDER / f"functions-{hashlib.sha256((HERE / 'torch_functions.py').read_bytes()).hexdigest()[:10]}.npz"
+    return made_by("torch_functions.py", "functions")
+
+
+def variations_path() -> pathlib.Path:
+    """Where the fixture of variations lies once it is made."""
+    return made_by("variations_oracle.py", "variations")
+
+
+def photos_path() -> pathlib.Path:
+    """Where the fixture of whole image files lies once it is made."""
+    return made_by("photos_oracle.py", "photos")
 
 
 def oracle_python() -> str:
@@ -77,53 +92,28 @@ def make(cases: list[Case]) -> None:
     print(f"{len(cases)} fixtures in {FOLDER}, {len(missing)} of them new")
 
 
-def make_functions() -> None:
-    """Makes the fixture of single functions where it is not there."""
-    path = functions_path()
+def make_by(script: str, path: pathlib.Path, *given: pathlib.Path) -> None:
+    """Makes the fixture of a script, which takes the files `given` and the fixture's path, where it is not there."""
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npz")
-        subprocess.run([oracle_python(), str(HERE / "torch_functions.py"), str(partial)], check=True)
+        subprocess.run([oracle_python(), str(HERE / script), *map(str, given), str(partial)], check=True)
         partial.rename(path)
-
-
-def variations_path() -> pathlib.Path:
-    """Where the fixture of variations lies once it is made."""
-    return FOLDER / f"variations-{hashlib.sha256((HERE / 'variations_oracle.py').read_bytes()).hexdigest()[:10]}.npz"
-
-
-def make_variations() -> None:
-    """Makes the fixture of variations where it is not there."""
-    path = variations_path()
-    if not path.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        subprocess.run([oracle_python(), str(HERE / "variations_oracle.py"), str(partial)], check=True)
-        partial.rename(path)
-
-
-def photos_path() -> pathlib.Path:
-    """Where the fixture of whole image files lies once it is made."""
-    return FOLDER / f"photos-{hashlib.sha256((HERE / 'photos_oracle.py').read_bytes()).hexdigest()[:10]}.npz"
 
 
 def make_photos() -> None:
     """Makes the fixture of whole image files where it is not there, and the weights and the photos are."""
-    path, data = photos_path(), HERE.parents[2] / "shared" / "data"
+    data = HERE.parents[2] / "shared" / "data"
     given = [data / "weights" / "efficientnet_lite0.safetensors", data / "photos" / "photos.tar"]
-    if not path.exists() and all(file.exists() for file in given):
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        command = [oracle_python(), str(HERE / "photos_oracle.py"), *map(str, given), str(partial)]
-        subprocess.run(command, check=True)
-        partial.rename(path)
+    if all(file.exists() for file in given):
+        make_by("photos_oracle.py", photos_path(), *given)
 
 
 if __name__ == "__main__":
     if not sys.argv[1:] or any(word in "photos" for word in sys.argv[1:]):
         make_photos()
     if not sys.argv[1:] or any(word in "functions" for word in sys.argv[1:]):
-        make_functions()
+        make_by("torch_functions.py", functions_path())
     if not sys.argv[1:] or any(word in "variations" for word in sys.argv[1:]):
-        make_variations()
+        make_by("variations_oracle.py", variations_path())
     make([case for case in CASES if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])])

@@ -100,6 +100,11 @@ def leaves(values: Values) -> list[Any]:
     return list(values.values()) if isinstance(values, dict) else [values]
 
 
+def each_leaf(function: Callable[[Any], Any], values: Values) -> Any:
+    """Returns what a function gives for the array of a column, or a dict of what it gives for each of its arrays."""
+    return {name: function(array) for name, array in values.items()} if isinstance(values, dict) else function(values)
+
+
 def count(values: Values) -> int:
     """Returns the number of examples in a column."""
     return len(leaves(values)[0])
