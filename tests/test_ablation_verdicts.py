@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnlab.ablation.analyse import exact_verdicts, verdicts
+from cnnlab.ablation.analyse import exact_verdicts, rules, verdicts
 from cnnlab.ablation.analyse.analysis import analyse
 from cnnlab.ablation.analyse.claim_verdict import every, of_record, unmet
 from cnnlab.ablation.analyse.results import Analysis
@@ -181,8 +181,8 @@ def test_only_the_sources_own_setting_replicates_or_refutes():
 
 
 def test_the_opposite_and_support_in_part_are_corrected_for_the_number_of_parts():
-    def part(word: str, p: float | None, *, exact: bool = False) -> verdicts.Rule:
-        return verdicts.Rule("C1", f"p {p}", lambda _: Verdict("C1", word, 0.1, None, p, 5, f"p {p}", exact=exact))
+    def part(word: str, p: float | None, *, exact: bool = False) -> rules.Rule:
+        return rules.Rule("C1", f"p {p}", lambda _: Verdict("C1", word, 0.1, None, p, 5, f"p {p}", exact=exact))
 
     found = analysis(baseline=BASELINE)
     one, clear, holds, open_ = part(OPPOSITE, 0.03), part(OPPOSITE, 0.001), part(SUPPORTED, 0.04), part(NOT_SHOWN, 0.5)

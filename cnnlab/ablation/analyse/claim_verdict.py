@@ -7,7 +7,7 @@ from typing import Literal
 
 from cnnlab.ablation.analyse import summary, words
 from cnnlab.ablation.analyse.results import Analysis
-from cnnlab.ablation.analyse.verdicts import Rule
+from cnnlab.ablation.analyse.rules import Rule
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.metric import Metric
 

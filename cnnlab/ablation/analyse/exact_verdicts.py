@@ -6,7 +6,7 @@ seeds, with Clopper and Pearson's interval; two rates are compared by Fisher's e
 
 from cnnlab.ablation.analyse import statistics, summary, words
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary
-from cnnlab.ablation.analyse.verdicts import Rule, row_of
+from cnnlab.ablation.analyse.rules import Rule, row_of
 from cnnlab.ablation.plan.study import Verdict
 
 

@@ -1,0 +1,87 @@
+"""The types of verdict rules: the rule of one part of a claim, and the hypothesis that it tests. Imports no jax."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+from scipy import stats
+
+from cnnlab.ablation.analyse import words
+from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
+from cnnlab.ablation.plan.study import Verdict
+from cnnlab.errors import UsageError, did_you_mean
+from cnnlab.metric import Metric
+
+VerdictRule = Callable[[Analysis], Verdict]
+"""The type of a study's `verdict`."""
+
+Sense = Literal["better", "worse"]
+"""By the metric: a higher loss is worse."""
+
+Direction = Literal["better", "worse", "higher", "lower"]
+"""A sense, or the direction of the number itself, for a metric that has no sense."""
+
+Test = Literal["t", "signs"]
+"""The test that decides: t, with which the sign flips must agree from six pairs on; or the sign flips alone, from six on."""
+
+Scale = Literal["plain", "log", "logit"]
+"""What is compared: the numbers, their logarithms (losses, times), or the logits of shares."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """The rule of one part of a claim, made by the functions below."""
+
+    claim: str
+    """Its id, such as C3."""
+    says: str
+    """The claim in a clause, with which the sentence begins."""
+    decide: VerdictRule
+    again: Callable[[Verdict, Metric], tuple[str, float | None]] | None = None
+    """Returns the word and p for recorded numbers, of a study whose runs are gone."""
+
+    def __call__(self, analysis: Analysis) -> Verdict:
+        """Returns the verdict on the part."""
+        return dataclasses.replace(self.decide(analysis), says=self.says)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypothesis:
+    """What a part expects of a difference, and how it is tested."""
+
+    sign: int
+    """1 where the claim expects a positive difference, −1 where a negative one."""
+    shift: float = 0.0
+    """The difference that is tested, oriented by `sign`: 0, or minus the margin of a claim of equal quality."""
+    smallest: float | None = None
+    """Smallest effect of interest, above 0."""
+
+    def word(self, effect: float, p: float | None, interval: Interval | None) -> str:
+        """Returns supported, opposite, absent or not shown."""
+        beyond = self.sign * effect - self.shift
+        if p is not None and p < words.ALPHA and beyond:
+            return words.SUPPORTED if beyond > 0 else words.OPPOSITE
+        if self.smallest is not None and interval is not None:
+            most = max(self.sign * interval.low, self.sign * interval.high)
+            return words.ABSENT if most < self.smallest else words.NOT_SHOWN
+        return words.NOT_SHOWN
+
+    def of_record(self, part: Verdict) -> tuple[str, float | None]:
+        """Returns the word and p for a recorded effect, its interval by Student's t and its number of pairs."""
+        if part.effect is None or part.interval is None or part.n < 2:
+            return words.NOT_SHOWN, None
+        interval = Interval(*part.interval)
+        error = (interval.high - interval.low) / 2 / stats.t.ppf(1 - words.ALPHA / 2, part.n - 1)
+        p = float(2 * stats.t.sf(abs(self.sign * part.effect - self.shift) / error, part.n - 1))
+        return self.word(part.effect, p, interval), p
+
+
+def row_of(analysis: Analysis, arm: str) -> ArmSummary:
+    """Returns the arm of that name; raises UsageError where the study has none."""
+    for row in analysis.rows:
+        if row.arm == arm:
+            return row
+    names = [row.arm for row in analysis.rows]
+    raise UsageError(
+        f"the verdict needs the arm {arm!r}, which the study lacks.{did_you_mean(arm, names)} Arms: {'; '.join(names)}."
+    )
