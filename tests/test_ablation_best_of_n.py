@@ -38,9 +38,10 @@ def judged(chosen, worth, points, **more):
     count = np.shape(worth)[1]
     names = [*(f"point {i}" for i in range(points)), *(f"trial {i}" for i in range(count - points))]
     tables = [dict(zip(names, np.array(table, object).T, strict=True)) for table in (worth, chosen)]
-    return JUDGE(
-        *(analysis(f"{split}/loss", table, **more) for split, table in zip(("test", "validation"), tables, strict=True))
+    by_test, by_validation = (
+        analysis(f"{split}/loss", table, **more) for split, table in zip(("test", "validation"), tables, strict=True)
     )
+    return JUDGE(by_test, {"validation/loss": by_validation}.__getitem__)
 
 
 def study(random, *, advantage, points=4, trials=20, seeds=4, luck=1.0, persistent=0.0):
@@ -111,10 +112,9 @@ def test_a_run_that_diverged_is_not_chosen_and_one_that_failed_decides_nothing()
 def test_what_the_verdict_lacks_is_an_error():
     table = {"point 0": [1.0], "trial 0": [1.0]}
     with pytest.raises(UsageError, match=r"compares 1 arms 'trial ' with 1 arms 'point '.\nExpected at least twice as many"):
-        JUDGE(analysis("test/loss", table), analysis("validation/loss", table))
-    for chosen in (None, analysis("test/loss", table)):
-        with pytest.raises(UsageError, match=r"chooses by validation/loss\. Give the analysis of that number too"):
-            JUDGE(analysis("test/loss", table), chosen)
+        JUDGE(analysis("test/loss", table), lambda metric: analysis(metric, table))
+    with pytest.raises(UsageError, match=r"chooses by validation/loss\. Give the analysis of that number too"):
+        JUDGE(analysis("test/loss", table))
 
 
 def test_a_study_is_concluded_with_both_numbers(monkeypatch, tmp_path):

@@ -283,3 +283,26 @@ def test_a_record_of_older_words_is_judged_again_by_its_numbers():
 def test_an_arm_that_the_study_lacks_is_an_error():
     with pytest.raises(UsageError, match=r"the arm 'lr=1', which the study lacks.*Arms: baseline; lr=2"):
         verdicts.contrast("C1", "lr=1", "worse", "x")(analysis(baseline=BASELINE, **{"lr=2": WORSE}))
+
+
+def test_a_bound_holds_in_every_run_or_is_refuted_by_one():
+    found = analysis(baseline=BASELINE, a=WORSE, lost=[0.95, 0.95, None, 0.95, 0.95])
+    highest = exact_verdicts.at_most("C1", "a", 0.83, "It stays below")(found)
+    assert (highest.verdict, highest.effect, highest.n) == (EXACT, 0.83, 5) and "a ≤ 83.00 points" in highest.sentence
+    assert exact_verdicts.at_most("C1", "a", 0.82, "It stays below")(found).verdict == REFUTED
+    assert exact_verdicts.at_least("C1", "baseline", "a", "It is never below")(found).verdict == EXACT
+    assert exact_verdicts.at_least("C1", "a", "baseline", "It is never below")(found).verdict == REFUTED
+    assert exact_verdicts.at_least("C1", "lost", 0.9, "It is high")(found).verdict == REFUTED, (
+        "a run that diverged has no number"
+    )
+
+
+def test_a_part_on_another_metric_asks_for_its_analysis():
+    by_loss = analysis("test/loss", baseline=[0.1, 0.2, 0.15], a=[0.9, 1.1, 0.95])
+    found = analysis(baseline=BASELINE[:3], a=WORSE[:3])
+    rule = verdicts.on("test/loss", verdicts.contrast("C1", "a", "worse", "It hurts"))
+    both = every(verdicts.contrast("C1", "a", "worse", "It hurts"), rule)
+    verdict = both(found, {"test/loss": by_loss}.__getitem__)
+    assert [part.metric for part in verdict.parts] == ["test/accuracy", "test/loss"] and verdict.verdict == SUPPORTED
+    with pytest.raises(UsageError, match=r"compares test/loss\. Give the analysis of that number too"):
+        both(found)

@@ -26,14 +26,14 @@ from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.recipes.autoencoder import principal_components
 from cnnlab.recipes.classification import classification, nearest_neighbours
 from cnnlab.runs import run
+from cnnlab.runs.catalogue import experiment_files
 from cnnlab.runs.folder import RunSpec
 from tests.flipping import require_every_knob_does_something
 from tests.stages import slow_but
 from tests.zoo import ZOO
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FILES = {p.stem: p.relative_to(ROOT) for p in sorted((ROOT / "experiments").rglob("*.py")) if p.name != "catalogue.py"}
-FILES.pop("__init__")
+FILES = {name: path.relative_to(ROOT) for name, path in experiment_files().items()}
 NAMES = sorted(FILES)
 OLD_KNOBS = json.loads((ROOT / "tests" / "old_knobs.json").read_text(encoding="utf-8"))
 """{experiment: its default knobs as run.json had them when all knobs of a recipe were flat}."""

@@ -11,7 +11,6 @@ from cnnlab import files
 from cnnlab import own as own_files
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
 from cnnlab.ablation.analyse.comparable import code_warnings, condition_warnings, require_comparable, require_same_conditions
-from cnnlab.ablation.analyse.search_verdict import BestOf
 from cnnlab.ablation.plan import check, designs, pruning
 from cnnlab.ablation.plan.declaration import read_declaration
 from cnnlab.ablation.plan.request import Comparison, DesignRequest, canonical_arms, requested_design
@@ -286,8 +285,7 @@ def write_study_report(
     files.make_folder(to)
     tensorboard_hparams(to / "tensorboard", study, outcomes)
     if verdict:
-        chosen = (analyse(study, outcomes, metric=verdict.chosen_by),) if isinstance(verdict, BestOf) else ()
-        found = verdict(analysis, *chosen)
+        found = verdict(analysis, lambda other: analyse(study, outcomes, metric=other))
         sentence = " ".join([found.sentence, *code_warnings(outcomes)])
         found = dataclasses.replace(found, sentence=sentence, declaration=study.declaration)
         files.write_record(to / "verdict.json", dataclasses.asdict(found))

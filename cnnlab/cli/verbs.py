@@ -3,6 +3,7 @@
 from cnnlab.cli import runs, show, study
 from cnnlab.cli.cache import cache
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
+from cnnlab.cli.measure import measure
 from cnnlab.cli.train import train
 
 VERBS: dict[str, Verb] = {
@@ -16,6 +17,7 @@ VERBS: dict[str, Verb] = {
     "cache": cache,
     "ablate": study.ablate,
     "report": study.report,
+    "measure": measure,
     "claims": study.claims,
     "reproduce": study.reproduce,
     "runs": runs.runs,

@@ -20,26 +20,40 @@ FAMILIES = {
 
 def catalogue() -> dict[str, dict[str, str]]:
     """Returns {title: {name: description in one line}} of everything that can be named on the command line."""
-    experiments = {
-        name: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-        for name, path in experiment_files().items()
-    }
+
+    def described(files: dict[str, pathlib.Path]) -> dict[str, str]:
+        """Returns {name: first line of the file's docstring}."""
+        return {
+            name: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+            for name, path in files.items()
+        }
+
     families = {title: _options("models", variable) for title, variable in FAMILIES.items()}
-    return {"experiments": experiments, **families, "data sets": _options("data", "DATASETS")}
+    measured = {"measurements of claims (measure)": described(measurement_files())}
+    return {"experiments": described(experiment_files()), **measured, **families, "data sets": _options("data", "DATASETS")}
 
 
 def experiment_files() -> dict[str, pathlib.Path]:
     """Returns experiments by name: the files of experiments/ and its folders that define `experiment` at the top level."""
+    return _defining("experiment")
 
-    def defines(path: pathlib.Path) -> bool:
-        """Returns whether the file has a function or a variable `experiment`."""
+
+def measurement_files() -> dict[str, pathlib.Path]:
+    """Returns the measurements of claims by name: the files of experiments/ and its folders that define `measurement`."""
+    return _defining("measurement")
+
+
+def _defining(variable: str) -> dict[str, pathlib.Path]:
+    """Returns {name: path} of the files below experiments/ that have a function or a variable of that name."""
+    found = {}
+    for path in sorted((ROOT / "experiments").rglob("*.py")):
         targets: list[Any] = []
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             targets += [node.name] if isinstance(node, ast.FunctionDef) else []
             targets += [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
-        return "experiment" in targets
-
-    return {path.stem: path for path in sorted((ROOT / "experiments").rglob("*.py")) if defines(path)}
+        if variable in targets:
+            found[path.stem] = path
+    return found
 
 
 def _options(room: str, variable: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnlab import knobs, own
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.runs.catalogue import experiment_files
+from cnnlab.runs.catalogue import experiment_files, measurement_files
 from cnnlab.runs.identity import own_parts
 from cnnlab.sources import code_digests
 
@@ -53,6 +53,32 @@ class ExperimentFile:
         return knobs.resolve(self.function, values, {"data_dir": self.data_dir, knobs.FOLDER: self.path.parent})
 
 
+@dataclasses.dataclass(frozen=True)
+class MeasurementFile:
+    """The measurement that a file declares."""
+
+    name: str
+    """Name of `launch.py list`, or the absolute path of a file that is not in the list."""
+    path: pathlib.Path
+    measurement: Any
+    """The Measurement."""
+
+    @property
+    def title(self) -> str:
+        """The name of `launch.py list`, or the own file's name without its folder."""
+        return pathlib.Path(self.name).name
+
+    @property
+    def source(self) -> str:
+        """Returns the text of the file."""
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Returns the digests of the code that it depends on."""
+        return _digests(self.path)
+
+
 @functools.lru_cache(maxsize=64)
 def _digests(*paths: pathlib.Path) -> dict[str, str]:
     """Returns the digests of code once a command: arms of a study share theirs. `load_experiment` forgets them."""
@@ -66,15 +92,38 @@ def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile
         name: name of a file in experiments/, or the path of a .py file that defines `experiment`.
         data_dir: folder of prepared TFDS data sets; None: the default.
     """
+    title, path, module = _imported(name)
+    function = getattr(module, "experiment", None)
+    if not callable(function):
+        if hasattr(module, "measurement"):
+            raise UsageError(
+                f"{title} measures a claim and trains nothing. Run it with: python launch.py measure --experiment={title}"
+            )
+        raise UsageError(f"{path} defines no function `experiment`. See experiments/lenet5_digits.py for one.")
+    return ExperimentFile(title, function, path, getattr(module, "study", None), data_dir)
+
+
+def load_measurement(name: str) -> MeasurementFile:
+    """Imports the measurement of a name or a path, and with it jax. Raises UsageError where there is none."""
+    title, path, module = _imported(name)
+    measurement = getattr(module, "measurement", None)
+    if measurement is None:
+        verb = "ablate" if hasattr(module, "study") else "train"
+        raise UsageError(
+            f"{title} declares no measurement, so there is nothing to measure. "
+            f"Run it with: python launch.py {verb} --experiment={title}"
+        )
+    return MeasurementFile(title, path, measurement)
+
+
+def _imported(name: str) -> tuple[str, pathlib.Path, Any]:
+    """Returns (the name of `launch.py list`, or the absolute path of an own file; the path; the module)."""
     _digests.cache_clear()
     # Read without importing: importing an experiment imports jax.
-    known = experiment_files()
+    known = experiment_files() | measurement_files()
     path = own.real_path(pathlib.Path(name)) if name.endswith(".py") else known.get(name)
     if path is None:
         raise UsageError(f"no experiment {name!r}.{did_you_mean(name, list(known))} `python launch.py list` shows them.")
     module = own.load_module(path, where=f"--experiment={name}")
-    function = getattr(module, "experiment", None)
-    if not callable(function):
-        raise UsageError(f"{path} defines no function `experiment`. See experiments/lenet5_digits.py for one.")
-    name = path.stem if known.get(path.stem) == path else str(path)  # one file is one experiment, however it is named
-    return ExperimentFile(name, function, path, getattr(module, "study", None), data_dir)
+    # One file is one experiment, however it is named.
+    return (path.stem if known.get(path.stem) == path else str(path)), path, module

@@ -173,7 +173,7 @@ def _in_the_way(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Returns {library: version}; the plan of a study asks for each of its runs."""
     return {name: metadata.version(name) for name in LIBRARIES}
 
@@ -187,7 +187,7 @@ def conditions(spec: RunSpec) -> dict[str, Any]:
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
         "host": socket.gethostname(),
         "platform": platform.platform(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
     }
 
 

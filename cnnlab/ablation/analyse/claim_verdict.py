@@ -7,7 +7,7 @@ from typing import Literal
 
 from cnnlab.ablation.analyse import summary, words
 from cnnlab.ablation.analyse.results import Analysis
-from cnnlab.ablation.analyse.rules import Rule
+from cnnlab.ablation.analyse.rules import Look, Rule
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.metric import Metric
 
@@ -38,9 +38,9 @@ class Every:
         named = (("required", self.requires), ("decides", self.decides), ("shown", self.shown))
         return [(role, rule) for role, rules in named for rule in rules]
 
-    def __call__(self, analysis: Analysis) -> Verdict:
-        """Returns the verdict on the claim."""
-        return self.of([dataclasses.replace(rule(analysis), role=role) for role, rule in self.roles])
+    def __call__(self, analysis: Analysis, look: Look | None = None) -> Verdict:
+        """Returns the verdict on the claim; `look` gives the analyses of parts that compare other metrics."""
+        return self.of([dataclasses.replace(rule(analysis, look), role=role) for role, rule in self.roles])
 
     def of(self, parts: Sequence[Verdict]) -> Verdict:
         """Returns the verdict on the claim from those on its parts.

@@ -46,6 +46,51 @@ def identity(claim: str, arm: str, expected: float | str, tolerance: float, says
     return Rule(claim, says, decide)
 
 
+def at_most(claim: str, arm: str, bound: float | str, says: str) -> Rule:
+    """States that a number of every run is at most a bound: exact where all are, refuted where one is not.
+
+    Args:
+        claim: its id.
+        arm: name of the arm as the study has it.
+        bound: a number in units of the metric, or the name of another arm, whose number with the same seed is the bound.
+        says: the claim in a clause.
+    """
+    return Rule(claim, says, lambda analysis: _bounded(analysis, claim, arm, bound, says, -1))
+
+
+def at_least(claim: str, arm: str, bound: float | str, says: str) -> Rule:
+    """States that a number of every run is at least a bound: exact where all are, refuted where one is not.
+
+    Args:
+        claim: its id.
+        arm: name of the arm as the study has it.
+        bound: a number in units of the metric, or the name of another arm, whose number with the same seed is the bound.
+        says: the claim in a clause.
+    """
+    return Rule(claim, says, lambda analysis: _bounded(analysis, claim, arm, bound, says, 1))
+
+
+def _bounded(analysis: Analysis, claim: str, arm: str, bound: float | str, says: str, sign: int) -> Verdict:
+    """Returns the verdict on an inequality; `sign` is 1 where the bound is the smallest number, −1 where it is the largest."""
+    row = row_of(analysis, arm)
+    bounds = dict(row_of(analysis, bound).values) if isinstance(bound, str) else {seed: bound for seed, _ in row.values}
+    beyond = [sign * (value - bounds[seed]) for seed, value in row.values if seed in bounds]
+    amount, unit = summary.amount, summary.unit(analysis.declared)
+    limit = bound if isinstance(bound, str) else f"{amount(bound, analysis.declared)}{unit}"
+    title = f"{arm} {'≥' if sign > 0 else '≤'} {limit}"
+    if len(beyond) + row.diverged < row.planned or not beyond:
+        missing = f"{says}: {row.planned - len(beyond) - row.diverged} of {row.planned} runs are missing or failed."
+        return Verdict(claim, words.NOT_TESTED, None, None, None, len(beyond), missing, comparison=title)
+    closest = sign * min(sign * value for seed, value in row.values if seed in bounds)
+    holds = not row.diverged and min(beyond) >= 0
+    sentence = (
+        f"{says}: {title} in {analysis.metric} in {sum(one >= 0 for one in beyond)} of {row.planned} runs; "
+        f"the {'smallest' if sign > 0 else 'largest'} is {amount(closest, analysis.declared)}{unit}."
+    )
+    word = words.EXACT if holds else words.REFUTED
+    return Verdict(claim, word, closest, None, None, len(beyond), sentence, comparison=title, exact=True)
+
+
 def success_rate(claim: str, arm: str, level: float, more_than: float, says: str) -> Rule:
     """Tests that more than a share of the seeds reach a level, by Clopper and Pearson's interval of the rate.
 

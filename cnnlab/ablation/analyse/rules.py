@@ -12,8 +12,11 @@ from cnnlab.ablation.plan.study import Verdict
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.metric import Metric
 
-VerdictRule = Callable[[Analysis], Verdict]
-"""The type of a study's `verdict`."""
+Look = Callable[[str], Analysis]
+"""Returns the analysis of the same runs by another metric, SPLIT/NAME."""
+
+VerdictRule = Callable[[Analysis, Look], Verdict]
+"""The type of a study's `verdict`: from the analysis by the study's metric, and those by others."""
 
 Sense = Literal["better", "worse"]
 """By the metric: a higher loss is worse."""
@@ -36,13 +39,25 @@ class Rule:
     """Its id, such as C3."""
     says: str
     """The claim in a clause, with which the sentence begins."""
-    decide: VerdictRule
+    decide: Callable[[Analysis], Verdict]
     again: Callable[[Verdict, Metric], tuple[str, float | None]] | None = None
     """Returns the word and p for recorded numbers, of a study whose runs are gone."""
 
-    def __call__(self, analysis: Analysis) -> Verdict:
-        """Returns the verdict on the part."""
-        return dataclasses.replace(self.decide(analysis), says=self.says)
+    metric: str = ""
+    """The metric that it compares, SPLIT/NAME; empty: the study's."""
+
+    def __call__(self, analysis: Analysis, look: Look | None = None) -> Verdict:
+        """Returns the verdict on the part.
+
+        Args:
+            analysis: that by the study's metric.
+            look: gives those by other metrics; needed by a part that compares one.
+        """
+        if self.metric and self.metric != analysis.metric:
+            if look is None:
+                raise UsageError(f"the verdict of {self.claim} compares {self.metric}. Give the analysis of that number too.")
+            analysis = look(self.metric)
+        return dataclasses.replace(self.decide(analysis), says=self.says, metric=analysis.metric)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 
 from cnnlab.ablation.analyse import best_of_n, statistics, summary, words
 from cnnlab.ablation.analyse.results import Analysis, Interval
+from cnnlab.ablation.analyse.rules import Look
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.errors import UsageError
 
@@ -26,7 +27,7 @@ class BestOf:
         claim: its id.
         ours: prefix of the names of the pool's arms, such as `trial `.
         theirs: prefix of the names of the other search's arms.
-        chosen_by: the number by which a search chooses its best arm; `commands.write_study_report` passes its analysis too.
+        chosen_by: the number by which a search chooses its best arm.
         says: the claim in a clause.
     """
 
@@ -36,10 +37,11 @@ class BestOf:
     chosen_by: str
     says: str
 
-    def __call__(self, analysis: Analysis, chosen: Analysis | None = None) -> Verdict:
-        """Returns the verdict; `chosen` is the analysis of the same runs by the metric `chosen_by`."""
-        if chosen is None or chosen.metric != self.chosen_by:
+    def __call__(self, analysis: Analysis, look: Look | None = None) -> Verdict:
+        """Returns the verdict; `look` gives the analysis of the same runs by the metric `chosen_by`."""
+        if look is None:
             raise UsageError(f"the verdict of {self.claim} chooses by {self.chosen_by}. Give the analysis of that number too.")
+        chosen = look(self.chosen_by)
         ours, theirs = ([row.arm for row in analysis.rows if row.arm.startswith(name)] for name in (self.ours, self.theirs))
         size = len(theirs)
         if not size or len(ours) < 2 * size:

@@ -8,6 +8,7 @@ A run that diverged takes the worst rank of all runs: it is evidence where the c
 says better or not worse. A run that failed says nothing, so that the part is then not tested.
 """
 
+import dataclasses
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,16 @@ from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.analyse.rules import Direction, Hypothesis, Rule, Scale, Sense, Test, row_of
 from cnnlab.ablation.plan.study import BASELINE, Verdict
 from cnnlab.metric import Metric
+
+
+def on(metric: str, rule: Rule) -> Rule:
+    """Returns a rule that compares another metric than the study's.
+
+    Args:
+        metric: SPLIT/NAME in a study, such as test/recall; the name alone in a measurement.
+        rule: the rule of the part.
+    """
+    return dataclasses.replace(rule, metric=metric)
 
 
 def contrast(

@@ -11,7 +11,7 @@ import inspect
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cnnlab import files
@@ -20,7 +20,7 @@ from cnnlab.ablation.plan.study import Study
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError
 from cnnlab.runs import revision
-from cnnlab.runs.experiments import ExperimentFile
+from cnnlab.runs.experiments import ExperimentFile, MeasurementFile
 from cnnlab.runs.identity import own_parts
 from cnnlab.sources import code_digest
 
@@ -92,7 +92,15 @@ def describe_rule(rule: Callable[..., Any]) -> dict[str, Any]:
         described = describe_rule(decide)
         expected = described.pop("hypothesis", {})
         name = getattr(decide, "__qualname__", type(decide).__name__).partition(".")[0]
-        return {**expected, **described, "decided_by": described["test"], "test": name, "says": getattr(rule, "says", "")}
+        metric = {"metric": other} if (other := getattr(rule, "metric", "")) else {}
+        return {
+            **expected,
+            **described,
+            "decided_by": described["test"],
+            "test": name,
+            "says": getattr(rule, "says", ""),
+            **metric,
+        }
     if isinstance(rule, functools.partial):
         return {**describe_rule(rule.func), **{name: _plain(value) for name, value in rule.keywords.items()}}
     if dataclasses.is_dataclass(rule):
@@ -141,15 +149,26 @@ def follow_declaration(
         texts += ["as --exploratory asks"] if exploratory else []
         return dataclasses.replace(study, exploratory=f"exploratory: {'; '.join(texts)}"), None
     resolved = experiment.resolve(study.knobs)
-    sources = experiment.sources(resolved) or {}
-    at = revision.revision_of([experiment.path, *own_parts(resolved.values)], sources)
+    content = _content(declared, [experiment.path, *own_parts(resolved.values)], experiment.sources(resolved) or {})
+    return dataclasses.replace(study, declaration=declared.digest), content
+
+
+def _content(declared: Declaration, own: Sequence[pathlib.Path], sources: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the content of declaration.json; raises UsageError where the code is not as a commit has it.
+
+    Args:
+        declared: what the file declares.
+        own: the file and others that it needs beside this project's.
+        sources: {name: digest} of the code that it depends on.
+    """
+    at = revision.revision_of(own, sources)
     if at.changed:
         raise UsageError(
             f"{_some(at.changed)} {'is' if len(at.changed) == 1 else 'are'} not as the commit {str(at.commit)[:12]} has "
             f"{'it' if len(at.changed) == 1 else 'them'}, so a verdict on {declared.claim} could not be traced: "
             "commit first, or add --exploratory for a study without a verdict."
         )
-    content = {
+    return {
         "digest": declared.digest,
         "declared": dataclasses.asdict(declared),
         "time": time.time(),
@@ -157,7 +176,42 @@ def follow_declaration(
         "repository": "git" if at.commit else "none: git knows no commit of this code, only its digests are recorded",
         "sources": sources,
     }
-    return dataclasses.replace(study, declaration=declared.digest), content
+
+
+def declare_measurement(file: MeasurementFile) -> Declaration:
+    """Returns the declaration of a measurement: its cases are those of its parts, so it declares no arms."""
+    measurement = file.measurement
+    return Declaration(
+        claim=measurement.claim,
+        question=measurement.question,
+        experiment=file.title,
+        source=code_digest(ast.parse(file.source)),
+        arms={},
+        metric=", ".join(metric.name for metric in measurement.metrics),
+        seeds=measurement.all_seeds,
+        parts=tuple(describe_rule(measurement.verdict).get("rules", ())),
+        smallest_effect=None,
+        inputs=(),
+    )
+
+
+def follow_measurement(
+    file: MeasurementFile, seeds: tuple[int, ...], *, exploratory: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """Returns (why a measurement is exploratory, the content of its declaration.json, which an exploratory one lacks: {}).
+
+    Args:
+        file: the file of the measurement.
+        seeds: the seeds that are asked for.
+        exploratory: whether the person asks for an exploratory measurement.
+    """
+    declared = declare_measurement(file)
+    declared_here = f"(declared: {_range(declared.seeds)}; here: {_range(seeds)})"
+    texts = [f"differs from the declaration of {declared.claim} in seeds {declared_here}"] if seeds != declared.seeds else []
+    texts += ["as --exploratory asks"] if exploratory else []
+    if texts:
+        return f"exploratory: {'; '.join(texts)}", {}
+    return "", _content(declared, [file.path], file.sources)
 
 
 def differences(study: Study, declared: Declaration, experiment: ExperimentFile) -> list[str]:
@@ -247,6 +301,22 @@ def keep_declaration(folder: pathlib.Path, study: Study, content: Mapping[str, A
         raise UsageError(f"{folder} holds a study that {held}, and this one does not. Give another --workdir.")
     if content is not None and there is None:
         files.make_folder(folder)
+        files.write_record(folder / DECLARATION, content)
+
+
+def keep_measured_declaration(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes declaration.json before the first seed of a measurement; an exploratory one ({}) has none.
+
+    Raises UsageError where the folder holds a measurement of another declaration.
+    """
+    there = read_declaration(folder)
+    if there and there["digest"] != content.get("digest"):
+        raise UsageError(
+            f"{folder} holds a measurement that follows the declaration {there['digest'][:SHORT]}, and this one does not. "
+            "Give another --workdir."
+        )
+    files.make_folder(folder)
+    if content and there is None:
         files.write_record(folder / DECLARATION, content)
 
 

@@ -174,6 +174,43 @@ def find_declaration(study: Study, outcomes: Iterable["RunResult"], metric: str)
 
 
 @dataclasses.dataclass(frozen=True)
+class Figure:
+    """What the figure of a claim's card shows.
+
+    With the defaults it has a row for each arm with its interval. With `x` it has lines: in a study over the levels of the knob
+    `x`, one for each level of the knob `lines`; in a measurement those that `Measured.curves` holds.
+    """
+
+    x: str = ""
+    """The knob of a study, or the label of a measurement's horizontal axis with its unit."""
+    y: str = ""
+    """The label of the vertical axis with its unit; empty: the metric's."""
+    lines: str = ""
+    """The knob of a study of which each level has a line."""
+    log_x: bool = False
+    log_y: bool = False
+    metric: str = ""
+    """The metric that is drawn; empty: the one that the study compares, or the measurement's first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What the card of a claim says beside the verdict of a study or a measurement."""
+
+    published: str = ""
+    """The source's number with its setting, in a sentence; empty where the source gives none."""
+    would_change: str = ""
+    """The result that would change our mind, in a sentence."""
+    deviations: str = ""
+    """Where the setting differs from the source's, in a sentence or two."""
+    minutes: float = 0.0
+    """Time of the whole command on two CPU cores, as measured; 0: not measured."""
+    quick: str = ""
+    """Flags of a version that takes about a minute, such as `--seeds=2`; empty where the whole takes no longer."""
+    figure: Figure = Figure()
+
+
+@dataclasses.dataclass(frozen=True)
 class StudySpec:
     """A study that an experiment's file declares as `study`: `ablate` runs it where the command line varies nothing."""
 
@@ -195,6 +232,8 @@ class StudySpec:
     """Smallest effect of interest, in units of the metric; None: none is declared."""
     inputs: tuple[str, ...] = ()
     """Knobs that the command line fills in, such as the judge of images: the test of the claim is the same with any value."""
+    card: Card = Card()
+    """What the claim's card says; no part of the declaration."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +260,8 @@ class Verdict:
     """plain: the effect is a difference; log: a ratio; logit: an odds ratio; rate: a share of the seeds."""
     exact: bool = False
     """Whether it is decided without a test: true or false."""
+    metric: str = ""
+    """Name of the number that a part compares, as SPLIT/NAME in a study; empty in a record of an older version."""
     parts: tuple["Verdict", ...] = ()
     """The verdicts on the parts of a claim of several; empty for one part."""
 

@@ -1,0 +1,56 @@
+"""The types of a measurement: a claim whose numbers are computed by a function of the seed, without a training loop."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cnnlab.ablation.plan.study import Card
+from cnnlab.errors import UsageError
+from cnnlab.metric import Metric
+
+Curves = Mapping[str, tuple[tuple[float, float], ...]]
+"""{label of a line: its points (x, y)}."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a measurement gives for one seed."""
+
+    numbers: Mapping[str, Mapping[str, float]]
+    """{metric: {case: number}}. A case is what the rules of verdicts call an arm, such as `ReLU, 20 layers`."""
+    curves: Curves = dataclasses.field(default_factory=dict)
+    """The lines of the card's figure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A claim that an experiment's file declares as `measurement`: `launch.py measure` decides it."""
+
+    claim: str
+    """Id of the claim, such as C5."""
+    question: str
+    """The question that it answers, in a sentence."""
+    measure: Callable[..., Measured]
+    """A pure function of the seed. It may take `data_dir` by name, the folder of prepared TFDS data sets or None."""
+    metrics: tuple[Metric, ...]
+    """Declarations of what it computes; the first is what a part compares that names no other."""
+    verdict: Callable[..., Any]
+    """Made by claim_verdict.every from the rules of the parts."""
+    seeds: int = 1
+    first_seed: int = 0
+    card: Card = Card()
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The declared seeds."""
+        return tuple(range(self.first_seed, self.first_seed + self.seeds))
+
+    def check(self, measured: Measured) -> Measured:
+        """Returns what was measured; raises UsageError where it has a metric that is not declared, or lacks one."""
+        declared, found = [metric.name for metric in self.metrics], list(measured.numbers)
+        if sorted(declared) != sorted(found):
+            raise UsageError(
+                f"{self.claim}: `measure` gives {', '.join(found) or 'nothing'}, and the file declares {', '.join(declared)}.\n"
+                "Declare every metric that it gives, and give every one that is declared."
+            )
+        return measured

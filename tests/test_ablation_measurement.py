@@ -1,0 +1,161 @@
+"""Measurements of claims: every shipped one is declared in full; a toy is measured, kept, decided and goes on."""
+
+import dataclasses
+import importlib
+import json
+import pathlib
+import re
+import textwrap
+
+import pytest
+
+from cnnlab import files
+from cnnlab.ablation.analyse.claim_verdict import Every
+from cnnlab.ablation.analyse.measured import analyse_measured
+from cnnlab.ablation.plan import declaration
+from cnnlab.ablation.plan.measurement import Measured, Measurement
+from cnnlab.ablation.plan.study import Verdict
+from cnnlab.errors import UsageError
+from cnnlab.metric import Metric
+from cnnlab.runs import revision
+from cnnlab.runs.catalogue import ROOT, measurement_files
+from cnnlab.runs.revision import Revision
+from tests.commands import command
+
+FILES = {name: path.relative_to(ROOT) for name, path in measurement_files().items()}
+NAMES = sorted(FILES)
+
+TOY = """
+    \"\"\"A toy.\"\"\"
+    from cnnlab.ablation.analyse.claim_verdict import every
+    from cnnlab.ablation.analyse.exact_verdicts import at_least, at_most, identity
+    from cnnlab.ablation.analyse.verdicts import contrast, on
+    from cnnlab.ablation.plan.measurement import Measured, Measurement
+    from cnnlab.metric import Metric
+
+    def measure(seed: int) -> Measured:
+        with open("calls.txt", "a") as file:
+            file.write(f"{seed}\\n")
+        return Measured(
+            {"difference": {"linear": 1e-15 * seed, "ReLU": 0.5 + 0.01 * seed}, "rank": {"linear": 3.0, "ReLU": 4.0}},
+            {"linear": ((0.0, 1.0), (1.0, 2.0 + seed))},
+        )
+
+    measurement = Measurement(
+        claim="C99",
+        question="Is a linear network linear?",
+        measure=measure,
+        metrics=(Metric("difference", higher_is_better=False), Metric("rank")),
+        seeds=4,
+        verdict=every(
+            identity("C99", "linear", 0.0, 1e-12, "It is linear"),
+            on("rank", at_most("C99", "linear", BOUND, "The rank is small")),
+            requires=(contrast("C99", "ReLU", "worse", "With ReLU it is not", against="linear"),),
+            scope="a toy",
+        ),
+    )
+"""
+
+
+def module_of(name: str):
+    return importlib.import_module(".".join(FILES[name].with_suffix("").parts))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_measurement_is_declared_in_full(name: str):
+    module = module_of(name)
+    measurement = module.measurement
+    assert isinstance(measurement, Measurement) and isinstance(measurement.verdict, Every)
+    for word in ("Paper:", "Command:", "Result:"):
+        assert word in module.__doc__, f"the docstring has no line {word}"
+    assert f"measure --experiment={name}" in module.__doc__
+    assert re.fullmatch(r"C\d+", measurement.claim) and name.startswith(f"c{int(measurement.claim[1:]):02d}_")
+    assert measurement.question.endswith("?") and measurement.verdict.scope
+    roles = measurement.verdict.roles
+    assert any(role == "decides" for role, _ in roles) and all(rule.claim == measurement.claim for _, rule in roles)
+    declared = {metric.name for metric in measurement.metrics}
+    assert {rule.metric for _, rule in roles} - {""} <= declared
+    parts = declaration.describe_rule(measurement.verdict)["rules"]
+    assert all(part["test"] and part["says"] for part in parts)
+    json.dumps(parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_one_seed_of_a_measurement_gives_what_is_declared_and_refutes_nothing(name: str, tmp_path: pathlib.Path):
+    code, out, err = command("measure", f"--experiment={name}", "--seeds=1", "--exploratory", f"--workdir={tmp_path}", cwd=ROOT)
+    if code == 3 and "data" in err:
+        pytest.skip(err.strip().splitlines()[-1])
+    assert code == 0, err
+    content = files.read_record(tmp_path / "measurement.json")
+    assert content is not None and len(content["seeds"]) == 1
+    assert "no verdict" in out and "[refuted]" not in out and "[refuted, required]" not in out, out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def committed():
+    """A commit that holds all code, whatever the checkout of the tests is like."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(revision, "revision_of", lambda own, sources: Revision("1" * 40))
+        yield
+
+
+def write_toy(folder: pathlib.Path, bound: str = "3.0") -> None:
+    (folder / "toy.py").write_text(textwrap.dedent(TOY).replace("BOUND", bound))
+
+
+def only_folder(place: pathlib.Path) -> pathlib.Path:
+    (folder,) = (place / "runs").glob("measurement-toy-*")
+    return folder
+
+
+def test_a_declared_measurement_has_a_verdict_and_measures_no_seed_twice(tmp_path: pathlib.Path):
+    write_toy(tmp_path)
+    for _ in range(2):
+        code, out, err = command("measure", "--experiment=toy.py", cwd=tmp_path)
+        assert code == 0, err
+        assert "C99: exact" in out and "[supported at small scale, required] With ReLU it is not" in out
+    assert (tmp_path / "calls.txt").read_text().split() == ["0", "1", "2", "3"]
+    folder = only_folder(tmp_path)
+    declared = declaration.read_declaration(folder)
+    verdict = Verdict.from_json(files.read_record(folder / "verdict.json") or {})
+    assert declared is not None and verdict.declaration == declared["digest"] and declared["commit"] == "1" * 40
+    assert verdict.verdict == "exact" and [part.metric for part in verdict.parts] == ["difference", "difference", "rank"]
+    assert declared["declared"]["parts"][2]["metric"] == "rank" and declared["declared"]["seeds"] == [0, 1, 2, 3]
+    assert "| linear | 3 |  |" in (folder / "report.md").read_text()
+
+
+def test_an_exact_statement_is_refuted_by_one_number(tmp_path: pathlib.Path):
+    write_toy(tmp_path, bound="2.5")
+    code, out, _ = command("measure", "--experiment=toy.py", cwd=tmp_path)
+    assert code == 0 and "C99: refuted" in out and "linear ≤ 2.5 in rank in 0 of 4 runs; the largest is 3" in out
+
+
+@pytest.mark.parametrize("word", ["--seeds=2", "--exploratory"])
+def test_what_differs_from_the_declaration_has_no_verdict(word: str, tmp_path: pathlib.Path):
+    write_toy(tmp_path)
+    code, out, _ = command("measure", "--experiment=toy.py", word, cwd=tmp_path)
+    assert code == 0 and "no verdict" in out and "[exact] It is linear" in out and "C99: " not in out
+    assert not (only_folder(tmp_path) / "verdict.json").exists() and not (only_folder(tmp_path) / "declaration.json").exists()
+
+
+def test_a_measurement_is_no_training_and_a_training_no_measurement(tmp_path: pathlib.Path):
+    write_toy(tmp_path)
+    code, _, err = command("train", "--experiment=toy.py", cwd=tmp_path)
+    assert code == 2 and "launch.py measure --experiment=" in err
+    code, _, err = command("measure", "--experiment=mlp_digits", cwd=tmp_path)
+    assert code == 2 and "launch.py train --experiment=mlp_digits" in err
+    code, _, err = command("measure", cwd=tmp_path)
+    assert code == 2 and "which experiment?" in err
+
+
+def test_a_metric_that_is_not_declared_is_refused():
+    measurement = Measurement(
+        "C99", "Is it?", lambda seed: Measured({"other": {}}), (Metric("difference"),), verdict=lambda: None
+    )
+    with pytest.raises(UsageError, match="gives other, and the file declares difference"):
+        measurement.check(measurement.measure(0))
+    numbers = {0: Measured({"difference": {"a": 1.0}})}
+    assert analyse_measured(measurement, numbers).rows[0].values == ((0, 1.0),)
+    with pytest.raises(UsageError, match="compares differences, which the measurement does not declare"):
+        analyse_measured(dataclasses.replace(measurement), numbers, "differences")
