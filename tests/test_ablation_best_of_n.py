@@ -55,6 +55,50 @@ def study(random, *, advantage, points=4, trials=20, seeds=4, luck=1.0, persiste
     return judged(levels + 0.01 * random.normal(size=levels.shape), levels + luck * random.normal(size=levels.shape), points)
 
 
+BETWEEN = search_verdict.BetweenSearches("C15", "trial ", "grid ", "validation/loss", "Random beats grid")
+
+
+def between(chosen, worth, searches=6, **more):
+    """The verdict between searches, from losses [S, arms] of `searches` grids and then of as many random searches."""
+    size = np.shape(worth)[1] // 2 // searches
+    names = [f"grid {k + 1} point {i + 1}: " for k in range(searches) for i in range(size)]
+    names += [f"trial {i + 1}: " for i in range(searches * size)]
+    tables = [dict(zip(names, np.array(table, object).T, strict=True)) for table in (worth, chosen)]
+    return BETWEEN(
+        *(analysis(f"{split}/loss", table, **more) for split, table in zip(("test", "validation"), tables, strict=True))
+    )
+
+
+def test_a_search_is_one_observation_between_searches():
+    """Grids find exp(0), and random search k finds exp(−1 + k / 10): the ratio is the mean difference of logarithms."""
+    chosen = np.tile([[1.0, 2.0]], (3, 12))
+    worth = np.exp([[*[0.0, 9.0] * 6, *(value for k in range(6) for value in (-1 + k / 10, 9.0))]] * 3)
+    found = between(chosen, worth)
+    assert found.effect == pytest.approx(np.exp(-0.75)) and found.n == 6 and found.verdict == "supported at small scale"
+    assert found.interval[0] < found.effect < found.interval[1] < 1 and found.scale == "log"
+    assert "the best of 2 “trial” arms / the best of 2 “grid” arms = 0.472" in found.sentence
+    assert between(chosen, np.roll(worth, 12, axis=1)).verdict == "opposite"
+    diverged = worth.astype(object)
+    diverged[0, 12] = None
+    known = chosen.astype(object)
+    known[0, 12] = None  # a run that diverged is not chosen, and the other one is worth exp(9)
+    assert between(known, diverged).effect > 0.5
+    assert between(chosen, worth, failed=("trial 1: ",)).verdict == "not tested"
+    with pytest.raises(UsageError, match=r"compares 6 arms 'trial ' with 3 grids\.\nExpected at least 6 grids"):
+        between(chosen[:, :12], worth[:, :12], searches=3)
+
+
+def test_a_planted_null_between_searches_is_decided_in_one_of_twenty_studies():
+    """Levels differ by arm, as in a search: each grid has its own luck, and so has each random search."""
+    random = np.random.default_rng(3)
+    words = []
+    for _ in range(300):
+        worth = np.exp(random.normal(size=(1, 48)))
+        words.append(between(worth * np.exp(0.1 * random.normal(size=worth.shape)), worth).verdict)
+    # Two standard errors of 300 studies are 1.8 % at 2.5 %.
+    assert words.count("supported at small scale") <= 0.043 * 300 and words.count("opposite") <= 0.043 * 300
+
+
 def test_expected_best_is_the_mean_over_all_sets():
     random = np.random.default_rng(0)
     chosen, worth = random.normal(size=(2, 3, 7))

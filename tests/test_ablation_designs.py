@@ -199,6 +199,23 @@ def test_grid_and_random_has_the_middles_of_equal_parts_and_draws_of_the_random_
     assert points[0].name == "point 1: lr=0.000464159, dropout=0.1"
 
 
+def test_grids_and_random_has_grids_at_random_offsets_and_as_many_trials():
+    own = {"lr": "0.05", "dropout": "0.5"}
+    first, *arms = designs.grids_and_random(SEARCHED, 3, own)
+    points, trials = arms[: len(arms) // 2], arms[len(arms) // 2 :]
+    assert first == Arm(BASELINE, own) and tuple(trials) == designs.random(SEARCHED, 8 * 4, seed=3)
+    offsets = []
+    for number in range(8):
+        grid_points = points[4 * number : 4 * number + 4]
+        assert all(arm.name.startswith(f"grid {number + 1} point ") for arm in grid_points)
+        levels = varied(grid_points)
+        assert {tuple(arm.knobs.values()) for arm in grid_points} == set(itertools.product(*levels.values()))
+        rates = sorted((np.log10(np.float64(levels["lr"])) + 4) / 4)  # shares of the distribution
+        np.testing.assert_allclose(rates[1] - rates[0], 0.5, atol=1e-4)
+        offsets.append(rates[0])
+    assert len(set(offsets)) == 8 and 0 <= min(offsets) < 0.2 and 0.3 < max(offsets) < 0.5
+
+
 def test_a_grid_over_distributions_needs_distributions_with_levels_enough():
     own = {"lr": "0.05", "norm": "batch", "width": "3"}
     with pytest.raises(UsageError, match=r"--vary=norm:batch,none: the design grid_and_random .*\nExpected one of uniform"):
@@ -366,6 +383,7 @@ def test_designs_are_printable_and_import_no_jax():
         "add_one_in",
         "random",
         "grid_and_random",
+        "grids_and_random",
     ]
     code = "import sys, cnnlab.ablation.plan.designs; sys.exit('jax' in sys.modules)"
     root = pathlib.Path(__file__).resolve().parents[1]

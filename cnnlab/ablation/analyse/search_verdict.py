@@ -1,6 +1,7 @@
-"""The verdict rule that compares what two searches find: the best of n trials of one with the best of n of the other."""
+"""The verdict rules that compare what two searches find: the best of n trials of one with the best of n of the other."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,9 +40,7 @@ class BestOf:
 
     def __call__(self, analysis: Analysis, look: Look | None = None) -> Verdict:
         """Returns the verdict; `look` gives the analysis of the same runs by the metric `chosen_by`."""
-        if look is None:
-            raise UsageError(f"the verdict of {self.claim} chooses by {self.chosen_by}. Give the analysis of that number too.")
-        chosen = look(self.chosen_by)
+        chosen = self.chosen(look)
         ours, theirs = ([row.arm for row in analysis.rows if row.arm.startswith(name)] for name in (self.ours, self.theirs))
         size = len(theirs)
         if not size or len(ours) < 2 * size:
@@ -49,12 +48,8 @@ class BestOf:
                 f"the verdict of {self.claim} compares {len(ours)} arms {self.ours!r} with {size} arms {self.theirs!r}.\n"
                 "Expected at least twice as many of the first as of the second, such as those of the design grid_and_random."
             )
-        lost = [row.arm for row in analysis.rows if row.arm in {*ours, *theirs} and row.done + row.diverged < row.planned]
-        if lost:
-            sentence = (
-                f"{self.says}: not tested, since {len(lost)} arms have runs that failed or are missing, {lost[0]} among them."
-            )
-            return Verdict(self.claim, words.NOT_TESTED, None, None, None, 0, sentence, says=self.says)
+        if untested := self.untested(analysis, [*ours, *theirs]):
+            return untested
         for each in (chosen, analysis):
             each.declared.require_sense(f"the verdict of {self.claim}")
         known, worth = _table(chosen, ours), _table(analysis, ours)
@@ -66,6 +61,22 @@ class BestOf:
         p = float((1 + np.sum(spread >= abs(effect))) / (1 + len(spread)))
         word = words.NOT_SHOWN if abs(effect) <= half else words.SUPPORTED if effect > 0 else words.OPPOSITE
         return self._verdict(analysis, word, effect, half, p, (len(known), known.shape[1], size))
+
+    def chosen(self, look: Look | None) -> Analysis:
+        """Returns the analysis by which a search chooses; raises UsageError where it is not given."""
+        if look is None:
+            raise UsageError(f"the verdict of {self.claim} chooses by {self.chosen_by}. Give the analysis of that number too.")
+        return look(self.chosen_by)
+
+    def untested(self, analysis: Analysis, arms: Sequence[str]) -> Verdict | None:
+        """Returns the verdict `not tested` where runs of these arms failed or are missing."""
+        lost = [row.arm for row in analysis.rows if row.arm in {*arms} and row.done + row.diverged < row.planned]
+        if not lost:
+            return None
+        sentence = (
+            f"{self.says}: not tested, since {len(lost)} arms have runs that failed or are missing, {lost[0]} among them."
+        )
+        return Verdict(self.claim, words.NOT_TESTED, None, None, None, 0, sentence, says=self.says)
 
     def _verdict(
         self, analysis: Analysis, word: str, advantage: float, half: float, p: float, sizes: tuple[int, int, int]
@@ -82,6 +93,67 @@ class BestOf:
         )
         bounds = (interval.low, interval.high)
         return Verdict(self.claim, word, effect, bounds, p, seeds, sentence, says=self.says, comparison=title)
+
+
+@dataclasses.dataclass(frozen=True)
+class BetweenSearches(BestOf):
+    """Tests that searches of one kind find better arms than as many of another, each search anew: random ones against grids.
+
+    A search is one observation: the arm that it chooses by one number, such as validation/loss, evaluated by the study's metric
+    on a logarithmic scale and averaged over seeds. The grids have offsets of their own, so that the verdict is about grids of
+    this size over these distributions, and not about one grid. Searches are paired by number, which is arbitrary: the paired
+    t-test, with which the sign flips must agree, then tests independent differences. As `ours` it takes the prefix of the names
+    of a pool, in which the first n arms are the first search, the next n the second, …; `theirs` begins the names of the
+    grids' arms, before the number of the grid.
+
+    A run that diverged is never chosen where another one is, and worth as little as the worst run of the study.
+    """
+
+    def __call__(self, analysis: Analysis, look: Look | None = None) -> Verdict:
+        """Returns the verdict; `look` gives the analysis of the same runs by the metric `chosen_by`."""
+        chosen = self.chosen(look)
+        pool = [row.arm for row in analysis.rows if row.arm.startswith(self.ours)]
+        grids: dict[str, list[str]] = {}
+        for row in analysis.rows:
+            if found := re.match(rf"{re.escape(self.theirs)}(\d+) ", row.arm):
+                grids.setdefault(found[1], []).append(row.arm)
+        sizes = {len(points) for points in grids.values()}
+        if len(grids) < statistics.FEWEST_FLIPS or len(sizes) != 1 or len(pool) != len(grids) * (size := sizes.pop()):
+            raise UsageError(
+                f"the verdict of {self.claim} compares {len(pool)} arms {self.ours!r} with {len(grids)} grids.\n"
+                f"Expected at least {statistics.FEWEST_FLIPS} grids of one size and as many arms of the pool as they have "
+                "points, such as those of the design grids_and_random."
+            )
+        if untested := self.untested(analysis, [*pool, *(arm for points in grids.values() for arm in points)]):
+            return untested
+        searches = [pool[size * number : size * (number + 1)] for number in range(len(grids))]
+        found = [np.array([self._worth(analysis, chosen, arms) for arms in kind]) for kind in (searches, [*grids.values()])]
+        differences = statistics.paired_differences(*found)
+        interval = statistics.student_interval(differences, words.ALPHA)
+        p = statistics.decisive_p(found[0].tolist(), found[1].tolist(), "t")
+        advantage = float(np.mean(differences)) * (1 if analysis.higher_is_better else -1)
+        word = words.NOT_SHOWN if p is None or p >= words.ALPHA else words.SUPPORTED if advantage > 0 else words.OPPOSITE
+        ratio = float(np.exp(np.mean(differences)))
+        bounds = (float(np.exp(interval.low)), float(np.exp(interval.high))) if interval else None
+        title = f"the best of {size} “{self.ours.strip()}” arms / the best of {size} “{self.theirs.strip()}” arms"
+        span = f" [{bounds[0]:.3g}, {bounds[1]:.3g}]" if bounds else ""
+        tested = "no p" if p is None else f"p = {p:.2g}"
+        sentence = (
+            f"{self.says}: {title} = {ratio:.3g}{span} in {analysis.metric}{summary.sense(analysis.declared)} "
+            f"({tested}, {len(grids)} searches of each kind; each best chosen by {self.chosen_by})."
+        )
+        return Verdict(self.claim, word, ratio, bounds, p, len(grids), sentence, says=self.says, comparison=title, scale="log")
+
+    def _worth(self, analysis: Analysis, chosen: Analysis, arms: Sequence[str]) -> float:
+        """Returns the logarithm of what a search finds, the mean over seeds."""
+        known, worth = _table(chosen, arms), _table(analysis, arms)
+        best = np.argmax(known, axis=1)
+        found = np.abs(worth[np.arange(len(best)), best])
+        if not np.all(found > 0):
+            raise UsageError(
+                f"the verdict of {self.claim} compares logarithms, and {analysis.metric} is not above 0 in all runs."
+            )
+        return float(np.mean(np.log(found)))
 
 
 def _table(analysis: Analysis, arms: Sequence[str]) -> np.ndarray:

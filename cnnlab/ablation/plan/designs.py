@@ -2,7 +2,7 @@
 
 A *factor* is a knob that is varied, a *level* one of its values, as text like on the command line. A *component* is a knob
 that can be switched off: without dropout, without normalisation. In every design the baseline comes first (in `random` and
-`grid_and_random` it is the experiment as it stands), and every arm states the level of every factor, the baseline too.
+the designs that search it is the experiment as it stands), and every arm states the level of every factor, the baseline too.
 """
 
 import dataclasses
@@ -24,6 +24,12 @@ DRAWN_PER_POINT = 4
 """Random trials for each point of that grid, from which sets of as many trials as it has points are drawn."""
 POINT, TRIAL = "point ", "trial "
 """Prefixes of the names of arms of a grid over distributions, and of arms drawn at random."""
+GRID = "grid "
+"""Prefix of the names of arms of several grids, such as `grid 3 point 7: …`."""
+SEARCHES = 8
+"""Grids, and random searches, of `grids_and_random`."""
+SEARCH_LEVELS = 2
+"""Levels of each factor in a grid of `grids_and_random`."""
 
 # Factors ---------------------------------------------------------------------------------------------------------------
 
@@ -82,7 +88,7 @@ def random(factors: Mapping[str, Levels], trials: int, seed: int, baseline: Mapp
 
 
 def grid_and_random(factors: Mapping[str, Levels], seed: int, baseline: Mapping[str, str]) -> tuple[Arm, ...]:
-    """Returns a grid and random trials over the same distributions; `verdicts.BestOf` compares what each finds.
+    """Returns a grid and random trials over the same distributions; `BestOf` compares what each finds.
 
     The grid has GRID_LEVELS levels of each factor, the middles of as many parts of its distribution that are equally likely
     (of log(1e-4,1): 10^(−10/3), 10^−2 and 10^(−2/3)), and all of their combinations.
@@ -92,33 +98,73 @@ def grid_and_random(factors: Mapping[str, Levels], seed: int, baseline: Mapping[
         seed: seed of the trials.
         baseline: {knob: level} of the arm that comes first and is no part of either, such as the experiment's own.
     """
-    _require_factors(factors)
-    levels = {}
-    for knob, distribution in factors.items():
-        if not isinstance(distribution, Distribution):
-            raise UsageError(
-                f"--vary={knob}:{','.join(map(shown, distribution))}: the design grid_and_random compares a grid over "
-                "distributions with draws from them, and this is a list of levels.\n"
-                f"Expected one of {', '.join(FORMS.values())}. Write a distribution, or take the design grid or random."
-            )
-        levels[knob] = [distribution.at((part + 0.5) / GRID_LEVELS) for part in range(GRID_LEVELS)]
-        if len(set(levels[knob])) < GRID_LEVELS:
-            raise UsageError(
-                f"--vary={knob}:{distribution}: the grid of grid_and_random has {GRID_LEVELS} levels of each factor, and "
-                f"here they would be {', '.join(map(shown, levels[knob]))}.\n"
-                f"Expected a distribution over {GRID_LEVELS} values at least. Widen it, or leave the factor out."
-            )
-    points = [dict(zip(levels, row, strict=True)) for row in itertools.product(*levels.values())]
+    points = _grid_over(factors, dict.fromkeys(factors, 0.5), GRID_LEVELS, "grid_and_random")
     first, *trials = random(factors, DRAWN_PER_POINT * len(points), seed, baseline)
     numbered = enumerate(points, start=1)
     return (first, *(Arm(f"{POINT}{number}: {_settings(knobs)}", knobs) for number, knobs in numbered), *trials)
 
 
+def grids_and_random(factors: Mapping[str, Levels], seed: int, baseline: Mapping[str, str]) -> tuple[Arm, ...]:
+    """Returns SEARCHES grids with random offsets and as many random searches of as many trials, for `BetweenSearches`.
+
+    The distribution of a factor is divided into SEARCH_LEVELS parts that are equally likely. A grid has a level in each part,
+    at a place within it that is drawn for the grid and the factor, and all combinations of these levels. The first trials, as
+    many as a grid has points, are the first random search, the next ones the second, and so on.
+
+    Args:
+        factors: each a distribution.
+        seed: seed of the offsets and the trials.
+        baseline: {knob: level} of the arm that comes first and is no part of a search, such as the experiment's own.
+    """
+    points = []
+    for number in range(1, SEARCHES + 1):
+        offsets = {knob: _share(seed, number, f"offset {knob}") for knob in factors}
+        grid_points = _grid_over(factors, offsets, SEARCH_LEVELS, "grids_and_random")
+        points += [
+            Arm(f"{GRID}{number} {POINT}{place}: {_settings(knobs)}", knobs) for place, knobs in enumerate(grid_points, start=1)
+        ]
+    first, *trials = random(factors, len(points), seed, baseline)
+    return (first, *points, *trials)
+
+
+def _grid_over(factors: Mapping[str, Levels], offsets: Mapping[str, float], count: int, design: str) -> list[dict[str, str]]:
+    """Returns the points {knob: level} of a grid over distributions.
+
+    Args:
+        factors: each a distribution.
+        offsets: for each factor the place of its levels, in [0, 1), within the parts of the distribution.
+        count: number of parts that are equally likely, hence of levels, of each factor.
+        design: name of the design, for errors.
+    """
+    _require_factors(factors)
+    levels = {}
+    for knob, distribution in factors.items():
+        if not isinstance(distribution, Distribution):
+            raise UsageError(
+                f"--vary={knob}:{','.join(map(shown, distribution))}: the design {design} compares a grid over "
+                "distributions with draws from them, and this is a list of levels.\n"
+                f"Expected one of {', '.join(FORMS.values())}. Write a distribution, or take the design grid or random."
+            )
+        levels[knob] = [distribution.at((part + offsets[knob]) / count) for part in range(count)]
+        if len(set(levels[knob])) < count:
+            raise UsageError(
+                f"--vary={knob}:{distribution}: the grid of {design} has {count} levels of each factor, and "
+                f"here they would be {', '.join(map(shown, levels[knob]))}.\n"
+                f"Expected a distribution over {count} values at least. Widen it, or leave the factor out."
+            )
+    return [dict(zip(levels, row, strict=True)) for row in itertools.product(*levels.values())]
+
+
+def _share(seed: int, number: int, name: str) -> float:
+    """Draws a number in [0, 1) by 53 bits of SHA-256, which no version of any library changes."""
+    bits = bytes.fromhex(digest([f"{seed} {number} {name}"]))
+    return (int.from_bytes(bits[:8], "big") >> 11) * 2.0**-53
+
+
 def _drawn(levels: Levels, seed: int, number: int, knob: str) -> str:
-    """Draws a level by 53 bits of SHA-256, which no version of any library changes."""
-    bits = bytes.fromhex(digest([f"{seed} {number} {knob}"]))
+    """Draws a level."""
     distribution = levels if isinstance(levels, Distribution) else Distribution("choice", options=levels)
-    return distribution.at((int.from_bytes(bits[:8], "big") >> 11) * 2.0**-53)
+    return distribution.at(_share(seed, number, knob))
 
 
 def _trial(number: int, knobs: Mapping[str, str]) -> Arm:
@@ -318,5 +364,6 @@ DESIGNS: dict[str, Callable[..., tuple[Arm, ...]]] = {
     "add_one_in": add_one_in,
     "random": random,
     "grid_and_random": grid_and_random,
+    "grids_and_random": grids_and_random,
 }
 """By name: leave_one_out and add_one_in take components, the others factors."""

@@ -46,8 +46,8 @@ class DesignRequest:
             raise UsageError(f"--toggle is for the designs leave_one_out and add_one_in, not {self.design}. Give --vary.")
         elif self.design == "random":
             arms = designs.random(factors, self.trials, seed, _own_levels(common, factors))
-        elif self.design == "grid_and_random":
-            arms = designs.grid_and_random(factors, seed, _own_levels(common, factors))
+        elif self.design in ("grid_and_random", "grids_and_random"):
+            arms = designs.DESIGNS[self.design](factors, seed, _own_levels(common, factors))
         else:
             arms = designs.DESIGNS[self.design](factors)
         return (*arms, *self._negative(arms[0], common))

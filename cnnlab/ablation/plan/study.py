@@ -16,7 +16,9 @@ from cnnlab.runs.renamed import current_flag
 if TYPE_CHECKING:
     import numpy as np
 
-Design = Literal["grid", "zip", "one_factor_at_a_time", "leave_one_out", "add_one_in", "random", "grid_and_random"]
+Design = Literal[
+    "grid", "zip", "one_factor_at_a_time", "leave_one_out", "add_one_in", "random", "grid_and_random", "grids_and_random"
+]
 BASELINE = "baseline"
 """Name of the arm that the others are compared with, unless a study names it otherwise."""
 

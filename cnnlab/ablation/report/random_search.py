@@ -94,7 +94,11 @@ def random_search(study: Study, outcomes: Sequence[RunResult], analysis: Analysi
         scale, name = scale if alike else formatting.Scale(Metric(""), decimals=4), f"at step {rung:,}"
         note = "Every line is an arm: it passes through the values of its factors and ends at its mean "
         note += f"{study.pruning.metric} {name}, before any was pruned."
-    found = factors(study, list(means)) if study.design in ("random", "grid_and_random") and len(means) > 1 else []
+    found = (
+        factors(study, list(means))
+        if study.design in ("random", "grid_and_random", "grids_and_random") and len(means) > 1
+        else []
+    )
     if not found:
         return ""
     quality = np.array(list(means.values()), np.float64)
