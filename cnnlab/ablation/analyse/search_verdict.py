@@ -115,8 +115,8 @@ class BetweenSearches(BestOf):
         pool = [row.arm for row in analysis.rows if row.arm.startswith(self.ours)]
         grids: dict[str, list[str]] = {}
         for row in analysis.rows:
-            if found := re.match(rf"{re.escape(self.theirs)}(\d+) ", row.arm):
-                grids.setdefault(found[1], []).append(row.arm)
+            if named := re.match(rf"{re.escape(self.theirs)}(\d+) ", row.arm):
+                grids.setdefault(named[1], []).append(row.arm)
         sizes = {len(points) for points in grids.values()}
         if len(grids) < statistics.FEWEST_FLIPS or len(sizes) != 1 or len(pool) != len(grids) * (size := sizes.pop()):
             raise UsageError(
@@ -127,10 +127,10 @@ class BetweenSearches(BestOf):
         if untested := self.untested(analysis, [*pool, *(arm for points in grids.values() for arm in points)]):
             return untested
         searches = [pool[size * number : size * (number + 1)] for number in range(len(grids))]
-        found = [np.array([self._worth(analysis, chosen, arms) for arms in kind]) for kind in (searches, [*grids.values()])]
-        differences = statistics.paired_differences(*found)
+        ours, theirs = ([self._worth(analysis, chosen, arms) for arms in kind] for kind in (searches, grids.values()))
+        differences = statistics.paired_differences(ours, theirs)
         interval = statistics.student_interval(differences, words.ALPHA)
-        p = statistics.decisive_p(found[0].tolist(), found[1].tolist(), "t")
+        p = statistics.decisive_p(ours, theirs, "t")
         advantage = float(np.mean(differences)) * (1 if analysis.higher_is_better else -1)
         word = words.NOT_SHOWN if p is None or p >= words.ALPHA else words.SUPPORTED if advantage > 0 else words.OPPOSITE
         ratio = float(np.exp(np.mean(differences)))
