@@ -64,9 +64,10 @@ def between(chosen, worth, searches=6, **more):
     names = [f"grid {k + 1} point {i + 1}: " for k in range(searches) for i in range(size)]
     names += [f"trial {i + 1}: " for i in range(searches * size)]
     tables = [dict(zip(names, np.array(table, object).T, strict=True)) for table in (worth, chosen)]
-    return BETWEEN(
-        *(analysis(f"{split}/loss", table, **more) for split, table in zip(("test", "validation"), tables, strict=True))
+    by_test, by_validation = (
+        analysis(f"{split}/loss", table, **more) for split, table in zip(("test", "validation"), tables, strict=True)
     )
+    return BETWEEN(by_test, {"validation/loss": by_validation}.__getitem__)
 
 
 def test_a_search_is_one_observation_between_searches():
