@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from cnnlab import files
+from cnnlab import files, own
 from cnnlab.ablation.analyse.claim_verdict import Every
 from cnnlab.ablation.analyse.measured import analyse_measured
 from cnnlab.ablation.plan import declaration
@@ -19,6 +19,7 @@ from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
 from cnnlab.runs import revision
 from cnnlab.runs.catalogue import ROOT, measurement_files
+from cnnlab.runs.experiments import load_measurement
 from cnnlab.runs.revision import Revision
 from tests.commands import command
 
@@ -159,3 +160,19 @@ def test_a_metric_that_is_not_declared_is_refused():
     assert analyse_measured(measurement, numbers).rows[0].values == ((0, 1.0),)
     with pytest.raises(UsageError, match="compares differences, which the measurement does not declare"):
         analyse_measured(dataclasses.replace(measurement), numbers, "differences")
+
+
+def test_the_words_of_a_card_are_no_part_of_the_declaration(tmp_path: pathlib.Path):
+    digests = []
+    for words in (
+        "",
+        'card=Card("One.", quick="--seeds=2"),',
+        'card=Card(published="Two."),',
+        'first_seed=1, card=Card("One."),',
+    ):
+        write_toy(tmp_path)
+        text = (tmp_path / "toy.py").read_text().replace("seeds=4,", f"seeds=4, {words}")
+        (tmp_path / "toy.py").write_text(f"from cnnlab.ablation.plan.study import Card\n{text}")
+        digests.append(declaration.declare_measurement(load_measurement(str(tmp_path / "toy.py"))).digest)
+        own.forget_changed()
+    assert digests[1] == digests[2] != digests[3] and digests[0] != digests[1]

@@ -43,7 +43,7 @@ class Declaration:
     experiment: str
     """Name of the experiment, or of its file."""
     source: str
-    """Digest of the code of the experiment's file, without comments and docstrings."""
+    """Digest of the code of the experiment's file, without comments, docstrings and the words of the claim's card."""
     arms: Mapping[str, Mapping[str, str]]
     """{name: knobs}, the baseline first, negative controls last."""
     metric: str
@@ -73,7 +73,7 @@ def declared_by(experiment: ExperimentFile) -> Declaration | None:
         claim=spec.claim,
         question=spec.question,
         experiment=experiment.title,
-        source=code_digest(ast.parse(experiment.source)),
+        source=code_digest(_without_cards(experiment.source)),
         arms={arm.name: dict(arm.knobs) for arm in arms},
         metric=spec.metric,
         seeds=tuple(range(spec.first_seed, spec.first_seed + spec.seeds)),
@@ -81,6 +81,15 @@ def declared_by(experiment: ExperimentFile) -> Declaration | None:
         smallest_effect=spec.smallest_effect,
         inputs=spec.inputs,
     )
+
+
+def _without_cards(source: str) -> ast.Module:
+    """Returns the code of a file without what `Card(...)` is given: the words of a card are no part of the test."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Card":
+            node.args, node.keywords = [], []
+    return tree
 
 
 def describe_rule(rule: Callable[..., Any]) -> dict[str, Any]:
@@ -185,7 +194,7 @@ def declare_measurement(file: MeasurementFile) -> Declaration:
         claim=measurement.claim,
         question=measurement.question,
         experiment=file.title,
-        source=code_digest(ast.parse(file.source)),
+        source=code_digest(_without_cards(file.source)),
         arms={},
         metric=", ".join(metric.name for metric in measurement.metrics),
         seeds=measurement.all_seeds,
