@@ -1,6 +1,7 @@
 """The deep autoencoder 784-1000-500-250-30 (2,837,314 parameters) on MNIST.
 
 Paper:    G. Hinton, R. Salakhutdinov, Reducing the dimensionality of data with neural networks, 2006, Science 313 (3.00)
+Published: 3.00 with logistic units and RBM pre-training (Hinton and Salakhutdinov 2006)
 Command:  python launch.py --experiment=autoencoder_mnist
 Result:   test squared error 5.07, one seed, 49 s on 2 CPU cores (PCA with 30 components: 13.87). Deviation: rectified units;
           the paper has logistic units, pre-trained as RBMs.

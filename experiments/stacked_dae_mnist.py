@@ -1,6 +1,7 @@
 """Stacked denoising autoencoders on MNIST: three layers, pre-trained one after another, then fine-tuned together with labels.
 
 Paper:    P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol, Stacked denoising autoencoders, 2010, JMLR 11
+Published: 1.28 % with up to 2000 units a layer (Vincent et al. 2010)
 Command:  python launch.py --experiment=stacked_dae_mnist
 Result:   test error 1.41 %, one seed (the paper: 1.28 % with three layers of up to 2000 units, 50,000 images); 7 min 29 s on 2
           CPU cores while tests ran. Three layers of 500 units, 4 epochs of pre-training and 15 of fine-tuning at a learning

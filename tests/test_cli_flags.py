@@ -82,7 +82,10 @@ REFUSED = {
     ),
     "switch of ablate": ([LINEAR, "--nodry_run"], "Did you mean: python launch.py ablate --experiment=… --dry_run?"),
     "flag without an experiment": (["--vary=lr:1,2"], "--vary is a flag of ablate."),
-    "flag of a verb with folders": (["list", "--to=page"], "--to is a flag of predict, export, sample, inspect and claims."),
+    "flag of a verb with folders": (
+        ["list", "--to=page"],
+        "--to is a flag of predict, export, sample, inspect, claims and results.",
+    ),
     "flag that deletes": (
         ["evaluate", LINEAR, "--overwrite"],
         "evaluate deletes nothing and takes no --overwrite: leave it out.",

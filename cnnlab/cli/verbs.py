@@ -4,6 +4,7 @@ from cnnlab.cli import runs, show, study
 from cnnlab.cli.cache import cache
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
 from cnnlab.cli.measure import measure
+from cnnlab.cli.results import results
 from cnnlab.cli.train import train
 
 VERBS: dict[str, Verb] = {
@@ -20,6 +21,7 @@ VERBS: dict[str, Verb] = {
     "measure": measure,
     "claims": study.claims,
     "reproduce": study.reproduce,
+    "results": results,
     "runs": runs.runs,
     "runs compare": runs.runs_compare,
     "runs clean": runs.runs_clean,
