@@ -18,6 +18,7 @@ from toys import INTERVALS, gap, run
 from cnnlab.core import Batch, Feed, Phase, Stats, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import leaves, tree_digest
+from cnnlab.engine.in_memory import train_in_memory
 from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import DataError, UsageError
@@ -52,6 +53,14 @@ def test_two_players_reach_the_equilibrium_and_the_third_never_moves():
     np.testing.assert_allclose(hunter, 2 * scout, atol=0.3)
     np.testing.assert_array_equal(state.params["rock"]["at"], run(experiment, stop=0)[0].params["rock"]["at"])
     assert set(state.opt_state) == {"scout", "hunter"} and logged[1000]["hunter_loss"] < logged[5]["hunter_loss"] / 100
+
+
+def test_training_in_memory_gives_the_numbers_of_a_run_and_its_states_at_chosen_steps():
+    state, step, logged, saved = whole_chase()
+    found = train_in_memory(program(), 0, at=(0, 10), log_every=INTERVALS.log)
+    assert found.logged == logged and list(found.states) == [0, 10, step]
+    assert gap(found.states[step], state) == 0 and gap(found.states[10], saved[10][0]) == 0
+    assert gap(found.states[0], program().strategy.to_host(program().init(0))) == 0
 
 
 def test_turns_count_k_steps_of_one_player_to_one_of_the_other():

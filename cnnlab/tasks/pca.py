@@ -39,7 +39,7 @@ def pca_task(image_shape: tuple[int, int, int], *, components: Count = 30, solve
     """
 
     def encode(params: Params, model_state: PyTree, images: Array) -> Array:
-        values = images.astype(jnp.float32).reshape(len(images), -1)  # [B, H, W, C] -> [B, D]
+        values = images.astype(np.promote_types(images.dtype, np.float32)).reshape(len(images), -1)  # [B, H, W, C] -> [B, D]
         return (values - model_state["mean"][None]) @ model_state["components"]
 
     def decode(params: Params, model_state: PyTree, codes: Array) -> Array:

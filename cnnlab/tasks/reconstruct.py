@@ -53,9 +53,9 @@ class Coder:
     loss: ReconstructionLoss
 
     def reconstruct(self, params: Params, model_state: PyTree, images: Array) -> Array:
-        """Returns the reconstructions f32 [B, H, W, C] of images f32 [B, H, W, C]."""
-        outputs = self.decode(params, model_state, self.encode(params, model_state, images))
-        return self.loss.reconstruct(outputs).astype(jnp.float32)
+        """Returns the reconstructions f32 [B, H, W, C] of images f32 [B, H, W, C]; f64 where all arguments are f64."""
+        outputs = self.loss.reconstruct(self.decode(params, model_state, self.encode(params, model_state, images)))
+        return outputs.astype(np.promote_types(outputs.dtype, np.float32))
 
 
 def reconstruct(

@@ -11,9 +11,9 @@ Result:   not shown here. Modes found of 8, n = 8 paired seeds, 95 % t-interval:
 With two of the losses some seeds lose modes. The non-saturating generator misses one or two in three of eight seeds (it finds
 6, 6 and 7). WGAN-GP has not converged in three of eight (2, 2 and 4 modes, 6 to 7 % of the samples on any mode) and finds all
 modes in the other five. The saturating generator finds all eight in every seed, with D(G(z)) at 0.38 to 0.47: with one critic
-step the discriminator is never certain. This study complements c27_gan_unstable, whose metric does not notice a generator that
-makes a single mode. Each loss has the number of critic steps of its paper: one, and five for WGAN-GP. A mode is found when at
-least a tenth of its even share of the samples lies on it.
+step the discriminator is never certain (c27_generator_gradient has what follows where it is). Each loss has the number of
+critic steps of its paper: one, and five for WGAN-GP. A mode is found when at least a tenth of its even share of the samples
+lies on it.
 """
 
 from functools import partial
