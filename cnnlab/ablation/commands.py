@@ -11,7 +11,7 @@ from cnnlab import files
 from cnnlab import own as own_files
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
 from cnnlab.ablation.analyse.comparable import code_warnings, condition_warnings, require_comparable, require_same_conditions
-from cnnlab.ablation.plan import check, designs, pruning
+from cnnlab.ablation.plan import check, curve_metrics, designs, pruning
 from cnnlab.ablation.plan.declaration import read_declaration
 from cnnlab.ablation.plan.request import Comparison, DesignRequest, canonical_arms, requested_design
 from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, Verdict, merge_knobs
@@ -114,6 +114,8 @@ def plan_study(
         raise UsageError(
             f"--metric={study.metric}: expected SPLIT/NAME, such as {_primary_metric(found[0].experiment)} or train/loss."
         )
+    if follows := curve_metrics.declaration(name_of(study.metric), declared):
+        declared[follows.name] = follows
     if name_of(study.metric) not in declared:
         names = list(declared)
         raise UsageError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnlab import files
-from cnnlab.ablation.plan import pruning
+from cnnlab.ablation.plan import curve_metrics, pruning
 from cnnlab.ablation.plan.pruning import FINISHED
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, merge_knobs, metrics_from_json
 from cnnlab.errors import DamagedFile, UsageError
@@ -181,6 +181,9 @@ def read_results(study: Study, folder: pathlib.Path) -> list[RunResult]:
     found = [
         read_result(study_run.arm.name, study_run.seed, study_run.folder, run_command(study, study_run))
         for study_run in study_runs(study, folder)
+    ]
+    found = [
+        dataclasses.replace(one, metrics=curve_metrics.with_curve_metric(study.metric, one, study.metrics)) for one in found
     ]
     return pruning.mark_pruned(study, found)
 
