@@ -11,6 +11,7 @@ import pytest
 from cnnlab.ablation import commands
 from cnnlab.ablation.analyse import search_verdict, verdicts
 from cnnlab.ablation.analyse.analysis import analyse
+from cnnlab.ablation.analyse.claim_verdict import every
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.ablation.report.csv_tables import arms_csv
@@ -156,3 +157,16 @@ def test_pruning_by_a_metric_without_a_sense_is_refused():
     assert (rule.metric, rule.higher_is_better) == ("validation/error", False)
     with pytest.raises(UsageError, match=r"--prune=asha needs a metric(.|\n)*code_distance is declared without a sense"):
         commands.add_rungs(*planned(DISTANCE), "asha", Duration(10, "steps"), factor=3)
+
+
+def test_a_part_that_compares_no_metric_of_the_task_is_refused_before_the_runs():
+    study, _ = results("test/error")
+    study = Study(**{**vars(study), "metrics": {"error": ERROR, "loss": Metric("loss", higher_is_better=False)}, "claim": "C1"})
+    fine = every(
+        verdicts.contrast("C1", "a", "worse", "x"), verdicts.on("train/loss", verdicts.contrast("C1", "a", "worse", "y"))
+    )
+    commands.require_compared(study, fine)
+    commands.require_compared(study, None)
+    for metric, message in (("test/los", "Did you mean loss"), ("loss", "is no SPLIT/NAME")):
+        with pytest.raises(UsageError, match=message):
+            commands.require_compared(study, every(verdicts.on(metric, verdicts.contrast("C1", "a", "worse", "x"))))

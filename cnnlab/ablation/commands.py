@@ -125,6 +125,19 @@ def plan_study(
     return dataclasses.replace(study, arms=arms, metrics=declared), found
 
 
+def require_compared(study: Study, verdict: Callable[..., Verdict] | None) -> None:
+    """Raises UsageError where a part of a claim compares a number that the tasks of the planned study do not declare."""
+    parts = [rule for _, rule in getattr(verdict, "roles", [("decides", verdict)])]
+    named = [name for part in parts for name in (getattr(part, "metric", ""), getattr(part, "chosen_by", "")) if name]
+    for metric in named:
+        if "/" not in metric or name_of(metric) not in study.metrics:
+            known = list(study.metrics)
+            raise UsageError(
+                f"the verdict on {study.claim} compares {metric}, which is no SPLIT/NAME of the task."
+                f"{did_you_mean(name_of(metric), known)} The task declares: {', '.join(known)}. Correct the study's file."
+            )
+
+
 def _require_same_runs(
     found: Sequence[check.CheckedArm],
     study: Study,

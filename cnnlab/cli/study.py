@@ -73,13 +73,14 @@ def ablate(
     study = commands.study_from_flags(design, loaded, common, given, words, comparison, precision=devices.precision)
     study, declared = declaration.follow_declaration(study, loaded, pruning.prune, exploratory=comparison.exploratory)
     study, found, folder = plan(study, loaded, workdir, allow, pruning, devices, pace)
+    verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
+    commands.require_compared(study, verdict)
     need = show_plan(study, found, folder, budget_minutes)
     if dry_run:
         return 0
     declaration.keep_declaration(folder, study, declared)
     code = run_study(study, folder, train_runs, launching, batching, console, planned_seconds=need.training_seconds)
     if code in (0, 1):
-        verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
         show_report(commands.write_study_report(study, folder, allow=allow, verdict=verdict), study, folder)
     return code
 
