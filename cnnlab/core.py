@@ -203,8 +203,9 @@ class Dataset:
     """Global batch size of `train`."""
     train: Callable[[int, int], Iterator[Feed]]
     """(seed, step) -> the endless feeds of steps step, step + 1, …"""
-    evaluate: Callable[[str, int], Iterator[Feed]]
-    """(split, batch size) -> the feeds of one pass in order, the last one padded with `mask` False."""
+    evaluate: Callable[..., Iterator[Feed]]
+    """(split, batch size) -> the feeds of one pass in order, the last one padded with `mask` False. With `draws` it also takes
+    seed=…, which `for_run` gives."""
     resident: Mapping[str, PyTree]
     """Arrays by split that are placed on the device once and indexed there; {} for a split that is streamed."""
     preparation: Callable[[InputSpec, PyTree, Mapping[str, Array], Array | None], Batch]
@@ -218,11 +219,21 @@ class Dataset:
     """What was left out, guessed or cut on the way from the source to these examples, a sentence each."""
     example_names: Callable[[str, np.ndarray], list[str]] | None = None
     """(split, indices [B]) -> the names of these examples, such as paths of files; None: the examples have no names."""
+    draws: Callable[[str, int], np.ndarray] | None = None
+    """(split, seed) -> positions i32 [M] of the examples of train or validation that the run of a seed draws (data/draws.py).
+    Indices count among all training examples, in both splits. `train` draws by the seed that it is given, `evaluate` by that of
+    `for_run`, else by seed 0. None: every run has the same examples."""
 
     def is_resident(self, split: str) -> bool:
         """Returns whether a split stays on the device; of several streams, whether all do."""
         arrays = self.resident.get(split, {})
         return bool(arrays) and all(part for part in arrays.values() if isinstance(part, dict))
+
+    def for_run(self, seed: int) -> "Dataset":
+        """Returns the data as the run of a seed sees them, whose held-out examples may be its own."""
+        if self.draws is None:
+            return self
+        return dataclasses.replace(self, evaluate=functools.partial(self.evaluate, seed=seed))
 
     @property
     def classes(self) -> int:

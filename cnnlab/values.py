@@ -5,6 +5,7 @@ They are annotations, from whose names, types and defaults knobs.py makes the fl
 def dropout_net(*, activation: Choice[ACTIVATIONS] = jax.nn.relu, rate: Probability = 0.5, width: Count = 64): ...
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -122,6 +123,16 @@ Fraction = Annotated[float, Range(0, 1, open_high=True)]
 Count = Annotated[int, Range(1)]
 LARGEST_SEED = 2**32 - 1
 Seed = Annotated[int, Range(0, LARGEST_SEED)]
+OF_RUN = "run"
+DrawSeed = Seed | Literal["run"] | None
+"""The seed by which examples are drawn: a number, that of each run (OF_RUN), or none for the usual draw, which is fixed."""
+
+
+def seed_of_draw(drawn_by: DrawSeed, seed: int) -> int | None:
+    """Returns the seed of a draw for the run of a seed; None for the usual draw."""
+    return drawn_by if drawn_by is None or isinstance(drawn_by, int) else seed
+
+
 Entries = Annotated[tuple[str, ...], "one entry, commas included, each time that the flag is given"]
 """A run flag that is given once for each entry, such as --vary."""
 
@@ -210,7 +221,7 @@ def _convert(annotation: Any, raw: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         if raw is None or (isinstance(raw, str) and raw.lower() in ("none", "")):
             return None
-        return _convert(next(a for a in arguments if a is not types.NoneType), raw)
+        return _convert_to_first([a for a in arguments if a is not types.NoneType], raw)
     if origin is Literal:
         return next((option for option in arguments if str(option) == str(raw)), None) or _reject()
     if origin in LISTS:
@@ -224,6 +235,14 @@ def _convert(annotation: Any, raw: Any) -> Any:
     if annotation not in _READERS:
         raise TypeError(f"knobs do not know the annotation {annotation!r}")
     return _READERS[annotation](raw)
+
+
+def _convert_to_first(annotations: Sequence[Any], raw: Any) -> Any:
+    """Returns the value by the first of the annotations that it fits; ValueError where it fits none."""
+    for annotation in annotations[:-1]:
+        with contextlib.suppress(ValueError):
+            return _convert(annotation, raw)
+    return _convert(annotations[-1], raw)
 
 
 def takes_list(annotation: Any) -> bool:
@@ -282,7 +301,7 @@ def describe_type(annotation: Any) -> str:
         return "path"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("none" if a is types.NoneType else describe_type(a) for a in arguments)
+        return " or ".join("none" if a is types.NoneType else describe_type(a).removeprefix("one of: ") for a in arguments)
     if origin is Literal:
         return f"one of: {', '.join(map(str, arguments))}"
     if origin in LISTS:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cnnlab.core import Dataset
 from cnnlab.data import DATASETS
 from cnnlab.data.arrays import digits
-from cnnlab.data.negative_controls import shuffle_labels, shuffle_pixels
+from cnnlab.data.negative_controls import shuffle_drawn_labels, shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import FITS, resize
@@ -21,7 +21,7 @@ from cnnlab.data.stream_order import ORDERS, shuffled_order
 from cnnlab.data.variations import AUGMENTS
 from cnnlab.data.variations.compose import Augmentation, require_variation
 from cnnlab.errors import UsageError
-from cnnlab.values import Choice, Choices, Count, Fraction, Range
+from cnnlab.values import OF_RUN, Choice, Choices, Count, DrawSeed, Fraction, Range
 
 Shuffle = Literal["none", "labels", "pixels"]
 """What a negative control permutes in the data (negative_controls.py)."""
@@ -33,12 +33,14 @@ def images(
     dataset: Choice[DATASETS] = digits,
     batch_size: Count | None = 64,
     validation: Fraction = 0.1,
+    split_seed: DrawSeed = None,
     image_size: Count | None = None,
     image_fit: Choice[FITS] = resize,
     normalize: Choice[NORMALIZERS] = standard,
     augment: Choices[AUGMENTS] = (),
     only_classes: tuple[int, ...] = (),
     examples_per_class: Count | None = None,
+    examples_seed: DrawSeed = None,
     order: Choice[ORDERS] = shuffled_order,
     resident_mib: Annotated[int, Range(0)] = 2048,
 ) -> Dataset:
@@ -49,25 +51,30 @@ def images(
         dataset: data set; digits comes with scikit-learn; tfds:NAME, folder:PATH, csv:PATH, npz:PATH read others.
         batch_size: number of examples in a step, over all devices together; none: the whole training split in every step.
         validation: share of the training split that is held out, where the data set has no validation split of its own.
+        split_seed: seed by which that share is drawn: a number, or run, by the seed of each run; none: always the same share.
         image_size: height and width in pixels to which images are brought; none: images keep their size.
         image_fit: how images are brought to that size: resize (bilinear), pad with zeros (LeCun's 28 to 32) or a centre crop.
         normalize: scaling of the inputs by statistics of the training split, or by fixed numbers such as those of ImageNet.
         augment: random variations of the training images, on the device, in this order.
         only_classes: numbers of the classes that are kept, counted from 0; empty: all.
-        examples_per_class: number of training examples of each class, the same ones for every seed; none: all.
+        examples_per_class: number of training examples of each class; none: all.
+        examples_seed: seed by which these are drawn: a number, or run, by the seed of each run; none: always the same ones.
         order: order in which training shows the examples: shuffled in every epoch, sequential, or balanced over the classes.
         resident_mib: memory in MiB for splits that stay on the device, the training split first; the others are streamed.
     """
     opened = require_source(dataset(), "data.dataset")
-    source = select(opened, classes=only_classes, examples_per_class=examples_per_class)
-    if shuffle == "labels":
-        source = shuffle_labels(source, validation=validation)
-    elif shuffle == "pixels":
+    source = select(opened, classes=only_classes, examples_per_class=examples_per_class, seed=examples_seed)
+    of_run = examples_per_class if examples_seed == OF_RUN else None
+    if shuffle == "pixels":
         source = shuffle_pixels(source)
+    elif shuffle == "labels" and OF_RUN not in (examples_seed, split_seed):
+        source = shuffle_labels(source, validation=validation, split_seed=split_seed)
     built = build(
         source,
         batch_size=batch_size,
         validation=validation,
+        split_seed=split_seed,
+        examples_of_run=of_run,
         image_size=image_size,
         image_fit=image_fit,
         normalize=normalize,
@@ -77,7 +84,7 @@ def images(
     )
     for one in augment:
         require_variation(one, built.image_shape)
-    return built
+    return shuffle_drawn_labels(built) if shuffle == "labels" and OF_RUN in (examples_seed, split_seed) else built
 
 
 def require_labels(data: Dataset, what: str) -> None:
@@ -100,5 +107,6 @@ PIPELINES = {"images": images}
 UnitImages: Any = Choice(PIPELINES, supplied=("normalize",))
 """The knob `data` of a recipe whose model takes pixels in [0, 1]; the recipe passes `normalize=no_normalization`."""
 
-WholeSplit: Any = Choice(PIPELINES, supplied=("batch_size", "validation", "normalize", "augment", "order"))
-"""The knob `data` of a recipe that takes all training images at once, as they are; the recipe passes the first four."""
+WholeSplit: Any = Choice(PIPELINES, supplied=("batch_size", "validation", "split_seed", "normalize", "augment", "order"))
+"""The knob `data` of a recipe that takes all training images at once, as they are; the recipe passes the batch size, the share
+that is held out, the normalisation and the variations."""

@@ -8,15 +8,17 @@ import dataclasses
 
 import numpy as np
 
+from cnnlab.core import Dataset
 from cnnlab.data.source import Images, Source, shuffled
 from cnnlab.digests import combined_digest
-from cnnlab.values import Fraction
+from cnnlab.errors import UsageError
+from cnnlab.values import DrawSeed, Fraction
 
 LABELS_KEY, PIXELS_KEY = 0x1ABE15, 0x914E15
 """Keys of the permutations, different from those by which select.py and source.py choose examples."""
 
 
-def shuffle_labels(source: Source, *, validation: Fraction) -> Source:
+def shuffle_labels(source: Source, *, validation: Fraction, split_seed: DrawSeed = None) -> Source:
     """Returns the source with its training labels permuted; validation and test keep the true ones.
 
     The class frequencies do not change. Lazily decoded splits stay lazy.
@@ -24,17 +26,35 @@ def shuffle_labels(source: Source, *, validation: Fraction) -> Source:
     Args:
         validation: share of train that `pipeline.build` would hold out where the source has no validation split. It is held
             out here, with its true labels: the same examples, because `build` chooses them by the true labels too.
+        split_seed: seed by which that share is drawn, a number; None: the usual draw.
     """
     splits = dict(source.splits)
     train = splits["train"]
     if "validation" not in splits:
-        kept, held_out = train.divided(validation)
+        kept, held_out = train.divided(validation, split_seed if isinstance(split_seed, int) else None)
         if len(held_out):
             splits["validation"], train = train.at(held_out), train.at(kept)
     order = shuffled(len(train), LABELS_KEY, len(train))
     splits["train"] = train.having(label=train.labels[order])
     fingerprint = combined_digest(source.fingerprint, f"shuffle_labels {validation}")
     return dataclasses.replace(source, splits=splits, fingerprint=fingerprint)
+
+
+def shuffle_drawn_labels(data: Dataset) -> Dataset:
+    """Returns data whose examples the seed of a run draws (draws.py), with all training labels permuted among one another.
+
+    Validation keeps the true ones, by which examples are drawn. Raises UsageError for a streamed training split.
+    """
+    if not (resident := dict(data.resident["train"])):
+        raise UsageError(
+            f"--control=shuffle_labels: the training images of {data.name} are too many to stay on the device, and the labels "
+            "of a stream cannot be permuted where the seed of a run draws its examples.\nGive a smaller --image_size, a larger "
+            "--resident_mib, or numbers for --examples_seed and --split_seed."
+        )
+    labels = np.asarray(resident["label"])
+    resident["label"] = labels[shuffled(len(labels), LABELS_KEY, len(labels))]
+    fingerprint = combined_digest(data.fingerprint, "shuffle_labels")
+    return dataclasses.replace(data, resident={**data.resident, "train": resident}, fingerprint=fingerprint)
 
 
 def shuffle_pixels(source: Source) -> Source:

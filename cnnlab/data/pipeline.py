@@ -1,7 +1,7 @@
 """Makes a core.Dataset from a source: its splits, sizes and order, and the lookup, augmentation and normalisation in a step."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Annotated, Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
 from cnnlab.data.decoder import decoder_key, decoder_versions
+from cnnlab.data.draws import Draws, draws_of
 from cnnlab.data.examine import remarks_on
 from cnnlab.data.kinds import Image, Kind
 from cnnlab.data.kinds.kind import each_leaf, shape_of
@@ -25,7 +26,7 @@ from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.inputs import InputSpec
 from cnnlab.remarks import print_once
-from cnnlab.values import Count, Fraction, Range
+from cnnlab.values import Count, DrawSeed, Fraction, Range
 
 GREY_LEVELS = 256.0
 """Divisor that brings u8 images into [0, 1) for augmentation; a power of two, so that scaling back restores each grey level."""
@@ -36,6 +37,8 @@ def build(
     *,
     batch_size: Count | None,
     validation: Fraction = 0.1,
+    split_seed: DrawSeed = None,
+    examples_of_run: Count | None = None,
     image_size: Count | None = None,
     image_fit: Fit = resize,
     normalize: Callable[[np.ndarray], Normalisation] = standard,
@@ -43,10 +46,10 @@ def build(
     order: Callable[[int, np.ndarray], At] = shuffled_order,
     resident_mib: Annotated[int, Range(0)] = 2048,
 ) -> Dataset:
-    """Returns the data set on which an experiment trains; images.images has the same arguments as knobs, with their help.
+    """Returns the data set on which an experiment trains; images.images has these arguments as knobs, with their help.
 
-    The validation examples are a stratified share, the same for every seed; a split with too few examples gives none.
-    The normaliser is computed from the training split without that share.
+    The validation examples are a stratified share; a split with too few examples gives none. The normaliser is computed without
+    that share; where runs draw examples (draws.py), from all of training. `examples_of_run` of each class are drawn; None: all.
 
     Raises UsageError for a batch larger than the training split or an impossible image_size, and DataError where the images
     differ in size and no image_size is given.
@@ -56,21 +59,22 @@ def build(
     parts, resident = at_final_size(source, image_size, image_fit, resident_mib * 2**20)
     examined = combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}")
     remarks = [*source.remarks, *remarks_on(source, parts, resident, examined)]
-    held_out, more = _hold_out(source.name, parts, resident, validation)
-    remarks += more
-    sizes = {split: len(part) for split, part in parts.items()}
-    batch_size = sizes["train"] if batch_size is None else batch_size
-    _require_batch(source.name, batch_size, sizes["train"], len(held_out))
-    fingerprint = combined_digest(source.fingerprint, f"{sizes} {image_size} {fit_key(fit)}{_decoder(source)}", held_out)
-    for split in resident:
-        key = combined_digest(fingerprint, split, decoder_versions(), code_of(image_fit))
-        parts[split] = in_memory(parts[split], f"{source.name} {split}", key)
+    draws = draws_of(source, examples_per_class=examples_of_run, validation=validation, split_seed=split_seed)
+    held_out, more = _hold_out(source.name, parts, resident, 0.0 if draws else validation, split_seed)
+    remarks += draws.remarks(source.name) if draws else more
+    stored_sizes = {split: len(part) for split, part in parts.items()}
+    sizes = stored_sizes | (draws.sizes() if draws else {})
+    batch_size = _batch_size(source, batch_size, sizes)
+    # What is stored does not depend on the draws of runs, so that data sets with other draws share it.
+    of_stored = combined_digest(source.fingerprint, f"{stored_sizes} {image_size} {fit_key(fit)}{_decoder(source)}", held_out)
+    _decode(source.name, parts, resident, of_stored, code_of(image_fit))
+    _share_training(parts, resident, sizes)
     shown = {split: seen(part, source.kinds) for split, part in parts.items()}
     streamed = {split: None if split in resident else part for split, part in shown.items()}
-    normalizers, more = _normalisations(source.name, parts["train"], source.kinds, normalize, fingerprint + code_of(image_fit))
+    normalizers, more = _normalisations(source.name, parts["train"], source.kinds, normalize, of_stored + code_of(image_fit))
     remarks = list(dict.fromkeys([*remarks, *more]))
     print_once(remarks)
-    ordered: Any = {"order": order, "epochs": "epoch" in augment.columns}
+    ordered: Any = {"order": order, "epochs": "epoch" in augment.columns, "draws": draws}
     return Dataset(
         name=source.name,
         inputs=_inputs(source, parts["train"].images, fit, normalizers),
@@ -79,24 +83,27 @@ def build(
         sizes=sizes,
         batch_size=batch_size,
         train=functools.partial(train_feeds, parts["train"].strata, batch_size, streamed["train"], **ordered),
-        evaluate=functools.partial(_evaluate, sizes, streamed),
+        evaluate=functools.partial(_evaluate, sizes, streamed, draws),
         resident={split: dict(part.columns) if split in resident else {} for split, part in shown.items()},
         preparation=functools.partial(_prepare, augment, source.kinds),
         images=functools.partial(_images, parts),
         example_names=_example_names(source, parts, held_out),
-        fingerprint=fingerprint,
+        fingerprint=combined_digest(of_stored, draws.key()) if draws else of_stored,
         remarks=tuple(remarks),
+        draws=draws,
     )
 
 
-def _hold_out(name: str, parts: dict[str, Split], resident: set[str], validation: float) -> tuple[np.ndarray, list[str]]:
+def _hold_out(
+    name: str, parts: dict[str, Split], resident: set[str], validation: float, seed: DrawSeed
+) -> tuple[np.ndarray, list[str]]:
     """Divides the training split in `parts` where there is no validation split.
 
     Returns the positions i32 [M] that became validation examples, and a remark where a wished validation split is empty.
     """
     if "validation" in parts:
         return np.zeros(0, np.int32), []
-    held_out = parts["train"].divided(validation)[1]
+    held_out = parts["train"].divided(validation, seed if isinstance(seed, int) else None)[1]
     if not len(held_out):
         remark = f"{name}: no validation split: --validation={validation:g} of the training examples is none"
         return held_out, [remark] if validation else []
@@ -105,14 +112,31 @@ def _hold_out(name: str, parts: dict[str, Split], resident: set[str], validation
     return held_out, []
 
 
-def _require_batch(name: str, batch_size: int, size: int, held_out: int) -> None:
-    """Raises UsageError for a batch that is larger than the training split."""
-    if batch_size > size:
-        raise UsageError(
-            f"0 steps per epoch: {size} examples < batch {batch_size}.\n"
-            f"{name} has {size} training examples{f' ({held_out} more are held out for validation)' if held_out else ''}.\n"
-            f"Give --batch_size={size} or less."
-        )
+def _batch_size(source: Source, wanted: int | None, sizes: Mapping[str, int]) -> int:
+    """Returns the batch size, by default the whole training split; raises UsageError for one that is larger than that."""
+    size = sizes["train"]
+    if wanted is None or wanted <= size:
+        return size if wanted is None else wanted
+    held_out = 0 if "validation" in source.splits else sizes.get("validation", 0)
+    more = f" ({held_out} more are held out for validation)" if held_out else ""
+    raise UsageError(
+        f"0 steps per epoch: {size} examples < batch {wanted}.\n"
+        f"{source.name} has {size} training examples{more}.\nGive --batch_size={size} or less."
+    )
+
+
+def _decode(name: str, parts: dict[str, Split], resident: Set[str], fingerprint: str, rule: str) -> None:
+    """Replaces the splits in `parts` that stay on the device by the same in memory."""
+    for split in resident:
+        key = combined_digest(fingerprint, split, decoder_versions(), rule)
+        parts[split] = in_memory(parts[split], f"{name} {split}", key)
+
+
+def _share_training(parts: dict[str, Split], resident: set[str], sizes: Mapping[str, int]) -> None:
+    """Adds to `parts` the validation split of which runs draw their examples: it is the training split."""
+    if "validation" in sizes and "validation" not in parts:
+        parts["validation"] = parts["train"]
+        resident |= {"validation"} if "train" in resident else set()
 
 
 def require_image(source: Source) -> None:
@@ -169,11 +193,20 @@ def _divided(train: Split, held_out: np.ndarray) -> dict[str, Split]:
     return {split: train.at(ids) for split, ids in chosen.items()}
 
 
-def _evaluate(sizes: Mapping[str, int], streamed: Mapping[str, Split | None], split: str, batch_size: int) -> Iterator[Feed]:
-    """Implements core.Dataset.evaluate."""
+def _evaluate(
+    sizes: Mapping[str, int],
+    streamed: Mapping[str, Split | None],
+    draws: Draws | None,
+    split: str,
+    batch_size: int,
+    *,
+    seed: int = 0,
+) -> Iterator[Feed]:
+    """Implements core.Dataset.evaluate; a seed's own examples are those that it draws."""
     if split not in sizes:
         raise UsageError(f"no split {split!r}.{did_you_mean(split, list(sizes))} There are: {', '.join(sizes)}.")
-    return evaluation_feeds(sizes[split], batch_size, streamed[split])
+    chosen = draws(split, seed) if draws and split in draws.sizes() else None
+    return evaluation_feeds(sizes[split], batch_size, streamed[split], chosen)
 
 
 def _images(parts: Mapping[str, Split], split: str, indices: np.ndarray) -> np.ndarray:
@@ -186,6 +219,7 @@ def _example_names(
 ) -> Callable[[str, np.ndarray], list[str]] | None:
     """Returns core.Dataset.example_names of a source, whose training split is divided where some of it is held out."""
     names = {split: getattr(part.images, "names", ()) for split, part in source.splits.items()}
+    names |= {"validation": names["train"]} if "validation" in parts and "validation" not in names else {}
     if len(held_out) and (whole := names["train"]):
         chosen = {"train": np.delete(np.arange(len(whole)), held_out), "validation": held_out}
         names |= {split: [whole[i] for i in ids] for split, ids in chosen.items()}

@@ -4,21 +4,27 @@ import dataclasses
 
 import numpy as np
 
+from cnnlab.data.few_labels import EXAMPLES
 from cnnlab.data.kinds import Label
-from cnnlab.data.source import Source, Split, shuffled
+from cnnlab.data.source import Source, Split, drawn
 from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
 from cnnlab.text import counted
+from cnnlab.values import OF_RUN, DrawSeed
 
 
-def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class: int | None = None) -> Source:
+def select(
+    source: Source, *, classes: tuple[int, ...] = (), examples_per_class: int | None = None, seed: DrawSeed = None
+) -> Source:
     """Returns the source with some of its classes, renumbered from 0 in the order given, and few training examples of each.
 
-    Held-out splits keep all examples of the classes. The training examples kept are the same for every seed.
+    Held-out splits keep all examples of the classes.
 
     Args:
         classes: numbers of the classes to keep; (): all.
         examples_per_class: number of training examples of each class to keep; None: all.
+        seed: seed by which these are drawn; None: the usual draw. By OF_RUN all are kept, of which each run draws its own
+            (draws.py).
     """
     if not classes and examples_per_class is None:
         return source
@@ -27,6 +33,9 @@ def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class:
             f"--only_classes and --examples_per_class choose examples by their label, and {source.name} has no column `label` "
             f"(its columns: {', '.join(source.kinds)}).\nLeave them out."
         )
+    if seed == OF_RUN and not classes:
+        return source
+    each = None if seed == OF_RUN else examples_per_class
     count = len(source.class_names)
     kept = classes or tuple(range(count))
     if len(set(kept)) < max(2, len(kept)) or not all(0 <= number < count for number in kept):
@@ -36,23 +45,23 @@ def select(source: Source, *, classes: tuple[int, ...] = (), examples_per_class:
         )
     # Held-out splits keep all examples, so that results from few labels are measured on the same test set.
     parts = {
-        split: _select_examples(part, kept, examples_per_class if split == "train" else None)
-        for split, part in source.splits.items()
+        split: _select_examples(part, kept, each if split == "train" else None, seed) for split, part in source.splits.items()
     }
     sizes = [f"{len(parts[split]):,} of {counted(len(part), f'{split} example')}" for split, part in source.splits.items()]
+    how = "" if each is None or seed is None else f" drawn by {seed}"
     remark = f"{source.name}: {len(kept)} of {count} classes are kept, with {', '.join(sizes)}"
     return dataclasses.replace(
         source,
         remarks=(*source.remarks, remark),
         splits=parts,
         kinds={**source.kinds, "label": Label(tuple(source.class_names[number] for number in kept))},
-        fingerprint=combined_digest(source.fingerprint, f"classes {kept} examples {examples_per_class}"),
+        fingerprint=combined_digest(source.fingerprint, f"classes {kept} examples {each}{how}"),
     )
 
 
-def _select_examples(part: Split, classes: tuple[int, ...], each: int | None) -> Split:
-    """Returns the examples of some classes, in their order; `each` of every class where that is a number."""
-    order = shuffled(len(part.labels), 0x5E1EC7, len(part.labels))
+def _select_examples(part: Split, classes: tuple[int, ...], each: int | None, seed: DrawSeed) -> Split:
+    """Returns the examples of some classes, in their order; `each` of every class, drawn by a seed, where that is a number."""
+    order = drawn(len(part.labels), EXAMPLES, seed if isinstance(seed, int) else None)
     positions = []
     for number in classes:
         found = order[part.labels[order] == number]

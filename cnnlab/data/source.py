@@ -105,11 +105,16 @@ class Split:
         """The groups i32 [N] of which every part of a division gets its share: the labels, or one group of all examples."""
         return self.columns["label"] if "label" in self.columns else np.zeros(len(self), np.int32)
 
-    def divided(self, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the positions (kept, held out) of a division, i32: stratified, and by groups where there is such a column."""
+    def divided(self, fraction: float, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the positions (kept, held out) of a division, i32: stratified, and by groups where there is such a column.
+
+        Args:
+            fraction: share of the examples to hold out.
+            seed: seed by which they are drawn; None: the usual draw.
+        """
         if "group" in self.columns:
-            return grouped_split(self.strata, self.columns["group"], fraction)
-        return stratified_split(self.strata, fraction)
+            return grouped_split(self.strata, self.columns["group"], fraction, seed)
+        return stratified_split(self.strata, fraction, seed)
 
     def at(self, indices: np.ndarray) -> "Split":
         """Returns the examples at `indices` i32 [M]; lazily decoded columns stay lazy."""
@@ -224,11 +229,22 @@ def shuffled(size: int, *key: int) -> np.ndarray:
     return np.argsort(stream.random_raw(size), kind="stable").astype(np.int32)
 
 
-def stratified_split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+def drawn(size: int, purpose: int, seed: int | None) -> np.ndarray:
+    """Returns a permutation i32 [size] by which examples are drawn.
+
+    Args:
+        size: number of examples.
+        purpose: number below 2^24 of what they are drawn for, so that two purposes with one seed are independent.
+        seed: seed of the draw, below 2^32; None: the usual one.
+    """
+    return shuffled(size, purpose if seed is None else purpose + ((seed + 1) << 24), size)
+
+
+def stratified_split(labels: np.ndarray, fraction: float, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Divides positions into (kept i32 [N - M], held out i32 [M]), both ascending, M = round(fraction * N).
 
-    The split is deterministic and stratified: each class gives its share rounded down, and the classes with the largest
-    remainders one more. No class is emptied.
+    The split is stratified: each class gives its share rounded down, and the classes with the largest remainders one more. No
+    class is emptied. Sizes are the same for every seed; without one the split is always the same.
     """
     classes, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     shares = fraction * sizes
@@ -237,23 +253,26 @@ def stratified_split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, n
     by_remainder = np.argsort(counts - shares, kind="stable")
     open_classes = by_remainder[counts[by_remainder] + 1 < sizes[by_remainder]]
     counts[open_classes[: round(fraction * len(labels)) - counts.sum()]] += 1
-    order = shuffled(len(labels), 0x5EED, len(labels))
+    order = drawn(len(labels), 0x5EED, seed)
     held_out = np.zeros(len(labels), bool)
     for number in range(len(classes)):
         held_out[order[inverse[order] == number][: counts[number]]] = True
     return np.flatnonzero(~held_out).astype(np.int32), np.flatnonzero(held_out).astype(np.int32)
 
 
-def grouped_split(labels: np.ndarray, groups: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+def grouped_split(
+    labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Divides positions into (kept i32 [N - M], held out i32 [M]), both ascending, such that no group is in both.
 
-    The split is deterministic: groups come in a fixed random order, and one is held out where this brings the shares of the
-    classes nearer to `fraction`. No class is emptied.
+    Groups come in a random order, and one is held out where this brings the shares of the classes nearer to `fraction`. No
+    class is emptied. Without a seed the split is always the same.
 
     Args:
         labels: the class of every example, i32 [N].
         groups: the group of every example, such as a patient, texts [N].
         fraction: share of the examples to hold out.
+        seed: seed of the order of the groups; None: the usual one.
     """
     classes, numbers = np.unique(labels, return_inverse=True)
     named, members = np.unique(groups, return_inverse=True)
@@ -261,7 +280,7 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fraction: float) -> tu
     np.add.at(counts, (members, numbers), 1)
     wanted, held = fraction * counts.sum(axis=0), np.zeros(len(classes))
     chosen = np.zeros(len(named), bool)
-    for group in shuffled(len(named), 0x960095, len(named)).tolist():
+    for group in drawn(len(named), 0x960095, seed).tolist():
         with_it = held + counts[group]
         is_nearer = np.abs(with_it - wanted).sum() < np.abs(held - wanted).sum()
         if is_nearer and np.all((with_it < counts.sum(axis=0)) | (counts[group] == 0)):

@@ -102,12 +102,14 @@ def train_feeds(
     *,
     order: Callable[[int, np.ndarray], At] = shuffled_order,
     epochs: bool = False,
+    draws: Callable[[str, int], np.ndarray] | None = None,
 ) -> Iterator[Feed]:
     """Yields the endless feeds of steps step, step + 1, …: `index` i32 [B] and, of a streamed split, its columns.
 
-    With `epochs` there is also `epoch` i32 [B], the number of times that each example was shown before.
+    With `epochs` there is also `epoch` i32 [B], the number of times that each example was shown before. Where `draws` gives the
+    positions of the seed's own examples, these alone are shown.
     """
-    at = order(seed, groups)
+    at = order(seed, groups) if draws is None else _among(draws("train", seed), groups, seed, order)
     feeds = None
     if streamed is not None:
         feeds = _through_grain(_Batches(streamed, lambda positions: at(positions)[0], ENDLESS, batch_size), step)
@@ -118,11 +120,26 @@ def train_feeds(
         step += 1
 
 
-def evaluation_feeds(size: int, batch_size: int, streamed: Split | None) -> Iterator[Feed]:
-    """Yields one pass in order: `index` i32 [B] and `mask` bool [B]; the last feed is filled with example 0, masked out."""
+def _among(chosen: np.ndarray, groups: np.ndarray, seed: int, order: Callable[[int, np.ndarray], At]) -> At:
+    """Returns the order of some examples, at positions i32 [M] among all, as `At` of positions among all."""
+    within = order(seed, groups[chosen])
+
+    def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        places, shown = within(positions)
+        return chosen[places], shown
+
+    return at
+
+
+def evaluation_feeds(size: int, batch_size: int, streamed: Split | None, chosen: np.ndarray | None = None) -> Iterator[Feed]:
+    """Yields one pass in order: `index` i32 [B] and `mask` bool [B]; the last feed is filled with the first, masked out.
+
+    Where positions i32 [size] of `chosen` examples are given, the pass is over these.
+    """
     steps = -(-size // batch_size)
     filled = steps * batch_size
     index = np.where(np.arange(filled) < size, np.arange(filled), 0).astype(np.int32)
+    index = index if chosen is None else chosen[index]
     index = index.reshape(steps, batch_size)  # [steps · B] -> [steps, B], as the mask
     mask = (np.arange(filled) < size).reshape(steps, batch_size)
     if streamed is None:

@@ -195,6 +195,12 @@ class Program:
         number = min(bisect.bisect_right(ends, step), len(ends) - 1)
         return self.phase_steps[number], ends[number]
 
+    def for_run(self, seed: int) -> "Program":
+        """Returns the same compilation with the data as the run of a seed sees them."""
+        if (data := self.experiment.data.for_run(seed)) is self.experiment.data:
+            return self
+        return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, data=data))
+
     def member(self, experiment: Experiment, traced_knobs: Mapping[str, float]) -> "Program":
         """Returns the same compilation for an experiment of the same family with other values of its traced knobs."""
         assert experiment.data.fingerprint == self.experiment.data.fingerprint, "members of a family share their data"
@@ -247,9 +253,16 @@ def build_program(
         if experiment.task.measure_final
         else compiled_measure,
         compiled_snapshot=jax.jit(snapshot),
-        resident={split: strategy.replicate(arrays) for split, arrays in data.resident.items()},
+        resident=_replicated(data.resident, strategy),
         traced_knobs=host,
     )
+
+
+def _replicated(resident: Mapping[str, PyTree], strategy: Strategy) -> dict[str, PyTree]:
+    """Returns the resident arrays by split on the devices; those that two splits share are placed once."""
+    arrays = {id(leaf): leaf for leaf in jax.tree.leaves(dict(resident))}
+    placed = {key: strategy.replicate(leaf) for key, leaf in arrays.items()}
+    return jax.tree.map(lambda leaf: placed[id(leaf)], dict(resident))
 
 
 def _functions(

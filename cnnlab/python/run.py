@@ -1,5 +1,6 @@
 """A run, opened from its folder. Its files are read at once; its network is restored when it is first needed."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
@@ -107,7 +108,7 @@ class Run:
         from cnnlab.runs import run
 
         experiment: Experiment = run.call(self._opened[0])
-        return experiment
+        return dataclasses.replace(experiment, data=experiment.data.for_run(self.seed))
 
     @functools.cached_property
     def params(self) -> Any:

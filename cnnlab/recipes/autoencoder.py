@@ -23,9 +23,9 @@ from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.tasks.pca import Solver, pca_task
 from cnnlab.tasks.reconstruct import PLAYER, reconstruct
 from cnnlab.tasks.stacked import FINETUNE, Finetune, stacked
-from cnnlab.values import Choice, Count, Duration, PathText
+from cnnlab.values import Choice, Count, DrawSeed, Duration, PathText
 
-UnlabelledImages: Any = Choice(PIPELINES, supplied=("normalize", "examples_per_class"))
+UnlabelledImages: Any = Choice(PIPELINES, supplied=("normalize", "examples_per_class", "examples_seed"))
 """The knob `data` of a recipe that pre-trains on all images and uses the labels of some."""
 
 ScheduledOptimizer: Any = Choice(OPTIMIZERS, supplied=("schedule",))
@@ -103,6 +103,7 @@ def stacked_autoencoders(
     pretrain_optimizer: ScheduledOptimizer = "adam",
     finetune: Finetune = "supervised",
     examples_per_class: Count | None = None,
+    examples_seed: DrawSeed = None,
     duration: Duration = Duration(20, "epochs"),
     optimizer: ScheduledOptimizer = "adam",
     schedule: Choice[SCHEDULES] = "cosine",
@@ -119,8 +120,9 @@ def stacked_autoencoders(
         pretrain: length of the pre-training of each layer; 0 steps: none, all layers start from random weights.
         pretrain_optimizer: rule by which a layer and its decoder are updated in pre-training, with its learning rate.
         finetune: loss of fine-tuning: supervised, that of the class; unsupervised, that of the reconstruction.
-        examples_per_class: number of training examples of each class for fine-tuning, the same ones for every seed; none: all.
-            An epoch of fine-tuning is one pass over these. Pre-training uses all images.
+        examples_per_class: number of training examples of each class for fine-tuning; none: all. An epoch of fine-tuning is one
+            pass over these. Pre-training uses all images.
+        examples_seed: seed by which these are drawn: a number, or run, by the seed of each run; none: always the same ones.
         duration: length of fine-tuning; --steps, --epochs and --examples_seen set it.
         optimizer: rule by which all layers are updated in fine-tuning, with its learning rate.
         schedule: learning rate over each phase of training, as a fraction of its peak.
@@ -141,7 +143,7 @@ def stacked_autoencoders(
         finetune=finetune,
     )
     layer_steps = pretrain.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
-    dataset, size = _labelled(dataset, len(widths) * layer_steps, examples_per_class)
+    dataset, size = _labelled(dataset, len(widths) * layer_steps, examples_per_class, examples_seed)
     steps = duration.steps(size=size, batch_size=dataset.batch_size)
     lengths = {player: steps if player == FINETUNE else layer_steps for player in task.turns}
     chosen = {player: optimizer if player == FINETUNE else pretrain_optimizer for player in task.turns}
@@ -150,8 +152,8 @@ def stacked_autoencoders(
     return Experiment(task, dataset, optimizers, sum(lengths.values()), phases=phases)
 
 
-def _labelled(data: Dataset, steps: int, examples_per_class: int | None) -> tuple[Dataset, int]:
+def _labelled(data: Dataset, steps: int, examples_per_class: int | None, seed: DrawSeed) -> tuple[Dataset, int]:
     """Returns the data, limited to `examples_per_class` of each class from step `steps` on, and the size of that part."""
     if examples_per_class is None:
         return data, data.sizes["train"]
-    return few_labels_after(data, steps=steps, examples_per_class=examples_per_class)
+    return few_labels_after(data, steps=steps, examples_per_class=examples_per_class, examples_seed=seed)

@@ -40,9 +40,10 @@ def by_modes(*, data: Dataset) -> SampleEvaluator:
         data: training points; the label of a point is the number of its mode.
     """
     require_labels(data, "--judge=modes")
-    size = data.sizes["train"]
-    labels = next(data.evaluate("train", size)) | data.resident["train"]  # a streamed split brings its labels with it
-    return mixture_evaluator(data.images("train", np.arange(size)), np.asarray(labels["label"]))
+    feed, resident = next(data.evaluate("train", data.sizes["train"])), data.resident["train"]
+    # A streamed split brings its labels with it.
+    labels = np.asarray(resident["label"])[feed["index"]] if resident else feed["label"]
+    return mixture_evaluator(data.images("train", feed["index"]), np.asarray(labels))
 
 
 def by_run(path: PathText, /, *, data: Dataset, data_dir: str | None = None) -> SampleEvaluator:

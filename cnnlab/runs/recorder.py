@@ -319,6 +319,7 @@ def open_run(
     Where another process finished the run meanwhile, it has a `result` and no state. An error that leaves the block is written
     to status.json; in a batch only a signal is: a run whose batch ends with another error stays RUNNING, to be trained alone.
     """
+    program = program.for_run(seed)
     with locked(files.make_folder(folder)), contextlib.ExitStack() as closing:
         if overwrite:
             run_files.clear_folder(folder)

@@ -144,8 +144,8 @@ def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | Diverge
         groups: dict[tuple[int, int], list[RunRecorder]] = {}
         for number, (recorder, (program, *_)) in enumerate(zip(recorders, members, strict=True)):
             if not recorder.result:
-                # A run with a program of its own, for another normalisation, takes its steps alone.
-                own_program = 0 if recorder.program is program else 1 + number
+                # A run with a compilation of its own, for another normalisation, takes its steps alone.
+                own_program = 0 if recorder.program.phase_steps is program.phase_steps else 1 + number
                 groups.setdefault((recorder.start, own_program), []).append(recorder)
         for _, same in sorted(groups.items()):
             results |= dict(zip(map(id, same), _fit_batched(same, should_stop), strict=True))
@@ -382,4 +382,4 @@ def restore_run(
     if found is None:
         raise nothing
     state, meta, step = found
-    return with_inputs(program, meta, folder, precision=spec.precision), state, step
+    return with_inputs(program.for_run(meta["seed"]), meta, folder, precision=spec.precision), state, step

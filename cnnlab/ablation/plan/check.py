@@ -216,7 +216,7 @@ def _step_operations(one: CheckedArm) -> float:
 
 def data_bytes(data: Dataset) -> int:
     """Returns the bytes of examples in training: arrays on the host and on the device, or some batches of a streamed split."""
-    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(data.resident)))
+    arrays = sum({id(leaf): leaf.nbytes for leaf in jax.tree.leaves(dict(data.resident))}.values())
     example = math.prod(data.inputs.image_shape) * np.dtype(data.inputs.dtype).itemsize
     is_streamed = any(not part for part in data.resident.values())
     return 2 * arrays + (BATCHES * data.batch_size * example if is_streamed else 0)
