@@ -1,134 +1,269 @@
-"""Claim C28: PixelCNN has an exact likelihood but samples slowly, linearly in the number of pixels.
+"""Claim C28: PixelCNN has an exact likelihood but samples slowly: one evaluation of the network after another for each value.
 
-Paper:    van den Oord, Kalchbrenner, Kavukcuoglu, Pixel recurrent neural networks, 2016, arXiv 1601.06759
-Command:  python launch.py ablate --experiment=c28_pixelcnn_sampling --jobs=1
-Result:   the opposite in its first part. CPU time over 5 seeds, on 2 CPU cores shared with ten other programs. Generating four
-          images takes
+Paper:    van den Oord, Kalchbrenner, Kavukcuoglu, Pixel recurrent neural networks, 2016, arXiv 1601.06759; Ramachandran et al.,
+          Fast generation for convolutional autoregressive models, 2017, arXiv 1704.06001
+Command:  python launch.py measure --experiment=c28_pixelcnn_sampling
+Result:   not run yet.
 
-                       14x14, 196 pixels                      28x28, 784 pixels
-  naive     0.56 passes a pixel, 33 ms an image      0.74 passes a pixel, 642 ms an image
-  cached    6.5 passes in all,   2.4 ms an image      7.6 passes in all,   7.7 ms an image
-
-          A pass evaluates the whole network once on the same number of images. Naive, 28x28 − 14x14: +0.18 passes a pixel
-          [0.11, 0.25], within the margin of 0.5 set before the runs. Cached − naive at 14x14: −0.53 [−0.59, −0.47] (p < 0.001
-          after Holm). Paired by seed, 95 % t-interval. The runs of an arm have the same weights, so the seeds repeat only the
-          measurement.
-
-So naive sampling takes one half to three quarters as many passes as there are pixels, and the passes grow a little faster than
-linearly. A pass itself takes longer with more pixels, so the time grows with their square or faster. With cached activations
-the time is linear. A first set of runs measured wall-clock time, which the other programs made useless (naive, 14x14: 0.45 ±
-0.46 passes a pixel); those runs were replaced. No VAE was timed. This study does not measure that the likelihood is exact;
-tests show it: the probabilities of all binary images of 3x3 add up to 1.
+The number of evaluations is counted in the traced programs of the two samplers, so it is exact. Naive sampling evaluates the
+whole network for every value, and an evaluation takes time in proportion to the pixels: together their square. Cached sampling
+evaluates the network at one pixel from kept activations. The weights are random, since they do not change what is measured.
 """
 
-import dataclasses
-import statistics
+import functools
+import itertools
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from cnnlab import knobs
 from cnnlab.ablation.analyse.claim_verdict import every
-from cnnlab.ablation.analyse.verdicts import bounded, contrast
-from cnnlab.ablation.plan.study import StudySpec
-from cnnlab.core import Array, Experiment, Stats, Task
+from cnnlab.ablation.analyse.exact_verdicts import at_least, identity
+from cnnlab.ablation.analyse.verdicts import contrast, equivalent, on
+from cnnlab.ablation.plan.measurement import Measured, Measurement
+from cnnlab.ablation.plan.study import Card, Figure
+from cnnlab.core import Array, Batch, Params, Task
 from cnnlab.metric import Metric
-from cnnlab.models.pixelcnn import PixelCNN
-from cnnlab.ops.pixel_distributions import bernoulli
-from cnnlab.recipes.pixels import pixel_by_pixel
-from cnnlab.tasks.autoregress import PLAYER, autoregress
-from cnnlab.values import Count
+from cnnlab.models import PIXEL_MODELS, VAES
+from cnnlab.ops.pixel_distributions import PixelDistribution, bernoulli, softmax
+from cnnlab.tasks.autoregress import autoregress
 
-METRICS = (
-    Metric("passes_per_pixel", higher_is_better=False),
-    Metric("passes", higher_is_better=False),
-    Metric("seconds_per_image", "s", higher_is_better=False),
-)
-"""The metrics of this study, which measure time."""
-
-MARGIN = 0.06
-"""Margin of passes a pixel, about a tenth of what a draw of 14x14 takes. It was 0.5 when the runs on record were made, which
-          let
-a growth by a third pass as none."""
-
-ROUNDS = 3
-"""Number of timed repetitions, of which the median counts."""
+SIDES = (8, 12, 16, 24, 32)
+"""Height and width of the sampled images, in pixels."""
+IMAGES = 4
+"""Number of images that are sampled at once."""
+WIDTH = 16
+"""Units inside a block of the network."""
+LEAST_SECONDS = 0.05
+"""A program is repeated until it has taken so much CPU time."""
+Way = Literal["naive", "cached"]
+WAYS: tuple[Way, ...] = ("naive", "cached")
+LATENT = 20
+"""Units of the code of the VAE."""
 
 
-def experiment(
-    *, sampling: Literal["naive", "cached"] = "naive", side: Count = 14, draws: Count = 4, width: Count = 16
-) -> Experiment:
-    """Generates images with an untrained PixelCNN, since the weights do not change how long that takes. Trains nothing.
+def task_of(way: Way, shape: tuple[int, int, int], output: PixelDistribution, model: str = "pixelcnn") -> Task:
+    """Returns the task of an autoregressive network without classes, for images of `shape`."""
+    channels = shape[2]
+    groups = channels if output.autoregressive_channels else 1
+    network = PIXEL_MODELS[model](outputs=output.parameter_count(channels), groups=groups, classes=0, width=WIDTH)
+    return autoregress(network, output=output, image_shape=shape, sampling=way)
+
+
+def batch_of(images: Array) -> Batch:
+    """Returns a batch of images f32 [B, H, W, C] without labels."""
+    order = jnp.arange(len(images), dtype=jnp.int32)
+    return {"image": images, "label": order * 0, "index": order, "mask": jnp.ones(len(images), bool)}
+
+
+def executions(jaxpr: Any, primitive: str) -> int:
+    """Returns how often a program executes a primitive: that of the body of a loop as often as the loop runs.
 
     Args:
-        sampling: naive evaluates the whole network for every pixel; cached reuses activations.
-        side: height and width of the generated images in pixels.
-        draws: number of images that are generated at once.
-        width: number of units inside a block of the network.
+        jaxpr: program, whose loops all run a number of times that is known when it is traced.
+        primitive: name of the primitive, such as dot_general.
     """
-    given = {"dataset": "digits", "validation": 0.0, "model": "pixelcnn", "width": width, "duration": "0 steps"}
-    built = knobs.resolve(pixel_by_pixel, given).call()
-    # The data set, of 8x8, is the same for all arms; the network is convolutional and generates images of any size.
-    distribution = bernoulli()
-    network = PixelCNN(outputs=distribution.parameter_count(1), groups=1, classes=0, width=width)
-    drawn = autoregress(network, output=distribution, image_shape=(side, side, 1), sampling=sampling)
-    ways: list[Callable[[], Array]] = []
-
-    def summary(stats: Stats) -> dict[str, float]:
-        """Measures the times now, since the statistics hold none: image generation and passes in turn."""
-        if not ways:
-            ways.extend(_compiled(drawn, draws, (side, side, 1)))
-        return _timed(*ways, pixels=side**2, images=draws)
-
-    task = dataclasses.replace(drawn, summary=summary, metrics=METRICS, logged_metrics=(), snapshot=None)
-    return dataclasses.replace(built, task=task)
+    count = 0
+    for equation in jaxpr.eqns:
+        assert equation.primitive.name not in ("while", "cond"), "a loop or branch that depends on values has no exact count"
+        inner = [value for value in equation.params.values() if hasattr(value, "eqns") or hasattr(value, "jaxpr")]
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        count += times * sum(executions(getattr(one, "jaxpr", one), primitive) for one in inner)
+        count += equation.primitive.name == primitive
+    return count
 
 
-def _compiled(task: Task, images: int, shape: tuple[int, int, int]) -> tuple[Callable[[], Array], Callable[[], Array]]:
-    """Returns (generates images, evaluates the network on as many); both are compiled and were called once."""
-    canvas, labels = jnp.zeros((images, *shape), jnp.float32), jnp.zeros(images, jnp.int32)
-    params, _ = task.init(jax.random.key(0), {"image": canvas, "label": labels})
-    assert task.sampler is not None and set(params) == {PLAYER}
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(1), labels + jnp.arange(images, dtype=jnp.int32))
-    drawing = partial(jax.jit(task.sampler.draw), params, {}, keys, labels, jnp.float32(1))
-    passing = partial(jax.jit(task.predict), params, {}, canvas)
-    jax.block_until_ready((drawing(), passing()))
-    return drawing, passing
+def evaluations_per_value(way: Way, shape: tuple[int, int, int], output: PixelDistribution) -> float:
+    """Returns how many evaluations of the network, one after another, a sampler takes for each of the H·W·C values of an image.
 
-
-def _timed(drawing: Callable[[], Array], passing: Callable[[], Array], *, pixels: int, images: int) -> dict[str, float]:
-    """Returns the metrics: medians over rounds that time one generation, then passes for at least half as long.
-
-    On a CPU it measures CPU time, which other programs affect little, on an accelerator wall-clock time.
+    Every kernel is multiplied once in an evaluation, so the matrix products in the traced sampler are those of one evaluation
+    times the number of evaluations.
     """
-    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    seconds, passes = [], []
-    for _ in range(ROUNDS):
-        began = clock()
-        jax.block_until_ready(drawing())
-        seconds.append(clock() - began)
-        began, repeats = clock(), 0
-        while repeats < 3 or clock() - began < 0.5 * seconds[-1]:
-            jax.block_until_ready(passing())
-            repeats += 1
-        passes.append(seconds[-1] * repeats / (clock() - began))
-    count = statistics.median(passes)
-    return {"passes_per_pixel": count / pixels, "passes": count, "seconds_per_image": statistics.median(seconds) / images}
+    task = task_of(way, shape, output)
+    params, _ = jax.eval_shape(task.init, jax.random.key(0), batch_of(jnp.zeros((1, *shape))))
+    keys, labels = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)), jnp.zeros(1, jnp.int32)
+    assert task.sampler is not None
+    traced = jax.make_jaxpr(task.sampler.draw)(params, {}, keys, labels, jnp.float32(1))
+    kernels = sum(path[-1].key == "kernel" for path, _ in jax.tree.leaves_with_path(params))
+    return executions(traced.jaxpr, "dot_general") / kernels / np.prod(shape)
 
 
-study = StudySpec(
-    question="Does the time of a draw grow with the number of pixels, and what do kept activations save?",
+@functools.cache
+def counts() -> dict[str, float]:
+    """Returns, by sampler and kind of image, the evaluations for each value that differ most from 1 over SIDES."""
+    found = {}
+    for way, (kind, channels, output) in itertools.product(WAYS, (("grey", 1, bernoulli()), ("colour", 3, softmax(levels=4)))):
+        each = [evaluations_per_value(way, (side, side, channels), output) for side in SIDES]
+        found[f"{way}, {kind}"] = float(max(each, key=lambda count: abs(count - 1)))
+    return found
+
+
+def probabilities(model: str, seed: int) -> np.ndarray:
+    """Returns the probabilities f64 [512] of all binary images of 3x3 under a network with random weights."""
+    task = task_of("cached", (3, 3, 1), bernoulli(binarize="threshold"), model)
+    # 2⁹ rows of 9 pixels -> [512, 3, 3, 1]
+    images = np.asarray(list(itertools.product((0.0, 1.0), repeat=9)), np.float32).reshape(512, 3, 3, 1)
+    batch = batch_of(jnp.asarray(images))
+    params, _ = jax.jit(task.init)(jax.random.key(seed), batch)
+    return np.exp(-np.asarray(jax.jit(task.measure)(params, {}, batch)["rows"]["nats"], np.float64))
+
+
+@functools.cache
+def sampling(way: Way, side: int) -> Callable[[], Array]:
+    """Returns a compiled program that samples IMAGES binary images of side x side; it has run once."""
+    shape = (side, side, 1)
+    task = task_of(way, shape, bernoulli())
+    params: Params = jax.jit(task.init)(jax.random.key(0), batch_of(jnp.zeros((IMAGES, *shape))))[0]
+    assert task.sampler is not None
+    keys, labels = jax.random.split(jax.random.key(1), IMAGES), jnp.zeros(IMAGES, jnp.int32)
+    program = functools.partial(jax.jit(task.sampler.draw), params, {}, keys, labels, jnp.float32(1))
+    jax.block_until_ready(program())
+    return program
+
+
+@functools.cache
+def decoding(side: int) -> Callable[[], Array]:
+    """Returns a compiled pass of a VAE's decoder to IMAGES images of side x side; it has run once."""
+    model = VAES["mlp_400_20"](image_shape=(side, side, 1), outputs=1, classes=0)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, side, side, 1)))
+    program = functools.partial(jax.jit(functools.partial(model.apply, method="decode")), params, jnp.zeros((IMAGES, LATENT)))
+    jax.block_until_ready(program())
+    return program
+
+
+def seconds_of(program: Callable[[], Array]) -> float:
+    """Returns the CPU time of one call, which other programs affect little; the mean of as many as take LEAST_SECONDS."""
+    calls, began = 0, time.process_time()
+    while (spent := time.process_time() - began) < LEAST_SECONDS or not calls:
+        jax.block_until_ready(program())
+        calls += 1
+    return spent / calls if calls > 1 else time.process_time() - began
+
+
+def measure(seed: int) -> Measured:
+    """Returns counts, sums of probabilities, and the exponents of a regression of log time on log pixels over SIDES.
+
+    A seed repeats the timing, sizes and samplers in turn, and draws other weights for the probabilities.
+    """
+    times: dict[Way, list[float]] = {way: [] for way in WAYS}
+    for side, way in itertools.product(SIDES, WAYS):
+        times[way].append(seconds_of(sampling(way, side)))
+    pixels = np.array(SIDES, np.float64) ** 2
+    slopes = {way: float(np.polyfit(np.log(pixels), np.log(times[way]), 1)[0]) for way in WAYS}
+    p = {name: probabilities(name, seed) for name in ("pixelcnn", "gated_pixelcnn")}
+    return Measured(
+        numbers={
+            "exponent": {**slopes, "1": 1.0, "2": 2.0},
+            "evaluations_per_value": counts(),
+            "total_probability": {name: float(values.sum()) for name, values in p.items()},
+            "probability_ratio": {name: float(values.max() / values.min()) for name, values in p.items()},
+            "seconds": {**{way: times[way][-1] for way in WAYS}, "VAE decoder": seconds_of(decoding(SIDES[-1]))},
+        },
+        curves={way: tuple(zip(pixels.tolist(), (value / IMAGES for value in times[way]), strict=True)) for way in WAYS},
+    )
+
+
+measurement = Measurement(
     claim="C28",
-    vary=("sampling:naive,cached", "side:14,28"),
-    metric="test/passes_per_pixel",
+    question="How many evaluations, and how much time, does a PixelCNN take to sample an image, and is its likelihood exact?",
+    measure=measure,
+    metrics=(
+        Metric("exponent", higher_is_better=False),
+        Metric("evaluations_per_value", higher_is_better=False),
+        Metric("total_probability"),
+        Metric("probability_ratio"),
+        Metric("seconds", "s", higher_is_better=False),
+    ),
+    seeds=8,
     verdict=every(
-        bounded("C28", "side=28", "not worse", MARGIN, "A naive draw takes no more passes a pixel at 28x28 than at 14x14"),
-        bounded("C28", "baseline", "not worse", MARGIN, "A naive draw takes no fewer either", against="side=28"),
-        contrast("C28", "sampling=cached", "better", "Kept activations make a draw cost fewer passes"),
-        scope="an untrained PixelCNN, CPU time of two image sizes",
+        on(
+            "total_probability",
+            identity("C28", "pixelcnn", 1.0, 1e-5, "The probabilities of all binary images of 3x3 add up to 1"),
+        ),
+        *(
+            on(
+                "evaluations_per_value",
+                identity(
+                    "C28",
+                    f"{way}, {kind}",
+                    1.0,
+                    0.0,
+                    f"{way.capitalize()} sampling evaluates the network once a value ({kind})",
+                ),
+            )
+            for way, kind in itertools.product(WAYS, ("grey", "colour"))
+        ),
+        equivalent(
+            "C28",
+            "naive",
+            0.2,
+            "The time of naive sampling grows with the square of the number of pixels",
+            against="2",
+            source="a fifth of the difference between the two laws",
+        ),
+        equivalent(
+            "C28",
+            "cached",
+            0.2,
+            "With kept activations the time grows with the number of pixels",
+            against="1",
+            source="a fifth of the difference between the two laws",
+        ),
+        shown=(
+            on(
+                "total_probability",
+                identity("C28", "gated_pixelcnn", 1.0, 1e-5, "Those of a gated PixelCNN add up to 1 as well"),
+            ),
+            on(
+                "seconds",
+                contrast(
+                    "C28",
+                    "cached",
+                    "worse",
+                    "Even with kept activations 32x32 pixels take longer than one pass of a VAE's decoder",
+                    against="VAE decoder",
+                    scale="log",
+                ),
+            ),
+            on(
+                "seconds",
+                contrast(
+                    "C28",
+                    "naive",
+                    "worse",
+                    "Naive sampling of 32x32 pixels takes longer than one pass of a VAE's decoder",
+                    against="VAE decoder",
+                    scale="log",
+                ),
+            ),
+        ),
+        requires=(
+            on(
+                "probability_ratio",
+                at_least(
+                    "C28", "pixelcnn", 3.0, "The network prefers some images: the largest probability is 3 times the smallest"
+                ),
+            ),
+        ),
+        scope="networks with random weights, CPU time of 4 images at once from 8x8 to 32x32 pixels",
+    ),
+    card=Card(
+        published=(
+            "Van den Oord et al. 2016: sampling is sequential, pixel by pixel, while the likelihood of all pixels is evaluated"
+            " in parallel (no times). Ramachandran et al. 2017 report up to 183 times faster sampling of PixelCNN++ with kept "
+            "activations, on a GPU."
+        ),
+        would_change=(
+            "A trace of these samplers in which an image takes another number of evaluations than it has values, or an "
+            "exponent of time outside of 1.8 to 2.2 (naive) or 0.8 to 1.2 (cached)."
+        ),
+        figure=Figure(x="pixels", y="CPU time of an image in seconds", log_x=True, log_y=True),
+        deviations=(
+            "A small PixelCNN (16 units in a block) with random weights, on CPU cores. On an accelerator that a small image "
+            "does not fill, a pass takes as long for more pixels, and the exponent of naive sampling is smaller."
+        ),
     ),
 )
