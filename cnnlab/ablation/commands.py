@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnlab import files
 from cnnlab import own as own_files
+from cnnlab.ablation.analyse import claim_verdict
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
 from cnnlab.ablation.analyse.comparable import code_warnings, condition_warnings, require_comparable, require_same_conditions
 from cnnlab.ablation.plan import check, curve_metrics, designs, pruning
@@ -79,6 +80,7 @@ def study_from_flags(
         question=own.question if own else "",
         claim=own.claim if own else "",
         allow=own.allow if own else (),
+        smallest_effect=own.smallest_effect if own and comparison.metric in (None, own.metric) else None,
     )
 
 
@@ -300,7 +302,7 @@ def write_study_report(
     files.make_folder(to)
     tensorboard_hparams(to / "tensorboard", study, outcomes)
     if verdict:
-        found = verdict(analysis, lambda other: analyse(study, outcomes, metric=other))
+        found = claim_verdict.with_controls(verdict(analysis, lambda other: analyse(study, outcomes, metric=other)), analysis)
         sentence = " ".join([found.sentence, *code_warnings(outcomes)])
         found = dataclasses.replace(found, sentence=sentence, declaration=study.declaration)
         files.write_record(to / "verdict.json", dataclasses.asdict(found))

@@ -1,18 +1,20 @@
 """Statistics of a study: `analyse` turns the results of its runs into an `Analysis`, which the report shows.
 
 The plan of the analysis is fixed before a number is seen: paired differences to the baseline over the seeds that both
-finished, Student's t for the verdict, Holm over all planned arms. The sign flips, the ranks and the bootstrap are reported
-too, to show whether t's assumption matters. Where runs diverged or failed, those that finished prove no arm better
-(statistics.withheld). Negative controls are not in that family: their verdict follows from the plain p.
+finished, Student's t for the verdict, Holm over all planned arms; from six pairs on the sign flips must agree. The ranks and
+the bootstrap are reported too, to show whether t's assumption matters, and an interval over seeds and test examples. Where runs
+diverged or failed, those that finished prove no arm better (statistics.withheld). Negative controls are not in that family:
+their verdict follows from the plain p.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnnlab.ablation.analyse import statistics, summary
+from cnnlab.ablation.analyse import statistics, summary, two_way
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect
 from cnnlab.ablation.plan import pruning
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, find_declaration
@@ -21,6 +23,17 @@ from cnnlab.metric import Metric, name_of
 
 Values = Mapping[int, float]
 """{seed: metric} of an arm's runs that are done and whose metric is finite, in the study's order of seeds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How arms are compared with the baseline."""
+
+    higher_is_better: bool | None
+    alpha: float
+    resamples: int
+    smallest: float | None
+    """Smallest effect of interest; None: none is declared."""
 
 
 def analyse(
@@ -50,9 +63,19 @@ def analyse(
     _require_metric(metric, [outcome for outcome in cells.values() if outcome.state == "DONE"])
 
     values = {arm.name: _values(study, arm, cells, metric) for arm in study.arms}
-    contrasts = _contrasts(study, cells, values, higher_is_better=declared.higher_is_better, alpha=alpha, resamples=resamples)
+    smallest = study.smallest_effect if metric == study.metric else None
+    method = Method(declared.higher_is_better, alpha, resamples, smallest)
+    examples = {
+        arm: two_way.numbers_of({seed: cells[arm, seed].correct for seed in found}, found, metric)
+        for arm, found in values.items()
+    }
+    contrasts = _contrasts(study, cells, values, examples, method)
     rows = tuple(
-        _row(study, arm, cells, values[arm.name], contrasts.get(arm.name), declared, metric, alpha=alpha, resamples=resamples)
+        dataclasses.replace(
+            _row(study, arm, cells, values[arm.name], declared, metric, alpha=alpha, resamples=resamples),
+            contrast=contrasts.get(arm.name),
+            examples=examples[arm.name],
+        )
         for arm in study.arms
     )
     effects, complete_seeds = _effects(study, values, alpha)
@@ -61,7 +84,8 @@ def analyse(
     warnings += summary.warnings(study, rows, effects, complete_seeds, metric, declared, alpha)
     warnings += summary.outcome_warnings(study, outcomes, cells)
     warnings += [] if known else [summary.undeclared(metric)]
-    return Analysis(metric, declared, rows, effects, summary.sentence(rows, controls, metric, declared), tuple(warnings))
+    sentence = summary.sentence(rows, controls, metric, declared, smallest)
+    return Analysis(metric, declared, rows, effects, sentence, tuple(warnings), smallest_effect=smallest)
 
 
 def _require_metric(metric: str, done: Sequence[RunResult]) -> None:
@@ -86,10 +110,8 @@ def _contrasts(
     study: Study,
     cells: Mapping[tuple[str, int], RunResult],
     values: Mapping[str, Values],
-    *,
-    higher_is_better: bool | None,
-    alpha: float,
-    resamples: int,
+    examples: Mapping[str, Mapping[int, np.ndarray]],
+    method: Method,
 ) -> dict[str, Contrast]:
     """Returns {arm: contrast} of every arm that shares a seed with the baseline."""
     baseline = values[study.baseline.name]
@@ -97,6 +119,7 @@ def _contrasts(
     pairs = {name: ([values[name][s] for s in seeds], [baseline[s] for s in seeds]) for name, seeds in shared.items()}
     differences = {name: statistics.paired_differences(*pair) for name, pair in pairs.items()}
     family = [arm.name for arm in study.arms[1:] if not arm.control]
+    higher_is_better, alpha = method.higher_is_better, method.alpha
     decided = statistics.verdicts([pairs[name] for name in family], higher_is_better=higher_is_better, alpha=alpha)
     decisions = dict(zip(family, decided, strict=True))
     for arm in study.arms[1:]:
@@ -104,21 +127,22 @@ def _contrasts(
             # A family of its own: the plain p.
             [(p, _, verdict)] = statistics.verdicts([pairs[arm.name]], higher_is_better=higher_is_better, alpha=alpha)
             decisions[arm.name] = (p, None, verdict)
-    for name, (p, p_holm, verdict) in decisions.items():
+    found = {}
+    for name, seeds in shared.items():
+        if not seeds:
+            continue
+        contrast = _contrast(differences[name], decisions[name], method, arms=len(family) if name in family else 1)
         lost = _lost(cells, study, name), _lost(cells, study, study.baseline.name)
-        decisions[name] = (p, p_holm, statistics.withheld(verdict, *lost))
-    return {
-        name: _contrast(
-            differences[name],
-            decisions[name],
-            _mcnemar(cells, study.baseline.name, name, seeds[0]),
-            alpha=alpha,
-            first_alpha=alpha / len(family) if name in family else alpha,
-            resamples=resamples,
+        word = statistics.withheld(contrast.verdict, *lost)
+        table = two_way.paired([examples[name], examples[study.baseline.name]], (1, -1))
+        found[name] = dataclasses.replace(
+            contrast,
+            mcnemar_p=_mcnemar(cells, study.baseline.name, name, seeds[0]),
+            verdict=word,
+            withheld=word != contrast.verdict,
+            two_way=None if table is None else two_way.interval(table, alpha),
         )
-        for name, seeds in shared.items()
-        if seeds
-    }
+    return found
 
 
 def _lost(cells: Mapping[tuple[str, int], RunResult], study: Study, arm: str) -> int:
@@ -128,33 +152,33 @@ def _lost(cells: Mapping[tuple[str, int], RunResult], study: Study, arm: str) ->
 
 
 def _contrast(
-    differences: np.ndarray,
-    decision: tuple[float | None, float | None, str],
-    mcnemar_p: float | None,
-    *,
-    alpha: float,
-    first_alpha: float,
-    resamples: int,
+    differences: np.ndarray, decision: tuple[float | None, float | None, str], method: Method, *, arms: int
 ) -> Contrast:
-    """Returns the contrast of one arm; `first_alpha` is the level of Holm's first step for its family."""
+    """Returns the contrast of an arm in a family of so many, from the test of the runs that finished."""
     p, p_holm, verdict = decision
-    effect = statistics.effect_size(differences)
-    # Seeds decide nothing where the test has decided and its verdict is withheld.
-    undecided = effect is not None and verdict == "undecided" and (p_holm if p_holm is not None else p or 1.0) >= alpha
+    alpha, resamples = method.alpha, method.resamples
+    p_signs = statistics.p_of_sign_flips(differences, resamples)
+    corrected, needed, disagree = p if p_holm is None else p_holm, None, False
+    if verdict == "undecided" and statistics.varies(differences):
+        if method.smallest is not None:
+            needed = statistics.seeds_needed(method.smallest / float(np.std(differences, ddof=1)), alpha / arms)
+        if statistics.can_flip(differences) and corrected is not None and p is not None and p_signs is not None:
+            # Either t has decided and the flips have not, or the flips would decide and t would not, both without a correction.
+            disagree = corrected < alpha or p_signs < alpha <= p
     return Contrast(
         n=len(differences),
         difference=float(np.mean(differences)),
         interval=statistics.student_interval(differences, alpha),
         bootstrap=statistics.bootstrap_interval(differences, alpha, resamples),
         p_t=p,
-        p_signs=statistics.p_of_sign_flips(differences, resamples),
+        p_signs=p_signs,
         p_wilcoxon=statistics.p_of_ranks(differences),
         p_holm=p_holm,
-        effect_size=effect,
-        power=None if effect is None else statistics.power_of_t(effect, len(differences), alpha),
-        seeds_needed=statistics.seeds_needed(effect, first_alpha) if effect is not None and undecided else None,
-        mcnemar_p=mcnemar_p,
+        effect_size=statistics.effect_size(differences),
+        seeds_needed=needed,
+        mcnemar_p=None,
         verdict=verdict,
+        disagree=disagree,
     )
 
 
@@ -168,13 +192,13 @@ def _row(
     arm: Arm,
     cells: Mapping[tuple[str, int], RunResult],
     values: Values,
-    contrast: Contrast | None,
     declared: Metric,
     metric: str,
     *,
     alpha: float,
     resamples: int,
 ) -> ArmSummary:
+    """Returns the numbers of one arm alone, without its contrast to the baseline."""
     runs = [cells[arm.name, seed] for seed in study.seeds if (arm.name, seed) in cells]
     states = [run.state for run in runs]
     numbers = np.asarray(list(values.values()), np.float64)
@@ -196,8 +220,10 @@ def _row(
         bootstrap=statistics.bootstrap_interval(numbers, alpha, resamples),
         test_se=_sampling_error(declared, metric, numbers, [run for run in runs if run.seed in values]),
         seconds=float(np.median(times)) * (arm.steps or runs[0].provenance.get("steps", 0)) if times else None,
-        contrast=contrast,
+        contrast=None,
         pruned=pruned,
+        control=arm.control,
+        diverged_seeds=tuple(run.seed for run in runs if run.state == "DIVERGED"),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from cnnlab.ablation.analyse import summary, words
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.analyse.rules import Look, Rule
+from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.metric import Metric
 
@@ -39,8 +40,12 @@ class Every:
         return [(role, rule) for role, rules in named for rule in rules]
 
     def __call__(self, analysis: Analysis, look: Look | None = None) -> Verdict:
-        """Returns the verdict on the claim; `look` gives the analyses of parts that compare other metrics."""
-        return self.of([dataclasses.replace(rule(analysis, look), role=role) for role, rule in self.roles])
+        """Returns the verdict on the claim; the study's negative controls are required too (`with_controls`).
+
+        `look` gives the analyses of parts that compare other metrics.
+        """
+        found = self.of([dataclasses.replace(rule(analysis, look), role=role) for role, rule in self.roles])
+        return with_controls(found, analysis)
 
     def of(self, parts: Sequence[Verdict]) -> Verdict:
         """Returns the verdict on the claim from those on its parts.
@@ -67,11 +72,41 @@ def every(
     Args:
         rules: the parts that decide.
         shown: parts that the source does not claim; they have a verdict of their own and decide nothing.
-        requires: what the claim presupposes, such as a control that fails; where one is not supported the claim is not tested.
+        requires: what the claim presupposes, such as an arm above chance; where one is not supported the claim is not tested.
+            The negative controls that a study declares as `controls` are required without being named here.
         setting: whether this is the source's own setting, in which alone a test can replicate or refute it.
         scope: data, networks and length of training in a few words, which the sentence ends with.
     """
     return Every(rules, tuple(shown), tuple(requires), setting, scope)
+
+
+def with_controls(found: Verdict, analysis: Analysis) -> Verdict:
+    """Returns the verdict on a claim, which requires that every negative control of the study does worse than its baseline.
+
+    The file need not name them. A control that is a requirement of the verdict already is not added again.
+    """
+    parts = found.parts or (dataclasses.replace(found, says=found.says or found.sentence.partition(":")[0]),)
+    there = {part.comparison for part in parts if part.role == "required"}
+    rules = [_control(found.claim, row.arm, analysis) for row in analysis.rows if row.control]
+    required = [dataclasses.replace(rule(analysis), role="required") for rule in rules]
+    required = [part for part in required if part.comparison not in there]
+    if not required:
+        return found
+    rest = summary.claim_parts(found)[len(found.parts) :] if found.parts else []
+    whole = dataclasses.replace(found, parts=(*required, *parts), sentence="")
+    failed = any(part.verdict not in words.FOR for part in required)
+    return dataclasses.replace(
+        whole,
+        verdict=words.NOT_TESTED if failed else found.verdict,
+        sentence=" ".join([*summary.claim_parts(whole), *rest]),
+    )
+
+
+def _control(claim: str, arm: str, analysis: Analysis) -> Rule:
+    """Returns the requirement that a negative control does worse than the baseline, or says that the metric cannot show it."""
+    if analysis.declared.higher_is_better is None:
+        return unmet(claim, f"The control {arm} was not checked, since neither more nor less {analysis.metric} is better")
+    return contrast(claim, arm, "worse", f"The negative control {arm} fails")
 
 
 def unmet(claim: str, says: str) -> Rule:

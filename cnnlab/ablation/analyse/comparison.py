@@ -1,12 +1,17 @@
-"""Compares two arms seed by seed for a verdict rule, and says the comparison in a sentence."""
+"""Compares two arms, or two changes, seed by seed for a verdict rule, and says the comparison in a sentence.
+
+The sentence adds the interval that includes the test set's sampling, where the test examples are known one by one, and where
+nothing is decided how many seeds would decide the effect that the claim names.
+"""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
-from cnnlab.ablation.analyse import statistics, summary, words
+from cnnlab.ablation.analyse import statistics, summary, two_way, words
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
 from cnnlab.ablation.analyse.rules import Hypothesis, Scale, Test
 from cnnlab.ablation.plan.study import Verdict
@@ -25,19 +30,17 @@ def compare(
 ) -> Verdict:
     """Returns the verdict on an arm against another: by pairs, or by worst ranks where runs of either diverged."""
     row, other = rows
+    hypothesis, remarks = hypothesis.with_default(analysis, scale), []
     title = f"{row.arm} − {other.arm}"
-    ours, theirs = _scaled(row, scale), _scaled(other, scale)
-    seeds = [seed for seed in theirs if seed in ours]
-    pairs = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+    pairs = paired(row, other, scale)
     differences = statistics.paired_differences(*pairs)
     interval = statistics.student_interval(differences, words.ALPHA)
     shift = hypothesis.sign * hypothesis.shift
     if row.diverged + other.diverged:
-        metric = analysis.declared
-        worst = -np.inf if metric.require_sense(f"the verdict of {claim} on runs that diverged") else np.inf
+        worst = _worst(analysis, claim)
         ranked = (
-            [value - shift for value in ours.values()] + [worst] * row.diverged,
-            [*theirs.values()] + [worst] * other.diverged,
+            [value - shift for value in scaled(row, scale).values()] + [worst] * row.diverged,
+            [*scaled(other, scale).values()] + [worst] * other.diverged,
         )
         p, effect = statistics.p_of_worst_ranks(*ranked), _rank_difference(*ranked)
         word = dataclasses.replace(hypothesis, shift=0.0).word(effect, p, None)
@@ -45,20 +48,126 @@ def compare(
     else:
         moved = [value - shift for value in pairs[0]]
         p = statistics.decisive_p(moved, pairs[1], test)
-        effect = float(np.mean(differences)) if seeds else 0.0
+        effect = float(np.mean(differences)) if len(differences) else 0.0
         word = hypothesis.word(effect, p, interval)
-        how = " ".join(filter(None, (tested, _remark(moved, pairs[1], test))))
-    return verdict_of(analysis, claim, word, says, title, (differences, interval, p), rows, test=how, scale=scale)
+        how = " ".join(filter(None, (tested, _how(moved, pairs[1], test))))
+        remarks = _remarks(analysis, word, differences, rows, (1, -1), hypothesis, scale)
+    numbers = (differences, interval, p)
+    return verdict_of(analysis, claim, word, says, title, numbers, rows, test=how, scale=scale, remarks=remarks)
 
 
-def _remark(ours: Sequence[float], theirs: Sequence[float], test: Test) -> str:
+def compare_changes(
+    analysis: Analysis, claim: str, says: str, rows: Sequence[ArmSummary], hypothesis: Hypothesis, scale: Scale
+) -> Verdict:
+    """Returns the verdict on a change in one setting against that in another, from four arms: made, not made, twice.
+
+    By a paired test of the differences of differences. Where runs diverged, each is infinitely bad, and the changes of one
+    setting are ranked among those of the other; a seed with which a change has two runs that diverged has no rank.
+    """
+    hypothesis = hypothesis.with_default(analysis, scale)
+    numbers = [scaled(row, scale) for row in rows]
+    seeds = [seed for seed in numbers[0] if all(seed in each for each in numbers)]
+    made, not_made, reference_made, reference_not_made = ([each[seed] for seed in seeds] for each in numbers)
+    # [reference or changed, not made or made, S]: a factorial of two factors with two levels each.
+    table = np.asarray([[reference_not_made, reference_made], [not_made, made]], np.float64)
+    differences = statistics.factorial_contrast(table, [(0, 1), (1, 1)])
+    interval, how = statistics.student_interval(differences, words.ALPHA), ""
+    title = f"({rows[0].arm} − {rows[1].arm}) − ({rows[2].arm} − {rows[3].arm})"
+    if any(row.diverged for row in rows):
+        worst = _worst(analysis, claim)
+        ranked = [list(_changes(rows[at], rows[at + 1], worst, scale).values()) for at in (0, 2)]
+        p, word, remarks = None, words.NOT_SHOWN, ["With some seeds both runs of a change diverged, so that it has no rank."]
+        if not np.isnan([*ranked[0], *ranked[1]]).any():
+            p, remarks, how = (
+                statistics.p_of_worst_ranks(*ranked),
+                [],
+                "by ranks of the two changes, runs that diverged the worst",
+            )
+            word = hypothesis.word(_rank_difference(*ranked), p, None)
+    else:
+        zeros = [0.0] * len(differences)
+        p = statistics.decisive_p(differences.tolist(), zeros, "t")
+        word = hypothesis.word(float(np.mean(differences)) if seeds else 0.0, p, interval)
+        how = _how(differences.tolist(), zeros, "t")
+        remarks = _remarks(analysis, word, differences, rows, (1, -1, -1, 1), hypothesis, scale)
+    found = (differences, interval, p)
+    return verdict_of(analysis, claim, word, says, title, found, rows, test=how, scale=scale, remarks=remarks)
+
+
+def _worst(analysis: Analysis, claim: str) -> float:
+    """Returns the number of a run that diverged: infinitely bad."""
+    higher_is_better = analysis.declared.require_sense(f"the verdict of {claim} on runs that diverged")
+    return -math.inf if higher_is_better else math.inf
+
+
+def _changes(made: ArmSummary, not_made: ArmSummary, worst: float, scale: Scale) -> dict[int, float]:
+    """Returns {seed: made − not made}, infinite where one of the two diverged and NaN where both did."""
+    ours, theirs = (scaled(row, scale) | dict.fromkeys(row.diverged_seeds, worst) for row in (made, not_made))
+    return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+
+
+def _remarks(
+    analysis: Analysis,
+    word: str,
+    differences: np.ndarray,
+    rows: Sequence[ArmSummary],
+    signs: Sequence[int],
+    hypothesis: Hypothesis,
+    scale: Scale,
+) -> list[str]:
+    """Returns sentences about the test set's sampling, and about the seeds that would decide."""
+    found = []
+    table = two_way.paired([row.examples for row in rows], signs) if scale == "plain" else None
+    interval = None if table is None else two_way.interval(table, words.ALPHA)
+    if interval is not None:
+        shown = f"With the test set's sampling:{summary.span(interval, analysis.declared)}{summary.unit(analysis.declared)}"
+        if word in (words.SUPPORTED, words.OPPOSITE) and summary.includes(interval, hypothesis.sign * hypothesis.shift):
+            shown += f", which includes {'the margin' if hypothesis.shift else '0'}, although the seeds decide"
+        found.append(f"{shown}.")
+    goal = abs(hypothesis.shift) or hypothesis.smallest
+    if word == words.NOT_SHOWN and goal:
+        effect = "it for arms that do not differ" if hypothesis.shift else _effect_text(goal, analysis, scale)
+        found += seeds_remark(differences, goal, effect)
+    return found
+
+
+def seeds_remark(differences: np.ndarray, goal: float, effect: str, enough: float = statistics.ENOUGH_POWER) -> list[str]:
+    """Returns a sentence about how many seeds decide a declared effect, if differences spread as these do; [] without a spread.
+
+    Args:
+        differences: f64 [S].
+        goal: the effect, in their unit.
+        effect: the effect in words, such as `an effect of 0.50 points`.
+        enough: power of each test that must decide; the sentence says 0.8.
+    """
+    if not statistics.varies(differences):
+        return []
+    needed = statistics.seeds_needed(goal / float(np.std(differences, ddof=1)), words.ALPHA, enough)
+    said = summary.seeds_that_decide(needed, len(differences), effect)
+    return [f"{said[0].upper()}{said[1:]}."]
+
+
+def _effect_text(effect: float, analysis: Analysis, scale: Scale) -> str:
+    """Returns `an effect of 0.50 points`, or a ratio on the scale log or logit."""
+    if scale == "plain":
+        return f"an effect of {summary.amount(effect, analysis.declared)}{summary.unit(analysis.declared)}"
+    return f"{'a ratio' if scale == 'log' else 'an odds ratio'} of {math.exp(effect):.3g}"
+
+
+def margin_text(margin: float, analysis: Analysis, scale: Scale) -> str:
+    """Returns a signed margin as a sentence shows it: `+0.50 points`, or the ratio that it is on the scale log or logit."""
+    if scale == "plain":
+        return f"{summary.signed(margin, analysis.declared)}{summary.unit(analysis.declared)}"
+    return _effect_text(margin, analysis, scale)
+
+
+def _how(ours: Sequence[float], theirs: Sequence[float], test: Test) -> str:
     """Returns how p was found where that was not by t, and whether t and the sign flips disagree."""
     differences = statistics.paired_differences(ours, theirs)
     t, flips = statistics.p_of_t(differences), statistics.p_of_sign_flips(differences)
     if t is None or flips is None:
         return "by an exact test, since all pairs differ by the same" if len(differences) > 1 else ""
-    able = len(differences) >= statistics.FEWEST_FLIPS
-    if able and (t < words.ALPHA) != (flips < words.ALPHA):
+    if statistics.can_flip(differences) and (t < words.ALPHA) != (flips < words.ALPHA):
         return f"t and sign flips disagree: {t:.2g} and {flips:.2g}"
     return "by sign flips" if test == "signs" else ""
 
@@ -69,7 +178,7 @@ def _rank_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return float(np.mean(ranks[: len(ours)]) - np.mean(ranks[len(ours) :])) if ours and theirs else 0.0
 
 
-def _scaled(row: ArmSummary, scale: Scale) -> dict[int, float]:
+def scaled(row: ArmSummary, scale: Scale) -> dict[int, float]:
     """Returns {seed: number on the scale}; raises UsageError where a number has no logarithm."""
     values = dict(row.values)
     if scale == "plain":
@@ -82,11 +191,11 @@ def _scaled(row: ArmSummary, scale: Scale) -> dict[int, float]:
     return {seed: float(np.log(value) if scale == "log" else np.log(value / (1 - value))) for seed, value in values.items()}
 
 
-def paired(row: ArmSummary, other: ArmSummary) -> np.ndarray:
-    """Returns f64 [S]: row − other over the seeds that both finished."""
-    ours, theirs = dict(row.values), dict(other.values)
+def paired(row: ArmSummary, other: ArmSummary, scale: Scale = "plain") -> tuple[list[float], list[float]]:
+    """Returns (numbers of row, numbers of other) on the scale, over the seeds that both finished."""
+    ours, theirs = scaled(row, scale), scaled(other, scale)
     seeds = [seed for seed in theirs if seed in ours]
-    return statistics.paired_differences([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    return [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
 
 
 def verdict_of(
@@ -100,6 +209,7 @@ def verdict_of(
     *,
     test: str = "",
     scale: Scale = "plain",
+    remarks: Sequence[str] = (),
 ) -> Verdict:
     """Returns a verdict with a sentence from (differences f64 [S], their interval, p).
 
@@ -131,5 +241,6 @@ def verdict_of(
         f"{says}: {title} = {amount} in {analysis.metric}{summary.sense(declared)} "
         f"({tested}, {summary.seeds(len(differences))}).{lost}"
     )
+    sentence = " ".join([sentence, *remarks])
     pair = (bounds.low, bounds.high) if bounds else None
     return Verdict(claim, word, effect, pair, p, len(differences), sentence, comparison=title, scale=scale)

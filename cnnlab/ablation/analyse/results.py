@@ -1,6 +1,9 @@
 """The types of an analysis, which analysis.py fills and report/ shows. They hold data only."""
 
 import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
 
 from cnnlab.ablation.plan.study import Pruned, Verdict
 from cnnlab.metric import Metric
@@ -38,17 +41,23 @@ class Contrast:
     are not among them: None. Where t is undefined since all pairs differ by the same, that of an exact test (p_of_constant)."""
     effect_size: float | None
     """Cohen's d of paired differences: mean / standard deviation; None where that is 0."""
-    power: float | None
-    """Power of the paired t-test for the effect as observed, at this n and the uncorrected alpha."""
     seeds_needed: int | None
-    """Pairs that would decide an undecided difference of the observed size with power 0.8, at alpha / arms as Holm's first
-    step asks; None where it is decided, and where a million would not do."""
+    """Pairs that would decide a difference as large as the smallest effect of interest with power 0.8, if the differences
+    spread as observed, at alpha / arms as Holm's first step asks; None where no such effect is declared, where the arm is
+    decided, and where a million would not do."""
     mcnemar_p: float | None
     """McNemar's exact test of the first shared seed's two models on the same test examples: the uncertainty from the test set
     alone."""
     verdict: str
     """better or worse in the sense of the metric, or undecided: by p_holm at alpha (a negative control by p_t). Of a metric
-    without a sense: differs, or undecided."""
+    without a sense: differs, or undecided. From six pairs on the sign flips must agree."""
+    two_way: Interval | None = None
+    """Interval of the difference if the test examples are a sample too (two_way.interval); None where the examples
+    are not known one by one."""
+    withheld: bool = False
+    """Whether the test found a difference among the runs that finished, which is no verdict since others diverged or failed."""
+    disagree: bool = False
+    """Whether it is undecided since t, after Holm's correction, and the sign flips disagree across alpha."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +89,13 @@ class ArmSummary:
     """None for the baseline itself, and where no seed is shared with it."""
     pruned: Pruned | None = None
     """None where no run was stopped early."""
+    control: bool = False
+    """Whether it is a negative control, which must do worse than the baseline."""
+    diverged_seeds: tuple[int, ...] = ()
+    """Seeds of the runs that diverged."""
+    examples: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """{seed: [N] number of each test example, whose mean is the metric}, such as whether it was classified rightly; {} where
+    that is not known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +129,11 @@ class Analysis:
     sentence: str
     """The result in one sentence."""
     warnings: tuple[str, ...]
-    """Diverged and missing runs, unpaired seeds, few seeds, a control that did not fail."""
+    """Diverged and missing runs, unpaired seeds, few seeds, skewed differences, a control that did not fail."""
     verdict: Verdict | None = None
     """The verdict on the claim that the study tests."""
+    smallest_effect: float | None = None
+    """Smallest effect of interest, in units of the metric; None: none is declared for it."""
 
     @property
     def higher_is_better(self) -> bool | None:

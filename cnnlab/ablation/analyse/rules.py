@@ -71,6 +71,15 @@ class Hypothesis:
     smallest: float | None = None
     """Smallest effect of interest, above 0."""
 
+    def with_default(self, analysis: Analysis, scale: Scale) -> "Hypothesis":
+        """Returns the hypothesis with the study's smallest effect of interest, where it has none and none of its own margin.
+
+        The study's is in units of its metric, so that it says nothing about logarithms or logits.
+        """
+        if self.smallest is not None or self.shift or scale != "plain":
+            return self
+        return dataclasses.replace(self, smallest=analysis.smallest_effect)
+
     def word(self, effect: float, p: float | None, interval: Interval | None) -> str:
         """Returns supported, opposite, absent or not shown."""
         beyond = self.sign * effect - self.shift

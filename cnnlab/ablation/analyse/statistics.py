@@ -29,6 +29,10 @@ MOST_ASSIGNMENTS = 200_000
 """Assignments up to which the rank-sum test is exact: two groups of 10 have 184,756."""
 FEWEST_FLIPS = 6
 """Pairs from which the sign flips can give p below 0.05: 2 / 2^6 = 0.031."""
+FEWEST_SPREADS, FEWEST_SHAPES = 5, 8
+"""Pairs from which spreads, and shapes, can be compared."""
+WIDE_SPREAD = 3.0
+"""Ratio of standard deviations from which they differ visibly: of five normal numbers each, in 6 % of the cases by chance."""
 MOST_SEEDS = 1_000_000
 """Beyond this many seeds, the answer to how many are needed is: nobody can run them."""
 
@@ -68,6 +72,28 @@ def bootstrap_interval(values: np.ndarray, alpha: float, resamples: int = RESAMP
             (values,), np.mean, confidence_level=1 - alpha, n_resamples=resamples, method="BCa", rng=np.random.default_rng(0)
         ).confidence_interval
     return Interval(float(found.low), float(found.high)) if np.isfinite([found.low, found.high]).all() else None
+
+
+def skew_that_logarithms_mend(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Returns how the differences of paired positive numbers f64 [S] are skewed, where their logarithms are not; else nothing.
+
+    Skewed: from five pairs on one group spreads more than three times as much as the other; from eight on, or Shapiro and
+    Wilk's test of the differences is below 0.05.
+    """
+    if len(ours) < FEWEST_SPREADS or min(np.min(ours), np.min(theirs)) <= 0:
+        return ""
+    logs = np.log(ours), np.log(theirs)
+    if not all(varies(values) for values in (ours, theirs, *logs)):
+        return ""
+    ratios = [np.std(one, ddof=1) / np.std(other, ddof=1) for one, other in ((ours, theirs), logs)]
+    plain, logged = (max(ratio, 1 / ratio) for ratio in ratios)
+    if plain > WIDE_SPREAD:
+        return f"one arm's numbers spread {plain:.2g} times as much as the other's" if logged <= WIDE_SPREAD else ""
+    differences = [paired_differences(ours.tolist(), theirs.tolist()), np.subtract(*logs)]
+    if len(ours) < FEWEST_SHAPES or not all(varies(values) for values in differences):
+        return ""
+    p, p_logged = (float(stats.shapiro(values).pvalue) for values in differences)
+    return f"the differences are not normally distributed (Shapiro and Wilk's p = {p:.2g})" if p < 0.05 <= p_logged else ""
 
 
 def p_of_t(differences: np.ndarray) -> float | None:
@@ -163,21 +189,24 @@ def decisive_p(ours: Sequence[float], theirs: Sequence[float], test: str) -> flo
     if test == "signs":
         return flips
     p = p_of_pairs(ours, theirs)
-    return p if p is None or flips is None or len(differences) < FEWEST_FLIPS or not varies(differences) else max(p, flips)
+    return p if p is None or flips is None or not can_flip(differences) else max(p, flips)
 
 
-def p_of_equivalence(differences: np.ndarray, margin: float) -> float | None:
-    """Returns twice the larger p of two one-sided t-tests of f64 [S]: that the mean lies above −margin, and below margin.
+def p_of_equivalence(ours: Sequence[float], theirs: Sequence[float], margin: float) -> float | None:
+    """Returns the larger p of two tests of pairs, each f64 [S]: that the mean difference lies above −margin, and below margin.
 
-    Twice, so that 0.05 is the level at which the 95 % interval lies between the margins, as in the other two-sided tests.
+    Each is two-sided (decisive_p), and 1 where the mean lies on the wrong side, so that for t 0.05 is the level at which the
+    95 % interval lies between the margins, as in the other tests.
     """
-    if not varies(differences):
-        return None
-    sides = (
-        stats.ttest_1samp(differences, -margin, alternative="greater"),
-        stats.ttest_1samp(differences, margin, alternative="less"),
-    )
-    return min(1.0, 2 * max(float(side.pvalue) for side in sides))
+    found = []
+    for sign in (1, -1):
+        moved = [sign * value + margin for value in ours]
+        reference = [sign * value for value in theirs]
+        p = decisive_p(moved, reference, "t")
+        if p is None:
+            return None
+        found.append(p if np.sum(paired_differences(moved, reference)) > 0 else 1.0)
+    return max(found)
 
 
 def clopper_pearson(successes: int, trials: int, alpha: float) -> Interval:
@@ -231,14 +260,24 @@ def verdicts(
     """Returns (p of t, p after Holm, verdict) of each arm of a family from (its numbers, the baseline's), both f64 [S].
 
     S may differ from arm to arm. Where t is undefined, its p is None, and the one that Holm corrects is that of p_of_constant.
+    From six pairs on the sign flips, which take no assumption, must agree: p below `alpha`, without a correction since they
+    only withhold a verdict.
     """
     differences = [paired_differences(*pair) for pair in pairs]
     plain = [p_of_t(values) for values in differences]
     tested = [p_of_pairs(*pair) for pair in pairs]
-    return [
-        (p, q, verdict(float(np.mean(values)) if len(values) else 0.0, q, higher_is_better=higher_is_better, alpha=alpha))
-        for values, p, q in zip(differences, plain, holm(tested), strict=True)
-    ]
+    found = []
+    for values, p, q in zip(differences, plain, holm(tested), strict=True):
+        word = verdict(float(np.mean(values)) if len(values) else 0.0, q, higher_is_better=higher_is_better, alpha=alpha)
+        if word != "undecided" and can_flip(values) and (p_of_sign_flips(values) or 0.0) >= alpha:
+            word = "undecided"
+        found.append((p, q, word))
+    return found
+
+
+def can_flip(differences: np.ndarray) -> bool:
+    """Returns whether the sign flips of f64 [S] have a say beside t: from six pairs on, where these vary."""
+    return len(differences) >= FEWEST_FLIPS and varies(differences)
 
 
 def withheld(word: str, lost: int, lost_of_baseline: int) -> str:
@@ -267,15 +306,17 @@ def power_of_t(effect: float, pairs: int, alpha: float) -> float:
         )
 
 
-def seeds_needed(effect: float, alpha: float) -> int | None:
-    """Returns the fewest pairs with power 0.8; None where a million are too few.
+def seeds_needed(effect: float, alpha: float, enough: float = ENOUGH_POWER) -> int | None:
+    """Returns the fewest pairs with a power of `enough` to find `effect` standard deviations; None where a million are too few.
+
+    The effect is a declared one, such as the smallest effect of interest: the power for an observed effect only repeats its p.
 
     By bisection over whole numbers: `TTestPower.solve_power` does not converge for effects above five standard deviations,
     which two or three seeds show easily.
     """
-    if power_of_t(effect, MOST_SEEDS, alpha) < ENOUGH_POWER:
+    if power_of_t(effect, MOST_SEEDS, alpha) < enough:
         return None
-    return 2 + bisect.bisect_left(range(2, MOST_SEEDS), ENOUGH_POWER, key=lambda pairs: power_of_t(effect, pairs, alpha))
+    return 2 + bisect.bisect_left(range(2, MOST_SEEDS), enough, key=lambda pairs: power_of_t(effect, pairs, alpha))
 
 
 def p_of_mcnemar(ours: np.ndarray, theirs: np.ndarray) -> float | None:

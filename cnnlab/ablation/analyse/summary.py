@@ -4,6 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
+
+from cnnlab.ablation.analyse import statistics
 from cnnlab.ablation.analyse.results import ArmSummary, Contrast, Effect, Interval
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 from cnnlab.metric import Metric
@@ -53,7 +56,24 @@ def seeds(count: int) -> str:
     return f"{count} paired seed{'s' if count > 1 else ''}"
 
 
-def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str, declared: Metric) -> str:
+def seeds_that_decide(needed: int | None, count: int, effect: str) -> str:
+    """Returns a clause about how many seeds decide an effect that was declared, such as `an effect of 0.50 points`.
+
+    Args:
+        needed: the number of seeds; None: too many to run.
+        count: the number that there is.
+        effect: what they decide.
+    """
+    if needed is None:
+        return f"no feasible number of seeds would decide {effect}"
+    if needed <= count:
+        return f"{count} seeds are enough to decide {effect} (power 0.8)"
+    return f"about {needed:,} seeds would decide {effect} (power 0.8)"
+
+
+def sentence(
+    rows: Sequence[ArmSummary], controls: frozenset[str], metric: str, declared: Metric, smallest: float | None = None
+) -> str:
     """Returns the verdict on each arm that is no control: first the decided ones, then the undecided ones."""
     baseline, *others = [row for row in rows if row.arm not in controls]
     if not others:
@@ -68,7 +88,7 @@ def sentence(rows: Sequence[ArmSummary], controls: frozenset[str], metric: str, 
     rest = Counter(row.contrast.verdict for row in decided[NAMED_DECIDED:] if row.contrast)
     parts += [_others(word, count) for word, count in rest.items()]
     parts += [
-        _survivors(row, baseline) or _undecided(row.arm, row.contrast, baseline.arm, declared)
+        _survivors(row, baseline) or _undecided(row.arm, row.contrast, baseline.arm, declared, smallest)
         for row in compared[:NAMED_UNDECIDED]
         if row.contrast
     ]
@@ -96,13 +116,25 @@ def _decided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> str
         relation = f"is {contrast.verdict} than the {_noun(baseline)} by {amount(abs(size), metric)}"
         if interval and size < 0:
             interval = Interval(-interval.high, -interval.low)
-    return f"{arm} {relation}{unit(metric)}{span(interval, metric)} (p = {contrast.p_holm:.2g} after Holm, {seeds(contrast.n)})"
+    tested = f"p = {contrast.p_holm:.2g} after Holm, {seeds(contrast.n)}"
+    if contrast.two_way and includes(contrast.two_way, 0.0):
+        tested += f"; {sampling_remark(contrast.two_way, metric)}"
+    return f"{arm} {relation}{unit(metric)}{span(interval, metric)} ({tested})"
+
+
+def includes(interval: Interval, value: float) -> bool:
+    """Returns whether a value lies in an interval."""
+    return interval.low <= value <= interval.high
+
+
+def sampling_remark(interval: Interval, metric: Metric) -> str:
+    """Returns a clause about an interval that includes 0, or the margin, only with the sampling of the test examples."""
+    return f"with the test set's sampling{span(interval, metric)}, so that other test examples could show the opposite"
 
 
 def _survivors(row: ArmSummary, baseline: ArmSummary) -> str:
     """Returns why an arm has no verdict where the test found a difference among the runs that finished; else nothing."""
-    contrast = row.contrast
-    if contrast is None or contrast.p_holm is None or contrast.seeds_needed is not None or contrast.effect_size is None:
+    if row.contrast is None or not row.contrast.withheld:
         return ""
     lost = [
         f"{one.diverged + one.failed} of {one.planned} runs of {one.arm} diverged or failed"
@@ -113,7 +145,7 @@ def _survivors(row: ArmSummary, baseline: ArmSummary) -> str:
     return f"{row.arm} has no verdict ({'; '.join(lost)}; {reason})" if lost else ""
 
 
-def _undecided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> str:
+def _undecided(arm: str, contrast: Contrast, baseline: str, metric: Metric, smallest: float | None) -> str:
     difference = amount(contrast.difference, metric)
     if contrast.n == 1:
         return f"{arm} is undecided ({difference}{unit(metric)} in the one paired seed; one seed cannot decide)"
@@ -123,11 +155,17 @@ def _undecided(arm: str, contrast: Contrast, baseline: str, metric: Metric) -> s
         )
     if contrast.effect_size is None:
         return f"{arm} is undecided (equal to the {_noun(baseline)} in each of {seeds(contrast.n)})"
-    needed = "no feasible number of" if contrast.seeds_needed is None else f"about {contrast.seeds_needed}"
-    return (
-        f"{arm} is undecided ({difference}{span(contrast.interval, metric)}{unit(metric)}; {needed} seeds would decide, if the "
-        "effect is as large as observed)"
-    )
+    reasons = [f"{difference}{span(contrast.interval, metric)}{unit(metric)}"]
+    reasons += [disagreement(contrast)] if contrast.disagree else []
+    if smallest is not None:
+        effect = f"an effect of {amount(smallest, metric)}{unit(metric)}"
+        reasons.append(seeds_that_decide(contrast.seeds_needed, contrast.n, effect))
+    return f"{arm} is undecided ({'; '.join(reasons)})"
+
+
+def disagreement(contrast: Contrast) -> str:
+    """Returns `t and sign flips disagree: p = 0.031 and 0.062`: why an arm is undecided."""
+    return f"t and sign flips disagree: p = {contrast.p_t:.2g} and {contrast.p_signs:.2g}"
 
 
 def claim_parts(verdict: Verdict) -> list[str]:
@@ -159,6 +197,7 @@ def warnings(
     """Returns the warnings about arms, then about the study; outcome_warnings returns those about runs."""
     found = [line for row in rows for line in (*_losses(row, metric), *_pairing(row, rows[0]))]
     found += control_warnings(study, rows, declared)
+    found += _skewed(rows, declared)
     pairs = [row.contrast.n for row in rows if row.contrast]
     if pairs and 2.0 ** (1 - min(pairs)) > alpha:
         found.append(
@@ -170,6 +209,20 @@ def warnings(
             f"Effects are estimated from the {complete_seeds} of {len(study.seeds)} seeds for which every arm has finished."
         )
     return found
+
+
+def _skewed(rows: Sequence[ArmSummary], metric: Metric) -> Iterable[str]:
+    """Yields a warning about each arm whose differences t suits badly, and would suit on a logarithmic scale."""
+    baseline = dict(rows[0].values)
+    for row in rows[1:] if not metric.is_share else ():
+        shared = [(value, baseline[seed]) for seed, value in row.values if seed in baseline]
+        # [S, 2] -> [2, S]
+        ours, theirs = np.asarray(shared, np.float64).reshape(-1, 2).T
+        if how := statistics.skew_that_logarithms_mend(ours, theirs):
+            yield (
+                f"{row.arm} against {rows[0].arm}: {how}, which t suits badly; their logarithms are free of that. "
+                'Declare scale="log" where a claim compares them.'
+            )
 
 
 def pruning(study: Study, outcomes: Collection[RunResult]) -> list[str]:

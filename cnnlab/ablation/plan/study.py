@@ -113,6 +113,8 @@ class Study:
     """Digest of the declaration that it follows (`Declaration.digest`); empty where there is none."""
     above: str = ""
     """Absolute path of the folder that held the study and its runs when it was planned; empty where that is not recorded."""
+    smallest_effect: float | None = None
+    """Smallest effect of interest, in units of `metric`; None: none is declared."""
 
     @property
     def baseline(self) -> Arm:
@@ -231,7 +233,8 @@ class StudySpec:
     verdict: Callable[[Any], "Verdict"] | None = None
     """Analysis -> verdict."""
     smallest_effect: float | None = None
-    """Smallest effect of interest, in units of the metric; None: none is declared."""
+    """Smallest effect of interest, in units of the metric; None: none is declared. It is the default of every contrast and
+    interaction of the verdict that compares plain numbers of this metric, and gives the seeds that an undecided arm needs."""
     inputs: tuple[str, ...] = ()
     """Knobs that the command line fills in, such as the judge of images: the test of the claim is the same with any value."""
     card: Card = Card()

@@ -80,7 +80,7 @@ def _measured(study: Study, analysis: Analysis) -> list[Column]:
         if word == "pruned":
             return cell('<span class="soft">pruned</span>', word, sub=escape(formatting.pruned(row, analysis)), kind="left")
         shown = f'<span class="verdict {word}">{svg.badge(word)}{word}</span>'
-        return cell(shown, word, sub=formatting.seeds_needed(row.contrast), kind="left")
+        return cell(shown, word, sub=escape(formatting.why_undecided(row.contrast, analysis)), kind="left")
 
     return [
         (header(formatting.metric_heading(analysis, scale), first=best), mean),
@@ -137,9 +137,9 @@ def _robustness(analysis: Analysis) -> str:
         "Arm",
         "Paired seeds",
         "Bootstrap interval",
+        "With the test set’s sampling",
         "p (sign flips)",
         "p (Wilcoxon)",
-        "Power",
         "p (McNemar)",
         "Test-set error",
     ]
@@ -148,17 +148,18 @@ def _robustness(analysis: Analysis) -> str:
             row.arm,
             str(contrast.n),
             scale.difference_interval(contrast.bootstrap),
+            scale.difference_interval(contrast.two_way),
             formatting.p_value(contrast.p_signs),
             formatting.p_value(contrast.p_wilcoxon),
-            formatting.format_number(contrast.power, ".2f"),
             formatting.p_value(contrast.mcnemar_p),
             scale.value(row.test_se),
         ]
         for row, contrast in compared
     ]
     note = (
-        '<p class="note">Other tests of the same differences, which do not assume a normal distribution. Power is that of the '
-        "t-test for the difference as observed. McNemar’s test compares the two models of the first shared seed on the same "
-        "test examples. The test-set error is the standard error of one run that comes from the finite test set.</p>"
+        '<p class="note">Other tests of the same differences, which do not assume a normal distribution. The interval with '
+        "the test set’s sampling holds for other seeds and other test examples, the others for other seeds alone. McNemar’s "
+        "test compares the two models of the first shared seed on the same test examples. The test-set error is the standard "
+        "error of one run that comes from the finite test set.</p>"
     )
     return f"<details><summary>More statistics</summary>{note}{plain_table(heads, lines)}</details>"

@@ -37,12 +37,13 @@ COLUMNS = (
     "difference_high",
     "difference_bootstrap_low",
     "difference_bootstrap_high",
+    "difference_two_way_low",
+    "difference_two_way_high",
     "p_t",
     "p_signs",
     "p_wilcoxon",
     "p_holm",
     "effect_size",
-    "power",
     "seeds_needed",
     "mcnemar_p",
     "verdict",
@@ -84,6 +85,7 @@ def _arm_lines(study: Study, analysis: Analysis) -> Iterator[dict[str, object]]:
             cells |= {"pruned": row.pruned.runs, "pruned_at": row.pruned.step, "pruned_score": row.pruned.score}
         if contrast is not None:
             cells |= _ends("difference_", contrast.interval) | _ends("difference_bootstrap_", contrast.bootstrap)
+            cells |= _ends("difference_two_way_", contrast.two_way)
             tests = (
                 "difference",
                 "p_t",
@@ -91,7 +93,6 @@ def _arm_lines(study: Study, analysis: Analysis) -> Iterator[dict[str, object]]:
                 "p_wilcoxon",
                 "p_holm",
                 "effect_size",
-                "power",
                 "seeds_needed",
                 "mcnemar_p",
             )

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from cnnlab import text
+from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Interval
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.metric import Metric
@@ -174,9 +175,16 @@ def verdict(row: ArmSummary, study: Study) -> str:
     return "baseline" if study.arms and row.arm == study.baseline.name else NOTHING
 
 
-def seeds_needed(contrast: Contrast | None) -> str:
-    """Returns how many seeds would decide an undecided difference; empty for others."""
-    return "" if contrast is None or contrast.seeds_needed is None else f"≈ {contrast.seeds_needed:,} seeds needed"
+def why_undecided(contrast: Contrast | None, analysis: Analysis) -> str:
+    """Returns why tests leave a difference undecided, and how many seeds would decide the smallest effect of interest."""
+    if contrast is None or contrast.verdict != "undecided":
+        return ""
+    reasons = [summary.disagreement(contrast)] if contrast.disagree else []
+    reasons += ["some runs diverged or failed"] if contrast.withheld else []
+    if contrast.seeds_needed is not None and analysis.smallest_effect is not None:
+        effect = f"{summary.amount(analysis.smallest_effect, analysis.declared)}{summary.unit(analysis.declared)}"
+        reasons.append(f"≈ {contrast.seeds_needed:,} seeds for {effect}")
+    return "; ".join(reasons)
 
 
 def truncate(text: str, width: int) -> str:

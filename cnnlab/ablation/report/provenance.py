@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlab import own
+from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Analysis, Effect
 from cnnlab.ablation.plan.levels import shown
 from cnnlab.ablation.plan.study import BASELINE, RunResult, Study
@@ -51,6 +52,7 @@ def describe_design(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
         ("Design", f"{study.design.replace('_', ' ')}, {len(study.arms)} arm{'s' * (len(study.arms) != 1)}"),
         ("Baseline", _baseline_settings(study) or (study.baseline.name if study.arms else "")),
         ("Compared metric", f"{analysis.metric}{senses[analysis.higher_is_better]}"),
+        ("Smallest effect of interest", _smallest(analysis)),
         ("Seeds per arm", f"{len(study.seeds)} ({', '.join(map(str, study.seeds))})" if study.seeds else "none"),
         ("Precision", study.precision),
         ("Run flags", " ".join(study.flags)),
@@ -58,6 +60,13 @@ def describe_design(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
     ]
     factors = [(f"Values of {knob}", _levels(levels)) for knob, levels in study.factors.items()]
     return [(name, text) for name, text in (*facts, *factors) if text]
+
+
+def _smallest(analysis: Analysis) -> str:
+    """Returns the smallest effect of interest with its unit; empty where none is declared."""
+    if analysis.smallest_effect is None:
+        return ""
+    return f"{summary.amount(analysis.smallest_effect, analysis.declared)}{summary.unit(analysis.declared)}"
 
 
 def describe_rungs(study: Study) -> str:
