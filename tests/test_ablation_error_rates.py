@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnlab.ablation.analyse import statistics
+from cnnlab.ablation.analyse import statistics, two_way
 
 Runs = tuple[np.ndarray, np.ndarray]
 """(ours, theirs), each f64 [studies, S]."""
@@ -136,16 +136,78 @@ def test_worst_ranks_seldom_err_where_both_arms_diverge_alike(shape: str):
     require_few(p_of_worst_ranks(ours, theirs), np.sum(ranks[:, :5] - ranks[:, 5:], axis=1))
 
 
-@pytest.mark.parametrize("spread", [0.005, 0.02])
-def test_two_arms_at_the_margin_are_seldom_called_equivalent(spread: float):
-    differences = np.random.default_rng(3).normal(0.01, spread, (2000, 8))
+def p_of_equivalence(ours: np.ndarray, theirs: np.ndarray, margin: float) -> np.ndarray:
+    """By t and, from six pairs on, the sign flips: that the mean difference lies above −margin, and below margin."""
     sides = [
-        stats.ttest_1samp(differences, sign * 0.01, axis=1, alternative=way).pvalue
-        for sign, way in ((-1, "greater"), (1, "less"))
+        np.where(np.mean(sign * (ours - theirs) + margin, axis=1) > 0, p_of_t_and_flips(sign * ours + margin, sign * theirs), 1)
+        for sign in (1, -1)
     ]
-    p = np.minimum(1, 2 * np.maximum(*sides))
-    assert np.mean(p < 0.05) <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / 2000)
-    assert p[:5] == pytest.approx([statistics.p_of_equivalence(row, 0.01) for row in differences[:5]])
+    return np.maximum(*sides)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("share", [0.5, 3.0])
+def test_two_arms_at_the_margin_are_seldom_called_equivalent(shape: str, share: float):
+    random = np.random.default_rng(3)
+    for count in (5, 8):
+        ours, theirs = SHAPES[shape](random, (4000, count))
+        margin = share * float(np.std(ours - theirs))
+        p = p_of_equivalence(ours + margin, theirs, margin)
+        require_few(p, np.ones(len(p)))
+        expected = [statistics.p_of_equivalence(a, b, margin) for a, b in zip(ours[:5] + margin, theirs[:5], strict=True)]
+        assert p[:5] == pytest.approx(expected, rel=1e-6)
+    # Where t alone decides, it is the pair of one-sided t-tests.
+    five = np.random.default_rng(3).normal(0.002, 0.005, 5)
+    tails = [stats.ttest_1samp(five, -s * 0.01, alternative=w).pvalue for s, w in ((1, "greater"), (-1, "less"))]
+    assert statistics.p_of_equivalence(five, np.zeros(5), 0.01) == pytest.approx(2 * max(tails))
+
+
+def four_arms(random: np.random.Generator, shape: str, count: int) -> list[np.ndarray]:
+    """Runs of made, not made, twice: the change does the same in both settings, of which one multiplies by ten."""
+    (made, not_made), (other_made, other_not_made) = (SHAPES[shape](random, (4000, count)) for _ in range(2))
+    return [made, not_made, 10 * other_made, 10 * other_not_made]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_interaction_that_is_not_there_is_seldom_called(shape: str):
+    random = np.random.default_rng(5)
+    for count in (5, 8):
+        runs = four_arms(random, shape, count)
+        logs = [np.log(each) for each in runs]
+        for made, not_made, other_made, other_not_made in (runs, logs):
+            changes = made - not_made, other_made - other_not_made
+            require_few(p_of_t_and_flips(*changes), np.mean(changes[0] - changes[1], axis=1))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ranked_changes_seldom_err_where_runs_diverge_alike_in_both_settings(shape: str):
+    random = np.random.default_rng(6)
+    (made, not_made), (other_made, other_not_made) = (SHAPES[shape](random, (4000, 5)) for _ in range(2))
+    # The change makes three runs of ten diverge, in one setting as in the other.
+    made, other_made = (np.where(random.random(runs.shape) < 0.3, -np.inf, runs) for runs in (made, other_made))
+    changes = made - not_made, other_made - other_not_made
+    ranks = stats.rankdata(np.concatenate(changes, axis=1), axis=1)
+    require_few(p_of_worst_ranks(*changes), np.sum(ranks[:, :5] - ranks[:, 5:], axis=1))
+
+
+@pytest.mark.parametrize("spread_of_seeds", [0.02, 0.3])
+def test_two_way_intervals_cover_the_difference_of_all_seeds_and_examples(spread_of_seeds: float):
+    random, shape = np.random.default_rng(7), (400, 5, 300)  # studies, seeds, examples
+    hard = random.normal(1.2, 1, (400, 1, 300))
+    arms = []
+    for better in (random.normal(0, 0.5, (400, 1, 300)), 0.0):
+        # Whether an example is right: by how hard it is, by what the arm and the seed give, and by chance.
+        given = better + random.normal(0, spread_of_seeds, (400, 5, 1))
+        arms.append(hard + given + 0.6 * random.standard_normal(shape, np.float32) > 0)
+    spread = 1 + 0.6**2 + spread_of_seeds**2
+    truth = stats.norm.cdf(1.2 / np.sqrt(spread + 0.5**2)) - stats.norm.cdf(1.2 / np.sqrt(spread))
+    tables = arms[0].astype(np.float64) - arms[1]
+    found = [two_way.interval(table, 0.05) for table in tables]
+    most = 0.025 + 3 * np.sqrt(0.025 * 0.975 / len(found))
+    assert np.mean([one.low > truth for one in found]) <= most and np.mean([one.high < truth for one in found]) <= most
+    alone = [statistics.student_interval(np.mean(table, axis=1), 0.05) for table in tables]
+    missed = np.mean([not one.low <= truth <= one.high for one in alone])
+    assert (missed > 0.08) == (spread_of_seeds == 0.02), "the seeds alone cover less where examples matter more"
 
 
 def test_intervals_of_a_success_rate_and_fishers_test_agree_with_the_arithmetic():

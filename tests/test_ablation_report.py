@@ -48,7 +48,6 @@ def contrast(differences: list[float], verdict: str, p: float, *, control: bool 
         p_wilcoxon=0.25,
         p_holm=None if control else min(1.0, 3 * p),
         effect_size=mean / sd,
-        power=0.42,
         seeds_needed=14 if verdict == "undecided" else None,
         mcnemar_p=0.031,
         verdict=verdict,
@@ -385,6 +384,23 @@ def test_the_verdict_of_a_claim_leads_every_form_of_the_report(tmp_path: pathlib
     assert "\nC9 undecided:\n  [supported] A <b> helps (p = 0.01).\n  [undecided] B helps." in terminal_table(plan, analysis)
 
 
+def test_report_says_why_an_arm_is_undecided_and_the_interval_with_the_test_sets_sampling(tmp_path: pathlib.Path):
+    plan, outcomes, analysis = study()
+    at = next(i for i, row in enumerate(analysis.rows) if row.contrast and row.contrast.verdict == "undecided")
+    found = dataclasses.replace(analysis.rows[at].contrast, disagree=True, seeds_needed=14, two_way=Interval(-0.0123, 0.0456))
+    rows = tuple(dataclasses.replace(row, contrast=found) if i == at else row for i, row in enumerate(analysis.rows))
+    analysis = dataclasses.replace(analysis, rows=rows, smallest_effect=0.005)
+    html_page, markdown, table, *_ = (path.read_text() for path in write_report(tmp_path, plan, outcomes, analysis))
+    assert f"t and sign flips disagree: p = {found.p_t:.2g} and 0.25; ≈ 14 seeds for 0.50 points" in Page(html_page).words
+    assert "[−1.23, +4.56]" in html_page and "Smallest effect of interest: 0.50 points" in markdown
+    line = list(csv.DictReader(table.splitlines()))[at]
+    assert (line["seeds_needed"], line["difference_two_way_low"], line["difference_two_way_high"]) == (
+        "14",
+        "-0.0123",
+        "0.0456",
+    )
+
+
 def test_report_escapes_names_and_messages_everywhere(tmp_path: pathlib.Path):
     html_page, markdown, _, latex, _ = (path.read_text(encoding="utf-8") for path in write_report(tmp_path, *study()))
     page = Page(html_page)
@@ -456,7 +472,7 @@ def test_pandas_reads_the_tables_with_the_right_types():
         assert arms.loc[row.arm, "mean"] == row.mean, "every digit"
     whole, fractions = (
         ("control", "planned", "done", "diverged", "n"),
-        ("mean", "sd", "difference", "difference_low", "p_t", "p_holm", "power", "seconds"),
+        ("mean", "sd", "difference", "difference_low", "p_t", "p_holm", "effect_size", "seconds"),
     )
     assert {arms[name].dtype.kind for name in whole} == {"i"} and {arms[name].dtype.kind for name in fractions} == {"f"}
 
@@ -494,7 +510,7 @@ def test_report_without_curves_spreads_or_costs_leaves_their_parts_out(tmp_path:
         ArmSummary("baseline", 1, 1, 0, 0, 0, ((0, 0.51),), 0.51, None, None, None, None, None, None),
         ArmSummary("width=2", 1, 1, 0, 0, 0, ((0, 0.48),), 0.48, None, None, None, None, None, None),
     )
-    one = Contrast(1, -0.03, None, None, None, None, None, None, None, None, None, None, "undecided")
+    one = Contrast(1, -0.03, None, None, None, None, None, None, None, None, None, "undecided")
     rows = (rows[0], ArmSummary(**{**rows[1].__dict__, "contrast": one}))
     plan = Study("one seed", "lenet5_digits", {}, "grid", (Arm("baseline", {}), Arm("width=2", {"width": "2"})), (0,), {})
     outcomes = [RunResult(row.arm, 0, "DONE", "runs/x", "python", {"test/loss": row.mean or 0.0}) for row in rows]

@@ -1,12 +1,14 @@
 """Verdicts on claims by the test that was declared, against scipy and by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from cnnlab.ablation.analyse import exact_verdicts, rules, verdicts
+from cnnlab.ablation.analyse import exact_verdicts, rules, statistics, verdicts
 from cnnlab.ablation.analyse.analysis import analyse
-from cnnlab.ablation.analyse.claim_verdict import every, of_record, unmet
+from cnnlab.ablation.analyse.claim_verdict import every, of_record, unmet, with_controls
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.analyse.words import (
     ABSENT,
@@ -148,6 +150,44 @@ def test_interaction_is_refuted_the_other_way_and_takes_complete_seeds_alone():
     assert verdict.n == 4 and "1 of 5 runs of plain56 diverged" in verdict.sentence
 
 
+def test_interaction_of_logarithms_compares_the_factors_of_two_changes():
+    depth = {**DEPTH, "residual56": [4 * value for value in DEPTH["residual20"]]}
+    judge = verdicts.interaction(
+        "C7", ("plain56", "plain20"), ("residual56", "residual20"), "worse", "Depth hurts", scale="log"
+    )
+    verdict = judge(analysis("train/loss", **depth))
+    logs = [np.log(a / b) - np.log(4) for a, b in zip(DEPTH["plain56"], DEPTH["plain20"], strict=True)]
+    assert verdict.verdict == NOT_SHOWN and verdict.effect == pytest.approx(np.exp(np.mean(logs)))
+    assert verdict.p == pytest.approx(stats.ttest_1samp(logs, 0).pvalue)
+    assert "(plain56 / plain20) / (residual56 / residual20) = 1 [0.871, 1.15] in train/loss" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("lost", "word"),
+    [
+        ({"plain56": 5}, SUPPORTED),  # the change made them diverge
+        ({"residual20": 5}, SUPPORTED),  # the change saved the others
+        ({"residual56": 5}, OPPOSITE),
+        ({"plain56": 5, "residual56": 5}, NOT_SHOWN),  # alike
+        ({"residual56": 1}, NOT_SHOWN),
+    ],
+)
+def test_changes_with_runs_that_diverged_are_ranked_in_an_interaction(lost: dict[str, int], word: str):
+    same = {**DEPTH, "plain56": [value + 0.01 for value in DEPTH["plain20"]]}
+    runs = {arm: [None] * lost.get(arm, 0) + values[lost.get(arm, 0) :] for arm, values in same.items()}
+    judge = verdicts.interaction("C7", ("plain56", "plain20"), ("residual56", "residual20"), "worse", "Depth hurts")
+    verdict = judge(analysis("train/loss", **runs))
+    assert verdict.verdict == word and "by ranks of the two changes, runs that diverged the worst" in verdict.sentence
+
+
+def test_a_change_whose_two_runs_diverged_has_no_rank_and_the_sentence_says_so():
+    runs = {**DEPTH, "plain20": [None, *DEPTH["plain20"][1:]], "plain56": [None, *DEPTH["plain56"][1:]]}
+    judge = verdicts.interaction("C7", ("plain56", "plain20"), ("residual56", "residual20"), "worse", "Depth hurts")
+    verdict = judge(analysis("train/loss", **runs))
+    assert verdict.verdict == NOT_SHOWN and verdict.p is None
+    assert verdict.sentence.endswith("With some seeds both runs of a change diverged, so that it has no rank.")
+
+
 def test_parts_that_decide_must_all_hold():
     found = analysis(baseline=BASELINE, a=WORSE, b=NOISE)
     holds = verdicts.contrast("C1", "a", "worse", "One")
@@ -171,6 +211,38 @@ def test_a_part_that_is_only_shown_decides_nothing_and_a_requirement_that_fails_
     assert every(holds, requires=(holds,))(found).verdict == SUPPORTED
     assert every(holds, requires=(fails,))(found).verdict == NOT_TESTED
     assert every(holds, requires=(unmet("C1", "It was tuned"),))(found).verdict == NOT_TESTED
+
+
+def with_control(values: list[float | None], metric: str = "test/accuracy") -> Analysis:
+    """The analysis of a study with an arm that is worse, and a negative control."""
+    found = analysis(metric, baseline=BASELINE, a=WORSE, shuffled=values)
+    *rows, control = found.rows
+    return dataclasses.replace(found, rows=(*rows, dataclasses.replace(control, control=True)))
+
+
+def test_a_negative_control_that_does_not_fail_leaves_every_claim_of_its_study_untested():
+    holds = verdicts.contrast("C1", "a", "worse", "One")
+    fails, passes = with_control(WORSE), with_control(NOISE)
+    for rule, word in ((every(holds, scope="a toy"), SUPPORTED), (every(holds, holds, setting="source"), REPLICATED)):
+        failing, passing = rule(fails), rule(passes)
+        assert (failing.verdict, passing.verdict) == (word, NOT_TESTED)
+        required = [part for part in passing.parts if part.role == "required"]
+        assert [(part.verdict, part.says) for part in required] == [(NOT_SHOWN, "The negative control shuffled fails")]
+        assert "[not shown, required] The negative control shuffled fails: shuffled − baseline = " in passing.sentence
+    assert every(holds, scope="a toy")(passes).sentence.endswith("Scope: a toy.")
+    assert every(holds)(with_control([None] * 5)).verdict == SUPPORTED, "a control that diverges has failed"
+    named = every(holds, requires=(verdicts.contrast("C1", "shuffled", "worse", "It fails"),))
+    assert [part.says for part in named(fails).parts] == ["It fails", "One"], "once, where it is named"
+    # A rule of one part, or of a kind of its own.
+    alone = with_controls(holds(passes), passes)
+    assert alone.verdict == NOT_TESTED and [part.says for part in alone.parts] == [required[0].says, "One"]
+    assert with_controls(holds(fails), fails).verdict == SUPPORTED
+    senseless = dataclasses.replace(fails, declared=dataclasses.replace(fails.declared, higher_is_better=None))
+    unknown = every(verdicts.contrast("C1", "a", "lower", "One"))(senseless)
+    assert (
+        unknown.verdict == NOT_TESTED
+        and "The control shuffled was not checked, since neither more nor less" in unknown.sentence
+    )
 
 
 def test_only_the_sources_own_setting_replicates_or_refutes():
@@ -244,6 +316,68 @@ def test_an_effect_of_interest_that_the_interval_excludes_is_absent():
     found = analysis(baseline=BASELINE, a=NOISE)
     assert verdicts.contrast("C1", "a", "better", "it helps", smallest=0.05)(found).verdict == ABSENT
     assert verdicts.contrast("C1", "a", "better", "it helps", smallest=0.005)(found).verdict == NOT_SHOWN
+
+
+def test_the_studys_smallest_effect_is_the_default_of_parts_that_compare_plain_numbers():
+    found, loss = analysis(baseline=BASELINE, a=NOISE), analysis("test/loss", baseline=BASELINE, a=NOISE)
+    wide, narrow = (dataclasses.replace(found, smallest_effect=effect) for effect in (0.05, 0.005))
+    helps = verdicts.contrast("C1", "a", "better", "it helps")
+    assert [helps(one).verdict for one in (wide, narrow, found)] == [ABSENT, NOT_SHOWN, NOT_SHOWN]
+    assert verdicts.contrast("C1", "a", "better", "it helps", smallest=0.005)(wide).verdict == NOT_SHOWN, "its own comes first"
+    both = verdicts.interaction("C1", ("a", "baseline"), ("baseline", "baseline"), "better", "more")
+    assert [both(one).verdict for one in (wide, found)] == [ABSENT, NOT_SHOWN]
+    logs = verdicts.contrast("C1", "a", "better", "it helps", scale="log")
+    assert logs(dataclasses.replace(loss, smallest_effect=0.5)).verdict == NOT_SHOWN, "no unit of logarithms"
+
+
+def test_what_is_not_shown_says_how_many_seeds_decide_the_declared_effect_and_never_the_observed_one():
+    found = analysis(baseline=BASELINE, a=NOISE)
+    spread = np.std(np.subtract(NOISE, BASELINE), ddof=1)
+
+    def seeds(effect: float, power: float = 0.8) -> str:
+        needed = statistics.seeds_needed(effect / spread, 0.05, power)
+        return f"{needed} seeds would decide" if needed > 5 else "5 seeds are enough to decide"
+
+    part = verdicts.contrast("C1", "a", "better", "it helps", smallest=0.005)(found)
+    assert part.sentence.endswith(f"About {seeds(0.005)} an effect of 0.50 points (power 0.8).")
+    assert "seeds would" not in verdicts.contrast("C1", "a", "better", "it helps")(found).sentence
+    bound = verdicts.bounded("C1", "a", "not worse", 0.002, "as good")(found).sentence
+    assert bound.endswith(f"About {seeds(0.002)} it for arms that do not differ (power 0.8).")
+    equal = verdicts.equivalent("C1", "a", 0.002, "as good")(found).sentence
+    assert equal.endswith(f"About {seeds(0.002, 0.9)} it for arms that do not differ (power 0.8).")
+    ratio = verdicts.contrast("C1", "a", "better", "it helps", smallest=0.1, scale="log")(found)
+    assert ratio.verdict == ABSENT
+    ratio = verdicts.contrast("C1", "a", "better", "it helps", smallest=0.01, scale="log")(found)
+    assert ratio.sentence.endswith(" a ratio of 1.01 (power 0.8).")
+    assert (
+        "seeds"
+        not in verdicts.contrast("C1", "a", "better", "x", smallest=0.01)(
+            analysis(baseline=BASELINE, a=BASELINE)
+        ).sentence.partition("5 paired seeds")[2]
+    ), "without a spread nothing is known"
+
+
+def test_the_test_sets_sampling_is_said_beside_the_seeds():
+    # Three of forty test examples are right with every seed of one arm, and of the other none.
+    right = np.zeros((5, 40), bool)
+    right[:, :3], right[0, 3] = True, True
+    runs = [
+        RunResult(arm, seed, "DONE", "", "", {"test/accuracy": float(each.mean())}, correct=each)
+        for arm, table in (("baseline", right & False), ("a", right))
+        for seed, each in enumerate(table)
+    ]
+    study = Study("toy", "toy", {}, "grid", (Arm("baseline", {}), Arm("a", {})), tuple(range(5)), {}, metrics=DECLARED)
+    found = analyse(study, runs)
+    span = " [−0.54, 16.54] points"
+    verdict = verdicts.contrast("C1", "a", "better", "it helps")(found)
+    assert verdict.verdict == SUPPORTED
+    assert verdict.sentence.endswith(f"With the test set's sampling:{span}, which includes 0, although the seeds decide.")
+    bound = verdicts.bounded("C1", "a", "not worse", 0.005, "as good")(found)
+    assert bound.sentence.endswith("which includes the margin, although the seeds decide.")
+    doubled = verdicts.interaction("C1", ("a", "baseline"), ("baseline", "a"), "better", "twice")(found)
+    assert (
+        doubled.effect == pytest.approx(2 * verdict.effect) and "With the test set's sampling: [−1.08, 33" in doubled.sentence
+    )
 
 
 def test_logarithms_compare_ratios_and_refuse_what_has_none():

@@ -265,7 +265,11 @@ def verdicts(
     """
     differences = [paired_differences(*pair) for pair in pairs]
     plain = [p_of_t(values) for values in differences]
-    tested = [p_of_pairs(*pair) for pair in pairs]
+    # Where t is undefined for two pairs and more, they all differ by the same.
+    tested = [
+        p_of_constant(*pair) if p is None and len(values) > 1 else p
+        for pair, values, p in zip(pairs, differences, plain, strict=True)
+    ]
     found = []
     for values, p, q in zip(differences, plain, holm(tested), strict=True):
         word = verdict(float(np.mean(values)) if len(values) else 0.0, q, higher_is_better=higher_is_better, alpha=alpha)

@@ -41,24 +41,29 @@ def numbers_of(correct: Mapping[int, np.ndarray | None], values: Mapping[int, fl
 def interval(differences: np.ndarray, alpha: float) -> Interval | None:
     """Returns the interval of the mean over seeds and test examples that are both samples, from f64 [S, N]; None for one seed.
 
-    The variance of a two-way layout: the mean square of seeds, plus that of examples beyond what seeds and examples share. It
-    is what the two-way (pigeonhole) bootstrap estimates, in closed form and without that one's surplus. Student's t with
-    Satterthwaite's degrees of freedom replaces the bootstrap's quantiles, whose intervals of five seeds are too narrow
-    (tests/test_ablation_error_rates.py). Where each seed has test examples of its own the second part is about 0.
+    The variance is that of a two-way layout: the mean square of seeds, plus that of examples beyond what seeds and examples
+    share. The two-way (pigeonhole) bootstrap estimates the same, with a surplus. Student's t with Satterthwaite's degrees of
+    freedom replaces its quantiles, and the interval is never narrower than Student's over seeds alone. In a simulation with 3
+    to 10 seeds and 400 examples each end misses the mean in 2.4 to 2.9 % of the studies; with five seeds the bootstrap's 95 %
+    interval covers 84 % where seeds spread most and 98 % where examples do. Where each seed has test examples of its own, the
+    examples add about nothing.
     """
     seeds, examples = differences.shape
     if seeds < 2 or examples < 2:
         return None
-    of_seed, of_example, mean = np.mean(differences, axis=1), np.mean(differences, axis=0), np.mean(differences)
+    of_seed, of_example, mean = np.mean(differences, axis=1), np.mean(differences, axis=0), float(np.mean(differences))
     shared = np.sum((differences - of_seed[:, None] - of_example + mean) ** 2) / ((seeds - 1) * (examples - 1))
-    from_seeds = np.var(of_seed, ddof=1) / seeds
-    from_examples = max(0.0, np.var(of_example, ddof=1) / examples - shared / (seeds * examples))
+    from_seeds = float(np.var(of_seed, ddof=1)) / seeds
+    from_examples = max(0.0, float(np.var(of_example, ddof=1)) / examples - float(shared) / (seeds * examples))
     variance = from_seeds + from_examples
     if variance <= (RESOLUTION * float(np.max(np.abs(differences)))) ** 2:
         return None
     freedom = variance**2 / (from_seeds**2 / (seeds - 1) + from_examples**2 / (examples - 1))
-    half = float(stats.t.ppf(1 - alpha / 2, freedom) * np.sqrt(variance))
-    return Interval(float(mean) - half, float(mean) + half)
+    halves = [
+        stats.t.ppf(1 - alpha / 2, degrees) * np.sqrt(each) for degrees, each in ((freedom, variance), (seeds - 1, from_seeds))
+    ]
+    half = float(max(halves))
+    return Interval(mean - half, mean + half)
 
 
 def paired(groups: Sequence[Mapping[int, np.ndarray]], signs: Sequence[int]) -> np.ndarray | None:
