@@ -12,9 +12,12 @@ from cnnlab.ablation.analyse import search_verdict, verdicts
 from cnnlab.ablation.analyse.claim_verdict import every
 from cnnlab.ablation.plan import declaration
 from cnnlab.ablation.plan.request import Comparison, DesignRequest
+from cnnlab.ablation.report.cards.record import read_records
 from cnnlab.ablation.run import local
+from cnnlab.cli.claims import declared_files
 from cnnlab.cli.main import main
 from cnnlab.runs import revision
+from cnnlab.runs.catalogue import ROOT
 from cnnlab.runs.experiments import load_experiment
 from cnnlab.runs.revision import Revision
 from tests.commands import Here, command
@@ -24,7 +27,7 @@ CLAIM = '''"""A tiny claim."""
 from functools import partial
 from cnnlab.ablation.analyse.claim_verdict import every
 from cnnlab.ablation.analyse.verdicts import contrast
-from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.ablation.plan.study import Card, StudySpec
 from cnnlab.data.images import images
 from cnnlab.ops.optimizers import sgd
 from cnnlab.recipes.classification import classification
@@ -43,6 +46,7 @@ study = StudySpec(
     metric="train/loss",
     verdict=every(contrast("C99", "lr=0.001", "worse", "A rate of 0.001 trains worse")),
     smallest_effect=0.1,
+    card=Card(published="A loss that is twice as high."),
 )
 '''
 REVISION_OF = revision.revision_of
@@ -141,7 +145,7 @@ def test_an_exploratory_study_gets_no_verdict_and_never_the_page(studied):
     code, _, err = command("claims", str(other), "--to=page", cwd=place)
     assert code == 2 and "exploratory: differs from the declaration of C99" in err and "no verdict for the page" in err
     code, out, _ = command("claims", "runs", "--to=page", cwd=place)
-    assert code == 0 and files.read_json(place / "page" / "C99-tiny.json")["verdict"]["n"] == 3
+    assert code == 0 and files.read_json(place / "page" / "records" / "tiny.json")["verdict"]["n"] == 3
     code, _, err = command(*WORDS, "--seeds=2", f"--workdir={folder}", cwd=place)
     assert code == 2 and "holds a study that follows the declaration" in err and "another --workdir" in err
 
@@ -155,20 +159,21 @@ def test_a_study_whose_declaration_is_lost_gets_no_verdict(studied):
     assert code == 0 and (copy / "report.md").exists() and not (copy / "verdict.json").exists(), err
     (copy / "verdict.json").write_bytes((folder / "verdict.json").read_bytes())
     code, _, err = command("claims", str(copy), "--to=lost", cwd=place)
-    assert code == 2 and "do not belong together" in err
+    assert code == 2 and "has no declaration.json, to which its verdict could be traced" in err
     (copy / "verdict.json").unlink()
 
 
 def test_the_page_says_where_the_test_was_declared_and_where_it_ran(studied):
     place, folder, _ = studied
     command("claims", str(folder), "--to=said", cwd=place)
-    text = (place / "said" / "README.md").read_text(encoding="utf-8")
+    text = (place / "said" / "c99.md").read_text(encoding="utf-8")
     digest = declaration.read_declaration(folder)["digest"]
-    assert f"at commit 0123456789ab (declaration {digest[:8]}). Run on 20" in text
-    assert "    python launch.py ablate --experiment=tiny.py --devices=1 '--eval_every=8 steps'\n" in text
-    (place / "said" / "README.md").unlink()
+    assert f"at commit 0123456789ab (declaration {digest[:8]}); run on 20" in text and "No departures" in text
+    assert "\npython launch.py ablate --experiment=tiny.py --devices=1 '--eval_every=8 steps'\n" in text
+    assert "| in the source | here |" in text and "A loss that is twice as high." in text, "the card is that of the file"
+    (place / "said" / "c99.md").unlink()
     assert command("claims", "--to=said", cwd=place)[0] == 0, "the page is written again from its records"
-    assert (place / "said" / "README.md").read_text(encoding="utf-8") == text
+    assert (place / "said" / "c99.md").read_text(encoding="utf-8") == text
 
 
 def test_a_test_that_is_declared_after_the_runs_says_so_and_the_old_verdict_stays(studied, tmp_path: pathlib.Path):
@@ -182,9 +187,8 @@ def test_a_test_that_is_declared_after_the_runs_says_so_and_the_old_verdict_stay
         code, out, err = command(*WORDS, "--allow=code", "--workdir=runs/again", cwd=place)
         assert code == 0 and "tests C99 as declared" in out, err
         command("claims", "runs/again", f"--to={tmp_path}", cwd=place)
-        assert "- Deviation: 4 of 4 runs were begun before the declaration (seeds 4, 5; 20" in (
-            tmp_path / "README.md"
-        ).read_text(encoding="utf-8")
+        departure = "Departure from the declaration: 4 of 4 runs were begun before the declaration (seeds 4, 5; 20"
+        assert departure in (tmp_path / "c99.md").read_text(encoding="utf-8")
     finally:
         write_claim(place)
 
@@ -208,12 +212,13 @@ def test_a_knob_that_the_command_fills_in_is_no_difference(tmp_path: pathlib.Pat
 
 
 def test_the_commands_of_the_page_are_what_the_files_declare(here: Here):
-    """Also those of records that were made before declarations were kept."""
-    records = sorted((revision.ROOT / "docs" / "claims").glob("*.json"))
-    assert records
+    """Those of tests that were run, and of those that were not."""
+    said = {file.name: file.command for file in declared_files(ROOT / "docs" / "claims") if file.verb == "ablate"}
+    assert said
+    said |= {one.name: one.command for one in read_records(ROOT / "docs" / "claims") if one.verb == "ablate"}
     differing = {}
-    for path in records:
-        words = shlex.split(files.read_json(path)["command"])
+    for name, text in said.items():
+        words = shlex.split(text)
         flags = dict(word.removeprefix("--").split("=", 1) for word in words[3:])
         loaded = load_experiment(flags.pop("experiment"), data_dir=flags.pop("data_dir", None))
         first, count = int(flags.pop("seed", loaded.study.first_seed)), int(flags.pop("seeds", loaded.study.seeds))
@@ -221,7 +226,7 @@ def test_the_commands_of_the_page_are_what_the_files_declare(here: Here):
         common = loaded.resolve(flags)
         study = commands.study_from_flags(DesignRequest(), loaded, common, flags, (), comparison, precision="f32")
         found = declaration.differences(study, declaration.declared_by(loaded), loaded)
-        differing |= {path.stem: found} if found else {}
+        differing |= {name: found} if found else {}
     assert differing == {}
 
 
@@ -269,7 +274,7 @@ def test_rules_are_described_with_their_arguments():
 def test_the_command_of_the_page_gives_the_same_verdict(studied, tmp_path: pathlib.Path):
     place, folder, _ = studied
     command("claims", str(folder), f"--to={tmp_path}/page", cwd=place)
-    words = shlex.split(files.read_json(tmp_path / "page" / "C99-tiny.json")["command"])
+    words = shlex.split(files.read_json(tmp_path / "page" / "records" / "tiny.json")["command"])
     assert words[:2] == ["python", "launch.py"]
     write_claim(tmp_path)
     code, _, err = command(*words[2:], cwd=tmp_path)

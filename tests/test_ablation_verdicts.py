@@ -8,7 +8,7 @@ from scipy import stats
 
 from cnnlab.ablation.analyse import exact_verdicts, rules, statistics, verdicts
 from cnnlab.ablation.analyse.analysis import analyse
-from cnnlab.ablation.analyse.claim_verdict import every, of_record, unmet, with_controls
+from cnnlab.ablation.analyse.claim_verdict import every, unmet, with_controls
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.analyse.words import (
     ABSENT,
@@ -397,21 +397,6 @@ def test_sign_flips_decide_where_they_are_declared_and_disagreement_is_said():
     assert all("t and sign flips disagree: 0.35 and 0.016" in one.sentence for one in (by_t, by_signs))
     few = analysis("train/loss", baseline=BASELINE, a=[value + 1 for value in NOISE])
     assert verdicts.contrast("C3", "a", "worse", "slower", test="signs")(few).verdict == NOT_SHOWN, "five pairs are too few"
-
-
-def test_a_record_of_older_words_is_judged_again_by_its_numbers():
-    found = analysis(baseline=BASELINE, a=WORSE, b=NOISE)
-    holds, open_ = verdicts.contrast("C1", "a", "worse", "One"), verdicts.contrast("C1", "b", "better", "Two")
-    sentence = f"[refuted] {holds(found).sentence} [undecided] {open_(found).sentence}"
-    old = Verdict("C1", "refuted", 0.1, None, 0.01, 5, sentence)
-    today = of_record(old, every(holds, shown=(open_,)), DECLARED["accuracy"])
-    assert today.verdict == SUPPORTED and [part.role for part in today.parts] == ["decides", "shown"]
-    assert today.parts[0].p == pytest.approx(holds(found).p, rel=0.05) and today.parts[0].effect == pytest.approx(
-        -0.1, abs=1e-3
-    )
-    assert of_record(old, None, DECLARED["accuracy"]).verdict == OPPOSITE, "as recorded, where nothing is declared today"
-    assert of_record(old, every(unmet("C1", "New")), DECLARED["accuracy"]).verdict == NOT_TESTED
-    assert of_record(today, None, DECLARED["accuracy"]) is today
 
 
 def test_an_arm_that_the_study_lacks_is_an_error():

@@ -1,4 +1,4 @@
-"""Verbs of studies: ablate, work, report, claims, reproduce."""
+"""Verbs of studies: ablate, work, report, reproduce."""
 
 import dataclasses
 import functools
@@ -297,30 +297,6 @@ def declared_verdict(study: Study, folder: pathlib.Path) -> Any:
     from cnnlab.ablation.plan.declaration import verdict_rule
 
     return verdict_rule(study, loaded)
-
-
-def claims(*folders: str, to: Target | None = None, console: Console) -> int:
-    """Writes the page of claims from the verdicts of studies.
-
-    Args:
-        folders: folders of studies, or folders above them; none: the page is written again from its records.
-        to: folder of the page; none: docs/claims.
-        console: what is shown.
-    """
-    from cnnlab.ablation.report.claims import write_page
-
-    target = pathlib.Path(to or "docs/claims")
-    if not folders and not any(target.glob("*.json")):
-        raise UsageError("claims of what? Give the folders of studies, or the folder above them: python launch.py claims runs")
-    print(write_page([pathlib.Path(folder) for folder in folders], target, declared_study))
-    return 0
-
-
-def declared_study(experiment: str) -> Any:
-    """Returns the study that an experiment declares today; None where its file is gone or declares none."""
-    if experiment not in experiment_files() and not pathlib.Path(experiment).is_file():
-        return None
-    return load(experiment, {}, Devices()).study
 
 
 def reproduce(

@@ -2,6 +2,7 @@
 
 from cnnlab.cli import runs, show, study
 from cnnlab.cli.cache import cache
+from cnnlab.cli.claims import claims
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
 from cnnlab.cli.measure import measure
 from cnnlab.cli.results import results
@@ -19,7 +20,7 @@ VERBS: dict[str, Verb] = {
     "ablate": study.ablate,
     "report": study.report,
     "measure": measure,
-    "claims": study.claims,
+    "claims": claims,
     "reproduce": study.reproduce,
     "results": results,
     "runs": runs.runs,

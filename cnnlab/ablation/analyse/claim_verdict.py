@@ -1,8 +1,7 @@
 """The verdict rule of a claim of several parts: those that decide, those that are only shown, and what it presupposes."""
 
 import dataclasses
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from cnnlab.ablation.analyse import summary, words
@@ -10,17 +9,11 @@ from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.analyse.rules import Look, Rule
 from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import Verdict
-from cnnlab.metric import Metric
 
 Setting = Literal["small", "source"]
 """Whether the study has the data, networks and lengths of training of the claim's source, or smaller ones."""
 AT_SOURCE = {words.SUPPORTED: words.REPLICATED, words.OPPOSITE: words.REFUTED}
 """{word at small scale: word in the source's own setting}."""
-PART = re.compile(
-    r"(?:\[(?P<word>[a-z ]+)\] )?(?P<says>.+?): (?P<title>.+) = (?P<effect>[+−][\d.e+−]+)"
-    r"(?: \[(?P<low>[^,\]]+), (?P<high>[^\]]+)\])? .*\((?:p = (?P<p>[\d.e+-]+)|no p).*?, (?P<n>\d+) paired seeds?\)"
-)
-"""A part in the sentence of a record that was written before verdicts had parts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +52,8 @@ class Every:
         open_ = [part for part in deciding if part.verdict not in words.FOR]
         against = [part for part in open_ if part.verdict in words.AGAINST]
         decisive = (against or open_ or [max(deciding, key=lambda part: part.p or 0.0)])[0]
-        found = dataclasses.replace(decisive, verdict=words.combined(parts), parts=tuple(parts), role="decides", says="")
+        word = words.combined(parts)
+        found = dataclasses.replace(decisive, verdict=word, parts=tuple(parts), role="decides", says="", scope=self.scope)
         sentence = " ".join(summary.claim_parts(dataclasses.replace(found, sentence="")))
         return dataclasses.replace(found, sentence=f"{sentence} Scope: {self.scope}." if self.scope else sentence)
 
@@ -117,61 +111,3 @@ def unmet(claim: str, says: str) -> Rule:
         says: what is not met, and by what.
     """
     return Rule(claim, says, lambda _: Verdict(claim, words.NOT_TESTED, None, None, None, 0, f"{says}."))
-
-
-def is_old(verdict: Verdict) -> bool:
-    """Returns whether a record was written before verdicts had parts."""
-    return not verdict.parts and verdict.verdict in words.OLD_WORDS
-
-
-def of_record(verdict: Verdict, rule: Callable[..., Verdict] | None, declared: Metric) -> Verdict:
-    """Returns the verdict of a record that was written before verdicts had parts, in today's words.
-
-    The recorded effect, interval and number of pairs of each part are judged again by the rule that the experiment declares
-    today, by t without a correction. A part that is not declared today keeps its recorded word, and is only shown.
-
-    Args:
-        verdict: the recorded verdict.
-        rule: the verdict rule that the experiment declares today; None: unknown, and every part decides.
-        declared: declaration of the metric.
-    """
-    if not is_old(verdict):
-        return verdict
-    read = [_recorded_part(verdict.claim, text, declared) for text in summary.claim_parts(verdict)]
-    if not isinstance(rule, (Every, Rule)):
-        whole = Every((), (), (), "small", "")
-        parts = [dataclasses.replace(part, verdict=words.OLD_WORDS[part.verdict]) for part in read]
-        # The numbers of a claim of one part are recorded with all digits.
-        return whole.of(parts) if len(parts) > 1 else dataclasses.replace(verdict, verdict=words.OLD_WORDS[verdict.verdict])
-    known = rule if isinstance(rule, Every) else Every((rule,), (), (), "small", "")
-    by_name = {part.says: part for part in read}
-    parts = []
-    for role, one in known.roles:
-        part = by_name.pop(one.says, None)
-        if part is None:
-            sentence = f"{one.says.rstrip('.')}." if role == "required" else f"{one.says}: not in this record."
-            part = Verdict(verdict.claim, words.NOT_TESTED, None, None, None, 0, sentence, says=one.says)
-        elif one.again:
-            word, p = one.again(part, declared)
-            part = dataclasses.replace(part, verdict=word, p=p)
-        parts.append(dataclasses.replace(part, role=role))
-    rest = [dataclasses.replace(part, verdict=words.OLD_WORDS.get(part.verdict, part.verdict)) for part in by_name.values()]
-    return known.of([*parts, *(dataclasses.replace(part, role="shown") for part in rest)])
-
-
-def _recorded_part(claim: str, text: str, declared: Metric) -> Verdict:
-    """Reads a part from the sentence of an old record; raises nothing: what cannot be read has no numbers."""
-    found = PART.match(text)
-    word, _, sentence = text.removeprefix("[").partition("] ") if text.startswith("[") else ("undecided", "", text)
-    if found is None:
-        return Verdict(claim, word, None, None, None, 0, sentence, says=sentence.partition(":")[0])
-
-    def number(name: str) -> float:
-        # Sentences gave shares in points only where their metric was known to be one.
-        return float(found[name].replace("−", "-")) / (declared.factor if " points in " in text else 1.0)
-
-    interval = (number("low"), number("high")) if found["low"] else None
-    p = float(found["p"]) if found["p"] else None
-    return Verdict(
-        claim, word, number("effect"), interval, p, int(found["n"]), sentence, says=found["says"], comparison=found["title"]
-    )

@@ -4,13 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-from scipy import stats
-
 from cnnlab.ablation.analyse import words
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.metric import Metric
 
 Look = Callable[[str], Analysis]
 """Returns the analysis of the same runs by another metric, SPLIT/NAME."""
@@ -40,9 +37,6 @@ class Rule:
     says: str
     """The claim in a clause, with which the sentence begins."""
     decide: Callable[[Analysis], Verdict]
-    again: Callable[[Verdict, Metric], tuple[str, float | None]] | None = None
-    """Returns the word and p for recorded numbers, of a study whose runs are gone."""
-
     metric: str = ""
     """The metric that it compares, SPLIT/NAME; empty: the study's."""
 
@@ -89,15 +83,6 @@ class Hypothesis:
             most = max(self.sign * interval.low, self.sign * interval.high)
             return words.ABSENT if most < self.smallest else words.NOT_SHOWN
         return words.NOT_SHOWN
-
-    def of_record(self, part: Verdict) -> tuple[str, float | None]:
-        """Returns the word and p for a recorded effect, its interval by Student's t and its number of pairs."""
-        if part.effect is None or part.interval is None or part.n < 2:
-            return words.NOT_SHOWN, None
-        interval = Interval(*part.interval)
-        error = (interval.high - interval.low) / 2 / stats.t.ppf(1 - words.ALPHA / 2, part.n - 1)
-        p = float(2 * stats.t.sf(abs(self.sign * part.effect - self.shift) / error, part.n - 1))
-        return self.word(part.effect, p, interval), p
 
 
 def row_of(analysis: Analysis, arm: str) -> ArmSummary:

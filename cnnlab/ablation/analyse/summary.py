@@ -1,6 +1,5 @@
 """Describes an analysis in words: one sentence with the result, and the warnings."""
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -169,16 +168,13 @@ def disagreement(contrast: Contrast) -> str:
 
 
 def claim_parts(verdict: Verdict) -> list[str]:
-    """Returns the verdict on each part of a claim: `[not shown] …`; the sentence alone for a claim of one part.
-
-    Those of a record that was written before verdicts had parts are split from its sentence.
-    """
+    """Returns the verdict on each part of a claim: `[not shown] …`; the sentence alone for a claim of one part."""
     if verdict.parts:
         roles = {"shown": ", only shown", "required": ", required"}
         said = [f"[{part.verdict}{roles.get(part.role, '')}] {part.sentence}" for part in verdict.parts]
         rest = verdict.sentence.removeprefix(" ".join(said)).strip()
         return [*said, *([rest] if rest else [])]
-    return [part.strip() for part in re.split(r" (?=\[(?:supported|refuted|undecided)\] )", verdict.sentence)]
+    return [verdict.sentence]
 
 
 def _noun(baseline: str) -> str:

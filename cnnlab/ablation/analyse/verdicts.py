@@ -69,7 +69,7 @@ def contrast(
         other = row_of(analysis, against) if against else analysis.rows[0]
         return compare(analysis, claim, says, (row_of(analysis, arm), other), hypothesis(analysis.declared), test, scale)
 
-    return Rule(claim, says, decide, lambda part, metric: hypothesis(metric).of_record(part))
+    return Rule(claim, says, decide)
 
 
 def bounded(
@@ -113,7 +113,7 @@ def bounded(
         because = f", {source}" if source else ""
         return compare(analysis, claim, says, rows, found, test, scale, f"against a margin of {shown}{because}")
 
-    return Rule(claim, says, decide, lambda part, metric: hypothesis(metric).of_record(part))
+    return Rule(claim, says, decide)
 
 
 def equivalent(
@@ -199,4 +199,4 @@ def interaction(
         rows = [row_of(analysis, arm) for arm in (*changed, *reference)]
         return compare_changes(analysis, claim, says, rows, hypothesis(analysis.declared), scale)
 
-    return Rule(claim, says, decide, lambda part, metric: hypothesis(metric).of_record(part))
+    return Rule(claim, says, decide)

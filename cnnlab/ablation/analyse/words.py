@@ -36,8 +36,6 @@ WORDS = {
     NOT_TESTED: "something that the claim presupposes does not hold or was not checked",
 }
 """{word: what it means}, for the page of claims."""
-OLD_WORDS = {"supported": SUPPORTED, "refuted": OPPOSITE, "undecided": NOT_SHOWN}
-"""{word of records that were written before these words: today's}."""
 
 ALPHA = 0.05
 """Level of the tests of verdicts, two-sided."""

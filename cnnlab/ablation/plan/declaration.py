@@ -16,7 +16,7 @@ from typing import Any
 
 from cnnlab import files
 from cnnlab.ablation.plan.request import DesignRequest, canonical_arms, requested_design
-from cnnlab.ablation.plan.study import Study
+from cnnlab.ablation.plan.study import Card, Study
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError
 from cnnlab.runs import revision
@@ -158,17 +158,19 @@ def follow_declaration(
         texts += ["as --exploratory asks"] if exploratory else []
         return dataclasses.replace(study, exploratory=f"exploratory: {'; '.join(texts)}"), None
     resolved = experiment.resolve(study.knobs)
-    content = _content(declared, [experiment.path, *own_parts(resolved.values)], experiment.sources(resolved) or {})
+    own = [experiment.path, *own_parts(resolved.values)]
+    content = _content(declared, own, experiment.sources(resolved) or {}, experiment.study.card)
     return dataclasses.replace(study, declaration=declared.digest), content
 
 
-def _content(declared: Declaration, own: Sequence[pathlib.Path], sources: Mapping[str, str]) -> dict[str, Any]:
+def _content(declared: Declaration, own: Sequence[pathlib.Path], sources: Mapping[str, str], card: Card) -> dict[str, Any]:
     """Returns the content of declaration.json; raises UsageError where the code is not as a commit has it.
 
     Args:
         declared: what the file declares.
         own: the file and others that it needs beside this project's.
         sources: {name: digest} of the code that it depends on.
+        card: what the claim's card says; no part of the declaration.
     """
     at = revision.revision_of(own, sources)
     if at.changed:
@@ -184,6 +186,7 @@ def _content(declared: Declaration, own: Sequence[pathlib.Path], sources: Mappin
         "commit": at.commit,
         "repository": "git" if at.commit else "none: git knows no commit of this code, only its digests are recorded",
         "sources": sources,
+        "card": dataclasses.asdict(card),
     }
 
 
@@ -220,7 +223,7 @@ def follow_measurement(
     texts += ["as --exploratory asks"] if exploratory else []
     if texts:
         return f"exploratory: {'; '.join(texts)}", {}
-    return "", _content(declared, [file.path], file.sources)
+    return "", _content(declared, [file.path], file.sources, file.measurement.card)
 
 
 def differences(study: Study, declared: Declaration, experiment: ExperimentFile) -> list[str]:

@@ -213,6 +213,11 @@ class Card:
     """Flags of a version that takes about a minute, such as `--seeds=2`; empty where the whole takes no longer."""
     figure: Figure = Figure()
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Card":
+        """Returns the card from JSON content that `dataclasses.asdict` made of it."""
+        return cls(**{**content, "figure": Figure(**content["figure"])})
+
 
 @dataclasses.dataclass(frozen=True)
 class StudySpec:
@@ -267,6 +272,8 @@ class Verdict:
     """Whether it is decided without a test: true or false."""
     metric: str = ""
     """Name of the number that a part compares, as SPLIT/NAME in a study; empty in a record of an older version."""
+    scope: str = ""
+    """Of a claim: data, networks and length of training that it was tested on, in a few words."""
     parts: tuple["Verdict", ...] = ()
     """The verdicts on the parts of a claim of several; empty for one part."""
 

@@ -1,0 +1,284 @@
+"""Writes the card of a claim: what it says, who says it, what was found here, and how to try it. Imports no jax."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from cnnlab.ablation.analyse import words
+from cnnlab.ablation.plan.claim import Claim
+from cnnlab.ablation.plan.study import Card, Verdict
+from cnnlab.ablation.report import formatting
+from cnnlab.ablation.report.bibliography import Work
+from cnnlab.ablation.report.cards import numbers
+from cnnlab.ablation.report.cards.record import Arm, Record, day
+from cnnlab.ablation.report.markdown import escape_markdown
+from cnnlab.digests import SHORT
+
+MOST_ARMS = 30
+"""Longest table of arms; a search has hundreds."""
+ROLES = {"decides": "decides", "shown": "only shown", "required": "required"}
+KINDS = {"exact": "exact", "statistical": "statistical", "both": "exact and statistical"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClaimFile:
+    """A file that declares a test of a claim."""
+
+    name: str
+    claim: str
+    verb: str
+    """ablate or measure."""
+    question: str
+    card: Card
+    link: str = ""
+    """Its path from the page's folder; empty where it is no file of this repository."""
+
+    @property
+    def command(self) -> str:
+        """The command that runs the test."""
+        return f"python launch.py {self.verb} --experiment={self.name}"
+
+
+def line(text: str) -> str:
+    """Returns text as one line of Markdown, in which no letter but * is a mark."""
+    return escape_markdown(text, keep="*")
+
+
+def duration(minutes: float) -> str:
+    """Returns `about 12 minutes on two CPU cores`; empty where it was not measured."""
+    if not minutes:
+        return ""
+    if minutes < 1:
+        return f"about {max(round(60 * minutes), 1)} s on two CPU cores"
+    rounded = round(minutes) if minutes < 90 else 0
+    text = f"{rounded} minute{'s' * (rounded != 1)}" if rounded else f"{minutes / 60:.1f} hours"
+    return f"about {text} on two CPU cores"
+
+
+def decisive(verdict: Verdict) -> Verdict:
+    """Returns the part of a claim whose numbers are those of its verdict; the verdict itself for a claim of one part."""
+    numbers_of = (verdict.comparison, verdict.effect, verdict.n)
+    found = [part for part in verdict.parts if part.role == "decides"]
+    return next((part for part in found if (part.comparison, part.effect, part.n) == numbers_of), verdict)
+
+
+def result_line(record: Record) -> str:
+    """Returns what was found in one line, such as `All 2 parts hold. Plain networks get worse: +2.10 nats [1.87, 2.33], n = 8`.
+
+    Where all parts hold it is about the first, else about the one that settles the verdict.
+    """
+    verdict = record.verdict
+    if verdict.verdict == words.NOT_TESTED:
+        unmet = [part for part in verdict.parts if part.role == "required" and part.verdict not in words.FOR]
+        unmet = unmet or [part for part in verdict.parts if part.verdict == words.NOT_TESTED]
+        named = "; ".join((part.says or part.sentence).rstrip(".") for part in unmet)
+        return f"Not met: {named}." if named else verdict.sentence
+    parts = [part for part in verdict.parts if part.role == "decides"] or [verdict]
+    holds = sum(part.verdict in words.FOR for part in parts)
+    if holds == len(parts):
+        counted = f"All {holds} parts hold. " if holds > 1 else ""
+        return f"{counted}{finding(record, parts[0])}."
+    part = decisive(verdict)
+    counted = f"{holds} of {len(parts)} parts hold. {part.verdict.capitalize()}: " if len(parts) > 1 else ""
+    return f"{counted}{finding(record, part)}."
+
+
+def finding(record: Record, part: Verdict) -> str:
+    """Returns what a part found: `56 plain layers train worse than 20: +2.10 nats [1.87, 2.33], p < 0.001, n = 8`."""
+    says, (shown, bounds) = (part.says or record.question).rstrip("."), numbers.effect(record, part)
+    seeds = f"in {'all ' if part.n > 1 else ''}{part.n} seed{'s' * (part.n != 1)}"
+    if part.effect is None:
+        return f"{says}: {part.verdict}"
+    if part.exact:
+        is_bound = " ≤ " in part.comparison or " ≥ " in part.comparison
+        how = "the closest to the bound is" if is_bound else "the largest difference is"
+        return f"{says}: {part.comparison if is_bound else part.comparison.replace(' − ', ' = ')}; {how} {shown} {seeds}"
+    p = f", p {'' if (part.p or 0) < 0.001 else '= '}{formatting.p_value(part.p)}" if part.p is not None else ""
+    return f"{says}: {shown}{'' if bounds == formatting.NOTHING else f' {bounds}'}{p}, n = {part.n}"
+
+
+def card(
+    claim: Claim,
+    records: Sequence[Record],
+    declared: Sequence[ClaimFile],
+    works: Mapping[str, Work],
+    pictures: Mapping[str, str],
+) -> str:
+    """Returns the card of a claim as Markdown.
+
+    Args:
+        claim: the claim.
+        records: its tests that were run.
+        declared: the files that declare its tests, those that were not run too.
+        works: the bibliography by key.
+        pictures: {name of a record: name of its figure's files without `-light.svg`}.
+    """
+    cited = [works[key] for key in claim.sources if key in works]
+    against = [works[key] for key in claim.disputed_by if key in works]
+    lines = [
+        f"# {claim.id}: {line(claim.sentence)}",
+        "",
+        f"[All claims](README.md) · {claim.chapter} · {KINDS[claim.kind]}",
+        "",
+        *([f"Stated by {_links(cited)}." + (f" Disputed by {_links(against)}." if against else ""), ""] if cited else []),
+    ]
+    files = {one.name: one for one in declared}
+    several = len(records) + len([one for one in declared if one.name not in {r.name for r in records}]) > 1
+    for record in records:
+        lines += _section(record, files.get(record.name), pictures.get(record.name, ""), several=several)
+    for one in declared:
+        if one.name not in {record.name for record in records}:
+            lines += _not_run(one)
+    entries = [works[key].bibtex for key in (*claim.sources, *claim.disputed_by) if key in works]
+    lines += ["## References", "", "```bibtex", "\n\n".join(entries), "```", ""] if entries else []
+    return "\n".join([*lines, "[Back to all claims](README.md)"]) + "\n"
+
+
+def _links(works: Sequence[Work]) -> str:
+    """Returns the works as links where they have an address: `[He et al. 2016](https://…), Minsky and Papert 1969`."""
+    return ", ".join(f"[{line(work.cited)}]({work.link})" if work.link else line(work.cited) for work in works)
+
+
+def _section(record: Record, file: ClaimFile | None, picture: str, *, several: bool) -> list[str]:
+    """Returns what a card says about one test."""
+    verdict, depth = record.verdict, "###" if several else "##"
+    scope = f" Scope: {line(verdict.scope)}." if verdict.scope else ""
+    head = [f"## {line(record.question)}", ""] if several else [line(record.question), ""]
+    return [
+        *head,
+        f"**{verdict.verdict.capitalize()}. {line(result_line(record))}{scope}**",
+        "",
+        *_published(record),
+        *(_picture(picture, record) if picture else []),
+        f"{depth} Parts of the test",
+        "",
+        *_parts(record),
+        "",
+        f"{depth} {'Arms' if record.verb == 'ablate' else 'Numbers'}",
+        "",
+        *_arms(record),
+        "",
+        f"{depth} Try it",
+        "",
+        *try_it(record.command, file.card if file else record.card, file.link if file else ""),
+        "",
+        *([f"{depth} What would change our mind", "", line(record.card.would_change), ""] if record.card.would_change else []),
+        f"{depth} Declaration and deviations",
+        "",
+        *_origin(record),
+        "",
+    ]
+
+
+def _published(record: Record) -> list[str]:
+    """Returns a table with the source's number beside ours: every part that decides."""
+    if not record.card.published:
+        return []
+    parts = [part for part in record.verdict.parts if part.role == "decides"] or [record.verdict]
+    here = "<br>".join(f"{line(finding(record, part))} (*{part.verdict}*)" for part in parts)
+    return ["| in the source | here |", "|---|---|", f"| {line(record.card.published)} | {here} |", ""]
+
+
+def _picture(picture: str, record: Record) -> list[str]:
+    """Returns the figure, of which GitHub shows the light or the dark file."""
+    return [
+        "<picture>",
+        f'  <source media="(prefers-color-scheme: dark)" srcset="figures/{picture}-dark.svg">',
+        f'  <img alt="{escape_markdown(record.question)}" src="figures/{picture}-light.svg" width="960">',
+        "</picture>",
+        "",
+    ]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Returns a table of Markdown whose first `left` columns are aligned left, the others right."""
+    rule = ["---" if i < left else "--:" for i in range(len(heads))]
+    return [f"| {' | '.join(heads)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(map(line, row))} |" for row in rows)]
+
+
+def _parts(record: Record) -> list[str]:
+    """Returns the table of the parts: role, statement, comparison, effect, interval, p, seeds, verdict."""
+    rows = []
+    for part in record.verdict.parts or (record.verdict,):
+        metric, name = numbers.metric_of(record, part), part.metric or record.metric
+        sense = {True: " (higher is better)", False: " (lower is better)", None: ""}[metric.higher_is_better]
+        shown, bounds = numbers.effect(record, part)
+        p = "exact" if part.exact else formatting.p_value(part.p)
+        compared = f"{part.comparison or formatting.NOTHING} in {numbers.metric_label(name, metric)}{sense}"
+        rows.append(
+            [ROLES[part.role], part.says or record.question, compared, shown, bounds, p, str(part.n or "–"), part.verdict]
+        )
+    heads = ["role", "statement", "comparison", "effect", "95 % interval", "p", "n", "verdict"]
+    note = (
+        "All parts that decide must hold. A part that is only shown decides nothing; where what is required does not hold, "
+        "the claim is not tested. Each p is that of one two-sided test, without a correction; n counts paired seeds. The "
+        "effect of an exact part is the largest difference from the stated number, or the number closest to the bound."
+    )
+    return [*_table(heads, rows, left=3), "", note]
+
+
+def _arms(record: Record) -> list[str]:
+    """Returns tables of the arms or cases with mean and interval of each metric; metrics of the same arms share a table."""
+    named = f" The baseline is {line(record.baseline)}." if record.baseline else ""
+    lines = [f"Mean over seeds with its 95 % interval (Student's t).{named}"]
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for metric in record.compared:
+        groups.setdefault(tuple(arm.name for arm in record.arms if metric in arm.numbers), []).append(metric)
+    for names, metrics in groups.items():
+        lines += ["", *_arms_table(record, [arm for arm in record.arms if arm.name in names], metrics)]
+    return lines
+
+
+def _arms_table(record: Record, arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
+    """Returns one table of arms; of more than MOST_ARMS the first ones."""
+    costs = [name for name in ("parameters", "macs") if len({getattr(arm, name) for arm in arms} - {None}) > 1]
+    heads = [
+        "arm" if record.verb == "ablate" else "case",
+        *(line(numbers.metric_label(name, record.metrics[name])) for name in metrics),
+        "n",
+        *({"parameters": "parameters", "macs": "MACs"}[name] for name in costs),
+    ]
+    shown = arms if len(arms) <= MOST_ARMS else arms[: MOST_ARMS - 1]
+    more = ["", f"{len(arms) - len(shown)} more are in the record."] if len(shown) < len(arms) else []
+    return [*_table(heads, [_arm(record, arm, metrics, costs) for arm in shown]), *more]
+
+
+def _arm(record: Record, arm: Arm, shown: Sequence[str], costs: Sequence[str]) -> list[str]:
+    """Returns the row of one arm."""
+    name = f"{arm.name} (must fail)" if arm.control else arm.name
+    cells = [
+        numbers.with_interval(arm.numbers[metric], record.metrics[metric]) if metric in arm.numbers else formatting.NOTHING
+        for metric in shown
+    ]
+    n = max((one.n for one in arm.numbers.values()), default=0)
+    lost = f"{f', {arm.diverged} diverged' if arm.diverged else ''}"
+    return [name, *cells, f"{n}{'' if n == arm.planned else f' of {arm.planned}'}{lost}"] + [
+        formatting.count(getattr(arm, cost)) for cost in costs
+    ]
+
+
+def try_it(command: str, said: Card, link: str) -> list[str]:
+    """Returns the command, how long it takes, and a version for class."""
+    took = duration(said.minutes)
+    lines = ["```sh", command, "```", ""]
+    lines += [f"{took[:1].upper()}{took[1:]}." if took else "How long it takes has not been measured."]
+    if said.quick:
+        lines += [f"For class, in about a minute and without a verdict: the same with `{said.quick}`."]
+    lines += [f"The test is declared in [{link.rpartition('/')[2]}]({link})."] if link else []
+    return lines
+
+
+def _origin(record: Record) -> list[str]:
+    """Returns lines that say where the test was declared, where it ran, and how it departs from that and from the source."""
+    made = record.declaration
+    at = f"at commit {made['commit'][:12]}" if made["commit"] else "in no git repository"
+    ran = f"run on {day(record.finished)} from commit {', '.join(record.commits) or formatting.NOTHING}"
+    seeds = f"{len(record.seeds)} seed{'s' * (len(record.seeds) != 1)}"
+    lines = [f"- Declared on {day(made['time'])} {at} (declaration {made['digest'][:SHORT]}); {ran}, with {seeds}."]
+    lines += [f"- Departure from the declaration: {line(text)}" for text in record.deviations]
+    lines += [] if record.deviations else ["- No departures from the declaration."]
+    return lines + ([f"- Deviation from the source: {line(record.card.deviations)}"] if record.card.deviations else [])
+
+
+def _not_run(file: ClaimFile) -> list[str]:
+    """Returns what a card says about a test that is declared and was not run."""
+    return [f"## {line(file.question)}", "", "**Declared, not run yet.**", "", *try_it(file.command, file.card, file.link), ""]

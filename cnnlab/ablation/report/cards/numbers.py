@@ -1,0 +1,91 @@
+"""Writes numbers, metrics and effects of a record as a person reads them. Imports no jax."""
+
+import math
+from collections.abc import Iterable
+
+from cnnlab.ablation.plan.study import Verdict
+from cnnlab.ablation.report import formatting
+from cnnlab.ablation.report.cards.record import Numbers, Record
+from cnnlab.metric import Metric
+
+SPLITS = {"test": "test", "train": "training", "validation": "validation"}
+
+
+def metric_label(name: str, metric: Metric) -> str:
+    """Returns `test accuracy, %` for test/accuracy: the name of an axis or the heading of a column."""
+    split, _, _ = name.rpartition("/")
+    return ", ".join(filter(None, (f"{SPLITS.get(split, split)} {metric.label}".strip(), metric.shown_unit)))
+
+
+def decimals_of(spreads: Iterable[float]) -> int | None:
+    """Returns how many decimals show the smallest of some spreads with two digits; None without a spread above 0."""
+    found = [spread for spread in spreads if spread > 0 and math.isfinite(spread)]
+    return 1 - math.floor(math.log10(min(found))) if found else None
+
+
+def number(value: float | None, metric: Metric, decimals: int | None = None, *, sign: bool = False) -> str:
+    """Returns a number in the unit that is shown, with a true minus: `98.61` for a share of 0.9861, `61,706` for a count.
+
+    Args:
+        value: the number; None: a dash.
+        metric: its declaration.
+        decimals: how many are shown; None: four significant digits, a whole number as it is.
+        sign: whether a positive number has its sign, as a difference has.
+    """
+    if value is None or not math.isfinite(value):
+        return formatting.NOTHING
+    shown, plus = value * metric.factor, "+" if sign else ""
+    if shown and abs(shown) < 1e-3:
+        style = f"{plus}.2g"
+    elif decimals is not None and abs(shown) < 1e6:
+        style = f"{plus},.{min(max(decimals, 0), 2 if metric.is_share else 4)}f"
+    else:
+        style = f"{plus},.0f" if abs(shown) < 1e7 and float(shown).is_integer() else f"{plus}.4g"
+    return format(shown, style).replace("-", "−")
+
+
+def spread(found: Numbers, metric: Metric) -> float:
+    """Returns half the width of an interval in the unit that is shown; 0 where there is none."""
+    return metric.factor * (found.interval[1] - found.interval[0]) / 2 if found.interval else 0.0
+
+
+def with_interval(found: Numbers, metric: Metric, *, least: int | None = None) -> str:
+    """Returns `98.61 [98.49, 98.73]`, or the mean alone.
+
+    Args:
+        found: the numbers of an arm.
+        metric: their declaration.
+        least: decimals where there is no interval that asks for more; None: four significant digits.
+    """
+    decimals = decimals_of([spread(found, metric)])
+    if decimals is None or found.interval is None:
+        return number(found.mean, metric, least)
+    low, high = (number(end, metric, decimals) for end in found.interval)
+    return f"{number(found.mean, metric, decimals)} [{low}, {high}]"
+
+
+def metric_of(record: Record, part: Verdict) -> Metric:
+    """Returns the declaration of the metric that a part compares."""
+    return record.metrics[part.metric or record.metric]
+
+
+def effect(record: Record, part: Verdict) -> tuple[str, str]:
+    """Returns (effect with its unit, 95 % interval) of a part: `+2.10 nats`, `[1.87, 2.33]`; dashes for what is not there."""
+    metric = metric_of(record, part)
+    if part.effect is None:
+        return formatting.NOTHING, formatting.NOTHING
+    if part.scale == "rate":
+        bounds = "[{:.0%}, {:.0%}]".format(*part.interval) if part.interval else formatting.NOTHING
+        return f"{part.effect:.0%} of the runs", bounds
+    if part.scale != "plain":
+        bounds = "[{:.3g}, {:.3g}]".format(*part.interval) if part.interval else formatting.NOTHING
+        return f"{'ratio' if part.scale == 'log' else 'odds ratio'} {part.effect:.3g}", bounds
+    unit = f" {metric.difference_unit}" if metric.difference_unit else ""
+    if part.exact:
+        return f"{number(part.effect, metric)}{unit}", formatting.NOTHING
+    half = (part.interval[1] - part.interval[0]) / 2 * metric.factor if part.interval else 0.0
+    decimals = decimals_of([half])
+    bounds = formatting.NOTHING
+    if part.interval:
+        bounds = f"[{', '.join(number(end, metric, decimals, sign=True) for end in part.interval)}]"
+    return f"{number(part.effect, metric, decimals, sign=True)}{unit}", bounds
