@@ -4,15 +4,16 @@ Paper:    He, Zhang, Ren, Sun, Deep residual learning for image recognition, 201
 Command:  python launch.py ablate --experiment=c07_plain_vs_residual
 Result:   not run yet.
 
-The small version, for two cores; c07_plain_vs_residual_cifar10 has the paper's data and depths. The endpoint is the loss on the
-training images over the last 35 steps, by its ratio: the claim is about optimisation. Networks have half the paper's channels.
-A warm-up and decay in steps take all of them to the end of their training. In an older version of this study, at the constant
-rate 0.1, the deep plain network had not left chance, which is a slow start and no degradation; so every arm must now classify
-half of its training images rightly, or the claim is not tested.
+The small version, for two cores; c07_plain_vs_residual_cifar10 has the paper's data and depths. The endpoint is the loss on
+the training images over the last 35 steps, by its ratio: the claim is about optimisation. Networks have half the paper's
+channels. A warm-up and decay in steps take all of them to the end of their training. In an older version of this study, at
+the constant rate 0.1, the deep plain network had not left chance, which is a slow start and no degradation; so every arm must
+now classify half of its training images rightly, or the claim is not tested.
 
 That the residual network of 44 layers trains no worse has a margin in points of training accuracy. Rates are those of the
-paper's recipe or smaller: of 0.01, 0.03 and 0.1 with seed 100, which the study does not use, 0.03 trained the plain network of
-44 layers best (loss 0.39 after 800 steps; 0.75 at 0.1), and that of 20 layers as well as 0.1 did (0.004). Every arm has 0.03.
+paper's recipe or smaller: of 0.01, 0.03 and 0.1 with seed 100, which the study does not use, 0.03 trained the plain network
+of 44 layers best (loss 0.39 after 800 steps; 0.75 at 0.1), and that of 20 layers as well as 0.1 did (0.004). Every arm has
+0.03.
 """
 
 from functools import partial

@@ -5,10 +5,10 @@ Command:  python launch.py ablate --experiment=c07_plain_vs_residual_cifar10
 Result:   not run yet.
 
 The decisive version, sized for 15 minutes of one H100: 24 runs of 12 epochs, trained side by side. c07_plain_vs_residual is a
-smaller version for two cores. The paper's depths and recipe (rate 0.1, momentum, weight decay 0.0001, the rate divided by 10 at
-half and three quarters, its augmentation) with 400 steps of warm-up, as the paper uses for 110 layers, so that no network stays
-at chance. Half the paper's channels keep it within the time. The endpoint is the error on augmented training images over the
-last 50 steps, on the scale of log odds. Arms that have not left chance leave the claim not tested.
+smaller version for two cores. The paper's depths and recipe (rate 0.1, momentum, weight decay 0.0001, the rate divided by 10
+at half and three quarters, its augmentation) with 400 steps of warm-up, as the paper uses for 110 layers, so that no network
+stays at chance. Half the paper's channels keep it within the time. The endpoint is the error on augmented training images
+over the last 50 steps, on the scale of log odds. Arms that have not left chance leave the claim not tested.
 
 Rates: 0.1 is the paper's, for all its networks. Before a run, check that it suits the deep plain network too, with seeds that
 the study does not use: --model=plain56 --vary=lr:0.03,0.1 --seed=100 --seeds=1 --exploratory. Other files of CIFAR-10 than

@@ -4,22 +4,22 @@ Paper:    Bengio, Practical recommendations for gradient-based training of deep 
 Command:  python launch.py ablate --experiment=c14_learning_rate
 Result:   not run yet.
 
-Seven constant rates, half a decade apart, and one run with decay in steps: from 0.01, divided by 10 after half and after three
-quarters of the 800 steps. The claim about the rate is the shape of the curve: a minimum inside the grid, both ends worse. A run
-that diverges, or that ends at chance as most do at 0.1, is evidence that the rate is too high. The claim about decay needs two
-controls, since a schedule that ends at 0.0001 could be better merely because 0.01 is too high all along: it must beat the
-constant rate that it starts from, and the constant 0.001 that it passes through.
+Seven constant rates, half a decade apart, and one run with decay in steps: from 0.01, divided by 10 after half and after
+three quarters of the 800 steps. The claim about the rate is the shape of the curve: a minimum inside the grid, both ends
+worse. A run that diverges, or that ends at chance as most do at 0.1, is evidence that the rate is too high. The claim about
+decay needs two controls, since a schedule that ends at 0.0001 could be better merely because 0.01 is too high all along: it
+must beat the constant rate that it starts from, and the constant 0.001 that it passes through.
 
-The loss is that of the last 40 steps, on shifted images. Batches of 16 make the gradient so noisy that a constant rate of 0.01
-reaches a plateau. Losses are compared by their ratio. The grid was fixed after one look at it with seeds 100 and 101, which the
-study does not use: the loss fell from 0.7 to 1.0 at 0.0001 to 0.11 to 0.17 at 0.01, and was at chance at 0.1.
+The loss is that of the last 40 steps, on shifted images. Batches of 16 make the gradient so noisy that a constant rate of
+0.01 reaches a plateau. Losses are compared by their ratio. The grid was fixed after one look at it with seeds 100 and 101,
+which the study does not use: the loss fell from 0.7 to 1.0 at 0.0001 to 0.11 to 0.17 at 0.01, and was at chance at 0.1.
 """
 
 from functools import partial
 
 from cnnlab.ablation.analyse.claim_verdict import every
 from cnnlab.ablation.analyse.verdicts import contrast
-from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.ablation.plan.study import Card, Figure, StudySpec
 from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
@@ -57,5 +57,11 @@ study = StudySpec(
             contrast("C14", "lr=0.03", "worse", "A rate of 0.03 trains worse than 0.01", scale="log"),
         ),
         scope="LeNet-5 on digits, 800 steps of 16 images",
+    ),
+    card=Card(
+        would_change="An end of the grid with no higher a loss than 0.01, or a constant rate as good as the decay from it.",
+        deviations="The source gives advice and no numbers; the grid, the network and the data are ours.",
+        quick="--seeds=1",
+        figure=Figure(),
     ),
 )
