@@ -14,10 +14,11 @@ the outputs. The statement is about what such a network computes; it still train
 """
 
 import functools
+import math
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.ablation.analyse.claim_verdict import every
@@ -27,7 +28,7 @@ from cnnlab.ablation.plan.measurement import Measured, Measurement
 from cnnlab.ablation.plan.study import Card, Figure
 from cnnlab.metric import SHARE, Metric
 from cnnlab.models.convnet import ConvNet
-from cnnlab.models.layers import POOLS, flatten
+from cnnlab.models.layers import POOLS
 from cnnlab.models.mlp import MLP
 from cnnlab.models.norms import no_norm
 from cnnlab.ops.activations import ACTIVATIONS
@@ -41,42 +42,45 @@ MLPS = {f"MLP of 5 layers, {name}": name for name in ("identity", "relu", "tanh"
 CONVNETS = {f"convolutional network, {name}": name for name in ("identity", "relu")}
 
 
-def randomised(network: nn.Module, key: jax.Array, images: jax.Array) -> dict[str, dict[str, jax.Array]]:
-    """Returns initial parameters in float64, {layer: {"kernel": …, "bias": …}}, with biases drawn from N(0, 1)."""
-    params = network.init(key, images, train=False)["params"]
+def random_params(network: nn.Module, seed: int, images: np.ndarray) -> Any:
+    """Returns {layer: {"kernel": …, "bias": …}} in f64: kernels drawn from N(0, 2 / fan-in), biases from N(0, 1)."""
+    shapes = jax.eval_shape(functools.partial(network.init, train=False), jax.random.key(0), images)["params"]
+    draw = np.random.default_rng(seed)
 
-    def drawn(number: int, leaf: jax.Array) -> jax.Array:
-        noise = jax.random.normal(jax.random.fold_in(key, number), leaf.shape, jnp.float64)
-        return noise if leaf.ndim == 1 else leaf.astype(jnp.float64)
+    def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        noise = draw.standard_normal(leaf.shape)
+        return noise if noise.ndim == 1 else noise * np.sqrt(2 / math.prod(leaf.shape[:-1]))
 
-    leaves, structure = jax.tree.flatten(params)
-    return jax.tree.unflatten(structure, [drawn(number, leaf) for number, leaf in enumerate(leaves)])
+    return jax.tree.map(drawn, shapes)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def outputs_of(network: nn.Module, key: jax.Array, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def apply(network: nn.Module, params: Any, images: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns (outputs [B, K], activations of every layer) in evaluation mode."""
+    outputs, activations = network.apply({"params": params}, images, train=False)
+    return outputs, dict(activations)
+
+
+def outputs_of(network: nn.Module, seed: int, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (outputs f64 [B, K], one matrix f64 [H·W·C, K], outputs for an image of zeros f64 [K]) at random weights.
 
     The matrix is the product of an MLP's kernels; of another network it has the outputs for images of a single 1, less those
     for an image of zeros.
     """
-    params = randomised(network, key, images)
-
-    size = flatten(images).shape[1]
-    single = jnp.eye(size, dtype=images.dtype).reshape(size, *images.shape[1:])  # images with one pixel of 1
+    params, size = random_params(network, seed, images), math.prod(images.shape[1:])
+    single = np.eye(size).reshape(size, *images.shape[1:])  # images of one pixel that is 1
     # One batch of all images, so that one program is compiled.
-    batch = jnp.concatenate([images, single, jnp.zeros_like(images[:1])])
-    every, _ = network.apply({"params": params}, batch, train=False)
+    every = np.asarray(apply(network, params, np.concatenate([images, single, np.zeros_like(images[:1])]))[0])
     outputs, columns, offset = every[: len(images)], every[len(images) : -1], every[-1]
     if not isinstance(network, MLP):
-        return outputs, columns - offset[None], offset
+        return outputs, columns - offset, offset
     names = [f"dense{number}" for number in range(1, len(network.widths) + 1)] + ["output"]
-    return outputs, functools.reduce(jnp.matmul, [params[name]["kernel"] for name in names]), offset
+    return outputs, functools.reduce(np.matmul, [params[name]["kernel"] for name in names]), offset
 
 
-def affine_basis(images: jax.Array) -> np.ndarray:
+def affine_basis(images: np.ndarray) -> np.ndarray:
     """Returns an orthonormal basis f64 [B, H·W·C + 1] of what affine maps of images [B, H, W, C] give."""
-    inputs = np.asarray(flatten(images))
+    inputs = images.reshape(len(images), -1)  # [B, H, W, C] -> [B, H·W·C]
     return np.linalg.qr(np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1))[0]
 
 
@@ -86,23 +90,17 @@ def unexplained(basis: np.ndarray, outputs: np.ndarray) -> float:
     return float(np.sqrt(np.mean(left**2) / np.mean((outputs - outputs.mean(axis=0)) ** 2)))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def activations_of(network: MLP, key: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
-    """Returns the activations of every layer at random weights, {layer: f64 [B, units]}."""
-    _, activations = network.apply({"params": randomised(network, key, images)}, images, train=False)
-    return dict(activations)
-
-
-def by_layer(network: MLP, key: jax.Array, images: jax.Array, basis: np.ndarray) -> tuple[tuple[float, float], ...]:
+def by_layer(network: MLP, seed: int, images: np.ndarray, basis: np.ndarray) -> tuple[tuple[float, float], ...]:
     """Returns (layer, share of its activations that no affine map of the images explains) for each hidden layer."""
-    seen, layers = activations_of(network, key, images), range(1, len(network.widths) + 1)
+    _, seen = apply(network, random_params(network, seed, images), images)
+    layers = range(1, len(network.widths) + 1)
     return tuple((float(layer), unexplained(basis, np.asarray(seen[f"dense{layer}"]))) for layer in layers)
 
 
-def compared(network: nn.Module, key: jax.Array, images: jax.Array, basis: np.ndarray) -> dict[str, float]:
+def compared(network: nn.Module, seed: int, images: np.ndarray, basis: np.ndarray) -> dict[str, float]:
     """Returns how far a network at random weights is from one matrix, {metric: number}."""
-    outputs, matrix, offset = (np.asarray(array) for array in outputs_of(network, key, images))
-    inputs = np.asarray(flatten(images))
+    outputs, matrix, offset = outputs_of(network, seed, images)
+    inputs = images.reshape(len(images), -1)  # [B, H, W, C] -> [B, H·W·C]
     difference = np.max(np.abs(outputs - (inputs @ matrix + offset))) / np.max(np.abs(outputs))
     return {
         "difference": float(difference),
@@ -114,17 +112,16 @@ def compared(network: nn.Module, key: jax.Array, images: jax.Array, basis: np.nd
 
 def measure(seed: int) -> Measured:
     """Compares networks at the random weights of a seed with one matrix, on random images."""
+    images = np.random.default_rng((seed, 1)).standard_normal((IMAGES, SIDE, SIDE, 1))
+    basis = affine_basis(images)
+    networks: dict[str, nn.Module] = {case: MLP(CLASSES, WIDTHS, ACTIVATIONS[name]) for case, name in MLPS.items()} | {
+        case: ConvNet(CLASSES, (6, 8), norm=no_norm, activation=ACTIVATIONS[name], pool=POOLS["average"])
+        for case, name in CONVNETS.items()
+    }
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        key = jax.random.key(seed)
-        images = jax.random.normal(jax.random.fold_in(key, 1), (IMAGES, SIDE, SIDE, 1), jnp.float64)
-        basis = affine_basis(images)
-        networks: dict[str, nn.Module] = {case: MLP(CLASSES, WIDTHS, ACTIVATIONS[name]) for case, name in MLPS.items()} | {
-            case: ConvNet(CLASSES, (6, 8), norm=no_norm, activation=ACTIVATIONS[name], pool=POOLS["average"])
-            for case, name in CONVNETS.items()
-        }
-        found = {case: compared(network, key, images, basis) for case, network in networks.items()}
+        found = {case: compared(network, seed, images, basis) for case, network in networks.items()}
         curves = {
-            name: by_layer(MLP(CLASSES, DEEP, ACTIVATIONS[name]), key, images, basis) for name in ("identity", "relu", "tanh")
+            name: by_layer(MLP(CLASSES, DEEP, ACTIVATIONS[name]), seed, images, basis) for name in ("identity", "relu", "tanh")
         }
     numbers = {metric: {case: row[metric] for case, row in found.items()} for metric in ("difference", "unexplained", "rank")}
     return Measured(numbers=numbers, curves=curves)
