@@ -110,7 +110,7 @@ class Members(nn.Module):
 
 def log_mean_probabilities(log_probabilities: Array) -> Array:
     """Returns the logarithm f32 [B, K] of the mean of the members' probabilities, from their logarithms f32 [M, B, K]."""
-    return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(jnp.float32(log_probabilities.shape[0]))
+    return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(jnp.asarray(len(log_probabilities), log_probabilities.dtype))
 
 
 def summary(stats: Stats) -> dict[str, float]:

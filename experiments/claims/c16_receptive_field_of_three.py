@@ -137,6 +137,6 @@ measurement = Measurement(
         ),
         would_change="A pixel outside of the 7x7 that changes the output of three 3x3 convolutions, or one inside that cannot.",
         figure=Figure(x="side of the receptive field in pixels", y="weights for a pair of channels"),
-        deviations="The weights are positive, so that the gradient shows every pixel that can matter; trained ones may use fewer.",
+        deviations="The weights are positive, so that the gradient shows all pixels that can matter.",
     ),
 )
