@@ -99,7 +99,7 @@ def test_a_verdict_on_a_metric_without_a_sense_is_on_its_direction():
     ):
         with pytest.raises(UsageError, match="the verdict of C1 needs a metric of which more, or less, is better"):
             three = Analysis(analysis.metric, DISTANCE, (*analysis.rows, _renamed(analysis, "a2")), (), "", ())
-            judge(three, lambda _: three) if isinstance(judge, search_verdict.BestOf) else judge(analysis)
+            judge(three, lambda _, found=three: found) if isinstance(judge, search_verdict.BestOf) else judge(analysis)
 
 
 def _renamed(analysis: Analysis, name: str):
