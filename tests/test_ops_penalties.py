@@ -120,3 +120,7 @@ def test_draws_have_the_moments_and_temperature_scales_their_deviation():
     )
     np.testing.assert_allclose(running_gaussian.draw(state, keys[:3], jnp.float32(0)), [[3, -1]] * 3)
     np.testing.assert_allclose(running_gaussian.draw(state, keys[5:6], jnp.float32(1))[0], drawn[5], rtol=1e-5)
+    boxed = np.asarray(running_gaussian.draw_box(state, keys, jnp.float32(1)))
+    np.testing.assert_allclose(boxed.mean(0), [3, -1], atol=0.05)
+    np.testing.assert_allclose(np.cov(boxed.T), np.diag(np.diag(spread)), atol=0.06)  # the same variances, but independent
+    assert np.abs(boxed - [3, -1]).max(0) == pytest.approx(np.sqrt(3 * np.diag(spread)), rel=0.01)

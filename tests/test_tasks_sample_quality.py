@@ -93,12 +93,14 @@ def test_the_pixel_evaluator_has_no_classes_and_keeps_few_pixels_as_they_are():
     rows = evaluation_rows(pixel_evaluator(), many, many)
     lengths = jnp.linalg.norm(rows["real_features"], axis=1) / jnp.linalg.norm(many.reshape(40, -1), axis=1)
     assert rows["real_features"].shape == (40, 64) and abs(float(jnp.mean(lengths)) - 1.0) < 0.1
-    expected = {f"pixels_{name}" for name in ("frechet", "precision", "recall", "two_sample")} | {"sharpness"}
-    assert set(sample_metrics(pixel_evaluator(), rows)) == expected and sample_metrics(pixel_evaluator(), rows)[
-        "sharpness"
-    ] == pytest.approx(1.0)
+    expected = {f"pixels_{name}" for name in ("frechet", "precision", "recall", "two_sample")} | {"sharpness", "sharpness_gap"}
+    same = sample_metrics(pixel_evaluator(), rows)
+    assert set(same) == expected and same["sharpness"] == pytest.approx(1.0) and same["sharpness_gap"] < 1e-6
     blurred = 0.25 * (many + jnp.roll(many, 1, 1) + jnp.roll(many, 1, 2) + jnp.roll(many, (1, 1), (1, 2)))
-    assert sample_metrics(pixel_evaluator(), evaluation_rows(pixel_evaluator(), many, blurred))["sharpness"] < 0.5
+    blur = sample_metrics(pixel_evaluator(), evaluation_rows(pixel_evaluator(), many, blurred))
+    assert blur["sharpness"] < 0.5 and blur["sharpness_gap"] == pytest.approx(-np.log(blur["sharpness"]))
+    noisy = sample_metrics(pixel_evaluator(), evaluation_rows(pixel_evaluator(), many, 2.0 * many))
+    assert noisy["sharpness"] > 1.0 and noisy["sharpness_gap"] == pytest.approx(np.log(4.0), rel=1e-4)
     assert sample_metrics(pixel_evaluator(), {}) == {}
 
 

@@ -187,8 +187,9 @@ def test_draws_depend_on_their_own_key_and_a_low_temperature_draws_the_middle():
     np.testing.assert_allclose(task.sampler.decode(params, state, codes, labels), many, rtol=1e-6)
 
 
-def test_codes_can_come_from_a_gaussian_fitted_to_those_of_training():
-    task, batch = grey("none", codes_from="fitted", bound=elbo(beta=0.0)), batch_of(random.uniform(size=(64, 4, 4, 1)))
+@pytest.mark.parametrize("codes_from", ["fitted", "box"])
+def test_codes_can_come_from_what_is_fitted_to_those_of_training(codes_from: str):
+    task, batch = grey("none", codes_from=codes_from, bound=elbo(beta=0.0)), batch_of(random.uniform(size=(64, 4, 4, 1)))
     params, state = task.init(KEY, batch)
     params[PLAYER]["mean"]["bias"] = jnp.float32([50.0, -50.0])
     _, (state, _) = task.loss(params, state, batch, KEY, PLAYER)

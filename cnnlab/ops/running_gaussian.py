@@ -1,4 +1,4 @@
-"""A running estimate of the mean and the covariance of a stream of vectors, and samples from that Gaussian.
+"""A running estimate of the mean and the covariance of a stream of vectors, and samples from that Gaussian or a box.
 
 Letters in shapes: B examples of a batch, Z units of a vector, N samples.
 """
@@ -45,3 +45,14 @@ def draw(state: GaussianState, keys: jax.Array, temperature: jax.Array) -> jax.A
     root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None]
     noise = jax.vmap(lambda key: jax.random.normal(key, state["mean"].shape, jnp.float32))(keys)
     return state["mean"][None] + temperature * (noise @ root.T)
+
+
+def draw_box(state: GaussianState, keys: jax.Array, temperature: jax.Array) -> jax.Array:
+    """Draws one sample for each of keys [N], f32 [N, Z], uniformly from the box with each unit's mean and standard deviation.
+
+    The units are independent. `temperature` f32 [] multiplies the sides of the box.
+    """
+    # A uniform variable on [−√3, √3] has the variance 1.
+    half = jnp.sqrt(3.0 * jnp.diagonal(state["covariance"]))  # [Z, Z] -> [Z]
+    noise = jax.vmap(lambda key: jax.random.uniform(key, state["mean"].shape, jnp.float32, -1.0, 1.0))(keys)
+    return state["mean"][None] + temperature * half[None] * noise

@@ -43,7 +43,8 @@ def variational_autoencoder(
         bound: lower bound on the log-probability that training maximises.
         conditional: whether encoder and decoder also take the label, so that images of a class can be generated.
         log_p_samples: number of codes sampled for each test image to estimate log p at the end of the run; 0: no estimate.
-        codes_from: distribution of the codes of generated images: the prior, or a Gaussian fitted to the training codes.
+        codes_from: distribution of the codes of generated images: the prior, a Gaussian fitted to the training codes, or a box
+            around these.
         judge: how generated images are evaluated at the end: by their pixels, or by the features of a classifier, run:FOLDER.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.

@@ -18,6 +18,7 @@ Letters in shapes: B batch, N points, H W space, C channels, K classes, F featur
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -73,7 +74,7 @@ class SampleEvaluator:
     def metrics(self) -> tuple[Metric, ...]:
         """The declarations of what `sample_metrics` gives; the Fréchet distance comes first and may rank checkpoints."""
         own = [Metric(f"{self.name}_{name}", unit, higher) for name, unit, higher in NUMBERS]
-        return (*own, Metric("sharpness"))
+        return (*own, Metric("sharpness"), Metric("sharpness_gap", higher_is_better=False))
 
 
 def pixel_evaluator() -> SampleEvaluator:
@@ -156,6 +157,7 @@ def sample_metrics(evaluator: SampleEvaluator, rows: Mapping[str, Any]) -> dict[
     classifier adds `NAME_score` (as the Inception score: K is best), `NAME_classes` (how many classes it finds among generated
     images) and `NAME_entropy` (of these classes, in nats: ln K is even). `NAME_good` is the share that could be real.
     `sharpness` is the Laplacian energy of the generated images over that of the real ones: 1 is as sharp as these.
+    `sharpness_gap` is the magnitude of its natural logarithm: 0 is as sharp, and blur and noise both raise it.
     """
     if "drawn_features" not in rows:
         return {}
@@ -179,4 +181,6 @@ def sample_metrics(evaluator: SampleEvaluator, rows: Mapping[str, Any]) -> dict[
     real_detail = float(np.mean(rows["real_detail"], dtype=np.float64))
     if real_detail > 0:
         numbers["sharpness"] = float(np.mean(rows["drawn_detail"], dtype=np.float64)) / real_detail
+        # Images without any detail have a gap of 28, not an infinite one.
+        numbers["sharpness_gap"] = abs(math.log(max(numbers["sharpness"], 1e-12)))
     return numbers

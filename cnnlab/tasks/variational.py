@@ -30,7 +30,7 @@ from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, evaluation
 PLAYER = "autoencoder"
 
 Binarize = Literal["none", "static", "dynamic"]
-CodesFrom = Literal["prior", "fitted"]
+CodesFrom = Literal["prior", "fitted", "box"]
 
 CODES = "codes"
 """Key of the model state that holds the mean and the covariance of the training codes."""
@@ -176,7 +176,7 @@ class _Network:
         return total - math.log(samples)
 
     def sampler(self) -> Sampler:
-        """Returns the sampler of expected images, of codes from the prior or from the Gaussian fitted to the training codes.
+        """Returns the sampler of expected images, of codes from the prior or from what is fitted to the training codes.
 
         A lower temperature draws codes nearer to the centre of that distribution.
         """
@@ -184,6 +184,8 @@ class _Network:
         def codes(params: Params, model_state: PyTree, keys: Array, temperature: Array) -> Array:
             if self.codes_from == "fitted":
                 return running_gaussian.draw(model_state[CODES], keys, temperature)
+            if self.codes_from == "box":
+                return running_gaussian.draw_box(model_state[CODES], keys, temperature)
             return temperature * jax.vmap(lambda key: jax.random.normal(key, (self.model.latent,)))(keys)
 
         def draw(params: Params, model_state: PyTree, keys: Array, labels: Array, temperature: Array) -> Array:
@@ -230,7 +232,7 @@ class _Game:
         """Returns the parameters, and the model state: steps taken and, for fitted codes, their running Gaussian."""
         model = self.network.model
         variables = model.init(key, batch["image"][:1], labels_of(batch)[:1])
-        fitted = {CODES: running_gaussian.start(model.latent)} if self.network.codes_from == "fitted" else {}
+        fitted = {} if self.network.codes_from == "prior" else {CODES: running_gaussian.start(model.latent)}
         return {PLAYER: variables["params"]}, {"steps": jnp.zeros((), jnp.int32), **fitted}
 
     def loss(
@@ -243,7 +245,7 @@ class _Game:
         terms, codes, _ = self.network.elbo_terms(params, images, labels_of(batch), keys, self.bound.samples)
         done = model_state["steps"] + 1
         state = {"steps": done}
-        if self.network.codes_from == "fitted":
+        if self.network.codes_from != "prior":
             # One code of each image is enough for the running Gaussian: [S, B, Z] -> [B, Z]
             state[CODES] = running_gaussian.update(model_state[CODES], codes[0], window=BATCHES_REMEMBERED)
         value = self.bound.loss(terms, done.astype(jnp.float32) / max(self.steps, 1))
@@ -298,8 +300,9 @@ def variational(
             index in the split; `dynamic` samples it afresh at every step (Burda et al. 2016) and once where it is measured.
         steps: number of training steps, for annealing.
         evaluator: measures of images that are sampled at the end, one for each test image.
-        codes_from: distribution from which the codes of sampled images come: the `prior`, or a Gaussian `fitted` to the codes
-            of the last training batches, for a model not trained to match the prior (Ghosh et al. 2020, arXiv 1903.12436).
+        codes_from: distribution from which the codes of sampled images come: the `prior`; a Gaussian `fitted` to the codes of
+            the last training batches, for a model not trained to match the prior (Ghosh et al. 2020, arXiv 1903.12436); or a
+            `box` with the mean and the standard deviation of each unit of these, in which the units are independent.
         log_p_samples: number of codes in an importance-weighted estimate of log p(x) at the end of the run; 0: no estimate.
     """
     network = _Network(model, likelihood, binarize, codes_from)

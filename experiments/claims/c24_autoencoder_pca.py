@@ -1,31 +1,29 @@
-"""Claim C24: a deep autoencoder reconstructs better than PCA with a code of the same size, a linear one as well as PCA.
+"""Claim C24: a deep autoencoder reconstructs images better than PCA with a code of the same size. MNIST, 30 numbers.
 
 Paper:    G. Hinton, R. Salakhutdinov, Reducing the dimensionality of data with neural networks, 2006, Science 313
-          P. Baldi, K. Hornik, Neural networks and principal component analysis, 1989, Neural Networks 2
 Command:  python launch.py ablate --experiment=c24_autoencoder_pca
-Result:   supported here, in its three parts. Squared error of a test image, n = 5 seeds: PCA 13.8663 (nothing is random),
-          linear autoencoder 13.914 ± 0.024, deep autoencoder (784-500-250-30) 5.16 ± 0.03. Differences to PCA, paired by seed,
-          95 % t-interval: deep −8.71 [−8.75, −8.67] (p < 0.001 against the margin of −6.93, half of PCA's error); linear
-          +0.048 [0.018, 0.078] (p = 0.001 against +1 %; p = 0.004 against −0.1 %). 8 s a linear run, 100 to 170 s a deep one
-          on 2 CPU cores while many other programs ran.
+Result:   not run yet.
 
-The last part is that the linear autoencoder does not go below PCA. After three seeds it was undecided (p = 0.06); seeds 3 and
-4 were added then. Learning rates were chosen on seeds 0 and 100. Both use Adam with a cosine schedule, batches of 64 and three
-epochs. The deep autoencoder minimises the cross-entropy. With the squared error as the loss, rectified units reached 12.07
-after three epochs (784-1000-500-250-30, batches of 128, rate 0.001); with the cross-entropy they reached 6.10 after two epochs
-(784-500-250-30, batches of 64, rate 0.002).
+The squared error of a test image is compared as a ratio: the claim is that the deep autoencoder has at most half of PCA's. That
+a linear autoencoder cannot go below PCA on the training images is a theorem, which c24_linear_autoencoder checks.
+
+PCA is one decomposition and has no seed: its error is 13.8663 in every run. The autoencoder trains with Adam, a cosine schedule
+and batches of 64 for three epochs, and minimises the cross-entropy. An earlier study, whose rate was chosen by its own seeds,
+had 5.16 ± 0.03 for it after three epochs. With the squared error as the loss, rectified units reached only 12.07.
 """
 
+import math
 from functools import partial
 from typing import Any
 
 from cnnlab import knobs
 from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.exact_verdicts import identity
 from cnnlab.ablation.analyse.verdicts import bounded
-from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.ablation.plan.study import Card, Figure, StudySpec
 from cnnlab.core import Experiment
 from cnnlab.data.images import UnitImages, images
-from cnnlab.models.autoencoder import MLPAutoencoder, linear_autoencoder
+from cnnlab.models.autoencoder import MLPAutoencoder
 from cnnlab.ops.optimizers import adam
 from cnnlab.ops.reconstruction_losses import cross_entropy
 from cnnlab.recipes.autoencoder import principal_components, reconstruction
@@ -38,17 +36,6 @@ PCA_30 = 13.8663
 def pca(*, data: Any, code: int, duration: Duration) -> Experiment:
     """Returns PCA, which is one decomposition, whatever the duration."""
     return principal_components(data=data, components=code)
-
-
-def linear(*, data: Any, code: int, duration: Duration, lr: Positive = 0.01) -> Experiment:
-    """Returns an autoencoder of one linear layer to the code and one back, trained by the squared error.
-
-    Args:
-        lr: learning rate of Adam at the peak of the schedule.
-    """
-    return knobs.resolve(reconstruction, {}).call(
-        model=partial(linear_autoencoder, code=code), data=data, optimizer=partial(adam, lr=lr), duration=duration
-    )
 
 
 def deep(*, data: Any, code: int, duration: Duration, widths: tuple[int, ...] = (500, 250), lr: Positive = 0.002) -> Experiment:
@@ -67,7 +54,7 @@ def deep(*, data: Any, code: int, duration: Duration, widths: tuple[int, ...] = 
     )
 
 
-METHODS = {"pca": pca, "linear": linear, "deep": deep}
+METHODS = {"pca": pca, "deep": deep}
 
 
 def experiment(
@@ -77,28 +64,44 @@ def experiment(
     code: Count = 30,
     duration: Duration = Duration(3, "epochs"),
 ) -> Experiment:
-    """Images reconstructed from a code by one of three methods. All train on the whole training split.
+    """Images reconstructed from a code by one of two methods. Both train on the whole training split.
 
     Args:
-        method: pca, linear (an autoencoder without hidden layers) or deep.
+        method: pca or deep.
         data: images, and how they become batches; PCA takes the whole training split at once.
         code: number of units of the code.
-        duration: length of training of the two autoencoders; --steps, --epochs and --examples_seen set it.
+        duration: length of training of the autoencoder; --steps, --epochs and --examples_seen set it.
     """
     return method(data=data, code=code, duration=duration)
 
 
 study = StudySpec(
-    question="With 30 numbers for an image of MNIST, how well do PCA, a linear and a deep autoencoder give it back?",
+    question="With 30 numbers for an image of MNIST, how well do PCA and a deep autoencoder reconstruct it?",
     claim="C24",
-    vary=("method:pca,linear,deep",),
+    vary=("method:pca,deep",),
     seeds=5,
     metric="test/squared_error",
     allow=("steps",),
     verdict=every(
-        bounded("C24", "method=deep", "not worse", -PCA_30 / 2, "A deep autoencoder halves the error of PCA"),
-        bounded("C24", "method=linear", "not worse", 0.01 * PCA_30, "A linear autoencoder comes within 1 % of PCA"),
-        bounded("C24", "method=linear", "not better", 0.001 * PCA_30, "A linear autoencoder does not go below PCA"),
-        scope="MNIST, codes of 30 numbers",
+        bounded(
+            "C24",
+            "method=deep",
+            "not worse",
+            -math.log(2.0),
+            "A deep autoencoder has at most half of PCA's error",
+            scale="log",
+            source="a factor that is under half of the 4.6 of Hinton and Salakhutdinov, 13.87 / 3.00, in logarithms",
+        ),
+        requires=(identity("C24", "baseline", PCA_30, 0.0005, "PCA has its published error"),),
+        scope="MNIST, codes of 30 numbers, 3 epochs",
+    ),
+    card=Card(
+        published="Hinton and Salakhutdinov 2006 report a squared error of 3.00 for the autoencoder 784-1000-500-250-30 and of "
+        "13.87 for PCA with 30 components, on the test images of MNIST.",
+        would_change="A deep autoencoder, trained to its end, whose error is more than half of PCA's.",
+        deviations="784-500-250-30 with rectified units, three epochs from random weights; in the paper one more layer of 1000 "
+        "logistic units, pre-trained as restricted Boltzmann machines and fine-tuned for longer.",
+        quick="--seeds=1 --epochs=1",
+        figure=Figure(y="squared error of a test image"),
     ),
 )
