@@ -84,6 +84,8 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
     if not str(values.get("data.dataset", "")).startswith("tfds:"):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}
+    if (values.get("data.examples_per_class") or 0) > 200:
+        given["data.examples_per_class"] = 200
     return given | ({"data.image_size": 16} if side < 28 and values["data.image_size"] else {})
 
 

@@ -26,6 +26,7 @@ from cnnlab.data.images import UnitImages, images
 from cnnlab.models import gan as gan_models
 from cnnlab.models import vae as vae_models
 from cnnlab.ops.optimizers import adam
+from cnnlab.ops.schedules import constant
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.recipes.vae import variational_autoencoder
 from cnnlab.values import Choice, Count, Duration, Positive
@@ -59,7 +60,7 @@ def gan(*, data: Any, latent: int, duration: Duration, lr: Positive = 0.0005) ->
         model=partial(gan_models.mlp, generator_widths=widths, discriminator_widths=widths, pieces=1),
         data=data,
         latent=latent,
-        optimizer=partial(adam, lr=lr, b1=0.5, schedule="constant"),
+        optimizer=partial(adam, lr=lr, b1=0.5, schedule=constant),
         duration=duration,
     )
 

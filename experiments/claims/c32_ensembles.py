@@ -34,7 +34,7 @@ experiment = partial(
     model="lenet5",
     data=partial(images, dataset="tfds:fashion_mnist", image_size=20, examples_per_class=1000, validation=0.0, batch_size=64),
     optimizer=partial(momentum, lr=0.05),
-    duration=Duration(4, "epochs"),
+    duration=Duration(6, "epochs"),
 )
 
 study = StudySpec(
@@ -54,7 +54,7 @@ study = StudySpec(
             contrast("C32", "members=10", "better", "Ten gain more than five", against="members=5"),
             on("test/accuracy", contrast("C32", "members=10", "better", "Ten classify better than the first of them alone")),
         ),
-        scope="LeNet-5 on 10,000 images of Fashion-MNIST at 20x20, 4 epochs",
+        scope="LeNet-5 on 10,000 images of Fashion-MNIST at 20x20, 6 epochs",
     ),
     card=Card(
         published="On MNIST, Figure 2 of Lakshminarayanan et al. 2017 shows the error of an MLP fall with the number of "
