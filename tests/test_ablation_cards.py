@@ -1,8 +1,22 @@
 """The catalogue of claims, its bibliography, the cards of claims and their figures; all from made-up records."""
 
+import dataclasses
+import itertools
+import re
+from xml.etree import ElementTree
+
 import pytest
 
+from cnnlab.ablation.plan.study import Card, Figure, Verdict
 from cnnlab.ablation.report.bibliography import read_bibliography
+from cnnlab.ablation.report.cards.canvas import DARK, HEIGHT, LIGHT, WIDTH, width_of
+from cnnlab.ablation.report.cards.card import result_line
+from cnnlab.ablation.report.cards.collect import numbers_of
+from cnnlab.ablation.report.cards.figure import draw
+from cnnlab.ablation.report.cards.numbers import number
+from cnnlab.ablation.report.cards.record import Arm, Record
+from cnnlab.ablation.report.cards.series import MOST_ROWS, lines_of, rows_of
+from cnnlab.metric import Metric
 from cnnlab.runs.catalogue import ROOT
 from experiments.claims.catalogue import CHAPTERS, CLAIMS
 
@@ -35,3 +49,169 @@ def test_the_catalogue_cites_all_works_of_the_bibliography_and_no_others():
 )
 def test_a_work_is_cited_by_family_names_and_year(key: str, cited: str):
     assert WORKS[key].cited == cited
+
+
+LOSS, SHARE = Metric("loss", unit="nats", higher_is_better=False), Metric("accuracy", unit="share", higher_is_better=True)
+
+
+def made_up(arms: dict[str, tuple[dict[str, str], list[float]]], metric: Metric = LOSS, **given) -> Record:
+    """A record of arms {name: (knobs, a number for each seed)}; the first is the baseline."""
+    name = f"test/{metric.name}"
+    numbers = {arm: numbers_of(dict(enumerate(values))) for arm, (_, values) in arms.items()}
+    part = Verdict("C7", "supported at small scale", 1.0, (0.5, 1.5), 0.01, 3, "It holds.", says="It holds", comparison="a − b")
+    fields = {
+        "name": "c07_toy",
+        "verb": "ablate",
+        "question": "Does it hold?",
+        "experiment": "c07_toy",
+        "command": "python launch.py ablate --experiment=c07_toy",
+        "verdict": dataclasses.replace(part, parts=(part,), scope="a toy"),
+        "metric": name,
+        "metrics": {name: metric},
+        "arms": tuple(Arm(arm, {name: numbers[arm]}, knobs, planned=3) for arm, (knobs, _) in arms.items()),
+        "seeds": (0, 1, 2),
+        "parts": (),
+        "declaration": {"digest": "ab" * 32, "commit": "c" * 40, "time": 0.0},
+        "commits": ("cccccccccccc",),
+        "finished": 1.0,
+        "baseline": "lr=0.1",
+    }
+    return Record(**{**fields, **given})
+
+
+def texts_of(picture: str) -> list[str]:
+    """The texts of a figure, after a check that all are large enough and lie inside of it."""
+    found = []
+    for node in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text"):
+        size, x, y, text = float(node.get("font-size")), float(node.get("x")), float(node.get("y")), node.text or ""
+        wide = width_of(text, size, bold=node.get("font-weight") is not None)
+        left = x - {"start": 0.0, "middle": wide / 2, "end": wide}[node.get("text-anchor")]
+        assert size >= 14 and left >= 0 and left + wide <= WIDTH and size <= y <= HEIGHT, text
+        found.append(text)
+    return found
+
+
+ROWS = {"baseline": ({"lr": "0.1"}, [0.5, 0.6, 0.7]), "lr=0.2": ({"lr": "0.2"}, [0.1, 0.2, 0.3])}
+LONG = "a comparison of networks whose long name has to be wrapped since no slide has room for it"
+EXACT = {"linear": ({}, [0.0, 1e-15, 2e-15]), LONG: ({}, [0.5, 0.5, 0.6])}
+BOUNDS = ({"test": "identity", "arm": "linear", "expected": 0.0}, {"test": "at_least", "arm": LONG, "bound": 0.01})
+MARGIN = ({"test": "bounded", "arm": "lr=0.2", "against": "baseline", "margin": 0.3},)
+GRID = {
+    f"labels={labels}, start={start}": ({"labels": labels, "start": start}, [0.1 * i + 0.3 * j, 0.1 * i + 0.3 * j + 0.05])
+    for i, labels in enumerate(("1", "10", "1,000"))
+    for j, start in enumerate(("scratch", "fine-tuned"))
+}
+CURVES = {
+    name: tuple((float(x), 10.0 ** (-x * k), 10.0 ** (-x * k - 1), 10.0 ** (1 - x * k)) for x in range(9))
+    for k, name in enumerate("abcd")
+}
+FIGURES = {
+    "rows": (made_up(ROWS), {"baseline: lr=0.1", "lr=0.2", "test loss, nats (lower is better); dashed: the baseline"}),
+    "rows of shares": (made_up(ROWS, SHARE, parts=MARGIN), {"60 [35, 85]", "20 [−5, 45]"}),
+    "exact": (made_up(EXACT, parts=BOUNDS, verb="measure", baseline=""), {"linear", "0", "1e−15 [−1.5e−15, 3.5e−15]"}),
+    "one seed": (made_up({"k = 1": ({}, [309.0]), "k = 3": ({}, [295.0])}, seeds=(0,)), {"309", "295"}),
+    "lines": (made_up(GRID, SHARE, card=Card(figure=Figure(x="labels", lines="start", log_x=True))), {"1", "10", "scratch"}),
+    "words": (made_up(GRID, SHARE, card=Card(figure=Figure(x="start", lines="labels"))), {"scratch", "1,000", "start"}),
+    "curves": (
+        made_up(ROWS, verb="measure", curves=CURVES, card=Card(figure=Figure(x="lag, steps", y="gradient", log_y=True))),
+        {"lag, steps", "gradient, logarithmic", *"abcd"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FIGURES)
+def test_a_figure_can_be_read_on_a_slide_in_light_and_dark(case: str):
+    record, expected = FIGURES[case]
+    light, dark = (draw(record, theme, title="It holds", subtitle="C7, exact.") for theme in (LIGHT, DARK))
+    texts = texts_of(light)
+    assert {"It holds", "C7, exact.", "c07_toy", *expected} <= set(texts) and "nan" not in light
+    assert texts_of(dark) == texts and LIGHT.background in light and DARK.background in dark
+    shown = "Mean and 95 % interval over 3 seeds." in texts
+    assert shown == (len(record.seeds) > 1)
+
+
+def test_the_numbers_of_a_figure_lie_inside_of_it():
+    for record, _ in FIGURES.values():
+        picture = draw(record, LIGHT, title="It holds")
+        for path in re.findall(r'd="([^"]*)"', picture):
+            places = [float(number) for number in re.findall(r"(?<=[ML ])-?[\d.]+", path.partition("l")[0])]
+            assert all(0 <= place <= WIDTH for place in places), (record.name, path)
+
+
+def test_labels_of_lines_that_end_together_do_not_cover_each_other():
+    lines = {name: tuple((float(x), 1.0, 1.0, 1.0) for x in range(3)) for name in ("one", "two", "three", "four")}
+    record = made_up(ROWS, verb="measure", curves=lines, card=Card(figure=Figure(x="x", y="y")))
+    nodes = ElementTree.fromstring(draw(record, LIGHT, title="t")).iter("{http://www.w3.org/2000/svg}text")
+    heights = sorted(float(node.get("y")) for node in nodes if node.text in lines)
+    assert len(heights) == 4 and min(b - a for a, b in itertools.pairwise(heights)) >= 15
+
+
+def test_a_figure_of_many_arms_shows_those_that_the_test_names():
+    arms = {f"trial {number}": ({}, [float(number)] * 2) for number in range(40)}
+    record = made_up(arms, parts=({"test": "contrast", "arm": "trial 33"},), baseline="")
+    rows, left_out = rows_of(record)
+    assert len(rows) == MOST_ROWS and left_out == 26 and {"trial 0", "trial 33"} <= {row.label for row in rows}
+    assert "26 more arms are in the table." in draw(record, LIGHT, title="t")
+
+
+def test_a_line_has_the_levels_of_its_knob_and_of_others_that_vary():
+    arms = {
+        f"{x} {line} {more}": ({"x": x, "line": line, "model.depth": more}, [1.0])
+        for x in ("5 epochs", "1 epochs")
+        for line in ("a", "b")
+        for more in ("2", "4")
+    }
+    lines, names = lines_of(made_up(arms, card=Card(figure=Figure(x="x", lines="line"))))
+    assert [line.label for line in lines] == ["a, depth=2", "a, depth=4", "b, depth=2", "b, depth=4"] and names == []
+    assert [point[0] for point in lines[0].points] == [1.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "decimals", "text"),
+    [
+        (0.98614, SHARE, 2, "98.61"),
+        (61706.0, LOSS, None, "61,706"),
+        (-2.2e-16, LOSS, 3, "−2.2e−16"),
+        (13.8663, LOSS, None, "13.87"),
+        (float("nan"), LOSS, None, "–"),
+        (None, LOSS, None, "–"),
+    ],
+)
+def test_a_number_is_shown_with_the_digits_that_it_has(value: float | None, metric: Metric, decimals: int | None, text: str):
+    assert number(value, metric, decimals) == text
+
+
+def part_of(word: str, says: str, **given) -> Verdict:
+    """A part of a claim."""
+    return Verdict("C7", word, 1.0, (0.5, 1.5), 0.01, 3, f"{says}.", says=says, comparison="a − b", **given)
+
+
+HOLDS, EFFECT = "supported at small scale", "+1.00 nats [+0.50, +1.50], p = 0.010, n = 3"
+RESULTS = {
+    "all hold": ((HOLDS, HOLDS), f"All 2 parts hold. One: {EFFECT}."),
+    "one holds": ((HOLDS, "not shown"), f"1 of 2 parts hold. Not shown: Two: {EFFECT}."),
+}
+
+
+@pytest.mark.parametrize("case", RESULTS)
+def test_a_result_is_one_line(case: str):
+    words, text = RESULTS[case]
+    parts = tuple(part_of(word, says) for word, says in zip(words, ("One", "Two"), strict=True))
+    whole = dataclasses.replace(parts[-1], says="", comparison="a − b", parts=parts)
+    if case == "one holds":
+        parts = (dataclasses.replace(parts[0], comparison="c − d"), parts[1])
+        whole = dataclasses.replace(whole, verdict="supported in part", parts=parts)
+    assert result_line(made_up(ROWS, verdict=whole)) == text
+
+
+def test_a_result_of_an_exact_claim_and_of_one_that_is_not_tested():
+    exact = part_of("exact", "It is linear", exact=True)
+    exact = dataclasses.replace(exact, effect=1e-15, interval=None, p=None, comparison="linear − 0")
+    said = "It is linear: within 1e−15 nats in all 3 seeds."
+    assert result_line(made_up(ROWS, verdict=dataclasses.replace(exact, parts=(exact,)))) == said
+    bound = dataclasses.replace(exact, comparison="rank ≤ 3", effect=2.0, n=1)
+    said = "It is linear: at most 2 nats (stated: at most 3)."
+    assert result_line(made_up(ROWS, verdict=dataclasses.replace(bound, parts=(bound,)))) == said
+    control = part_of("not shown", "The control fails", role="required")
+    whole = dataclasses.replace(exact, verdict="not tested", parts=(control, exact))
+    assert result_line(made_up(ROWS, verdict=whole)) == "Not met: The control fails."

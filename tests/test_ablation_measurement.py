@@ -5,6 +5,7 @@ import importlib
 import json
 import pathlib
 import re
+import shlex
 import textwrap
 
 import pytest
@@ -15,6 +16,7 @@ from cnnlab.ablation.analyse.measured import analyse_measured
 from cnnlab.ablation.plan import declaration
 from cnnlab.ablation.plan.measurement import Measured, Measurement
 from cnnlab.ablation.plan.study import Verdict
+from cnnlab.ablation.report.cards.collect import collect_records
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
 from cnnlab.runs import revision
@@ -124,6 +126,34 @@ def test_a_declared_measurement_has_a_verdict_and_measures_no_seed_twice(tmp_pat
     assert verdict.verdict == "exact" and [part.metric for part in verdict.parts] == ["difference", "difference", "rank"]
     assert declared["declared"]["parts"][2]["metric"] == "rank" and declared["declared"]["seeds"] == [0, 1, 2, 3]
     assert "| linear | 3 |  |" in (folder / "report.md").read_text()
+
+
+def test_the_command_of_the_page_gives_the_same_verdict_and_the_page_traces_it_to_the_declaration(tmp_path: pathlib.Path):
+    said, records = "python launch.py measure --experiment=toy.py", []
+    for place in (tmp_path / "first", tmp_path / "again"):
+        place.mkdir()
+        write_toy(place)
+        code, _, err = command(*shlex.split(said)[2:], cwd=place)
+        assert code == 0, err
+        records += collect_records([place], lambda name: None)
+        said = records[-1].command
+    first, again = records
+    assert first.command == "python launch.py measure --experiment=toy.py" and again.verdict == first.verdict
+    assert first.declaration["digest"] == first.verdict.declaration and first.declaration["commit"] == "1" * 40
+    start, end = first.curves["linear"]
+    assert start == (0.0, 1.0, 1.0, 1.0) and end == pytest.approx((1.0, 3.5, 1.446, 5.554), abs=1e-3)
+    assert [arm.name for arm in first.arms] == ["linear", "ReLU"] and first.compared == ["difference", "rank"]
+    (other,) = (tmp_path / "again" / "runs").iterdir()
+    content = files.read_record(other / "measurement.json")
+    for seed, one in content["seeds"].items():
+        one |= {"time": 0.0, "uncommitted_changes": True} if seed == "0" else {"uncommitted_changes": False}
+    files.write_record(other / "measurement.json", content | {"sources": {}})
+    (found,) = collect_records([other], lambda name: None)
+    assert [one.partition(" were ")[0] for one in found.deviations] == [
+        "1 of 4 seeds",
+        "1 of 4 seeds",
+        "Code changed between the declaration and the measurement.",
+    ]
 
 
 def test_an_exact_statement_is_refuted_by_one_number(tmp_path: pathlib.Path):

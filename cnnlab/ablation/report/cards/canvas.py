@@ -88,12 +88,14 @@ def wrapped(text: str, width: float, size: float, *, most: int, bold: bool = Fal
 
 
 def fitted(text: str, width: float, sizes: Sequence[tuple[int, int]], *, bold: bool = False) -> tuple[int, list[str]]:
-    """Returns (size, lines) of a text: the first of some pairs (size, most lines) into which it fits; else the last one."""
+    """Returns (size, lines) of a text: the first of some pairs (size, most lines) into which it fits, else the last one."""
     for size, most in sizes:
         lines = wrapped(text, width, size, most=most, bold=bold)
         if not lines or not lines[-1].endswith("…"):
             break
-    return size, lines
+    # A narrower column that needs no more lines makes them about equally long.
+    narrow = [wrapped(text, width * share / 20, size, most=most + 1, bold=bold) for share in range(10, 20)]
+    return size, next((found for found in narrow if found and len(found) <= len(lines) and "…" not in found[-1]), lines)
 
 
 class Canvas:

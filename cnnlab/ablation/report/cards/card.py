@@ -15,6 +15,8 @@ from cnnlab.digests import SHORT
 
 MOST_ARMS = 30
 """Longest table of arms; a search has hundreds."""
+MOST_BESIDE = 4
+"""Parts that stand beside the source's number; the table of parts has them all."""
 ROLES = {"decides": "decides", "shown": "only shown", "required": "required"}
 KINDS = {"exact": "exact", "statistical": "statistical", "both": "exact and statistical"}
 
@@ -64,7 +66,8 @@ def decisive(verdict: Verdict) -> Verdict:
 def result_line(record: Record) -> str:
     """Returns what was found in one line, such as `All 2 parts hold. Plain networks get worse: +2.10 nats [1.87, 2.33], n = 8`.
 
-    Where all parts hold it is about the first, else about the one that settles the verdict.
+    Where all parts hold it is about the first one of the kind that settles the verdict: a statistical one, unless all are
+    exact. Else it is about the one that settles the verdict.
     """
     verdict = record.verdict
     if verdict.verdict == words.NOT_TESTED:
@@ -76,7 +79,8 @@ def result_line(record: Record) -> str:
     holds = sum(part.verdict in words.FOR for part in parts)
     if holds == len(parts):
         counted = f"All {holds} parts hold. " if holds > 1 else ""
-        return f"{counted}{finding(record, parts[0])}."
+        first = next((part for part in parts if part.verdict == verdict.verdict), parts[0])
+        return f"{counted}{finding(record, first)}."
     part = decisive(verdict)
     counted = f"{holds} of {len(parts)} parts hold. {part.verdict.capitalize()}: " if len(parts) > 1 else ""
     return f"{counted}{finding(record, part)}."
@@ -85,15 +89,25 @@ def result_line(record: Record) -> str:
 def finding(record: Record, part: Verdict) -> str:
     """Returns what a part found: `56 plain layers train worse than 20: +2.10 nats [1.87, 2.33], p < 0.001, n = 8`."""
     says, (shown, bounds) = (part.says or record.question).rstrip("."), numbers.effect(record, part)
-    seeds = f"in {'all ' if part.n > 1 else ''}{part.n} seed{'s' * (part.n != 1)}"
     if part.effect is None:
         return f"{says}: {part.verdict}"
     if part.exact:
-        is_bound = " ≤ " in part.comparison or " ≥ " in part.comparison
-        how = "the closest to the bound is" if is_bound else "the largest difference is"
-        return f"{says}: {part.comparison if is_bound else part.comparison.replace(' − ', ' = ')}; {how} {shown} {seeds}"
+        return f"{says}: {_exactly(part, shown)}"
     p = f", p {'' if (part.p or 0) < 0.001 else '= '}{formatting.p_value(part.p)}" if part.p is not None else ""
     return f"{says}: {shown}{'' if bounds == formatting.NOTHING else f' {bounds}'}{p}, n = {part.n}"
+
+
+def _exactly(part: Verdict, shown: str) -> str:
+    """Returns `within 2e−16 in all 20 seeds`, or `at most 2 in all 20 seeds (stated: at most 3)`."""
+    seeds = f" in all {part.n} seeds" if part.n > 1 else ""
+    holds = part.verdict in words.FOR
+    for sign, sense in ((" ≤ ", "at most"), (" ≥ ", "at least")):
+        if sign in part.comparison:
+            stated = f"(stated: {sense} {part.comparison.rpartition(sign)[2]})"
+            return f"{sense} {shown}{seeds} {stated}" if holds else f"{shown}{' in a seed' if seeds else ''} {stated}"
+    if part.effect == 0:
+        return f"exactly{seeds}"
+    return f"within {shown}{seeds}" if holds else f"off by up to {shown}"
 
 
 def card(
@@ -174,7 +188,8 @@ def _published(record: Record) -> list[str]:
     if not record.card.published:
         return []
     parts = [part for part in record.verdict.parts if part.role == "decides"] or [record.verdict]
-    here = "<br>".join(f"{line(finding(record, part))} (*{part.verdict}*)" for part in parts)
+    found = [f"{line(finding(record, part))} (*{part.verdict}*)" for part in parts[:MOST_BESIDE]]
+    here = "<br>".join([*found, *([f"{len(parts) - len(found)} more parts are below."] if len(found) < len(parts) else [])])
     return ["| in the source | here |", "|---|---|", f"| {line(record.card.published)} | {here} |", ""]
 
 
@@ -200,10 +215,11 @@ def _parts(record: Record) -> list[str]:
     rows = []
     for part in record.verdict.parts or (record.verdict,):
         metric, name = numbers.metric_of(record, part), part.metric or record.metric
-        sense = {True: " (higher is better)", False: " (lower is better)", None: ""}[metric.higher_is_better]
         shown, bounds = numbers.effect(record, part)
         p = "exact" if part.exact else formatting.p_value(part.p)
-        compared = f"{part.comparison or formatting.NOTHING} in {numbers.metric_label(name, metric)}{sense}"
+        compared = f"{_comparison(part)} in {numbers.metric_label(name, metric)}"
+        if not part.exact:
+            compared += {True: " (higher is better)", False: " (lower is better)", None: ""}[metric.higher_is_better]
         rows.append(
             [ROLES[part.role], part.says or record.question, compared, shown, bounds, p, str(part.n or "–"), part.verdict]
         )
@@ -214,6 +230,12 @@ def _parts(record: Record) -> list[str]:
         "effect of an exact part is the largest difference from the stated number, or the number closest to the bound."
     )
     return [*_table(heads, rows, left=3), "", note]
+
+
+def _comparison(part: Verdict) -> str:
+    """Returns what a part compares; an identity as an equation."""
+    arm, minus, expected = part.comparison.rpartition(" − ")
+    return f"{arm} = {expected}" if part.exact and minus else part.comparison or formatting.NOTHING
 
 
 def _arms(record: Record) -> list[str]:

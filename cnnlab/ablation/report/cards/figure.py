@@ -51,7 +51,7 @@ def _head(picture: Canvas, title: str, subtitle: str) -> float:
         y += size * 0.85
         picture.text(MARGIN, y, line, size=size, bold=True)
         y += size * 0.35
-    for line in canvas.wrapped(subtitle, width, NORMAL, most=2):
+    for line in canvas.fitted(subtitle, width, ((NORMAL, 2),))[1]:
         y += NORMAL
         picture.text(MARGIN, y, line, size=NORMAL, color=picture.theme.soft)
         y += 5
@@ -187,7 +187,7 @@ def _draw_lines(picture: Canvas, record: Record, lines: Sequence[Line], names: S
     box = Box(MARGIN + tick_width + 14, top + 40, WIDTH - MARGIN - label_width - 20, HEIGHT - 88)
     _grid_down(picture, box, down, show)
     levels = sorted({point[0] for point in points})
-    at = levels if len(levels) <= 8 and not measured else []
+    at = levels if len(levels) <= 8 else []
     _grid_across(picture, box, across, lambda value: names[round(value)] if names else tick(value), at)
     above = figure.y if measured or figure.y else numbers.metric_label(record.drawn, metric)
     below = f"{figure.x if measured else short(figure.x)}{', logarithmic' if log_x else ''}"
