@@ -380,6 +380,13 @@ def test_the_test_sets_sampling_is_said_beside_the_seeds():
     )
 
 
+def test_a_difference_that_is_certain_and_too_small_to_matter_is_absent():
+    found = analysis(baseline=BASELINE, a=[value + 0.01 + 0.001 * number for number, value in enumerate(BASELINE)])
+    for smallest, word in ((None, SUPPORTED), (0.01, SUPPORTED), (0.02, ABSENT)):
+        assert verdicts.contrast("C1", "a", "better", "it helps", smallest=smallest)(found).verdict == word
+    assert verdicts.contrast("C1", "a", "worse", "it harms", smallest=0.02)(found).verdict == OPPOSITE
+
+
 def test_logarithms_compare_ratios_and_refuse_what_has_none():
     found = analysis("train/loss", baseline=[0.1, 0.2, 0.4, 0.8, 0.3], a=[0.2, 0.41, 0.8, 1.6, 0.6], zero=[0.0] * 5)
     verdict = verdicts.contrast("C3", "a", "worse", "slower", scale="log")(found)

@@ -77,12 +77,14 @@ class Hypothesis:
     def word(self, effect: float, p: float | None, interval: Interval | None) -> str:
         """Returns supported, opposite, absent or not shown."""
         beyond = self.sign * effect - self.shift
-        if p is not None and p < words.ALPHA and beyond:
-            return words.SUPPORTED if beyond > 0 else words.OPPOSITE
-        if self.smallest is not None and interval is not None:
-            most = max(self.sign * interval.low, self.sign * interval.high)
-            return words.ABSENT if most < self.smallest else words.NOT_SHOWN
-        return words.NOT_SHOWN
+        decided = p is not None and p < words.ALPHA
+        if decided and beyond < 0:
+            return words.OPPOSITE
+        # An effect that is too small to matter is absent even where it is not 0.
+        most = max(self.sign * interval.low, self.sign * interval.high) if interval is not None else None
+        if self.smallest is not None and most is not None and most < self.smallest:
+            return words.ABSENT
+        return words.SUPPORTED if decided and beyond > 0 else words.NOT_SHOWN
 
 
 def row_of(analysis: Analysis, arm: str) -> ArmSummary:
