@@ -80,8 +80,8 @@ def innermost(function: Any) -> Any:
 
 
 def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
-    """Knobs that put ten classes of stripes in place of a TFDS set, which not every machine has."""
-    if not str(values.get("data.dataset", "")).startswith("tfds:"):
+    """Knobs that put ten classes of stripes in place of a TFDS set or a table, which not every machine has."""
+    if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:")):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}
     if (values.get("data.examples_per_class") or 0) > 200:
@@ -99,7 +99,7 @@ def test_an_experiment_traces_a_step_at_full_size(name: str):
 @pytest.mark.parametrize("name", slow_but(NAMES, *QUICK, thorough=OTHER_CLAIMS))
 def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: pathlib.Path):
     experiment = load(name)
-    given = offline(knobs.resolve(experiment, {}).values, side=16 if name.startswith("c22") else 8)  # LeNet-5 needs 16
+    given = offline(knobs.resolve(experiment, {}).values, side=8)
     given |= SMALLER.get(name, {})
     if any(parameter == "duration" for parameter, *_ in parameters(experiment)):
         given["duration"] = "2 steps"
