@@ -14,12 +14,16 @@ import pytest
 from benchmarks import page
 from benchmarks.accelerator import batched, ceilings, cifar10, pixels, session, steps, unfinished, works
 from benchmarks.accelerator.board import RESERVE_SECONDS, Board, Case, Row, Settings
+from cnnlab.ablation import commands
 from cnnlab.ablation.analyse.analysis import analyse
+from cnnlab.ablation.plan import declaration
+from cnnlab.ablation.plan.request import Comparison, DesignRequest
 from cnnlab.ablation.plan.study import Arm, RunResult, Study
 from cnnlab.ablation.report.csv_tables import arms_csv
 from cnnlab.engine.program import phases
 from cnnlab.errors import UsageError
 from cnnlab.metric import SHARE, Metric
+from cnnlab.runs.experiments import load_experiment
 
 FAST = ("knn", "pursuit", "copy", "products", "forms")
 CASES = session.all_cases()
@@ -51,7 +55,7 @@ def stage(name: str) -> list[Any]:
     """The marks of a case; of the tasks, which the contract has, and of the claims, few are run here but by hand."""
     if name in FAST:
         return []
-    rarely = name in ("commands", "c07", "c13", "c21") or (
+    rarely = name in ("commands", *list(unfinished.DECLARED.values())[1:]) or (
         name in contract.TASKS and name not in ("classify", "gan", "stacked")
     )
     return [pytest.mark.slow, *[pytest.mark.thorough] * rarely]
@@ -64,6 +68,7 @@ def test_a_tiny_twin_of_every_case_gives_finite_rows(case: Case, settings: Setti
     for row in rows:
         assert isinstance(row.value, str | bool) or math.isfinite(row.value), row
         assert row.met is not False, row
+        assert "differs from the declaration" not in row.note, row
 
 
 def test_parts_come_in_their_order_and_rows_take_twenty_steps():
@@ -120,6 +125,16 @@ def test_without_pixels_the_last_parts_say_so(settings: Settings):
     real = Settings(False, settings.deadline, settings.folder, settings.data)
     cases = [*cifar10.CASES, *unfinished.CASES]
     assert {row.value for case in cases for row in case.rows(real)} == {"no cifar10.npz in --data", "no mnist.npz in --data"}
+
+
+@pytest.mark.parametrize("name", unfinished.DECLARED)
+def test_studies_run_as_they_are_declared(name: str):
+    experiment = load_experiment(name)
+    flags = {"dataset": "npz:cifar10.npz"}
+    plan = commands.study_from_flags(
+        DesignRequest(), experiment, experiment.resolve(flags), flags, (), Comparison(), precision="f32"
+    )
+    assert declaration.differences(plan, declaration.declared_by(experiment), experiment) == []
 
 
 def test_pixels_travel_in_pieces(tmp_path: pathlib.Path):

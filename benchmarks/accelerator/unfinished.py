@@ -1,6 +1,7 @@
-"""What CPUs could not finish: PixelCNN at 28x28, and the studies of claims C3, C7, C21 and C13 on CIFAR-10.
+"""What CPUs could not finish: PixelCNN at 28x28, and the studies of claims that are declared for an accelerator.
 
-Each case is a command line of launch.py. These are exploratory runs of declared studies on other data: they decide no claim.
+Each case is a command line of launch.py. The studies are the files of experiments/claims whose names end in _cifar10, run
+exactly as they declare, so that they decide their claims; only the place of the images is filled in.
 """
 
 import csv
@@ -22,58 +23,21 @@ STOPPING_SECONDS = 20.0
 """Time that a command has to save its state after SIGTERM."""
 
 Flags = Mapping[str, str]
-ON_CIFAR10 = {"augment": "flip_crop", "batch_size": "128", "validation": "0.1", "precision": "bf16"}
-STRIPES = {
-    "dataset": "stripes",
-    "dataset.examples": "200",
-    "dataset.size": "12",
-    "batch_size": "20",
-    "steps": "2",
-    "seeds": "2",
-}
-STUDIES: dict[str, tuple[str, float, Flags, Flags]] = {
-    "c03": (
-        "c03_activations",
-        150,
-        {
-            **ON_CIFAR10,
-            "augment": "none",
-            "model": "convnet",
-            "model.widths": "32,32,64",
-            "model.depth": "1",
-            "model.kernel": "5",
-            "model.norm": "none",
-            "image_size": "none",
-            "epochs": "6",
-            "seeds": "8",
-        },
-        {"model.widths": "4"},
-    ),
-    "c07": (
-        "c07_plain_vs_residual",
-        240,
-        {**ON_CIFAR10, "width": "0.5", "schedule": "step", "warmup": "0.07", "epochs": "15", "seeds": "3"},
-        {"width": "0.25", "vary": "model:cifar_plain20,cifar_resnet20"},
-    ),
-    "c21": (
-        "c21_parameters",
-        240,
-        {**ON_CIFAR10, "epochs": "10", "seeds": "3"},
-        {"vary": "model:vgg_narrow,resnet"},
-    ),
-}
-"""{case: (experiment, seconds, flags on CIFAR-10, flags that make it tiny)}."""
-RATES = {"momentum": "0.01,0.03,0.1,0.3", "adam": "0.0003,0.001,0.003,0.01"}
-C13 = {**ON_CIFAR10, "model": "cifar_resnet20", "model.width": "0.5", "image_size": "none", "epochs": "10"}
+STRIPES = {"dataset": "stripes", "dataset.examples": "200", "dataset.size": "12", "batch_size": "20", "steps": "2"}
+TINY_CIFAR10 = {"dataset": "stripes", "dataset.examples": "200", "dataset.size": "32"}
+"""Images that stand for CIFAR-10 where a study is only planned."""
+DECLARED = {path.stem: path.stem.partition("_")[0] for path in sorted((ROOT / "experiments" / "claims").glob("c*_cifar10.py"))}
+"""{experiment: case, such as c07} of the studies that are declared for an accelerator."""
+STUDY_SECONDS = 840.0
+"""Time that a study is given: they are declared for a quarter of an hour."""
 
 
-def run(settings: Settings, verb: str, experiment: str, flags: Flags) -> pathlib.Path | str:
-    """Runs a command of launch.py in time; returns its folder, or why there is nothing in it."""
+def run(settings: Settings, verb: str, experiment: str, flags: Flags) -> tuple[pathlib.Path, str] | str:
+    """Runs a command of launch.py in time; returns its folder and what it printed, or why there is nothing in it."""
     folder = settings.folder / f"{experiment}-{len(list(settings.folder.iterdir()))}" / "run"
     folder.parent.mkdir(parents=True)
     words = [f"--experiment={experiment}", f"--workdir={folder}", "--devices=1"]
-    # `vary` may hold several factors.
-    words += [f"--{name}={part}" for name, value in flags.items() for part in (value.split() if name == "vary" else [value])]
+    words += [f"--{name}={value}" for name, value in flags.items()]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "launch.py"), verb, *words],
         cwd=folder.parent,
@@ -92,10 +56,10 @@ def run(settings: Settings, verb: str, experiment: str, flags: Flags) -> pathlib
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-        return f"out of time; {len(list(folder.parent.rglob('result.json')))} runs were finished"
+        return f"out of time; {len(list(folder.parent.rglob('result.json')))} runs were finished in {folder.parent}"
     if process.returncode:
         raise RuntimeError(f"launch.py {verb} --experiment={experiment} failed: {output.strip()[-400:]}")
-    return folder
+    return folder, output
 
 
 def arms(folder: pathlib.Path) -> list[dict[str, str]]:
@@ -121,47 +85,25 @@ def _interval(arm: Mapping[str, str]) -> str:
     return "(no interval: one pair)" if arm["pairs"] == "1" else f"(no interval: the same in all {arm['pairs']} pairs)"
 
 
-def flags_of(settings: Settings, flags: Flags, tiny: Flags) -> Flags | str:
-    """Returns the flags with the data set, or why it is not there."""
+def study(settings: Settings, experiment: str) -> Iterator[Row]:
+    """Runs a declared study and yields its verdict and arms; with tiny sizes, which would be another test, its plan alone."""
+    name, path = DECLARED[experiment], settings.data / "cifar10.npz"
     if settings.tiny:
-        return {**{name: value for name, value in flags.items() if name != "epochs"}, **STRIPES, **tiny}
-    path = settings.data / "cifar10.npz"
-    return {**flags, "dataset": f"npz:{path}"} if path.exists() else f"no {path.name} in --data"
-
-
-def study(settings: Settings, name: str) -> Iterator[Row]:
-    """Runs one of STUDIES."""
-    experiment, _, flags, tiny = STUDIES[name]
-    given = flags_of(settings, flags, tiny)
-    found = given if isinstance(given, str) else run(settings, "ablate", experiment, given)
-    yield from [Row(name, found)] if isinstance(found, str) else rows_of(name, found)
-
-
-def momentum_or_adam(settings: Settings) -> Iterator[Row]:
-    """Claim C13: finds the rate of each optimiser on validation images, then compares the two with other seeds."""
-    best = []
-    for optimizer, rates in RATES.items():
-        search = {"optimizer": optimizer, "vary": f"lr:{rates}", "seeds": "1", "seed": "100", "metric": "validation/accuracy"}
-        given = flags_of(
-            settings, {**C13, **search}, {"model.width": "0.25", "seeds": "1", "vary": f"lr:{','.join(rates.split(',')[:2])}"}
-        )
-        found = given if isinstance(given, str) else run(settings, "ablate", "c13_momentum_adam", given)
-        if isinstance(found, str):
-            yield Row("c13", found)
-            return
-        first = rates.split(",")[0]
-        measured = [arm for arm in arms(found) if arm["mean"]]
-        if not measured:
-            yield Row("c13", f"no run with {optimizer} was finished")
-            return
-        top = max(measured, key=lambda arm: float(arm["mean"]))
-        best.append(top["arm"].partition("lr=")[2] or first)
-        yield Row(f"c13: best rate of {optimizer}", best[-1], note=f"validation accuracy {float(top['mean']):.4f}")
-    compared = {"vary": f"optimizer:momentum,adam lr:{','.join(best)}", "design": "zip"}
-    given = flags_of(settings, {**C13, "seeds": "8"}, {"model.width": "0.25"})
-    assert not isinstance(given, str)
-    found = run(settings, "ablate", "c13_momentum_adam", {**given, **compared})
-    yield from [Row("c13", found)] if isinstance(found, str) else rows_of("c13", found)
+        # Exploratory only so that files which are not committed can be planned too: nothing differs from the declaration.
+        found = run(settings, "ablate", experiment, {**TINY_CIFAR10, "dry_run": "true", "exploratory": "true"})
+        assert not isinstance(found, str)
+        yield Row(f"{name}: planned", "planned", note=" ".join(found[1].split()))
+        return
+    if not path.exists():
+        yield Row(name, f"no {path.name} in --data")
+        return
+    found = run(settings, "ablate", experiment, {"dataset": f"npz:{path}"})
+    if isinstance(found, str):
+        yield Row(name, found)
+        return
+    verdict = json.loads((found[0] / "verdict.json").read_text(encoding="utf-8"))
+    yield Row(f"{name}: verdict", verdict["verdict"], note=verdict["sentence"])
+    yield from rows_of(name, found[0])
 
 
 def pixelcnn(settings: Settings) -> Iterator[Row]:
@@ -172,15 +114,14 @@ def pixelcnn(settings: Settings) -> Iterator[Row]:
         return
     flags = {"image_size": "none", "width": "32", "epochs": "20", "batch_size": "128", "precision": "bf16"}
     if settings.tiny:
-        tiny = {name: value for name, value in STRIPES.items() if name != "seeds"}
-        flags = {"image_size": "none", **tiny, "width": "4", "model.blocks": "1"}
+        flags = {"image_size": "none", **STRIPES, "width": "4", "model.blocks": "1"}
     else:
         flags |= {"dataset": f"npz:{path}"}
     found = run(settings, "train", "pixelcnn_mnist", flags)
     if isinstance(found, str):
         yield Row("PixelCNN", found)
         return
-    metrics = json.loads((found / "result.json").read_text(encoding="utf-8"))["metrics"]
+    metrics = json.loads((found[0] / "result.json").read_text(encoding="utf-8"))["metrics"]
     nats = metrics.get("test/nats", metrics.get("test/loss"))
     goal = "" if settings.tiny else f"<= {PIXELCNN_GOAL:g}"
     yield Row("PixelCNN, test split", nats, "nats", goal=goal, met=nats <= PIXELCNN_GOAL if goal else None)
@@ -188,6 +129,8 @@ def pixelcnn(settings: Settings) -> Iterator[Row]:
 
 CASES = (
     Case("unfinished", "pixelcnn", 150, pixelcnn),
-    *(Case("unfinished", name, seconds, functools.partial(study, name=name)) for name, (_, seconds, _, _) in STUDIES.items()),
-    Case("unfinished", "c13", 240, momentum_or_adam),
+    *(
+        Case("unfinished", case, STUDY_SECONDS, functools.partial(study, experiment=experiment))
+        for experiment, case in DECLARED.items()
+    ),
 )
