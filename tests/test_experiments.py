@@ -56,6 +56,8 @@ OTHER_CLAIMS = [
     name for name in NAMES if "claims" in FILES[name].parts and name not in ("c23_pretraining", "c27_gan_vae", "c32_ensembles")
 ]
 """Claims whose recipe and network another experiment trains: they are traced in the fast stage, and trained by hand."""
+TRACED_BY_ANOTHER = ("c22_lesions",)
+"""Experiments whose large network another one traces in the fast stage."""
 SMALLER: dict[str, dict[str, Any]] = {
     "airbench_cifar10": {"model.widths": "4,8"},
     "pixelcnn_mnist": {"model.width": 4, "model.blocks": 1},
@@ -89,7 +91,7 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
     return given | ({"data.image_size": 16} if side < 28 and values["data.image_size"] else {})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(NAMES, *(name for name in NAMES if name not in TRACED_BY_ANOTHER)))
 def test_an_experiment_traces_a_step_at_full_size(name: str):
     experiment = load(name)
     resolved = knobs.resolve(experiment, offline(knobs.resolve(experiment, {}).values, side=28))

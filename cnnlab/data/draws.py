@@ -21,7 +21,7 @@ from cnnlab.values import OF_RUN, DrawSeed, seed_of_draw
 class Draws:
     """Implements core.Dataset.draws."""
 
-    pool: Split
+    pool: Split = dataclasses.field(repr=False)
     """The labels of the training examples of which the runs draw."""
     classes: int
     """Number of classes; 0 without labels."""
