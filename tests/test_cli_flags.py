@@ -67,8 +67,8 @@ def test_a_knob_that_was_hidden_by_a_flag_of_another_verb_is_a_knob(here: Here, 
 
 @pytest.mark.slow
 def test_an_ensemble_of_so_many_members_is_trained_and_reproduced(tmp_path: pathlib.Path):
-    words = ["--experiment=c32_ensembles", "--members=2", "--steps=3", "--workdir=run"]
-    code, _, err = launch(*words, cwd=tmp_path)
+    words = ["--experiment=c32_ensembles", "--dataset=digits", "--examples_per_class=100", "--members=2", "--steps=3"]
+    code, _, err = launch(*words, "--workdir=run", cwd=tmp_path)
     assert code == 0 and read(tmp_path / "run" / "run.json")["knobs"]["members"] == 2, err
     code, out, err = launch("reproduce", "run", cwd=tmp_path)
     assert code == 0 and "the same to the last bit" in out, err

