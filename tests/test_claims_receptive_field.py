@@ -4,7 +4,6 @@ The theory is the layer table's; the measurement is the gradient of one unit of 
 """
 
 import functools
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +15,7 @@ import pytest
 from cnnlab import inspect
 from cnnlab.models import MODELS
 from cnnlab.models.layers import AveragePool, Conv, ConvNorm, MaxPool
+from experiments.claims.c34_receptive_fields import outputs_of, positive
 
 ARAUJO = "Araujo, Norris and Sim 2019, Computing Receptive Fields of Convolutional Neural Networks, Distill, table of networks"
 RECURRENCE = "r + (k - 1) j, layer by layer along the path of the largest kernels"
@@ -52,32 +52,6 @@ def test_stride_receptive_field_and_padding_are_the_published_ones(name, side, s
     assert padding in (None, -min(row.start[0] for row in rows)), source
 
 
-def positive(variables: Any) -> Any:
-    """The same network with weights that cannot cancel: kernels that average, norms that change nothing."""
-    constants = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
-
-    def leaf(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> jax.Array:
-        value = constants.get(path[-1].key, 1.0 / max(math.prod(shape.shape[:-1]), 1))
-        return jnp.full(shape.shape, value, jnp.float64)
-
-    return jax.tree.map_with_path(leaf, variables)
-
-
-def output_of(model: nn.Module, variables: Any, images: jax.Array, layer: str) -> jax.Array:
-    """Returns the output of the layer of that name."""
-    found = []
-
-    def keep(call, args, kwargs, context):
-        result = call(*args, **kwargs)
-        if context.method_name == "__call__" and "/".join(context.module.path) == layer:
-            found.append(result)
-        return result
-
-    with nn.intercept_methods(keep):
-        model.apply(variables, images, train=False)
-    return found[-1]
-
-
 def responds(
     model: nn.Module, layer: inspect.Layer, shape: tuple[int, ...], axis: int, position: int, lines: list[int]
 ) -> list:
@@ -88,7 +62,7 @@ def responds(
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
     with jax.enable_x64(True):
-        variables = positive(shapes)
+        variables = positive(shapes, jnp.float64)
         lit = np.zeros((len(lines), *shape))
         for image, line in zip(lit, lines, strict=True):
             np.moveaxis(image, axis, 0)[line] = 1.0
@@ -96,7 +70,7 @@ def responds(
         @jax.jit
         @jax.grad
         def gradient(images: jax.Array, variables: Any) -> jax.Array:
-            outputs = jnp.moveaxis(output_of(model, variables, images, layer.name), 1 + axis, 1)
+            outputs = jnp.moveaxis(outputs_of(model, variables, images, frozenset({layer.name}))[layer.name], 1 + axis, 1)
             return outputs[:, position].sum()
 
         gradients = np.moveaxis(np.asarray(gradient(jnp.asarray(lit), variables)), 1 + axis, 1)
