@@ -1,42 +1,64 @@
-"""Claim C13: SGD with momentum, tuned, ends at least as well as Adam. LeNet-5 on the digits of scikit-learn.
+"""Claim C13: SGD with momentum, tuned, ends at least as well as Adam. LeNet-5 on Fashion-MNIST, for two cores.
 
 Paper:    Wilson, Roelofs, Stern, Srebro, Recht, The marginal value of adaptive gradient methods, 2017, arXiv 1705.08292
 Command:  python launch.py ablate --experiment=c13_momentum_adam
-Result:   not shown here. Test accuracy after 600 steps 97.01 ± 0.70 % with momentum, 97.44 ± 0.63 % with Adam; Adam − momentum
-          +0.43 points [−0.00, 0.86] (95 %, n = 15 paired seeds; p = 0.72 against the margin of half a point, 0.052 against
-          no difference). 14 s a run on 2 CPU cores while many other programs ran.
+Result:   not run yet.
 
-Each arm is an optimiser with its own learning rate: the best of six or seven by validation accuracy, then by validation loss,
-over seeds 100 to 103, which the study does not use. Momentum has 0.01 (of 0.002, 0.005, 0.01, 0.02, 0.05, 0.1 and 0.2), Adam
-0.005 (of 0.0005, 0.001, 0.002, 0.005, 0.01 and 0.02). The search: --optimizer=adam --vary=lr:0.005,0.01,… --seed=100 --seeds=4
---metric=validation/accuracy --eval_every="300 steps". All else is the same: cosine schedule, batches of 64, no weight decay.
-"At least as well" is a test of non-inferiority. Its margin of half a point is two of the 359 test images, less than the
-standard deviation over seeds. The difference favours Adam, against the claim. The network is small and the data are easy.
+The small version, for two cores; c13_momentum_adam_cifar10 is the decisive one. "At least as well" is a test of
+non-inferiority: Adam is better by no more than 0.3 points of accuracy on 10,000 test images. That neither is better by as
+much is shown beside it, by two one-sided tests, since the claim is contested: Choi et al. (2019, arXiv 1910.05446) find a
+tuned Adam never worse. Both have a cosine schedule, batches of 128 and no weight decay.
+
+Rates were chosen after one epoch with seed 100, which the study does not use, by validation accuracy: momentum had 86.9, 87.5
+and 86.3 % at 0.02, 0.05 and 0.1, Adam 86.2, 87.1 and 87.8 % at 0.001, 0.002 and 0.004, 87.6 % at 0.008. Longer searches
+belong to the decisive version.
 """
 
 from functools import partial
 
-from cnnlab.ablation.analyse.verdicts import bounded
-from cnnlab.ablation.plan.study import StudySpec
+from cnnlab.ablation.analyse.claim_verdict import every
+from cnnlab.ablation.analyse.exact_verdicts import at_least
+from cnnlab.ablation.analyse.verdicts import bounded, equivalent
+from cnnlab.ablation.plan.study import Card, Figure, StudySpec
 from cnnlab.data.images import images
 from cnnlab.ops.optimizers import momentum
 from cnnlab.recipes.classification import classification
 from cnnlab.values import Duration
 
+MARGIN, SOURCE = 0.003, "the least difference that eight seeds and 10,000 test images can show"
+"""Share of the test images by which Adam may be better, and why."""
+
 experiment = partial(
     classification,
     model="lenet5",
-    data=partial(images, dataset="digits", image_size=20),
-    optimizer=partial(momentum, lr=0.01),
-    duration=Duration(600, "steps"),
+    data=partial(images, dataset="tfds:fashion_mnist", batch_size=128),
+    optimizer=partial(momentum, lr=0.05),
+    duration=Duration(6, "epochs"),
 )
 
+ADAM = "optimizer=adam, lr=0.004"
+
 study = StudySpec(
-    question="Does tuned SGD with momentum end at least as well as Adam, up to half a point of test accuracy?",
+    question="With LeNet-5 on Fashion-MNIST, on two cores: does tuned SGD with momentum end at least as well as tuned Adam?",
     claim="C13",
-    vary=("optimizer:momentum,adam", "lr:0.01,0.005"),
+    vary=("optimizer:momentum,adam", "lr:0.05,0.004"),
     design="zip",
-    seeds=15,
+    seeds=8,
     metric="test/accuracy",
-    verdict=bounded("C13", "optimizer=adam, lr=0.005", "not better", 0.005, "Adam ends no better than SGD with momentum"),
+    verdict=every(
+        bounded("C13", ADAM, "not better", MARGIN, "Adam ends no better than SGD with momentum", source=SOURCE),
+        shown=(equivalent("C13", ADAM, MARGIN, "Adam and SGD with momentum end equally well", source=SOURCE),),
+        requires=(
+            at_least("C13", "baseline", 0.87, "SGD with momentum reaches what LeNet-5 reaches on Fashion-MNIST"),
+            at_least("C13", ADAM, 0.87, "Adam reaches what LeNet-5 reaches on Fashion-MNIST"),
+        ),
+        scope="LeNet-5 on Fashion-MNIST, 6 epochs (small version)",
+    ),
+    card=Card(
+        published="With equal tuning SGD with momentum has a lower test error than Adam, on CIFAR-10 and on three texts.",
+        would_change="Adam better by more than 0.3 points with its rate, decay and epsilon tuned on validation images.",
+        deviations="LeNet-5 on Fashion-MNIST for 6 epochs; of each optimiser only the learning rate is tuned.",
+        quick="--seeds=1",
+        figure=Figure(),
+    ),
 )
