@@ -91,7 +91,7 @@ def test_the_index_has_the_claims_of_the_catalogue_by_chapter(tmp_path: pathlib.
     said = write([tmp_path / "runs"], page, declared=[due])
     assert [line.split()[0] for line in said.splitlines()[:3]] == ["C3", "C7", "C13"]
     assert "C3   supported at small scale  Networks of ReLU units" in said and said.endswith("README.md")
-    assert "1 tests are declared and not run yet, 49 claims are planned" in said
+    assert "1 tests declared and not run yet, 49 claims planned" in said
     text = (page / "README.md").read_text(encoding="utf-8")
     training = text[text.index("## Training") : text.index("## Regularisation")]
     assert training.index("[C3](c03.md)") < training.index("[C13](c13.md)") and "](c07.md)" not in training
@@ -198,7 +198,9 @@ def test_the_words_of_a_card_are_those_of_the_file_today(tmp_path: pathlib.Path)
     write([], tmp_path / "page", declared=[dataclasses.replace(file, card=changed)])
     text = (tmp_path / "page" / "c07.md").read_text(encoding="utf-8")
     assert "| Nine points. | It holds: +0.125 nats" in text and "## What would change our mind\n\nAn eight.\n" in text
-    assert "About 30 s on two CPU cores." in text and "the same with `--seeds=1`" in text and "[toy.py](toy.py)" in text
+    assert (
+        "It takes about 30 s on two CPU cores." in text and "the same with `--seeds=1`" in text and "[toy.py](toy.py)" in text
+    )
     assert "- Deviation from the source: A toy." in text
     unknown = dataclasses.replace(changed, figure=Figure(metric="test/recall"))
     write([], tmp_path / "page", declared=[dataclasses.replace(file, card=unknown)])

@@ -46,14 +46,13 @@ def line(text: str) -> str:
 
 
 def duration(minutes: float) -> str:
-    """Returns `about 12 minutes on two CPU cores`; empty where it was not measured."""
+    """Returns `about 12 minutes`; empty where it was not measured."""
     if not minutes:
         return ""
     if minutes < 1:
-        return f"about {max(round(60 * minutes), 1)} s on two CPU cores"
+        return f"about {max(round(60 * minutes), 1)} s"
     rounded = round(minutes) if minutes < 90 else 0
-    text = f"{rounded} minute{'s' * (rounded != 1)}" if rounded else f"{minutes / 60:.1f} hours"
-    return f"about {text} on two CPU cores"
+    return f"about {rounded} minute{'s' * (rounded != 1)}" if rounded else f"about {minutes / 60:.1f} hours"
 
 
 def decisive(verdict: Verdict) -> Verdict:
@@ -173,7 +172,7 @@ def _section(record: Record, file: ClaimFile | None, picture: str, *, several: b
         "",
         f"{depth} Try it",
         "",
-        *try_it(record.command, file.card if file else record.card, file.link if file else ""),
+        *try_it(record.command, record.card, file.link if file else "", record.seconds),
         "",
         *([f"{depth} What would change our mind", "", line(record.card.would_change), ""] if record.card.would_change else []),
         f"{depth} Declaration and deviations",
@@ -278,11 +277,22 @@ def _arm(record: Record, arm: Arm, shown: Sequence[str], costs: Sequence[str]) -
     ]
 
 
-def try_it(command: str, said: Card, link: str) -> list[str]:
-    """Returns the command, how long it takes, and a version for class."""
-    took = duration(said.minutes)
+def try_it(command: str, said: Card, link: str, seconds: float | None = None) -> list[str]:
+    """Returns the command, how long it takes, and a version for class.
+
+    Args:
+        command: the command.
+        said: the card of its file.
+        link: path of the file; empty where it is no file of this repository.
+        seconds: time that the recorded runs took, added up.
+    """
     lines = ["```sh", command, "```", ""]
-    lines += [f"{took[:1].upper()}{took[1:]}." if took else "How long it takes has not been measured."]
+    if said.minutes:
+        lines += [f"It takes {duration(said.minutes)} on two CPU cores."]
+    elif seconds:
+        lines += [f"The recorded runs took {duration(seconds / 60)} in all."]
+    else:
+        lines += ["How long it takes has not been measured."]
     if said.quick:
         lines += [f"For class, in about a minute and without a verdict: the same with `{said.quick}`."]
     lines += [f"The test is declared in [{link.rpartition('/')[2]}]({link})."] if link else []

@@ -23,7 +23,7 @@ def rows_of(claim: Claim, records: Sequence[Record], declared: Sequence[ClaimFil
     due = [one for one in declared if one.claim == claim.id and one.name not in {record.name for record in run}]
     rows = [(record.verdict.verdict, line(result_line(record))) for record in run]
     for one in due:
-        took = f" ({duration(one.card.minutes)})" if one.card.minutes else ""
+        took = f" ({duration(one.card.minutes)} on two CPU cores)" if one.card.minutes else ""
         rows.append((NOT_RUN, f"`{one.command}`{took}"))
     return rows or [(PLANNED, "")]
 
@@ -86,6 +86,6 @@ def terminal_text(claims: Sequence[Claim], records: Sequence[Record], declared: 
     ]
     due = sum(word == NOT_RUN for of_claim in rows.values() for word, _ in of_claim)
     planned = sum(of_claim[0][0] == PLANNED for of_claim in rows.values())
-    texts = ((due, f"{due} tests are declared and not run yet"), (planned, f"{planned} claims are planned"))
+    texts = ((due, f"{due} tests declared and not run yet"), (planned, f"{planned} claims planned"))
     rest = ", ".join(text for count, text in texts if count)
     return "\n".join([*lines, "", *([f"  {rest}"] if rest else [])])

@@ -78,6 +78,8 @@ class Record:
     """Commits of the code that ran; with ` and changes` where there were uncommitted changes."""
     finished: float | None
     """The time at which its last run ended, in seconds since 1970."""
+    seconds: float | None = None
+    """Time that its runs took, added up; None where it was not recorded."""
     deviations: tuple[str, ...] = ()
     """Where the runs departed from the declaration."""
     baseline: str = ""
