@@ -11,8 +11,8 @@ from cnnlab.ablation.plan.study import Card, Figure, Verdict
 from cnnlab.ablation.report.bibliography import read_bibliography
 from cnnlab.ablation.report.cards.canvas import DARK, HEIGHT, LIGHT, WIDTH, width_of
 from cnnlab.ablation.report.cards.card import result_line
-from cnnlab.ablation.report.cards.collect import numbers_of
 from cnnlab.ablation.report.cards.figure import draw
+from cnnlab.ablation.report.cards.means import numbers_of
 from cnnlab.ablation.report.cards.numbers import number
 from cnnlab.ablation.report.cards.record import Arm, Record
 from cnnlab.ablation.report.cards.series import MOST_ROWS, lines_of, rows_of
@@ -126,7 +126,7 @@ def test_a_figure_can_be_read_on_a_slide_in_light_and_dark(case: str):
     texts = texts_of(light)
     assert {"It holds", "C7, exact.", "c07_toy", *expected} <= set(texts) and "nan" not in light
     assert texts_of(dark) == texts and LIGHT.background in light and DARK.background in dark
-    shown = "Mean and 95 % interval over 3 seeds." in texts
+    shown = bool({"Mean and 95 % interval over 3 seeds.", "Geometric mean and 95 % interval over 3 seeds."} & set(texts))
     assert shown == (len(record.seeds) > 1)
 
 
@@ -164,6 +164,23 @@ def test_a_line_has_the_levels_of_its_knob_and_of_others_that_vary():
     lines, names = lines_of(made_up(arms, card=Card(figure=Figure(x="x", lines="line"))))
     assert [line.label for line in lines] == ["a, depth=2", "a, depth=4", "b, depth=2", "b, depth=4"] and names == []
     assert [point[0] for point in lines[0].points] == [1.0, 5.0]
+
+
+def test_a_search_is_a_cloud_and_means_on_a_logarithmic_axis_are_geometric():
+    arms = {
+        f"{'trial' if number % 2 else 'grid'} {number}: lr={number}": ({"lr": str(number + 1)}, [1.0, 100.0])
+        for number in range(40)
+    }
+    record = made_up(arms, card=Card(figure=Figure(x="lr", log_x=True, log_y=True)))
+    assert len(lines_of(record)[0]) == 1, "one knob varies: all arms lie on one line"
+    (point, *_), geometric = lines_of(record)[0][0].points, pytest.approx(10.0)
+    assert point[1] == geometric and point[2] < 1e-10 and point[3] > 1e10
+    assert "Geometric mean and 95 % interval over 3 seeds." in draw(record, LIGHT, title="t")
+    other = tuple(dataclasses.replace(arm, knobs={**arm.knobs, "decay": str(i)}) for i, arm in enumerate(record.arms))
+    clouds, _ = lines_of(dataclasses.replace(record, arms=other))
+    assert [(line.label, len(line.points), line.is_joined) for line in clouds] == [("grids", 20, False), ("trials", 20, False)]
+    texts = texts_of(draw(dataclasses.replace(record, arms=other), DARK, title="t"))
+    assert {"grids", "trials"} <= set(texts)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,11 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from cnnlab import files
-from cnnlab.ablation.analyse import statistics, words
 from cnnlab.ablation.plan.declaration import DECLARATION, read_declaration
 from cnnlab.ablation.plan.study import Card, RunResult, Study, Verdict, find_declaration, metrics_from_json
-from cnnlab.ablation.report.cards.record import Arm, Numbers, Record
+from cnnlab.ablation.report.cards.means import curve_point, numbers_of
+from cnnlab.ablation.report.cards.record import Arm, Record
 from cnnlab.ablation.report.deviations import deviations
 from cnnlab.ablation.report.measured import VERDICT
 from cnnlab.ablation.run import runs
@@ -176,15 +174,6 @@ def _arm(study: Study, arm: Any, outcomes: Sequence[RunResult], metrics: Sequenc
     )
 
 
-def numbers_of(values: Mapping[int, float | None]) -> Numbers:
-    """Returns mean and interval of {seed: number}, without those that are missing or not finite."""
-    kept = {seed: float(value) for seed, value in values.items() if value is not None and np.isfinite(value)}
-    if not kept:
-        return Numbers(None, None, {})
-    interval = statistics.student_interval(np.array(list(kept.values())), words.ALPHA)
-    return Numbers(float(np.mean(list(kept.values()))), (interval.low, interval.high) if interval else None, kept)
-
-
 def _of_measurement(folder: pathlib.Path, verdict: Verdict, declaration: Mapping[str, Any], card_of: CardOf) -> Record:
     """Returns the record of a measurement."""
     content = files.read_record(folder / MEASUREMENT) or {}
@@ -203,6 +192,7 @@ def _of_measurement(folder: pathlib.Path, verdict: Verdict, declaration: Mapping
     every = [content["seeds"][str(seed)] for seed in measured]
     name = pathlib.Path(content["experiment"]).name
     command = ["python", "launch.py", "measure", f"--experiment={name}"]
+    card = card_of(content["experiment"]) or _kept_card(declaration)
     return Record(
         name=pathlib.Path(name).stem,
         verb="measure",
@@ -220,8 +210,8 @@ def _of_measurement(folder: pathlib.Path, verdict: Verdict, declaration: Mapping
         finished=max((one["time"] for one in every), default=None),
         seconds=sum(one["seconds"] for one in every),
         deviations=_departures(declaration, content, every),
-        curves=_curves([one.curves for one in measured.values()]),
-        card=card_of(content["experiment"]) or _kept_card(declaration),
+        curves=_curves([one.curves for one in measured.values()], log=card.figure.log_y),
+        card=card,
     )
 
 
@@ -239,8 +229,13 @@ def _departures(declaration: Mapping[str, Any], content: Mapping[str, Any], ever
     return tuple(found)
 
 
-def _curves(curves: Sequence[Mapping[str, Sequence[tuple[float, float]]]]) -> dict[str, tuple[Any, ...]]:
-    """Returns {label: points (x, mean, low, high) over the seeds that have a point there} of the curves of all seeds."""
+def _curves(curves: Sequence[Mapping[str, Sequence[tuple[float, float]]]], *, log: bool) -> dict[str, tuple[Any, ...]]:
+    """Returns {label: points (x, mean, low, high) over the seeds that have a point there} of the curves of all seeds.
+
+    Args:
+        curves: {label: points} of each seed.
+        log: whether they are drawn on a logarithmic axis, so that means and intervals are those of logarithms.
+    """
     found: dict[str, dict[float, list[float]]] = {}
     for lines in curves:
         for label, points in lines.items():
@@ -248,10 +243,8 @@ def _curves(curves: Sequence[Mapping[str, Sequence[tuple[float, float]]]]) -> di
                 found.setdefault(label, {}).setdefault(float(x), []).append(float(y))
     lines_over_seeds = {}
     for label, by_x in found.items():
-        means = {x: numbers_of(dict(enumerate(values))) for x, values in sorted(by_x.items())}
-        lines_over_seeds[label] = tuple(
-            (x, one.mean, *(one.interval or (one.mean, one.mean))) for x, one in means.items() if one.mean is not None
-        )
+        found_points = {x: curve_point(values, log=log) for x, values in sorted(by_x.items())}
+        lines_over_seeds[label] = tuple((x, *point) for x, point in found_points.items() if point)
     return lines_over_seeds
 
 

@@ -31,7 +31,8 @@ def draw(record: Record, theme: Theme, *, title: str, subtitle: str = "") -> str
         return ""
     picture = Canvas(theme, title)
     top = _head(picture, title, subtitle)
-    note = f"Mean and 95 % interval over {len(record.seeds)} seeds." if len(record.seeds) > 1 else ""
+    mean = "Geometric mean" if lines and record.card.figure.log_y else "Mean"
+    note = f"{mean} and 95 % interval over {len(record.seeds)} seeds." if len(record.seeds) > 1 else ""
     note += f" {left_out} more arms are in the table." if left_out else ""
     if lines:
         _draw_lines(picture, record, lines, names, top)
@@ -209,6 +210,10 @@ def _draw_line(picture: Canvas, line: Line, order: int, box: Box, across: Axis, 
         return [(box.across(across, point[0]), box.down(down, max(point[column], floor))) for point in kept]
 
     mean, low, high = path(1), path(2), path(3)
+    if not line.is_joined:
+        for x, y in mean:
+            picture.mark(x, y, order, color=color, hollow=True, size=3.5)
+        return box.top + 12 + 24 * order
     if low != high:
         picture.area([*high, *reversed(low)], color=color, opacity=0.2)
     picture.line(*mean, color=color, width=3, dash=canvas.DASHES[order % len(canvas.DASHES)])
@@ -235,6 +240,9 @@ def _label_ends(picture: Canvas, lines: Sequence[Line], ends: Sequence[tuple[flo
     for (y, i), text, place in zip(ends, texts, places, strict=True):
         color = theme.series[i % len(theme.series)]
         middle = place + (len(text) - 1) * height / 2
-        picture.line((box.right + 3, y), (box.right + 15, middle), color=color, width=1.5)
+        if lines[i].is_joined:
+            picture.line((box.right + 3, y), (box.right + 15, middle), color=color, width=1.5)
+        else:
+            picture.mark(box.right + 10, middle, i, color=color, hollow=True, size=4)
         for row, name in enumerate(text):
             picture.text(box.right + 20, place + row * height + 5, name, size=SMALL, color=color, bold=True)

@@ -1,6 +1,7 @@
 """The record of one test of a claim: all that its card and its figure show, kept when the runs are gone. Imports no jax."""
 
 import dataclasses
+import json
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -157,4 +158,15 @@ def write_records(target: pathlib.Path, records: Sequence[Record]) -> None:
     """Writes a record for each test into the folder of records beside a page."""
     for record in records:
         files.make_folder(target / RECORDS)
-        files.write_json(target / RECORDS / f"{record.name}.json", dataclasses.asdict(record))
+        files.write_text(target / RECORDS / f"{record.name}.json", _text(dataclasses.asdict(record)))
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    """Returns JSON with a line for each entry, and for each arm, so that a change of one is a change of one line."""
+
+    def entry(value: Any) -> str:
+        if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+            return "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+        return json.dumps(value)
+
+    return "{\n " + ",\n ".join(f"{json.dumps(name)}: {entry(value)}" for name, value in content.items()) + "\n}\n"

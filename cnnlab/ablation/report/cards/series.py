@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlab.ablation.plan.study import Figure
+from cnnlab.ablation.report.cards.means import curve_point
 from cnnlab.ablation.report.cards.record import Arm, Numbers, Record
 
 MOST_ROWS = 14
 """Most arms that have a row of the figure; the table of the card has them all."""
+
+MOST_LINES = 12
+"""Most lines of a figure; where there are more, as in a search, each arm is a point."""
 
 Point = tuple[float, float, float, float]
 """(x, mean, low, high)."""
@@ -18,10 +22,12 @@ Point = tuple[float, float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line with its band."""
+    """A line with its band, or a cloud of points."""
 
     label: str
     points: tuple[Point, ...]
+    is_joined: bool = True
+    """Whether a line joins the points."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +53,24 @@ def lines_of(record: Record) -> tuple[list[Line], list[str]]:
     found: dict[str, list[Point]] = {}
     for arm in arms:
         numbers = arm.numbers.get(record.drawn)
-        if numbers and numbers.mean is not None:
-            low, high = numbers.interval or (numbers.mean, numbers.mean)
-            found.setdefault(_line_name(arm, arms, figure), []).append((places[arm.knobs[figure.x]], numbers.mean, low, high))
+        point = curve_point(list(numbers.values.values()), log=figure.log_y) if numbers and numbers.n else None
+        if point:
+            found.setdefault(_line_name(arm, arms, figure), []).append((places[arm.knobs[figure.x]], *point))
     names = [] if all(leading_number(level) is not None for level in levels) else levels
+    if len(found) > MOST_LINES:
+        return _clouds(record, arms, places), names
     return [Line(label, tuple(sorted(points))) for label, points in found.items()], names
+
+
+def _clouds(record: Record, arms: Sequence[Arm], places: Mapping[str, float]) -> list[Line]:
+    """Returns a cloud of points for each first word of the arms' names: the figure of a search, whose arms lie on no line."""
+    found: dict[str, list[Point]] = {}
+    for arm in arms:
+        mean = arm.numbers[record.drawn].mean if record.drawn in arm.numbers else None
+        if mean is not None:
+            place = places[arm.knobs[record.card.figure.x]]
+            found.setdefault(f"{arm.name.partition(' ')[0]}s", []).append((place, mean, mean, mean))
+    return [Line(label, tuple(sorted(points)), is_joined=False) for label, points in found.items()]
 
 
 def _line_name(arm: Arm, arms: Sequence[Arm], figure: Figure) -> str:
