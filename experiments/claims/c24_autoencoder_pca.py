@@ -8,8 +8,10 @@ The squared error of a test image is compared as a ratio: the claim is that the 
 a linear autoencoder cannot go below PCA on the training images is a theorem, which c24_linear_autoencoder checks.
 
 PCA is one decomposition and has no seed: its error is 13.8663 in every run. The autoencoder trains with Adam, a cosine schedule
-and batches of 64 for three epochs, and minimises the cross-entropy. An earlier study, whose rate was chosen by its own seeds,
-had 5.16 ± 0.03 for it after three epochs. With the squared error as the loss, rectified units reached only 12.07.
+and batches of 64 for three epochs, and minimises the cross-entropy. Its rate is the smallest that is within 2 % of the best
+after one epoch with seed 100, by a tenth of the training images: 9.12 with 0.001, 8.10 with 0.002, 7.97 with 0.004. An earlier
+study, whose rate was chosen with one of its own seeds, had an error of 5.16 ± 0.03 after three epochs. With the squared error
+as the loss, rectified units reached only 12.07.
 """
 
 import math
