@@ -3,19 +3,17 @@
 import functools
 import itertools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cnnlab.models.alexnet import alexnet_two_tower
-from cnnlab.models.convolutionalize import convolutionalize, fully_connected
-from cnnlab.models.layers import Conv, MaxPool
+from cnnlab.models.convolutionalize import convolutionalize
 from cnnlab.models.vgg import vgg11_a, vgg16_d, vgg16_d_bn
 from cnnlab.models.zfnet import ZFNet
-from cnnlab.ops import init
 from experiments.claims.c16_receptive_field_of_three import Stack, receptive_field
+from experiments.claims.c19_dense_evaluation import DenseLayers, Unpadded, twins, values
 from experiments.claims.c20_where_parameters_sit import shares
 
 KEY = jax.random.key(0)
@@ -44,22 +42,6 @@ HEADS = [
 ]
 
 
-@functools.cache
-def twins(model, size, grid):
-    """The network with either head, holding the same numbers: (dense, its variables, convolution, its variables)."""
-    dense, sliding = (model(classes=10, width=1 / 16, head=head) for head in ("dense", "convolution"))
-    variables = jax.jit(functools.partial(dense.init, train=False))(KEY, jnp.ones((1, size, size, 3)))
-    return dense, variables, sliding, convolutionalize(variables, grid=grid)
-
-
-def values(network, variables, images, dtype=np.float32):
-    """(logits, intermediates) of a network in evaluation, computed in `dtype`."""
-    with jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"):
-        cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
-        outputs = jax.jit(functools.partial(network.apply, train=False))(cast, jnp.asarray(images, dtype))
-    return jax.tree.map(np.asarray, outputs)
-
-
 @pytest.mark.parametrize(("model", "size", "grid"), HEADS)
 def test_dense_head_is_a_convolution_with_a_kernel_as_big_as_its_input(model, size, grid):
     dense, variables, sliding, reshaped = twins(model, size, grid)
@@ -80,39 +62,9 @@ def test_class_map_of_a_larger_image_is_the_dense_head_on_every_window_of_its_fe
     head = {"params": {name: variables["params"][name] for name in ("fc6", "fc7", "output")}}
     for row, column in itertools.product(range(3), range(2)):
         window = seen["stage5"][:, row : row + 7, column : column + 7]
-        expected = Head(10, hidden=(256, 256), grid=7).apply(head, window)
+        expected = DenseLayers(10, hidden=(256, 256), grid=7).apply(head, window)
         np.testing.assert_allclose(seen["class_map"][:, row, column], expected, atol=1e-5 * float(jnp.abs(expected).max()))
     np.testing.assert_allclose(logits, seen["class_map"].mean((1, 2)), rtol=1e-5, atol=1e-6)
-
-
-class Head(nn.Module):
-    """The fully connected layers alone."""
-
-    classes: int
-    hidden: tuple[int, int]
-    grid: int
-    head: str = "dense"
-
-    @nn.compact
-    def __call__(self, x):
-        knobs = {"activation": jax.nn.relu, "dropout": 0.0, "initializer": init.he}
-        grown = fully_connected(
-            x, train=False, head=self.head, grid=self.grid, hidden=self.hidden, classes=self.classes, **knobs
-        )
-        return grown[1].get("class_map", grown[0])
-
-
-class Unpadded(nn.Module):
-    """Two convolutions without padding, each pooled by 2, and the head: stride 4, and 22 pixels for a grid of 4."""
-
-    head: str
-
-    @nn.compact
-    def __call__(self, x):
-        for number in (1, 2):
-            x = jax.nn.relu(Conv(6, 3, padding="valid", name=f"conv{number}")(x))
-            x = MaxPool(2, name=f"pool{number}")(x)
-        return Head(5, hidden=(16, 16), grid=4, head=self.head, name="classifier")(x)
 
 
 @pytest.mark.slow
