@@ -176,7 +176,7 @@ CLAIMS = (
         "convolutions, but not in the first one",
         ARCHITECTURES,
         "exact",
-        ("krizhevsky2014", "simonyan2015"),
+        ("krizhevsky2012", "krizhevsky2014", "simonyan2015"),
     ),
     Claim(
         "C21",
@@ -232,7 +232,7 @@ CLAIMS = (
     ),
     Claim(
         "C28",
-        "A PixelCNN has an exact likelihood and draws slowly: one evaluation of the network for each pixel",
+        "A PixelCNN has an exact likelihood and draws slowly: one evaluation of the network for each value of an image",
         GENERATIVE,
         "both",
         ("vandenoord2016", "ramachandran2017"),
@@ -289,7 +289,7 @@ CLAIMS = (
     ),
     Claim(
         "C36",
-        "A fully convolutional network gives the scores of a sliding window at a small fraction of its cost",
+        "A fully convolutional network gives the scores of a sliding window at a fraction of its cost",
         DENSE,
         "exact",
         ("sermanet2014", "long2015", "ciresan2012"),
