@@ -104,6 +104,20 @@ def test_the_index_has_the_claims_of_the_catalogue_by_chapter(tmp_path: pathlib.
     assert sorted(path.name for path in page.glob("c*.md")) == ["c03.md", "c07.md", "c13.md", "c21.md"]
 
 
+def test_a_test_that_covers_a_part_of_its_claim_has_a_row_and_a_verdict_of_its_own(tmp_path: pathlib.Path):
+    study_folder(tmp_path / "runs", "C8")  # of which one half is exact, the other statistical
+    study_folder(tmp_path / "runs", "C7")
+    due = ClaimFile("c07_larger", "C7", "ablate", "On CIFAR-10?", Card())
+    said = write([tmp_path / "runs"], tmp_path / "page", declared=[due])
+    assert [line.split("  ")[-1] for line in said.splitlines()[:2]] == ["Does C7 hold?", "Does C8 hold?"]
+    text = (tmp_path / "page" / "README.md").read_text(encoding="utf-8")
+    assert f"|  | *Does C8 hold?* |  | **supported at small scale** | {FOUND}. |" in text
+    assert "](c07.md) | statistical |  |  |\n|  | *Does C7 hold?* |  | **supported" in text and "*On CIFAR-10?*" in text
+    picture = (tmp_path / "page" / "figures" / "toy_C8-light.svg").read_text(encoding="utf-8")
+    assert "<title>It holds</title>" in picture, "not the whole claim"
+    assert "## Does C8 hold?\n" in (tmp_path / "page" / "c08.md").read_text(encoding="utf-8")
+
+
 def test_a_card_has_the_verdict_the_parts_the_arms_the_commits_and_the_date(tmp_path: pathlib.Path):
     write([study_folder(tmp_path, "C7")], tmp_path / "page")
     text = (tmp_path / "page" / "c07.md").read_text(encoding="utf-8")

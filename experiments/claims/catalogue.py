@@ -49,7 +49,7 @@ CLAIMS = (
         "C2",
         "Without a non-linearity a deep network is a linear classifier",
         FOUNDATIONS,
-        "both",
+        "exact",
         ("goodfellow2016", "saxe2014"),
     ),
     Claim(
@@ -115,7 +115,7 @@ CLAIMS = (
         "C12",
         "On an ill-conditioned loss momentum and Adam need far fewer steps than gradient descent, and AdaGrad's rate decays",
         TRAINING,
-        "exact",
+        "both",
         ("polyak1964", "kingma2015", "duchi2011"),
     ),
     Claim(

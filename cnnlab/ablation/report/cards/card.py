@@ -58,15 +58,14 @@ def duration(minutes: float) -> str:
 def decisive(verdict: Verdict) -> Verdict:
     """Returns the part of a claim whose numbers are those of its verdict; the verdict itself for a claim of one part."""
     numbers_of = (verdict.comparison, verdict.effect, verdict.n)
-    found = [part for part in verdict.parts if part.role == "decides"]
-    return next((part for part in found if (part.comparison, part.effect, part.n) == numbers_of), verdict)
+    return next((part for part in _deciding(verdict) if (part.comparison, part.effect, part.n) == numbers_of), verdict)
 
 
 def result_line(record: Record) -> str:
     """Returns what was found in one line, such as `All 2 parts hold. Plain networks get worse: +2.10 nats [1.87, 2.33], n = 8`.
 
-    Where all parts hold it is about the first one of the kind that settles the verdict: a statistical one, unless all are
-    exact. Else it is about the one that settles the verdict.
+    It is about the first part with the word of the verdict (a statistical one, unless all are exact), else about the one that
+    settles the verdict.
     """
     verdict = record.verdict
     if verdict.verdict == words.NOT_TESTED:
@@ -74,15 +73,38 @@ def result_line(record: Record) -> str:
         unmet = unmet or [part for part in verdict.parts if part.verdict == words.NOT_TESTED]
         named = "; ".join((part.says or part.sentence).rstrip(".") for part in unmet)
         return f"Not met: {named}." if named else verdict.sentence
-    parts = [part for part in verdict.parts if part.role == "decides"] or [verdict]
+    parts, part = _deciding(verdict), headline(verdict)
     holds = sum(part.verdict in words.FOR for part in parts)
-    if holds == len(parts):
-        counted = f"All {holds} parts hold. " if holds > 1 else ""
-        first = next((part for part in parts if part.verdict == verdict.verdict), parts[0])
-        return f"{counted}{finding(record, first)}."
-    part = decisive(verdict)
-    counted = f"{holds} of {len(parts)} parts hold. {part.verdict.capitalize()}: " if len(parts) > 1 else ""
+    counted = ""
+    if len(parts) > 1:
+        counted = f"{holds} of {len(parts)} parts hold. {part.verdict.capitalize()}: "
+        counted = f"All {holds} parts hold. " if holds == len(parts) else counted
     return f"{counted}{finding(record, part)}."
+
+
+def _deciding(verdict: Verdict) -> Sequence[Verdict]:
+    """Returns the parts that decide a claim; the verdict itself for a claim of one part."""
+    return [part for part in verdict.parts if part.role == "decides"] or [verdict]
+
+
+def is_whole(claim: Claim, records: Sequence[Record], declared: Sequence[ClaimFile]) -> bool:
+    """Returns whether the claim has one test that covers it: one of several, or one of two kinds, has a verdict of its own.
+
+    Args:
+        claim: the claim.
+        records: tests that were run, of any claim.
+        declared: files that declare tests, of any claim.
+    """
+    tests = {one.name for one in records if one.claim == claim.id} | {one.name for one in declared if one.claim == claim.id}
+    if len(tests) > 1 or claim.kind != "both":
+        return len(tests) < 2
+    kinds = {part.exact for one in records if one.claim == claim.id for part in _deciding(one.verdict)}
+    return len(kinds) > 1
+
+
+def headline(verdict: Verdict) -> Verdict:
+    """Returns the part that a line about the claim tells of: the first with the claim's word, else the one that settles it."""
+    return next((part for part in _deciding(verdict) if part.verdict == verdict.verdict), decisive(verdict))
 
 
 def finding(record: Record, part: Verdict) -> str:
@@ -135,7 +157,7 @@ def card(
         *([f"Stated by {_links(cited)}." + (f" Disputed by {_links(against)}." if against else ""), ""] if cited else []),
     ]
     files = {one.name: one for one in declared}
-    several = len(records) + len([one for one in declared if one.name not in {r.name for r in records}]) > 1
+    several = not is_whole(claim, records, declared)
     for record in records:
         lines += _section(record, files.get(record.name), pictures.get(record.name, ""), several=several)
     for one in declared:
@@ -186,7 +208,7 @@ def _published(record: Record) -> list[str]:
     """Returns a table with the source's number beside ours: every part that decides."""
     if not record.card.published:
         return []
-    parts = [part for part in record.verdict.parts if part.role == "decides"] or [record.verdict]
+    parts = _deciding(record.verdict)
     found = [f"{line(finding(record, part))} (*{part.verdict}*)" for part in parts[:MOST_BESIDE]]
     here = "<br>".join([*found, *([f"{len(parts) - len(found)} more parts are below."] if len(found) < len(parts) else [])])
     return ["| in the source | here |", "|---|---|", f"| {line(record.card.published)} | {here} |", ""]

@@ -1,11 +1,11 @@
 """Writes the index of the claims, by chapter, and what a terminal shows of it. Imports no jax."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from cnnlab.ablation.analyse import words
 from cnnlab.ablation.plan.claim import Claim
-from cnnlab.ablation.report.cards.card import KINDS, ClaimFile, duration, line, result_line
+from cnnlab.ablation.report.cards.card import KINDS, ClaimFile, duration, is_whole, line, result_line
 from cnnlab.ablation.report.cards.record import Record, day
 
 PLANNED = "planned"
@@ -13,25 +13,25 @@ NOT_RUN = "declared, not run yet"
 ORDER = {"exact": 0, "both": 1, "statistical": 2}
 """Exact claims come first in a chapter."""
 
-Row = tuple[str, str]
-"""(word of the verdict, result in a line)."""
+Row = tuple[str, str, str]
+"""(question of the test, word of the verdict, result in a line)."""
 
 
 def rows_of(claim: Claim, records: Sequence[Record], declared: Sequence[ClaimFile]) -> list[Row]:
     """Returns the claim's rows: one for each test, those that were run first; one for a claim without a test."""
     run = [record for record in records if record.claim == claim.id]
     due = [one for one in declared if one.claim == claim.id and one.name not in {record.name for record in run}]
-    rows = [(record.verdict.verdict, line(result_line(record))) for record in run]
+    rows = [(record.question, record.verdict.verdict, line(result_line(record))) for record in run]
     for one in due:
         took = f" ({duration(one.card.minutes)} on two CPU cores)" if one.card.minutes else ""
-        rows.append((NOT_RUN, f"`{one.command}`{took}"))
-    return rows or [(PLANNED, "")]
+        rows.append((one.question, NOT_RUN, f"`{one.command}`{took}"))
+    return rows or [("", PLANNED, "")]
 
 
 def index(claims: Sequence[Claim], chapters: Sequence[str], records: Sequence[Record], declared: Sequence[ClaimFile]) -> str:
     """Returns the index as Markdown: a legend of the words, then the claims of each chapter, the exact ones first."""
     rows = {claim.id: rows_of(claim, records, declared) for claim in claims}
-    found = Counter(word for of_claim in rows.values() for word, _ in of_claim)
+    found = Counter(word for of_claim in rows.values() for _, word, _ in of_claim)
     last = max((record.finished for record in records if record.finished), default=None)
     counted = [f"{found[word]} {word}" for word in (*words.WORDS, NOT_RUN, PLANNED) if found[word]]
     lines = [
@@ -49,43 +49,47 @@ def index(claims: Sequence[Claim], chapters: Sequence[str], records: Sequence[Re
         f"| {NOT_RUN} | the test is in a file of `experiments/claims`, with the command and its time |",
         f"| {PLANNED} | no test has been written |",
         "",
-        "An *exact* claim is true or false and needs no statistics; a *statistical* one is decided by a test over seeds.",
+        "An *exact* claim is true or false and needs no statistics; a *statistical* one is decided by a test over seeds. A "
+        "test that covers a part of its claim has a row of its own, and its verdict is on that part alone.",
     ]
     for chapter in chapters:
         here = sorted((one for one in claims if one.chapter == chapter), key=lambda one: (ORDER[one.kind], one.number))
         if here:
             lines += ["", f"## {chapter}", "", "| | claim | decided | verdict | result |", "|---|---|---|---|---|"]
-            lines += [row for claim in here for row in _rows(claim, rows[claim.id])]
+            for claim in here:
+                lines += _rows(claim, rows[claim.id], whole=is_whole(claim, records, declared))
     lines += ["", "Written by `python launch.py claims FOLDER …` from the records in [records](records)."]
     return "\n".join(lines) + "\n"
 
 
-def _rows(claim: Claim, rows: Sequence[Row]) -> list[str]:
-    """Returns the rows of one claim in the table of its chapter; only the first names it."""
-    has_card = rows[0][0] != PLANNED
+def _rows(claim: Claim, rows: Sequence[Row], *, whole: bool) -> list[str]:
+    """Returns the rows of one claim in the table of its chapter: one, or one for the claim and one for each of its tests."""
+    has_card = rows[0][1] != PLANNED
     name = f'<a name="{claim.id.lower()}"></a>{f"[{claim.id}]({claim.page})" if has_card else claim.id}'
     sentence = f"[{line(claim.sentence)}]({claim.page})" if has_card else line(claim.sentence)
-    first = [name, sentence, KINDS[claim.kind]]
-    shown = []
-    for word, result in rows:
-        strong = word if word in (PLANNED, NOT_RUN) else f"**{word}**"
-        shown.append(f"| {' | '.join([*first, strong, result])} |")
-        first = ["", "", ""]
-    return shown
+    cells = [[f"*{line(question)}*", "", word, result] for question, word, result in rows]
+    first = [name, sentence, KINDS[claim.kind], *(cells[0][2:] if whole or not has_card else ("", ""))]
+    below = [] if whole or not has_card else [["", *one] for one in cells]
+    return [f"| {' | '.join([*one[:3], _strong(one[3]), one[4]])} |" for one in (first, *below)]
+
+
+def _strong(word: str) -> str:
+    """Returns the word of a verdict in bold; others as they are."""
+    return f"**{word}**" if word in words.WORDS else word
 
 
 def terminal_text(claims: Sequence[Claim], records: Sequence[Record], declared: Sequence[ClaimFile]) -> str:
     """Returns the claims that were tested, each with its verdict, and the number of the others."""
     rows = {claim.id: rows_of(claim, records, declared) for claim in claims}
-    sentences: Mapping[str, str] = {claim.id: claim.sentence for claim in claims}
+    said = {claim.id: claim.sentence for claim in claims if is_whole(claim, records, declared)}
     width = max((len(record.claim) for record in records), default=0)
     longest = max((len(record.verdict.verdict) for record in records), default=0)
     lines = [
-        f"{record.claim.ljust(width)}  {record.verdict.verdict.ljust(longest)}  {sentences.get(record.claim, record.question)}"
+        f"{record.claim.ljust(width)}  {record.verdict.verdict.ljust(longest)}  {said.get(record.claim, record.question)}"
         for record in records
     ]
-    due = sum(word == NOT_RUN for of_claim in rows.values() for word, _ in of_claim)
-    planned = sum(of_claim[0][0] == PLANNED for of_claim in rows.values())
+    due = sum(word == NOT_RUN for of_claim in rows.values() for _, word, _ in of_claim)
+    planned = sum(of_claim[0][1] == PLANNED for of_claim in rows.values())
     texts = ((due, f"{due} tests declared and not run yet"), (planned, f"{planned} claims planned"))
     rest = ", ".join(text for count, text in texts if count)
     return "\n".join([*lines, "", *([f"  {rest}"] if rest else [])])

@@ -6,11 +6,12 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from cnnlab import files
+from cnnlab.ablation.analyse import words
 from cnnlab.ablation.plan.claim import OWN, Claim
 from cnnlab.ablation.plan.study import Card
 from cnnlab.ablation.report.bibliography import Work
 from cnnlab.ablation.report.cards import canvas
-from cnnlab.ablation.report.cards.card import ClaimFile, card, decisive
+from cnnlab.ablation.report.cards.card import ClaimFile, card, headline, is_whole
 from cnnlab.ablation.report.cards.collect import collect_records, in_order
 from cnnlab.ablation.report.cards.figure import draw
 from cnnlab.ablation.report.cards.index import index, terminal_text
@@ -56,7 +57,7 @@ def write_page(
     records = [_with_card(record, by_name) for record in records]
     catalogue = [*claims, *_others(records, claims)]
     _remove_old(target)
-    pictures = _write_figures(target, records, catalogue)
+    pictures = _write_figures(target, records, catalogue, declared)
     for claim in catalogue:
         tests = [record for record in records if record.claim == claim.id]
         due = [one for one in declared if one.claim == claim.id]
@@ -97,16 +98,23 @@ def _remove_old(target: pathlib.Path) -> None:
         path.unlink()
 
 
-def _write_figures(target: pathlib.Path, records: Sequence[Record], claims: Sequence[Claim]) -> dict[str, str]:
-    """Writes the figures of the records, light and dark; returns {name of a record: that of its figure}."""
-    sentences = {claim.id: claim.sentence for claim in claims}
+def _write_figures(
+    target: pathlib.Path, records: Sequence[Record], claims: Sequence[Claim], declared: Sequence[ClaimFile]
+) -> dict[str, str]:
+    """Writes the figures of the records, light and dark; returns {name of a record: that of its figure}.
+
+    The title is the claim's sentence, or what the test shows of it where the test covers a part of the claim.
+    """
+    by_id = {claim.id: claim for claim in claims}
     drawn = {}
     for record in records:
-        several = sum(one.claim == record.claim for one in records) > 1
-        part = decisive(record.verdict)
-        title = (part.says if several else "") or sentences[record.claim]
+        claim = by_id[record.claim]
+        title = "" if is_whole(claim, records, declared) else headline(record.verdict).says
+        title = title or claim.sentence
         scope = f" Scope: {record.verdict.scope}." if record.verdict.scope else ""
-        subtitle = f"{record.claim}, {record.verdict.verdict}.{scope}"
+        word = record.verdict.verdict
+        title = title if word in words.FOR else f"Claim: {title}"
+        subtitle = f"{record.claim}, {word}.{scope}"
         for theme in (canvas.LIGHT, canvas.DARK):
             picture = draw(record, theme, title=title, subtitle=subtitle)
             if picture:
