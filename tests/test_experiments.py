@@ -60,12 +60,14 @@ TRACED_BY_ANOTHER = ("c22_lesions",)
 """Experiments whose large network another one traces in the fast stage."""
 SMALLER: dict[str, dict[str, Any]] = {
     "airbench_cifar10": {"model.widths": "4,8"},
+    "c50_flips_digits": {"data.dataset.size": 16},  # the smallest for LeNet-5
+    "c50_flips_photos": {"data.dataset.size": 16},
     "pixelcnn_mnist": {"model.width": 4, "model.blocks": 1},
     "vae_mnist": {"model.widths": "16"},
     "vq_vae_fashion": {"model.widths": "4,8", "model.blocks": 0},
     "zoo_digits": {"model.width": 0.125},
 }
-"""Networks that are trained at a smaller size than they are traced."""
+"""Networks, and sizes of images, with which experiments are trained in place of those with which they are traced."""
 
 
 def module_of(name: str) -> Any:
