@@ -225,7 +225,7 @@ def test_the_words_of_a_card_are_those_of_the_file_today(tmp_path: pathlib.Path)
 def test_the_verb_writes_the_page_and_says_what_is_missing(tmp_path: pathlib.Path, here: Here):
     study_folder(tmp_path / "runs", "C3")
     code, out, _ = here("claims", "runs", "--to=page")
-    assert code == 0 and out.startswith("C3  supported at small scale  Networks of ReLU units train faster")
+    assert code == 0 and out.startswith("C3  supported at small scale  Does C3 hold?")
     text = (tmp_path / "page" / "c03.md").read_text(encoding="utf-8")
     assert "Stated by [Krizhevsky et al. 2012]" not in text and "Stated by Krizhevsky et al. 2012, Glorot et al. 2011." in text
     assert "## Does C3 hold?" in text and "**Declared, not run yet.**" in text and "@inproceedings{krizhevsky2012," in text
