@@ -13,7 +13,7 @@ from cnnlab.ablation.report.cards.canvas import DARK, HEIGHT, LIGHT, WIDTH, widt
 from cnnlab.ablation.report.cards.card import result_line
 from cnnlab.ablation.report.cards.figure import draw
 from cnnlab.ablation.report.cards.means import numbers_of
-from cnnlab.ablation.report.cards.numbers import number
+from cnnlab.ablation.report.cards.numbers import conditions, effect, number
 from cnnlab.ablation.report.cards.record import Arm, Record
 from cnnlab.ablation.report.cards.series import MOST_ROWS, lines_of, rows_of
 from cnnlab.metric import Metric
@@ -232,3 +232,28 @@ def test_a_result_of_an_exact_claim_and_of_one_that_is_not_tested():
     control = part_of("not shown", "The control fails", role="required")
     whole = dataclasses.replace(exact, verdict="not tested", parts=(control, exact))
     assert result_line(made_up(ROWS, verdict=whole)) == "Not met: The control fails."
+
+
+CONDITIONS = {
+    "margin 0.3 points (a quarter of the gap)": {"test": "bounded", "margin": 0.003, "source": "a quarter of the gap"},
+    "margin a factor of 2": {"test": "bounded", "margin": 0.6931471805599453, "scale": "log"},
+    "smallest effect of interest 0.5 points; sign flips decide": {"smallest": 0.005, "decided_by": "signs"},
+    "tolerance 1e−12 points": {"test": "identity", "tolerance": 1e-14},
+    "a success is 99 points or better; stated: more than 50 %": {"level": 0.99, "more_than": 0.5},
+    "": {"test": "contrast", "smallest": None, "source": "no margin"},
+}
+
+
+@pytest.mark.parametrize("text", CONDITIONS)
+def test_what_a_part_declares_beside_its_comparison_is_said(text: str):
+    declared = {"says": "It holds", "role": "decides", **CONDITIONS[text]}
+    record = made_up(ROWS, SHARE, parts=({"says": "Another", "margin": 9.0}, declared))
+    assert conditions(record, record.verdict.parts[0]) == text
+
+
+def test_a_rate_is_a_share_of_the_runs_and_a_difference_of_rates_has_a_sign():
+    rate = part_of("supported at small scale", "It does", scale="rate")
+    rate = dataclasses.replace(rate, effect=0.62, interval=(0.5, 0.73))
+    assert effect(made_up(ROWS), rate) == ("62 % of the runs", "[50, 73] %")
+    difference = dataclasses.replace(rate, effect=-0.4, interval=None, comparison="a − b")
+    assert effect(made_up(ROWS), difference) == ("−40 % of the runs", "–")

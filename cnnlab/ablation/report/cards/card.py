@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from cnnlab.ablation.analyse import words
+from cnnlab.ablation.analyse import summary, words
 from cnnlab.ablation.plan.claim import Claim
 from cnnlab.ablation.plan.study import Card, Verdict
 from cnnlab.ablation.report import formatting
@@ -239,10 +239,21 @@ def _parts(record: Record) -> list[str]:
         shown, bounds = numbers.effect(record, part)
         p = "exact" if part.exact else formatting.p_value(part.p)
         compared = f"{_comparison(part)} in {numbers.metric_label(name, metric)}"
+        conditions = numbers.conditions(record, part)
         if not part.exact:
             compared += {True: " (higher is better)", False: " (lower is better)", None: ""}[metric.higher_is_better]
+        compared += f"; {conditions}" if conditions else ""
         rows.append(
-            [ROLES[part.role], part.says or record.question, compared, shown, bounds, p, str(part.n or "–"), part.verdict]
+            [
+                ROLES[part.role],
+                part.says or record.question,
+                compared,
+                shown,
+                bounds,
+                p,
+                str(part.n or "–"),
+                part.verdict,
+            ]
         )
     heads = ["role", "statement", "comparison", "effect", "95 % interval", "p", "n", "verdict"]
     note = (
@@ -250,7 +261,9 @@ def _parts(record: Record) -> list[str]:
         "the claim is not tested. Each p is that of one two-sided test, without a correction; n counts paired seeds. The "
         "effect of an exact part is the largest difference from the stated number, or the number closest to the bound."
     )
-    return [*_table(heads, rows, left=3), "", note]
+    open_ = [part for part in record.verdict.parts if part.verdict not in words.FOR]
+    said = [f"- {part.verdict.capitalize()}{', only shown' * (part.role == 'shown')}: {line(part.sentence)}" for part in open_]
+    return [*_table(heads, rows, left=3), "", note, *(["", *said] if said else [])]
 
 
 def _comparison(part: Verdict) -> str:
@@ -328,9 +341,17 @@ def _origin(record: Record) -> list[str]:
     ran = f"run on {day(record.finished)} from commit {', '.join(record.commits) or formatting.NOTHING}"
     seeds = f"{len(record.seeds)} seed{'s' * (len(record.seeds) != 1)}"
     lines = [f"- Declared on {day(made['time'])} {at} (declaration {made['digest'][:SHORT]}); {ran}, with {seeds}."]
+    lines += [f"- {line(text)}" for text in _remarks(record.verdict)]
     lines += [f"- Departure from the declaration: {line(text)}" for text in record.deviations]
     lines += [] if record.deviations else ["- No departures from the declaration."]
     return lines + ([f"- Deviation from the source: {line(record.card.deviations)}"] if record.card.deviations else [])
+
+
+def _remarks(verdict: Verdict) -> list[str]:
+    """Returns what the sentence of a verdict says beside its parts and its scope, such as that the code of runs differs."""
+    rest = summary.claim_parts(verdict)[len(verdict.parts) :] if verdict.parts else []
+    texts = [text.removeprefix(f"Scope: {verdict.scope}.").strip() for text in rest]
+    return [text for text in texts if text]
 
 
 def _not_run(file: ClaimFile) -> list[str]:

@@ -74,9 +74,11 @@ def effect(record: Record, part: Verdict) -> tuple[str, str]:
     metric = metric_of(record, part)
     if part.effect is None:
         return formatting.NOTHING, formatting.NOTHING
+    if part.scale == "rate" and part.interval is None and " − " in part.comparison:
+        return f"{100 * part.effect:+.0f} % of the runs".replace("-", "−"), formatting.NOTHING
     if part.scale == "rate":
-        bounds = "[{:.0%}, {:.0%}]".format(*part.interval) if part.interval else formatting.NOTHING
-        return f"{part.effect:.0%} of the runs", bounds
+        bounds = "[{:.0f}, {:.0f}] %".format(*(100 * end for end in part.interval)) if part.interval else formatting.NOTHING
+        return f"{100 * part.effect:.0f} % of the runs", bounds
     if part.scale != "plain":
         bounds = "[{:.3g}, {:.3g}]".format(*part.interval) if part.interval else formatting.NOTHING
         return f"{'ratio' if part.scale == 'log' else 'odds ratio'} {part.effect:.3g}", bounds
@@ -89,3 +91,24 @@ def effect(record: Record, part: Verdict) -> tuple[str, str]:
     if part.interval:
         bounds = f"[{', '.join(number(end, metric, decimals, sign=True) for end in part.interval)}]"
     return f"{number(part.effect, metric, decimals, sign=True)}{unit}", bounds
+
+
+def conditions(record: Record, part: Verdict) -> str:
+    """Returns what a part declares beside its comparison: `margin 0.30 points (a quarter of the gap); sign flips decide`."""
+    same = [one for one in record.parts if one.get("says") == part.says and one.get("role", part.role) == part.role]
+    declared, metric = (same or [{}])[0], metric_of(record, part)
+
+    def amount(name: str) -> str:
+        value, unit = float(declared[name]), f" {metric.difference_unit}" if metric.difference_unit else ""
+        if declared.get("scale", "plain") != "plain":
+            return f"a factor of {math.exp(value):.3g}"
+        return f"{number(value, metric)}{unit}"
+
+    found = [f"margin {amount('margin')}"] if isinstance(declared.get("margin"), int | float) else []
+    found += [f"smallest effect of interest {amount('smallest')}"] if declared.get("smallest") is not None else []
+    found += [f"tolerance {amount('tolerance')}"] if declared.get("tolerance") else []
+    found += [f"a success is {amount('level')} or better"] if "level" in declared else []
+    found += [f"stated: more than {100 * declared['more_than']:.0f} %"] if "more_than" in declared else []
+    found += ["sign flips decide"] if declared.get("decided_by") == "signs" else []
+    because = f" ({declared['source']})" if declared.get("source") and found else ""
+    return f"{'; '.join(found)}{because}"
