@@ -24,9 +24,12 @@ from cnnlab.runs.catalogue import ROOT, measurement_files
 from cnnlab.runs.experiments import load_measurement
 from cnnlab.runs.revision import Revision
 from tests.commands import command
+from tests.stages import slow_but
 
 FILES = {name: path.relative_to(ROOT) for name, path in measurement_files().items()}
 NAMES = sorted(FILES)
+LONG = ("c19_dense_evaluation", "c28_pixelcnn_sampling", "c44_same_curve")
+"""Measured by hand alone: test_claims_vgg.py, test_claims_counts.py and test_parallel.py have what they state."""
 
 TOY = """
     \"\"\"A toy.\"\"\"
@@ -83,8 +86,7 @@ def test_a_measurement_is_declared_in_full(name: str):
     json.dumps(parts)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(NAMES, thorough=LONG))
 def test_one_seed_of_a_measurement_gives_what_is_declared_and_refutes_nothing(name: str, tmp_path: pathlib.Path):
     code, out, err = command("measure", f"--experiment={name}", "--seeds=1", "--exploratory", f"--workdir={tmp_path}", cwd=ROOT)
     if code == 3 and "data" in err:

@@ -118,15 +118,15 @@ measurement = Measurement(
     seeds=8,
     verdict=every(
         identity("C16", "three 3x3", "one 7x7", 0.0, "Three 3x3 convolutions see as much as one of 7x7"),
-        identity("C16", "three 3x3", 7.0, 0.0, "That is 7x7 pixels"),
-        identity("C16", "two 3x3", "one 5x5", 0.0, "Two see as much as one of 5x5"),
-        on("weights", identity("C16", "three 3x3", 27.0, 0.0, "Three have 27 weights for a pair of channels")),
-        on("weights", identity("C16", "one 7x7", 49.0, 0.0, "One of 7x7 has 49, which are 81 % more")),
+        identity("C16", "three 3x3", 7.0, 0.0, "Three 3x3 convolutions see 7x7 pixels"),
+        identity("C16", "two 3x3", "one 5x5", 0.0, "Two 3x3 convolutions see as much as one of 5x5"),
+        on("weights", identity("C16", "three 3x3", 27.0, 0.0, "Three 3x3 convolutions have 27 weights for a pair of channels")),
+        on("weights", identity("C16", "one 7x7", 49.0, 0.0, "One 7x7 convolution has 49, which are 81 % more")),
         shown=tuple(
             identity("C16", name, f"{name}, layer table", 0.0, f"The layer table has the measured field of {name}")
             for name in STACKS
         ),
-        requires=(at_most("C16", "two 3x3", 5.0, "Two 3x3 convolutions do not (the control)"),),
+        requires=(at_most("C16", "two 3x3", 5.0, "Two 3x3 convolutions see less than 7x7 pixels (the control)"),),
         setting="source",
         scope="stacks with stride 1 and as many channels in every layer, without biases",
     ),

@@ -218,16 +218,23 @@ measurement = Measurement(
             TOLERANCE,
             "On a larger image VGG-11 gives the dense head's scores on every window of its features",
         ),
-        at_most("C19", "no padding, every crop", TOLERANCE, "Without padding those are the classifier's scores on every crop"),
+        at_most(
+            "C19", "no padding, every crop", TOLERANCE, "Without padding a sliding classifier gives its scores on every crop"
+        ),
         shown=(
             on(
                 "agreeing_positions",
                 identity("C19", "crop in the middle", 9.0, 0.0, "With padding 9 of 49 features of a crop agree"),
             ),
-            on("agreeing_positions", identity("C19", "crop in a corner", 25.0, 0.0, "In a corner of the image 25 of 49 agree")),
+            on(
+                "agreeing_positions",
+                identity("C19", "crop in a corner", 25.0, 0.0, "In a corner 25 of 49 features of a crop agree"),
+            ),
         ),
         requires=(
-            at_least("C19", "VGG-11, closest crop", 1e-3, "With padding the scores are not those of a crop (the control)"),
+            at_least(
+                "C19", "VGG-11, closest crop", 1e-3, "With padding VGG-11 slides to other scores than on crops (the control)"
+            ),
         ),
         scope="networks with random weights and a sixteenth of their channels, relative to the largest score, in f64",
     ),

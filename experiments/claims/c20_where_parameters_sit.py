@@ -107,10 +107,14 @@ measurement = Measurement(
             on(
                 "compute_share",
                 identity(
-                    "C20", f"{network}, first convolution", share, ROUNDED, f"The first convolution of {network} does not"
+                    "C20",
+                    f"{network}, first convolution",
+                    share,
+                    ROUNDED,
+                    f"The first convolution of {network} computes {part}",
                 ),
             )
-            for network, share in (("AlexNet", 0.1455), ("VGG-16", 0.0056))
+            for network, share, part in (("AlexNet", 0.1455, "15 %"), ("VGG-16", 0.0056, "under 1 %"))
         ),
         on(
             "compute_share",
@@ -118,7 +122,13 @@ measurement = Measurement(
         ),
         on(
             "compute_share",
-            identity("C20", "AlexNet, second convolution", "AlexNet, largest layer", 0.0, "That is more than any other layer"),
+            identity(
+                "C20",
+                "AlexNet, second convolution",
+                "AlexNet, largest layer",
+                0.0,
+                "No layer of AlexNet computes more than the second",
+            ),
         ),
         on(
             "compute_share",
@@ -136,7 +146,7 @@ measurement = Measurement(
                     "C20",
                     f"{network}, first dense layer",
                     f"{network}, largest other layer",
-                    f"No layer of {network} holds more",
+                    f"No layer of {network} holds more than the first dense one",
                 )
                 for network in FIRST
             ),

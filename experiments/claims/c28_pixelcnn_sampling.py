@@ -220,7 +220,7 @@ measurement = Measurement(
         shown=(
             on(
                 "total_probability",
-                identity("C28", "gated_pixelcnn", 1.0, 1e-5, "Those of a gated PixelCNN add up to 1 as well"),
+                identity("C28", "gated_pixelcnn", 1.0, 1e-5, "The probabilities of a gated PixelCNN add up to 1, too"),
             ),
             on(
                 "seconds",
@@ -256,6 +256,7 @@ measurement = Measurement(
         scope="networks with random weights, CPU time of 4 images at once from 8x8 to 32x32 pixels",
     ),
     card=Card(
+        quick="--seeds=2",
         published=(
             "Van den Oord et al. 2016: sampling is sequential, pixel by pixel, while the likelihood of all pixels is evaluated"
             " in parallel (no times). Ramachandran et al. 2017 report up to 183 times faster sampling of PixelCNN++ with kept "

@@ -188,6 +188,7 @@ measurement = Measurement(
         scope="a convolutional network with batch normalisation, 20 steps of 48 digits, forced CPU devices",
     ),
     card=Card(
+        quick="--seeds=1",
         published=(
             "Goyal et al. 2017 train ResNet-50 on 8 to 256 GPUs with curves that match after warm-up. There the batch grows "
             "with the devices and statistics of batch normalisation are those of a device; here both stay as on one device."
