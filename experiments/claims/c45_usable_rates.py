@@ -7,8 +7,10 @@ Result:   not run yet.
 
 An MLP of 100 and 100 ReLU units learns the 1,437 training images of scikit-learn's digits for 300 steps of 64 images at a
 constant rate, for each of 25 rates from 1e-5 to 10, a quarter of a decade apart. A rate is usable where the loss over all
-training images is below 0.1 at the end; the width of the usable range is a quarter of a decade for each such rate. The looser
-threshold of 0.5 is shown beside it. Seeds draw initial weights and order; all rates and optimisers of a seed share both.
+training images is below 0.1 at the end. Between the rates of the grid the logarithm of the loss is taken to be linear, with a
+loss of more than 10, or none, as 10; the width of the usable range is the length in decades over which it is below the
+threshold. The looser threshold of 0.5 is shown beside it. Seeds draw initial weights and order; all rates and optimisers of a
+seed share both.
 
 To say that an optimiser does not depend strongly on the rate, its range has to be wider by more than the step of a coarse
 search: one decade. The optimisers differ in where the range lies, too, which is shown.
@@ -38,7 +40,11 @@ from cnnlab.ops.schedules import constant
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"momentum": momentum, "RMSprop": rmsprop, "Adam": adam}
 DECADES = np.linspace(-5.0, 1.0, 25)
 """log10 of the rates."""
-SPACING = 0.25
+SPACING = 0.01
+FINE = np.arange(-5.0, 1.0, SPACING)
+"""log10 of rates between those of the grid."""
+HIGHEST = 10.0
+"""Losses above this, and those that are no numbers, count as this."""
 STEPS = 300
 BATCH = 64
 TIGHT, LOOSE = 0.1, 0.5
@@ -82,6 +88,11 @@ def final_losses(name: str) -> Callable[..., jax.Array]:
     return jax.jit(jax.vmap(train, in_axes=(0, None, None, None, None)))
 
 
+def between(loss: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the loss at the rates FINE, linear between those of DECADES."""
+    return np.interp(FINE, DECADES, np.log(loss))
+
+
 def measure(seed: int) -> Measured:
     """Returns the widths and places of the usable ranges for one draw of initial weights and order."""
     images, labels = training_images()
@@ -89,22 +100,17 @@ def measure(seed: int) -> Measured:
     rates, positions = jnp.asarray(10.0**DECADES, jnp.float32), batches(seed, len(labels))
     with jax.numpy_dtype_promotion("standard"):  # optax counts steps in i32
         losses = {name: np.asarray(final_losses(name)(rates, params, images, labels, positions)) for name in OPTIMIZERS}
-    # A loss that is no number is above every threshold.
-    finite = {name: np.where(np.isfinite(loss), loss, np.inf) for name, loss in losses.items()}
-    usable = {name: loss < TIGHT for name, loss in finite.items()}
+    losses = {name: np.where(np.isfinite(loss), np.minimum(loss, HIGHEST), HIGHEST) for name, loss in losses.items()}
+    usable = {name: FINE[between(loss) < np.log(TIGHT)] for name, loss in losses.items()}
     numbers = {
-        "width": {name: SPACING * float(one.sum()) for name, one in usable.items()},
-        "loose_width": {name: SPACING * float((loss < LOOSE).sum()) for name, loss in finite.items()},
+        "width": {name: len(rates) * SPACING for name, rates in usable.items()},
+        "loose_width": {name: SPACING * float(np.sum(between(loss) < np.log(LOOSE))) for name, loss in losses.items()},
         # The middle of the grid where no rate is usable, which the requirements then say.
-        "middle": {name: float(DECADES[one].mean()) if one.any() else 0.0 for name, one in usable.items()},
-        "lowest_loss": {name: float(loss.min()) for name, loss in finite.items()},
-        "loss_at_ends": {name: float(min(loss[0], loss[-1])) for name, loss in finite.items()},
+        "middle": {name: float(rates.mean()) if len(rates) else float(DECADES.mean()) for name, rates in usable.items()},
+        "lowest_loss": {name: float(loss.min()) for name, loss in losses.items()},
+        "loss_at_ends": {name: float(min(loss[0], loss[-1])) for name, loss in losses.items()},
     }
-    # Above the loss of guessing, ln 10, the figure ends.
-    curves = {
-        name: tuple(zip((10.0**DECADES).tolist(), np.minimum(loss, 10.0).tolist(), strict=True))
-        for name, loss in finite.items()
-    }
+    curves = {name: tuple(zip((10.0**DECADES).tolist(), loss.tolist(), strict=True)) for name, loss in losses.items()}
     return Measured(numbers, curves)
 
 
@@ -119,7 +125,7 @@ measurement = Measurement(
     metrics=(
         Metric("width", "decades"),
         Metric("loose_width", "decades"),
-        Metric("middle", "decades"),
+        Metric("middle"),
         Metric("lowest_loss", "nats", higher_is_better=False, log_scale=True),
         Metric("loss_at_ends", "nats", higher_is_better=False, log_scale=True),
     ),
