@@ -385,6 +385,9 @@ def test_a_difference_that_is_certain_and_too_small_to_matter_is_absent():
     for smallest, word in ((None, SUPPORTED), (0.01, SUPPORTED), (0.02, ABSENT)):
         assert verdicts.contrast("C1", "a", "better", "it helps", smallest=smallest)(found).verdict == word
     assert verdicts.contrast("C1", "a", "worse", "it harms", smallest=0.02)(found).verdict == OPPOSITE
+    constant = analysis(baseline=[0.5] * 8, a=[0.51] * 8)  # no interval by t
+    for smallest, word in ((None, SUPPORTED), (0.02, ABSENT)):
+        assert verdicts.contrast("C1", "a", "better", "it helps", smallest=smallest)(constant).verdict == word
 
 
 def test_logarithms_compare_ratios_and_refuse_what_has_none():

@@ -49,7 +49,7 @@ def compare(
         moved = [value - shift for value in pairs[0]]
         p = statistics.decisive_p(moved, pairs[1], test)
         effect = float(np.mean(differences)) if len(differences) else 0.0
-        word = hypothesis.word(effect, p, interval)
+        word = hypothesis.word(effect, p, interval or _point(differences, p))
         how = " ".join(filter(None, (tested, _how(moved, pairs[1], test))))
         remarks = _remarks(analysis, word, differences, rows, (1, -1), hypothesis, scale)
     numbers = (differences, interval, p)
@@ -87,11 +87,18 @@ def compare_changes(
     else:
         zeros = [0.0] * len(differences)
         p = statistics.decisive_p(differences.tolist(), zeros, "t")
-        word = hypothesis.word(float(np.mean(differences)) if seeds else 0.0, p, interval)
+        word = hypothesis.word(float(np.mean(differences)) if seeds else 0.0, p, interval or _point(differences, p))
         how = _how(differences.tolist(), zeros, "t")
         remarks = _remarks(analysis, word, differences, rows, (1, -1, -1, 1), hypothesis, scale)
     found = (differences, interval, p)
     return verdict_of(analysis, claim, word, says, title, found, rows, test=how, scale=scale, remarks=remarks)
+
+
+def _point(differences: np.ndarray, p: float | None) -> Interval | None:
+    """Returns the interval of differences that are all the same, as an exact test decides them: that one number."""
+    if p is None or p >= words.ALPHA or not len(differences):
+        return None
+    return Interval(float(differences[0]), float(differences[0]))
 
 
 def _worst(analysis: Analysis, claim: str) -> float:
