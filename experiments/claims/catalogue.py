@@ -49,7 +49,7 @@ CLAIMS = (
         "C2",
         "Without a non-linearity a deep network is a linear classifier",
         FOUNDATIONS,
-        "exact",
+        "both",
         ("goodfellow2016", "saxe2014"),
     ),
     Claim(

@@ -1,6 +1,7 @@
 """Writes the card of a claim: what it says, who says it, what was found here, and how to try it. Imports no jax."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 
 from cnnlab.ablation.analyse import summary, words
@@ -119,16 +120,20 @@ def finding(record: Record, part: Verdict) -> str:
 
 
 def _exactly(part: Verdict, shown: str) -> str:
-    """Returns `within 2e−16 in all 20 seeds`, or `at most 2 in all 20 seeds (stated: at most 3)`."""
+    """Returns `within 2e−16 in all 20 seeds`, `exactly 14`, or `at most 2 in all 20 seeds (stated: at most 3)`."""
     seeds = f" in all {part.n} seeds" if part.n > 1 else ""
     holds = part.verdict in words.FOR
     for sign, sense in ((" ≤ ", "at most"), (" ≥ ", "at least")):
         if sign in part.comparison:
             stated = f"(stated: {sense} {part.comparison.rpartition(sign)[2]})"
             return f"{sense} {shown}{seeds} {stated}" if holds else f"{shown}{' in a seed' if seeds else ''} {stated}"
+    expected = part.comparison.rpartition(" − ")[2].replace(" points", " %")
+    is_zero = re.match(r"[+−]?0(\.0*)?(?![\d.])", expected) is not None
+    is_number = re.match(r"[+−]?\d", expected) is not None
     if part.effect == 0:
-        return f"exactly{seeds}"
-    return f"within {shown}{seeds}" if holds else f"off by up to {shown}"
+        return f"exactly{'' if is_zero else f' {expected}' if is_number else f' as {expected}'}{seeds}"
+    target = "" if is_zero else f" of {expected}"
+    return f"within {shown}{target}{seeds}" if holds else f"off by up to {shown}{f' from {expected}' if target else ''}"
 
 
 def card(

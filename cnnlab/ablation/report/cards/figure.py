@@ -188,7 +188,9 @@ def _draw_lines(picture: Canvas, record: Record, lines: Sequence[Line], names: S
     box = Box(MARGIN + tick_width + 14, top + 40, WIDTH - MARGIN - label_width - 20, HEIGHT - 88)
     _grid_down(picture, box, down, show)
     levels = sorted({point[0] for point in points})
-    at = levels if len(levels) <= 8 else []
+    at = levels if len(levels) <= 8 else canvas.ticks(across, max(2, int((box.right - box.left) / 90)))
+    if all(level.is_integer() for level in levels):  # no half layers
+        at = [value for value in at if float(value).is_integer()]
     _grid_across(picture, box, across, lambda value: names[round(value)] if names else tick(value), at)
     above = figure.y if measured or figure.y else numbers.metric_label(record.drawn, metric)
     below = f"{figure.x if measured else short(figure.x)}{', logarithmic' if log_x else ''}"
