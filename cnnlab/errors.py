@@ -7,6 +7,7 @@ Codes: 0 done, 2 usage, 3 data, checkpoint, file of a run, disk or memory, 4 div
 import errno
 import os
 import pathlib
+import re
 
 
 class CnnlabError(Exception):
@@ -72,7 +73,13 @@ class Preempted(CnnlabError):
     exit_code = 75
 
 
+class PeerLost(CnnlabError):
+    """Another process that trains the same run is gone, or the network between them."""
+
+
 SPACE = "Free some space and run the same command again: it continues from the last checkpoint."
+PEER = re.compile(r"Gloo .*failed|coordination service|NCCL .*(remote|connection)|heartbeat", re.IGNORECASE)
+"""Texts of jax's errors when a process of several is gone."""
 DISK_REASONS = {
     errno.ENOSPC: ("no space is left on the disk", SPACE),
     errno.EDQUOT: ("the quota of the disk is used up", SPACE),
@@ -122,6 +129,8 @@ def of_the_world(error: BaseException) -> CnnlabError | None:
             "Give a smaller --batch_size, a smaller network, smaller images (--image_size) or --precision=bf16; "
             "on several devices, --strategy=fsdp."
         )
+    if type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError", "ValueError") and PEER.search(first):
+        return PeerLost(f"another process of this run does not answer any more ({first}).")
     if isinstance(error, OSError) and error.errno in DISK_REASONS:
         return DiskError(disk_reason(error))
     return None

@@ -57,7 +57,7 @@ def _split_cpu(count: int) -> None:
         return
     import jax
 
-    if (there := len(jax.devices())) != count or jax.default_backend() != "cpu":
+    if (there := len(jax.local_devices())) != count or jax.default_backend() != "cpu":
         for name in names:
             os.environ.pop(name, None)
         os.environ.update(before)

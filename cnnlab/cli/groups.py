@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from cnnlab.errors import UsageError
-from cnnlab.values import Count, Duration, NonNegative, PathText
+from cnnlab.values import Count, Duration, NonNegative, PathText, Range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,25 @@ class Devices:
     fake_devices: Count | None = None
     precision: Literal["f32", "bf16"] = "f32"
     data_dir: PathText | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """Several processes that train one run together, on one host or on several.
+
+    Attributes:
+        num_processes: how many processes share the devices' work; none: one, or as many tasks as `srun` started.
+        process_id: number of this process, from 0; none: this command starts all of them on this host.
+        coordinator: HOST:PORT at which process 0 awaits the others; none: a free port of this host.
+        start_timeout: seconds to wait for all processes at the start.
+        step_timeout: seconds without a step, compilation included, after which the processes end and say who is stuck.
+    """
+
+    num_processes: Count | None = None
+    process_id: Annotated[int, Range(0)] | None = None
+    coordinator: str | None = None
+    start_timeout: Count = 120
+    step_timeout: Count = 600
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from cnnlab import own
-from cnnlab.cli import flags, signals, suggest
+from cnnlab.cli import flags, signals, suggest, supervise
 from cnnlab.cli.common import NoExperiment, load, resolve
 from cnnlab.cli.groups import Console, Devices
 from cnnlab.cli.verbs import VERBS
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="plain")  # a console that has no ± shows +/- instead of ending the command
     begin_command()
+    supervise.WORDS[:] = argv
     received: list[Preempted] = []
     try:
         with signals.raised_as_errors(received):

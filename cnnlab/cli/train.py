@@ -1,11 +1,13 @@
 """The verb train."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
-from cnnlab.cli.common import load, recorded_run, resolve, run_spec, seed_folders, seeds_from
-from cnnlab.cli.groups import Console, Devices, Length, Pace
+from cnnlab.cli import supervise
+from cnnlab.cli.common import load, recorded_run, resolve, run_spec, seed_folders, seeds_from, setup_jax
+from cnnlab.cli.groups import Console, Devices, Length, Pace, Processes
 from cnnlab.values import Count, Duration, Seed, Target
 
 
@@ -22,6 +24,7 @@ def train(
     allow: tuple[str, ...] = (),
     length: Length,
     devices: Devices,
+    processes: Processes,
     pace: Pace,
     console: Console,
 ) -> int:
@@ -39,9 +42,13 @@ def train(
         allow: what may have changed since the run in the workdir was begun, of code, data, weights.
         length: how long to train.
         devices: devices and precision.
+        processes: several processes that train it together.
         pace: how often it is logged, evaluated and saved.
         console: what is shown.
     """
+    if supervise.required(processes):
+        return supervise.run_supervised(processes)
+    console = join(processes, devices, console)
     if experiment is None and workdir and seeds == 1:
         begun, devices = recorded_run(workdir, devices)
         experiment, values, seed = begun["experiment"], as_begun(begun, values, length), seed or begun["flags"]["seed"]
@@ -53,7 +60,19 @@ def train(
 
     folders = seed_folders(loaded, resolved, devices.precision, workdir, numbers)
     spec = run_spec(loaded, resolved, devices, console, pace, stop_after=stop_after, allow=allow)
+    spec = dataclasses.replace(spec, step_timeout=processes.step_timeout)
     return run.train_seeds(resolved, spec, folders, overwrite=overwrite)
+
+
+def join(processes: Processes, devices: Devices, console: Console) -> Console:
+    """Connects this process with the others of its run, where it has a parent (supervise.py); returns what it shows."""
+    if supervise.CHILD not in os.environ:
+        return console
+    setup_jax(devices.fake_devices)
+    from cnnlab.engine.processes import Group, is_main, start
+
+    start(Group(processes.num_processes, processes.process_id, processes.coordinator, processes.start_timeout))
+    return console if is_main() else dataclasses.replace(console, log_level="error")
 
 
 def as_begun(run: Mapping[str, Any], values: Mapping[str, str], length: Length) -> dict[str, Any]:

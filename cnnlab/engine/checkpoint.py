@@ -22,7 +22,7 @@ from orbax.checkpoint import checkpoint_managers
 from cnnlab import files
 from cnnlab.core import PyTree, TrainState
 from cnnlab.digests import arrays_digest, file_digest, json_digest
-from cnnlab.engine import averages
+from cnnlab.engine import averages, processes
 from cnnlab.errors import CheckpointError, DivergedError
 from cnnlab.metric import Metric
 
@@ -55,6 +55,11 @@ def describe(tree: PyTree) -> dict[str, list[Any]]:
     return {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves(tree).items()}
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Returns the options by which the first of several processes reads and writes alone, and waits for no other."""
+    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0} if processes.count() > 1 else None)
+
+
 class Checkpoints:
     """The checkpoints of one run; one process at a time writes there (run.py holds the lock)."""
 
@@ -77,6 +82,8 @@ class Checkpoints:
             best_fn=rank,
             preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep), best]),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+            multiprocessing_options=_alone(),
+            create=False,
         )
         self._manager: ocp.CheckpointManager | None = None
         self._saving: dict[str, Any] = {}
@@ -123,9 +130,7 @@ class Checkpoints:
                 f"training diverged: at step {step} {len(bad)} leaves are not finite, the first is {bad[0]}.\n"
                 "Try a smaller --lr, a --clip_norm, or a warm-up of the schedule."
             )
-        if self._manager is None:
-            self._manager = ocp.CheckpointManager(self.folder, options=self._options)
-        self._wait(self._manager)
+        self._wait(manager := self._open())
         # A full disk is found before anything is written, with a fifth more than the arrays themselves in reserve.
         needed = int(1.2 * sum(leaf.nbytes for leaf in leaves(state).values()))
         free = shutil.disk_usage(self.folder).free
@@ -136,13 +141,18 @@ class Checkpoints:
             )
         numbers = dict(metrics) if metrics else None
         self._saving = {"format": FORMAT, "step": step, "leaves": describe(state), "meta": dict(meta), "metrics": numbers}
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves(state))), metrics=numbers)
+        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves(state))), metrics=numbers)
 
     def delete(self, step: int) -> None:
         """Deletes the checkpoint of a step, which is about to be saved again."""
+        self._open().delete(step)
+
+    def _open(self) -> ocp.CheckpointManager:
+        """Returns orbax's manager of the folder, which is made where it is missing."""
         if self._manager is None:
+            files.make_folder(self.folder)
             self._manager = ocp.CheckpointManager(self.folder, options=self._options)
-        self._manager.delete(step)
+        return self._manager
 
     def _wait(self, manager: ocp.CheckpointManager) -> None:
         """Waits for the save in progress; raises CheckpointError where it failed in the background."""
@@ -267,7 +277,7 @@ def _read(folder: pathlib.Path, shapes: TrainState) -> TrainState:
     """Returns the host tree of a step folder, in NumPy arrays of the wanted shapes."""
     wanted = leaves(shapes)
     targets = {path: np.empty(leaf.shape, leaf.dtype) for path, leaf in wanted.items()}
-    with ocp.StandardCheckpointer() as reader:
+    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader:
         restored = reader.restore(folder / "state", targets)
     return jax.tree.unflatten(jax.tree.structure(shapes), [restored[path] for path in wanted])
 

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnlab.core import PyTree, Strategy, TrainState
 from cnnlab.digests import digest
+from cnnlab.engine import processes
 from cnnlab.errors import UsageError
 from cnnlab.ops.collectives import AXIS
 
@@ -60,6 +61,11 @@ def pick_devices(count: int | None) -> tuple[Any, ...]:
     devices = jax.devices()
     if count is None:
         return tuple(devices)
+    if processes.count() > 1 and count != len(devices):
+        raise UsageError(
+            f"--devices={count}: {processes.count()} processes have {len(devices)} devices together, and use all of them.\n"
+            "Leave the flag out, or start other processes."
+        )
     if count > len(devices):
         raise UsageError(
             f"--devices={count}: this process sees {len(devices)} {devices[0].platform} device(s).\n"
@@ -80,7 +86,7 @@ def _data_to_keys(state: TrainState) -> TrainState:
 
 def _host(tree: PyTree) -> PyTree:
     """Returns the tree with NumPy leaves."""
-    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)  # a copy: the donated buffer lives on in the next step
+    return jax.tree.map(processes.fetch, tree)
 
 
 def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
@@ -89,7 +95,7 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def to_devices(state: TrainState) -> TrainState:
-        put = jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, rule(np.shape(leaf)))), state)
+        put = jax.tree.map(lambda leaf: processes.place(leaf, NamedSharding(mesh, rule(np.shape(leaf)))), state)
         return _data_to_keys(put)
 
     # Without the constraint XLA may choose another layout for the result, and the next call would compile again.
@@ -102,6 +108,8 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
     def compile_steps(steps: Callable[..., Any]) -> Callable[..., Any]:
         def laid_out(state: TrainState, resident: PyTree, feeds: PyTree) -> tuple[TrainState, PyTree]:
             state, stats = steps(state, resident, feeds)
+            if processes.count() > 1:  # every process reads the whole statistics
+                stats = jax.lax.with_sharding_constraint(stats, everywhere)
             return keep_layout(state), stats
 
         return jax.jit(laid_out, donate_argnums=0)
@@ -111,8 +119,8 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
         devices=tuple(devices),
         to_devices=to_devices,
         to_host=lambda state: _host(_keys_to_data(state)),
-        replicate=lambda tree: jax.device_put(tree, everywhere),
-        shard_batch=lambda feeds: jax.device_put(feeds, NamedSharding(mesh, PartitionSpec(None, AXIS))),
+        replicate=lambda tree: processes.place(tree, everywhere),
+        shard_batch=lambda feeds: processes.place(feeds, NamedSharding(mesh, PartitionSpec(None, AXIS))),
         compile_steps=compile_steps,
         compile_measure=lambda measure: jax.jit(measure, out_shardings=everywhere),
     )
@@ -141,6 +149,8 @@ def pmap(devices: Sequence[Any]) -> Strategy:
 
     jax.pmap is in maintenance since jax 0.8.
     """
+    if processes.count() > 1:
+        raise UsageError("--strategy=pmap is for one process. Take --strategy=jit or fsdp with several.")
     count = len(devices)
     by_device = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
 

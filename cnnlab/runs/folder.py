@@ -59,6 +59,8 @@ class RunSpec:
     """Digests of its code (`sources.code_digests`); None: not compared."""
     allow: tuple[str, ...] = ()
     """Differences from the run in the folder that are accepted (identity.ALLOWED)."""
+    step_timeout: int = 600
+    """Seconds without a step after which one of several processes ends."""
     starts: bool = True
     """Whether its initial weights matter, which are then compared; a trained run has its own in its checkpoint."""
     changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cnnlab import figures, files
 from cnnlab.core import Batch, Stats, TrainState
-from cnnlab.engine import train
+from cnnlab.engine import processes, train
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.clock import StepClock
@@ -74,6 +74,8 @@ class RunRecorder:
     """Number of lines of metrics.jsonl, by which lost ones are noticed."""
     step: int = 0
     """Last step that is known to be done."""
+    saved: int | None = None
+    """Step of the newest checkpoint, which may still be on its way to the disk; None: there is none."""
     attempt: int = 1
     """Number of times that the run was started or resumed."""
     start: int = 0
@@ -225,13 +227,14 @@ class RunRecorder:
         if bad := finite.bad_leaves(host):
             raise finite.diverged_leaves(bad, step, last_checkpoint(self))
         self.checkpoints.save(step, host, meta, numbers if known else None)
+        self.saved = step
 
     def finish(self, state: TrainState, step: int, pending_stats: list[Stats]) -> dict[str, Any]:
         """Returns the content of result.json of a run that reached its last step, or a short result of one stopped earlier.
 
         Raises Preempted where it was not --stop_after that stopped it. `pending_stats` are the statistics since the last log.
         """
-        if step not in self.checkpoints.steps():
+        if step != self.saved:
             self.on_save(step, state, pending_stats)
         self.checkpoints.close()
         if step == self.program.experiment.steps:
@@ -346,6 +349,7 @@ def open_run(
             timing_before={name: meta[name] for name in TIMES if name in meta},
             attempt=1 + run_files.read_status(folder).get("attempt", 0),
             start=start,
+            saved=start if meta else None,
             state=state,
             pending_stats=[train.as_part({"sums": meta["recent"], "rows": {}})] if meta.get("recent") else [],
             should_stop=should_stop,
@@ -378,8 +382,13 @@ def restore_or_init(
     data = program.experiment.data
     if "data" in spec.allow and (trained := read_inputs(folder)):
         check_inputs(trained, data.inputs, name=data.name, folder=folder)
-    restored = checkpoints.restore(program.shapes)
-    run_files.require_checkpoint_kept(folder, checkpoints.steps())
+
+    def restore() -> tuple[TrainState, dict[str, Any], int] | None:
+        found = checkpoints.restore(program.shapes)
+        run_files.require_checkpoint_kept(folder, checkpoints.steps())
+        return found
+
+    restored = processes.agreed_state(restore, program.shapes)
     if restored is None:
         return program, program.init(seed), {}, 0
     state, meta, step = restored

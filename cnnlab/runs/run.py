@@ -25,7 +25,7 @@ import numpy as np
 
 from cnnlab import files, own, text
 from cnnlab.core import Experiment, TrainState
-from cnnlab.engine import train
+from cnnlab.engine import processes, train
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
@@ -33,6 +33,7 @@ from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
 from cnnlab.runs import run_files, run_progress
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
+from cnnlab.runs.following import open_follower
 from cnnlab.runs.recorder import RunRecorder, open_run
 from cnnlab.runs.summaries import reported
 from cnnlab.runs.trained_function import check_inputs, read_inputs, with_inputs
@@ -74,7 +75,13 @@ def _steps_of(wanted: Duration | None, experiment: Experiment, default: int) -> 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yields `should_stop`, which returns true after SIGTERM or Ctrl-C; a second signal ends the process at once."""
+    """Yields `should_stop`, which returns true after SIGTERM or Ctrl-C; a second signal ends the process at once.
+
+    Several processes stop at the same step, whichever of them got the signal; their parent handles the second one.
+    """
+    if processes.count() > 1:
+        yield processes.agreed_stop()
+        return
     received: list[int] = []
 
     def handle(number: int, frame: object) -> None:
@@ -98,7 +105,10 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
     """
     with (
         stop_signals() as should_stop,
-        open_run(program, folder, spec, seed, overwrite=overwrite, should_stop=should_stop) as recorder,
+        watched(spec),
+        open_run(program, folder, spec, seed, overwrite=overwrite, should_stop=should_stop)
+        if processes.is_main()
+        else open_follower(program, folder, spec, seed, should_stop=should_stop) as recorder,
     ):
         if recorder.result:
             return recorder.result
@@ -123,6 +133,19 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
             result = recorder.finish(state, step, recorder.pending_stats)
         raise_if_stopped(should_stop)
         return result
+
+
+@contextlib.contextmanager
+def watched(spec: RunSpec) -> Iterator[None]:
+    """Ends this process, one of several, where no step is made for `spec.step_timeout` seconds."""
+    if processes.count() == 1:
+        yield
+        return
+    watchdog = processes.Watchdog(processes.agreed_stop(), spec.step_timeout)
+    try:
+        yield
+    finally:
+        watchdog.close()
 
 
 def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | DivergedError]:
@@ -278,13 +301,17 @@ def train_seeds(
         overwrite: whether an existing run is deleted first.
         program: program of the same experiment from `build`, to use its compilation again; None: it is built.
     """
-    for seed, folder in folders.items():  # before the data are read
-        check_folder(folder, spec, overwrite=overwrite, seed=seed)
+    if processes.is_main():
+        for seed, folder in folders.items():  # before the data are read
+            check_folder(folder, spec, overwrite=overwrite, seed=seed)
     experiment = program.experiment if program else call(resolved)
-    results = {
-        seed: check_folder(folder, spec, overwrite=overwrite, seed=seed, experiment=experiment)
-        for seed, folder in folders.items()
-    }
+    found = processes.agreed(
+        lambda: [
+            check_folder(folder, spec, overwrite=overwrite, seed=seed, experiment=experiment)
+            for seed, folder in folders.items()
+        ]
+    )
+    results: dict[int, dict[str, Any] | None] = dict(zip(folders, found, strict=True))
     for seed, folder in folders.items():
         if results[seed] is not None:
             for damage in run_files.damages(folder):  # of what its results do not depend on
@@ -304,7 +331,7 @@ def train_seeds(
             flush=True,
         )
     done = {seed: result for seed, result in results.items() if result and not result.get("stopped")}
-    if len(folders) > 1 and done:
+    if len(folders) > 1 and done and processes.is_main():
         print(summarise(done, next(iter(folders.values())).parent, spec))
     return DivergedError.exit_code if None in results.values() else 0
 

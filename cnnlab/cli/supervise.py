@@ -1,0 +1,235 @@
+"""The parent of the processes that train one run together: starts them, watches them, and ends all when one ends badly.
+
+A process whose peer is gone is ended by jax in C++ code, with a stack trace and without an exception; and a process that waits
+for a peer that never answers takes no signal. So the parent says in one line what happened. Imports no jax.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, TextIO
+
+from cnnlab.cli.groups import Processes
+from cnnlab.errors import UsageError
+
+LAUNCHER = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
+CHILD = "CNNLAB_PROCESS"
+"""Set in the environment of a process that has a parent here."""
+WORDS: list[str] = []
+"""The words of the command after launch.py, as `main` got them: a parent starts its processes with the same ones."""
+NOISE = re.compile(
+    r"^(\[Gloo\] |[IWEF]\d{4} \d\d:\d\d|\s+@\s+0x|\*\*\* Check failure stack trace|terminate called|Fatal Python error)"
+)
+"""Lines of C++ libraries, which go with the end of a process and say nothing to a person."""
+GRACE_SECONDS = 5.0
+"""Seconds for the others to end by themselves after one ended badly."""
+OURS = (2, 3, 4, 75)
+"""Exit codes of a process that said itself why it ended."""
+KEPT_LINES = 40
+
+
+@dataclasses.dataclass
+class Child:
+    """One process."""
+
+    index: int
+    process: subprocess.Popen[bytes]
+    shown: bool
+    """Whether its output is shown as it comes."""
+    lines: collections.deque[str]
+    """Its last lines of errors."""
+    readers: list[threading.Thread]
+
+
+def of_slurm() -> tuple[int, int] | None:
+    """Returns (number of tasks, number of this task) where `srun` started several tasks of this command; else None."""
+    names = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
+    if any(name not in os.environ for name in names) or "SLURM_STEP_NODELIST" not in os.environ:
+        return None
+    tasks, index = (int(os.environ[name]) for name in names)
+    return (tasks, index) if tasks > 1 else None
+
+
+def required(processes: Processes) -> bool:
+    """Returns whether this command is to be the parent of others. Raises UsageError for flags that do not go together."""
+    if CHILD in os.environ:
+        return False
+    count, index = processes.num_processes, processes.process_id
+    if index is not None and (count is None or processes.coordinator is None):
+        raise UsageError(
+            f"--process_id={index} names one of several processes.\n"
+            "Expected --num_processes=N and --coordinator=HOST:PORT with it."
+        )
+    if processes.coordinator is not None and index is None:
+        raise UsageError(
+            f"--coordinator={processes.coordinator}: which process is this?\n"
+            "Expected --process_id=K with it. Leave it out to start all processes on this host."
+        )
+    if index is not None and count is not None and index >= count:
+        raise UsageError(f"--process_id={index}: expected 0 to {count - 1} with --num_processes={count}.")
+    if processes.coordinator is not None and not re.fullmatch(r"[^:\s]+:\d{1,5}", processes.coordinator):
+        raise UsageError(f"--coordinator={processes.coordinator}: expected HOST:PORT, such as 10.0.0.1:1234.")
+    return bool((count or 1) > 1 or of_slurm())
+
+
+def run_supervised(processes: Processes) -> int:
+    """Starts this command's process, or all of them on this host, and returns the exit code when they have ended."""
+    words = WORDS
+    if processes.process_id is not None or (processes.num_processes is None and of_slurm()):
+        return _run([(processes.process_id if processes.process_id is not None else _of_slurm_index(), list(words))])
+    count = processes.num_processes or 1
+    address = f"127.0.0.1:{_free_port()}"
+    return _run([(index, [*words, f"--process_id={index}", f"--coordinator={address}"]) for index in range(count)])
+
+
+def _of_slurm_index() -> int:
+    found = of_slurm()
+    assert found is not None
+    return found[1]
+
+
+def _free_port() -> int:
+    """Returns a port of this host that nobody uses now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _run(commands: Sequence[tuple[int, list[str]]]) -> int:
+    """Runs the processes (number, words) to their end; returns the exit code."""
+    children = [_start(index, words, len(commands)) for index, words in commands]
+    with _passing_signals_on(children) as signalled:
+        try:
+            ended = _first_bad(children)
+            if ended is None:
+                return 0
+            code = _explain(ended, children, stopped=bool(signalled))
+            _wait(children, GRACE_SECONDS)
+            return code
+        finally:
+            for child in children:
+                if child.process.poll() is None:
+                    child.process.kill()
+                child.process.wait()
+                for reader in child.readers:
+                    reader.join(timeout=1)
+
+
+def _start(index: int, words: list[str], count: int) -> Child:
+    """Starts one process; the output of the first is shown, of the others their errors are kept."""
+    shown = index == 0
+    process = subprocess.Popen(
+        [sys.executable, str(LAUNCHER), *words],
+        env={"PJRT_NPROC": "16"} | os.environ | {CHILD: str(index), "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if shown else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
+    )
+    child = Child(index, process, shown, collections.deque(maxlen=KEPT_LINES), [])
+    for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
+        if source is not None:
+            child.readers.append(threading.Thread(target=_read, args=(source, target, child), daemon=True))
+            child.readers[-1].start()
+    return child
+
+
+def _read(source: IO[bytes], target: TextIO, child: Child) -> None:
+    """Shows what a process writes, without the lines of C++ libraries, and keeps its last lines of errors."""
+    for raw in source:
+        line = raw.decode(errors="replace")
+        if NOISE.match(line):
+            continue
+        if target is sys.stderr:
+            child.lines.append(line.rstrip())
+        if child.shown:
+            target.write(line)
+            target.flush()
+
+
+@contextlib.contextmanager
+def _passing_signals_on(children: Sequence[Child]) -> Iterator[list[int]]:
+    """Passes SIGTERM and Ctrl-C to the processes as SIGTERM; a second one kills them. Yields the signals received."""
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        again = bool(received)
+        received.append(number)
+        if not again:
+            name = signal.Signals(number).name
+            print(f"\n{name}: all processes save a checkpoint; once more to leave at once.", file=sys.stderr, flush=True)
+        for child in children:
+            if child.process.poll() is None:
+                child.process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _first_bad(children: Sequence[Child]) -> Child | None:
+    """Waits for the processes; returns the first that ends otherwise than with 0, None where all end well."""
+    while True:
+        codes = [child.process.poll() for child in children]
+        bad = [child for child, code in zip(children, codes, strict=True) if code not in (None, 0)]
+        if bad:
+            # The one that was killed or said why, before those that ended because of it.
+            _wait(children, 0.5)
+            bad = [child for child in children if child.process.poll() not in (None, 0)]
+            return min(bad, key=lambda child: (_rank(child.process.returncode), child.index))
+        if all(code == 0 for code in codes):
+            return None
+        time.sleep(0.05)
+
+
+def _rank(code: int) -> int:
+    """Returns how far an exit code is from the cause: first what killed a process, then errors it raised, then aborts."""
+    if code == -signal.SIGABRT:
+        return 3
+    return 0 if code in OURS else 1 if code < 0 else 2
+
+
+def _wait(children: Sequence[Child], seconds: float) -> None:
+    """Waits until all processes have ended, at most so many seconds."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and any(child.process.poll() is None for child in children):
+        time.sleep(0.05)
+
+
+def _explain(ended: Child, children: Sequence[Child], *, stopped: bool) -> int:
+    """Prints why the processes end, where none of them was able to; returns the exit code."""
+    code, name = ended.process.returncode, f"process {ended.index}"
+    said = next((line for line in reversed(ended.lines) if line.startswith("error: ")), "")
+    if code in OURS:
+        if not ended.shown and said and not any(child.shown and child.process.poll() == code for child in children):
+            print(f"error: {name}: {said.removeprefix('error: ')}", file=sys.stderr)
+        return code
+    if code < 0 and code != -signal.SIGABRT:
+        how = f"was killed by {signal.Signals(-code).name}"
+    elif code == -signal.SIGABRT:
+        how = "lost its connection with the others, or never had one: a peer is gone, or nobody answered in --start_timeout"
+    elif said:
+        how = f"ended: {said.removeprefix('error: ')}"
+    else:
+        how = f"ended with exit code {code}{': ' + ended.lines[-1].rstrip('.') if ended.lines else ''}"
+    if said and ended.shown:
+        return 1  # it was shown
+    if not stopped or code != -signal.SIGKILL:
+        after = "" if "newest checkpoint" in how else " The same command goes on from the newest checkpoint."
+        print(f"error: {name} {how}. All processes of the run were ended.{after}", file=sys.stderr, flush=True)
+    return 1

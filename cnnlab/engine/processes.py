@@ -1,0 +1,232 @@
+"""The processes that train one run together: how they start, what they agree on, and how host values pass between them.
+
+One process is the usual case, in which every function here does nothing. Of several, each runs the same command on the same
+global batches, and holds the parts of arrays that lie on its own devices. Process 0 alone reads and writes the run's folder;
+what it read, the others get from it. Imports of jax.distributed are left to `start`, which must come before jax's first use.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from cnnlab.core import PyTree
+from cnnlab.errors import UsageError
+
+log = logging.getLogger("cnnlab")
+
+HEARTBEAT_SECONDS = 30
+"""Seconds after which a process that is gone, such as one on a host that lost its power, ends the others."""
+BEAT_SECONDS = 1.0
+"""Seconds between two signs of life of a process."""
+SIGN = "cnnlab/alive/"
+"""Prefix of the keys under which processes leave their signs of life with the coordinator."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The processes of a run as a command names them."""
+
+    count: int | None = None
+    """Number of processes; None: as the cluster (Slurm, a TPU pod) says."""
+    index: int | None = None
+    """Number of this process, from 0; None: as the cluster says."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0; None: as the cluster says."""
+    start_timeout: int = 120
+    """Seconds to wait for the others at the start."""
+
+
+def start(group: Group) -> None:
+    """Connects this process with the others; raises UsageError where they do not all come.
+
+    On a CPU a coordinator that never answers ends the process in C++ code, without an exception: the parent process
+    (cli/supervise.py) makes a sentence of that.
+    """
+    try:
+        jax.distributed.initialize(
+            coordinator_address=group.coordinator,
+            num_processes=group.count,
+            process_id=group.index,
+            initialization_timeout=group.start_timeout,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"process {group.index} of {group.count} could not join the others at {group.coordinator}: {reason}\n"
+            "Start all of them with the same --num_processes and --coordinator, each with its own --process_id."
+        ) from error
+
+
+def count() -> int:
+    """Returns the number of processes."""
+    return jax.process_count()
+
+
+def is_main() -> bool:
+    """Returns whether this process reads and writes the run's folder."""
+    return jax.process_index() == 0
+
+
+def place(tree: PyTree, sharding: Any) -> PyTree:
+    """Returns host arrays, which are the same in every process, on the devices of all of them."""
+    if count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def placed(leaf: Any) -> jax.Array:
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(placed, tree)
+
+
+def fetch(leaf: Any) -> np.ndarray:
+    """Returns a copy of an array on the host; every process must call it, since parts may lie on others' devices."""
+    if count() > 1 and isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+    return np.array(leaf, copy=True)  # the donated buffer lives on in the next step
+
+
+def _shared_bytes(value: np.ndarray | None, size: int) -> np.ndarray:
+    """Returns the u8 [size] of process 0 in every process; the others give None."""
+    given = np.zeros(size, np.uint8) if value is None else value
+    return np.asarray(multihost_utils.broadcast_one_to_all(given)).astype(np.uint8)
+
+
+def agreed(find: Callable[[], Any]) -> Any:
+    """Returns what process 0 finds, as JSON has it, in every process; the others do not look."""
+    if count() == 1:
+        return find()
+    text = np.frombuffer(json.dumps(find()).encode(), np.uint8) if is_main() else None
+    # The length first, since all must give arrays of one shape.
+    size = np.zeros(8, np.uint8) if text is None else np.frombuffer(np.uint64(len(text)).tobytes(), np.uint8)
+    length = int(_shared_bytes(size, 8).view(np.uint64)[0])
+    return json.loads(_shared_bytes(text, length).tobytes().decode())
+
+
+def agreed_state(restore: Callable[[], tuple[PyTree, dict[str, Any], int] | None], shapes: PyTree) -> Any:
+    """Returns the (host tree, notes, step) that process 0 restores, to the bit, in every process; None where it finds none.
+
+    Args:
+        restore: reads the newest checkpoint; called in process 0 alone.
+        shapes: the tree as shapes and dtypes.
+    """
+    if count() == 1:
+        return restore()
+    found = restore() if is_main() else None
+    about = agreed(lambda: None if found is None else {"meta": found[1], "step": found[2]})
+    if about is None:
+        return None
+
+    def shared(shape: Any, leaf: Any) -> np.ndarray:
+        # As bytes, since a sum of floats, which a broadcast is, would lose the sign of a zero.
+        raw = None if leaf is None else np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+        size = int(np.prod(shape.shape)) * np.dtype(shape.dtype).itemsize
+        return _shared_bytes(raw, size).view(shape.dtype).reshape(shape.shape)  # [bytes] -> the leaf's own shape
+
+    leaves, structure = jax.tree.flatten(shapes)
+    given = jax.tree.leaves(found[0]) if found else [None] * len(leaves)
+    state = jax.tree.unflatten(structure, [shared(shape, leaf) for shape, leaf in zip(leaves, given, strict=True)])
+    return state, about["meta"], about["step"]
+
+
+class AgreedStop:
+    """Whether a signal asked any of the processes to end: all learn it at the same poll, so that all stop at the same step.
+
+    The first SIGTERM of any process is taken by jax's preemption service, which picks the poll. Every process must poll at the
+    same points of its program. A poll is also a sign of life: see `Watchdog`.
+    """
+
+    def __init__(self) -> None:
+        """Starts before the first poll."""
+        self.polls, self.stopped, self.polled = 0, False, time.monotonic()
+
+    def __call__(self) -> bool:
+        """Returns whether to stop."""
+        self.polled = time.monotonic()
+        if not self.stopped:
+            self.polls += 1
+            self.stopped = multihost_utils.reached_preemption_sync_point(self.polls)
+        return self.stopped
+
+
+_stop = AgreedStop()
+
+
+def agreed_stop() -> AgreedStop:
+    """Returns the one of this process: polls are counted over all runs of a command."""
+    return _stop
+
+
+class Watchdog:
+    """Ends this process where no step was made for too long, since a peer that is stuck keeps the others waiting for ever."""
+
+    def __init__(self, stop: AgreedStop, seconds: float) -> None:
+        """Starts to watch.
+
+        Args:
+            stop: what every step polls.
+            seconds: longest time between two polls, which includes compilation.
+        """
+        self._stop, self._seconds, self._done = stop, seconds, threading.Event()
+        stop.polled = time.monotonic()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the watch."""
+        self._done.set()
+
+    def _watch(self) -> None:
+        while not self._done.wait(BEAT_SECONDS):
+            _leave_sign(self._stop.polls)
+            waited = time.monotonic() - self._stop.polled
+            if waited > self._seconds:
+                me = f"process {jax.process_index()} of {count()}"
+                print(
+                    f"\nerror: {me} made no step for {waited:.0f} s (--step_timeout), after {self._stop.polls} polls; "
+                    f"{_silent_processes()}.\nThe same command goes on from the newest checkpoint.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(1)
+
+
+def _client() -> Any:
+    """Returns jax's connection with the coordinator, which has no public name."""
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _leave_sign(polls: int) -> None:
+    """Leaves the time and the number of polls of this process with the coordinator."""
+    value = json.dumps({"time": time.time(), "polls": polls})
+    try:
+        _client().key_value_set(f"{SIGN}{jax.process_index()}", value, allow_overwrite=True)
+    except Exception as error:  # the coordinator is gone: the missing steps are what counts
+        log.debug("no sign of life could be left: %s", error)
+
+
+def _silent_processes() -> str:
+    """Returns which processes left no sign of life lately, in a clause."""
+    try:
+        found = {int(key.rpartition("/")[2]): json.loads(value) for key, value in _client().key_value_dir_get(SIGN)}
+    except Exception:
+        return "the coordinator does not answer"
+    now = time.time()
+    silent = [number for number in range(count()) if now - found.get(number, {"time": 0.0})["time"] > 5 * BEAT_SECONDS]
+    if silent:
+        return f"process {', '.join(map(str, silent))} of {count()} shows no sign of life"
+    fewest = min(found, key=lambda number: found[number]["polls"])
+    return f"all processes are alive, and process {fewest} is the furthest behind"
