@@ -86,10 +86,11 @@ def run_supervised(processes: Processes) -> int:
     """Starts this command's process, or all of them on this host, and returns the exit code when they have ended."""
     words = WORDS
     if processes.process_id is not None or (processes.num_processes is None and of_slurm()):
-        return _run([(processes.process_id if processes.process_id is not None else _of_slurm_index(), list(words))])
+        index = processes.process_id if processes.process_id is not None else _of_slurm_index()
+        return _run([(index, list(words))], processes.coordinator or "that of the cluster")
     count = processes.num_processes or 1
     address = f"127.0.0.1:{_free_port()}"
-    return _run([(index, [*words, f"--process_id={index}", f"--coordinator={address}"]) for index in range(count)])
+    return _run([(index, [*words, f"--process_id={index}", f"--coordinator={address}"]) for index in range(count)], address)
 
 
 def _of_slurm_index() -> int:
@@ -106,15 +107,15 @@ def _free_port() -> int:
         return port
 
 
-def _run(commands: Sequence[tuple[int, list[str]]]) -> int:
-    """Runs the processes (number, words) to their end; returns the exit code."""
+def _run(commands: Sequence[tuple[int, list[str]]], address: str) -> int:
+    """Runs the processes (number, words), which meet at an address, to their end; returns the exit code."""
     children = [_start(index, words, len(commands)) for index, words in commands]
     with _passing_signals_on(children) as signalled:
         try:
             ended = _first_bad(children)
             if ended is None:
                 return 0
-            code = _explain(ended, children, stopped=bool(signalled))
+            code = _explain(ended, children, address, stopped=bool(signalled))
             _wait(children, GRACE_SECONDS)
             return code
         finally:
@@ -211,7 +212,7 @@ def _wait(children: Sequence[Child], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _explain(ended: Child, children: Sequence[Child], *, stopped: bool) -> int:
+def _explain(ended: Child, children: Sequence[Child], address: str, *, stopped: bool) -> int:
     """Prints why the processes end, where none of them was able to; returns the exit code."""
     code, name = ended.process.returncode, f"process {ended.index}"
     said = next((line for line in reversed(ended.lines) if line.startswith("error: ")), "")
@@ -222,7 +223,10 @@ def _explain(ended: Child, children: Sequence[Child], *, stopped: bool) -> int:
     if code < 0 and code != -signal.SIGABRT:
         how = f"was killed by {signal.Signals(-code).name}"
     elif code == -signal.SIGABRT:
-        how = "lost its connection with the others, or never had one: a peer is gone, or nobody answered in --start_timeout"
+        how = (
+            f"lost its connection with the others at {address}, or never had one: a process is gone, none answered within "
+            "--start_timeout, or another program uses the port"
+        )
     elif said:
         how = f"ended: {said.removeprefix('error: ')}"
     else:
