@@ -10,7 +10,8 @@ from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program
 from cnnlab.runs.folder import RunSpec
-from cnnlab.runs.recorder import RunRecorder, restore_or_init
+from cnnlab.runs.recorder import RunRecorder
+from cnnlab.runs.restoring import pending_of, restore_or_init
 
 
 class NoCheckpoints(Checkpoints):
@@ -78,13 +79,10 @@ def open_follower(
         spec,
         seed,
         checkpoints,
-        [],
-        lambda step, images: None,
-        timing_before={},
         start=start,
         saved=start if meta else None,
         state=state,
-        pending_stats=[train.as_part({"sums": meta["recent"], "rows": {}})] if meta.get("recent") else [],
+        pending_stats=pending_of(meta),
         should_stop=should_stop,
         unmeasured=start if meta.get("unmeasured") else None,
     )

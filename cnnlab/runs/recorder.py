@@ -19,7 +19,7 @@ from PIL import Image
 
 from cnnlab import figures, files
 from cnnlab.core import Batch, Stats, TrainState
-from cnnlab.engine import processes, train
+from cnnlab.engine import train
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.clock import StepClock
@@ -30,9 +30,10 @@ from cnnlab.runs.folder import RunSpec, record_attempt
 from cnnlab.runs.identity import say_once
 from cnnlab.runs.lock import locked
 from cnnlab.runs.open_writers import EVENTS, open_writers
+from cnnlab.runs.restoring import pending_of, restore_or_init
 from cnnlab.runs.run_progress import RunProgress
 from cnnlab.runs.summaries import declarations, flat_metrics, summarise, summarise_training
-from cnnlab.runs.trained_function import META, check_inputs, kept_rows, read_inputs, untrained_remark, with_inputs
+from cnnlab.runs.trained_function import META, kept_rows, untrained_remark
 from cnnlab.runs.ways_on import last_checkpoint
 from cnnlab.runs.writers import Writer
 from cnnlab.text import listed
@@ -58,10 +59,10 @@ class RunRecorder:
     spec: RunSpec
     seed: int
     checkpoints: Checkpoints
-    writers: list[Writer]
-    images: Callable[[int, Mapping[str, np.ndarray]], None]
+    writers: list[Writer] = dataclasses.field(default_factory=list)
+    images: Callable[[int, Mapping[str, np.ndarray]], None] = lambda step, images: None
     """Writer of images {name: u8 [H, W, 3]}."""
-    timing_before: Mapping[str, float]
+    timing_before: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """`wall_seconds`, `compile_seconds` and `step_seconds` of earlier attempts, as far as they are known."""
     clock: StepClock = dataclasses.field(default_factory=StepClock)
     """Filled by `fit`; batched runs share one."""
@@ -330,7 +331,7 @@ def open_run(
             record_attempt(folder, spec, program.experiment, seed, step=0)
         checkpoints = Checkpoints(folder / "checkpoints", ranked_by=program.experiment.task.primary_metric)
         if result := run_files.finished_result(folder):  # by a process that held the lock until now
-            yield RunRecorder(program, folder, spec, seed, checkpoints, [], lambda step, images: None, {}, result=result)
+            yield RunRecorder(program, folder, spec, seed, checkpoints, result=result)
             return
         run_files.say_damage(folder)
         checkpoints.clear_unfinished()
@@ -344,14 +345,12 @@ def open_run(
             spec,
             seed,
             checkpoints,
-            [],
-            lambda step, images: None,
             timing_before={name: meta[name] for name in TIMES if name in meta},
             attempt=1 + run_files.read_status(folder).get("attempt", 0),
             start=start,
             saved=start if meta else None,
             state=state,
-            pending_stats=[train.as_part({"sums": meta["recent"], "rows": {}})] if meta.get("recent") else [],
+            pending_stats=pending_of(meta),
             should_stop=should_stop,
             unmeasured=start if meta.get("unmeasured") else None,
         )
@@ -360,44 +359,11 @@ def open_run(
             recorder.status("RUNNING", start)
             opened = open_writers(program, folder, start, meta.get("records", 0), spec, recorder.clock)
             recorder.writers, recorder.images, recorder.progress, close_writers = opened
-            recorder.records = len(writers.read_metrics(folder / run_files.METRICS))
             closing.callback(close_writers)
+            recorder.records = len(writers.read_metrics(folder / run_files.METRICS))
             recorder.measure_interrupted()
             yield recorder
         except BaseException as error:
             if not recorder.is_closed and not (batched and isinstance(error, Exception) and not isinstance(error, Preempted)):
                 recorder.failed(error)
             raise
-
-
-def restore_or_init(
-    program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int, spec: RunSpec
-) -> tuple[Program, TrainState, dict[str, Any], int]:
-    """Returns (program, placed state, meta, step) from the newest undamaged checkpoint, or initialised.
-
-    On other data, which --allow=data accepts, the program prepares images as the checkpoint says: a run that goes on keeps its
-    normalisation. Raises DataError where the data are not those of the checkpoint and others are not allowed, or where they
-    have other classes or images that its network cannot take.
-    """
-    data = program.experiment.data
-    if "data" in spec.allow and (trained := read_inputs(folder)):
-        check_inputs(trained, data.inputs, name=data.name, folder=folder)
-
-    def restore() -> tuple[TrainState, dict[str, Any], int] | None:
-        found = checkpoints.restore(program.shapes)
-        run_files.require_checkpoint_kept(folder, checkpoints.steps())
-        return found
-
-    restored = processes.agreed_state(restore, program.shapes)
-    if restored is None:
-        return program, program.init(seed), {}, 0
-    state, meta, step = restored
-    if meta["fingerprint"] != data.fingerprint and "data" not in spec.allow:
-        raise DataError(
-            f"the data set {data.name} changed since {folder} was begun (fingerprint {meta['fingerprint'][:12]}, now "
-            f"{data.fingerprint[:12]}).\nRestore the old data, or give another --workdir to train on the new ones."
-        )
-    program = with_inputs(program, meta, folder, precision=spec.precision)
-    checkpoints.quarantine()
-    log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
-    return program, program.strategy.to_devices(state), meta, step

@@ -14,10 +14,8 @@ import contextlib
 import dataclasses
 import logging
 import math
-import os
 import pathlib
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +33,7 @@ from cnnlab.runs import run_files, run_progress
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.following import open_follower
 from cnnlab.runs.recorder import RunRecorder, open_run
+from cnnlab.runs.stopping import stop_signals, watched
 from cnnlab.runs.summaries import reported
 from cnnlab.runs.trained_function import check_inputs, read_inputs, with_inputs
 from cnnlab.runs.ways_on import saying_what_is_saved
@@ -73,31 +72,6 @@ def _steps_of(wanted: Duration | None, experiment: Experiment, default: int) -> 
     return max(1, wanted.steps(size=data.sizes["train"], batch_size=data.batch_size) if wanted else default)
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yields `should_stop`, which returns true after SIGTERM or Ctrl-C; a second signal ends the process at once.
-
-    Several processes stop at the same step, whichever of them got the signal; their parent handles the second one.
-    """
-    if processes.count() > 1:
-        yield processes.agreed_stop()
-        return
-    received: list[int] = []
-
-    def handle(number: int, frame: object) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
-        log.warning("\n%s: saving a checkpoint; once more to leave at once.", signal.Signals(number).name)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, *, overwrite: bool) -> dict[str, Any]:
     """Trains one seed in its folder from the start or its newest checkpoint; returns the content of result.json.
 
@@ -105,7 +79,7 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
     """
     with (
         stop_signals() as should_stop,
-        watched(spec),
+        watched(spec.step_timeout),
         open_run(program, folder, spec, seed, overwrite=overwrite, should_stop=should_stop)
         if processes.is_main()
         else open_follower(program, folder, spec, seed, should_stop=should_stop) as recorder,
@@ -133,19 +107,6 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
             result = recorder.finish(state, step, recorder.pending_stats)
         raise_if_stopped(should_stop)
         return result
-
-
-@contextlib.contextmanager
-def watched(spec: RunSpec) -> Iterator[None]:
-    """Ends this process, one of several, where no step is made for `spec.step_timeout` seconds."""
-    if processes.count() == 1:
-        yield
-        return
-    watchdog = processes.Watchdog(processes.agreed_stop(), spec.step_timeout)
-    try:
-        yield
-    finally:
-        watchdog.close()
 
 
 def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | DivergedError]:

@@ -1,0 +1,55 @@
+"""The state with which a run begins: that of its newest checkpoint which is whole, or a fresh one."""
+
+import logging
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from cnnlab.core import Stats, TrainState
+from cnnlab.engine import processes, train
+from cnnlab.engine.checkpoint import Checkpoints
+from cnnlab.engine.program import Program
+from cnnlab.errors import DataError
+from cnnlab.runs import run_files
+from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.trained_function import check_inputs, read_inputs, with_inputs
+
+log = logging.getLogger("cnnlab")
+
+
+def restore_or_init(
+    program: Program, folder: pathlib.Path, checkpoints: Checkpoints, seed: int, spec: RunSpec
+) -> tuple[Program, TrainState, dict[str, Any], int]:
+    """Returns (program, placed state, meta, step) from the newest undamaged checkpoint, or initialised.
+
+    On other data, which --allow=data accepts, the program prepares images as the checkpoint says: a run that goes on keeps its
+    normalisation. Raises DataError where the data are not those of the checkpoint and others are not allowed, or where they
+    have other classes or images that its network cannot take.
+    """
+    data = program.experiment.data
+    if "data" in spec.allow and (trained := read_inputs(folder)):
+        check_inputs(trained, data.inputs, name=data.name, folder=folder)
+
+    def restore() -> tuple[TrainState, dict[str, Any], int] | None:
+        found = checkpoints.restore(program.shapes)
+        run_files.require_checkpoint_kept(folder, checkpoints.steps())
+        return found
+
+    restored = processes.agreed_state(restore, program.shapes)
+    if restored is None:
+        return program, program.init(seed), {}, 0
+    state, meta, step = restored
+    if meta["fingerprint"] != data.fingerprint and "data" not in spec.allow:
+        raise DataError(
+            f"the data set {data.name} changed since {folder} was begun (fingerprint {meta['fingerprint'][:12]}, now "
+            f"{data.fingerprint[:12]}).\nRestore the old data, or give another --workdir to train on the new ones."
+        )
+    program = with_inputs(program, meta, folder, precision=spec.precision)
+    checkpoints.quarantine()
+    log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
+    return program, program.strategy.to_devices(state), meta, step
+
+
+def pending_of(meta: Mapping[str, Any]) -> list[Stats]:
+    """Returns the statistics since the last log that the notes of a checkpoint keep."""
+    return [train.as_part({"sums": meta["recent"], "rows": {}})] if meta.get("recent") else []
