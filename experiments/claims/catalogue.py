@@ -43,7 +43,7 @@ CLAIMS = (
         "A perceptron cannot learn XOR; a network with one hidden layer can",
         FOUNDATIONS,
         "both",
-        ("minsky1969", "rumelhart1986"),
+        ("minsky1969", "rumelhart1986internal", "muroga1971"),
     ),
     Claim(
         "C2",
@@ -72,7 +72,7 @@ CLAIMS = (
         "Zero initial weights never break the symmetry between units",
         TRAINING,
         "exact",
-        ("rumelhart1986", "goodfellow2016"),
+        ("rumelhart1986internal", "goodfellow2016"),
     ),
     Claim(
         "C6",
@@ -88,7 +88,7 @@ CLAIMS = (
         "thinned networks",
         REGULARISATION,
         "both",
-        ("hinton2012", "srivastava2014"),
+        ("hinton2012", "srivastava2014", "baldi2013"),
     ),
     Claim(
         "C9",
@@ -205,7 +205,7 @@ CLAIMS = (
         "A deep autoencoder reconstructs better than PCA with a code of the same size",
         AUTOENCODERS,
         "both",
-        ("hinton2006", "baldi1989"),
+        ("hinton2006", "baldi1989", "eckart1936"),
     ),
     Claim(
         "C25",
@@ -228,7 +228,7 @@ CLAIMS = (
         "gradient, and modes are dropped",
         GENERATIVE,
         "both",
-        ("goodfellow2014", "arjovsky2017", "metz2017", "larsen2016"),
+        ("goodfellow2014", "arjovsky2017", "metz2017", "larsen2016", "gulrajani2017"),
     ),
     Claim(
         "C28",
@@ -257,7 +257,7 @@ CLAIMS = (
         "An LSTM keeps a gradient over lags at which a plain recurrent network has lost it",
         SEQUENCES,
         "both",
-        ("hochreiter1997", "bengio1994", "pascanu2013"),
+        ("hochreiter1997", "gers2000", "bengio1994", "pascanu2013"),
     ),
     Claim(
         "C32",
@@ -361,7 +361,7 @@ CLAIMS = (
         "Finite differences cost a pass for each parameter, back-propagation a constant number of passes",
         FOUNDATIONS,
         "exact",
-        ("rumelhart1986", "baur1983"),
+        ("rumelhart1986", "baur1983", "baydin2018"),
     ),
     Claim(
         "C50",
