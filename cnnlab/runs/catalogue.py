@@ -34,8 +34,12 @@ def catalogue() -> dict[str, dict[str, str]]:
 
 
 def experiment_files() -> dict[str, pathlib.Path]:
-    """Returns experiments by name: the files of experiments/ and its folders that define `experiment` at the top level."""
-    return _defining("experiment")
+    """Returns experiments by name: the files of experiments/ and its folders that define `experiment` at the top level.
+
+    Files that define a measurement are no experiments, whatever else they define.
+    """
+    measured = measurement_files()
+    return {name: path for name, path in _defining("experiment").items() if name not in measured}
 
 
 def measurement_files() -> dict[str, pathlib.Path]:

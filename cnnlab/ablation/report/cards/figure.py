@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from cnnlab.ablation.report.cards import canvas, numbers
+from cnnlab.ablation.report.cards import canvas, means, numbers
 from cnnlab.ablation.report.cards.canvas import HEIGHT, LARGE, NORMAL, SMALL, WIDTH, Box, Canvas, Theme
 from cnnlab.ablation.report.cards.record import Record
 from cnnlab.ablation.report.cards.series import Line, Row, lines_of, margin_of, rows_of, short
@@ -32,7 +32,8 @@ def draw(record: Record, theme: Theme, *, title: str, subtitle: str = "") -> str
     picture = Canvas(theme, title)
     top = _head(picture, title, subtitle)
     mean = "Geometric mean" if lines and record.card.figure.log_y else "Mean"
-    note = f"{mean} and 95 % interval over {len(record.seeds)} seeds." if len(record.seeds) > 1 else ""
+    band = "range" if lines and len(record.seeds) < means.FEWEST else "95 % interval"
+    note = f"{mean} and {band} over {len(record.seeds)} seeds." if len(record.seeds) > 1 else ""
     note += f" {left_out} more arms are in the table." if left_out else ""
     if lines:
         _draw_lines(picture, record, lines, names, top)

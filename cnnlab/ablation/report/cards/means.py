@@ -7,14 +7,22 @@ import numpy as np
 from cnnlab.ablation.analyse import statistics, words
 from cnnlab.ablation.report.cards.record import Numbers
 
+FEWEST = 5
+"""Seeds below which a band is the range over seeds: an interval by so few is wider than any of them differ."""
+
 
 def curve_point(values: Sequence[float], *, log: bool) -> tuple[float, float, float] | None:
-    """Returns (mean, low, high) of numbers, geometric ones where `log` and all are above 0; None where none is finite."""
+    """Returns (mean, low, high) of numbers, geometric ones where `log` and all are above 0; None where none is finite.
+
+    Low and high are the ends of the 95 % interval, or of the range where there are fewer than FEWEST numbers.
+    """
     log = log and min(values) > 0
     found = numbers_of(dict(enumerate(np.log(values) if log else values)))
     if found.mean is None:
         return None
     low, high = found.interval or (found.mean, found.mean)
+    if len(found.values) < FEWEST:
+        low, high = min(found.values.values()), max(found.values.values())
     return (float(np.exp(found.mean)), float(np.exp(low)), float(np.exp(high))) if log else (found.mean, low, high)
 
 

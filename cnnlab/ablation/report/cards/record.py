@@ -86,7 +86,7 @@ class Record:
     baseline: str = ""
     """What varies, as the baseline has it, such as `activation=relu, lr=0.02`; empty for a measurement."""
     curves: Mapping[str, tuple[tuple[float, float, float, float], ...]] = dataclasses.field(default_factory=dict)
-    """{label: points (x, mean, low, high)} of a measurement by x; low and high are the ends of the 95 % interval."""
+    """{label: points (x, mean, low, high)} of a measurement by x; low and high are the ends of the band (means.curve_point)."""
     card: Card = Card()
     """What the file says about the claim beside its test."""
 
