@@ -114,18 +114,18 @@ def finding(record: Record, part: Verdict) -> str:
     if part.effect is None:
         return f"{says}: {part.verdict}"
     if part.exact:
-        return f"{says}: {_exactly(part, shown)}"
+        return f"{says}: {_exactly(record, part, shown)}"
     p = f", p {'' if (part.p or 0) < 0.001 else '= '}{formatting.p_value(part.p)}" if part.p is not None else ""
     return f"{says}: {shown}{'' if bounds == formatting.NOTHING else f' {bounds}'}{p}, n = {part.n}"
 
 
-def _exactly(part: Verdict, shown: str) -> str:
+def _exactly(record: Record, part: Verdict, shown: str) -> str:
     """Returns `within 2e−16 in all 20 seeds`, `exactly 14`, or `at most 2 in all 20 seeds (stated: at most 3)`."""
     seeds = f" in all {part.n} seeds" if part.n > 1 else ""
     holds = part.verdict in words.FOR
     for sign, sense in ((" ≤ ", "at most"), (" ≥ ", "at least")):
         if sign in part.comparison:
-            stated = f"(stated: {sense} {part.comparison.rpartition(sign)[2]})"
+            stated = f"(stated: {sense} {numbers.bound_of(record, part) or part.comparison.rpartition(sign)[2]})"
             return f"{sense} {shown}{seeds} {stated}" if holds else f"{shown}{' in a seed' if seeds else ''} {stated}"
     expected = part.comparison.rpartition(" − ")[2].replace(" points", " %")
     is_zero = re.match(r"[+−]?0(\.0*)?(?![\d.])", expected) is not None
@@ -215,7 +215,9 @@ def _published(record: Record) -> list[str]:
         return []
     parts = _deciding(record.verdict)
     found = [f"{line(finding(record, part))} (*{part.verdict}*)" for part in parts[:MOST_BESIDE]]
-    here = "<br>".join([*found, *([f"{len(parts) - len(found)} more parts are below."] if len(found) < len(parts) else [])])
+    more = len(parts) - len(found)
+    rest = f"{more} more part{'s are' if more > 1 else ' is'} below."
+    here = "<br>".join([*found, *([rest] if more else [])])
     return ["| in the source | here |", "|---|---|", f"| {line(record.card.published)} | {here} |", ""]
 
 
@@ -243,7 +245,7 @@ def _parts(record: Record) -> list[str]:
         metric, name = numbers.metric_of(record, part), part.metric or record.metric
         shown, bounds = numbers.effect(record, part)
         p = "exact" if part.exact else formatting.p_value(part.p)
-        compared = f"{_comparison(part)} in {numbers.metric_label(name, metric)}"
+        compared = f"{_comparison(record, part)} in {numbers.metric_label(name, metric)}"
         conditions = numbers.conditions(record, part)
         if not part.exact:
             compared += {True: " (higher is better)", False: " (lower is better)", None: ""}[metric.higher_is_better]
@@ -271,16 +273,19 @@ def _parts(record: Record) -> list[str]:
     return [*_table(heads, rows, left=3), "", note, *(["", *said] if said else [])]
 
 
-def _comparison(part: Verdict) -> str:
-    """Returns what a part compares; an identity as an equation."""
+def _comparison(record: Record, part: Verdict) -> str:
+    """Returns what a part compares; an identity as an equation, a bound with all its digits."""
+    if bound := numbers.bound_of(record, part):
+        return re.sub(r"(?<= [≤≥] ).*", bound, part.comparison)
     arm, minus, expected = part.comparison.rpartition(" − ")
-    return f"{arm} = {expected}" if part.exact and minus else part.comparison or formatting.NOTHING
+    return f"{arm} = {expected.replace(' points', ' %')}" if part.exact and minus else part.comparison or formatting.NOTHING
 
 
 def _arms(record: Record) -> list[str]:
     """Returns tables of the arms or cases with mean and interval of each metric; metrics of the same arms share a table."""
     named = f" The baseline is {line(record.baseline)}." if record.baseline else ""
-    lines = [f"Mean over seeds with its 95 % interval (Student's t).{named}"]
+    mean = "Mean over seeds with its 95 % interval (Student's t)." if len(record.seeds) > 1 else "Of one seed."
+    lines = [f"{mean}{named}"]
     groups: dict[tuple[str, ...], list[str]] = {}
     for metric in record.compared:
         groups.setdefault(tuple(arm.name for arm in record.arms if metric in arm.numbers), []).append(metric)

@@ -1,7 +1,8 @@
 """Writes numbers, metrics and effects of a record as a person reads them. Imports no jax."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.ablation.report import formatting
@@ -69,6 +70,28 @@ def metric_of(record: Record, part: Verdict) -> Metric:
     return record.metrics[part.metric or record.metric]
 
 
+def level(value: float, metric: Metric) -> str:
+    """Returns a number with its unit: `61.93 %` of a share, which a difference has in points."""
+    return f"{number(value, metric)}{f' {metric.shown_unit}' if metric.shown_unit else ''}"
+
+
+def is_bound(part: Verdict) -> bool:
+    """Returns whether a part states an inequality, so that its effect is a number and no difference."""
+    return " ≤ " in part.comparison or " ≥ " in part.comparison
+
+
+def bound_of(record: Record, part: Verdict) -> str:
+    """Returns the declared bound of an inequality with its unit; empty where it is the number of another arm, or none."""
+    bound = declared_part(record, part).get("bound")
+    return level(float(bound), metric_of(record, part)) if isinstance(bound, int | float) and is_bound(part) else ""
+
+
+def declared_part(record: Record, part: Verdict) -> Mapping[str, Any]:
+    """Returns what the declaration says of a part; {} where it cannot be found."""
+    same = [one for one in record.parts if one.get("says") == part.says and one.get("role", part.role) == part.role]
+    return (same or [{}])[0]
+
+
 def effect(record: Record, part: Verdict) -> tuple[str, str]:
     """Returns (effect with its unit, 95 % interval) of a part: `+2.10 nats`, `[1.87, 2.33]`; dashes for what is not there."""
     metric = metric_of(record, part)
@@ -83,6 +106,8 @@ def effect(record: Record, part: Verdict) -> tuple[str, str]:
         bounds = "[{:.3g}, {:.3g}]".format(*part.interval) if part.interval else formatting.NOTHING
         return f"{'ratio' if part.scale == 'log' else 'odds ratio'} {part.effect:.3g}", bounds
     unit = f" {metric.difference_unit}" if metric.difference_unit else ""
+    if part.exact and is_bound(part):
+        return level(part.effect, metric), formatting.NOTHING
     if part.exact:
         return f"{number(part.effect, metric)}{unit}", formatting.NOTHING
     half = (part.interval[1] - part.interval[0]) / 2 * metric.factor if part.interval else 0.0
@@ -95,11 +120,11 @@ def effect(record: Record, part: Verdict) -> tuple[str, str]:
 
 def conditions(record: Record, part: Verdict) -> str:
     """Returns what a part declares beside its comparison: `margin 0.30 points (a quarter of the gap); sign flips decide`."""
-    same = [one for one in record.parts if one.get("says") == part.says and one.get("role", part.role) == part.role]
-    declared, metric = (same or [{}])[0], metric_of(record, part)
+    declared, metric = declared_part(record, part), metric_of(record, part)
 
     def amount(name: str) -> str:
         value, unit = float(declared[name]), f" {metric.difference_unit}" if metric.difference_unit else ""
+        unit = unit.removesuffix("s") if abs(value * metric.factor) == 1 else unit
         if declared.get("scale", "plain") != "plain":
             return f"a factor of {math.exp(value):.3g}"
         return f"{number(value, metric)}{unit}"
@@ -107,7 +132,7 @@ def conditions(record: Record, part: Verdict) -> str:
     found = [f"margin {amount('margin')}"] if isinstance(declared.get("margin"), int | float) else []
     found += [f"smallest effect of interest {amount('smallest')}"] if declared.get("smallest") is not None else []
     found += [f"tolerance {amount('tolerance')}"] if declared.get("tolerance") else []
-    found += [f"a success is {amount('level')} or better"] if "level" in declared else []
+    found += [f"a success is {level(declared['level'], metric)} or better"] if "level" in declared else []
     found += [f"stated: more than {100 * declared['more_than']:.0f} %"] if "more_than" in declared else []
     found += ["sign flips decide"] if declared.get("decided_by") == "signs" else []
     because = f" ({declared['source']})" if declared.get("source") and found else ""
