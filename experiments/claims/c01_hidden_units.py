@@ -11,6 +11,11 @@ points rightly. Two units can represent XOR (c01_separable), but training finds 
 unit that is 0 on all four points gets no gradient, and two points of different classes may end at the same output. The controls
 are Rosenblatt's perceptron and the MLP of eight units without a non-linearity: both are linear, and cannot exceed three of the
 four points.
+
+A point counts as right where its class has a probability above SURE. The first declaration counted every largest probability,
+and its control failed on seeds 0 to 99: the MLP without a non-linearity ends at one half everywhere, and in 5 of 100 runs
+rounding in f32 put all four points on their right side. The test was then declared again, with this threshold and seeds from
+100 on.
 """
 
 import functools
@@ -18,6 +23,7 @@ import itertools
 from typing import Any
 
 import jax
+import numpy as np
 
 from cnnlab import knobs
 from cnnlab.ablation.analyse.claim_verdict import every
@@ -37,6 +43,10 @@ LINEAR = {
 }
 
 
+SURE = 0.51
+"""Probability of its class from which a point counts as right, so that rounding around one half decides nothing."""
+
+
 @functools.cache
 def built(case: str) -> Program:
     """Returns the program of a case, compiled once for all seeds."""
@@ -45,12 +55,13 @@ def built(case: str) -> Program:
 
 
 def accuracy_after_training(case: str, seed: int) -> float:
-    """Returns the share of the four points that are classified rightly after all steps, which are one dispatch."""
+    """Returns the share of the four points whose class is surely the right one after all steps, which are one dispatch."""
     program = built(case)
     experiment = program.experiment
     feeds: Any = stack_steps(list(itertools.islice(experiment.data.train(seed, 0), experiment.steps)))
     state, _ = program.phase_steps[0](program.init(seed), program.step_inputs("train"), feeds)
-    return float(experiment.task.summary(evaluate(program, state, "test"))["accuracy"])
+    rows = evaluate(program, state, "test")["rows"]
+    return float(np.mean((rows["prediction"] == rows["label"]) & (rows["confidence"] > SURE)))
 
 
 def measure(seed: int) -> Measured:
@@ -64,6 +75,7 @@ measurement = Measurement(
     measure=measure,
     metrics=(Metric("accuracy", SHARE, higher_is_better=True),),
     seeds=100,
+    first_seed=100,
     verdict=every(
         success_rate("C1", "2 hidden units", 1.0, 0.0, "Two hidden units learn XOR from some initial weights"),
         success_rate(
