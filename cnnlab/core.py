@@ -201,6 +201,8 @@ class Dataset:
     """Examples by split: train, test and, unless switched off, validation."""
     batch_size: int
     """Global batch size of `train`."""
+    accumulate: int = dataclasses.field(default=1, kw_only=True)
+    """Number of equal parts in which a training step takes its batch, one after another, before it updates once."""
     train: Callable[[int, int], Iterator[Feed]]
     """(seed, step) -> the endless feeds of steps step, step + 1, …"""
     evaluate: Callable[..., Iterator[Feed]]

@@ -32,6 +32,7 @@ def images(
     *,
     dataset: Choice[DATASETS] = digits,
     batch_size: Count | None = 64,
+    accumulate: Count = 1,
     validation: Fraction = 0.1,
     split_seed: DrawSeed = None,
     image_size: Count | None = None,
@@ -50,6 +51,7 @@ def images(
         shuffle: what a negative control permutes: the training labels, or the pixels of every image. It is not a knob.
         dataset: data set; digits comes with scikit-learn; tfds:NAME, folder:PATH, csv:PATH, npz:PATH read others.
         batch_size: number of examples in a step, over all devices together; none: the whole training split in every step.
+        accumulate: equal parts in which a step takes its batch in turn, to save memory; batch statistics are of a part alone.
         validation: share of the training split that is held out, where the data set has no validation split of its own.
         split_seed: seed by which that share is drawn: a number, or run, by the seed of each run; none: always the same share.
         image_size: height and width in pixels to which images are brought; none: images keep their size.
@@ -64,7 +66,6 @@ def images(
     """
     opened = require_source(dataset(), "data.dataset")
     source = select(opened, classes=only_classes, examples_per_class=examples_per_class, seed=examples_seed)
-    of_run = examples_per_class if examples_seed == OF_RUN else None
     if shuffle == "pixels":
         source = shuffle_pixels(source)
     elif shuffle == "labels" and OF_RUN not in (examples_seed, split_seed):
@@ -72,9 +73,10 @@ def images(
     built = build(
         source,
         batch_size=batch_size,
+        accumulate=accumulate,
         validation=validation,
         split_seed=split_seed,
-        examples_of_run=of_run,
+        examples_of_run=examples_per_class if examples_seed == OF_RUN else None,
         image_size=image_size,
         image_fit=image_fit,
         normalize=normalize,
@@ -107,6 +109,8 @@ PIPELINES = {"images": images}
 UnitImages: Any = Choice(PIPELINES, supplied=("normalize",))
 """The knob `data` of a recipe whose model takes pixels in [0, 1]; the recipe passes `normalize=no_normalization`."""
 
-WholeSplit: Any = Choice(PIPELINES, supplied=("batch_size", "validation", "split_seed", "normalize", "augment", "order"))
+WholeSplit: Any = Choice(
+    PIPELINES, supplied=("batch_size", "accumulate", "validation", "split_seed", "normalize", "augment", "order")
+)
 """The knob `data` of a recipe that takes all training images at once, as they are; the recipe passes the batch size, the share
 that is held out, the normalisation and the variations."""

@@ -25,13 +25,18 @@ def paired(labelled: Dataset, unlabelled: Dataset) -> Dataset:
     does not depend on the number of devices. Both are normalised as the labelled images are. Evaluation is that of the labelled
     data.
 
-    Raises UsageError where the images differ in shape or in type.
+    Raises UsageError where the images differ in shape or in type, or the batches are not taken in as many parts.
     """
     if (labelled.inputs.image_shape, labelled.inputs.dtype) != (unlabelled.inputs.image_shape, unlabelled.inputs.dtype):
         raise UsageError(
             f"the images of {labelled.name} are {labelled.inputs.dtype} {list(labelled.image_shape)} and those of "
             f"{unlabelled.name} {unlabelled.inputs.dtype} {list(unlabelled.image_shape)}.\n"
             "Expected images of one size and type. Give the same --image_size."
+        )
+    if labelled.accumulate != unlabelled.accumulate:
+        raise UsageError(
+            f"--accumulate={labelled.accumulate} for {labelled.name} and {unlabelled.accumulate} for {unlabelled.name}: "
+            "the two batches of a step are taken in parts together.\nGive both the same number."
         )
     resident = {split: dict(arrays) for split, arrays in labelled.resident.items()}
     resident["train"] = {**resident.get("train", {}), BESIDE: dict(unlabelled.resident.get("train", {}))}

@@ -36,6 +36,7 @@ def build(
     source: Source,
     *,
     batch_size: Count | None,
+    accumulate: Count = 1,
     validation: Fraction = 0.1,
     split_seed: DrawSeed = None,
     examples_of_run: Count | None = None,
@@ -51,8 +52,7 @@ def build(
     The validation examples are a stratified share; a split with too few examples gives none. The normaliser is computed without
     that share; where runs draw examples (draws.py), from all of training. `examples_of_run` of each class are drawn; None: all.
 
-    Raises UsageError for a batch larger than the training split or an impossible image_size, and DataError where the images
-    differ in size and no image_size is given.
+    Raises UsageError for a batch or an image_size that is impossible, and DataError where images differ in size without one.
     """
     require_image(source)
     fit = settings_of(image_fit) if image_size else {"name": "none"}
@@ -64,7 +64,7 @@ def build(
     remarks += draws.remarks(source.name) if draws else more
     stored_sizes = {split: len(part) for split, part in parts.items()}
     sizes = stored_sizes | (draws.sizes() if draws else {})
-    batch_size = _batch_size(source, batch_size, sizes)
+    batch_size = _batch_size(source, batch_size, accumulate, sizes)
     # What is stored does not depend on the draws of runs, so that data sets with other draws share it.
     of_stored = combined_digest(source.fingerprint, f"{stored_sizes} {image_size} {fit_key(fit)}{_decoder(source)}", held_out)
     _decode(source.name, parts, resident, of_stored, code_of(image_fit))
@@ -72,8 +72,7 @@ def build(
     shown = {split: seen(part, source.kinds) for split, part in parts.items()}
     streamed = {split: None if split in resident else part for split, part in shown.items()}
     normalizers, more = _normalisations(source.name, parts["train"], source.kinds, normalize, of_stored + code_of(image_fit))
-    remarks = list(dict.fromkeys([*remarks, *more]))
-    print_once(remarks)
+    print_once(remarks := list(dict.fromkeys([*remarks, *more])))
     ordered: Any = {"order": order, "epochs": "epoch" in augment.columns, "draws": draws}
     return Dataset(
         name=source.name,
@@ -82,6 +81,7 @@ def build(
         stored={name: each_leaf(_stored, values) for name, values in shown["train"].columns.items()},
         sizes=sizes,
         batch_size=batch_size,
+        accumulate=accumulate,
         train=functools.partial(train_feeds, parts["train"].strata, batch_size, streamed["train"], **ordered),
         evaluate=functools.partial(_evaluate, sizes, streamed, draws),
         resident={split: dict(part.columns) if split in resident else {} for split, part in shown.items()},
@@ -112,16 +112,33 @@ def _hold_out(
     return held_out, []
 
 
-def _batch_size(source: Source, wanted: int | None, sizes: Mapping[str, int]) -> int:
-    """Returns the batch size, by default the whole training split; raises UsageError for one that is larger than that."""
+def _batch_size(source: Source, wanted: int | None, accumulate: int, sizes: Mapping[str, int]) -> int:
+    """Returns the batch size, by default the whole training split.
+
+    Raises UsageError for one that is larger than that, or cannot be divided into `accumulate` equal parts.
+    """
     size = sizes["train"]
     if wanted is None or wanted <= size:
-        return size if wanted is None else wanted
+        check_accumulate(wanted or size, accumulate)
+        return wanted or size
     held_out = 0 if "validation" in source.splits else sizes.get("validation", 0)
     more = f" ({held_out} more are held out for validation)" if held_out else ""
     raise UsageError(
         f"0 steps per epoch: {size} examples < batch {wanted}.\n"
         f"{source.name} has {size} training examples{more}.\nGive --batch_size={size} or less."
+    )
+
+
+def check_accumulate(batch_size: int, accumulate: int) -> None:
+    """Raises UsageError where a batch cannot be taken in that many equal parts; names the nearest values that fit."""
+    if batch_size % accumulate == 0:
+        return
+    fits = [parts for parts in range(1, batch_size + 1) if batch_size % parts == 0]
+    nearest = [max(parts for parts in fits if parts <= accumulate), *(parts for parts in fits if parts > accumulate)][:2]
+    below, above = batch_size // accumulate * accumulate, -(-batch_size // accumulate) * accumulate
+    raise UsageError(
+        f"--accumulate={accumulate}: a batch of {batch_size} has no {accumulate} equal parts.\n"
+        f"Take --accumulate={' or '.join(map(str, nearest))}, or --batch_size={f'{below} or {above}' if below else above}."
     )
 
 

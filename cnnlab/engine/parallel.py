@@ -193,13 +193,16 @@ def pmap(devices: Sequence[Any]) -> Strategy:
 STRATEGIES: dict[str, Callable[[Sequence[Any]], Strategy]] = {"jit": jit, "pmap": pmap, "fsdp": fsdp}
 
 
-def check_batch(batch_size: int, strategy: Strategy) -> None:
-    """Raises UsageError where the global batch cannot be split evenly over the devices."""
+def check_batch(batch_size: int, strategy: Strategy, accumulate: int = 1) -> None:
+    """Raises UsageError where the global batch, or one of its `accumulate` parts, cannot be split evenly over the devices."""
     count = len(strategy.devices)
-    if batch_size % count:
-        below, above = batch_size // count * count, -(-batch_size // count) * count
+    if batch_size % (count * accumulate):
+        unit = count * accumulate
+        below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
         near = f"{below} or {above}" if below else str(above)
-        raise UsageError(
-            f"a global batch of {batch_size} cannot be split evenly over {count} devices.\n"
-            f"Take --batch_size={near}, or other --devices."
-        )
+        if batch_size % count:
+            what, other = f"a global batch of {batch_size}", "other --devices"
+        else:
+            what = f"--accumulate={accumulate}: each part, {batch_size // accumulate} of a batch of {batch_size},"
+            other = "a smaller --accumulate"
+        raise UsageError(f"{what} cannot be split evenly over {count} devices.\nTake --batch_size={near}, or {other}.")

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
-from cnnlab.engine import averages, gradients
+from cnnlab.engine import accumulation, averages, gradients
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 
@@ -81,6 +81,7 @@ def make_train_step(
     """
     turns = experiment.task.turns if turns is None else turns
     task, optimizers, cast = experiment.task, experiment.optimizers, computing_in(precision)
+    gradient_of = accumulation.in_parts(experiment.data.accumulate)
 
     def train_step(state: TrainState, resident: PyTree, feed: dict[str, Array]) -> tuple[TrainState, Stats]:
         # The key is never split: step, turn and stream are folded in, so that a resumed run has the same numbers.
@@ -89,9 +90,9 @@ def make_train_step(
         params, model_state, opt_state = dict(state.params), state.model_state, dict(state.opt_state)
         sums: dict[str, Array] = {}
         for turn, player in enumerate(turns):
-            loss_of = functools.partial(_loss_of, task, cast, player, params, model_state, batch, jax.random.fold_in(key, turn))
             own = _owned(task, params, player)
-            (loss, (model_state, stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(own)
+            loss_of = functools.partial(_loss_of, task, cast, player, params)
+            loss, gradient, model_state, stats = gradient_of(loss_of, own, model_state, batch, jax.random.fold_in(key, turn))
             gradient = collectives.global_mean(gradient)
             optimizer = optax.with_extra_args_support(optimizers[player])
             with jax.numpy_dtype_promotion("standard"):  # optax leans on promotion (decay ** count); our own code does not
@@ -102,7 +103,7 @@ def make_train_step(
             params = _with_owned(task, params, player, optax.apply_updates(own, updates))
             # Gradients are those of the global batch already.
             more = gradients.measured(player, gradient, updates, own) if gradient_norms else {}
-            for name, value in {**collectives.global_sum(stats["sums"]), **more}.items():
+            for name, value in {**collectives.global_sum(stats), **more}.items():
                 sums[name] = sums[name] + value if name in sums else value
         average, statistics = state.average, state.average_statistics
         if experiment.averaging:
@@ -119,12 +120,12 @@ def _loss_of(
     cast: Callable[[PyTree], PyTree],
     player: str,
     params: Params,
+    own: PyTree,
     model_state: PyTree,
     batch: Batch,
     key: Array,
-    own: PyTree,
 ) -> tuple[Array, tuple[PyTree, Stats]]:
-    """Returns the player's loss as a function of its own parameters, the last argument."""
+    """Returns the player's loss; the last four arguments are its own parameters and what differs between parts of a batch."""
     return task.loss(cast(_with_owned(task, params, player, own)), model_state, batch, key, player)
 
 
@@ -322,7 +323,9 @@ def step_operations(experiment: Experiment) -> float | None:
     """Returns the floating-point operations of a training step in f32, the mean over all steps; None where XLA counts none.
 
     XLA counts those of the program as it is before compilation: all turns with their gradients, the body of a loop once.
+    Therefore the batch is counted whole where a step takes it in parts.
     """
+    experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, accumulate=1))
     if not experiment.steps:
         return None
     init, steps, _ = _functions(lambda _: experiment, precision="f32")

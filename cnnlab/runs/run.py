@@ -231,7 +231,7 @@ def build(
     """
     strategy = STRATEGIES[spec.strategy](pick_devices(spec.devices))
     experiment = experiment or call(resolved)
-    check_batch(experiment.data.batch_size, strategy)
+    check_batch(experiment.data.batch_size, strategy, experiment.data.accumulate)
     family = resolved.call_with if numbers else None
     return build_program(
         experiment,
@@ -302,7 +302,8 @@ def describe_run(program: Program, spec: RunSpec) -> str:
     experiment = program.experiment
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.shapes.params))
     sizes = ", ".join(f"{experiment.data.sizes[split]:,} {split}" for split in SPLITS if split in experiment.data.sizes)
-    work = f"{experiment.steps:,} steps of {experiment.data.batch_size}" if experiment.task.turns else "nothing to train"
+    batch = f"{experiment.data.batch_size}{f' in {parts} parts' if (parts := experiment.data.accumulate) > 1 else ''}"
+    work = f"{experiment.steps:,} steps of {batch}" if experiment.task.turns else "nothing to train"
     strategy, devices = program.strategy, program.strategy.devices
     split = experiment.data.report_split
     results = "" if split == "test" else f"; without a test split, the results are those of the {split} split"

@@ -93,7 +93,7 @@ def check_arms(study: Study, resolve: Resolve, strategy: Strategy) -> list[Check
             resolved = resolve(arm)
             with own.explained("the experiment"):
                 experiment = resolved.call()
-            check_batch(experiment.data.batch_size, strategy)
+            check_batch(experiment.data.batch_size, strategy, experiment.data.accumulate)
             found.append(
                 CheckedArm(arm, resolved, experiment, inspect.of_experiment(experiment), inspect.parameters(experiment))
             )
@@ -195,7 +195,8 @@ def estimate(arms: Sequence[CheckedArm], unfinished: Mapping[str, int], share: M
             operations[like] = _step_operations(one)
         seconds += whole_runs * steps * (STEP_SECONDS + operations.get(like, 0.0) / rate)
         examples = data_bytes(one.experiment.data)
-        memory, data = max((memory, data), (examples + inspect.training_bytes(one.layers, weights, batch), examples))
+        held = -(-batch // one.experiment.data.accumulate)  # examples whose activations are in memory at once
+        memory, data = max((memory, data), (examples + inspect.training_bytes(one.layers, weights, held), examples))
         disk += unfinished[one.arm.name] * KEPT * 12 * weights
     compilations = len({arm.arm.group for arm in arms if unfinished[arm.arm.name]})
     return Estimate(sum(unfinished.values()), compilations, seconds, memory, disk, data)
