@@ -1,4 +1,4 @@
-"""Claim C48: a dead ReLU unit never recovers; a leaky one does.
+"""Claim C48: a ReLU unit that is 0 on all its inputs never recovers while these stay as they are; a leaky one can.
 
 Paper:    A. Maas, A. Hannun, A. Ng, Rectifier nonlinearities improve neural network acoustic models, 2013, section 2; L. Lu et
           al., Dying ReLU and initialization, 2020, arXiv 1903.06733

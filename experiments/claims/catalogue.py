@@ -355,7 +355,9 @@ CLAIMS = (
         ("ioffe2015",),
         disputed_by=("santurkar2018",),
     ),
-    Claim("C48", "A dead ReLU unit never recovers; a leaky one does", TRAINING, "exact", ("maas2013", "lu2020")),
+    Claim(
+        "C48", "A ReLU unit that is 0 on all inputs never recovers; a leaky one can", TRAINING, "exact", ("maas2013", "lu2020")
+    ),
     Claim(
         "C49",
         "Finite differences cost a pass for each parameter, back-propagation a constant number of passes",
