@@ -3,7 +3,7 @@
 Paper:    M. Minsky, S. Papert, Perceptrons, 1969; D. Rumelhart, G. Hinton, R. Williams, Learning internal representations by
           error propagation, in Parallel Distributed Processing, 1986
 Command:  python launch.py measure --experiment=c01_hidden_units
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c01.md has the numbers.
 
 The networks are those of the experiment `xor`, trained by its step and its optimiser: 500 full-batch steps with momentum. An
 MLP has 2, 3, 4 or 8 hidden ReLU units; each seed draws other initial weights. A run succeeds where it classifies all four

@@ -2,7 +2,7 @@
 
 Paper:    M. Minsky, S. Papert, Perceptrons, 1969; the counts: S. Muroga, Threshold logic and its applications, 1971
 Command:  python launch.py measure --experiment=c01_separable
-Result:   not run yet.
+Result:   exact; docs/claims/c01.md has the numbers.
 
 A linear threshold unit computes a Boolean function where a linear programme finds weights w and an offset b with ±(w · x + b) ≥
 1 at every point x of {−1, 1}^n, with + where the function is 1. No training takes part, so no other weights can do better.

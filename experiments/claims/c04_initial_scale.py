@@ -4,7 +4,7 @@ the rules of Xavier and He keep their scale.
 Paper:    X. Glorot, Y. Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010, section 4.2;
           K. He et al., Delving deep into rectifiers, 2015, arXiv 1502.01852, eqs. 7 to 14
 Command:  python launch.py measure --experiment=c04_initial_scale
-Result:   not run yet.
+Result:   exact; docs/claims/c04.md has the numbers.
 
 Through a layer of n ReLU units with independent weights of variance σ² the mean square of the activations changes by a factor
 of nσ²/2, and backwards that of the gradients by them too, in expectation over the weights (He et al. 2015). So log2 of the

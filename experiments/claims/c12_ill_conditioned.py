@@ -3,7 +3,7 @@
 Paper:    Polyak, Some methods of speeding up the convergence of iteration methods, 1964; Duchi, Hazan, Singer, Adaptive
           subgradient methods, 2011; Kingma, Ba, Adam, 2015, arXiv 1412.6980
 Command:  python launch.py measure --experiment=c12_ill_conditioned
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c12.md has the numbers.
 
 The loss is ½ xᵀ H x over 50 coordinates; the eigenvalues of H are evenly spaced on a logarithmic axis from 1/κ to 1, where κ
 is the condition number. The start is 0.5 to 1.5 along every eigenvector, drawn with its sign by the seed, so that no

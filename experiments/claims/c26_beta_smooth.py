@@ -3,7 +3,7 @@
 Paper:    Higgins et al., beta-VAE: learning basic visual concepts with a constrained variational framework, 2017, section 3;
           Alemi et al., Fixing a broken ELBO, 2018, arXiv 1711.00464, section 4
 Command:  python launch.py ablate --experiment=c26_beta_smooth
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c26.md has the numbers.
 
 A latent space that is smooth and filled by the codes of images is one from which the prior draws images like the real ones.
 What the KL buys is therefore the precision of draws from the prior: the share that lies as close to a real test image as its

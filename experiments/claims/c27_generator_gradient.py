@@ -3,7 +3,7 @@
 Paper:    M. Arjovsky, L. Bottou, Towards principled methods for training generative adversarial networks, 2017, arXiv
           1701.04862, Figures 2 and 3; I. Goodfellow et al., Generative adversarial networks, 2014, arXiv 1406.2661, section 3
 Command:  python launch.py measure --experiment=c27_generator_gradient
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c27.md has the numbers.
 
 Let l be the discriminator's score before the sigmoid and D = sigmoid(l). The derivative of the generator's loss by l has the
 size D with the saturating loss, log(1 − D), and 1 − D with the non-saturating one, −log D. That is exact. How small D(G(z))

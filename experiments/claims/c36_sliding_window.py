@@ -3,7 +3,7 @@
 Paper:    P. Sermanet et al., OverFeat, 2014, arXiv 1312.6229, section 3.5; J. Long, E. Shelhamer, T. Darrell, Fully
           convolutional networks for semantic segmentation, 2015, arXiv 1411.4038, section 3.1
 Command:  python launch.py measure --experiment=c36_sliding_window
-Result:   not run yet.
+Result:   exact; docs/claims/c36.md has the numbers.
 
 LeNet-5 (32x32, without padding, stride 4 in all) is applied to an image of 96x96: to its 17 · 17 = 289 windows one by one, and
 once as a fully convolutional network with the same weights. With zero padding the two differ: a window sees zeros where the

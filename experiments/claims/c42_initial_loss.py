@@ -2,7 +2,7 @@
 
 Paper:    A. Karpathy, CS231n lecture notes, Neural networks part 3, sanity checks (softmax ln C, hinge C − 1)
 Command:  python launch.py measure --experiment=c42_initial_loss
-Result:   not run yet.
+Result:   exact; docs/claims/c42.md has the numbers.
 
 It is exact where all logits are equal, as with a last layer of zeros. With independent Gaussian logits of a small standard
 deviation σ, averaged over all labels, softmax starts at ln C + ½ σ² (1 − 1/C) up to terms in σ⁴, and the hinge stays at C − 1

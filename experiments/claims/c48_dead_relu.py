@@ -3,7 +3,7 @@
 Paper:    A. Maas, A. Hannun, A. Ng, Rectifier nonlinearities improve neural network acoustic models, 2013, section 2; L. Lu et
           al., Dying ReLU and initialization, 2020, arXiv 1903.06733
 Command:  python launch.py measure --experiment=c48_dead_relu
-Result:   not run yet.
+Result:   exact; docs/claims/c48.md has the numbers.
 
 A unit of the first hidden layer is dead where its pre-activation is negative on every training image. It is 0 there, so that
 the gradients by its weights and bias are exactly 0, and a step of plain descent, momentum or Adam leaves it as it is, for
