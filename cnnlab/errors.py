@@ -126,8 +126,8 @@ def of_the_world(error: BaseException) -> CnnlabError | None:
     ):
         return OutOfMemory(
             f"out of memory{f': {first}' if first else ''}\n"
-            "Give a smaller --batch_size, a smaller network, smaller images (--image_size) or --precision=bf16; "
-            "on several devices, --strategy=fsdp."
+            "Give a smaller --batch_size, a larger --accumulate, a smaller network, smaller images (--image_size) or "
+            "--precision=bf16; on several devices, --strategy=fsdp."
         )
     if type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError", "ValueError") and PEER.search(first):
         return PeerLost(f"another process of this run does not answer any more ({first}).")

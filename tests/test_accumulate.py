@@ -14,8 +14,9 @@ from cnnlab.core import Experiment
 from cnnlab.data.pipeline import check_accumulate
 from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
 from cnnlab.engine.program import init_state, make_train_step
-from cnnlab.errors import UsageError
+from cnnlab.errors import OutOfMemory, UsageError
 from cnnlab.recipes.classification import classification
+from cnnlab.runs.ways_on import saying_what_takes_memory
 from tests.stages import slow_but
 from tests.toys import INTERVALS, chase, run
 
@@ -113,3 +114,16 @@ def test_parts_that_do_not_fit_are_refused_with_the_nearest():
     ):
         check_batch(48, four, 8)
     assert knobs.resolve(classification, {"accumulate": "2"}).values["data.accumulate"] == 2
+
+
+def test_memory_that_runs_out_names_what_a_device_held_and_the_flags():
+    data = in_parts(chase(), 2).data
+    with (
+        pytest.raises(
+            OutOfMemory, match=r"held 4 examples at a time on each device\. Lower it by --batch_size=8, or --accumulate=4\."
+        ),
+        saying_what_takes_memory(data, 2),
+    ):
+        raise MemoryError
+    with pytest.raises(ValueError, match="a bug"), saying_what_takes_memory(data, 2):
+        raise ValueError("a bug")

@@ -1,5 +1,6 @@
 """The layer table: multiply-accumulates and memory by hand, order, sharing, what layers see, and its two forms."""
 
+import functools
 import json
 import math
 from fractions import Fraction
@@ -10,10 +11,15 @@ import jax.numpy as jnp
 import pytest
 
 from cnnlab import inspect, knobs
-from cnnlab.inspect import Layer, as_json, as_table, layers, of_model
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import build_program
+from cnnlab.inspect import Layer, as_json, as_table, layers, memory, of_model
 from cnnlab.models import MODELS
 from cnnlab.models import layers as model_layers
+from cnnlab.recipes.classification import classification
+from cnnlab.terminal import Terminal
 from tests import zoo
+from tests.commands import Here
 from tests.stages import slow_but
 
 
@@ -145,3 +151,58 @@ def test_models_can_be_inspected_by_name_and_all_their_layers_are_followed(name)
     assert rows == inspect.layers(MODELS[name](classes=10, **thin), (32, 32, 3))
     assert [row.name for row in rows if None in row.receptive_field] == []
     assert rows[-1].receptive_field == (math.inf, math.inf) or name.startswith("squeezenet")  # whose last is a convolution
+
+
+@functools.cache
+def step_memory(strategy: str = "jit", devices: int = 1, **given: object) -> memory.TrainingMemory:
+    """The predicted memory of a step of a small network on digits."""
+    base = {"model": "mlp", "widths": (64, 64), "dataset": "digits", "batch_size": 512, "optimizer": "adam"}
+    experiment = knobs.resolve(classification, {**base, **given}).call()
+    placed = STRATEGIES[strategy](pick_devices(devices))
+    return memory.training_memory(build_program(experiment, placed, precision="f32"))
+
+
+def per_device(found: memory.TrainingMemory, what: str) -> dict[bool, tuple[int, int, int]]:
+    """{whether they are split: (arrays, bytes of all, bytes on a device)} of one kind of arrays."""
+    return {each.is_split: (each.leaves, each.whole, each.per_device) for each in found.held if each.what == what}
+
+
+PARAMETERS = 4 * (64 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10)
+
+
+def test_the_memory_of_a_step_has_parameters_optimiser_and_data_apart():
+    found = step_memory()
+    assert per_device(found, "parameters of classifier") == {False: (6, PARAMETERS, PARAMETERS)}
+    assert per_device(found, "optimiser state of classifier")[False][2] == pytest.approx(2 * PARAMETERS, abs=64)
+    assert per_device(found, "resident data")[False][1] == 1797 * (64 + 4)  # u8 [8, 8, 1] and i32
+    assert found.other_splits == (1797 - 1294) * 68 and found.total > sum(each.per_device for each in found.held)
+    assert found.compiled["temp"] > 4 * 512 * 64
+    lines = memory.as_lines(found, Terminal.of_stdout())
+    assert lines[0] == "A training step of 512 under jit on 1 cpu device:" and lines[-1].split()[0] == "total"
+    assert json.loads(json.dumps(memory.as_json(found)))["total"] == found.total
+
+
+def test_parts_of_a_batch_take_less_memory():
+    assert step_memory(accumulate=8).compiled["temp"] < 0.5 * step_memory().compiled["temp"]
+
+
+@pytest.mark.parametrize("strategy", slow_but(["fsdp", "pmap"], "fsdp"))
+def test_the_state_of_several_devices_is_split_or_whole(strategy: str):
+    found = step_memory(strategy, 4)
+    large, small = 4 * 2 * 64 * 64, PARAMETERS - 4 * 2 * 64 * 64  # fsdp leaves arrays of fewer than 1024 numbers whole
+    whole = {False: (6, PARAMETERS, PARAMETERS)}
+    split = {True: (2, large, large // 4), False: (4, small, small)}
+    assert per_device(found, "parameters of classifier") == (split if strategy == "fsdp" else whole)
+    assert per_device(found, "batch") == {True: (1, 4 * 512, 512)}
+    text = memory.as_lines(found, Terminal.of_stdout())
+    assert text[0].endswith("on 4 cpu devices, 128 examples on each:")
+    assert [line.split()[3] for line in text if line.startswith("parameters of")] == [
+        *["split"] * (strategy == "fsdp"),
+        "whole",
+    ]
+
+
+def test_inspect_predicts_memory_of_an_experiment_alone(here: Here):
+    code, out, _ = here("inspect", "--train", "--experiment=linear_digits", "--devices=2", "--accumulate=4")
+    assert code == 0 and out.startswith("A training step of 64 in 4 parts under jit on 2 cpu devices, 32 examples on each:")
+    assert here("inspect", "--train", "--model=lenet5")[2].endswith("Add --experiment=NAME.\n")

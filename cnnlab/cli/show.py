@@ -12,7 +12,7 @@ from cnnlab.cli.common import NoExperiment, load, recorded_run, resolve, run_spe
 from cnnlab.cli.groups import Console, Devices, Length
 from cnnlab.errors import UsageError
 from cnnlab.runs.catalogue import catalogue
-from cnnlab.values import Count, Entries, NonNegative, PathText, Range, Seed, Target
+from cnnlab.values import Count, Entries, NonNegative, Range, Seed, Target
 
 if TYPE_CHECKING:
     from cnnlab.knobs import Resolved
@@ -45,38 +45,43 @@ def inspect(
     /,
     *,
     experiment: str | None = None,
+    train: bool = False,
     format: Literal["text", "json"] = "text",
-    data_dir: PathText | None = None,
     to: Target | None = None,
+    devices: Devices,
     console: Console,
 ) -> int:
     """Prints every layer of a network: shape, parameters, operations, memory, receptive field; or a data set's card.
 
     The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].
     The card of a data set, --dataset=NAME or KIND:PATH, has its splits, columns, classes, pixels, copies and remarks.
+    With --train it predicts the memory of a training step, before anything is trained.
 
     Args:
         values: the experiment's knobs, or model, input and classes, or dataset.
         experiment: experiment with the network; none: the network of --model, or the data of --dataset.
+        train: print the bytes per device of a training step of the experiment, instead of the layers.
         format: how to print.
         to: .png file for a sheet of examples of --dataset.
-        data_dir: folder of prepared TFDS data sets; none: $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        devices: on what it would be trained.
         console: what is shown.
     """
+    if train:
+        return show_training_memory(values, experiment, format, devices, console)
     if experiment is None and "model" not in values:
         if any(name.removeprefix("data.").startswith("dataset") for name in values):
-            return show_card(values, format, data_dir, to)
+            return show_card(values, format, devices.data_dir, to)
         if values:
             raise NoExperiment(values)
         raise UsageError(
             "inspect what? Give --experiment=NAME, or --model=NAME [--input=HEIGHT,WIDTH,CHANNELS], or --dataset=NAME."
         )
-    setup_jax(None)
+    setup_jax(devices.fake_devices)
     from cnnlab import inspect as inspector
     from cnnlab import knobs
 
     if experiment is not None:
-        made = resolve(load(experiment, values, Devices(data_dir=data_dir)), values).call()
+        made = resolve(load(experiment, values, devices), values).call()
         layers = inspector.of_experiment(made)
         if not layers and (count := inspector.parameters(made)):
             raise UsageError(f"{experiment}: its {count:,} parameters are no Linen modules, which alone can be listed.")
@@ -87,6 +92,35 @@ def inspect(
             values = {"input": ",".join(map(str, native_shape(values["model"]))), **values}
         layers = knobs.resolve(inspector.of_model, values).call()
     print(json.dumps(inspector.as_json(layers), indent=1) if format == "json" else inspector.as_table(layers))
+    return 0
+
+
+def show_training_memory(
+    values: dict[str, str], experiment: str | None, format: Literal["text", "json"], devices: Devices, console: Console
+) -> int:
+    """Prints the bytes per device that a training step of an experiment will need.
+
+    Args:
+        values: the experiment's knobs.
+        experiment: name of the experiment.
+        format: how to print.
+        devices: on what it would be trained.
+        console: what is shown.
+    """
+    if experiment is None:
+        raise UsageError("--train: a training step has data and an optimiser. Add --experiment=NAME.")
+    loaded = load(experiment, values, devices)
+    resolved = resolve(loaded, values)
+    from cnnlab.inspect import memory
+    from cnnlab.runs.run import build
+    from cnnlab.terminal import Terminal
+
+    found = memory.training_memory(build(resolved, run_spec(loaded, resolved, devices, console)))
+    print(
+        json.dumps(memory.as_json(found), indent=1)
+        if format == "json"
+        else "\n".join(memory.as_lines(found, Terminal.of_stdout()))
+    )
     return 0
 
 

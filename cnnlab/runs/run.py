@@ -36,7 +36,7 @@ from cnnlab.runs.recorder import RunRecorder, open_run
 from cnnlab.runs.stopping import stop_signals, watched
 from cnnlab.runs.summaries import reported
 from cnnlab.runs.trained_function import check_inputs, read_inputs, with_inputs
-from cnnlab.runs.ways_on import saying_what_is_saved
+from cnnlab.runs.ways_on import saying_what_is_saved, saying_what_takes_memory
 from cnnlab.runs.without_data import experiment_without_data
 from cnnlab.values import Duration
 
@@ -89,7 +89,8 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
         assert recorder.state is not None
         recorder.begin()
         program = recorder.program  # on other data, that of the checkpoint's normalisation
-        with saying_what_is_saved(recorder):
+        devices = len(program.strategy.devices)
+        with saying_what_is_saved(recorder), saying_what_takes_memory(program.experiment.data, devices):
             state, step = train.fit(
                 program,
                 recorder.state,

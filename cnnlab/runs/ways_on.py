@@ -4,7 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cnnlab.errors import DamagedFile, DataError, disk_reason
+from cnnlab.core import Dataset
+from cnnlab.errors import DamagedFile, DataError, OutOfMemory, disk_reason, of_the_world
+from cnnlab.text import counted
 
 if TYPE_CHECKING:
     from cnnlab.runs.recorder import RunRecorder
@@ -29,3 +31,17 @@ def saying_what_is_saved(recorder: "RunRecorder") -> Iterator[None]:
         recorder.step = max(recorder.step, saved)
         kept = f"The steps up to {saved:,} are saved in {recorder.folder}" if saved else "No step was saved before it"
         raise DataError(f"{text}\n{kept}: with the data as they were, the same command goes on from there.") from error
+
+
+@contextlib.contextmanager
+def saying_what_takes_memory(data: Dataset, devices: int) -> Iterator[None]:
+    """Adds to an error of memory that ran out how many examples a device held at a time, and the flags that lower it."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(found := of_the_world(error), OutOfMemory):
+            raise
+        held = data.batch_size // devices // data.accumulate
+        fewer = f"--batch_size={data.batch_size // 2}, or --accumulate={2 * data.accumulate}"
+        advice = f"Lower it by {fewer}." if held % 2 == 0 else "Lower it by a smaller --batch_size, or a larger --accumulate."
+        raise OutOfMemory(f"{found}\nA step held {counted(held, 'example')} at a time on each device. {advice}") from error
