@@ -374,8 +374,9 @@ def test_report_is_one_file_that_needs_nothing_else(tmp_path: pathlib.Path):
 
 def test_the_verdict_of_a_claim_leads_every_form_of_the_report(tmp_path: pathlib.Path):
     plan, outcomes, analysis = study()
-    said = "[supported] A <b> helps (p = 0.01). [undecided] B helps."
-    analysis = dataclasses.replace(analysis, verdict=Verdict("C9", "undecided", 0.1, (0.0, 0.2), 0.1, 3, said))
+    said = {"supported": "A <b> helps (p = 0.01).", "undecided": "B helps."}
+    parts = tuple(Verdict("C9", word, 0.1, (0.0, 0.2), 0.1, 3, sentence) for word, sentence in said.items())
+    analysis = dataclasses.replace(analysis, verdict=Verdict("C9", "undecided", 0.1, (0.0, 0.2), 0.1, 3, "", parts=parts))
     html_page, markdown, *_ = (path.read_text(encoding="utf-8") for path in write_report(tmp_path, plan, outcomes, analysis))
     assert Page(html_page).words.count("C9 undecided.") == 1
     first, second = (html_page.index(text) for text in ("<li>[supported] A &lt;b&gt; helps", "<li>[undecided] B helps.</li>"))

@@ -201,7 +201,7 @@ REFUSED = {
     "suffix": (["--to=network.onnx"], "--to=network.onnx: expected a name that ends in .safetensors (weights) or .stablehlo"),
     "folder": (["--to=nowhere/network.safetensors"], "nowhere is no folder that can be written to"),
     "there already": (["--to=there.safetensors"], "--to=there.safetensors: there.safetensors is there already."),
-    "seeds": (["--to=network.safetensors", "--seeds=2"], "--seeds is a flag of train, evaluate and ablate."),
+    "seeds": (["--to=network.safetensors", "--seeds=2"], "--seeds is a flag of train, evaluate, ablate and measure."),
     "no run": (["--to=network.safetensors", "--workdir=nowhere"], "nowhere is not a run"),
 }
 

@@ -1,5 +1,4 @@
-"""Claim C25: codes drawn from a fixed prior decode to garbage in an autoencoder and to digits in a VAE; a density fitted to the
-codes repairs the autoencoder. MNIST.
+"""Claim C25: a prior's codes decode to garbage in an autoencoder, to digits in a VAE; a fitted density repairs it. MNIST.
 
 Paper:    D. P. Kingma, M. Welling, Auto-encoding variational Bayes, 2014, arXiv 1312.6114; codes drawn from a density that is
           fitted afterwards: Ghosh et al., From variational to deterministic autoencoders, 2020, arXiv 1903.12436, section 4
