@@ -3,7 +3,7 @@
 Paper:    Lakshminarayanan, Pritzel, Blundell, Simple and scalable predictive uncertainty estimation using deep ensembles, 2017,
           arXiv 1612.01474, Figure 2
 Command:  python launch.py ablate --experiment=c32_ensembles
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c32.md has the numbers.
 
 The endpoint is the gain: the accuracy of the ensemble on the 10,000 test images minus the mean accuracy of its members. It is
 compared with that of an ensemble of one, which is exactly 0. The accuracy of one network instead of the mean of the members
