@@ -15,6 +15,9 @@ from cnnlab.ablation.analyse.statistics import RESOLUTION
 SAME_SHARE = 1e-6
 """Difference up to which the share of right examples is a run's metric, which was added up in f32."""
 
+FEWEST_EXAMPLES = 30
+"""Test examples below which no interval is given: so few are no sample, such as the four points of XOR, and t is no guide."""
+
 
 def numbers_of(correct: Mapping[int, np.ndarray | None], values: Mapping[int, float], metric: str) -> dict[int, np.ndarray]:
     """Returns {seed: f32 [N]} of an arm whose metric is the share of test examples that are right, or that are wrong.
@@ -39,7 +42,8 @@ def numbers_of(correct: Mapping[int, np.ndarray | None], values: Mapping[int, fl
 
 
 def interval(differences: np.ndarray, alpha: float) -> Interval | None:
-    """Returns the interval of the mean over seeds and test examples that are both samples, from f64 [S, N]; None for one seed.
+    """Returns the interval of the mean over seeds and test examples that are both samples, from f64 [S, N]; None for one
+    seed and for few examples.
 
     The variance is that of a two-way layout: the mean square of seeds, plus that of examples beyond what seeds and examples
     share. The two-way (pigeonhole) bootstrap estimates the same, with a surplus. Student's t with Satterthwaite's degrees of
@@ -49,7 +53,7 @@ def interval(differences: np.ndarray, alpha: float) -> Interval | None:
     examples add about nothing.
     """
     seeds, examples = differences.shape
-    if seeds < 2 or examples < 2:
+    if seeds < 2 or examples < FEWEST_EXAMPLES:
         return None
     of_seed, of_example, mean = np.mean(differences, axis=1), np.mean(differences, axis=0), float(np.mean(differences))
     shared = np.sum((differences - of_seed[:, None] - of_example + mean) ** 2) / ((seeds - 1) * (examples - 1))
