@@ -21,6 +21,11 @@ def format_bytes(count: int) -> str:
     return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {'KMG'[power - 1]}iB"
 
 
+def without_own_paths(word: str) -> str:
+    """Returns a word of a command with a path of this machine replaced by FOLDER, so that others can read it."""
+    return re.sub(r"(?<=[=:])(?:/|[A-Za-z]:[\\/]).*", "FOLDER", word)
+
+
 def split_items(text: str, separators: str = ", \t\n") -> list[str]:
     """The items of a list, separated outside brackets, braces and double quotes: regular expressions keep their commas.
 

@@ -1,6 +1,7 @@
 """Plans a study from the command line, and writes its report from its runs."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -302,7 +303,8 @@ def write_study_report(
     files.make_folder(to)
     tensorboard_hparams(to / "tensorboard", study, outcomes)
     if verdict:
-        found = claim_verdict.with_controls(verdict(analysis, lambda other: analyse(study, outcomes, metric=other)), analysis)
+        look = functools.cache(lambda other: analyse(study, outcomes, metric=other))  # several parts may ask for one metric
+        found = claim_verdict.with_controls(verdict(analysis, look), analysis)
         sentence = " ".join([found.sentence, *code_warnings(outcomes)])
         found = dataclasses.replace(found, sentence=sentence, declaration=study.declaration)
         files.write_record(to / "verdict.json", dataclasses.asdict(found))

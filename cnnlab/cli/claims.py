@@ -8,7 +8,7 @@ from cnnlab import own
 from cnnlab.cli.common import setup_jax
 from cnnlab.cli.groups import Console
 from cnnlab.errors import UsageError
-from cnnlab.runs.catalogue import ROOT, experiment_files, measurement_files
+from cnnlab.runs.catalogue import ROOT, launchable_files
 from cnnlab.values import Target
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def declared_files(target: pathlib.Path) -> "list[ClaimFile]":
     from cnnlab.ablation.report.cards.card import ClaimFile
 
     found, is_here = [], target.resolve().is_relative_to(ROOT)
-    for name, path in sorted((experiment_files() | measurement_files()).items()):
+    for name, path in sorted(launchable_files().items()):
         if "claims" not in path.parts:
             continue
         module = own.load_module(path, where=str(path))

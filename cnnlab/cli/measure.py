@@ -1,6 +1,7 @@
 """The verb that decides a claim without training: measure."""
 
 import dataclasses
+import functools
 import pathlib
 
 from cnnlab.cli.common import NoExperiment, seeds_from, setup_jax
@@ -53,12 +54,12 @@ def measure(
     about |= {"metrics": [dataclasses.asdict(metric) for metric in measurement.metrics], "sources": file.sources}
     with locked(folder):
         measured = measured_seeds(run_measurement(measurement, chosen, folder, about=about, data_dir=data_dir), chosen)
-    analyses = {metric.name: analyse_measured(measurement, measured, metric.name) for metric in measurement.metrics}
-    found = measurement.verdict(next(iter(analyses.values())), lambda metric: analyse_measured(measurement, measured, metric))
+    look = functools.cache(functools.partial(analyse_measured, measurement, measured))  # several parts may ask for one metric
+    found = measurement.verdict(look(measurement.metrics[0].name), look)
     found = dataclasses.replace(found, declaration=content.get("digest", ""))
     if content:
         files.write_record(folder / VERDICT, dataclasses.asdict(found))
-    files.write_text(folder / "report.md", markdown_text(measurement.question, list(analyses.values()), measured, found, why))
+    files.write_text(folder / "report.md", markdown_text(measurement.question, measurement.metrics, measured, found, why))
     print(terminal_text(measured, measurement.metrics, found, why))
     print(f"\n  in {folder}")
     return 0

@@ -24,6 +24,8 @@ from cnnlab.overview.find import look
 from cnnlab.overview.rows import RunRow, iso_time
 from cnnlab.runs import run_files
 from cnnlab.runs.catalogue import experiment_files
+from cnnlab.runs.revision import describe_commit
+from cnnlab.text import without_own_paths
 
 BEGIN, END = "<!-- results: written by `python launch.py results` -->", "<!-- end of results -->"
 HEADS = ("experiment", "what", "result", "steps", "published", "command")
@@ -91,8 +93,9 @@ def collect(places: Sequence[pathlib.Path]) -> dict[str, list[Result]]:
     Raises UsageError where there is none of an experiment of this repository.
     """
     groups: dict[tuple[str, tuple[str, ...]], list[RunRow]] = {}
+    known = shipped()
     for row in look(places).loose:
-        if row.state == "finished" and row.experiment in shipped() and row.precision == "f32" and row.value is not None:
+        if row.state == "finished" and row.experiment in known and row.precision == "f32" and row.value is not None:
             groups.setdefault((row.experiment, settings_of(row.trained_by)), []).append(row)
     if not groups:
         raise UsageError(
@@ -101,10 +104,7 @@ def collect(places: Sequence[pathlib.Path]) -> dict[str, list[Result]]:
         )
     found: dict[str, list[Result]] = {}
     for (experiment, settings), rows in groups.items():
-        commits: list[str] = []
-        for row in rows:
-            run = run_files.read(row.folder, run_files.RUN) or {}
-            commits.append(f"{str(run.get('commit'))[:12]}{' and changes' if run.get('uncommitted_changes') else ''}")
+        commits = [describe_commit(run_files.read(row.folder, run_files.RUN) or {}) for row in rows]
         values = {row.seed: row.value for row in rows if row.seed is not None and row.value is not None}
         one, last = rows[0], max(row.changed or 0.0 for row in rows)
         values = dict(sorted(values.items()))
@@ -119,7 +119,7 @@ def settings_of(command: str) -> tuple[str, ...]:
     for word in shlex.split(command):
         name = word.lstrip("-").partition("=")[0]
         if word.startswith("--") and name not in ("experiment", *WITHOUT_EFFECT):
-            kept.append(re.sub(r"(?<=[=:])(?:/|[A-Za-z]:[\\/]).*", "FOLDER", word))
+            kept.append(without_own_paths(word))
     return tuple(sorted(kept))
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import pathlib
-from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -38,25 +37,29 @@ def experiment_files() -> dict[str, pathlib.Path]:
 
     Files that define a measurement are no experiments, whatever else they define.
     """
-    measured = measurement_files()
-    return {name: path for name, path in _defining("experiment").items() if name not in measured}
+    return {name: path for name, (path, is_measurement) in _launchable().items() if not is_measurement}
 
 
 def measurement_files() -> dict[str, pathlib.Path]:
     """Returns the measurements of claims by name: the files of experiments/ and its folders that define `measurement`."""
-    return _defining("measurement")
+    return {name: path for name, (path, is_measurement) in _launchable().items() if is_measurement}
 
 
-def _defining(variable: str) -> dict[str, pathlib.Path]:
-    """Returns {name: path} of the files below experiments/ that have a function or a variable of that name."""
+def launchable_files() -> dict[str, pathlib.Path]:
+    """Returns experiments and measurements by name; the files are read once for both."""
+    return {name: path for name, (path, _) in _launchable().items()}
+
+
+def _launchable() -> dict[str, tuple[pathlib.Path, bool]]:
+    """Returns {name: (path, whether it is a measurement)} of the files below experiments/ that a command can name."""
     found = {}
     for path in sorted((ROOT / "experiments").rglob("*.py")):
-        targets: list[Any] = []
+        defined: set[str] = set()
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            targets += [node.name] if isinstance(node, ast.FunctionDef) else []
-            targets += [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
-        if variable in targets:
-            found[path.stem] = path
+            defined |= {node.name} if isinstance(node, ast.FunctionDef) else set()
+            defined |= {t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)}
+        if defined & {"experiment", "measurement"}:
+            found[path.stem] = (path, "measurement" in defined)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnlab import knobs, own
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.runs.catalogue import experiment_files, measurement_files
+from cnnlab.runs.catalogue import launchable_files
 from cnnlab.runs.identity import own_parts
 from cnnlab.sources import code_digests
 
@@ -120,7 +120,7 @@ def _imported(name: str) -> tuple[str, pathlib.Path, Any]:
     """Returns (the name of `launch.py list`, or the absolute path of an own file; the path; the module)."""
     _digests.cache_clear()
     # Read without importing: importing an experiment imports jax.
-    known = experiment_files() | measurement_files()
+    known = launchable_files()
     path = own.real_path(pathlib.Path(name)) if name.endswith(".py") else known.get(name)
     if path is None:
         raise UsageError(f"no experiment {name!r}.{did_you_mean(name, list(known))} `python launch.py list` shows them.")

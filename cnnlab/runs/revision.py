@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import pathlib
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OURS = ("cnnlab/", "experiments/")
@@ -39,6 +40,11 @@ def revision_of(own: Iterable[pathlib.Path], sources: Iterable[str]) -> Revision
             is_known = git(path.parent, "ls-files", "--error-unmatch", "--", path.name) is not None
             changed += _changed(path.parent, path.name) if is_known else [path.name]
     return Revision(commit, tuple(dict.fromkeys(changed)))
+
+
+def describe_commit(run: Mapping[str, Any]) -> str:
+    """Returns the commit in a record of what ran, with ` and changes` where its code differed from it."""
+    return f"{str(run.get('commit'))[:12]}{' and changes' if run.get('uncommitted_changes') else ''}"
 
 
 def _changed(folder: pathlib.Path, name: str) -> list[str]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from cnnlab.ablation.analyse import summary
-from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.measurement import Measured
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.ablation.report.markdown import escape_markdown
@@ -50,13 +49,13 @@ def terminal_text(measured: Mapping[int, Measured], metrics: Sequence[Metric], v
 
 
 def markdown_text(
-    question: str, analyses: Sequence[Analysis], measured: Mapping[int, Measured], verdict: Verdict, why: str
+    question: str, metrics: Sequence[Metric], measured: Mapping[int, Measured], verdict: Verdict, why: str
 ) -> str:
     """Returns the content of report.md: the question, the verdict, and a table for each metric.
 
     Args:
         question: the question of the measurement.
-        analyses: one for each metric.
+        metrics: the declarations of its numbers.
         measured: {seed: what was measured}.
         verdict: the verdict with its parts.
         why: why the measurement is exploratory; empty where it is not.
@@ -64,8 +63,7 @@ def markdown_text(
     head = f"No verdict on {verdict.claim}: {escape_markdown(why)}." if why else f"**{verdict.claim}: {verdict.verdict}.**"
     lines = [f"# {escape_markdown(question)}", "", head, ""]
     lines += [*(f"- {escape_markdown(text)}" for text in summary.claim_parts(verdict)), ""]
-    for analysis in analyses:
-        declared = analysis.declared
+    for declared in metrics:
         unit = f" [{declared.shown_unit}]" if declared.shown_unit else ""
         lines += [
             f"## {escape_markdown(declared.label.capitalize())}{unit}",

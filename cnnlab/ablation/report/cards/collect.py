@@ -19,6 +19,8 @@ from cnnlab.ablation.run.measure import MEASUREMENT, measured_seeds
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric, name_of
 from cnnlab.runs import run_files
+from cnnlab.runs.revision import describe_commit
+from cnnlab.text import without_own_paths
 
 log = logging.getLogger("cnnlab")
 
@@ -150,14 +152,9 @@ def _origin(study_runs: Sequence[runs.StudyRun]) -> tuple[tuple[str, ...], float
     for study_run in study_runs:
         if study_run.state == "DONE":
             run, status = (run_files.read(study_run.folder, name) or {} for name in (run_files.RUN, run_files.STATUS))
-            commits.append(_commit(run))
+            commits.append(describe_commit(run))
             last = max(last, status.get("time", 0.0))
     return tuple(dict.fromkeys(commits)), last or None
-
-
-def _commit(run: Mapping[str, Any]) -> str:
-    """Returns the commit of a run, with ` and changes` where its code differed from it."""
-    return f"{str(run.get('commit'))[:12]}{' and changes' if run.get('uncommitted_changes') else ''}"
 
 
 def _arm(study: Study, arm: Any, outcomes: Sequence[RunResult], metrics: Sequence[str]) -> Arm:
@@ -206,7 +203,7 @@ def _of_measurement(folder: pathlib.Path, verdict: Verdict, declaration: Mapping
         seeds=seeds,
         parts=tuple(declaration["declared"]["parts"]),
         declaration={name: declaration[name] for name in ("digest", "commit", "time")},
-        commits=tuple(dict.fromkeys(map(_commit, every))),
+        commits=tuple(dict.fromkeys(map(describe_commit, every))),
         finished=max((one["time"] for one in every), default=None),
         seconds=sum(one["seconds"] for one in every),
         deviations=_departures(declaration, content, every),
@@ -256,4 +253,4 @@ def _command(study: Study) -> str:
     given = [f"--experiment={pathlib.Path(study.experiment).name}"]
     given += [f"--{name}={value}" for name, value in study.knobs.items()]
     texts = ["python", "launch.py", "ablate", *given, *study.flags]
-    return shlex.join(re.sub(r"(?<=[=:])(?:/|[A-Za-z]:[\\/]).*", "FOLDER", text) for text in texts)
+    return shlex.join(map(without_own_paths, texts))
