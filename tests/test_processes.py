@@ -133,8 +133,14 @@ def test_a_peer_that_never_comes_and_a_port_in_use_are_one_line(tmp_path: pathli
             code, _, err = launch("train", *WORDS, *address, f"--process_id={index}", cwd=tmp_path)
             assert code != 0 and time.monotonic() - began < 60
             assert str(port) in err and "Check failure" not in err and "@ 0x" not in err, err
+            assert index or (code == 2 and f"process 0 cannot listen on port {port}" in err), err
             assert len(err.strip().splitlines()) <= 4 and "Traceback" not in err, err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_crash_is_never_taken_for_the_cause_of_the_end_of_another_process():
+    assert max(supervise.OURS, key=supervise._rank) == 2 and supervise._rank(-signal.SIGKILL) < supervise._rank(1)
+    assert {supervise._rank(code) for code in supervise.CRASHES} == {supervise._rank(1) + 1}
 
 
 REFUSED = {

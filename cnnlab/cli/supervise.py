@@ -33,6 +33,8 @@ NOISE = re.compile(
 """Lines of C++ libraries, which go with the end of a process and say nothing to a person."""
 GRACE_SECONDS = 5.0
 """Seconds for the others to end by themselves after one ended badly."""
+CRASHES = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
+"""Exit codes of a process that C++ code ended."""
 OURS = (2, 3, 4, 75)
 """Exit codes of a process that said itself why it ended."""
 KEPT_LINES = 40
@@ -199,8 +201,8 @@ def _first_bad(children: Sequence[Child]) -> Child | None:
 
 
 def _rank(code: int) -> int:
-    """Returns how far an exit code is from the cause: first what killed a process, then errors it raised, then aborts."""
-    if code == -signal.SIGABRT:
+    """Returns how far an exit code is from the cause: first what killed a process, then errors it raised, then crashes."""
+    if code in CRASHES:
         return 3
     return 0 if code in OURS else 1 if code < 0 else 2
 
@@ -220,12 +222,17 @@ def _explain(ended: Child, children: Sequence[Child], address: str, *, stopped: 
         if not ended.shown and said and not any(child.shown and child.process.poll() == code for child in children):
             print(f"error: {name}: {said.removeprefix('error: ')}", file=sys.stderr)
         return code
-    if code < 0 and code != -signal.SIGABRT:
+    if code < 0 and code not in CRASHES:
         how = f"was killed by {signal.Signals(-code).name}"
     elif code == -signal.SIGABRT:
         how = (
             f"lost its connection with the others at {address}, or never had one: a process is gone, none answered within "
             "--start_timeout, or another program uses the port"
+        )
+    elif code < 0:
+        how = (
+            f"crashed ({signal.Signals(-code).name}) inside a library; that also happens where the connection with the others "
+            f"at {address} is lost"
         )
     elif said:
         how = f"ended: {said.removeprefix('error: ')}"

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import os
+import socket
 import sys
 import threading
 import time
@@ -52,6 +53,8 @@ def start(group: Group) -> None:
     On a CPU a coordinator that never answers ends the process in C++ code, without an exception: the parent process
     (cli/supervise.py) makes a sentence of that.
     """
+    if group.index == 0 and group.coordinator:
+        _require_free(group.coordinator)
     try:
         jax.distributed.initialize(
             coordinator_address=group.coordinator,
@@ -66,6 +69,20 @@ def start(group: Group) -> None:
             f"process {group.index} of {group.count} could not join the others at {group.coordinator}: {reason}\n"
             "Start all of them with the same --num_processes and --coordinator, each with its own --process_id."
         ) from error
+
+
+def _require_free(coordinator: str) -> None:
+    """Raises UsageError where another program listens on the port of HOST:PORT, on which jax would crash now and then."""
+    port = int(coordinator.rpartition(":")[2])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port whose last user has just left is free
+        try:
+            probe.bind(("", port))
+        except (OSError, OverflowError) as error:
+            raise UsageError(
+                f"process 0 cannot listen on port {port} (--coordinator={coordinator}): {error}.\n"
+                "Expected a port of this host that no other program uses. Name another one in every process."
+            ) from error
 
 
 def count() -> int:
