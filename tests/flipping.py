@@ -87,6 +87,7 @@ def is_of_the_recipe(path: str) -> bool:
     return (
         "." not in path
         or path in ("optimizer.schedule", "average.average_decay")
+        or path.startswith("regularizer.")
         or (path.startswith("data.") and path.count(".") == 1)
     )
 

@@ -197,7 +197,7 @@ TOGETHER = ("init_from", "new_head")
 
 def cases() -> list[tuple[str, dict[str, Any]]]:
     """A base for every option of every choice, so that the knobs below each option are seen."""
-    found: list[tuple[str, dict[str, Any]]] = [("recipe", {"image_size": 40, "image_fit": "pad"})]
+    found: list[tuple[str, dict[str, Any]]] = [("recipe", {"image_size": 40, "image_fit": "pad", "l1": 0.001})]
     choices = {"model": MODELS, "loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "augment": AUGMENTS}
     for path, options in choices.items():
         for option in options:

@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 
 from cnnlab.errors import UsageError
 from cnnlab.models import norms
-from cnnlab.models.layers import POOLS, Dropout
+from cnnlab.models.layers import POOLS, Dropout, GaussianNoise, SpatialDropout
 from cnnlab.models.norms import NORMS
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.collectives import AXIS
@@ -68,6 +68,31 @@ def test_dropout_outside_training_is_the_identity_and_draws_nothing():
 
 def test_dropout_keeps_bf16():
     assert jitted.apply(Dropout(0.5), {}, x.astype(jnp.bfloat16), train=True, rngs={"dropout": KEY}).dtype == jnp.bfloat16
+
+
+def test_spatial_dropout_drops_whole_maps():
+    dropped = np.asarray(jitted.apply(SpatialDropout(0.3), {}, jnp.ones((100, 3, 2, 40)), train=True, rngs={"dropout": KEY}))
+    maps = dropped.reshape(100, 6, 40)
+    np.testing.assert_array_equal(maps, np.broadcast_to(maps[:, :1], maps.shape))
+    np.testing.assert_allclose((maps[:, 0] == 0).mean(), 0.3, atol=0.03)
+    np.testing.assert_allclose(maps.max(), 1 / 0.7, rtol=1e-6)
+
+
+def test_noise_on_activations_has_its_deviation():
+    noise = np.asarray(jitted.apply(GaussianNoise(0.3), {}, jnp.ones((100, 50)), train=True, rngs={"dropout": KEY})) - 1
+    np.testing.assert_allclose([noise.mean(), noise.std()], [0, 0.3], atol=0.02)
+
+
+@pytest.mark.parametrize("layer", [SpatialDropout, GaussianNoise])
+def test_noise_of_activations_is_the_examples_own_and_of_training_alone(layer):
+    def apply(x, strength):
+        return layer(strength).apply({}, x, train=True, rngs={"dropout": KEY})
+
+    strength = jnp.float32(0.4)
+    parts = jax.jit(jax.vmap(apply, axis_name=AXIS, in_axes=(0, None)))(split(x, 4), strength)  # as on four devices
+    np.testing.assert_allclose(jax.jit(apply)(x, strength), parts.reshape(x.shape), atol=1e-6)
+    np.testing.assert_array_equal(layer(0.4).apply({}, x, train=False), x)
+    np.testing.assert_array_equal(layer(0.0).apply({}, x, train=True), x)  # draws nothing
 
 
 @pytest.mark.parametrize(("name", "axes"), [("batch", (0, 1, 2)), ("layer", (1, 2, 3)), ("instance", (1, 2))])

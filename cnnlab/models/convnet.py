@@ -6,12 +6,12 @@ import jax.numpy as jnp
 
 from cnnlab.models import layers, norms
 from cnnlab.models.image_size import require_size
-from cnnlab.models.layers import POOLS, Dropout
+from cnnlab.models.layers import POOLS, Dropout, GaussianNoise, SpatialDropout
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
-from cnnlab.values import Choice, Count, Fraction
+from cnnlab.values import Choice, Count, Fraction, NonNegative
 
 
 class ConvNet(nn.Module):
@@ -26,6 +26,8 @@ class ConvNet(nn.Module):
         activation: applied after every convolution.
         pool: pooling between stages.
         dropout: drop probability before the last layer.
+        spatial_dropout: drop probability of whole maps after every convolution.
+        activation_noise: standard deviation of Gaussian noise on the activations of every convolution, in training.
         initializer: initialiser of the kernels; biases start at 0.
     """
 
@@ -37,6 +39,8 @@ class ConvNet(nn.Module):
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     pool: Choice[POOLS] = POOLS["max"]
     dropout: Fraction = 0.0
+    spatial_dropout: Fraction = 0.0
+    activation_noise: NonNegative = 0.0
     initializer: Choice[INITIALIZERS] = init.he
 
     @nn.compact
@@ -55,7 +59,8 @@ class ConvNet(nn.Module):
                     width, self.kernel, bias=norms.needs_bias(self.norm), initializer=self.initializer, name=name
                 )
                 x = self.norm(train=train, name=name.replace("conv", "norm"))(convolution(x))
-                x = self.activation(x)
+                x = GaussianNoise(self.activation_noise, name=name.replace("conv", "noise"))(self.activation(x), train=train)
+                x = SpatialDropout(self.spatial_dropout, name=name.replace("conv", "spatial_dropout"))(x, train=train)
             intermediates[f"stage{stage}"] = x
         intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)

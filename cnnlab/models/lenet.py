@@ -15,13 +15,13 @@ import numpy as np
 from cnnlab.errors import UsageError
 from cnnlab.models import layers, norms
 from cnnlab.models.image_size import require_size
-from cnnlab.models.layers import POOLS, Dropout, flatten
+from cnnlab.models.layers import POOLS, Dropout, GaussianNoise, SpatialDropout, flatten
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS, scaled_tanh
 from cnnlab.ops.convolve import convolve
 from cnnlab.ops.init import INITIALIZERS
-from cnnlab.values import Choice, Fraction
+from cnnlab.values import Choice, Fraction, NonNegative
 
 TABLE_I = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1)),
@@ -198,6 +198,8 @@ class LeNet5(nn.Module):
         pool: pooling over 2x2 with stride 2.
         norm: normalisation before each activation.
         dropout: drop probability after each of the two hidden dense layers.
+        spatial_dropout: drop probability of whole maps after each pooling.
+        activation_noise: standard deviation of Gaussian noise on the activations of the four hidden layers, in training.
         initializer: initialiser of the kernels; biases start at 0.
     """
 
@@ -206,6 +208,8 @@ class LeNet5(nn.Module):
     pool: Choice[POOLS] = POOLS["max"]
     norm: Choice[NORMS] = norms.no_norm
     dropout: Fraction = 0.0
+    spatial_dropout: Fraction = 0.0
+    activation_noise: NonNegative = 0.0
     initializer: Choice[INITIALIZERS] = init.he
 
     @nn.compact
@@ -218,12 +222,15 @@ class LeNet5(nn.Module):
             require_size(x, 6, layer=f"layer {name} (5x5, pooled by 2)", smallest=16, image=images.shape)
             x = layers.Conv(maps, 5, padding="valid", bias=plain, initializer=self.initializer, name=name)(x)
             intermediates[name] = x = self.activation(self.norm(train=train, name=f"norm{number}")(x))
+            x = GaussianNoise(self.activation_noise, name=f"noise{number}")(x, train=train)
             intermediates[f"pool{number}"] = x = self.pool(x)
+            x = SpatialDropout(self.spatial_dropout, name=f"spatial_dropout{number}")(x, train=train)
         x = flatten(x)
         for number, width in enumerate((120, 84), start=1):
             name = f"dense{number}"
             x = nn.Dense(width, use_bias=plain, kernel_init=self.initializer, name=name)(x)
             intermediates[name] = x = self.activation(self.norm(train=train, name=f"norm{number + 2}")(x))
+            x = GaussianNoise(self.activation_noise, name=f"noise{number + 2}")(x, train=train)
             x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
         intermediates["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
         return x, intermediates

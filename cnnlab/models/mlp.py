@@ -6,12 +6,12 @@ import flax.linen as nn
 import jax
 
 from cnnlab.models import norms
-from cnnlab.models.layers import Dropout, flatten
+from cnnlab.models.layers import Dropout, GaussianNoise, flatten
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
-from cnnlab.values import Choice, Fraction
+from cnnlab.values import Choice, Fraction, NonNegative
 
 
 class MLP(nn.Module):
@@ -24,6 +24,7 @@ class MLP(nn.Module):
         initializer: initialiser of the kernels; biases start at 0.
         norm: applied between each hidden layer and its activation.
         dropout: drop probability after each hidden layer.
+        activation_noise: standard deviation of Gaussian noise on the activations of each hidden layer, in training.
     """
 
     classes: int
@@ -32,6 +33,7 @@ class MLP(nn.Module):
     initializer: Choice[INITIALIZERS] = init.he
     norm: Choice[NORMS] = norms.no_norm
     dropout: Fraction = 0.0
+    activation_noise: NonNegative = 0.0
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -43,6 +45,7 @@ class MLP(nn.Module):
             x = nn.Dense(width, use_bias=norms.needs_bias(self.norm), kernel_init=self.initializer, name=name)(x)
             x = self.norm(train=train, name=f"norm{number}")(x)
             intermediates[name] = x = self.activation(x)
+            x = GaussianNoise(self.activation_noise, name=f"noise{number}")(x, train=train)
             x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
         intermediates["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
         return x, intermediates

@@ -13,6 +13,7 @@ from cnnlab.models.own_network import as_classifier
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.losses import LOSSES, require_loss
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
+from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.ops.views import Views
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import ensemble
@@ -22,6 +23,8 @@ from cnnlab.values import Choice, Count, Duration, PathText
 
 SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels"}
 """What each negative control permutes in the data."""
+Control = Literal["none", "shuffle_labels", "shuffle_pixels", "random_parameters"]
+"""Negative controls: runs that are expected to fail."""
 
 
 def classification(
@@ -30,6 +33,7 @@ def classification(
     data: Choice[PIPELINES] = "images",
     loss: Choice[LOSSES] = "cross_entropy",
     optimizer: Choice[OPTIMIZERS] = "momentum",
+    regularizer: Choice[REGULARIZERS] = penalties,
     duration: Duration = Duration(20, "epochs"),
     average: Choice[AVERAGES] = ema,
     init_from: PathText | None = None,
@@ -37,7 +41,7 @@ def classification(
     frozen: tuple[str, ...] = (),
     lr_multipliers: tuple[str, ...] = (),
     views: Views = "one",
-    control: Literal["none", "shuffle_labels", "shuffle_pixels", "random_parameters"] = "none",
+    control: Control = "none",
 ) -> Experiment:
     """Image classification: one player, the classifier.
 
@@ -51,6 +55,7 @@ def classification(
         data: images with labels, and how they become batches.
         loss: loss that the classifier minimises.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
+        regularizer: L1 and L2 penalties on the weights, and a bound on the norm of each unit's.
         duration: length of training; --steps, --epochs and --examples_seen set it.
         average: average of the parameters over training, which is evaluated in their place; ema with average_decay=0: no
             average.
@@ -65,13 +70,7 @@ def classification(
         control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
             shuffle_pixels permutes the pixels of every image, random_parameters evaluates the untrained network.
     """
-    if new_head and init_from is None:
-        raise UsageError("--new_head initialises the last layer anew; without --init_from every layer is. Leave it out.")
-    if control == "random_parameters" and init_from is not None:
-        raise UsageError(
-            "--control=random_parameters evaluates the network as it is initialised, and --init_from gives it other weights.\n"
-            "Leave one of them out; --init_from=none removes the weights that an experiment sets."
-        )
+    _require_start(init_from, control, new_head=new_head)
     dataset = data(SHUFFLED.get(control, "none"))
     goal = goal_of(dataset.name, dataset.stored, loss)
     if goal is not CLASS and control == "shuffle_labels":
@@ -80,9 +79,21 @@ def classification(
     network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
     require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
     task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views)
-    optimizers = {player: scale_by_layer(optimizer(steps=steps), lr_multipliers) for player in task.turns}
+    rule = regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers))
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
-    return Experiment(task, dataset, optimizers, 0 if control == "random_parameters" else steps, average(steps), start)
+    steps = 0 if control == "random_parameters" else steps
+    return Experiment(task, dataset, dict.fromkeys(task.turns, rule), steps, average(steps), start)
+
+
+def _require_start(init_from: str | None, control: Control, *, new_head: bool) -> None:
+    """Raises UsageError where the knobs that say with which weights training starts exclude each other."""
+    if new_head and init_from is None:
+        raise UsageError("--new_head initialises the last layer anew; without --init_from every layer is. Leave it out.")
+    if control == "random_parameters" and init_from is not None:
+        raise UsageError(
+            "--control=random_parameters evaluates the network as it is initialised, and --init_from gives it other weights.\n"
+            "Leave one of them out; --init_from=none removes the weights that an experiment sets."
+        )
 
 
 def ensemble_classification(
