@@ -206,7 +206,7 @@ def part_of(word: str, says: str, **given) -> Verdict:
 
 HOLDS, EFFECT = "supported at small scale", "+1.00 nats [+0.50, +1.50], p = 0.010, n = 3"
 RESULTS = {
-    "all hold": ((HOLDS, HOLDS), f"All 2 parts hold. One: {EFFECT}."),
+    "all hold": ((HOLDS, HOLDS), f"Both parts hold. One: {EFFECT}."),
     "one holds": ((HOLDS, "not shown"), f"1 of 2 parts hold. Not shown: Two: {EFFECT}."),
 }
 

@@ -178,10 +178,15 @@ measurement = Measurement(
         scope="MLPs of 20 hidden layers of equal width at their initial weights; no training",
     ),
     card=Card(
-        published="He et al. (2015), eq. 9: the variance changes by a factor of n Var(w) / 2 in each ReLU layer.",
+        published="He et al. (2015), eq. 8: the variance changes by a factor of n Var(w) / 2 in each ReLU layer. Glorot and "
+        "Bengio (2010) derive n Var(w) for linear units.",
         would_change="A slope that differs from ½ log2(nσ²/2) by more than its scatter over the weights.",
         quick="--seeds=1",
-        figure=Figure(x="layer", y="log2 of the rms activation, 256 units"),
+        figure=Figure(
+            title="The scale of activations grows or shrinks by the same factor in each layer",
+            x="layer",
+            y="log2 of the rms activation, 256 units",
+        ),
         deviations="Dense layers in place of convolutions, and images of Gaussian noise.",
     ),
 )

@@ -159,7 +159,11 @@ measurement = Measurement(
         "on average.",
         would_change="A difference of more than 1e-12 with one hidden layer, or none with two layers of ReLU.",
         quick="--seeds=2",
-        figure=Figure(x="hidden layers, with 12 units in all", y="largest difference of a probability"),
+        figure=Figure(
+            title="With one hidden layer, halved weights give the geometric mean of all thinned networks",
+            x="hidden layers, with 12 units in all",
+            y="largest difference of a probability from that of the geometric mean",
+        ),
         deviations="The weights are random, not trained; the statement is about any weights.",
     ),
 )

@@ -327,7 +327,6 @@ measurement = Measurement(
         "which is ∝ √t for a constant one.",
         would_change="Another contraction; a ratio of the steps outside 0.35 to 0.65 √κ; a path of Adam along the axes that "
         "depends on κ; a rotated Adam without momentum that is ahead of gradient descent at κ = 1000.",
-        minutes=0,
         quick="--seeds=2",
         figure=Figure(x="step", y="loss / loss at the start", log_x=True, log_y=True),
         deviations="The rates of Adam and momentum of 0.9 are the best for each start, which flatters both. At a constant rate "

@@ -57,9 +57,10 @@ study = StudySpec(
         scope="ResNet-20 on CIFAR-10, 15 epochs",
     ),
     card=Card(
-        published="With equal tuning SGD with momentum has a lower test error than Adam, on CIFAR-10 and on three texts.",
+        published="With equal tuning SGD, with momentum or without, has lower test errors than adaptive methods on all four "
+        "tasks of Wilson et al. (2017); on CIFAR-10 SGD has 7.65 ± 0.14 %, the best adaptive method 9.60 ± 0.19 %.",
         would_change="Adam better by more than 0.3 points with settings from a search as long as that of momentum.",
-        deviations="ResNet-20 in place of VGG, 15 epochs in place of about 250.",
+        deviations="ResNet-20 in place of VGG, 15 epochs in place of 250.",
         figure=Figure(),
     ),
 )

@@ -1,6 +1,6 @@
 """Claim C21: ResNet and DenseNet reach an error with fewer parameters than VGG. Small networks on Fashion-MNIST, for two cores.
 
-Paper:    Huang, Liu, van der Maaten, Weinberger, Densely connected convolutional networks, 2017, arXiv 1608.06993, Figure 3
+Paper:    Huang, Liu, van der Maaten, Weinberger, Densely connected convolutional networks, 2017, arXiv 1608.06993, Figure 4
 Command:  python launch.py ablate --experiment=c21_parameters
 Result:   not run yet.
 
@@ -102,7 +102,9 @@ study = StudySpec(
         scope="networks of about 20,000 parameters, 10,000 images of Fashion-MNIST at 14x14, 500 steps (small version)",
     ),
     card=Card(
-        published="On ImageNet DenseNets need about a third of the parameters of ResNets for the same error (Figure 3, left).",
+        published="Huang et al. (2017): on CIFAR-10 DenseNets need about a third of the parameters of ResNets for the same "
+        "error (Figure 4). Szegedy et al. (2015): GoogLeNet has a twelfth of AlexNet's parameters and fewer errors. None has "
+        "a VGG of as many parameters.",
         would_change="A VGG that makes no more errors than a ResNet or DenseNet of as many parameters, each at its best rate.",
         deviations="Networks and images a hundred times smaller, and no Inception network.",
         quick="--seeds=1",

@@ -1,6 +1,6 @@
 """Claim C21: ResNet, DenseNet and Inception reach an error with fewer parameters than VGG. CIFAR-10, for an accelerator.
 
-Paper:    Huang, Liu, van der Maaten, Weinberger, Densely connected convolutional networks, 2017, arXiv 1608.06993, Figure 3
+Paper:    Huang, Liu, van der Maaten, Weinberger, Densely connected convolutional networks, 2017, arXiv 1608.06993, Figure 4
 Command:  python launch.py ablate --experiment=c21_parameters_cifar10
 Result:   not run yet.
 
@@ -68,7 +68,9 @@ study = StudySpec(
         scope="networks of about 280,000 parameters, CIFAR-10, 10 epochs",
     ),
     card=Card(
-        published="On ImageNet DenseNets need about a third of the parameters of ResNets for the same error (Figure 3, left).",
+        published="Huang et al. (2017): on CIFAR-10 DenseNets need about a third of the parameters of ResNets for the same "
+        "error (Figure 4). Szegedy et al. (2015): GoogLeNet has a twelfth of AlexNet's parameters and fewer errors. None has "
+        "a VGG of as many parameters.",
         would_change="A VGG that makes no more errors than one of the three of as many parameters, each at its best rate.",
         deviations="Networks of 0.3 million parameters on CIFAR-10 for 10 epochs, VGG without its dense layers.",
         figure=Figure(),

@@ -62,6 +62,8 @@ study = StudySpec(
         scope="400 skin lesions at 48x48, EfficientNet-Lite0, 100 steps of Adam, divided anew by each seed",
     ),
     card=Card(
+        published="None on such images: Donahue et al. 2014, Yosinski et al. 2014 and Kornblith et al. 2019 transfer to "
+        "photos.",
         would_change="A random start that is as good with 32 labels as a start from the weights.",
         quick="--seeds=1",
         figure=Figure(),

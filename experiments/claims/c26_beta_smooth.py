@@ -62,6 +62,8 @@ study = StudySpec(
         scope="a fully connected VAE with 10 units on MNIST, 2,000 steps of 100 images",
     ),
     card=Card(
+        published="Higgins et al. 2017 say that a larger β gives a more disentangled latent space and worse reconstructions; "
+        "neither they nor Alemi et al. 2018 measure draws from the prior.",
         would_change="Draws from the prior that do not look more like digits as β grows while all units stay active.",
         deviations="The sources judge the latent space by disentanglement and by rate and distortion; the quality of draws "
         "from the prior is what their words mean for a generator.",

@@ -80,8 +80,8 @@ study = StudySpec(
         scope="eight Gaussians in the plane, small networks, 4,000 steps of 64 points",
     ),
     card=Card(
-        published="Metz et al. 2017 show a GAN that moves between single modes of such a mixture and never covers all, and "
-        "Gulrajani et al. 2017 that WGAN-GP covers them; neither counts over seeds.",
+        published="Metz et al. 2017 show a GAN that moves between single modes of such a mixture and never covers all; "
+        "Gulrajani et al. 2017 show only critics for it, with a fixed generator. Neither counts modes over seeds.",
         would_change="A non-saturating generator that finds all eight modes as often with five critic steps as with one.",
         deviations="Networks of two layers of 64 units, and Gaussians wider for their circle than those of Metz et al., "
         "where generator and discriminator take one step each.",

@@ -142,6 +142,7 @@ measurement = Measurement(
         would_change="A network with equal logits that starts at another loss.",
         quick="--seeds=2",
         figure=Figure(x="standard deviation of the logits", y="loss − ln C [nats]", log_x=True, log_y=True),
-        deviations="The logits are drawn; networks with other last layers are only shown.",
+        deviations="The logits are drawn. Networks whose last layer has He's initialisation start above ln C, which is only "
+        "shown.",
     ),
 )

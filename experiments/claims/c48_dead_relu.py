@@ -186,6 +186,7 @@ measurement = Measurement(
         would_change="A gradient other than 0 at a unit whose pre-activation is negative on every image of the batch.",
         quick="--seeds=2",
         figure=Figure(x="step", y="mean of the largest pre-activations of the units that start dead"),
-        deviations="The units are made dead by their biases; no rate at which units die in training is measured.",
+        deviations="Units of the first layer, made dead by their biases; no rate at which units die in training is measured. "
+        "A dead unit of the second layer can come back when the layer below it changes, which is shown.",
     ),
 )

@@ -1,7 +1,8 @@
 """Claim C50, first half: mirrored training images harm digits. LeNet-5 on 1,000 images of MNIST, tested on 10,000.
 
 Paper:    Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, 2012, section 4.1,
-          mirror photos; that this harms digits is an assertion of lectures
+          mirror photos; that this does not preserve the labels of digits say Shorten, Khoshgoftaar, A survey on image data
+          augmentation for deep learning, 2019
 Command:  python launch.py ablate --experiment=c50_flips_digits
 Result:   not run yet.
 
@@ -45,6 +46,7 @@ study = StudySpec(
         scope="LeNet-5, 1,000 training images of MNIST drawn by the seed, 600 steps, 10,000 test images",
     ),
     card=Card(
+        published="Shorten and Khoshgoftaar (2019) say that mirroring does not preserve the labels of MNIST, without a number.",
         would_change="Mirrored images that cost less than half a point of accuracy, or help, where shifted ones help.",
         quick="--seeds=2",
         figure=Figure(),

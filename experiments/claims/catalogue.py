@@ -84,8 +84,7 @@ CLAIMS = (
     Claim("C7", "Plain networks get worse with depth; residual ones do not", ARCHITECTURES, "statistical", ("he2016",)),
     Claim(
         "C8",
-        "Dropout lowers the test error of a network that over-fits, and half the weights stand for the average over all "
-        "thinned networks",
+        "Dropout lowers the test error of a network that over-fits; halved weights are the geometric mean of its sub-networks",
         REGULARISATION,
         "both",
         ("hinton2012", "srivastava2014", "baldi2013"),
@@ -124,7 +123,7 @@ CLAIMS = (
         TRAINING,
         "statistical",
         ("wilson2017",),
-        disputed_by=("choi2019",),
+        disputed_by=("choi2019", "schmidt2021"),
     ),
     Claim(
         "C14",
@@ -168,7 +167,7 @@ CLAIMS = (
         "images",
         ARCHITECTURES,
         "exact",
-        ("sermanet2014", "long2015"),
+        ("sermanet2014", "simonyan2015", "long2015"),
     ),
     Claim(
         "C20",
@@ -217,9 +216,9 @@ CLAIMS = (
     ),
     Claim(
         "C26",
-        "The two terms of a VAE's loss trade reconstruction for a smooth latent space",
+        "The two terms of a VAE's loss trade reconstruction for codes that follow the prior, so that draws look like data",
         AUTOENCODERS,
-        "both",
+        "statistical",
         ("higgins2017", "alemi2018"),
     ),
     Claim(
@@ -254,14 +253,14 @@ CLAIMS = (
     ),
     Claim(
         "C31",
-        "An LSTM keeps a gradient over lags at which a plain recurrent network has lost it",
+        "An LSTM with open forget gates keeps a gradient over lags at which a plain recurrent network has lost it",
         SEQUENCES,
         "both",
         ("hochreiter1997", "gers2000", "bengio1994", "pascanu2013"),
     ),
     Claim(
         "C32",
-        "An ensemble beats its members, and gains with their number",
+        "An ensemble beats its members on average, and gains with their number",
         REGULARISATION,
         "both",
         ("hansen1990", "lakshminarayanan2017"),
@@ -274,11 +273,7 @@ CLAIMS = (
         ("szegedy2014", "goodfellow2015", "nguyen2015", "madry2018"),
     ),
     Claim(
-        "C34",
-        "Later layers respond to larger patches of the image",
-        INSIDE,
-        "exact",
-        ("zeiler2014", "araujo2019", "luo2016"),
+        "C34", "Later layers respond to larger patches of the image", INSIDE, "exact", ("zeiler2014", "araujo2019", "luo2016")
     ),
     Claim(
         "C35",
@@ -289,7 +284,7 @@ CLAIMS = (
     ),
     Claim(
         "C36",
-        "A fully convolutional network gives the scores of a sliding window at a fraction of its cost",
+        "A fully convolutional network without padding gives the scores of a sliding window at a fraction of its cost",
         DENSE,
         "exact",
         ("sermanet2014", "long2015", "ciresan2012"),
@@ -325,26 +320,28 @@ CLAIMS = (
     ),
     Claim(
         "C42",
-        "An untrained classifier of C classes starts at a loss of ln C with softmax and of C - 1 with the hinge",
+        "With a small last layer an untrained classifier of C classes starts at ln C with softmax and at C - 1 with the hinge",
         FOUNDATIONS,
         "exact",
         ("cs231n",),
     ),
     Claim(
-        "C43",
-        "Inputs of zero mean and unit variance speed training up",
-        TRAINING,
-        "both",
-        ("lecun1998efficient", "lecun1991"),
+        "C43", "Inputs of zero mean and unit variance speed training up", TRAINING, "both", ("lecun1998efficient", "lecun1991")
     ),
-    Claim("C44", "Data-parallel training on n devices follows the curve of one device", SCALE, "exact", ("goyal2017",)),
+    Claim(
+        "C44",
+        "Data-parallel training on n devices follows the curve of one device with the same batch",
+        SCALE,
+        "exact",
+        ("goyal2017",),
+    ),
     Claim(
         "C45",
         "Adaptive optimisers hardly depend on the learning rate",
         TRAINING,
         "statistical",
-        ("kingma2015",),
-        disputed_by=("wilson2017", "schmidt2021"),
+        ("kingma2015", "goodfellow2016"),
+        disputed_by=("wilson2017",),
     ),
     Claim("C46", "Dropout regularises better than L1 or L2, each tuned", REGULARISATION, "statistical", ("srivastava2014",)),
     Claim(
@@ -356,7 +353,11 @@ CLAIMS = (
         disputed_by=("santurkar2018",),
     ),
     Claim(
-        "C48", "A ReLU unit that is 0 on all inputs never recovers; a leaky one can", TRAINING, "exact", ("maas2013", "lu2020")
+        "C48",
+        "A ReLU unit that is 0 on all inputs gets no gradient and cannot recover by itself; a leaky one can",
+        TRAINING,
+        "exact",
+        ("maas2013", "lu2020"),
     ),
     Claim(
         "C49",
@@ -382,7 +383,7 @@ CLAIMS = (
     ),
     Claim(
         "C52",
-        "One hidden layer suffices in principle, but depth is exponentially cheaper",
+        "One hidden layer suffices in principle, but for some functions depth is exponentially cheaper",
         FOUNDATIONS,
         "exact",
         ("cybenko1989", "hornik1989", "telgarsky2016", "montufar2014"),

@@ -185,6 +185,8 @@ class Figure:
     `x`, one for each level of the knob `lines`; in a measurement those that `Measured.curves` holds.
     """
 
+    title: str = ""
+    """The title; empty: the claim's sentence, or what the test's first part says where the test covers a part of its claim."""
     x: str = ""
     """The knob of a study, or the label of a measurement's horizontal axis with its unit."""
     y: str = ""
@@ -207,16 +209,15 @@ class Card:
     """The result that would change our mind, in a sentence."""
     deviations: str = ""
     """Where the setting differs from the source's, in a sentence or two."""
-    minutes: float = 0.0
-    """Time of the whole command on two CPU cores, as measured; 0: not measured."""
     quick: str = ""
     """Flags of a version that takes about a minute, such as `--seeds=2`; empty where the whole takes no longer."""
     figure: Figure = Figure()
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Card":
-        """Returns the card from JSON content that `dataclasses.asdict` made of it."""
-        return cls(**{**content, "figure": Figure(**content["figure"])})
+        """Returns the card from JSON content that `dataclasses.asdict` made of it, without words that cards no longer have."""
+        known = {field.name: content[field.name] for field in dataclasses.fields(cls) if field.name in content}
+        return cls(**{**known, "figure": Figure(**content["figure"])})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,9 +47,7 @@ def line(text: str) -> str:
 
 
 def duration(minutes: float) -> str:
-    """Returns `about 12 minutes`; empty where it was not measured."""
-    if not minutes:
-        return ""
+    """Returns `about 12 minutes`."""
     if minutes < 1:
         return f"about {max(round(60 * minutes), 1)} s"
     rounded = round(minutes) if minutes < 90 else 0
@@ -79,7 +77,7 @@ def result_line(record: Record) -> str:
     counted = ""
     if len(parts) > 1:
         counted = f"{holds} of {len(parts)} parts hold. {part.verdict.capitalize()}: "
-        counted = f"All {holds} parts hold. " if holds == len(parts) else counted
+        counted = f"{'Both' if holds == 2 else f'All {holds}'} parts hold. " if holds == len(parts) else counted
     return f"{counted}{finding(record, part)}."
 
 
@@ -127,7 +125,7 @@ def _exactly(record: Record, part: Verdict, shown: str) -> str:
         if sign in part.comparison:
             stated = f"(stated: {sense} {numbers.bound_of(record, part) or part.comparison.rpartition(sign)[2]})"
             return f"{sense} {shown}{seeds} {stated}" if holds else f"{shown}{' in a seed' if seeds else ''} {stated}"
-    expected = part.comparison.rpartition(" − ")[2].replace(" points", " %")
+    expected = numbers.stated_of(record, part) or part.comparison.rpartition(" − ")[2].replace(" points", " %")
     is_zero = re.match(r"[+−]?0(\.0*)?(?![\d.])", expected) is not None
     is_number = re.match(r"[+−]?\d", expected) is not None
     if part.effect == 0:
@@ -278,13 +276,14 @@ def _comparison(record: Record, part: Verdict) -> str:
     if bound := numbers.bound_of(record, part):
         return re.sub(r"(?<= [≤≥] ).*", bound, part.comparison)
     arm, minus, expected = part.comparison.rpartition(" − ")
-    return f"{arm} = {expected.replace(' points', ' %')}" if part.exact and minus else part.comparison or formatting.NOTHING
+    stated = numbers.stated_of(record, part) or expected.replace(" points", " %")
+    return f"{arm} = {stated}" if part.exact and minus else part.comparison or formatting.NOTHING
 
 
 def _arms(record: Record) -> list[str]:
     """Returns tables of the arms or cases with mean and interval of each metric; metrics of the same arms share a table."""
     named = f" The baseline is {line(record.baseline)}." if record.baseline else ""
-    mean = "Mean over seeds with its 95 % interval (Student's t)." if len(record.seeds) > 1 else "Of one seed."
+    mean = "Mean over seeds with its 95 % interval (Student's t)." if len(record.seeds) > 1 else "One seed."
     lines = [f"{mean}{named}"]
     groups: dict[tuple[str, ...], list[str]] = {}
     for metric in record.compared:
@@ -332,9 +331,7 @@ def try_it(command: str, said: Card, link: str, seconds: float | None = None) ->
         seconds: time that the recorded runs took, added up.
     """
     lines = ["```sh", command, "```", ""]
-    if said.minutes:
-        lines += [f"It takes {duration(said.minutes)} on two CPU cores."]
-    elif seconds:
+    if seconds:
         lines += [f"The recorded runs took {duration(seconds / 60)} in all."]
     else:
         lines += ["How long it takes has not been measured."]

@@ -241,6 +241,8 @@ def _label_ends(picture: Canvas, lines: Sequence[Line], ends: Sequence[tuple[flo
         places[i] = min(places[i], limit - (len(texts[i]) - 1) * height)
         limit = places[i] - height
     for (y, i), text, place in zip(ends, texts, places, strict=True):
+        if not lines[i].label:
+            continue
         color = theme.series[i % len(theme.series)]
         middle = place + (len(text) - 1) * height / 2
         if lines[i].is_joined:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from cnnlab.ablation.analyse import words
 from cnnlab.ablation.plan.claim import Claim
-from cnnlab.ablation.report.cards.card import KINDS, ClaimFile, duration, is_whole, line, result_line
+from cnnlab.ablation.report.cards.card import KINDS, ClaimFile, is_whole, line, result_line
 from cnnlab.ablation.report.cards.record import Record, day
+from cnnlab.text import counted
 
 PLANNED = "planned"
 NOT_RUN = "declared, not run yet"
@@ -22,9 +23,7 @@ def rows_of(claim: Claim, records: Sequence[Record], declared: Sequence[ClaimFil
     run = [record for record in records if record.claim == claim.id]
     due = [one for one in declared if one.claim == claim.id and one.name not in {record.name for record in run}]
     rows = [(record.question, record.verdict.verdict, line(result_line(record))) for record in run]
-    for one in due:
-        took = f" ({duration(one.card.minutes)} on two CPU cores)" if one.card.minutes else ""
-        rows.append((one.question, NOT_RUN, f"`{one.command}`{took}"))
+    rows += [(one.question, NOT_RUN, f"`{one.command}`") for one in due]
     return rows or [("", PLANNED, "")]
 
 
@@ -33,7 +32,8 @@ def index(claims: Sequence[Claim], chapters: Sequence[str], records: Sequence[Re
     rows = {claim.id: rows_of(claim, records, declared) for claim in claims}
     found = Counter(word for of_claim in rows.values() for _, word, _ in of_claim)
     last = max((record.finished for record in records if record.finished), default=None)
-    counted = [f"{found[word]} {word}" for word in (*words.WORDS, NOT_RUN, PLANNED) if found[word]]
+    present = [chapter for chapter in chapters if any(claim.chapter == chapter for claim in claims)]
+    counted_words = [f"{found[word]} {word}" for word in (*words.WORDS, NOT_RUN, PLANNED) if found[word]]
     lines = [
         "# Claims",
         "",
@@ -41,25 +41,31 @@ def index(claims: Sequence[Claim], chapters: Sequence[str], records: Sequence[Re
         "declared in a file, with its margins and seeds, before it ran; the card of a claim says where, shows the source's "
         "number beside ours, and has the command that gives the same verdict again.",
         "",
-        f"Verdicts: {', '.join(counted)}. Last run: {day(last)}.",
+        f"Verdicts: {'; '.join(counted_words)}. Last run: {day(last)}.",
+        "",
+        f"Chapters: {' · '.join(f'[{name}](#{anchor(name)})' for name in present)}.",
         "",
         "| word | meaning |",
         "|---|---|",
         *(f"| {word} | {meaning} |" for word, meaning in words.WORDS.items()),
-        f"| {NOT_RUN} | the test is in a file of `experiments/claims`, with the command and its time |",
+        f"| {NOT_RUN} | the test is in a file of `experiments/claims`, which runs it |",
         f"| {PLANNED} | no test has been written |",
         "",
         "An *exact* claim is true or false and needs no statistics; a *statistical* one is decided by a test over seeds. A "
         "test that covers a part of its claim has a row of its own, and its verdict is on that part alone.",
     ]
-    for chapter in chapters:
+    for chapter in present:
         here = sorted((one for one in claims if one.chapter == chapter), key=lambda one: (ORDER[one.kind], one.number))
-        if here:
-            lines += ["", f"## {chapter}", "", "| | claim | decided | verdict | result |", "|---|---|---|---|---|"]
-            for claim in here:
-                lines += _rows(claim, rows[claim.id], whole=is_whole(claim, records, declared))
+        lines += ["", f"## {chapter}", "", "| | claim | kind | verdict | result |", "|---|---|---|---|---|"]
+        for claim in here:
+            lines += _rows(claim, rows[claim.id], whole=is_whole(claim, records, declared))
     lines += ["", "Written by `python launch.py claims FOLDER …` from the records in [records](records)."]
     return "\n".join(lines) + "\n"
+
+
+def anchor(chapter: str) -> str:
+    """Returns the anchor that a chapter's heading has: `gans-and-pixelcnn`."""
+    return chapter.lower().replace(" ", "-")
 
 
 def _rows(claim: Claim, rows: Sequence[Row], *, whole: bool) -> list[str]:
@@ -90,6 +96,6 @@ def terminal_text(claims: Sequence[Claim], records: Sequence[Record], declared: 
     ]
     due = sum(word == NOT_RUN for of_claim in rows.values() for _, word, _ in of_claim)
     planned = sum(of_claim[0][1] == PLANNED for of_claim in rows.values())
-    texts = ((due, f"{due} tests declared and not run yet"), (planned, f"{planned} claims planned"))
+    texts = ((due, f"{counted(due, 'test')} declared and not run yet"), (planned, f"{counted(planned, 'claim')} planned"))
     rest = ", ".join(text for count, text in texts if count)
     return "\n".join([*lines, "", *([f"  {rest}"] if rest else [])])

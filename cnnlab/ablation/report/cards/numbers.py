@@ -86,6 +86,12 @@ def bound_of(record: Record, part: Verdict) -> str:
     return level(float(bound), metric_of(record, part)) if isinstance(bound, int | float) and is_bound(part) else ""
 
 
+def stated_of(record: Record, part: Verdict) -> str:
+    """Returns the number that an identity states, with its unit; empty where it is the number of another arm, or none."""
+    expected = declared_part(record, part).get("expected")
+    return level(float(expected), metric_of(record, part)) if isinstance(expected, int | float) else ""
+
+
 def declared_part(record: Record, part: Verdict) -> Mapping[str, Any]:
     """Returns what the declaration says of a part; {} where it cannot be found."""
     same = [one for one in record.parts if one.get("says") == part.says and one.get("role", part.role) == part.role]

@@ -109,8 +109,8 @@ def _write_figures(
     drawn = {}
     for record in records:
         claim = by_id[record.claim]
-        title = "" if is_whole(claim, records, declared) else headline(record.verdict).says
-        title = title or claim.sentence
+        says = "" if is_whole(claim, records, declared) else record.card.figure.title or headline(record.verdict).says
+        title = says or claim.sentence
         scope = f" Scope: {record.verdict.scope}." if record.verdict.scope else ""
         word = record.verdict.verdict
         title = title if word in words.FOR else f"Claim: {title}"
