@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 
 from cnnlab.errors import UsageError
 from cnnlab.models import norms
-from cnnlab.models.layers import POOLS, Dropout, GaussianNoise, SpatialDropout
+from cnnlab.models.layers import POOLS, Dropout, gaussian_noise, spatial_dropout
 from cnnlab.models.norms import NORMS
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.collectives import AXIS
@@ -70,8 +70,18 @@ def test_dropout_keeps_bf16():
     assert jitted.apply(Dropout(0.5), {}, x.astype(jnp.bfloat16), train=True, rngs={"dropout": KEY}).dtype == jnp.bfloat16
 
 
+class Noisy(nn.Module):
+    noise: object
+    strength: object
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return self.noise(x, self.strength, train=train, name="noise")
+
+
 def test_spatial_dropout_drops_whole_maps():
-    dropped = np.asarray(jitted.apply(SpatialDropout(0.3), {}, jnp.ones((100, 3, 2, 40)), train=True, rngs={"dropout": KEY}))
+    noisy = Noisy(spatial_dropout, 0.3)
+    dropped = np.asarray(jitted.apply(noisy, {}, jnp.ones((100, 3, 2, 40)), train=True, rngs={"dropout": KEY}))
     maps = dropped.reshape(100, 6, 40)
     np.testing.assert_array_equal(maps, np.broadcast_to(maps[:, :1], maps.shape))
     np.testing.assert_allclose((maps[:, 0] == 0).mean(), 0.3, atol=0.03)
@@ -79,20 +89,21 @@ def test_spatial_dropout_drops_whole_maps():
 
 
 def test_noise_on_activations_has_its_deviation():
-    noise = np.asarray(jitted.apply(GaussianNoise(0.3), {}, jnp.ones((100, 50)), train=True, rngs={"dropout": KEY})) - 1
+    noisy = Noisy(gaussian_noise, 0.3)
+    noise = np.asarray(jitted.apply(noisy, {}, jnp.ones((100, 50)), train=True, rngs={"dropout": KEY})) - 1
     np.testing.assert_allclose([noise.mean(), noise.std()], [0, 0.3], atol=0.02)
 
 
-@pytest.mark.parametrize("layer", [SpatialDropout, GaussianNoise])
-def test_noise_of_activations_is_the_examples_own_and_of_training_alone(layer):
+@pytest.mark.parametrize("noise", [spatial_dropout, gaussian_noise])
+def test_noise_of_activations_is_the_examples_own_and_of_training_alone(noise):
     def apply(x, strength):
-        return layer(strength).apply({}, x, train=True, rngs={"dropout": KEY})
+        return Noisy(noise, strength).apply({}, x, train=True, rngs={"dropout": KEY})
 
     strength = jnp.float32(0.4)
     parts = jax.jit(jax.vmap(apply, axis_name=AXIS, in_axes=(0, None)))(split(x, 4), strength)  # as on four devices
     np.testing.assert_allclose(jax.jit(apply)(x, strength), parts.reshape(x.shape), atol=1e-6)
-    np.testing.assert_array_equal(layer(0.4).apply({}, x, train=False), x)
-    np.testing.assert_array_equal(layer(0.0).apply({}, x, train=True), x)  # draws nothing
+    np.testing.assert_array_equal(Noisy(noise, 0.4).apply({}, x, train=False), x)
+    np.testing.assert_array_equal(Noisy(noise, 0.0).apply({}, x, train=True), x)  # draws nothing
 
 
 @pytest.mark.parametrize(("name", "axes"), [("batch", (0, 1, 2)), ("layer", (1, 2, 3)), ("instance", (1, 2))])

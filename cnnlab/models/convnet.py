@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from cnnlab.models import layers, norms
 from cnnlab.models.image_size import require_size
-from cnnlab.models.layers import POOLS, Dropout, GaussianNoise, SpatialDropout
+from cnnlab.models.layers import POOLS, Dropout, gaussian_noise, spatial_dropout
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
@@ -59,8 +59,8 @@ class ConvNet(nn.Module):
                     width, self.kernel, bias=norms.needs_bias(self.norm), initializer=self.initializer, name=name
                 )
                 x = self.norm(train=train, name=name.replace("conv", "norm"))(convolution(x))
-                x = GaussianNoise(self.activation_noise, name=name.replace("conv", "noise"))(self.activation(x), train=train)
-                x = SpatialDropout(self.spatial_dropout, name=name.replace("conv", "spatial_dropout"))(x, train=train)
+                x = gaussian_noise(self.activation(x), self.activation_noise, train=train, name=name.replace("conv", "noise"))
+                x = spatial_dropout(x, self.spatial_dropout, train=train, name=name.replace("conv", "spatial_dropout"))
             intermediates[f"stage{stage}"] = x
         intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)

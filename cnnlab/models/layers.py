@@ -57,41 +57,43 @@ class Dropout(nn.Module):
         return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros((), x.dtype))
 
 
-class SpatialDropout(nn.Module):
-    """Drops whole feature maps in training and scales the rest up (Tompson et al. 2015, arXiv 1411.4280, section 3.2).
+def spatial_dropout(x: jax.Array, rate: float | jax.Array, *, train: bool, name: str) -> jax.Array:
+    """Drops whole maps of x [B, H, W, C] in training and scales the rest up (Tompson et al. 2015, arXiv 1411.4280, 3.2).
 
-    Neighbouring positions of a map are alike, so that single ones that are dropped are not missed. The noise is drawn as that
-    of `Dropout` is.
+    Neighbouring positions of a map are alike, so that single ones that are dropped are not missed. To be called inside a
+    compact module; where nothing is dropped there is no layer.
 
-    Attributes:
+    Args:
         rate: drop probability of a map, not keep probability; may be a tracer.
+        name: name of the layer.
     """
-
-    rate: float | jax.Array
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Applies spatial dropout to x [B, H, W, C] in training; returns x itself otherwise, and where the rate is 0."""
-        if not train or (isinstance(self.rate, float | int) and self.rate == 0):
-            return x
-        ones = jnp.ones((x.shape[0], 1, 1, x.shape[-1]), x.dtype)  # one number for each map of each example
-        return x * Dropout(self.rate, name="maps")(ones, train=train)
+    if not train or (isinstance(rate, float | int) and rate == 0):
+        return x
+    ones = jnp.ones((x.shape[0], 1, 1, x.shape[-1]), x.dtype)  # one number for each map of each example
+    return x * Dropout(rate, name=name)(ones, train=train)
 
 
-class GaussianNoise(nn.Module):
-    """Adds Gaussian noise to activations in training, with noise that belongs to the example as that of `Dropout` does.
+def gaussian_noise(x: jax.Array, std: float | jax.Array, *, train: bool, name: str) -> jax.Array:
+    """Adds Gaussian noise to activations x [B, …] in training; it belongs to the example, as that of `Dropout` does.
 
-    Attributes:
+    To be called inside a compact module; where nothing is added there is no layer.
+
+    Args:
         std: standard deviation of the noise; may be a tracer.
+        name: name of the layer.
     """
+    is_off = not train or (isinstance(std, float | int) and std == 0)
+    return x if is_off else _GaussianNoise(std, name=name)(x)
+
+
+class _GaussianNoise(nn.Module):
+    """Adds Gaussian noise of a standard deviation `std`, drawn from the stream `dropout`."""
 
     std: float | jax.Array
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Adds noise to x [B, …] in training; returns x itself otherwise, and where the standard deviation is the number 0."""
-        if not train or (isinstance(self.std, float | int) and self.std == 0):
-            return x
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns x [B, …] with noise."""
         keys = collectives.example_keys(self.make_rng("dropout"), x.shape[0])  # [B]: one key for each example
         noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
         return x + jnp.asarray(self.std, x.dtype) * noise

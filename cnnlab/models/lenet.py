@@ -15,7 +15,7 @@ import numpy as np
 from cnnlab.errors import UsageError
 from cnnlab.models import layers, norms
 from cnnlab.models.image_size import require_size
-from cnnlab.models.layers import POOLS, Dropout, GaussianNoise, SpatialDropout, flatten
+from cnnlab.models.layers import POOLS, Dropout, flatten, gaussian_noise, spatial_dropout
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS, scaled_tanh
@@ -222,15 +222,15 @@ class LeNet5(nn.Module):
             require_size(x, 6, layer=f"layer {name} (5x5, pooled by 2)", smallest=16, image=images.shape)
             x = layers.Conv(maps, 5, padding="valid", bias=plain, initializer=self.initializer, name=name)(x)
             intermediates[name] = x = self.activation(self.norm(train=train, name=f"norm{number}")(x))
-            x = GaussianNoise(self.activation_noise, name=f"noise{number}")(x, train=train)
+            x = gaussian_noise(x, self.activation_noise, train=train, name=f"noise{number}")
             intermediates[f"pool{number}"] = x = self.pool(x)
-            x = SpatialDropout(self.spatial_dropout, name=f"spatial_dropout{number}")(x, train=train)
+            x = spatial_dropout(x, self.spatial_dropout, train=train, name=f"spatial_dropout{number}")
         x = flatten(x)
         for number, width in enumerate((120, 84), start=1):
             name = f"dense{number}"
             x = nn.Dense(width, use_bias=plain, kernel_init=self.initializer, name=name)(x)
             intermediates[name] = x = self.activation(self.norm(train=train, name=f"norm{number + 2}")(x))
-            x = GaussianNoise(self.activation_noise, name=f"noise{number + 2}")(x, train=train)
+            x = gaussian_noise(x, self.activation_noise, train=train, name=f"noise{number + 2}")
             x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
         intermediates["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
         return x, intermediates

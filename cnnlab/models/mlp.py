@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from cnnlab.models import norms
-from cnnlab.models.layers import Dropout, GaussianNoise, flatten
+from cnnlab.models.layers import Dropout, flatten, gaussian_noise
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
@@ -45,7 +45,7 @@ class MLP(nn.Module):
             x = nn.Dense(width, use_bias=norms.needs_bias(self.norm), kernel_init=self.initializer, name=name)(x)
             x = self.norm(train=train, name=f"norm{number}")(x)
             intermediates[name] = x = self.activation(x)
-            x = GaussianNoise(self.activation_noise, name=f"noise{number}")(x, train=train)
+            x = gaussian_noise(x, self.activation_noise, train=train, name=f"noise{number}")
             x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
         intermediates["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
         return x, intermediates
