@@ -8,6 +8,12 @@ import errno
 import os
 import pathlib
 import re
+import signal
+
+WARNING_SIGNAL: int | None = getattr(signal, "SIGUSR2", None)
+"""The signal by which Slurm warns a job some time before its end (`#SBATCH --signal=USR2@90`); None where there is none."""
+STOP_SIGNALS = tuple(filter(None, (signal.SIGTERM, signal.SIGINT, WARNING_SIGNAL)))
+"""Signals that ask a command to save what it has and to end."""
 
 
 class CnnlabError(Exception):

@@ -360,7 +360,7 @@ def test_a_signal_during_an_evaluation_ends_it_and_the_resumed_run_is_the_same(
 
 
 def test_a_signal_outside_of_training_is_exit_75(here: Here, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         monkeypatch.setattr(run, "build", lambda *_, number=number, **__: os.kill(os.getpid(), number))
         code, _, err = here(*WORDS, "--workdir=run")
         assert code == 75 and "stopped by SIG" in err and "the same command does the rest" in err

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnnlab.engine import train
-from cnnlab.engine.program import computing_in
+from cnnlab.engine.precision import computing_in
 from cnnlab.errors import UsageError
 from cnnlab.models import PIXEL_MODELS
 from cnnlab.ops.pixel_distributions import PIXEL_DISTRIBUTIONS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnlab.engine import train
-from cnnlab.engine.program import computing_in
+from cnnlab.engine.precision import computing_in
 from cnnlab.models import MODELS
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.linear import Linear

@@ -162,6 +162,8 @@ def run_spec(
         save_every=pace.save_every,
         steps_per_dispatch=pace.steps_per_dispatch,
         gradient_norms=pace.gradient_norms,
+        skip_nonfinite=pace.skip_nonfinite,
+        grace_seconds=pace.grace_s,
         data_dir=devices.data_dir,
         quiet=console.quiet,
         reread=resolved.reread,

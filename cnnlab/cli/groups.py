@@ -97,7 +97,7 @@ class Processes:
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """Intervals and contents of logs, evaluations and checkpoints.
+    """Intervals and contents of logs, evaluations and checkpoints, and what ends a run early.
 
     Attributes:
         log_every: interval between log lines; none: 20 lines a run, at most 50 steps apart.
@@ -105,6 +105,10 @@ class Pace:
         save_every: interval between checkpoints; none: one at every evaluation.
         steps_per_dispatch: most steps sent to the device at once; none: 1 on a CPU, 32 on an accelerator.
         gradient_norms: log the norm of each player's gradient, and that of its updates relative to its parameters.
+        skip_nonfinite: leave out, and count, steps whose loss or gradients are not finite, at most so many in a row; none: the
+            first of them ends the run as diverged.
+        grace_s: seconds after SIGTERM, Ctrl-C or SIGUSR2 within which the run leaves, with a checkpoint of the current step if
+            that is reached by then.
     """
 
     log_every: Duration | None = None
@@ -112,6 +116,8 @@ class Pace:
     save_every: Duration | None = None
     steps_per_dispatch: Count | None = None
     gradient_norms: bool = False
+    skip_nonfinite: Count | None = None
+    grace_s: Count = 50
 
 
 @dataclasses.dataclass(frozen=True)

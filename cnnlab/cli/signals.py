@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C while nothing is trained: they end a command with one line. Imports no jax."""
+"""SIGTERM, SIGUSR2 and Ctrl-C while nothing is trained: they end a command with one line. Imports no jax."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ import time
 import types
 from collections.abc import Iterator
 
-from cnnlab.errors import Preempted
+from cnnlab.errors import STOP_SIGNALS, Preempted
 
 RETRY_SECONDS = 0.05
 LONGEST_WAIT = 5.0
@@ -36,7 +36,7 @@ def raised_as_errors(received: list[Preempted]) -> Iterator[None]:
         raise received[0]
 
     waits_until: list[float] = []
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGALRM") if hasattr(signal, name)]
+    numbers = [*STOP_SIGNALS, *([signal.SIGALRM] if hasattr(signal, "SIGALRM") else [])]
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TextIO
 
 from cnnlab.cli.groups import Processes
-from cnnlab.errors import UsageError
+from cnnlab.errors import STOP_SIGNALS, WARNING_SIGNAL, UsageError
 
 LAUNCHER = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 CHILD = "CNNLAB_PROCESS"
@@ -163,10 +163,16 @@ def _read(source: IO[bytes], target: TextIO, child: Child) -> None:
 
 @contextlib.contextmanager
 def _passing_signals_on(children: Sequence[Child]) -> Iterator[list[int]]:
-    """Passes SIGTERM and Ctrl-C to the processes as SIGTERM; a second one kills them. Yields the signals received."""
+    """Passes SIGTERM, SIGUSR2 and Ctrl-C to the processes as SIGTERM; a second one kills them. Yields the signals received.
+
+    SIGTERM after SIGUSR2, by which Slurm warns some time before, is no second one.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: object) -> None:
+        if received == [WARNING_SIGNAL] or (number == WARNING_SIGNAL and received):
+            received.append(number)
+            return
         again = bool(received)
         received.append(number)
         if not again:
@@ -176,8 +182,7 @@ def _passing_signals_on(children: Sequence[Child]) -> Iterator[list[int]]:
             if child.process.poll() is None:
                 child.process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
 
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    before = {number: signal.signal(number, handle) for number in numbers}
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
     try:
         yield received
     finally:

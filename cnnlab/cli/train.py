@@ -94,4 +94,6 @@ def recorded_pace(recorded: Mapping[str, Any], pace: Pace) -> Pace:
     names = [name for name in ("log_every", "eval_every", "save_every") if recorded.get(name) and getattr(pace, name) is None]
     found: dict[str, Any] = {name: Duration.parse(recorded[name]) for name in names}
     found["gradient_norms"] = pace.gradient_norms or bool(recorded.get("gradient_norms"))
+    if pace.skip_nonfinite is None and recorded.get("skip_nonfinite"):
+        found["skip_nonfinite"] = int(recorded["skip_nonfinite"])
     return dataclasses.replace(pace, **found)

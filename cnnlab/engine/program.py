@@ -17,24 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
-from cnnlab.engine import accumulation, averages, gradients
+from cnnlab.core import Array, Batch, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
+from cnnlab.engine import accumulation, averages, gradients, skipping
+from cnnlab.engine.precision import cast_batch, computing_in
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
-
-PRECISIONS = {"f32": jnp.float32, "bf16": jnp.bfloat16}
-"""Dtypes in which a network computes. Parameters, batch statistics, losses and updates are always f32."""
-
-
-def computing_in(precision: str) -> Callable[[PyTree], PyTree]:
-    """Returns a function that casts the f32 leaves of a tree to the compute dtype; gradients flow back through it in f32."""
-    dtype = PRECISIONS[precision]
-    return lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, tree)
-
-
-def cast_batch(data: Dataset, cast: Callable[[PyTree], PyTree], batch: Batch) -> Batch:
-    """Returns a batch with the columns in which a network computes cast; targets, boxes and the like stay in f32."""
-    return {name: cast(v) if name not in data.kinds or data.kinds[name].takes_precision else v for name, v in batch.items()}
 
 
 def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
@@ -73,11 +60,17 @@ def _with_owned(task: Task, params: Params, player: str, own: PyTree) -> Params:
 
 
 def make_train_step(
-    experiment: Experiment, *, precision: str, turns: tuple[str, ...] | None = None, gradient_norms: bool = False
+    experiment: Experiment,
+    *,
+    precision: str,
+    turns: tuple[str, ...] | None = None,
+    gradient_norms: bool = False,
+    skip_nonfinite: bool = False,
 ) -> Callable[..., tuple[TrainState, Stats]]:
     """Returns train_step(state, resident, feed) -> (state, stats): each player of `turns` (None: the task's) moves once.
 
-    With `gradient_norms` the statistics hold the sizes of its gradients and updates (gradients.py).
+    With `gradient_norms` the statistics hold the sizes of its gradients and updates (gradients.py). With `skip_nonfinite` a
+    step whose loss or gradients are not finite is left out (skipping.py).
     """
     turns = experiment.task.turns if turns is None else turns
     task, optimizers, cast = experiment.task, experiment.optimizers, computing_in(precision)
@@ -89,17 +82,18 @@ def make_train_step(
         batch = cast_batch(experiment.data, cast, experiment.data.prepare(resident, feed, stream(key, "augment")))
         params, model_state, opt_state = dict(state.params), state.model_state, dict(state.opt_state)
         sums: dict[str, Array] = {}
+        is_finite = jnp.bool_(True)
         for turn, player in enumerate(turns):
             own = _owned(task, params, player)
             loss_of = functools.partial(_loss_of, task, cast, player, params)
             loss, gradient, model_state, stats = gradient_of(loss_of, own, model_state, batch, jax.random.fold_in(key, turn))
-            gradient = collectives.global_mean(gradient)
+            # The loss is for transformations that read it, such as reduce_on_plateau; where nothing does, XLA drops it.
+            loss, gradient = collectives.global_mean((loss, gradient))
+            if skip_nonfinite:
+                is_finite &= skipping.all_finite((loss, gradient))
             optimizer = optax.with_extra_args_support(optimizers[player])
             with jax.numpy_dtype_promotion("standard"):  # optax leans on promotion (decay ** count); our own code does not
-                # The loss is for transformations that read it, such as reduce_on_plateau; where none does, XLA drops it.
-                updates, opt_state[player] = optimizer.update(
-                    gradient, opt_state[player], own, value=collectives.global_mean(loss)
-                )
+                updates, opt_state[player] = optimizer.update(gradient, opt_state[player], own, value=loss)
             params = _with_owned(task, params, player, optax.apply_updates(own, updates))
             # Gradients are those of the global batch already.
             more = gradients.measured(player, gradient, updates, own) if gradient_norms else {}
@@ -109,8 +103,11 @@ def make_train_step(
         if experiment.averaging:
             new = (params, averages.batch_statistics(model_state))
             average, statistics = experiment.averaging((average, statistics), new, state.step)
-        state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average, statistics)
-        return state, {"sums": sums, "rows": {}}
+        after = TrainState(state.step + 1, state.key, params, model_state, opt_state, average, statistics)
+        if skip_nonfinite:
+            after = skipping.unless_finite(is_finite, after, state)
+            sums[skipping.KEY] = 1.0 - is_finite.astype(jnp.float32)
+        return after, {"sums": sums, "rows": {}}
 
     return train_step
 
@@ -216,6 +213,7 @@ def build_program(
     experiment_of: Callable[[TracedKnobs], Experiment] | None = None,
     traced_knobs: Mapping[str, float] | None = None,
     gradient_norms: bool = False,
+    skip_nonfinite: bool = False,
 ) -> Program:
     """Places the resident data and wraps the step for the strategy; nothing is compiled until it is first called.
 
@@ -227,12 +225,14 @@ def build_program(
             serves all members of a family. None: a family of one.
         traced_knobs: the values with which `experiment_of` returns `experiment` itself.
         gradient_norms: whether every step also measures the sizes of its gradients and updates.
+        skip_nonfinite: whether steps whose loss or gradients are not finite are left out.
     """
     data = experiment.data
     resident, first = data.resident.get("train", {}), next(data.train(0, 0))
     init, steps, measure = _functions(experiment_of or (lambda _: experiment), precision=precision)
     host = _as_arrays(traced_knobs or {})
-    phase_steps = [functools.partial(steps, turns=phase.turns, gradient_norms=gradient_norms) for phase in phases(experiment)]
+    options = {"gradient_norms": gradient_norms, "skip_nonfinite": skip_nonfinite}
+    phase_steps = [functools.partial(steps, turns=phase.turns, **options) for phase in phases(experiment)]
 
     def snapshot(params: Params, model_state: PyTree, batch: Batch, traced_knobs: TracedKnobs) -> dict[str, Array]:
         task = (experiment_of(traced_knobs) if experiment_of else experiment).task

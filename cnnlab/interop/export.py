@@ -13,7 +13,8 @@ from jax import export
 
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.checkpoint import leaves
-from cnnlab.engine.program import Program, computing_in
+from cnnlab.engine.precision import computing_in
+from cnnlab.engine.program import Program
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.files import write_bytes, write_json
 from cnnlab.inputs import InputSpec, fit_in_words

@@ -17,7 +17,8 @@ from cnnlab.core import Array, Params, Predicted, Prediction, PyTree, Stats, Tra
 from cnnlab.data.decode import BadImage
 from cnnlab.data.source import decoding_threads
 from cnnlab.engine.averages import evaluated
-from cnnlab.engine.program import Program, computing_in, stack_steps
+from cnnlab.engine.precision import computing_in
+from cnnlab.engine.program import Program, stack_steps
 from cnnlab.engine.train import evaluation_batch
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec

@@ -44,6 +44,12 @@ def diverged_metrics(names: Sequence[str], step: int, kept: int) -> DivergedErro
     return _diverged(f"{_named(names)} {'is' if len(names) == 1 else 'are'} not finite", step, kept)
 
 
+def diverged_row(longest: int, allowed: int, step: int, kept: int) -> DivergedError:
+    """Returns the error of more steps in a row than --skip_nonfinite allows to leave out; see `diverged_metrics`."""
+    what = f"the loss or the gradients of {longest} steps in a row are not finite"
+    return _diverged(f"{what}, and --skip_nonfinite={allowed} allows {allowed},", step, kept)
+
+
 def _diverged(what: str, step: int, kept: int) -> DivergedError:
     good = f"the last good checkpoint, of step {kept:,}, is kept" if kept else "there was no checkpoint yet"
     return DivergedError(

@@ -50,6 +50,10 @@ class RunSpec:
     steps_per_dispatch: int | None = None
     gradient_norms: bool = False
     """Whether the sizes of gradients and updates are logged."""
+    skip_nonfinite: int | None = None
+    """Most steps in a row that are left out since their loss or gradients are not finite; None: none are."""
+    grace_seconds: int = 50
+    """Seconds after a signal within which the process leaves."""
     data_dir: str | None = None
     """Folder of its data, an absolute path; None: the default."""
     quiet: bool = False
@@ -186,6 +190,7 @@ def conditions(spec: RunSpec) -> dict[str, Any]:
     return {
         "strategy": spec.strategy,
         "precision": spec.precision,
+        "skip_nonfinite": spec.skip_nonfinite,
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
         "host": socket.gethostname(),
         "platform": platform.platform(),
@@ -266,7 +271,7 @@ def provenance(spec: RunSpec, experiment: Experiment, seed: int) -> dict[str, An
     """Returns the content of run.json, apart from its attempts; what they repeat is that of the first."""
     commit, has_changes = code_revision()
     flags = {"strategy": spec.strategy, "devices": spec.devices, "seed": seed, "precision": spec.precision}
-    given = ("log_every", "eval_every", "save_every", "data_dir", "gradient_norms")
+    given = ("log_every", "eval_every", "save_every", "data_dir", "gradient_norms", "skip_nonfinite")
     flags |= {name: str(value) for name in given if (value := getattr(spec, name)) not in (None, False)}
     return {
         "experiment": spec.experiment,

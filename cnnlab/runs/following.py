@@ -9,8 +9,9 @@ from cnnlab.core import Stats, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program
+from cnnlab.engine.skipping import LeftOut
 from cnnlab.runs.folder import RunSpec
-from cnnlab.runs.recorder import RunRecorder
+from cnnlab.runs.recorder import LEFT_OUT, RunRecorder
 from cnnlab.runs.restoring import pending_of, restore_or_init
 
 
@@ -85,6 +86,7 @@ def open_follower(
         pending_stats=pending_of(meta),
         should_stop=should_stop,
         unmeasured=start if meta.get("unmeasured") else None,
+        left_out=LeftOut(*meta.get(LEFT_OUT, ())),
     )
     recorder.measure_interrupted()
     yield recorder

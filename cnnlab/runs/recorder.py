@@ -24,6 +24,7 @@ from cnnlab.engine.averages import evaluated
 from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
+from cnnlab.engine.skipping import LeftOut
 from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, of_the_world
 from cnnlab.runs import finite, run_files, writers
 from cnnlab.runs.folder import RunSpec, record_attempt
@@ -36,7 +37,7 @@ from cnnlab.runs.summaries import declarations, flat_metrics, summarise, summari
 from cnnlab.runs.trained_function import META, kept_rows, untrained_remark
 from cnnlab.runs.ways_on import last_checkpoint
 from cnnlab.runs.writers import Writer
-from cnnlab.text import listed
+from cnnlab.text import counted, listed
 
 log = logging.getLogger("cnnlab")
 
@@ -44,6 +45,9 @@ SNAPSHOT_EXAMPLES = 32
 """Number of held-out examples for a task's snapshots."""
 TIMES = ("wall_seconds", "compile_seconds", "step_seconds", "waiting_share")
 """Names of the times in a checkpoint and in result.json (RunRecorder.timing)."""
+LEFT_OUT = "skipped_steps"
+"""Name of the number of steps that were left out, in metrics.jsonl and result.json; the notes of a checkpoint also have that of
+the row in which it lies."""
 COMPILED: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 """Steps of programs that this process compiled: the runs of other seeds and arms share them."""
 STATES: dict[type[BaseException], str] = {DivergedError: "DIVERGED", Preempted: "PREEMPTED"}
@@ -91,6 +95,8 @@ class RunRecorder:
     """Whether its final status is written."""
     should_stop: Callable[[], bool] = lambda: False
     """Whether a signal asked the process to end."""
+    left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
+    """The steps up to the latest log that were left out since their loss or gradients were not finite."""
     unmeasured: int | None = None
     """Step whose validation a signal interrupted: its checkpoint says so, and the resumed run measures it first."""
     progress: RunProgress | None = None
@@ -147,9 +153,22 @@ class RunRecorder:
 
     def on_log(self, step: int, pending_stats: list[Stats]) -> None:
         """Writes the training metrics since the last log; raises DivergedError where one is not finite."""
-        scalars = self.training_metrics(train.merge(pending_stats))
-        self.write(step, scalars)
+        before, (self.left_out, parts) = self.left_out.total, self.left_out.after(pending_stats)
+        scalars = self.training_metrics(train.merge(parts)) if parts else {}  # else every step was left out
+        self.write(step, scalars | self._counted())
         self.status("RUNNING", step)
+        if now := self.left_out.total - before:
+            log.warning("step %d: %s left out, not finite; %d in all", step, counted(now, "step"), self.left_out.total)
+        self._require_finite(scalars, self.left_out, step)
+
+    def _counted(self) -> dict[str, int]:
+        """Returns the number of steps that were left out, of a run that may leave some out."""
+        return {} if self.spec.skip_nonfinite is None and not self.left_out.total else {LEFT_OUT: self.left_out.total}
+
+    def _require_finite(self, scalars: Mapping[str, float], left_out: LeftOut, step: int) -> None:
+        """Raises DivergedError where a metric is not finite, or more steps in a row were left out than may be."""
+        if self.spec.skip_nonfinite and left_out.longest > self.spec.skip_nonfinite:
+            raise finite.diverged_row(left_out.longest, self.spec.skip_nonfinite, step, last_checkpoint(self))
         if bad := finite.not_finite(scalars):
             raise finite.diverged_metrics(bad, step, last_checkpoint(self))
 
@@ -210,15 +229,16 @@ class RunRecorder:
 
     def on_save(self, step: int, state: TrainState, pending_stats: list[Stats]) -> None:
         """Writes a checkpoint, with the statistics that a resumed log needs to equal an uninterrupted one."""
-        recent = train.merge(jax.device_get(pending_stats))
-        if pending_stats and (bad := finite.not_finite(self.training_metrics(recent))):
-            raise finite.diverged_metrics(bad, step, last_checkpoint(self))
+        left_out, parts = self.left_out.after(jax.device_get(pending_stats))
+        recent = train.merge(parts)
+        self._require_finite(self.training_metrics(recent) if parts else {}, left_out, step)
         meta = {
             "seed": self.seed,
             "fingerprint": self.program.experiment.data.fingerprint,
             "recent": {name: value.tolist() for name, value in recent["sums"].items()},  # f64, as nested lists of their shape
             "records": self.records,
             "unmeasured": self.unmeasured == step,
+            **({LEFT_OUT: [left_out.total, left_out.in_a_row]} if left_out.total else {}),
             **self.timing,
             META: self.program.experiment.data.inputs.as_json(),
         }
@@ -249,6 +269,11 @@ class RunRecorder:
         self.is_closed = True
         return {"metrics": {}, "steps": step, **self.timing, "stopped": True}
 
+    def leave(self, reason: str) -> None:
+        """Writes the status of a run whose process is about to end at once: what it has is its newest checkpoint."""
+        if not self.is_closed and self.result is None:
+            self.status("PREEMPTED", max(self.checkpoints.steps(), default=0), message=reason)
+
     def failed(self, error: BaseException) -> None:
         """Writes the status of a run that an error ended."""
         text = str(of_the_world(error) or f"{type(error).__name__}: {error}")
@@ -278,6 +303,7 @@ class RunRecorder:
             "declared": declarations(task),
             "remark": task.diagnosis(trained | metrics) or untrained_remark(experiment),
             "steps": experiment.steps,
+            **self._counted(),
             **self.timing,
             "params_digest": tree_digest(host.params),
             "state_digest": tree_digest(host),
@@ -353,6 +379,7 @@ def open_run(
             pending_stats=pending_of(meta),
             should_stop=should_stop,
             unmeasured=start if meta.get("unmeasured") else None,
+            left_out=LeftOut(*meta.get(LEFT_OUT, ())),
         )
         closing.callback(checkpoints.close)
         try:

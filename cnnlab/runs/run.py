@@ -33,7 +33,7 @@ from cnnlab.runs import run_files, run_progress
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.following import open_follower
 from cnnlab.runs.recorder import RunRecorder, open_run
-from cnnlab.runs.stopping import stop_signals, watched
+from cnnlab.runs.stopping import before_leaving, stop_signals, watched
 from cnnlab.runs.summaries import reported
 from cnnlab.runs.trained_function import check_inputs, read_inputs, with_inputs
 from cnnlab.runs.ways_on import saying_what_is_saved, saying_what_takes_memory
@@ -75,10 +75,10 @@ def _steps_of(wanted: Duration | None, experiment: Experiment, default: int) -> 
 def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, *, overwrite: bool) -> dict[str, Any]:
     """Trains one seed in its folder from the start or its newest checkpoint; returns the content of result.json.
 
-    Raises Preempted after SIGTERM or Ctrl-C and DivergedError, with status.json saying so.
+    Raises Preempted after a signal (`stopping.stop_signals`) and DivergedError, with status.json saying so.
     """
     with (
-        stop_signals() as should_stop,
+        stop_signals(spec.grace_seconds) as should_stop,
         watched(spec.step_timeout),
         open_run(program, folder, spec, seed, overwrite=overwrite, should_stop=should_stop)
         if processes.is_main()
@@ -87,6 +87,7 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
         if recorder.result:
             return recorder.result
         assert recorder.state is not None
+        before_leaving(should_stop, recorder.leave)
         recorder.begin()
         program = recorder.program  # on other data, that of the checkpoint's normalisation
         devices = len(program.strategy.devices)
@@ -114,15 +115,17 @@ def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | Diverge
     """Trains members of one family that take their steps in one program; returns the result or the error of each.
 
     Their folders and files are those of single runs. Members that resume from the same step share a program; one that
-    diverges does not affect the others. Raises Preempted after SIGTERM or Ctrl-C, with all of them saved; any
+    diverges does not affect the others. Raises Preempted after a signal, with all of them saved; any
     other error leaves their status at RUNNING, for the caller to train them alone.
     """
     with contextlib.ExitStack() as stack:
-        should_stop, recorders = stack.enter_context(stop_signals()), []
+        grace = members[0][2].grace_seconds
+        should_stop, recorders = stack.enter_context(stop_signals(grace)), []
         for number, (program, folder, spec, seed) in enumerate(members):
             shown = dataclasses.replace(spec, quiet=spec.quiet or number > 0)
             opened = open_run(program, folder, shown, seed, overwrite=False, batched=True, should_stop=should_stop)
             recorders.append(stack.enter_context(opened))
+            before_leaving(should_stop, recorders[-1].leave)
         results: dict[int, dict[str, Any] | DivergedError] = {
             id(recorder): recorder.result for recorder in recorders if recorder.result
         }
@@ -241,6 +244,7 @@ def build(
         experiment_of=family,
         traced_knobs=numbers,
         gradient_norms=spec.gradient_norms,
+        skip_nonfinite=spec.skip_nonfinite is not None,
     )
 
 
@@ -323,7 +327,8 @@ def format_result(spec: RunSpec, seed: int, result: Mapping[str, Any] | None) ->
     split, shown = reported(result["metrics"])
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
     remark = f"\n  {result['remark']}" if result.get("remark") else ""
-    return f"{spec.title}, seed {seed}: {split} {numbers} after {took}{run_progress.describe_waiting(result)}{remark}"
+    took += run_progress.describe_left_out(result) + run_progress.describe_waiting(result)
+    return f"{spec.title}, seed {seed}: {split} {numbers} after {took}{remark}"
 
 
 def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, spec: RunSpec) -> str:

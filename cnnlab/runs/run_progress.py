@@ -109,6 +109,13 @@ class RunProgress:
         self._line.close()
 
 
+def describe_left_out(result: Mapping[str, Any]) -> str:
+    """Returns how many steps were left out since their loss or gradients were not finite; or ""."""
+    if not result.get("skipped_steps"):
+        return ""
+    return f", {text.counted(result['skipped_steps'], 'step')} of them left out, whose loss or gradients were not finite"
+
+
 def describe_waiting(result: Mapping[str, Any]) -> str:
     """Returns the share of the time of steps in which the devices waited for data, and what helps where it is large; or ""."""
     share = result.get("waiting_share")

@@ -6,6 +6,7 @@ differs is said, or refused where a number would mean nothing.
 """
 
 import dataclasses
+import functools
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -31,7 +32,15 @@ def read_inputs(folder: pathlib.Path) -> InputSpec | None:
     return None if content is None else InputSpec.from_json(content)
 
 
-def with_inputs(program: Program, meta: Mapping[str, Any], folder: pathlib.Path, *, precision: str) -> Program:
+def with_inputs(
+    program: Program,
+    meta: Mapping[str, Any],
+    folder: pathlib.Path,
+    *,
+    precision: str,
+    gradient_norms: bool = False,
+    skip_nonfinite: bool = False,
+) -> Program:
     """Returns the program for the inputs of a checkpoint, which prepares the data at hand as the training data were.
 
     Args:
@@ -39,6 +48,8 @@ def with_inputs(program: Program, meta: Mapping[str, Any], folder: pathlib.Path,
         meta: notes of the checkpoint.
         folder: folder of the run, for messages.
         precision: name of the dtype in which the network computes.
+        gradient_norms: whether its steps measure the sizes of gradients and updates.
+        skip_nonfinite: whether its steps that are not finite are left out.
     """
     data = program.experiment.data
     if META not in meta:
@@ -56,7 +67,8 @@ def with_inputs(program: Program, meta: Mapping[str, Any], folder: pathlib.Path,
     log.info("%s is normalised as the training images of %s were", data.name, folder)
     inputs = dataclasses.replace(trained.for_dtype(data.inputs.dtype), image_shape=data.image_shape)
     experiment = dataclasses.replace(program.experiment, data=dataclasses.replace(data, inputs=inputs))
-    return build_program(experiment, program.strategy, precision=precision)
+    rebuilt = functools.partial(build_program, gradient_norms=gradient_norms, skip_nonfinite=skip_nonfinite)
+    return rebuilt(experiment, program.strategy, precision=precision)
 
 
 def check_inputs(trained: InputSpec, given: InputSpec, *, name: str, folder: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ from cnnlab import files
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run import console
 from cnnlab.ablation.run.attempts import Attempts
-from cnnlab.errors import CnnlabError, Preempted
+from cnnlab.errors import STOP_SIGNALS, CnnlabError, Preempted
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 60
@@ -246,15 +246,12 @@ class Scheduler:
 
 @contextlib.contextmanager
 def _caught_signals() -> Iterator[list[int]]:
-    """Yields the numbers of the SIGTERM and Ctrl-C that came, to be looked at between two polls.
+    """Yields the numbers of the SIGTERM, SIGUSR2 and Ctrl-C that came, to be looked at between two polls.
 
     An exception in the middle of starting a worker would lose it.
     """
     received: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, frame: received.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    handlers = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in STOP_SIGNALS}
     try:
         yield received
     finally:
