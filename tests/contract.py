@@ -57,7 +57,10 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "pursuit": lambda steps=STEPS: toys.chase(steps=steps, batch_size=24),
     "surgery": lambda steps=STEPS: toys.surgery(steps=steps),
     "classify": small(
-        classification, TRAINED, model="convnet", **{"model.widths": "4,8", "dropout": 0.3, "average_decay": 0.9}
+        classification,
+        {**TRAINED, "metrics": "balanced_accuracy,f1,auc,brier,ece"},
+        model="convnet",
+        **{"model.widths": "4,8", "dropout": 0.3, "average_decay": 0.9},
     ),
     "ensemble": small(ensemble_classification, TRAINED, model="mlp", members=2, **{"model.widths": "8", "dropout": 0.3}),
     "knn": small(nearest_neighbours, STRIPES, k=3),

@@ -37,6 +37,7 @@ def signature(recipe: Callable[..., Any], values: Mapping[str, Any]) -> str:
     for array in [constant for trace in traces for constant in trace.consts]:
         total.update(np.asarray(array).tobytes())
     lengths = [phase.steps for phase in phases(experiment)]
+    total.update(f"{[metric.name for metric in experiment.task.metrics]}".encode())
     total.update(f"{lengths} {dict(data.sizes)} {data.fingerprint} {experiment.averaging is None} {feed}".encode())
     return total.hexdigest()
 
@@ -55,7 +56,7 @@ def _of_task(experiment: Experiment, state: TrainState, batch: Any) -> list[Any]
     return traces
 
 
-OTHERS = {"resident_mib": 0, "only_classes": "0,1", "examples_per_class": 9}
+OTHERS = {"resident_mib": 0, "only_classes": "0,1", "examples_per_class": 9, "metrics": "f1", "headline": "loss"}
 """Values of the data's knobs that a rule does not find."""
 PAIRED = "examples_seed"
 """Last name of the knob that needs another one, examples_per_class; test_data_draws.py has it."""

@@ -12,6 +12,7 @@ from cnnlab.figures.curves import learning_curves
 from cnnlab.figures.grids import filters, image_grid
 from cnnlab.figures.latent import code_plane, tiles
 from cnnlab.figures.page import BAD, GOOD, as_pixels, class_labels, save
+from cnnlab.figures.reliability import reliability_diagram
 from cnnlab.figures.sheets import animate, sheet
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "filters",
     "image_grid",
     "learning_curves",
+    "reliability_diagram",
     "save",
     "sheet",
     "tiles",

@@ -20,10 +20,13 @@ from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.penalties import PENALTIES
 from cnnlab.ops.reconstruction_losses import RECONSTRUCTION_LOSSES
 from cnnlab.ops.schedules import SCHEDULES
+from cnnlab.tasks.chosen_metrics import with_metrics
+from cnnlab.tasks.goals import CLASS
+from cnnlab.tasks.measures import MEASURES
 from cnnlab.tasks.pca import Solver, pca_task
 from cnnlab.tasks.reconstruct import PLAYER, reconstruct
 from cnnlab.tasks.stacked import FINETUNE, Finetune, stacked
-from cnnlab.values import Choice, Count, DrawSeed, Duration, PathText
+from cnnlab.values import Choice, Choices, Count, DrawSeed, Duration, PathText
 
 UnlabelledImages: Any = Choice(PIPELINES, supplied=("normalize", "examples_per_class", "examples_seed"))
 """The knob `data` of a recipe that pre-trains on all images and uses the labels of some."""
@@ -107,6 +110,8 @@ def stacked_autoencoders(
     duration: Duration = Duration(20, "epochs"),
     optimizer: ScheduledOptimizer = "adam",
     schedule: Choice[SCHEDULES] = "cosine",
+    metrics: Choices[MEASURES] = (),
+    headline: str | None = None,
 ) -> Experiment:
     """Stacked autoencoders: each layer in turn is pre-trained on all images, then all are fine-tuned together.
 
@@ -126,12 +131,11 @@ def stacked_autoencoders(
         duration: length of fine-tuning; --steps, --epochs and --examples_seen set it.
         optimizer: rule by which all layers are updated in fine-tuning, with its learning rate.
         schedule: learning rate over each phase of training, as a fraction of its peak.
+        metrics: further metrics of the predicted class on held-out splits, such as balanced_accuracy,f1,auc,ece.
+        headline: metric by which checkpoints and studies rank; none: accuracy, or the loss of unsupervised fine-tuning.
     """
-    if not widths:
-        raise UsageError("--widths: a stack needs at least one layer, as in --widths=500,500,500.")
     dataset = data(normalize=no_normalization, examples_per_class=None)
-    if finetune == "supervised":
-        require_labels(dataset, "--finetune=supervised")
+    _require_stack(widths, finetune, dataset, is_measured=bool(metrics or headline))
     task = stacked(
         dataset.image_shape,
         dataset.classes,
@@ -141,15 +145,28 @@ def stacked_autoencoders(
         tied=tied,
         corruption=corruption,
         finetune=finetune,
+        goal=with_metrics(CLASS, metrics, headline, dataset.class_names),
     )
     layer_steps = pretrain.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     dataset, size = _labelled(dataset, len(widths) * layer_steps, examples_per_class, examples_seed)
-    steps = duration.steps(size=size, batch_size=dataset.batch_size)
-    lengths = {player: steps if player == FINETUNE else layer_steps for player in task.turns}
+    lengths = dict.fromkeys(task.turns, layer_steps) | {FINETUNE: duration.steps(size=size, batch_size=dataset.batch_size)}
     chosen = {player: optimizer if player == FINETUNE else pretrain_optimizer for player in task.turns}
     optimizers = {player: chosen[player](steps=lengths[player], schedule=schedule) for player in task.turns}
     phases = tuple(Phase(length, (player,)) for player, length in lengths.items() if length)
     return Experiment(task, dataset, optimizers, sum(lengths.values()), phases=phases)
+
+
+def _require_stack(widths: tuple[int, ...], finetune: Finetune, data: Dataset, *, is_measured: bool) -> None:
+    """Raises UsageError where the knobs of `stacked_autoencoders` do not fit together or the data set.
+
+    is_measured: whether a knob chooses metrics of the predicted class.
+    """
+    if not widths:
+        raise UsageError("--widths: a stack needs at least one layer, as in --widths=500,500,500.")
+    if finetune == "supervised":
+        require_labels(data, "--finetune=supervised")
+    elif is_measured:
+        raise UsageError("--metrics and --headline are of classes, and --finetune=unsupervised predicts none. Leave them out.")
 
 
 def _labelled(data: Dataset, steps: int, examples_per_class: int | None, seed: DrawSeed) -> tuple[Dataset, int]:

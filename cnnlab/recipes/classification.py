@@ -15,11 +15,15 @@ from cnnlab.ops.losses import LOSSES, require_loss
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.ops.views import Views
+from cnnlab.tasks.chosen_metrics import with_metrics
 from cnnlab.tasks.classify import PLAYER, classify
+from cnnlab.tasks.ensemble import GOAL as GOAL_OF_ENSEMBLE
 from cnnlab.tasks.ensemble import ensemble
 from cnnlab.tasks.goals import CLASS, goal_of
+from cnnlab.tasks.knn import GOAL as GOAL_OF_NEIGHBOURS
 from cnnlab.tasks.knn import Pixels, knn_task
-from cnnlab.values import Choice, Count, Duration, PathText
+from cnnlab.tasks.measures import MEASURES
+from cnnlab.values import Choice, Choices, Count, Duration, PathText
 
 SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels"}
 """What each negative control permutes in the data."""
@@ -41,6 +45,8 @@ def classification(
     frozen: tuple[str, ...] = (),
     lr_multipliers: tuple[str, ...] = (),
     views: Views = "one",
+    metrics: Choices[MEASURES] = (),
+    headline: str | None = None,
     control: Control = "none",
 ) -> Experiment:
     """Image classification: one player, the classifier.
@@ -67,13 +73,15 @@ def classification(
             first match counts.
         views: views of an image over which its logits are averaged at evaluation: the image alone, with its mirror image,
             or both of these and four shifted by a pixel.
+        metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece.
+        headline: metric by which checkpoints and studies rank; none: accuracy, or that of tags or numbers.
         control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
             shuffle_pixels permutes the pixels of every image, random_parameters evaluates the untrained network.
     """
     _require_start(init_from, control, new_head=new_head)
     dataset = data(SHUFFLED.get(control, "none"))
-    goal = goal_of(dataset.name, dataset.stored, loss)
-    if goal is not CLASS and control == "shuffle_labels":
+    goal = with_metrics(goal_of(dataset.name, dataset.stored, loss), metrics, headline, dataset.class_names)
+    if goal.column != CLASS.column and control == "shuffle_labels":
         raise UsageError(f"--control=shuffle_labels: {dataset.name} has {goal.what} and no classes. Leave it out.")
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
@@ -104,6 +112,8 @@ def ensemble_classification(
     loss: Choice[LOSSES] = "cross_entropy",
     optimizer: Choice[OPTIMIZERS] = "momentum",
     duration: Duration = Duration(20, "epochs"),
+    metrics: Choices[MEASURES] = (),
+    headline: str | None = None,
 ) -> Experiment:
     """Image classification by an ensemble of networks of one kind, one player each; their probabilities are averaged.
 
@@ -114,10 +124,14 @@ def ensemble_classification(
         loss: loss that every member minimises.
         optimizer: rule by which the weights of every member are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen set it.
+        metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece.
+        headline: metric by which checkpoints and studies rank; none: accuracy.
     """
     single = classification(model=model, data=data, loss=loss, optimizer=optimizer, duration=duration)
     network = as_classifier(model(classes=single.data.classes), single.data.image_shape, single.data.classes)
-    task = ensemble(network, members=members, loss=loss)
+    require_labels(single.data, "an ensemble")
+    goal = with_metrics(GOAL_OF_ENSEMBLE, metrics, headline, single.data.class_names)
+    task = ensemble(network, members=members, loss=loss, goal=goal)
     return dataclasses.replace(single, task=task, optimizers=dict.fromkeys(task.turns, single.optimizers[PLAYER]))
 
 
@@ -126,6 +140,8 @@ def nearest_neighbours(
     data: WholeSplit = "images",
     k: Count | None = 1,
     distance: Literal["l2", "l1"] = "l2",
+    metrics: Choices[MEASURES] = (),
+    headline: str | None = None,
 ) -> Experiment:
     """k-nearest neighbours on raw pixels: one step stores the whole training split; no weights are trained.
 
@@ -134,9 +150,12 @@ def nearest_neighbours(
         k: number of neighbours that vote; none: chosen on a held-out part of the training split, which is stored afterwards
             too.
         distance: distance between images: l2, the sum of squared differences, or l1, the sum of absolute ones.
+        metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece.
+        headline: metric by which studies rank; none: accuracy.
     """
     dataset = data(batch_size=None, validation=0.0, normalize=raw, augment=())
     require_labels(dataset, "the task of nearest neighbours")
     pixels: Pixels = "whole" if dataset.inputs.dtype == "uint8" else "real"
-    task = knn_task(classes=dataset.classes, k=k, distance=distance, pixels=pixels)
+    goal = with_metrics(GOAL_OF_NEIGHBOURS, metrics, headline, dataset.class_names)
+    task = knn_task(classes=dataset.classes, k=k, distance=distance, pixels=pixels, goal=goal)
     return Experiment(task, dataset, {}, steps=0)

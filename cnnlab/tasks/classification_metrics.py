@@ -27,6 +27,12 @@ METRICS = (
 MOST_KEPT = 20
 """Largest number of classes whose probabilities are all kept for each test example; of more, the TOP largest."""
 
+KEPT_ROWS = (
+    *("index", "label", "prediction", "confidence", "loss"),
+    *("probabilities", "top_probabilities", "top_classes", "top5"),
+)
+"""Names of the rows of `measure` that a run keeps of the test split, those of them that there are."""
+
 MISTAKES = 25
 """Number of mistakes that are shown, the most confident first."""
 

@@ -80,11 +80,9 @@ def classify(
         loss=loss_of,
         predict=predict,
         measure=measure,
-        summary=goal.summary,
         figures=functools.partial(draw_figures, goal.figures),
         turns=(PLAYER,),
-        metrics=goal.metrics,
-        prediction=goal.prediction,
+        **goal.fields(),
     )
 
 

@@ -3,6 +3,8 @@
 Letters in shapes: M members, B batch, K classes.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.metrics import predicted
 from cnnlab.tasks import classification_metrics, prediction
 from cnnlab.tasks.classify import PLAYER, classify
+from cnnlab.tasks.goals import CLASS, Goal
 from cnnlab.values import Count
 
 METRICS = (
@@ -28,7 +31,17 @@ METRICS = (
 """The metrics that `summary` gives."""
 
 
-def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array], Array] = cross_entropy) -> Task:
+def _measure(scores: Array, losses: Array, batch: Batch) -> Stats:
+    return classification_metrics.measure(scores, jnp.exp(scores), losses, batch)
+
+
+def ensemble(
+    model: nn.Module,
+    *,
+    members: Count,
+    loss: Callable[[Array, Array], Array] = cross_entropy,
+    goal: Goal | None = None,
+) -> Task:
     """The task of training `members` networks independently and predicting by the mean of their probabilities.
 
     Each member is a player with parameters, model state, loss and optimiser of its own. All get the same batch in a step:
@@ -43,7 +56,9 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
         model: network, as for `classify`.
         members: number of networks.
         loss: (logits f32 [B, K], labels i32 [B]) -> f32 [B]; for the ensemble, it gets the logarithm of its probabilities.
+        goal: how predictions are measured; None: GOAL, without further metrics.
     """
+    goal = goal or GOAL
     single, all_members = classify(model, loss=loss), Members(model, members)
     players = tuple(f"member_{number}" for number in range(members))
 
@@ -60,20 +75,13 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
         total, (updated, stats) = single.loss({PLAYER: params[player]}, model_state[player], batch, key, PLAYER)
         return total, ({**model_state, player: updated}, stats)
 
-    def log_probabilities(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        """Returns the logarithm of every member's probabilities, f32 [M, B, K]."""
-        collections = {name for state in model_state.values() for name in state}
-        states = {name: {player: model_state[player][name] for player in players} for name in collections}
-        logits: Any = all_members.apply({"params": params, **states}, inputs)
-        return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        return log_mean_probabilities(log_probabilities(params, model_state, inputs))
+        return log_mean_probabilities(log_probabilities(all_members, params, model_state, inputs))
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
-        members_log = log_probabilities(params, model_state, batch["image"])
+        members_log = log_probabilities(all_members, params, model_state, batch["image"])
         scores = log_mean_probabilities(members_log)
-        stats = classification_metrics.measure(scores, jnp.exp(scores), loss(scores, batch["label"]), batch)
+        stats = goal.measure(scores, loss(scores, batch["label"]), batch)
         votes = jax.vmap(predicted)(members_log).T  # [M, B, K] -> [M, B] -> [B, M], as rows are examples
         return {**stats, "rows": {**stats["rows"], "member_predictions": votes}}
 
@@ -82,11 +90,9 @@ def ensemble(model: nn.Module, *, members: Count, loss: Callable[[Array, Array],
         loss=loss_of,
         predict=predict,
         measure=measure,
-        summary=summary,
-        figures=_figures,
+        figures=functools.partial(_figures, goal.figures),
         turns=players,
-        metrics=METRICS,
-        prediction=prediction.of_classes(jnp.exp),  # its scores are logarithms of probabilities
+        **goal.fields(),
     )
 
 
@@ -106,6 +112,14 @@ class Members(nn.Module):
         """Returns the logits [M, B, K] of every member on images f32 [B, H, W, C]."""
         members = [self.model.clone(parent=self, name=f"member_{number}") for number in range(self.count)]
         return jnp.stack([member(images, train=False)[0] for member in members])  # M of [B, K] -> [M, B, K]
+
+
+def log_probabilities(members: Members, params: Params, model_state: PyTree, images: Array) -> Array:
+    """Returns the logarithm of every member's probabilities, f32 [M, B, K], from parameters and states by member."""
+    collections = {name for state in model_state.values() for name in state}
+    states = {name: {player: state[name] for player, state in model_state.items()} for name in collections}
+    logits: Any = members.apply({"params": params, **states}, images)
+    return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
 
 
 def log_mean_probabilities(log_probabilities: Array) -> Array:
@@ -132,6 +146,24 @@ def summary(stats: Stats) -> dict[str, float]:
     return found
 
 
-def _figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    """Returns the figures of a classifier."""
-    return classification_metrics.draw_figures(stats, data, split)
+def _figures(
+    of_goal: Callable[[Stats, Dataset, str], dict[str, Any]],
+    params: Params,
+    model_state: PyTree,
+    stats: Stats,
+    data: Dataset,
+    split: str,
+) -> dict[str, Any]:
+    """Returns the figures of the goal."""
+    return of_goal(stats, data, split)
+
+
+GOAL = dataclasses.replace(
+    CLASS,
+    measure=_measure,
+    summary=summary,
+    metrics=METRICS,
+    kept_rows=(*classification_metrics.KEPT_ROWS, "member_predictions"),
+    prediction=prediction.of_classes(jnp.exp),
+)
+"""The class of an image by the outputs of an ensemble, which are logarithms of probabilities."""

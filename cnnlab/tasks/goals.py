@@ -1,6 +1,6 @@
 """What a network learns to predict of an image: its class, several labels, or numbers. `classify` is the same for each of them.
 
-Letters in shapes: B batch, K outputs: classes, labels, or numbers.
+Letters in shapes: B batch, N examples of a split, K outputs: classes, labels, or numbers.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Prediction, Stats
 from cnnlab.errors import UsageError
@@ -35,10 +36,35 @@ class Goal:
     figures: Callable[[Stats, Dataset, str], dict[str, Any]]
     metrics: tuple[Metric, ...]
     prediction: Prediction
+    kept_rows: tuple[str, ...] | None = None
+    """Names of the rows of the test split that a run keeps; None: all."""
+    logged_metrics: tuple[str, ...] = ("loss",)
+    """As core.Task.logged_metrics."""
+    log_probabilities: Callable[[np.ndarray], np.ndarray] | None = None
+    """Outputs f64 [N, K] of a split -> natural logarithms of the probabilities, for the metrics of choice (measures.py); None:
+    the outputs are no scores of classes."""
+
+    def fields(self) -> dict[str, Any]:
+        """Returns the fields of core.Task that say how a network with this goal is measured."""
+        names = ("summary", "metrics", "logged_metrics", "kept_rows", "prediction")
+        return {name: getattr(self, name) for name in names}
 
 
 def _measure_classes(outputs: Array, losses: Array, batch: Batch) -> Stats:
     return classification_metrics.measure(outputs, jax.nn.softmax(outputs, axis=1), losses, batch)
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """Returns log softmax of scores f64 [N, K], exactly where the largest probability is nearly 1."""
+    below = scores - np.max(scores, axis=1, keepdims=True)
+    others = np.exp(below)
+    np.put_along_axis(others, np.argmax(below, axis=1)[:, None], 0.0, axis=1)
+    return below - np.log1p(np.sum(others, axis=1, keepdims=True))
+
+
+def log_sigmoid(scores: np.ndarray) -> np.ndarray:
+    """Returns log sigmoid of scores f64 [N, K], exactly where a probability is nearly 0 or 1."""
+    return np.minimum(scores, 0.0) - np.log1p(np.exp(-np.abs(scores)))
 
 
 CLASS = Goal(
@@ -51,6 +77,8 @@ CLASS = Goal(
     figures=classification_metrics.draw_figures,
     metrics=classification_metrics.METRICS,
     prediction=prediction.of_classes(),
+    kept_rows=classification_metrics.KEPT_ROWS,
+    log_probabilities=log_softmax,
 )
 TAGS = Goal(
     column="tags",
@@ -62,6 +90,8 @@ TAGS = Goal(
     figures=multi_label_metrics.draw_figures,
     metrics=multi_label_metrics.METRICS,
     prediction=prediction.of_tags(),
+    kept_rows=multi_label_metrics.KEPT_ROWS,
+    log_probabilities=log_sigmoid,
 )
 
 

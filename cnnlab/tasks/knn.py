@@ -4,16 +4,18 @@ Letters in shapes: N remembered examples, Q queries, F values of an image, K cla
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.core import Array, Batch, Params, PyTree, Stats, Task
 from cnnlab.errors import UsageError
 from cnnlab.ops import knn
 from cnnlab.ops.knn import Distance
 from cnnlab.tasks import classification_metrics, prediction
+from cnnlab.tasks.goals import CLASS, Goal
 from cnnlab.values import Count
 
 Pixels = Literal["whole", "real"]
@@ -32,6 +34,7 @@ class _NearestNeighbours:
     pixels: Pixels
     memory_chunk: int
     query_chunk: int
+    goal: Goal
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         """Remembers the training set, in the order of its indices, and chooses k."""
@@ -86,7 +89,7 @@ class _NearestNeighbours:
         # Laplace's rule of succession: a share that is never 0, so that the log-loss stays finite.
         shares = (votes + 1.0) / (k_used + self.classes)
         losses = -jnp.log(jnp.take_along_axis(shares, batch["label"][:, None], axis=1)[:, 0])  # [Q, K] at [Q, 1] -> [Q]
-        return classification_metrics.measure(votes, votes / k_used, losses, batch)
+        return self.goal.measure(votes, losses, batch)
 
 
 def knn_task(
@@ -97,6 +100,7 @@ def knn_task(
     pixels: Pixels = "whole",
     memory_chunk: Count = 4096,
     query_chunk: Count = 256,
+    goal: Goal | None = None,
 ) -> Task:
     """The task of predicting the most frequent label among the k nearest remembered images.
 
@@ -113,18 +117,18 @@ def knn_task(
             real: any values, compared in f32.
         memory_chunk: number of remembered examples compared at once.
         query_chunk: number of queries answered at once while k is chosen.
+        goal: how predictions are measured; None: GOAL, without further metrics.
     """
-    neighbours = _NearestNeighbours(classes, k, distance, pixels, memory_chunk, query_chunk)
+    goal = goal or GOAL
+    neighbours = _NearestNeighbours(classes, k, distance, pixels, memory_chunk, query_chunk, goal)
     return Task(
         init=neighbours.init,
         loss=_no_loss,
         predict=neighbours.predict,
         measure=neighbours.measure,
-        summary=classification_metrics.summary,
-        figures=_figures,
+        figures=lambda params, model_state, stats, data, split: goal.figures(stats, data, split),
         turns=(),
-        metrics=classification_metrics.METRICS,
-        prediction=prediction.of_classes(_shares),
+        **goal.fields(),
     )
 
 
@@ -146,6 +150,16 @@ def _no_loss(params: Params, model_state: PyTree, batch: Batch, key: Array, play
     raise UsageError("nearest neighbours remember examples and are not trained: there is no loss to train. Take 0 steps.")
 
 
-def _figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    """Returns the figures of a classifier."""
-    return classification_metrics.draw_figures(stats, data, split)
+def _measure(votes: Array, losses: Array, batch: Batch) -> Stats:
+    """Implements Goal.measure of votes: their shares are the probabilities."""
+    return classification_metrics.measure(votes, _shares(votes), losses, batch)
+
+
+def _log_shares(votes: np.ndarray) -> np.ndarray:
+    """Returns the logarithms of the shares of votes f64 [N, K]; −inf of none."""
+    with np.errstate(divide="ignore"):
+        return np.log(votes / np.sum(votes, axis=1, keepdims=True))
+
+
+GOAL = dataclasses.replace(CLASS, measure=_measure, prediction=prediction.of_classes(_shares), log_probabilities=_log_shares)
+"""The class of an image by the votes of its neighbours."""

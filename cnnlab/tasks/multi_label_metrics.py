@@ -11,6 +11,8 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Stats
 from cnnlab.metric import SHARE, Metric
+from cnnlab.ops.metrics_of_counts import macro
+from cnnlab.ops.metrics_of_scores import average_precision
 
 METRICS = (
     Metric("mean_average_precision", SHARE, higher_is_better=True),
@@ -19,6 +21,8 @@ METRICS = (
 )
 """The metrics that `summary` gives: the mean over the labels of the average precision (the area under precision by recall), and
 the share of all labels of all images that are right at a probability of one half."""
+KEPT_ROWS = ("index", "tags", "probabilities", "right", "loss")
+"""Names of the rows of `measure` that a run keeps of the test split."""
 WORST = 25
 """Number of images that are shown, those of the largest loss first."""
 
@@ -65,12 +69,9 @@ def mean_average_precision(probabilities: np.ndarray, tags: np.ndarray) -> float
         probabilities: f32 [N, K].
         tags: whether each label applies, 0 or 1, f32 [N, K].
     """
-    from sklearn.metrics import average_precision_score
-
-    used = np.flatnonzero(tags.any(axis=0))
-    if not len(used) or np.isnan(probabilities).any():
+    if np.isnan(probabilities).any():
         return float("nan")
-    return float(np.mean([average_precision_score(tags[:, label], probabilities[:, label]) for label in used]))
+    return macro(np.array([average_precision(*pair) for pair in zip(tags.T > 0.5, probabilities.T, strict=True)]))
 
 
 def draw_figures(stats: Stats, data: Dataset, split: str) -> dict[str, Any]:

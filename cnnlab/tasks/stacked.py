@@ -24,6 +24,7 @@ from cnnlab.ops.keys import stream
 from cnnlab.ops.losses import cross_entropy as classification_loss
 from cnnlab.ops.reconstruction_losses import cross_entropy, squared
 from cnnlab.tasks import classification_metrics, prediction, reconstruct
+from cnnlab.tasks.goals import CLASS, Goal
 from cnnlab.tasks.reconstruct import BATCHES_REMEMBERED, CODES, Coder, Corrupt
 from cnnlab.values import Choice
 
@@ -117,6 +118,7 @@ def stacked(
     tied: bool = True,
     corruption: Corrupt = corruptions.no_corruption,
     finetune: Finetune = "supervised",
+    goal: Goal = CLASS,
 ) -> Task:
     """The task of pre-training layer by layer, and then of predicting the class or the image by all layers.
 
@@ -132,6 +134,7 @@ def stacked(
         tied: whether a decoder's kernel is that of its layer, transposed.
         corruption: (inputs of a layer, keys [B]) -> corrupted inputs; fine-tuning gets clean images.
         finetune: loss of the last player: supervised, the cross-entropy of the class; unsupervised, that of the reconstruction.
+        goal: how predictions of the class are measured.
     """
     stack = Stack(image_shape, classes, widths, activation, initializer, tied)
     coder = Coder(
@@ -155,10 +158,10 @@ def stacked(
         return jnp.mean(losses), (model_state, {"sums": sums, "rows": {}})
 
     # What fine-tuning trains is what held-out splits measure; pre-training adds the losses of its layers.
-    held_out = _classification_fields(stack) if supervised else _reconstruction_fields(coder)
+    held_out = _classification_fields(stack, goal) if supervised else _reconstruction_fields(coder)
     layers = tuple(Metric(f"{player}_loss", higher_is_better=False, log_scale=True) for player in groups if player != FINETUNE)
     fields = {**held_out, "metrics": (*held_out["metrics"], *layers)}
-    logged = (*(metric.name for metric in layers), "loss")
+    logged = (*(metric.name for metric in layers), *(goal.logged_metrics if supervised else ("loss",)))
     return Task(init=start, loss=loss, turns=tuple(groups), param_groups=groups, logged_metrics=logged, **fields)
 
 
@@ -194,21 +197,21 @@ def _reconstruct(
     return jnp.mean(losses), (state, {"sums": sums, "rows": {}})
 
 
-def _classification_fields(stack: Stack) -> dict[str, Any]:
-    """Returns the fields of a task that predicts the class."""
+def _classification_fields(stack: Stack, goal: Goal) -> dict[str, Any]:
+    """Returns the fields of a task that predicts the class, measured as the goal says."""
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         scores = stack.scores(params, batch["image"])
-        losses = classification_loss(scores, batch["label"])
-        return classification_metrics.measure(scores, jax.nn.softmax(scores, axis=1), losses, batch)
+        return goal.measure(scores, classification_loss(scores, batch["label"]), batch)
 
     return {
         "predict": lambda params, model_state, inputs: stack.scores(params, inputs),
         "measure": measure,
-        "summary": functools.partial(summary, classification_metrics.summary),
-        "figures": _figures,
-        "metrics": classification_metrics.METRICS,
-        "prediction": prediction.of_classes(),
+        "summary": functools.partial(summary, goal.summary),
+        "figures": functools.partial(_figures, goal.figures),
+        "metrics": goal.metrics,
+        "kept_rows": goal.kept_rows,
+        "prediction": goal.prediction,
     }
 
 
@@ -235,9 +238,16 @@ def summary(finetuning_summary: Callable[[Stats], dict[str, float]], stats: Stat
     return found | (finetuning_summary({"sums": rest, "rows": stats["rows"]}) if "count" in rest else {})
 
 
-def _figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
-    """Returns the confusion matrix, the most confident mistakes, and the first layer's kernels as images."""
+def _figures(
+    of_goal: Callable[[Stats, Dataset, str], dict[str, Any]],
+    params: Params,
+    model_state: PyTree,
+    stats: Stats,
+    data: Dataset,
+    split: str,
+) -> dict[str, Any]:
+    """Returns the figures of the goal, such as the confusion matrix, and the first layer's kernels as images."""
     return {
-        **classification_metrics.draw_figures(stats, data, split),
+        **of_goal(stats, data, split),
         **reconstruct.first_filters({"layer1": params["layer1"]}, data),
     }
