@@ -255,7 +255,7 @@ def test_a_run_is_ranked_by_its_headline_and_a_metric_of_an_own_file_counts_as_a
     assert code == 0 and "test worst_recall" in out, err
     result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     rows = np.load(tmp_path / "run" / "test_rows.npz")
-    assert list(result["metrics"])[0].endswith("/worst_recall")
+    assert next(iter(result["metrics"])).endswith("/worst_recall")
     assert result["metrics"]["test/f1"] == pytest.approx(
         reference.f1_score(rows["label"], rows["prediction"], average="macro"), **NEAR
     )
