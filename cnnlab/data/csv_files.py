@@ -3,18 +3,20 @@
 import csv
 import dataclasses
 import io
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cnnlab import files
-from cnnlab.data.decode import EXTENSIONS
+from cnnlab.data.decode import EXTENSIONS, MAX_PIXELS
 from cnnlab.data.image_files import checked_images
 from cnnlab.data.kinds import Image, Kind, Label, MultiLabel, Name, Target
 from cnnlab.data.kinds.kind import Values
 from cnnlab.data.source import LazyImages, Source, Split, with_test_split
 from cnnlab.data.split_names import split_named
+from cnnlab.data.tree import entries
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, did_you_mean
 from cnnlab.text import counted, listed, printable
@@ -40,7 +42,7 @@ def csv_table(
     group: str | None = None,
     below: PathText | None = None,
     skip_bad_images: int = 0,
-    max_pixels: Count = 50_000_000,
+    max_pixels: Count = MAX_PIXELS,
     draft: Count | None = None,
 ) -> Source:
     """Opens the images that the rows of a CSV file name, with their class, several labels, or numbers to predict.
@@ -73,7 +75,7 @@ def csv_table(
     if group is not None:
         kinds["group"], columns["group"] = Name(), np.array(table.cells(_known(table, group, "group")))
     split_column = _column(table, split, ("split",), "split")
-    parts, remarks = _parts(name, table, split_column)
+    parts, remarks = _parts(name, table, split_column, group)
     used = {file_column, split_column, group, *wanted, *targets}
     if unused := [column for column in table.columns if column not in used]:
         remarks.append(f"{name}: {counted(len(unused), 'column')} of the table not used: {listed(unused, 10)}")
@@ -118,14 +120,23 @@ def _read(path: pathlib.Path) -> _Table:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise DataError(f"{path} cannot be read: {reason}.\nExpected a CSV file in UTF-8 with a line of names first.") from None
+        there = f"\nFound in {path.parent}: {entries(path.parent)}." if not path.exists() else ""
+        raise DataError(
+            f"{path} cannot be read: {reason}.{there}\nExpected a CSV file in UTF-8 with a line of names first."
+        ) from None
     try:
         dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(text.split("\n", 1)[0], delimiters=",;\t|")
     except csv.Error:
         dialect = csv.excel
     reader = csv.reader(io.StringIO(text), dialect)
-    found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    found = [(line, row) for line, row in found if any(row)]
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:  # a cell of more than 131,072 characters
+        raise DataError(
+            f"{path}, line {reader.line_num}: {error}.\n"
+            "Expected a line for each image. Look for a quotation mark that is not closed."
+        ) from None
+    found = [(line, row) for line, row in lines if any(row)]
     columns = tuple(found[0][1]) if found else ()
     if len(found) < 2 or len(set(columns)) < len(columns) or not all(columns):
         raise DataError(
@@ -169,7 +180,8 @@ def _paths(table: _Table, column: str, root: pathlib.Path) -> list[pathlib.Path]
     """Returns the files that a column names; DataError names those that are missing or named twice."""
     paths, missing = [], []
     for line, cell in zip(table.lines, table.cells(column), strict=True):
-        found = next((path for ending in ("", *EXTENSIONS) if cell and (path := root / f"{cell}{ending}").is_file()), None)
+        # os.path.isfile is False, not an error, for a name that the system cannot have.
+        found = next((path for ending in ("", *EXTENSIONS) if cell and os.path.isfile(path := root / f"{cell}{ending}")), None)
         paths.append(found or root / cell)
         if found is None:
             missing.append(f"line {line}: {printable(cell) or '(empty)'}")
@@ -259,8 +271,22 @@ def _refuse_cells(table: _Table, column: str, places: Sequence[int], expected: s
     )
 
 
-def _parts(name: str, table: _Table, column: str | None) -> tuple[dict[str, list[int]], list[str]]:
-    """Returns {split: its rows} and remarks on the names of splits."""
+def _require_whole_groups(table: _Table, group: str, parts: Mapping[str, Sequence[int]]) -> None:
+    """Raises DataError where the table puts rows of one group into several splits."""
+    cells = table.cells(group)
+    of = {split: {cells[row] for row in rows} for split, rows in parts.items()}
+    cut = [one for one in dict.fromkeys(cells) if sum(one in members for members in of.values()) > 1]
+    if cut:
+        places = [f"{printable(one)} ({', '.join(split for split, members in of.items() if one in members)})" for one in cut]
+        raise DataError(
+            f"{table.path}: {len(cut)} of {counted(len(set(cells)), 'group')} of the column {group} are in more than one "
+            f"split: {listed(places, 3)}.\nExpected all rows of a group in one split. Correct the column of splits, or leave "
+            "--dataset.group out."
+        )
+
+
+def _parts(name: str, table: _Table, column: str | None, group: str | None) -> tuple[dict[str, list[int]], list[str]]:
+    """Returns {split: its rows} and remarks on the names of splits; raises DataError where these cut a group."""
     if column is None:
         return {"train": list(range(len(table.rows)))}, []
     named = {cell: split_named(cell) for cell in dict.fromkeys(table.cells(column))}
@@ -270,6 +296,8 @@ def _parts(name: str, table: _Table, column: str | None) -> tuple[dict[str, list
     parts: dict[str, list[int]] = {}
     for row, cell in enumerate(table.cells(column)):
         parts.setdefault(str(named[cell]), []).append(row)
+    if group is not None:
+        _require_whole_groups(table, group, parts)
     renamed = [f"{cell} is {split}" for cell, split in named.items() if cell != split]
     order = [split for split in ("train", "validation", "test") if split in parts]
     return {split: parts[split] for split in order}, [f"{name}: {listed(renamed)}"] if renamed else []

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import os
 import pathlib
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +31,13 @@ a file of a stranger should not reach (EPS through Ghostscript)."""
 EXTENSIONS = tuple(ending for endings in FORMATS.values() for ending in endings)
 GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+MAX_PIXELS = 50_000_000
+"""Size of the largest image that is decoded by default, in pixels: a file of a few kilobytes can decode to gigabytes."""
+MOST_BYTES_A_PIXEL = 16
+"""Bytes of a file for each pixel of the largest image that is decoded, above which the file is not read. Four channels of 32
+bits take as much without compression."""
+LEAST_LIMIT = 2**24
+"""Bytes that a file may have however small that image is: headers, comments and colour profiles do not shrink with it."""
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
 """EXIF tag of the orientation, and its values under which height and width change places."""
 
@@ -99,15 +108,22 @@ def check_image(path: pathlib.Path, *, max_pixels: int, draft: int | None = None
 
 @contextlib.contextmanager
 def _opened(path: pathlib.Path, max_pixels: int) -> Iterator[tuple[bytes, "Image.Image"]]:
-    """Yields (the file's bytes, the opened image, not decoded yet) and turns the errors of decoders into BadImage."""
+    """Yields (the file's bytes, the image in it, not decoded yet)."""
+    data = _bytes_of(path, max(MOST_BYTES_A_PIXEL * max_pixels, LEAST_LIMIT))
+    with opened_bytes(data, max_pixels) as image:
+        yield data, image
+
+
+@contextlib.contextmanager
+def opened_bytes(data: bytes, max_pixels: int) -> Iterator["Image.Image"]:
+    """Yields an encoded image, opened and not decoded yet, and turns the errors of decoders into BadImage.
+
+    Args:
+        data: the content of a file.
+        max_pixels: size of the largest image that is opened, in pixels.
+    """
     from PIL import Image
 
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadImage(f"cannot be read ({error.strerror})") from None
-    if not data:
-        raise BadImage("empty file (0 bytes)")
     if data[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         raise BadImage("a web page or XML, not an image; was a download refused?")
     try:
@@ -115,7 +131,7 @@ def _opened(path: pathlib.Path, max_pixels: int) -> Iterator[tuple[bytes, "Image
             if image.width * image.height > max_pixels:
                 raise BadImage(f"{image.width} x {image.height} pixels, above the limit of {max_pixels} (--max_pixels)")
             _require_bytes(image.mode)
-            yield data, image
+            yield image
     except BadImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -126,6 +142,25 @@ def _opened(path: pathlib.Path, max_pixels: int) -> Iterator[tuple[bytes, "Image
         ) from None
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, … on broken files
         raise BadImage(f"broken or cut short: {str(error) or type(error).__name__}") from None
+
+
+def _bytes_of(path: pathlib.Path, most: int) -> bytes:
+    """Returns the content of a regular file of at most so many bytes; BadImage says why it cannot be an image.
+
+    Pipes and devices are not opened: reading them may wait for ever, or never end.
+    """
+    try:
+        state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):
+            raise BadImage("a folder, a pipe or a device, expected a file")
+        if state.st_size > most:
+            raise BadImage(f"{state.st_size:,} bytes, more than an image below the limit of pixels can have (--max_pixels)")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadImage(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not data:
+        raise BadImage("empty file (0 bytes)")
+    return data
 
 
 def _require_bytes(mode: str) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from cnnlab import files
+from cnnlab.data.decode import MAX_PIXELS
 from cnnlab.data.image_files import checked_images
 from cnnlab.data.kinds import Image, Kind, Label
 from cnnlab.data.source import Source, Split, with_test_split
@@ -19,7 +20,7 @@ def folder(
     *,
     classes: Literal["folders", "none"] = "folders",
     skip_bad_images: int = 0,
-    max_pixels: Count = 50_000_000,
+    max_pixels: Count = MAX_PIXELS,
     draft: Count | None = None,
 ) -> Source:
     """Opens the images below `path`, one sub-folder for each class, optionally below train/, test/ and validation/.

@@ -15,7 +15,7 @@ from cnnlab.data.kinds import Image, Kind
 from cnnlab.data.kinds.kind import Values, leaves, shape_of
 from cnnlab.data.placement import Placement, placement
 from cnnlab.data.resize import FITS, Fit, fit_images, settings_of
-from cnnlab.data.source import LazyImages, Source, Split
+from cnnlab.data.source import LazyImages, Source, Split, sizes_of
 from cnnlab.data.stored_images import stored
 from cnnlab.digests import combined_digest, file_digest
 from cnnlab.errors import DataError
@@ -87,9 +87,7 @@ def fitted(part: Split, kinds: Mapping[str, Kind], name: str, size: int | None, 
         return part
     images, columns, settings = part.images, {}, settings_of(fit)
     followers = [column for column, kind in kinds.items() if kind.is_spatial and not isinstance(kind, Image)]
-    sizes: Any = getattr(images, "sizes", None)
-    if sizes is None and None not in (shape := shape_of(images)):
-        sizes = np.broadcast_to(np.array(shape[:2]), (len(part), 2))
+    sizes: Any = sizes_of(images)
     if followers and sizes is None:
         raise DataError(
             f"the images of {name} differ in size and their sizes are not known before they are decoded, so that "

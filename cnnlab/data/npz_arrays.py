@@ -13,6 +13,7 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from typing import IO
 
 import numpy as np
 
@@ -22,12 +23,18 @@ from cnnlab.data.checked_files import state_of
 from cnnlab.data.source import Images, LazyImages, Split, digest_splits
 from cnnlab.digests import combined_digest, digest
 from cnnlab.errors import DataError
+from cnnlab.text import format_bytes, listed, printable
 
 LARGE = 2**26
 """Bytes from which an array stays on the disk."""
 AT_ONCE = 2**24
 """Bytes that are read at once where all of an array is read."""
-READING_ERRORS = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error)
+MOST_MEMBERS = 10_000
+"""Number of arrays that a file may have."""
+UNKNOWN_COUNT = 2**16 - 1
+"""Number of members that stands at the end of an archive with more of them."""
+READING_ERRORS = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+"""What damaged and malicious archives raise; RuntimeError: they are encrypted, or compressed by a method that is not known."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,8 +91,47 @@ class ArrayOnDisk:
 Stored = np.ndarray | ArrayOnDisk
 
 
+def names_of(path: pathlib.Path, expected: str) -> list[str]:
+    """Returns the names of the arrays in a file; nothing is read yet, and nothing of it is ever written to a file.
+
+    Raises DataError where the directory of the archive does not agree with its members.
+
+    Args:
+        path: the file.
+        expected: what the file should hold, for errors.
+    """
+    member = ""
+    try:
+        with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+            members = archive.infolist()
+            # The record at the end of the file: 22 bytes, of which two are the number of members, and then a comment.
+            file.seek(-22 - len(archive.comment), os.SEEK_END)
+            (count,) = struct.unpack("<10xH", file.read(12))
+            if count not in (len(members), UNKNOWN_COUNT):
+                raise zipfile.BadZipFile(f"its directory lists {len(members)} of {count} members")
+            if len(members) > MOST_MEMBERS:
+                raise DataError(f"{path} has {len(members):,} members, expected {MOST_MEMBERS:,} at most.\n{expected}")
+            for info in members:
+                member = info.filename
+                archive.open(info).close()  # compares the name in the directory with that before the member's bytes
+    except READING_ERRORS as error:
+        where = f"member {printable(member)} cannot be read" if member else "it is not an archive"
+        raise DataError(f"{path}: {where}: {_reason(error)}\n{expected}\nSave it again, or restore a copy.") from None
+    names = [info.filename.removesuffix(".npy") for info in members]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise DataError(f"{path} has several arrays of one name: {listed(twice)}.\n{expected}\nSave it again.")
+    return names
+
+
+def _reason(error: Exception) -> str:
+    """Returns the text of an error in one line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def read_arrays(path: pathlib.Path, keys: list[str], expected: str) -> dict[str, Stored]:
     """Returns some arrays of the file; pickled objects are refused, never loaded.
+
+    Raises DataError where an array would not fit into the memory of the machine, before any of it is read.
 
     Args:
         path: the file.
@@ -97,17 +143,57 @@ def read_arrays(path: pathlib.Path, keys: list[str], expected: str) -> dict[str,
     try:
         with np.load(path, allow_pickle=False) as file:
             for key in keys:
+                _require_room(path, file.zip, key)
                 large = _on_disk(path, file.zip, key)
                 arrays[key] = np.asarray(file[key]) if large is None else large
     except READING_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: array {key or '?'} cannot be read: {reason}\n{expected}\nSave plain arrays again.") from None
+        text = f"{path}: array {key or '?'} cannot be read: {_reason(error)}\n{expected}\nSave plain arrays again."
+        raise DataError(text) from None
     return arrays
+
+
+def _member(archive: zipfile.ZipFile, key: str) -> zipfile.ZipInfo:
+    """Returns the member of an archive that holds an array."""
+    return archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Reads the header of an array: (shape, whether it is in Fortran's order, type)."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
+
+
+def memory_of_machine() -> int:
+    """Returns the bytes of memory of this machine; 1 TiB where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 2**40
+
+
+def _require_room(path: pathlib.Path, archive: zipfile.ZipFile, key: str) -> None:
+    """Raises DataError for an array that declares more than its member holds, or that decompresses to more than the memory."""
+    info, room = _member(archive, key), memory_of_machine()
+    with archive.open(info) as file:
+        shape, _, dtype = _header(file)
+    size = math.prod(shape) * dtype.itemsize
+    if size > info.file_size:
+        raise DataError(
+            f"{path}: array {printable(key)} declares the shape {shape}, {format_bytes(size)}, and its member holds "
+            f"{format_bytes(info.file_size)}.\nThe file is damaged, or made to use up memory. Save it again, or restore a copy."
+        )
+    if info.compress_type != zipfile.ZIP_STORED and size > room:
+        raise DataError(
+            f"{path}: array {printable(key)} takes {format_bytes(size)} when it is decompressed, from "
+            f"{format_bytes(info.compress_size)}, and this machine has {format_bytes(room)} of memory.\n"
+            "Save it without compression (numpy.savez): then large arrays stay on the disk."
+        )
 
 
 def _on_disk(path: pathlib.Path, archive: zipfile.ZipFile, key: str) -> ArrayOnDisk | None:
     """Returns an array that is large and stored as it is, or None."""
-    info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+    info = _member(archive, key)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size < LARGE:
         return None
     with open(path, "rb") as file:
@@ -115,9 +201,7 @@ def _on_disk(path: pathlib.Path, archive: zipfile.ZipFile, key: str) -> ArrayOnD
         file.seek(info.header_offset)
         name, extra = struct.unpack("<26xHH", file.read(30))
         file.seek(info.header_offset + 30 + name + extra)
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read(file)
+        shape, is_fortran, dtype = _header(file)
         start = file.tell()
     if is_fortran or dtype.hasobject or not shape:
         return None
@@ -127,8 +211,11 @@ def _on_disk(path: pathlib.Path, archive: zipfile.ZipFile, key: str) -> ArrayOnD
 
 
 def in_memory(array: Stored) -> np.ndarray:
-    """Returns an array in memory."""
-    return array if isinstance(array, np.ndarray) else np.concatenate(list(array.chunks()))
+    """Returns an array in memory; raises DataError where its bytes do not agree with the archive's CRC-32."""
+    if isinstance(array, np.ndarray):
+        return array
+    _check_whole(array)
+    return np.concatenate(list(array.chunks()))
 
 
 def as_images(array: Stored, *, is_turned: bool) -> Images:
@@ -212,9 +299,8 @@ def _key(what: str, path: pathlib.Path, more: str) -> str:
 def _check_whole(array: ArrayOnDisk) -> None:
     """Raises DataError where the bytes of an array do not agree with the CRC-32 that its archive holds."""
     with zipfile.ZipFile(array.path) as archive:
-        info = archive.getinfo(array.key if array.key in archive.namelist() else f"{array.key}.npy")
         try:
-            with archive.open(info) as member:
+            with archive.open(_member(archive, array.key)) as member:
                 while member.read(AT_ONCE):
                     pass
         except READING_ERRORS as error:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnlab import files
 from cnnlab.data.kinds import Image, Label
-from cnnlab.data.npz_arrays import Stored, as_images, fingerprint_of, in_memory, range_of, read_arrays
+from cnnlab.data.npz_arrays import Stored, as_images, fingerprint_of, in_memory, names_of, range_of, read_arrays
 from cnnlab.data.source import Images, Source, Split, with_test_split
 from cnnlab.data.split_names import split_named
 from cnnlab.errors import DataError
@@ -105,8 +105,7 @@ def _keys(path: pathlib.Path) -> list[str]:
         raise DataError(f"no file {path}.\nFound in {folder}: {listed(found, 10) or 'nothing'}.\n{EXPECTED}")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not an .npz file (or its end is missing).\n{EXPECTED}")
-    with np.load(path, allow_pickle=False) as file:
-        return list(file.files)
+    return names_of(path, EXPECTED)
 
 
 def _role(key: str) -> tuple[str, str] | None:

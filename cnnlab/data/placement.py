@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlab.errors import UsageError
+from cnnlab.errors import DataError, UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Placement:
     """(down, right) in pixels of the fitted image."""
     size: tuple[int, int]
     """(H, W) of the fitted image."""
+    image: tuple[int, int]
+    """(H, W) of the image itself."""
 
 
 def placement(fit: Mapping[str, Any], shape: tuple[int, int], size: int) -> Placement:
@@ -26,16 +28,16 @@ def placement(fit: Mapping[str, Any], shape: tuple[int, int], size: int) -> Plac
     height, width = shape
     name, target = fit["name"], (size, size)
     if name == "none":
-        return Placement((1.0, 1.0), (0.0, 0.0), shape)
+        return Placement((1.0, 1.0), (0.0, 0.0), shape, shape)
     if name == "resize":
-        return Placement((size / height, size / width), (0.0, 0.0), target)
+        return Placement((size / height, size / width), (0.0, 0.0), target, shape)
     if name == "pad":
-        return Placement((1.0, 1.0), (float((size - height) // 2), float((size - width) // 2)), target)
+        return Placement((1.0, 1.0), (float((size - height) // 2), float((size - width) // 2)), target, shape)
     if name == "crop":
         short = int(size / fit["fraction"])
         tall, wide = (short * side // min(height, width) for side in (height, width))
         top, left = round((tall - size) / 2), round((wide - size) / 2)
-        return Placement((tall / height, wide / width), (-float(top), -float(left)), target)
+        return Placement((tall / height, wide / width), (-float(top), -float(left)), target, shape)
     raise UsageError(
         f"--image_fit={name}: masks, boxes and points cannot follow images through a rule that cnnlab does not know.\n"
         "Expected resize, pad or crop. Choose one of them, or bring images and columns to one size in the data set."
@@ -60,19 +62,26 @@ def inside(points: np.ndarray, place: Callable[[int], Placement]) -> np.ndarray:
 def nearest(values: Any, place: Callable[[int], Placement], *, outside: int) -> Any:
     """Brings maps [N, …, H, W] onto the fitted images by the nearest pixel; maps that are decoded on request stay lazy."""
     if isinstance(values, np.ndarray):
-        return np.stack([_nearest(value, place(number), outside) for number, value in enumerate(values)])
+        return np.stack([_nearest(value, place(number), outside, f"mask {number}") for number, value in enumerate(values)])
 
     def read(positions: list[int]) -> list[np.ndarray]:
         return [
-            _nearest(value, place(position), outside) for position, value in zip(positions, values.read(positions), strict=True)
+            _nearest(value, place(position), outside, values.names[position] if values.names else f"mask {position}")
+            for position, value in zip(positions, values.read(positions), strict=True)
         ]
 
     size = place(0).size if len(values) else values.image_shape[-2:]
     return dataclasses.replace(values, read=read, image_shape=(*values.image_shape[:-2], *size))
 
 
-def _nearest(value: np.ndarray, place: Placement, outside: int) -> np.ndarray:
-    """Brings one map [..., H, W] onto the fitted image."""
+def _nearest(value: np.ndarray, place: Placement, outside: int, name: str) -> np.ndarray:
+    """Brings one map [..., H, W] onto the fitted image; raises DataError where its image has another size."""
+    if value.shape[-2:] != tuple(place.image):
+        (height, width), (high, wide) = value.shape[-2:], place.image
+        raise DataError(
+            f"{name} is {width} x {height} pixels, and its image {wide} x {high}.\n"
+            "Expected a value for each pixel of the image. Write both at one size."
+        )
     chosen, is_inside = [], []
     for axis, target in enumerate(place.size):
         length = value.shape[axis - 2]

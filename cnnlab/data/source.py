@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from cnnlab.data.kinds import Image, Kind, Label
-from cnnlab.data.kinds.kind import Values, count, each_leaf, leaves
+from cnnlab.data.kinds.kind import Values, count, each_leaf, leaves, shape_of
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError
 from cnnlab.text import counted
 
+LARGEST_FLOAT = 2.0
+"""Value above which non-negative floats are taken for grey levels 0..255 that were not divided; images in [0, 1] that were
+interpolated reach a little more than 1."""
 FEED = ("index", "mask", "epoch")
 """What the feed of a step holds beside the columns of the data set: see core.Feed."""
 TEST_FRACTION = 0.2
@@ -170,11 +173,36 @@ class Source:
                 )
             for name, values in part.columns.items():
                 self.kinds[name].check(values, f"{self.name}, split {split}, column {name}")
+            self._check_beside_images(split, part)
+
+    def _check_beside_images(self, split: str, part: Split) -> None:
+        """Raises DataError where the images of a split are grey levels as floats, or another column does not lie on them."""
+        images, where = part.columns.get("image"), f"{self.name}, split {split}, column"
+        if images is None:
+            return
+        if isinstance(images, np.ndarray) and images.dtype == np.float32 and images.size:
+            low, high = float(images.min()), float(images.max())
+            if low >= 0 and high > LARGEST_FLOAT:
+                raise DataError(
+                    f"{where} image: its floats are from {low:g} to {high:g}.\nExpected floats in [0, 1], or uint8 in 0..255: "
+                    "variations and figures take them so.\nDivide by the largest value, or convert to uint8."
+                )
+        if (sizes := sizes_of(images)) is not None:
+            for name, values in part.columns.items():
+                self.kinds[name].check_on(values, sizes, f"{where} {name}")
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, or other outputs, in their order: those of the first kind with such names; () without."""
         return next((kind.names for kind in self.kinds.values() if kind.names_outputs), ())
+
+
+def sizes_of(images: Images) -> np.ndarray | None:
+    """Returns (H, W) of each image, i32 [N, 2]; None where they differ and are not known before they are decoded."""
+    known: np.ndarray | None = getattr(images, "sizes", None)
+    if known is None and None not in (shape := shape_of(images)):
+        return np.broadcast_to(np.array(shape[:2], np.int32), (len(images), 2))
+    return known
 
 
 def require_source(opened: object, knob: str) -> Source:

@@ -4,18 +4,25 @@ Letters in shapes: N examples of a split, M objects of an image at most, H W spa
 """
 
 import dataclasses
+import functools
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from cnnlab.data.decode import MAX_PIXELS, BadImage, opened_bytes
 from cnnlab.data.kinds import Boxes, Image, Kind, Label, Mask
+from cnnlab.data.kinds.boxes import beyond, sound_boxes
 from cnnlab.data.kinds.kind import Values
 from cnnlab.errors import DataError
 from cnnlab.text import counted, listed
 
 READ_AT_ONCE = 2048
+AS_PREPARED = (
+    "Expected the files as TFDS prepared them. Restore them from a copy, or delete the folder and prepare the set again."
+)
 MASK_NAMES = ("mask", "segment", "annotation", "trimap")
 """A feature of images with one channel is a semantic mask where one of these is part of its name."""
 
@@ -81,14 +88,20 @@ def read_columns(builder: Any, features: Features, split: str) -> dict[str, np.n
     sizes: list[tuple[int, int]] = []
     objects: list[Any] = []
     largest = dict.fromkeys(features.masks, 0)
-    for record in _records(builder, features, split):
+    for number, record in enumerate(_records(builder, features, split)):
+        size = _size(builder, split, number, features.image, record[features.image])
         if features.label:
             labels.append(int(record[features.label]))
         if features.objects:
             objects.append(record[features.objects])
         if features.objects or features.masks:
-            sizes.append(_size(record[features.image]))
+            sizes.append(size)
         for mask in features.masks:
+            if (other := _size(builder, split, number, mask, record[mask])) != size:
+                raise DataError(
+                    f"{place_of(builder, split, number)}: {mask} is {other[1]} x {other[0]} pixels, and the image {size[1]} x "
+                    f"{size[0]}.\nExpected a value for each pixel of the image. Choose another set."
+                )
             values = np.unique(_decoded(record[mask]))
             largest[mask] = max(largest[mask], int(values[values != Mask().ignore].max(initial=0)))
     found: dict[str, np.ndarray] = {"label": np.array(labels, np.int32)} if features.label else {}
@@ -101,9 +114,31 @@ def read_columns(builder: Any, features: Features, split: str) -> dict[str, np.n
 
 def _records(builder: Any, features: Features, split: str) -> Iterator[Mapping[str, Any]]:
     """Yields the examples of a split, with encoded images."""
-    source = builder.as_data_source(split, decoders=undecoded(image_features(builder)))
-    for start in range(0, len(source), READ_AT_ONCE):
-        yield from source.__getitems__(range(start, min(start + READ_AT_ONCE, len(source))))
+    read = reading(builder, split, undecoded(image_features(builder)))
+    size = builder.info.splits[split].num_examples
+    for start in range(0, size, READ_AT_ONCE):
+        yield from read(range(start, min(start + READ_AT_ONCE, size)))
+
+
+def reading(builder: Any, split: str, decoders: Mapping[str, Any]) -> Callable[[Sequence[int]], Sequence[Mapping[str, Any]]]:
+    """Returns a function of positions that reads examples of a split; the files are opened at its first call.
+
+    It raises DataError, with the file and the first example that cannot be read, whatever the libraries below raise.
+    """
+    source = functools.cache(lambda: builder.as_data_source(split, decoders=decoders))
+
+    def read(positions: Sequence[int]) -> Sequence[Mapping[str, Any]]:
+        try:
+            found: Sequence[Mapping[str, Any]] = source().__getitems__(positions)
+        except Exception as error:  # of array_record, TFDS and Pillow, none of which has one class for a damaged file
+            if len(positions) > 1:
+                for position in positions:
+                    read([position])
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise DataError(f"{place_of(builder, split, positions[0])} cannot be read: {reason}.\n{AS_PREPARED}") from error
+        return found
+
+    return read
 
 
 def image_features(builder: Any) -> list[str]:
@@ -121,12 +156,31 @@ def undecoded(names: Sequence[str]) -> dict[str, Any]:
     return {name: tensorflow_datasets.decode.SkipDecoding() for name in names}
 
 
-def _size(encoded: bytes) -> tuple[int, int]:
-    """Returns (H, W) of an encoded image; only its header is read."""
-    from PIL import Image as Pillow
+def first_line(error: Exception) -> str:
+    """Returns the first line of the text of an error, not more than 200 characters of it."""
+    return str(error).strip().partition("\n")[0][:200]
 
-    with Pillow.open(io.BytesIO(encoded)) as picture:
-        return picture.height, picture.width
+
+def place_of(builder: Any, split: str, number: int | None = None) -> str:
+    """Returns the words for a split, or an example in it, with its file where all of the split is in one."""
+    folder = pathlib.Path(str(builder.data_path))
+    found = sorted(folder.glob(f"*-{split}.*"))
+    where = found[0] if len(found) == 1 else folder
+    return f"{where}, split {split}{'' if number is None else f', example {number}'}"
+
+
+def _size(builder: Any, split: str, number: int, feature: str, encoded: bytes | np.ndarray) -> tuple[int, int]:
+    """Returns (H, W) of an encoded image, of which only the header is read; raises DataError where it is none or too large."""
+    if isinstance(encoded, np.ndarray):  # a builder that keeps its images as arrays
+        return encoded.shape[0], encoded.shape[1]
+    try:
+        with opened_bytes(encoded, MAX_PIXELS) as picture:
+            return picture.height, picture.width
+    except BadImage as error:
+        raise DataError(
+            f"{place_of(builder, split, number)}: {feature} cannot be used: {str(error).replace(' (--max_pixels)', '')}.\n"
+            "Expected an image as TFDS prepared it. Prepare the set again, or choose another one."
+        ) from None
 
 
 def _decoded(encoded: bytes) -> np.ndarray:
@@ -147,11 +201,17 @@ def _stacked(features: Features, objects: Sequence[Any], sizes: np.ndarray) -> d
     for number, (one, (height, width)) in enumerate(zip(objects, sizes.tolist(), strict=True)):
         boxes = np.asarray(one[features.box], np.float32).reshape(-1, 4)  # list of [4] -> [m, 4]
         count = len(boxes)
-        corners[number, :count] = boxes[:, [1, 0, 3, 2]] * np.array([width, height, width, height], np.float32)
+        sides = np.array([width, height, width, height], np.float32)
+        corners[number, :count] = boxes[:, [1, 0, 3, 2]] * sides
         label[number, :count] = 0 if features.box_label is None else np.asarray(one[features.box_label], np.int32)
-        here = corners[number, :count]
-        valid[number, :count] = (here[:, 2] > here[:, 0]) & (here[:, 3] > here[:, 1])
-    return {"corners": corners, "box_label": label, "valid": valid}
+        valid[number, :count] = True
+    # Where a box is not sound its corners stay, for the count of `remarks_of`; those of one that is not finite become -1.
+    placed = {"corners": corners, "label": label, "valid": valid}
+    clipped = valid & np.isfinite(corners).all(axis=-1) & beyond(corners, sizes)
+    sound, _ = sound_boxes(placed, sizes, "boxes", policy="clip")
+    kept = np.where(sound["valid"][..., None], sound["corners"], np.nan_to_num(corners, nan=-1.0, posinf=-1.0, neginf=-1.0))
+    more = {"clipped": np.array(int((clipped & sound["valid"]).sum()))} if clipped.any() else {}
+    return {"corners": kept, "box_label": label, "valid": sound["valid"], **more}
 
 
 def kinds_of(info: Any, features: Features, found: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Kind]:
@@ -194,4 +254,6 @@ def remarks_of(name: str, features: Features, found: Mapping[str, Mapping[str, n
     if features.objects:
         empty = sum(int(np.sum(~arrays["valid"] & arrays["corners"].any(axis=2))) for arrays in found.values())
         remarks += [f"tfds:{name}: {counted(empty, 'box', 'boxes')} without an area not used"] if empty else []
+        cut = sum(int(arrays["clipped"]) for arrays in found.values() if "clipped" in arrays)
+        remarks += [f"tfds:{name}: {counted(cut, 'box', 'boxes')} beyond their image clipped"] if cut else []
     return remarks

@@ -22,17 +22,21 @@ from cnnlab.data.cache import cached
 from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, notify, with_test_split
 from cnnlab.data.split_names import named_splits
 from cnnlab.data.tfds_columns import (
+    AS_PREPARED,
     Features,
     find_features,
+    first_line,
     image_features,
     kinds_of,
     padded_boxes,
+    place_of,
     read_columns,
+    reading,
     remarks_of,
     undecoded,
 )
 from cnnlab.digests import combined_digest
-from cnnlab.errors import DataError, UsageError
+from cnnlab.errors import CnnlabError, DataError, UsageError
 from cnnlab.text import counted
 
 SAMPLED = 64
@@ -151,8 +155,14 @@ def _builder(tensorflow_datasets: Any, name: str, folder: pathlib.Path) -> Any:
             f"TFDS has no data set {name!r}. {nearest}\n"
             f"Expected one of the {len(known)} names of tensorflow_datasets.list_builders(), or a set prepared in {folder}."
         ) from None
+    except CnnlabError:
+        raise
     except (ValueError, AssertionError) as error:  # what TFDS raises for an unknown config or version
         raise UsageError(f"TFDS cannot make {name!r}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # what the parsers of dataset_info.json and features.json raise
+        raise DataError(
+            f"tfds:{name} in {folder} cannot be opened: {type(error).__name__}: {first_line(error)}\n{AS_PREPARED}"
+        ) from None
 
 
 def _prepare(name: str, folder: pathlib.Path) -> None:
@@ -187,10 +197,10 @@ def _lazy(builder: Any, split: str, feature: str, sizes: np.ndarray | None = Non
     """Returns the images of a split, read and decoded on request; the files are opened at the first request."""
     # Only the one feature is decoded: masks and images of the same example are read apart.
     others = [name for name in image_features(builder) if name != feature]
-    source = functools.cache(lambda: builder.as_data_source(split, decoders=undecoded(others)))
+    read = reading(builder, split, undecoded(others))
     shape = builder.info.features[feature].shape
     return LazyImages(
-        lambda positions: [example[feature] for example in source().__getitems__(positions)],
+        lambda positions: [example[feature] for example in read(positions)],
         builder.info.splits[split].num_examples,
         shape,
         decoding_threads(*shape[:2]),
@@ -206,6 +216,7 @@ def _columns_and_samples(
     began = time.monotonic()
     found: dict[str, np.ndarray] = {}
     for split, part in parts.items():
+        _require_all_records(builder, part)
         for column, values in read_columns(builder, features, part).items():
             found[split if column == "label" else f"{split}-{column}"] = values
         images = _lazy(builder, part, features.image)
@@ -213,3 +224,28 @@ def _columns_and_samples(
         found[f"{split}-sample"] = np.array([combined_digest(sample) for sample in images.read(chosen)])
     notify(f"labels of tfds:{name} read in {time.monotonic() - began:.1f} s")
     return found
+
+
+def _require_all_records(builder: Any, part: str) -> None:
+    """Raises DataError where the files of a split hold more or fewer examples than dataset_info.json says.
+
+    Of fewer that are declared, the rest would be left out without a word.
+    """
+    files = sorted(pathlib.Path(str(builder.data_path)).glob(f"*-{part}.array_record*"))
+    if not files:
+        return
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    count, declared = 0, builder.info.splits[part].num_examples
+    for file in files:
+        try:
+            reader = ArrayRecordReader(str(file))
+            count += reader.num_records()
+            reader.close()
+        except Exception as error:  # RuntimeError, ValueError
+            raise DataError(f"{file} cannot be read: {first_line(error)}.\n{AS_PREPARED}") from None
+    if count != declared:
+        raise DataError(
+            f"{place_of(builder, part)} has {counted(count, 'example')}, and dataset_info.json says {declared:,}.\n"
+            f"{AS_PREPARED}"
+        )

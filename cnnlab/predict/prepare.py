@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnlab.data.decode import BadImage, read_image
+from cnnlab.data.decode import MAX_PIXELS, BadImage, read_image
 from cnnlab.data.resize import Fit, resize_to, rule_of
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.runs.identity import is_data
 
-MAX_PIXELS = 50_000_000
-"""Size in pixels of the largest image that is decoded, as for a folder of training images."""
 GREY, COLOURED = "are grey, and become images of {channels} channels", "are in colour, and become grey as the training images"
 RESIZED = "are not {height} x {width}, as all training images were, and are resized (bilinear)"
 """What is said of some images, after their number."""

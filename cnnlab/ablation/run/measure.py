@@ -37,15 +37,15 @@ def run_measurement(
     for number, seed in enumerate(seeds):
         if str(seed) in content["seeds"]:
             continue
-        begun = time.time()
+        begun = time.perf_counter()  # a clock that is set meanwhile does not change it
         measured = measurement.check(measurement.measure(seed, **given))
-        seconds = time.time() - begun
+        seconds = time.perf_counter() - begun
         commit, changed = revision.code_revision()
         content["seeds"][str(seed)] = {
             "numbers": {metric: dict(cases) for metric, cases in measured.numbers.items()},
             "curves": {label: [list(point) for point in line] for label, line in measured.curves.items()},
             "seconds": seconds,
-            "time": begun + seconds,
+            "time": time.time(),
             "commit": commit,
             "uncommitted_changes": changed,
             "versions": {"python": platform.python_version(), **versions()},

@@ -2,15 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from cnnlab.data.kinds.kind import Kind, Value, Values, refuse, require_arrays, require_finite, require_numbers_of_classes
 from cnnlab.data.placement import Placement, moved_points
+from cnnlab.text import counted, listed
 
 if TYPE_CHECKING:  # jax is needed on the device alone
     from cnnlab.data.motion import Motion
+
+TOLERANCE = 0.5
+"""Pixels by which a box may reach beyond its image: annotations are rounded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +49,23 @@ class Boxes(Kind):
                 where,
                 f"box {place} of example {example} is {corners[example, place].tolist()} ({int(empty.sum())} such)",
                 "x1 < x2 and y1 < y2",
-                "Mark boxes without an area as not valid.",
+                "Mark boxes without an area as not valid, or repair all with kinds.boxes.sound_boxes.",
             )
         require_numbers_of_classes(np.where(valid, values["label"], 0), len(self.names), where)
+
+    def check_on(self, values: Values, sizes: np.ndarray, where: str) -> None:
+        """Raises DataError where a valid box reaches beyond its image."""
+        outside = values["valid"] & beyond(values["corners"], sizes)
+        if outside.any():
+            example, place = (int(axis[0]) for axis in np.nonzero(outside))
+            height, width = sizes[example].tolist()
+            refuse(
+                where,
+                f"box {place} of example {example} is {values['corners'][example, place].tolist()} on an image of {width} x "
+                f"{height} pixels ({int(outside.sum())} such)",
+                "(x1, y1, x2, y2) in pixels within (0, 0, W, H)",
+                'Clip or drop such boxes with kinds.boxes.sound_boxes(…, policy="clip" or "drop").',
+            )
 
     def occurrences(self, values: Values) -> np.ndarray:
         """Returns the number of boxes of each class."""
@@ -76,3 +94,48 @@ class Boxes(Kind):
         area, seen = (jnp.prod(end - begin, axis=1) for begin, end in ((low, high), (seen_low, seen_high)))
         remains = (seen > 0) & (seen >= self.least_remaining * area)
         return {**value, "corners": jnp.concatenate([seen_low, seen_high], axis=1), "valid": value["valid"] & remains}
+
+
+def beyond(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Returns whether each box f32 [N, M, 4] reaches beyond its image of (H, W) i32 [N, 2], bool [N, M]."""
+    sides = sizes[:, None, ::-1].astype(np.float32)  # [N, 2] -> [N, 1, 2]: width, height
+    return np.asarray(((corners[..., :2] < -TOLERANCE) | (corners[..., 2:] > sides + TOLERANCE)).any(axis=-1))
+
+
+def sound_boxes(
+    values: Values, sizes: np.ndarray, where: str, *, policy: Literal["clip", "drop", "error"] = "clip"
+) -> tuple[Values, list[str]]:
+    """Returns boxes of which those that cannot be used are not valid, and remarks with their number and the first ones.
+
+    A box without an area, or with a number that is not finite, is dropped; one that reaches beyond its image is clipped.
+
+    Args:
+        values: corners f32 [N, M, 4], label i32 [N, M] and valid bool [N, M], as of `Boxes`.
+        sizes: (H, W) of each image, i32 [N, 2].
+        where: the source, split and column, for remarks and the error.
+        policy: drop: a box that reaches beyond its image is dropped, too; error: boxes that are not sound are a DataError.
+    """
+    corners, valid = values["corners"], values["valid"]
+    finite = np.isfinite(corners).all(axis=-1)  # [N, M, 4] -> [N, M]
+    corners = np.where(finite[..., None], corners, np.float32(0))
+    outside = valid & finite & beyond(corners, sizes)
+    sides = np.tile(sizes[:, None, ::-1], (1, 1, 2)).astype(np.float32)  # [N, 2] -> [N, 1, 4]: width, height, width, height
+    clipped = np.clip(corners, 0, sides)
+    has_area = (clipped[..., 2] > clipped[..., 0]) & (clipped[..., 3] > clipped[..., 1])
+    found = {
+        "with a number that is not finite": valid & ~finite,
+        "without an area": valid & finite & ~has_area,
+        "beyond their image": outside & has_area,
+    }
+    remarks = []
+    for what, which in found.items():
+        if not which.any():
+            continue
+        places = [f"{example}[{place}]" for example, place in np.argwhere(which).tolist()]
+        text = f"{counted(len(places), 'box', 'boxes')} {what}: number {listed(places, 3)}"
+        if policy == "error":
+            refuse(where, text, "finite corners with x1 < x2 and y1 < y2 on the image", "Correct them, or clip or drop them.")
+        is_clipped = policy == "clip" and what == "beyond their image"
+        remarks.append(f"{where}: {text}, {'clipped' if is_clipped else 'left out'}")
+    kept = valid & finite & has_area & (~outside if policy == "drop" else True)
+    return {**values, "corners": clipped, "valid": kept}, remarks

@@ -24,6 +24,8 @@ class Image(Kind):
         axes = 4 if lazy else getattr(values, "ndim", 0)
         if axes != 4 or values.dtype not in (np.uint8, np.float32):
             refuse(where, f"it is {described(values)}", "images uint8 or float32 [N, H, W, C]")
+        if not lazy and values.dtype == np.float32 and values.size:
+            _require_finite(values, where)
 
     def moved(self, value: Value, motion: "Motion") -> Value:
         """Returns the image f32 [H, W, C] moved, by bilinear interpolation, with the motion's edge."""
@@ -38,3 +40,16 @@ class Image(Kind):
         import jax.numpy as jnp
 
         return jnp.where(region[..., None], partner, value)
+
+
+def _require_finite(values: np.ndarray, where: str) -> None:
+    """Raises DataError where an image has a value that is not finite; the ends of the range show whether there is one."""
+    low, high = float(values.min()), float(values.max())
+    if np.isfinite(low) and np.isfinite(high):
+        return
+    wrong = [number for number, image in enumerate(values) if not np.isfinite(image).all()]
+    refuse(
+        where,
+        f"example {wrong[0]} has a value that is not finite ({len(wrong)} such); all values are from {low:g} to {high:g}",
+        "finite floats in [0, 1], or uint8 in 0..255",
+    )

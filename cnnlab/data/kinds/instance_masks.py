@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse
+from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse, require_size_of_images
 from cnnlab.data.placement import Placement, nearest
 
 if TYPE_CHECKING:  # jax is needed on the device alone
@@ -26,6 +26,10 @@ class InstanceMasks(Kind):
             refuse(where, f"it is {described(values)}", "uint8 [N, M, H, W] of 0 and 1")
         if not lazy and values.size and values.max() > 1:
             refuse(where, f"its largest value is {values.max()}", "0 or 1: whether a pixel belongs to the object")
+
+    def check_on(self, values: Values, sizes: np.ndarray, where: str) -> None:
+        """Raises DataError where a mask has another size than its image."""
+        require_size_of_images(values, sizes, where)
 
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
         """Returns the masks at the size of the fitted images; what lies outside belongs to no object."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnlab.data.placement import Placement
 from cnnlab.errors import DataError, UsageError
+from cnnlab.text import printable
 
 if TYPE_CHECKING:  # jax is needed on the device alone
     from cnnlab.data.motion import Motion
@@ -48,6 +49,15 @@ class Kind:
 
         Args:
             values: the column of a split.
+            where: the source, split and column, for the error.
+        """
+
+    def check_on(self, values: Values, sizes: np.ndarray, where: str) -> None:
+        """Raises DataError where the values of a spatial column do not lie on their images.
+
+        Args:
+            values: the column of a split.
+            sizes: (H, W) of each image, i32 [N, 2].
             where: the source, split and column, for the error.
         """
 
@@ -150,6 +160,33 @@ def require_finite(values: np.ndarray, where: str) -> None:
     wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))  # [N, …] -> [N]
     if len(wrong):
         refuse(where, f"example {wrong[0]} has a value that is not finite ({len(wrong)} such)", "finite numbers")
+
+
+def require_size_of_images(values: Values, sizes: np.ndarray, where: str) -> None:
+    """Raises DataError where maps [N, …, H, W] have another size than their images, as far as it is known before they are read.
+
+    Args:
+        values: the maps, in memory or decoded on request.
+        sizes: (H, W) of each image, i32 [N, 2].
+        where: the source, split and column, for the error.
+    """
+    own = getattr(values, "sizes", None)
+    if own is None:
+        if None in (shape := shape_of(values)[-2:]):
+            return
+        own = np.broadcast_to(np.array(shape, np.int32), sizes.shape)
+    wrong = np.flatnonzero((own != sizes).any(axis=1))  # [N, 2] -> [N]
+    if len(wrong):
+        first = int(wrong[0])
+        names = getattr(values, "names", ())
+        example = f"example {first}{f' ({printable(names[first])})' if len(names) else ''}"
+        (height, width), (high, wide) = own[first].tolist(), sizes[first].tolist()
+        refuse(
+            where,
+            f"{example} is {width} x {height} pixels, and its image {wide} x {high} ({len(wrong)} such)",
+            "a value for each pixel of the image",
+            "Write both at one size. Pixels without a class get the ignore value, not another size.",
+        )
 
 
 def require_numbers_of_classes(values: np.ndarray, classes: int, where: str, *, also: Sequence[int] = ()) -> None:

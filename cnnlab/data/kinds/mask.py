@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse, require_numbers_of_classes
+from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse, require_numbers_of_classes, require_size_of_images
 from cnnlab.data.placement import Placement, nearest
 
 if TYPE_CHECKING:  # jax is needed on the device alone
@@ -35,6 +35,10 @@ class Mask(Kind):
             refuse(where, f"{len(self.names)} classes reach the ignore value {self.ignore}", f"at most {self.ignore} classes")
         if not lazy:
             require_numbers_of_classes(values, len(self.names), where, also=(self.ignore,))
+
+    def check_on(self, values: Values, sizes: np.ndarray, where: str) -> None:
+        """Raises DataError where a mask has another size than its image."""
+        require_size_of_images(values, sizes, where)
 
     def occurrences(self, values: Values) -> np.ndarray | None:
         """Returns the number of pixels of each class; None for masks that are decoded on request."""
