@@ -186,6 +186,14 @@ def test_a_row_agrees_with_numpy():
     assert row.test_se == pytest.approx(math.sqrt(0.925 * 0.075 / 400))
 
 
+def test_the_combinations_of_a_random_search_are_not_listed():
+    knobs = [f"knob{number}" for number in range(6)]
+    arms = {f"trial {trial}": {knob: str(trial) for knob in knobs} for trial in range(300)}  # 300⁶ combinations
+    factors = {knob: tuple(str(trial) for trial in range(300)) for knob in knobs}
+    found = analyse(study(arms, 1, factors), finished({arm: [0.5] for arm in arms}), resamples=10)
+    assert found.effects == () and len(found.rows) == 300
+
+
 def test_a_full_factorial_gives_back_the_effects_it_was_made_of():
     factors = {"a": ("0", "1"), "b": ("x", "y", "z")}
     random, count = np.random.default_rng(0), 6

@@ -244,9 +244,11 @@ def _factorial(study: Study) -> tuple[dict[str, tuple[str, ...]], dict[tuple[str
     arms = [arm for arm in study.arms if not arm.control]
     if len(factors) < 2 or any(knob not in arm.knobs for arm in arms for knob in factors):
         return None
+    # The combinations of a random search are beyond counting: they are listed only where there are as many arms.
+    if math.prod(map(len, factors.values())) != len(arms):
+        return None
     named = {tuple(arm.knobs[knob] for knob in factors): arm.name for arm in arms}
-    full = set(itertools.product(*factors.values()))
-    return (factors, named) if set(named) == full and len(arms) == len(full) else None
+    return (factors, named) if set(named) == set(itertools.product(*factors.values())) else None
 
 
 def _effects(study: Study, values: Mapping[str, Values], alpha: float) -> tuple[tuple[Effect, ...], int]:
