@@ -23,7 +23,7 @@ LEVELS = [
     {"runs"},
     {"inspect", "interop", "predict"},
     {"recipes"},
-    {"ablation"},
+    {"ablation", "check"},
     {"overview"},
     {"cli"},
     {"python"},

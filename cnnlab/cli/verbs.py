@@ -2,6 +2,7 @@
 
 from cnnlab.cli import runs, show, study
 from cnnlab.cli.cache import cache
+from cnnlab.cli.check import check
 from cnnlab.cli.claims import claims
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
 from cnnlab.cli.measure import measure
@@ -10,6 +11,7 @@ from cnnlab.cli.train import train
 
 VERBS: dict[str, Verb] = {
     "train": train,
+    "check": check,
     "evaluate": show.evaluate,
     "predict": show.predict,
     "export": show.export,

@@ -35,7 +35,7 @@ def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
         params=params,
         model_state=model_state,
         opt_state={
-            player: experiment.optimizers[player].init(_owned(experiment.task, params, player)) for player in sorted(moving)
+            player: experiment.optimizers[player].init(owned(experiment.task, params, player)) for player in sorted(moving)
         },
         average=jax.tree.map(jnp.copy, params) if experiment.averaging else {},
         average_statistics=jax.tree.map(jnp.copy, averages.batch_statistics(model_state)) if experiment.averaging else {},
@@ -49,12 +49,12 @@ def phases(experiment: Experiment) -> tuple[Phase, ...]:
     return sequence
 
 
-def _owned(task: Task, params: Params, player: str) -> PyTree:
+def owned(task: Task, params: Params, player: str) -> PyTree:
     """Returns what a player moves: its own group of parameters, or a dict of the groups that it owns."""
     return {group: params[group] for group in task.param_groups[player]} if player in task.param_groups else params[player]
 
 
-def _with_owned(task: Task, params: Params, player: str, own: PyTree) -> Params:
+def with_owned(task: Task, params: Params, player: str, own: PyTree) -> Params:
     """Returns the parameters with the groups of one player replaced by `own`."""
     return {**params, **(own if player in task.param_groups else {player: own})}
 
@@ -84,7 +84,7 @@ def make_train_step(
         sums: dict[str, Array] = {}
         is_finite = jnp.bool_(True)
         for turn, player in enumerate(turns):
-            own = _owned(task, params, player)
+            own = owned(task, params, player)
             loss_of = functools.partial(_loss_of, task, cast, player, params)
             loss, gradient, model_state, stats = gradient_of(loss_of, own, model_state, batch, jax.random.fold_in(key, turn))
             # The loss is for transformations that read it, such as reduce_on_plateau; where nothing does, XLA drops it.
@@ -94,7 +94,7 @@ def make_train_step(
             optimizer = optax.with_extra_args_support(optimizers[player])
             with jax.numpy_dtype_promotion("standard"):  # optax leans on promotion (decay ** count); our own code does not
                 updates, opt_state[player] = optimizer.update(gradient, opt_state[player], own, value=loss)
-            params = _with_owned(task, params, player, optax.apply_updates(own, updates))
+            params = with_owned(task, params, player, optax.apply_updates(own, updates))
             # Gradients are those of the global batch already.
             more = gradients.measured(player, gradient, updates, own) if gradient_norms else {}
             for name, value in {**collectives.global_sum(stats), **more}.items():
@@ -123,7 +123,7 @@ def _loss_of(
     key: Array,
 ) -> tuple[Array, tuple[PyTree, Stats]]:
     """Returns the player's loss; the last four arguments are its own parameters and what differs between parts of a batch."""
-    return task.loss(cast(_with_owned(task, params, player, own)), model_state, batch, key, player)
+    return task.loss(cast(with_owned(task, params, player, own)), model_state, batch, key, player)
 
 
 def make_steps(train_step: Callable[..., tuple[TrainState, Stats]]) -> Callable[..., tuple[TrainState, Stats]]:

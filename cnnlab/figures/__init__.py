@@ -7,6 +7,7 @@ same picture.
 Letters in shapes: N images or filters, H W space, C channels, K classes.
 """
 
+from cnnlab.figures.checks import training_check
 from cnnlab.figures.confusion import confusion_matrix
 from cnnlab.figures.curves import learning_curves
 from cnnlab.figures.grids import filters, image_grid
@@ -30,4 +31,5 @@ __all__ = [
     "save",
     "sheet",
     "tiles",
+    "training_check",
 ]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cnnlab.errors import UsageError
 from cnnlab.ops import collectives
+from cnnlab.ops.precision import at_least_f32
 from cnnlab.values import Count, Fraction, Positive
 
 Layer = Callable[[jax.Array], jax.Array]
@@ -40,7 +40,7 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_variance = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         # Half precision has too few digits for sums over a batch: the statistics are computed in at least f32.
-        wide = x.astype(np.promote_types(x.dtype, np.float32))
+        wide = at_least_f32(x)
         across = (1,) * (x.ndim - 1) + channels  # [C] -> [1, …, 1, C]
         if train:
             # E[x²] − E[x]² loses the digits of a variance that is small beside the mean, so x is first shifted by about its

@@ -15,6 +15,7 @@ from cnnlab.core import CLASSIFIER, FROZEN, OUTPUT, Array, Batch, Dataset, Param
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
+from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.views import Views, over_views
 from cnnlab.tasks.goals import CLASS, Goal
 
@@ -60,16 +61,16 @@ def classify(
             (logits, intermediates), updated = model.apply(
                 variables, batch["image"], train=True, rngs={"dropout": key}, mutable=sorted(model_state)
             )
-        logits = logits.astype(jnp.float32)
+        logits = at_least_f32(logits)
         losses = loss(logits, batch[goal.column])
         total = jnp.mean(losses)
         for name in sorted(name for name in intermediates if name.startswith("auxiliary")):
-            total += AUXILIARY_WEIGHT * jnp.mean(loss(intermediates[name].astype(jnp.float32), batch[goal.column]))
+            total += AUXILIARY_WEIGHT * jnp.mean(loss(at_least_f32(intermediates[name]), batch[goal.column]))
         return total, (dict(updated), {"sums": goal.sums(logits, losses, batch), "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
         variables = {"params": joined(params), **model_state}
-        return over_views(lambda images: model.apply(variables, images, train=False)[0].astype(jnp.float32), views)(inputs)
+        return over_views(lambda images: at_least_f32(model.apply(variables, images, train=False)[0]), views)(inputs)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         logits = predict(params, model_state, batch["image"])
