@@ -84,7 +84,7 @@ REFUSED = {
     "flag without an experiment": (["--vary=lr:1,2"], "--vary is a flag of ablate."),
     "flag of a verb with folders": (
         ["list", "--to=page"],
-        "--to is a flag of predict, export, sample, inspect, claims and results.",
+        "--to is a flag of predict, export, sample, inspect, check, claims and results.",
     ),
     "flag that deletes": (
         ["evaluate", LINEAR, "--overwrite"],

@@ -75,7 +75,7 @@ def inputs(mean: float, rms: float, spread: float) -> Finding:
     """Concludes from the mean, root mean square and standard deviation over examples of normalised inputs."""
     name, numbers = "inputs", f"mean {mean:.3g}, root mean square {rms:.3g}, standard deviation over examples {spread:.3g}"
     if not all(map(math.isfinite, (mean, rms, spread))):
-        return Finding(name, "wrong", f"they are not finite: {numbers}. Look at the data set: inspect --dataset=…")
+        return Finding(name, "wrong", f"they are not finite: {numbers}. `inspect --dataset=…` shows the data set.")
     if spread <= CONSTANT * max(rms, 1e-30):
         return Finding(name, "wrong", f"all examples are the same: {numbers}.")
     if rms > LARGEST_INPUT:
@@ -114,7 +114,7 @@ def classes(counts: Sequence[int], names: Sequence[str]) -> Finding:
             "The network has an output for each of them; is the number of classes right?",
         )
     largest = max(counts) / total
-    if len(counts) > 1 and largest > max(0.5, 2 / len(counts)):
+    if len(counts) > 1 and largest > max(0.5, 1.5 / len(counts)):
         return Finding(
             name,
             "note",

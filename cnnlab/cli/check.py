@@ -25,9 +25,9 @@ def check(
 ) -> int:
     """Checks an experiment before a long run: data, start, gradients, learning rate, and whether it can memorise.
 
-    It looks at the inputs, the classes, the loss at the start, outputs and gradients layer by layer, and whether labels go with
-    images; trains a few steps at four learning rates, and on a few examples without regularisation; and compares the gradient
-    with finite differences. It exits with 1 where something is wrong. It uses one device, and writes one figure.
+    It looks at inputs, classes, the loss at the start, outputs and gradients layer by layer, and whether labels go
+    with images. It trains a few steps at four learning rates, and on a few examples without regularisation, and
+    compares the gradient with finite differences. It exits with 1 where something is wrong.
 
     Args:
         values: the experiment's knobs.

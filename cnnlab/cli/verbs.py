@@ -11,12 +11,12 @@ from cnnlab.cli.train import train
 
 VERBS: dict[str, Verb] = {
     "train": train,
-    "check": check,
     "evaluate": show.evaluate,
     "predict": show.predict,
     "export": show.export,
     "sample": show.sample,
     "inspect": show.inspect,
+    "check": check,
     "list": show.list_,
     "cache": cache,
     "ablate": study.ablate,

@@ -19,6 +19,7 @@ from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 from cnnlab.ops.labels import labels_of
 from cnnlab.ops.pixel_distributions import PixelDistribution, on_levels
+from cnnlab.ops.precision import at_least_f32
 from cnnlab.tasks.pixel_sampling import LOOPS, to_signed
 
 PLAYER = "pixels"
@@ -88,14 +89,14 @@ class _Game:
             keys = collectives.example_keys(stream(key, "values"), len(images))
         else:  # the same targets every time that an example is measured
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(stream(jax.random.key(0), "values"), batch["index"])
-        return on_levels(jax.vmap(self.output.targets)(images, keys).astype(jnp.float32), self.output.levels)
+        return on_levels(at_least_f32(jax.vmap(self.output.targets)(images, keys)), self.output.levels)
 
     def nll_per_pixel(self, params: Params, model_state: PyTree, batch: Batch, key: Array | None) -> Array:
         """Returns −log p of every pixel in nats, f32 [B, H, W]."""
         exact = self.values(batch, key)
         variables, inputs = {"params": params[PLAYER], **model_state}, to_signed(exact.astype(batch["image"].dtype))
         distribution, _ = self.model.apply(variables, inputs, labels_of(batch), train=key is not None)
-        return -self.output.log_p(distribution.astype(jnp.float32), exact)  # [B, H, W, P] and [B, H, W, C] -> [B, H, W]
+        return -self.output.log_p(at_least_f32(distribution), exact)  # [B, H, W, P] and [B, H, W, C] -> [B, H, W]
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
         """Returns the parameters of the player, and the other collections as the model state."""
@@ -114,7 +115,7 @@ class _Game:
         """Returns the parameters of every pixel's distribution, f32 [B, H, W, P]."""
         labels = jnp.zeros(len(inputs), jnp.int32)  # inputs have none: a conditional model is given the first class
         distribution, _ = self.model.apply({"params": params[PLAYER], **model_state}, to_signed(inputs), labels, train=False)
-        return distribution.astype(jnp.float32)
+        return at_least_f32(distribution)
 
     def measure(self, params: Params, model_state: PyTree, batch: Batch) -> Stats:
         """Returns the statistics of a held-out batch, −log p of each image among its rows."""

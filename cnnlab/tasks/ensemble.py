@@ -17,6 +17,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.metrics import predicted
+from cnnlab.ops.precision import at_least_f32
 from cnnlab.tasks import classification_metrics, prediction
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.goals import CLASS, Goal
@@ -119,7 +120,7 @@ def log_probabilities(members: Members, params: Params, model_state: PyTree, ima
     collections = {name for state in model_state.values() for name in state}
     states = {name: {player: state[name] for player, state in model_state.items()} for name in collections}
     logits: Any = members.apply({"params": params, **states}, images)
-    return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    return jax.nn.log_softmax(at_least_f32(logits), axis=-1)
 
 
 def log_mean_probabilities(log_probabilities: Array) -> Array:

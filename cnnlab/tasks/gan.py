@@ -20,6 +20,7 @@ from cnnlab.ops import collectives
 from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, loss_with_image_gradient, squared_gradient_norms
 from cnnlab.ops.keys import stream
 from cnnlab.ops.labels import class_shares, labels_of
+from cnnlab.ops.precision import at_least_f32
 from cnnlab.tasks.sample_quality import SCALAR_ROWS, SampleEvaluator, evaluation_rows, sample_metrics, sampling_keys
 from cnnlab.values import Count, NonNegative
 
@@ -74,7 +75,7 @@ class Networks:
             planes = jnp.broadcast_to(one_hot, (*images.shape[:3], self.classes))
             images = jnp.concatenate([images, planes], axis=3)
         scores, state = _apply(self.discriminator, DISCRIMINATOR, params, state, images, key, train=train)
-        return scores.astype(jnp.float32), state
+        return at_least_f32(scores), state
 
 
 def _apply(
@@ -269,7 +270,7 @@ def _generator_loss(
 
     loss, losses, gradient = loss_with_image_gradient(loss_of, generated)
     # [B, H, W, C] -> [B, H·W·C]; times B, for the gradient of an example's own loss instead of the mean's
-    each = gradient.reshape(size, -1).astype(jnp.float32) * size
+    each = at_least_f32(gradient.reshape(size, -1)) * size
     sums = {
         "generator_loss": jnp.sum(losses),
         "sample_gradient": jnp.sum(jnp.linalg.norm(each, axis=1)),

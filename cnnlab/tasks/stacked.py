@@ -22,6 +22,7 @@ from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.keys import stream
 from cnnlab.ops.losses import cross_entropy as classification_loss
+from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.reconstruction_losses import cross_entropy, squared
 from cnnlab.tasks import classification_metrics, prediction, reconstruct
 from cnnlab.tasks.goals import CLASS, Goal
@@ -92,7 +93,7 @@ class Stack:
 
     def scores(self, params: Params, images: Array) -> Array:
         """Returns the scores of the classes, f32 [B, K], for images [B, H, W, C]."""
-        return _affine(self.encode(params, images, self.depth), params[OUTPUT]).astype(jnp.float32)
+        return at_least_f32(_affine(self.encode(params, images, self.depth), params[OUTPUT]))
 
     def decode(self, params: Params, codes: Array) -> Array:
         """Returns the outputs [B, H, W, C] of the decoders of all layers for codes [B, Z]."""

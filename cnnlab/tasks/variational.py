@@ -22,6 +22,7 @@ from cnnlab.ops.elbo import Bound, ElboTerms, log_mean_exp
 from cnnlab.ops.keys import stream
 from cnnlab.ops.labels import labels_of
 from cnnlab.ops.likelihoods import Likelihood
+from cnnlab.ops.precision import at_least_f32
 from cnnlab.tasks import prediction
 from cnnlab.tasks.latent_figures import PICTURED, latent_figures
 from cnnlab.tasks.reconstruct import interleave
@@ -96,13 +97,13 @@ class _Network:
         """Returns the mean and the log variance of q(z | x), both f32 [B, Z]."""
         images = images.astype(jax.tree.leaves(params)[0].dtype)
         moments: Any = self.model.apply({"params": params[PLAYER]}, images, labels, method="encode")
-        return moments[0].astype(jnp.float32), moments[1].astype(jnp.float32)
+        return at_least_f32(moments[0]), at_least_f32(moments[1])
 
     def decode(self, params: Params, codes: Array, labels: Array | None) -> Array:
         """Returns the parameters of p(x | z), f32 [N, H, W, C · P], for codes [N, Z]."""
         codes = codes.astype(jax.tree.leaves(params)[0].dtype)
         decoded: Any = self.model.apply({"params": params[PLAYER]}, codes, labels, method="decode")
-        return decoded.astype(jnp.float32)
+        return at_least_f32(decoded)
 
     def images(self, params: Params, codes: Array, labels: Array | None) -> Array:
         """Returns the expected images f32 [N, H, W, C] of codes [N, Z]."""
@@ -115,7 +116,7 @@ class _Network:
             batch: images in [0, 1].
             keys: [B], those of a training step; None: those of the examples, which are always the same.
         """
-        images = batch["image"].astype(jnp.float32)
+        images = at_least_f32(batch["image"])
         if self.binarize == "none":
             return images
         keys = sampling_keys(batch, "binarize") if keys is None or self.binarize == "static" else keys
@@ -263,7 +264,7 @@ class _Game:
 
     def measure_final(self, params: Params, model_state: PyTree, batch: Batch) -> Stats:
         """Returns what is measured at the end of a run alone: one sample for each test image, and the estimate of log p."""
-        images, labels = batch["image"].astype(jnp.float32), labels_of(batch)
+        images, labels = at_least_f32(batch["image"]), labels_of(batch)
         samples = self.network.sampler().draw(params, model_state, sampling_keys(batch), labels, jnp.float32(1.0))
         rows = evaluation_rows(self.evaluator, images, samples)
         if not self.log_p_samples:

@@ -21,6 +21,7 @@ from cnnlab.metric import Metric
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 from cnnlab.ops.likelihoods import Likelihood
+from cnnlab.ops.precision import at_least_f32
 from cnnlab.tasks import prediction
 from cnnlab.tasks.reconstruct import interleave
 from cnnlab.tasks.variational import PLAYER, SHOWN
@@ -81,13 +82,13 @@ class _Network:
         """Returns the vectors f32 [B, h, w, D] of images [B, H, W, C], before quantisation."""
         images = images.astype(jax.tree.leaves(params)[0].dtype)
         found: Any = self.model.apply({"params": params[PLAYER]}, images, method="encode")
-        return found.astype(jnp.float32)
+        return at_least_f32(found)
 
     def decode(self, params: Params, vectors: Array) -> Array:
         """Returns the parameters f32 [B, H, W, C · P] of p(x | vectors [B, h, w, D])."""
         vectors = vectors.astype(jax.tree.leaves(params)[0].dtype)
         found: Any = self.model.apply({"params": params[PLAYER]}, vectors, method="decode")
-        return found.astype(jnp.float32)
+        return at_least_f32(found)
 
     def quantize(self, params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array, Array]:
         """Returns the vectors f32 [B, h, w, D] of images, their codes i32 [B, h, w] and the entries f32 [B, h, w, D]."""
