@@ -218,6 +218,7 @@ FOR_NUMBERS = ("absolute", "huber")
 
 NEEDS = {
     "muon": {"model": "mlp"},
+    "torch_sgd": {"optimizer.momentum": 0.9},
     "airbench94": {"model.widths": "4"},
     "lenet5_20_50_500": {"image_size": 28},
     "lenet_300_100": {"image_size": 28},

@@ -75,6 +75,13 @@ def rmsprop(count: int, g: np.ndarray, kernel: np.ndarray, memory: dict[str, np.
     return 0.01 * g / (np.sqrt(memory["v"]) + 1e-8)
 
 
+def lars(count: int, g: np.ndarray, kernel: np.ndarray, memory: dict[str, np.ndarray]) -> np.ndarray:
+    """Algorithm 1 of You et al. 2017, with a decay of 0.1 and a trust of 0.2."""
+    local = 0.2 * np.linalg.norm(kernel) / (np.linalg.norm(g) + 0.1 * np.linalg.norm(kernel))
+    memory["m"] = 0.9 * memory["m"] + 0.01 * local * (g + 0.1 * kernel)
+    return memory["m"]
+
+
 @pytest.mark.parametrize(
     ("name", "knobs", "step", "decay"),
     [
@@ -87,6 +94,7 @@ def rmsprop(count: int, g: np.ndarray, kernel: np.ndarray, memory: dict[str, np.
         ("adamw", {"weight_decay": 0.1}, adamw, 0.0),
         ("adagrad", {}, adagrad, 0.0),
         ("rmsprop", {}, rmsprop, 0.0),
+        ("lars", {"weight_decay": 0.1, "trust": 0.2}, lars, 0.0),
     ],
 )
 def test_an_optimizer_follows_its_recurrence(name: str, knobs: dict[str, Any], step: Any, decay: float):
@@ -121,15 +129,15 @@ def test_an_optimizer_follows_its_recurrence_in_f32_whatever_the_size_of_gradien
             params, kernel = optax.apply_updates(params, update), kernel + expected
 
 
-@pytest.mark.parametrize("scale", [1e4, 1e-4, 1e-6])
-def test_muon_moves_kernels_alike_whatever_the_size_of_gradients(scale: float):
-    """Its updates are orthogonalised, so they depend on the direction of the gradient alone."""
-    assert {*SCALED, "muon"} == set(RULES), "every optimiser is tried at small and large gradients"
+@pytest.mark.parametrize(("name", "scale"), [("muon", 1e4), ("muon", 1e-4), ("muon", 1e-6), ("lars", 1e4), ("lars", 1e-6)])
+def test_muon_and_lars_move_kernels_alike_whatever_the_size_of_gradients(name: str, scale: float):
+    """Their updates are orthogonalised, or a share of the kernel's norm: they depend on the gradient's direction alone."""
+    assert {*SCALED, "muon", "lars"} == set(RULES), "every optimiser is tried at small and large gradients"
     gradients = np.random.default_rng(3).normal(size=(3, *START.shape)).astype(np.float32)
     moved = []
     for factor in (1.0, scale):
         with jax.numpy_dtype_promotion("standard"):
-            optimizer = RULES["muon"](steps=len(gradients), schedule=constant)
+            optimizer = RULES[name](steps=len(gradients), schedule=constant)
             params = {"kernel": jnp.asarray(START, jnp.float32)}
             state = optimizer.init(params)
             for g in gradients:
@@ -177,7 +185,8 @@ def test_the_rate_follows_the_schedule_over_the_steps_of_the_call(name: str):
     with jax.numpy_dtype_promotion("standard"):
         sizes = []
         for schedule in (constant, halved):
-            optimizer = RULES[name](steps=4, schedule=schedule)
+            # The velocity of lars holds steps of earlier rates.
+            optimizer = RULES[name](steps=4, schedule=schedule, **({"momentum": 0.0} if name == "lars" else {}))
             state, seen = optimizer.init(params), []
             for _ in range(4):
                 update, state = optimizer.update(params, state, params)

@@ -2,7 +2,8 @@
 
 A recipe calls the optimiser with its number of steps, over which the schedule runs. Schedules have peak 1 (schedules.py), and
 `lr` may be a tracer. Where torch and optax differ in a default (RMSprop's decay and whether its epsilon is added inside the
-root, AdaGrad's accumulator and epsilon, AdamW's decay), the docstring of the optimiser gives the value and its source.
+root, AdaGrad's accumulator and epsilon, AdamW's decay), the docstring of the optimiser gives the value and its source. Those of
+torch_optimizers.py are torch's in everything.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import optax
 
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
+from cnnlab.ops.lars import lars
 from cnnlab.ops.muon import muon
 from cnnlab.ops.schedules import SCHEDULES, Schedule, constant, cosine
+from cnnlab.ops.torch_optimizers import TORCH_RULES
 from cnnlab.values import Choice, Count, Fraction, NonNegative, Positive, Probability, Range
 
 
@@ -264,14 +267,16 @@ RULES: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": adam,
     "adamw": adamw,
     "muon": muon,
+    "lars": lars,
 }
-"""Rules by which gradients become updates."""
+"""Rules by which gradients become updates; weight decay acts on kernels alone."""
+ALL_RULES = {**RULES, **TORCH_RULES}
 
 
 def reduce_on_plateau(
     *,
     steps: int,
-    rule: Choice(RULES, supplied=("schedule",)) = momentum,
+    rule: Choice(ALL_RULES, supplied=("schedule",)) = momentum,
     schedule: Choice[SCHEDULES] = constant,
     window: Count = 100,
     patience: Count = 10,
@@ -301,4 +306,4 @@ def reduce_on_plateau(
     return optax.chain(rule(steps=steps, schedule=schedule), reduced)
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {**RULES, "reduce_on_plateau": reduce_on_plateau}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {**ALL_RULES, "reduce_on_plateau": reduce_on_plateau}
