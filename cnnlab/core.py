@@ -34,6 +34,8 @@ Feed = dict[str, Any]
 """The host's input to one step, NumPy arrays: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding),
 `epoch` i32 [B] (how often training showed the example before) where the augmentation asks for it, and the columns themselves
 where the split is too large to stay on the device."""
+Rows = Callable[[int], np.ndarray]
+"""Size of a global batch -> the rows i64 [b] of it, ascending, that one of several processes reads."""
 Batch = dict[str, Any]
 """A task's input: the columns of the data set, each an array [B, …] or a dict of arrays, such as `image` f32 [B, H, W, C]
 normalised and `label` i32 [B]; with `index` i32 [B] and `mask` bool [B]. A column is what its kind says (data/kinds/)."""
@@ -203,11 +205,12 @@ class Dataset:
     """Global batch size of `train`."""
     accumulate: int = dataclasses.field(default=1, kw_only=True)
     """Number of equal parts in which a training step takes its batch, one after another, before it updates once."""
-    train: Callable[[int, int], Iterator[Feed]]
-    """(seed, step) -> the endless feeds of steps step, step + 1, …"""
+    train: Callable[..., Iterator[Feed]]
+    """(seed, step) -> the endless feeds of steps step, step + 1, … With rows=…, which `for_process` gives, they hold these rows
+    of each batch alone."""
     evaluate: Callable[..., Iterator[Feed]]
-    """(split, batch size) -> the feeds of one pass in order, the last one padded with `mask` False. With `draws` it also takes
-    seed=…, which `for_run` gives."""
+    """(split, batch size) -> the feeds of one pass in order, the last one padded with `mask` False. It also takes rows=…, as
+    `train` does, and with `draws` seed=…, which `for_run` gives."""
     resident: Mapping[str, PyTree]
     """Arrays by split that are placed on the device once and indexed there; {} for a split that is streamed."""
     preparation: Callable[[InputSpec, PyTree, Mapping[str, Array], Array | None], Batch]
@@ -236,6 +239,13 @@ class Dataset:
         if self.draws is None:
             return self
         return dataclasses.replace(self, evaluate=functools.partial(self.evaluate, seed=seed))
+
+    def for_process(self, rows: Rows | None) -> "Dataset":
+        """Returns the data as one of several processes reads them, some rows of each batch; None: it reads whole batches."""
+        if rows is None:
+            return self
+        train, evaluate = (functools.partial(feeds, rows=rows) for feeds in (self.train, self.evaluate))
+        return dataclasses.replace(self, train=train, evaluate=evaluate)
 
     @property
     def classes(self) -> int:
@@ -314,8 +324,11 @@ class Strategy:
     replicate: Callable[[PyTree], PyTree]
     """Host arrays -> the same arrays on every device (resident data)."""
     shard_batch: Callable[[Feed], PyTree]
-    """Feeds of k steps, stacked [k, B, …] -> arrays on the devices, the batch axis split over them."""
+    """Feeds of k steps, stacked [k, B, …] -> arrays on the devices, the batch axis split over them. Of several processes each
+    gives its own `rows`, [k, b, …]."""
     compile_steps: Callable[[Callable[..., Any]], Callable[..., Any]]
     """steps(state, resident, feeds [k, B, …]) -> (state, stats [k, …]), compiled, the state donated."""
     compile_measure: Callable[[Callable[..., Any]], Callable[..., Any]]
     """measure(params, model_state, resident, feed [1, B, …]) -> stats, compiled; fetching them gives NumPy [B, …] rows."""
+    rows: Rows | None = None
+    """The rows of a global batch that the devices of this process hold; None: all, there is one process."""

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnlab.data import decoder, digits, loading, pipeline, stored_images, stripes, xor
+from cnnlab.data import decoder, digits, loading, pipeline, stored_images, stream_order, stripes, xor
 from cnnlab.data.normalize import NORMALIZERS
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import FITS, pad, resize, rule_of, settings_of
-from cnnlab.data.source import LazyImages, shuffled, stratified_split
+from cnnlab.data.source import LazyImages, at_positions, shuffled, stratified_split
 from cnnlab.data.stream_order import shuffled_order
 from cnnlab.data.variations.compose import NO_AUGMENTATION, Augmentation
 from cnnlab.data.variations.crop import pad_crop
 from cnnlab.digests import combined_digest
+from cnnlab.engine.processes import own_rows
 from cnnlab.errors import DataError, UsageError
 
 
@@ -90,6 +91,29 @@ def test_evaluate_passes_once_in_order_and_masks_the_padding(batch_size, residen
         index, mask = (np.concatenate([feed[name] for feed in feeds]) for name in ("index", "mask"))
         assert mask.sum() == size and index[mask].tolist() == list(range(size))
         assert index.max() < size and mask.dtype == bool and index.dtype == np.int32
+
+
+@pytest.mark.parametrize("owners", [[0, 0, 1, 1], [0, 1, 2, 0, 1, 2], [1, 0]], ids=str)
+def test_processes_read_their_own_rows_which_together_are_the_batches_of_one(owners, monkeypatch):
+    """Streamed, over the end of an epoch, and padded; neighbours in a batch may belong to any process."""
+    read = []
+    monkeypatch.setattr(
+        stream_order, "at_positions", lambda values, index: read.append(len(index)) or at_positions(values, index)
+    )
+    augmentation = Augmentation((lambda images, keys, *, epoch: images,))
+    data = build(lazily(small()), batch_size=12, resident_mib=0, augment=augmentation)
+    parts = {process: own_rows(np.array(owners), process) for process in set(owners)}
+    np.testing.assert_array_equal(np.sort(np.concatenate([rows(12) for rows in parts.values()])), np.arange(12))
+    passes = (lambda data: take(data.train(2, 1), 4), lambda data: list(data.evaluate("validation", 12)))
+    own = {process: [feeds_of(data.for_process(rows)) for feeds_of in passes] for process, rows in parts.items()}
+    assert set(read) == {12 // len(parts)}, "no other example is read"
+    for number, feeds_of in enumerate(passes):
+        whole = feeds_of(data)
+        for process, rows in parts.items():
+            assert len(own[process][number]) == len(whole)
+            for feed, part in zip(whole, own[process][number], strict=True):
+                assert feed.keys() == part.keys() >= {"image", "label", "index"}
+                jax.tree.map(lambda one, other, rows=rows: np.testing.assert_array_equal(one[rows(12)], other), feed, part)
 
 
 def test_streamed_feeds_equal_resident_ones_in_order_pixels_and_labels():

@@ -1,8 +1,13 @@
-"""What every task promises: exact resumption, one curve on any devices, losses that belong to the example, padding, bf16.
+"""What every task promises: exact resumption, one curve on any devices and processes, losses of the example, padding, bf16.
 
 The rows are those of tests/contract.py: a new task adds one there, and nothing here.
 """
 
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -13,6 +18,7 @@ import toys
 from contract import (
     INTERVALS,
     MIXING,
+    OVER_PROCESSES,
     REMEMBERING,
     TASKS,
     batch_of,
@@ -31,6 +37,7 @@ from cnnlab.engine import train
 from cnnlab.engine.averages import batch_statistics
 from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.program import batch_programs, select_member, stack_members
+from tests.commands import ROOT, finish, read
 from tests.stages import slow_but
 
 TRAINED = [name for name in TASKS if name not in REMEMBERING]
@@ -80,6 +87,48 @@ def test_every_strategy_and_device_count_gives_the_same_curve(name: str, strateg
         assert by_name(other[step]) == pytest.approx(by_name(numbers), rel=2e-5, abs=1e-6), step
     numbers, others = (experiment(name).task.summary(each) for each in (measured(name), measured(name, strategy, devices)))
     assert by_name(others) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def over_processes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder in which two processes with two devices each left the curve and the state of every row."""
+    folder = tmp_path_factory.mktemp("processes")
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"  # the last one counts
+    strict = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = os.environ | strict | {"XLA_FLAGS": flags, "PYTHONPATH": paths}
+    command = [sys.executable, "-m", "tests.contract_process"]
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    started = [
+        subprocess.Popen(
+            [*command, str(index), port, str(folder)],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        for index in range(2)
+    ]
+    ends = [finish(process, seconds=400) for process in started]
+    assert [code for code, _, _ in ends] == [0, 0], "\n".join(out for _, out, _ in ends)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OVER_PROCESSES)
+def test_two_processes_with_two_devices_each_give_the_same_curve(name: str, over_processes: pathlib.Path):
+    alone, _, curve, _ = reference(name.removesuffix(" streamed"))
+    found, leaves = read(over_processes / f"{name}.json"), np.load(over_processes / f"{name}.npz")
+    assert toys.gap(alone, list(leaves.values())) < 1e-4
+    assert found["curve"].keys() == {str(step) for step in curve}
+    for step, numbers in curve.items():
+        assert by_name(found["curve"][str(step)]) == pytest.approx(by_name(numbers), rel=2e-5, abs=1e-6), step
+    numbers = experiment(name).task.summary(measured(name.removesuffix(" streamed")))
+    assert by_name(found["measured"]) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", fast_first(list(TASKS)))

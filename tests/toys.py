@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.core import Batch, Dataset, Experiment, Feed, Phase, Stats, Task, TrainState
+from cnnlab.core import Batch, Dataset, Experiment, Feed, Phase, Rows, Stats, Task, TrainState
 from cnnlab.data.kinds import Image, Label
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
@@ -51,16 +51,16 @@ def points(batch_size: int = 16) -> Dataset:
         "test": (POINTS[80:], labels[80:]),
     }
 
-    def train(seed: int, step: int) -> Iterator[Feed]:
+    def train(seed: int, step: int, *, rows: Rows = np.arange) -> Iterator[Feed]:
         while True:
             order = np.random.default_rng([seed, step]).permutation(64)[:batch_size]
-            yield {"index": order.astype(np.int32)}
+            yield {"index": order[rows(batch_size)].astype(np.int32)}
             step += 1
 
-    def evaluate(split: str, size: int) -> Iterator[Feed]:
+    def evaluate(split: str, size: int, *, rows: Rows = np.arange) -> Iterator[Feed]:
         count = len(arrays[split][1])
         for start in range(0, count, size):
-            index = np.arange(start, start + size)
+            index = start + rows(size)
             yield {"index": (index % count).astype(np.int32), "mask": index < count}
 
     def prepare(inputs: InputSpec, resident: Any, feed: Mapping[str, jax.Array], key: jax.Array | None) -> Batch:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cnnlab.core import Dataset, Feed
+from cnnlab.core import Dataset, Feed, Rows
 from cnnlab.data.source import drawn
 from cnnlab.data.stream_order import train_feeds
 from cnnlab.digests import combined_digest
@@ -70,13 +70,13 @@ def few_labels_after(
     size = len(chosen_by(0))
     has_epochs = "epoch" in next(data.train(0, 0))
 
-    def train(seed: int, step: int) -> Iterator[Feed]:
-        feeds, chosen = data.train(seed, step), chosen_by(seed)
+    def train(seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
+        feeds, chosen = data.for_process(rows).train(seed, step), chosen_by(seed)
         while step < steps:
             yield next(feeds)
             step += 1
         # From here on a stream of its own over the chosen examples, whose positions become positions in the whole split.
-        for feed in train_feeds(labels[chosen], data.batch_size, None, seed, step - steps, epochs=has_epochs):
+        for feed in train_feeds(labels[chosen], data.batch_size, None, seed, step - steps, epochs=has_epochs, rows=rows):
             yield feed | {"index": chosen[feed["index"]]}
 
     drawn_by = "" if examples_seed is None else f" drawn by {examples_seed}"

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
+from cnnlab.core import Array, Batch, Dataset, Feed, PyTree, Rows
 from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec
@@ -52,9 +52,10 @@ def paired(labelled: Dataset, unlabelled: Dataset) -> Dataset:
     )
 
 
-def _train(labelled: Dataset, unlabelled: Dataset, seed: int, step: int) -> Iterator[Feed]:
+def _train(labelled: Dataset, unlabelled: Dataset, seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
     """Implements core.Dataset.train."""
-    for feed, beside in zip(labelled.train(seed, step), unlabelled.train(seed, step), strict=True):
+    streams = (data.for_process(rows).train(seed, step) for data in (labelled, unlabelled))
+    for feed, beside in zip(*streams, strict=True):
         yield {**feed, BESIDE: beside}
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Feed, PyTree
+from cnnlab.core import Array, Batch, Dataset, Feed, PyTree, Rows
 from cnnlab.data.decoder import decoder_key, decoder_versions
 from cnnlab.data.draws import Draws, draws_of
 from cnnlab.data.examine import remarks_on
@@ -218,12 +218,13 @@ def _evaluate(
     batch_size: int,
     *,
     seed: int = 0,
+    rows: Rows | None = None,
 ) -> Iterator[Feed]:
     """Implements core.Dataset.evaluate; a seed's own examples are those that it draws."""
     if split not in sizes:
         raise UsageError(f"no split {split!r}.{did_you_mean(split, list(sizes))} There are: {', '.join(sizes)}.")
     chosen = draws(split, seed) if draws and split in draws.sizes() else None
-    return evaluation_feeds(sizes[split], batch_size, streamed[split], chosen)
+    return evaluation_feeds(sizes[split], batch_size, streamed[split], chosen, rows=rows)
 
 
 def _images(parts: Mapping[str, Split], split: str, indices: np.ndarray) -> np.ndarray:

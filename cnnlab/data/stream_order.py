@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from cnnlab.core import Feed
+from cnnlab.core import Feed, Rows
 from cnnlab.data.source import Split, at_positions, shuffled
 from cnnlab.errors import UsageError
 
@@ -103,18 +103,21 @@ def train_feeds(
     order: Callable[[int, np.ndarray], At] = shuffled_order,
     epochs: bool = False,
     draws: Callable[[str, int], np.ndarray] | None = None,
+    rows: Rows | None = None,
 ) -> Iterator[Feed]:
     """Yields the endless feeds of steps step, step + 1, …: `index` i32 [B] and, of a streamed split, its columns.
 
     With `epochs` there is also `epoch` i32 [B], the number of times that each example was shown before. Where `draws` gives the
-    positions of the seed's own examples, these alone are shown.
+    positions of the seed's own examples, these alone are shown. With `rows` a feed has these of the batch, and no other example
+    is read.
     """
     at = order(seed, groups) if draws is None else _among(draws("train", seed), groups, seed, order)
+    own = _rows(rows, batch_size)
     feeds = None
     if streamed is not None:
-        feeds = _through_grain(_Batches(streamed, lambda positions: at(positions)[0], ENDLESS, batch_size), step)
+        feeds = _through_grain(_Batches(streamed, lambda positions: at(positions)[0], ENDLESS, batch_size, own), step)
     while True:
-        index, shown = at(step * batch_size + np.arange(batch_size))
+        index, shown = at(step * batch_size + own)
         feed = {"index": index} if feeds is None else next(feeds)
         yield feed | {"epoch": shown} if epochs else feed
         step += 1
@@ -131,36 +134,46 @@ def _among(chosen: np.ndarray, groups: np.ndarray, seed: int, order: Callable[[i
     return at
 
 
-def evaluation_feeds(size: int, batch_size: int, streamed: Split | None, chosen: np.ndarray | None = None) -> Iterator[Feed]:
+def _rows(rows: Rows | None, batch_size: int) -> np.ndarray:
+    """Returns the rows i64 [b] of a batch that are read; all, where nothing says which."""
+    return np.arange(batch_size) if rows is None else rows(batch_size)
+
+
+def evaluation_feeds(
+    size: int, batch_size: int, streamed: Split | None, chosen: np.ndarray | None = None, *, rows: Rows | None = None
+) -> Iterator[Feed]:
     """Yields one pass in order: `index` i32 [B] and `mask` bool [B]; the last feed is filled with the first, masked out.
 
-    Where positions i32 [size] of `chosen` examples are given, the pass is over these.
+    Where positions i32 [size] of `chosen` examples are given, the pass is over these. With `rows`, a feed has these of its
+    batch alone.
     """
-    steps = -(-size // batch_size)
+    steps, own = -(-size // batch_size), _rows(rows, batch_size)
     filled = steps * batch_size
     index = np.where(np.arange(filled) < size, np.arange(filled), 0).astype(np.int32)
     index = index if chosen is None else chosen[index]
     index = index.reshape(steps, batch_size)  # [steps · B] -> [steps, B], as the mask
     mask = (np.arange(filled) < size).reshape(steps, batch_size)
     if streamed is None:
-        yield from ({"index": index[step], "mask": mask[step]} for step in range(steps))
+        yield from ({"index": index[step, own], "mask": mask[step, own]} for step in range(steps))
         return
-    feeds = _through_grain(_Batches(streamed, lambda positions: index.flat[positions], steps, batch_size), 0)
+    feeds = _through_grain(_Batches(streamed, lambda positions: index.flat[positions], steps, batch_size, own), 0)
     for step, feed in enumerate(feeds):
-        yield feed | {"mask": mask[step]}
+        yield feed | {"mask": mask[step, own]}
 
 
 class _Batches:
-    """The feeds by step, for grain's random access; the values of a feed are read together."""
+    """The feeds by step, for grain's random access; the values of a feed are read together, of some rows of its batch."""
 
-    def __init__(self, streamed: Split, at: Callable[[np.ndarray], np.ndarray], length: int, batch_size: int) -> None:
-        self._streamed, self._at, self._length, self._batch_size = streamed, at, length, batch_size
+    def __init__(
+        self, streamed: Split, at: Callable[[np.ndarray], np.ndarray], length: int, batch_size: int, rows: np.ndarray
+    ) -> None:
+        self._streamed, self._at, self._length, self._batch_size, self._rows = streamed, at, length, batch_size, rows
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, step: int) -> Feed:
-        index = self._at(step * self._batch_size + np.arange(self._batch_size))
+        index = self._at(step * self._batch_size + self._rows)
         return {"index": index} | {name: at_positions(values, index) for name, values in self._streamed.columns.items()}
 
 

@@ -92,7 +92,9 @@ def _host(tree: PyTree) -> PyTree:
 def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
     """Returns a strategy of jit: batches are split over the mesh, `rule` lays out the state, XLA inserts communication."""
     mesh = Mesh(np.array(devices), (AXIS,))
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    everywhere, by_row = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, AXIS))
+    owners = np.array([device.process_index for device in devices])
+    rows = processes.own_rows(owners, jax.process_index()) if processes.count() > 1 else None
 
     def to_devices(state: TrainState) -> TrainState:
         put = jax.tree.map(lambda leaf: processes.place(leaf, NamedSharding(mesh, rule(np.shape(leaf)))), state)
@@ -120,9 +122,10 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
         to_devices=to_devices,
         to_host=lambda state: _host(_keys_to_data(state)),
         replicate=lambda tree: processes.place(tree, everywhere),
-        shard_batch=lambda feeds: processes.place(feeds, NamedSharding(mesh, PartitionSpec(None, AXIS))),
+        shard_batch=lambda feeds: processes.place_rows(feeds, by_row, owners) if rows else jax.device_put(feeds, by_row),
         compile_steps=compile_steps,
         compile_measure=lambda measure: jax.jit(measure, out_shardings=everywhere),
+        rows=rows,
     )
 
 

@@ -1,8 +1,9 @@
 """The processes that train one run together: how they start, what they agree on, and how host values pass between them.
 
 One process is the usual case, in which every function here does nothing. Of several, each runs the same command on the same
-global batches, and holds the parts of arrays that lie on its own devices. Process 0 alone reads and writes the run's folder;
-what it read, the others get from it. Imports of jax.distributed are left to `start`, which must come before jax's first use.
+global batches, and holds the parts of arrays that lie on its own devices: of a streamed split it reads these rows alone.
+Process 0 alone reads and writes the run's folder; what it read, the others get from it. Imports of jax.distributed are left to
+`start`, which must come before jax's first use.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from cnnlab.core import PyTree
+from cnnlab.core import PyTree, Rows
 from cnnlab.errors import UsageError
 
 log = logging.getLogger("cnnlab")
@@ -103,6 +104,41 @@ def place(tree: PyTree, sharding: Any) -> PyTree:
     def placed(leaf: Any) -> jax.Array:
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(placed, tree)
+
+
+def own_rows(owners: np.ndarray, process: int) -> Rows:
+    """Returns the rows of a global batch that the devices of a process hold.
+
+    Args:
+        owners: process of each device i64 [N], in the order in which the devices share a batch.
+        process: number of the process.
+    """
+    return lambda size: np.flatnonzero(np.repeat(owners == process, size // len(owners)))
+
+
+def place_rows(tree: PyTree, sharding: Any, owners: np.ndarray) -> PyTree:
+    """Returns feeds [k, B, …] on the devices of all processes, each of which gives its `own_rows` of them, [k, b, …].
+
+    Args:
+        tree: host arrays of this process.
+        sharding: layout of [k, B, …], whose second axis is split over the devices.
+        owners: as `own_rows` takes them.
+    """
+    me = jax.process_index()
+    share = len(owners) // np.count_nonzero(owners == me)
+
+    def placed(leaf: np.ndarray) -> jax.Array:
+        steps, own, *rest = leaf.shape
+        rows = own_rows(owners, me)(own * share)
+
+        def of_device(index: Any) -> np.ndarray:  # a slice of each axis
+            # The rows of a device are neighbours in the global batch, hence among those of its process.
+            first = int(np.searchsorted(rows, index[1].start))
+            return leaf[:, first : first + index[1].stop - index[1].start]
+
+        return jax.make_array_from_callback((steps, own * share, *rest), sharding, of_device)
 
     return jax.tree.map(placed, tree)
 

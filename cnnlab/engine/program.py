@@ -354,9 +354,9 @@ def batch_programs(members: Sequence[Program]) -> Program:
     )
 
 
-def _batched_feeds(train: Callable[[int, int], Iterator[Feed]], seeds: tuple[int, ...], step: int) -> Iterator[Feed]:
+def _batched_feeds(train: Callable[..., Iterator[Feed]], seeds: tuple[int, ...], step: int, **more: Any) -> Iterator[Feed]:
     """Yields the feeds of M seeds as one, [B, M, …]."""
-    for feeds in zip(*(train(seed, step) for seed in seeds), strict=True):
+    for feeds in zip(*(train(seed, step, **more) for seed in seeds), strict=True):
         yield jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *feeds)  # M of [B, …] -> [B, M, …]
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Batch, Dataset, Feed, PyTree, Stats, TrainState
+from cnnlab.engine import processes
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program, stack_steps
@@ -110,7 +111,7 @@ def evaluate(
     parts: list[Stats] = []
     total = -(-data.sizes[split] // batch_size)
     on_batch(0, total)
-    for feed in data.evaluate(split, batch_size):
+    for feed in data.for_process(program.strategy.rows).evaluate(split, batch_size):
         if should_stop():
             raise Preempted(f"stopped by a signal while the {split} split was measured. The same command measures it again.")
         placed = program.strategy.shard_batch(stack_steps([feed]))
@@ -162,7 +163,7 @@ def fit(
     steps. An error of the data is raised after a checkpoint of the steps before it.
     """
     clock, first, last = clock or StepClock(), step, program.experiment.steps
-    feeds = program.experiment.data.train(seed, step)  # type: ignore[arg-type]  # batched runs take a tuple of seeds
+    feeds = program.experiment.data.for_process(program.strategy.rows).train(seed, step)  # batched runs take a tuple of seeds
     shared, in_flight = program.step_inputs("train"), collections.deque[Stats]()
     while step < stop and not should_stop():
         steps, end = program.phase_at(step)
@@ -199,11 +200,14 @@ def fit(
 
 @contextlib.contextmanager
 def _saved_first(save: Callable[[], None] | None) -> Iterator[None]:
-    """Calls `save`, where there is something to save, before an error of the data leaves the block, such as a lost file."""
+    """Calls `save`, where there is something to save, before an error of the data leaves the block, such as a lost file.
+
+    One of several processes saves nothing: the others do not know of its error, and a state is fetched by all together.
+    """
     try:
         yield
     except (DataError, OSError):
-        if save:
+        if save and processes.count() == 1:
             save()
         raise
 

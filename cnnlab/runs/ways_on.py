@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cnnlab.core import Dataset
+from cnnlab.engine import processes
 from cnnlab.errors import DamagedFile, DataError, OutOfMemory, disk_reason, of_the_world
 from cnnlab.text import counted
 
@@ -27,6 +28,9 @@ def saying_what_is_saved(recorder: "RunRecorder") -> Iterator[None]:
         raise
     except (DataError, OSError) as error:
         text = str(error) if isinstance(error, DataError) else disk_reason(error)
+        if not processes.is_main():  # it does not see the folder
+            more = "The same command goes on from the newest checkpoint, with the data as they were."
+            raise DataError(f"{text}\n{more}") from error
         saved = last_checkpoint(recorder)
         recorder.step = max(recorder.step, saved)
         kept = f"The steps up to {saved:,} are saved in {recorder.folder}" if saved else "No step was saved before it"
