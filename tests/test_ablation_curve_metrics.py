@@ -20,11 +20,11 @@ CURVE = (
 @pytest.mark.parametrize(
     ("metric", "steps"),
     [
-        ("train/steps_to_accuracy_0.75", 27.5),
-        ("train/steps_to_accuracy_0.1", 10),
-        ("train/steps_to_accuracy_0.99", 40),
-        ("train/steps_to_loss_1", 10 + 20 * 2 / 3),
-        ("validation/steps_to_accuracy_0.5", 10),
+        ("train/steps_to_accuracy_0.75", (27.5, True)),
+        ("train/steps_to_accuracy_0.1", (10, True)),
+        ("train/steps_to_accuracy_0.99", (40, False)),
+        ("train/steps_to_loss_1", (10 + 20 * 2 / 3, True)),
+        ("validation/steps_to_accuracy_0.5", (10, True)),
         ("test/steps_to_accuracy_0.5", None),
         ("train/steps_to_distance_1", None),
         ("train/accuracy", None),
@@ -41,6 +41,14 @@ def test_a_metric_of_a_curve_is_declared_in_steps_of_which_fewer_are_better():
 
 def test_only_a_finished_run_has_a_metric_of_its_curve():
     run = RunResult("a", 0, "DONE", "", "", {"test/accuracy": 0.5}, curve=CURVE)
-    assert with_curve_metric("train/steps_to_accuracy_0.1", run, KNOWN)["train/steps_to_accuracy_0.1"] == 10
-    assert with_curve_metric("test/accuracy", run, KNOWN) == {"test/accuracy": 0.5}
-    assert with_curve_metric("train/steps_to_loss_1", RunResult("a", 0, "DIVERGED", "", "", curve=CURVE), KNOWN) == {}
+    reached = with_curve_metric("train/steps_to_accuracy_0.1", run, KNOWN)
+    assert reached.metrics["train/steps_to_accuracy_0.1"] == 10 and reached.lower_bounds == ()
+    assert with_curve_metric("test/accuracy", run, KNOWN) == run
+    diverged = RunResult("a", 0, "DIVERGED", "", "", curve=CURVE)
+    assert with_curve_metric("train/steps_to_loss_1", diverged, KNOWN) == diverged
+
+
+def test_a_level_that_was_not_reached_is_a_lower_bound():
+    run = RunResult("a", 0, "DONE", "", "", {"test/accuracy": 0.5}, curve=CURVE)
+    found = with_curve_metric("train/steps_to_accuracy_0.99", run, KNOWN)
+    assert found.metrics["train/steps_to_accuracy_0.99"] == 40 and found.lower_bounds == ("train/steps_to_accuracy_0.99",)

@@ -390,6 +390,26 @@ def test_a_difference_that_is_certain_and_too_small_to_matter_is_absent():
         assert verdicts.contrast("C1", "a", "better", "it helps", smallest=smallest)(constant).verdict == word
 
 
+def test_a_level_that_an_arm_did_not_reach_bounds_a_difference_on_one_side_only():
+    found = analysis("train/loss", baseline=[0.5, 0.52, 0.48, 0.51, 0.49], a=[0.6, 0.61, 0.62, 0.63, 0.6])
+
+    def bounded(*names: str) -> Analysis:
+        rows = [dataclasses.replace(row, lower_bounds=(0, 1)) if row.arm in names else row for row in found.rows]
+        return dataclasses.replace(found, rows=tuple(rows))
+
+    slower = verdicts.contrast("C3", "a", "worse", "slower", smallest=1.0)
+    assert [slower(one).verdict for one in (found, bounded("a"))] == [ABSENT, SUPPORTED], "it may be as slow as one likes"
+    assert [slower(one).verdict for one in (bounded("baseline"), bounded("a", "baseline"))] == [ABSENT, NOT_SHOWN]
+    assert "2 of 5 runs of a did not reach the level" in slower(bounded("a")).sentence
+    faster = verdicts.contrast("C3", "a", "better", "faster")
+    assert [faster(one).verdict for one in (found, bounded("a"))] == [OPPOSITE, OPPOSITE]
+    assert faster(bounded("baseline")).verdict == NOT_SHOWN, "the baseline may be slower still"
+    alike = verdicts.equivalent("C3", "a", 0.5, "as fast")
+    assert [alike(one).verdict for one in (found, bounded("a"))] == [SUPPORTED, NOT_SHOWN]
+    more = verdicts.interaction("C3", ("a", "baseline"), ("baseline", "a"), "worse", "more")
+    assert [more(one).verdict for one in (found, bounded("baseline"))] == [SUPPORTED, NOT_SHOWN]
+
+
 def test_logarithms_compare_ratios_and_refuse_what_has_none():
     found = analysis("train/loss", baseline=[0.1, 0.2, 0.4, 0.8, 0.3], a=[0.2, 0.41, 0.8, 1.6, 0.6], zero=[0.0] * 5)
     verdict = verdicts.contrast("C3", "a", "worse", "slower", scale="log")(found)

@@ -83,6 +83,7 @@ def analyse(
     warnings = summary.pruning(study, cells.values())
     warnings += summary.warnings(study, rows, effects, complete_seeds, metric, declared, alpha)
     warnings += summary.outcome_warnings(study, outcomes, cells)
+    warnings += summary.lower_bounds(rows)
     warnings += [] if known else [summary.undeclared(metric)]
     sentence = summary.sentence(rows, controls, metric, declared, smallest)
     return Analysis(metric, declared, rows, effects, sentence, tuple(warnings), smallest_effect=smallest)
@@ -224,6 +225,7 @@ def _row(
         pruned=pruned,
         control=arm.control,
         diverged_seeds=tuple(run.seed for run in runs if run.state == "DIVERGED"),
+        lower_bounds=tuple(run.seed for run in runs if run.seed in values and metric in run.lower_bounds),
     )
 
 

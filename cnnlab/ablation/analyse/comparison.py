@@ -49,11 +49,22 @@ def compare(
         moved = [value - shift for value in pairs[0]]
         p = statistics.decisive_p(moved, pairs[1], test)
         effect = float(np.mean(differences)) if len(differences) else 0.0
-        word = hypothesis.word(effect, p, interval or _point(differences, p))
+        word = hypothesis.word(effect, p, as_far_as_known(interval or _point(differences, p), rows))
+        # A number that is too small makes a difference too small: that the others are larger is not shown by it.
+        is_known = not (other if effect > shift else row).lower_bounds
+        word = word if is_known or word == words.ABSENT else words.NOT_SHOWN
         how = " ".join(filter(None, (tested, _how(moved, pairs[1], test))))
-        remarks = _remarks(analysis, word, differences, rows, (1, -1), hypothesis, scale)
+        remarks = _remarks(analysis, word, differences, rows, (1, -1), hypothesis, scale) + summary.lower_bounds(rows)
     numbers = (differences, interval, p)
     return verdict_of(analysis, claim, word, says, title, numbers, rows, test=how, scale=scale, remarks=remarks)
+
+
+def as_far_as_known(interval: Interval | None, rows: tuple[ArmSummary, ArmSummary]) -> Interval | None:
+    """Returns the interval of a difference, without an end on the side where numbers of an arm are lower bounds."""
+    row, other = rows
+    if interval is None:
+        return None
+    return Interval(-math.inf if other.lower_bounds else interval.low, math.inf if row.lower_bounds else interval.high)
 
 
 def compare_changes(
@@ -88,8 +99,9 @@ def compare_changes(
         zeros = [0.0] * len(differences)
         p = statistics.decisive_p(differences.tolist(), zeros, "t")
         word = hypothesis.word(float(np.mean(differences)) if seeds else 0.0, p, interval or _point(differences, p))
+        word = words.NOT_SHOWN if any(row.lower_bounds for row in rows) else word
         how = _how(differences.tolist(), zeros, "t")
-        remarks = _remarks(analysis, word, differences, rows, (1, -1, -1, 1), hypothesis, scale)
+        remarks = _remarks(analysis, word, differences, rows, (1, -1, -1, 1), hypothesis, scale) + summary.lower_bounds(rows)
     found = (differences, interval, p)
     return verdict_of(analysis, claim, word, says, title, found, rows, test=how, scale=scale, remarks=remarks)
 

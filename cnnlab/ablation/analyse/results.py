@@ -93,6 +93,8 @@ class ArmSummary:
     """Whether it is a negative control, which must do worse than the baseline."""
     diverged_seeds: tuple[int, ...] = ()
     """Seeds of the runs that diverged."""
+    lower_bounds: tuple[int, ...] = ()
+    """Seeds whose number is only a lower bound, since their run did not reach the level that the metric asks for."""
     examples: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """{seed: [N] number of each test example, whose mean is the metric}, such as whether it was classified rightly; {} where
     that is not known."""

@@ -292,6 +292,16 @@ def _control(arm: Arm, row: ArmSummary) -> Iterable[str]:
         yield f"Control {arm.name} did not fail: it {seen}{few}. The metric or the data may leak."
 
 
+def lower_bounds(rows: Sequence[ArmSummary]) -> list[str]:
+    """Returns a sentence for each arm whose numbers are lower bounds."""
+    return [
+        f"{len(row.lower_bounds)} of {row.planned} runs of {row.arm} did not reach the level: they count with their last step, "
+        "which is too few."
+        for row in rows
+        if row.lower_bounds
+    ]
+
+
 def outcome_warnings(study: Study, outcomes: Sequence[RunResult], cells: Mapping[tuple[str, int], RunResult]) -> list[str]:
     """Returns warnings about results that are not of the study, and about code that is not recorded."""
     found = []

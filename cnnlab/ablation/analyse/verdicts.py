@@ -13,8 +13,15 @@ from typing import Literal
 
 import numpy as np
 
-from cnnlab.ablation.analyse import statistics, words
-from cnnlab.ablation.analyse.comparison import compare, compare_changes, margin_text, paired, seeds_remark, verdict_of
+from cnnlab.ablation.analyse import statistics, summary, words
+from cnnlab.ablation.analyse.comparison import (
+    compare,
+    compare_changes,
+    margin_text,
+    paired,
+    seeds_remark,
+    verdict_of,
+)
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.analyse.rules import Direction, Hypothesis, Rule, Scale, Sense, Test, row_of
 from cnnlab.ablation.plan.study import BASELINE, Verdict
@@ -148,7 +155,7 @@ def equivalent(
         effect = float(np.mean(differences)) if ours else 0.0
         p = statistics.p_of_equivalence(ours, theirs, margin)
         word, remarks = words.NOT_SHOWN, []
-        if any(row.diverged for row in rows):
+        if any(row.diverged or row.lower_bounds for row in rows):
             p = None
         elif abs(effect) > margin:
             p = statistics.decisive_p([value - np.sign(effect) * margin for value in ours], theirs, "t")
@@ -157,7 +164,9 @@ def equivalent(
             word = words.SUPPORTED
         if word == words.NOT_SHOWN:
             # Both tests decide with power 0.8 where each does with 0.9.
-            remarks = seeds_remark(differences, margin, "it for arms that do not differ", enough=0.9)
+            remarks = seeds_remark(differences, margin, "it for arms that do not differ", enough=0.9) + summary.lower_bounds(
+                rows
+            )
         shown = margin_text(margin, analysis, scale)
         shown = f"margins of ±{shown.removeprefix('+')}" if scale == "plain" else f"{shown} either way"
         numbers = (differences, statistics.student_interval(differences, words.ALPHA), p)

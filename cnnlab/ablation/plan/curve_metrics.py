@@ -2,9 +2,11 @@
 
 `train/steps_to_accuracy_0.75` is the number of steps until the training accuracy is 0.75, between two log lines by linear
 interpolation. `log_every` sets how close they are; a training number is the mean over the steps since the line before. A run
-that never reaches the level counts as if it did at its last step, which understates a difference and never makes one.
+that never reaches the level counts as if it did at its last step: that number is a lower bound, and RunResult.lower_bounds
+names it.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
@@ -29,8 +31,10 @@ def declaration(name: str, known: Mapping[str, Metric]) -> Metric | None:
     return Metric(name, unit="steps", higher_is_better=False, log_scale=True)
 
 
-def steps_to_level(metric: str, curve: Sequence[Mapping[str, float | None]], known: Mapping[str, Metric]) -> float | None:
-    """Returns the steps until a run reaches a level; None for another metric, and for a run without the number that it follows.
+def steps_to_level(
+    metric: str, curve: Sequence[Mapping[str, float | None]], known: Mapping[str, Metric]
+) -> tuple[float, bool] | None:
+    """Returns (steps until a run reaches a level, whether it does); None for another metric, and without the number it follows.
 
     Args:
         metric: SPLIT/NAME, such as train/steps_to_accuracy_0.75.
@@ -47,13 +51,17 @@ def steps_to_level(metric: str, curve: Sequence[Mapping[str, float | None]], kno
     for number, (step, value) in enumerate(points):
         if sign * value >= sign * level:
             if not number:
-                return step
+                return step, True
             before, worse = points[number - 1]
-            return before + (step - before) * (level - worse) / (value - worse)
-    return points[-1][0] if points else None
+            return before + (step - before) * (level - worse) / (value - worse), True
+    return (points[-1][0], False) if points else None
 
 
-def with_curve_metric(metric: str, outcome: RunResult, known: Mapping[str, Metric]) -> Mapping[str, float]:
-    """Returns the metrics of a finished run, with the compared one where that follows from its curve."""
-    steps = steps_to_level(metric, outcome.curve, known) if outcome.metrics else None
-    return outcome.metrics if steps is None else {**outcome.metrics, metric: steps}
+def with_curve_metric(metric: str, outcome: RunResult, known: Mapping[str, Metric]) -> RunResult:
+    """Returns the result of a finished run with the compared metric, where that follows from its curve."""
+    found = steps_to_level(metric, outcome.curve, known) if outcome.metrics else None
+    if found is None:
+        return outcome
+    steps, is_reached = found
+    bounds = outcome.lower_bounds if is_reached else (*outcome.lower_bounds, metric)
+    return dataclasses.replace(outcome, metrics={**outcome.metrics, metric: steps}, lower_bounds=bounds)

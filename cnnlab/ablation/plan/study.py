@@ -300,6 +300,8 @@ class RunResult:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """{"test/accuracy": …, "test/loss": …, "validation/accuracy": …} of a run that is DONE, and "train/loss" … as last logged;
     else {}."""
+    lower_bounds: tuple[str, ...] = ()
+    """Names of the metrics whose number is only a lower bound, such as the steps to a level that the run did not reach."""
     declared: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
     """{"accuracy": its declaration, …} as in result.json; {} for a run that was made before tasks declared their metrics."""
     curve: tuple[Mapping[str, float], ...] = ()

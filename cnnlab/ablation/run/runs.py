@@ -182,9 +182,7 @@ def read_results(study: Study, folder: pathlib.Path) -> list[RunResult]:
         read_result(study_run.arm.name, study_run.seed, study_run.folder, run_command(study, study_run))
         for study_run in study_runs(study, folder)
     ]
-    found = [
-        dataclasses.replace(one, metrics=curve_metrics.with_curve_metric(study.metric, one, study.metrics)) for one in found
-    ]
+    found = [curve_metrics.with_curve_metric(study.metric, one, study.metrics) for one in found]
     return pruning.mark_pruned(study, found)
 
 
