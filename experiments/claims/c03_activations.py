@@ -2,7 +2,7 @@
 
 Paper:    Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, 2012, Figure 1
 Command:  python launch.py ablate --experiment=c03_activations
-Result:   not run yet.
+Result:   supported in part; docs/claims/c03.md has the numbers.
 
 The small version, for two cores; c03_activations_cifar10 has the paper's data. Three convolutions learn 1,000 images of
 CIFAR-10 at 16x16. The endpoint is the paper's: the steps until a quarter of the training images are classified wrongly, read

@@ -2,7 +2,7 @@
 
 Paper:    He, Zhang, Ren, Sun, Deep residual learning for image recognition, 2015, arXiv 1512.03385, Figure 6
 Command:  python launch.py ablate --experiment=c07_plain_vs_residual
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c07.md has the numbers.
 
 The small version, for two cores; c07_plain_vs_residual_cifar10 has the paper's data and depths. The endpoint is the loss on
 the training images over the last 35 steps, by its ratio: the claim is about optimisation. Networks have half the paper's

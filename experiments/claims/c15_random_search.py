@@ -2,7 +2,7 @@
 
 Paper:    Bergstra, Bengio, Random search for hyper-parameter optimization, JMLR 13, 2012, Figures 1 and 5
 Command:  python launch.py ablate --experiment=c15_random_search
-Result:   not run yet.
+Result:   not shown; docs/claims/c15.md has the numbers.
 
 Five knobs have the ranges that one would try first: learning rate, momentum, weight decay, dropout, and the standard
 deviation of the initial weights. No range was chosen so that its knob should or should not matter. Which do is found by the

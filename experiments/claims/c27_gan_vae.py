@@ -3,7 +3,7 @@
 Paper:    I. Goodfellow et al., Generative adversarial networks, 2014, arXiv 1406.2661, section 6; A. B. L. Larsen et al.,
           Autoencoding beyond pixels using a learned similarity metric, 2016, arXiv 1512.09300
 Command:  python launch.py ablate --experiment=c27_gan_vae
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c27.md has the numbers.
 
 Sharpness is the Laplacian energy of drawn images over that of the 359 test images. The endpoint is the magnitude of its
 logarithm, test/sharpness_gap: 0 is as sharp as real images, and white noise, which has far more energy than any digit, loses as

@@ -3,7 +3,7 @@
 Paper:    van den Oord, Kalchbrenner, Kavukcuoglu, Pixel recurrent neural networks, 2016, arXiv 1601.06759; Ramachandran et al.,
           Fast generation for convolutional autoregressive models, 2017, arXiv 1704.06001
 Command:  python launch.py measure --experiment=c28_pixelcnn_sampling
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c28.md has the numbers.
 
 The number of evaluations is counted in the traced programs of the two samplers, so it is exact. Naive sampling evaluates the
 whole network for every value, and an evaluation takes time in proportion to the pixels: together their square. Cached sampling
