@@ -13,7 +13,7 @@ from cnnlab.ablation.report.cards.canvas import DARK, HEIGHT, LIGHT, WIDTH, widt
 from cnnlab.ablation.report.cards.card import result_line
 from cnnlab.ablation.report.cards.figure import draw
 from cnnlab.ablation.report.cards.means import curve_point, numbers_of
-from cnnlab.ablation.report.cards.numbers import conditions, effect, number
+from cnnlab.ablation.report.cards.numbers import conditions, effect, number, with_interval
 from cnnlab.ablation.report.cards.record import Arm, Record
 from cnnlab.ablation.report.cards.series import MOST_ROWS, lines_of, rows_of
 from cnnlab.metric import Metric
@@ -197,6 +197,12 @@ def test_a_search_is_a_cloud_and_means_on_a_logarithmic_axis_are_geometric():
 )
 def test_a_number_is_shown_with_the_digits_that_it_has(value: float | None, metric: Metric, decimals: int | None, text: str):
     assert number(value, metric, decimals) == text
+
+
+def test_numbers_that_are_lower_bounds_have_a_sign():
+    steps = Metric("steps_to_accuracy_0.75", "steps", higher_is_better=False)
+    found = numbers_of({0: 600.0, 1: 600.0})
+    assert with_interval(found, steps) == "600" and with_interval(dataclasses.replace(found, lower_bounds=2), steps) == "≥ 600"
 
 
 def part_of(word: str, says: str, **given) -> Verdict:

@@ -3,7 +3,7 @@
 Paper:    A. Saxe, J. McClelland, S. Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural
           networks, 2014, arXiv 1312.6120
 Command:  python launch.py ablate --experiment=c02_trained
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c02.md has the numbers.
 
 That a network of linear layers computes one matrix is exact (c02_linear_collapse); it follows that it cannot classify better
 than the best linear classifier, and not that training finds the same one, since its loss is not convex in the weights.

@@ -1,5 +1,6 @@
 """Makes the records of claims from the folders of studies and measurements. Imports no jax."""
 
+import dataclasses
 import logging
 import pathlib
 import re
@@ -162,7 +163,13 @@ def _arm(study: Study, arm: Any, outcomes: Sequence[RunResult], metrics: Sequenc
     done = [outcome for outcome in outcomes if outcome.state == "DONE"]
     return Arm(
         name=arm.name,
-        numbers={name: numbers_of({one.seed: one.metrics.get(name) for one in done}) for name in metrics},
+        numbers={
+            name: dataclasses.replace(
+                numbers_of({one.seed: one.metrics.get(name) for one in done}),
+                lower_bounds=sum(name in one.lower_bounds for one in done),
+            )
+            for name in metrics
+        },
         knobs={knob: study.level(arm, knob) for knob in study.factors},
         planned=len(study.seeds),
         diverged=sum(outcome.state == "DIVERGED" for outcome in outcomes),

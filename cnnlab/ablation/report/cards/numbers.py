@@ -51,18 +51,18 @@ def spread(found: Numbers, metric: Metric) -> float:
 
 
 def with_interval(found: Numbers, metric: Metric, *, least: int | None = None) -> str:
-    """Returns `98.61 [98.49, 98.73]`, or the mean alone.
+    """Returns `98.61 [98.49, 98.73]`, or the mean alone; `≥ 600` where numbers are lower bounds.
 
     Args:
         found: the numbers of an arm.
         metric: their declaration.
         least: decimals where there is no interval that asks for more; None: four significant digits.
     """
-    decimals = decimals_of([spread(found, metric)])
+    decimals, sign = decimals_of([spread(found, metric)]), "≥ " if found.lower_bounds else ""
     if decimals is None or found.interval is None:
-        return number(found.mean, metric, least)
+        return f"{sign}{number(found.mean, metric, least)}"
     low, high = (number(end, metric, decimals) for end in found.interval)
-    return f"{number(found.mean, metric, decimals)} [{low}, {high}]"
+    return f"{sign}{number(found.mean, metric, decimals)} [{low}, {high}]"
 
 
 def metric_of(record: Record, part: Verdict) -> Metric:

@@ -26,6 +26,8 @@ class Numbers:
     """95 % interval of the mean over seeds; None where all seeds agree, and below two."""
     values: Mapping[int, float]
     """{seed: number} of the runs that are done and whose number is finite."""
+    lower_bounds: int = 0
+    """Number of those that are only lower bounds, such as the steps to a level that a run did not reach."""
 
     @property
     def n(self) -> int:
@@ -130,7 +132,9 @@ def _arm(content: Mapping[str, Any]) -> Arm:
     for metric, found in content["numbers"].items():
         interval = found["interval"]
         values = {int(seed): value for seed, value in found["values"].items()}
-        numbers[metric] = Numbers(found["mean"], (interval[0], interval[1]) if interval else None, values)
+        numbers[metric] = Numbers(
+            found["mean"], (interval[0], interval[1]) if interval else None, values, found.get("lower_bounds", 0)
+        )
     return Arm(**{**content, "numbers": numbers})
 
 
