@@ -23,6 +23,8 @@ from cnnlab.text import format_bytes, format_duration
 
 LABELS = 512
 """Examples whose labels are compared with their images."""
+MOST_LABELS = 2048
+"""Most examples that are read to count their classes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,7 @@ def check(resolved: Resolved, *, seconds: float, say: Callable[[str], None] = la
     own = resolved.values[path] if path else math.nan
     program = programs[own] if path else on_devices(experiment)
     state = program.strategy.to_host(program.init(0))
-    _, batch = probe.examples_of(experiment.data, probe.probe_size(experiment.data))
+    _, batch = probe.examples_of(experiment.data, probe.probe_size(experiment))
     measure = probe.probe_of(task)
     start = measure(state.params, state.model_state, batch)
     found = [*about_data(experiment, batch, state), *about_start(resolved, experiment, batch, start, state)]
@@ -104,7 +106,7 @@ def about_data(experiment: Experiment, batch: Batch, state: TrainState) -> list[
     spread = float(np.sqrt(np.mean(np.var(flat, axis=0))))
     found = [findings.inputs(float(np.mean(flat)), float(np.sqrt(np.mean(flat**2))), spread)]
     if "label" in batch and batch["label"].ndim == 1 and data.classes:
-        _, many = probe.examples_of(data, max(LABELS, 20 * data.classes))
+        _, many = probe.examples_of(data, min(MOST_LABELS, max(LABELS, 20 * data.classes)))
         counts = np.bincount(many["label"], minlength=data.classes)
         found.append(findings.classes(counts.tolist(), data.class_names))
     has_statistics = isinstance(state.model_state, dict) and "batch_stats" in state.model_state

@@ -14,13 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnlab import inspect
 from cnnlab.check.findings import Kernel, Output
-from cnnlab.core import Array, Batch, Dataset, Feed, Params, PyTree, Task
+from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, Params, PyTree, Task
 from cnnlab.engine.program import owned, with_owned
 from cnnlab.engine.train import evaluation_batch
 
 EXAMPLES = 256
-"""Examples of the batch, fewer where images are large."""
+"""Examples of the batch, fewer where the network is large."""
+BYTES = 2**31
+"""Memory that their activations and gradients may take, unless the experiment's own batch takes more."""
+SIDE = 32
+"""Height and width to which images are thinned out before they are compared pixel by pixel."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +59,11 @@ def examples_of(data: Dataset, count: int, *, split: str = "train") -> tuple[Fee
     return feed, jax.tree.map(np.asarray, prepare(data.resident.get(split, {}), jax.tree.map(jnp.asarray, feed)))
 
 
-def probe_size(data: Dataset) -> int:
+def probe_size(experiment: Experiment) -> int:
     """Returns the number of examples that are probed at once."""
-    return min(EXAMPLES, evaluation_batch(data))
+    data, each = experiment.data, inspect.training_bytes(inspect.of_experiment(experiment), 0, 1)
+    fits = max(data.batch_size // data.accumulate, BYTES // max(each, 1))
+    return max(1, min(EXAMPLES, fits, evaluation_batch(data)))
 
 
 def probe_of(task: Task) -> Callable[[Params, PyTree, Batch], Probed]:
@@ -159,7 +166,9 @@ def neighbours_agree(images: np.ndarray, labels: np.ndarray) -> tuple[float, flo
         images: f32 [B, H, W, C].
         labels: i32 [B].
     """
-    flat = images.reshape(len(images), -1).astype(np.float64)  # [B, H, W, C] -> [B, D]
+    down, across = (max(1, side // SIDE) for side in images.shape[1:3])
+    thinned = images[:, ::down, ::across]
+    flat = thinned.reshape(len(images), -1).astype(np.float64)  # [B, h, w, C] -> [B, D]
     squares = np.sum(flat**2, axis=1)
     distances = squares[:, None] + squares[None, :] - 2 * flat @ flat.T  # [B, B]
     np.fill_diagonal(distances, np.inf)
