@@ -96,7 +96,8 @@ def sentence(
     if pruned:
         parts.append(f"{pruned} {'arms were' if pruned > 1 else 'arm was'} pruned")
     if alone:
-        parts.append(f"{', '.join(alone)}: not compared, since no seed is finished both there and in {baseline.arm}")
+        named = [*alone[:NAMED_UNDECIDED], *([f"{len(alone) - NAMED_UNDECIDED} more arms"] if alone[NAMED_UNDECIDED:] else [])]
+        parts.append(f"{', '.join(named)}: not compared, since no seed is finished both there and in {baseline.arm}")
     return "; ".join(parts) + "."
 
 
