@@ -196,6 +196,23 @@ def test_a_full_disk_is_reported_with_the_bytes_before_anything_is_written(
     assert open_at(saved).steps() == [1, 2]
 
 
+def test_a_run_that_has_no_room_for_the_checkpoints_that_are_kept_at_once_does_not_begin(
+    saved: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    each = 1.2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state(0)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**6, 0, int(2.5 * each)))
+    fresh = open_at(saved / "new" / "checkpoints")
+    with pytest.raises(
+        CheckpointError, match=r"(?s)no room for the 4 checkpoints that are kept at once in .* continues from step 0"
+    ):
+        fresh.require_room(state(0), 20)
+    with pytest.raises(CheckpointError, match="the 3 checkpoints"):
+        fresh.require_room(state(0), 3)
+    fresh.require_room(state(0), 2)
+    open_at(saved).require_room(state(0), 20)  # two are there already
+    fresh.require_room(dataclasses.replace(state(0), params={"a": np.zeros(10**6)}), 0)
+
+
 def test_checkpoints_set_aside_still_forbid_a_fresh_start(saved: pathlib.Path):
     for step in (1, 2):
         files(saved / str(step))[0].write_bytes(b"")

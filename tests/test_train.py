@@ -19,7 +19,7 @@ from cnnlab.core import Batch, Feed, Phase, Stats, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import leaves, tree_digest
 from cnnlab.engine.in_memory import train_in_memory
-from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
+from cnnlab.engine.parallel import STRATEGIES, check_batch, fsdp_bytes, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import DataError, UsageError
 from cnnlab.runs.trained_function import kept_rows
@@ -88,6 +88,7 @@ def test_fsdp_splits_large_arrays_and_checkpoints_are_whole():
     placed = strategy.to_devices(dataclasses.replace(state, params={"scout": {"kernel": kernel}}))
     assert {shard.data.shape for shard in placed.params["scout"]["kernel"].addressable_shards} == {(8, 48)}
     np.testing.assert_array_equal(strategy.to_host(placed).params["scout"]["kernel"], kernel)
+    assert fsdp_bytes(placed.params, 8) == (64 * 48 * 4 // 8, 0) and fsdp_bytes(state.params, 8) == (0, 3 * 4 * 4)
 
 
 @pytest.mark.parametrize("strategy", ["jit", "pmap", "fsdp"])

@@ -9,6 +9,7 @@ the leaves with what the network expects, verifies the digests, and falls back t
 import dataclasses
 import json
 import logging
+import math
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -72,6 +73,7 @@ class Checkpoints:
             keep: number of the newest checkpoints that are kept.
         """
         self.folder = folder.resolve()  # orbax wants it absolute
+        self._keep = keep
         sign = 1 if ranked_by is None or ranked_by.require_sense("ranking checkpoints") else -1
 
         def rank(metrics: Mapping[str, float]) -> float:
@@ -131,17 +133,33 @@ class Checkpoints:
                 "Try a smaller --lr, a --clip_norm, or a warm-up of the schedule."
             )
         self._wait(manager := self._open())
-        # A full disk is found before anything is written, with a fifth more than the arrays themselves in reserve.
-        needed = int(1.2 * sum(leaf.nbytes for leaf in leaves(state).values()))
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise CheckpointError(
-                f"no room for a checkpoint in {self.folder}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free.\n"
-                f"Free some space and run the same command again: it continues from step {max(self.steps(), default=0)}."
-            )
+        self._require_room(state, 1)
         numbers = dict(metrics) if metrics else None
         self._saving = {"format": FORMAT, "step": step, "leaves": describe(state), "meta": dict(meta), "metrics": numbers}
         manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves(state))), metrics=numbers)
+
+    def require_room(self, state: TrainState, saves: int) -> None:
+        """Raises CheckpointError where the disk has no room for the checkpoints of a run that will be there at once.
+
+        Args:
+            state: state of the run, as arrays or their shapes.
+            saves: number of checkpoints that the run is still to write.
+        """
+        # The newest ones, the best one, and the one that is being written, after which an older one is deleted.
+        at_once = self._keep + 2 - len(self.steps())
+        if saves > 0:
+            self._require_room(state, min(saves, max(1, at_once)))
+
+    def _require_room(self, state: TrainState, count: int) -> None:
+        """Raises CheckpointError where `count` checkpoints do not fit, each with a fifth more than its arrays in reserve."""
+        needed = int(1.2 * count * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves(state).values()))
+        free = shutil.disk_usage(next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())).free
+        if free < needed:
+            what = "a checkpoint" if count == 1 else f"the {count} checkpoints that are kept at once"
+            raise CheckpointError(
+                f"no room for {what} in {self.folder}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free.\n"
+                f"Free some space and run the same command again: it continues from step {max(self.steps(), default=0)}."
+            )
 
     def delete(self, step: int) -> None:
         """Deletes the checkpoint of a step, which is about to be saved again."""

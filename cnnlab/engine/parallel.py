@@ -6,6 +6,7 @@ Letters in shapes: B examples of a global batch, k steps of a dispatch, N device
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import platform
@@ -136,15 +137,26 @@ def jit(devices: Sequence[Any]) -> Strategy:
 
 def fsdp(devices: Sequence[Any]) -> Strategy:
     """Returns the fully sharded strategy: the state is split too, along the largest axis that the devices divide."""
+    return _on_mesh("fsdp", devices, functools.partial(_fsdp_layout, len(devices)))
 
-    def rule(shape: tuple[int, ...]) -> PartitionSpec:
-        fits = [axis for axis, size in enumerate(shape) if size % len(devices) == 0]
-        if not fits or int(np.prod(shape)) < FSDP_SMALLEST:
-            return PartitionSpec()
-        largest = max(fits, key=lambda axis: shape[axis])
-        return PartitionSpec(*(AXIS if axis == largest else None for axis in range(len(shape))))
 
-    return _on_mesh("fsdp", devices, rule)
+def _fsdp_layout(count: int, shape: tuple[int, ...]) -> PartitionSpec:
+    """Returns the layout of an array of the state over `count` devices."""
+    fits = [axis for axis, size in enumerate(shape) if size % count == 0]
+    if not fits or int(np.prod(shape)) < FSDP_SMALLEST:
+        return PartitionSpec()
+    largest = max(fits, key=lambda axis: shape[axis])
+    return PartitionSpec(*(AXIS if axis == largest else None for axis in range(len(shape))))
+
+
+def fsdp_bytes(shapes: PyTree, count: int) -> tuple[int, int]:
+    """Returns the bytes of a state on each of `count` devices under fsdp: of arrays that are split, and of whole ones."""
+    found = {True: 0, False: 0}
+    for leaf in jax.tree.leaves(shapes):
+        size = int(np.prod(leaf.shape)) * leaf.dtype.itemsize
+        is_split = AXIS in _fsdp_layout(count, leaf.shape)
+        found[is_split] += size // count if is_split else size
+    return found[True], found[False]
 
 
 def pmap(devices: Sequence[Any]) -> Strategy:

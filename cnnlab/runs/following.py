@@ -25,6 +25,9 @@ class NoCheckpoints(Checkpoints):
         """Returns none."""
         return []
 
+    def require_room(self, state: TrainState, saves: int) -> None:
+        """Does nothing."""
+
     def save(self, step: int, state: TrainState, meta: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
         """Does nothing."""
 

@@ -25,7 +25,7 @@ from cnnlab import files, own, text
 from cnnlab.core import Experiment, TrainState
 from cnnlab.engine import processes, train
 from cnnlab.engine.checkpoint import Checkpoints
-from cnnlab.engine.parallel import STRATEGIES, check_batch, pick_devices
+from cnnlab.engine.parallel import STRATEGIES, check_batch, fsdp_bytes, pick_devices
 from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
@@ -90,15 +90,17 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
         before_leaving(should_stop, recorder.leave)
         recorder.begin()
         program = recorder.program  # on other data, that of the checkpoint's normalisation
-        devices = len(program.strategy.devices)
+        devices, stop = len(program.strategy.devices), _last_step(spec, program.experiment)
+        intervals = intervals_of(spec, program.experiment, program.strategy.devices[0].platform)
+        recorder.checkpoints.require_room(program.shapes, math.ceil((stop - recorder.start) / intervals.save))
         with saying_what_is_saved(recorder), saying_what_takes_memory(program.experiment.data, devices):
             state, step = train.fit(
                 program,
                 recorder.state,
                 seed=seed,
                 step=recorder.start,
-                stop=_last_step(spec, program.experiment),
-                intervals=intervals_of(spec, program.experiment, program.strategy.devices[0].platform),
+                stop=stop,
+                intervals=intervals,
                 pending_stats=recorder.pending_stats,
                 on_log=recorder.on_log,
                 on_evaluate=recorder.on_evaluate,
@@ -312,6 +314,10 @@ def describe_run(program: Program, spec: RunSpec) -> str:
     strategy, devices = program.strategy, program.strategy.devices
     split = experiment.data.report_split
     results = "" if split == "test" else f"; without a test split, the results are those of the {split} split"
+    if strategy.name == "fsdp":
+        part, whole = fsdp_bytes(program.shapes, len(devices))
+        split_state = f"{text.format_bytes(part)} of arrays that are split"
+        results += f"\nstate on each device: {split_state}, {text.format_bytes(whole)} of whole ones (more: inspect --train)"
     return (
         f"{spec.title}: {count:,} parameters on {experiment.data.name} ({sizes}); {work}; "
         f"{strategy.name} on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {spec.precision}{results}"
