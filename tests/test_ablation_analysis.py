@@ -468,7 +468,7 @@ def test_skewed_differences_of_a_positive_metric_ask_for_logarithms():
     spread, small = np.exp(random.normal(0, 1, 6)), np.exp(random.normal(-4, 1, 6))
     found = analyse(study(["baseline", "a"], 6), finished({"baseline": small, "a": spread}, "test/loss"), metric="test/loss")
     [line] = [line for line in found.warnings if "logarithms" in line]
-    assert line.startswith("a against baseline: one arm's numbers spread ") and 'Declare scale="log"' in line
+    assert line.startswith("a against baseline: one arm's numbers spread ") and 'with scale="log"' in line
     shares = analyse(study(["baseline", "a"], 6), finished({"baseline": small / 9, "a": spread / 9}))
     assert not any("logarithms" in line for line in shares.warnings), "shares have logits"
     normal = random.normal(5, 0.1, (2, 10))

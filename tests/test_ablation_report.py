@@ -22,6 +22,7 @@ import pytest
 
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect, Interval
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
+from cnnlab.ablation.report import svg
 from cnnlab.ablation.report.csv_tables import arms_csv, runs_csv
 from cnnlab.ablation.report.write import tensorboard_hparams, terminal_table, write_report
 from cnnlab.tasks.classification_metrics import METRICS
@@ -625,3 +626,14 @@ def test_browser_copies_or_selects_the_command_of_a_run(browser: Browser, tmp_pa
     assert browser.run("getSelection().toString()").strip() == outcomes[1].command
     assert browser.run("document.querySelectorAll('button.copy')[1].textContent") in ("Copied", "Selected", "Copy")
     assert not browser.complaints()
+
+
+def test_a_forest_plot_shows_its_largest_effect_and_curves_bear_the_numbers_of_their_arms():
+    found = [(0.1, None), (0.4, None), (2.2, None), (-0.05, None)]
+    low, high = svg.strip_limits(found)
+    assert low < -0.05 and high > 2.2, "what is twenty times the usual effect is on the chart, not an arrow"
+    assert svg.strip_limits([*found, (400.0, None)])[1] < 400, "what would put all others on the line is an arrow"
+    flat = [svg.Curve(np.arange(2.0), *(np.full(2, value),) * 3) for value in (0.5, 0.5, 0.9)]
+    drawn = svg.numbered_ends(flat, [1, 2, 3], svg.Axis(0.0, 1.0), 100)
+    heights = [float(y) for y in re.findall(r'y="([\d.]+)"', drawn)]
+    assert heights == [14.0, 54.0, 67.0] and re.findall(r">(\d)<", drawn) == ["3", "1", "2"], "equal ends are moved apart"

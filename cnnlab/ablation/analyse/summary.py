@@ -217,8 +217,8 @@ def _skewed(rows: Sequence[ArmSummary], metric: Metric) -> Iterable[str]:
         ours, theirs = np.asarray(shared, np.float64).reshape(-1, 2).T
         if how := statistics.skew_that_logarithms_mend(ours, theirs):
             yield (
-                f"{row.arm} against {rows[0].arm}: {how}, which t suits badly; their logarithms are free of that. "
-                'Declare scale="log" where a claim compares them.'
+                f"{row.arm} against {rows[0].arm}: {how}, which t suits badly; their logarithms are free of that: "
+                'a part of a claim compares them with scale="log".'
             )
 
 

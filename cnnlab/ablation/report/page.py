@@ -9,7 +9,7 @@ from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, plots, svg
 from cnnlab.ablation.report.arms_table import arms_table
 from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
-from cnnlab.ablation.report.provenance import describe_baseline, describe_design, effect_name, provenance
+from cnnlab.ablation.report.provenance import describe_baseline, describe_design, describe_scope, effect_name, provenance
 from cnnlab.ablation.report.random_search import random_search
 
 ALPHA = 0.05
@@ -28,7 +28,7 @@ FILES = resources.files("cnnlab.ablation.report")
 def page(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """Returns the report as HTML."""
     parts = [
-        _head(study, analysis),
+        _head(study, outcomes, analysis),
         arms_table(study, outcomes, analysis),
         plots.forest(study, analysis),
         plots.learning_curves(study, outcomes, analysis),
@@ -59,13 +59,14 @@ def _flags(text: str) -> str:
     return " ".join(words)
 
 
-def _head(study: Study, analysis: Analysis) -> str:
-    """Returns title, question, design, verdict and warnings."""
+def _head(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
+    """Returns title, question, design, data and length of training, verdict and warnings."""
     claim = "exploratory" if study.exploratory else f"claim {escape(study.claim)}" if study.claim else ""
     eyebrow = f"Ablation study{f' · {claim}' if claim else ''}"
     parts = [f'<header><p class="eyebrow">{eyebrow}</p><h1>{escape(study.name)}</h1>']
     parts += [f'<p class="lead">{escape(study.question)}</p>'] if study.question else []
-    parts.append(_list([fact for fact in describe_design(study, analysis) if fact[0] != "Claim"]))
+    facts = [fact for fact in describe_design(study, analysis) if fact[0] != "Claim"]
+    parts.append(_list([*facts, *describe_scope(outcomes)]))
     if analysis.verdict:
         found = "".join(f"<li>{escape(part)}</li>" for part in summary.claim_parts(analysis.verdict))
         stated = f"<strong>{escape(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}</strong>"

@@ -16,6 +16,9 @@ from cnnlab.metric import Metric, name_of
 LABELLED = 15
 """Most arms that are numbered in a scatter chart; more would cover each other."""
 
+CURVES_HEIGHT = 320
+"""Height of the chart of learning curves in pixels."""
+
 OVERLAID = svg.SERIES
 """Most arms whose curves share one chart; where there are more, each has a tile of its own."""
 
@@ -121,14 +124,17 @@ def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analy
         note += f" Every tile shows {clock} {ends} and values from {show(down.low)} to {show(down.high)}."
         note += f" The dashed line is {escape(study.baseline.name)}."
         return section("Learning curves", _tiles(curves, study.baseline.name, across, down, show), note)
+    note += " Numbers are those of the table of arms; below are the values at the end."
     body = svg.stretched(
         "".join(svg.drawn(curve, across, down, f"s{i}") for i, curve in reversed(list(enumerate(curves.values()))))
     )
+    order = [row.arm for row in formatting.arms_and_controls(study, analysis)[0]]
+    numbers = [order.index(arm) + 1 for arm in curves]
     picture = svg.frame(
         across,
         down,
-        body,
-        height=320,
+        body + svg.numbered_ends(list(curves.values()), numbers, down, CURVES_HEIGHT),
+        height=CURVES_HEIGHT,
         labels=(clock, title),
         format_across=formatting.format_number,
         format_down=show,
@@ -136,8 +142,8 @@ def learning_curves(study: Study, outcomes: Sequence[RunResult], analysis: Analy
     )
     items = "".join(
         f'<li><svg width="22" height="10" aria-hidden="true"><path class="curve s{i} thick" d="M2 5H20"/></svg>'
-        f"{escape(arm)} <b>{escape(_last(curve, declared, analysis))}</b></li>"
-        for i, (arm, curve) in enumerate(curves.items())
+        f"{number} {escape(arm)} <b>{escape(_last(curve, declared, analysis))}</b></li>"
+        for i, (number, (arm, curve)) in enumerate(zip(numbers, curves.items(), strict=True))
     )
     return section("Learning curves", f'{picture}<ul class="key">{items}</ul>', note)
 

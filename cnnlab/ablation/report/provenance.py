@@ -62,6 +62,16 @@ def describe_design(study: Study, analysis: Analysis) -> list[tuple[str, str]]:
     return [(name, text) for name, text in (*facts, *factors) if text]
 
 
+def describe_scope(outcomes: Sequence[RunResult]) -> list[tuple[str, str]]:
+    """Returns (heading, text) of the data and the length of training, beyond which no verdict of a study holds."""
+    facts = dict(provenance(outcomes))
+    clocks = [[record["epoch"] for record in one.curve if record.get("epoch")] for one in outcomes]
+    lasts = {f"{max(clock):.3g}" for clock in clocks if clock}
+    after = f" ({lasts.pop()} epochs)" if len(lasts) == 1 else ""
+    found = [("Data", facts.get("Data", "")), ("Steps", f"{steps}{after}" if (steps := facts.get("Steps")) else "")]
+    return [(name, text) for name, text in found if text]
+
+
 def _smallest(analysis: Analysis) -> str:
     """Returns the smallest effect of interest with its unit; empty where none is declared."""
     if analysis.smallest_effect is None:

@@ -159,7 +159,8 @@ def strip_limits(found: Sequence[tuple[float, Interval | None]]) -> tuple[float,
     if not reaches or reaches[-1] <= 0:
         return -1.0, 1.0
     usual = reaches[(len(reaches) - 1) // 2] or reaches[-1]
-    most = reaches[-1] if reaches[-1] <= 6 * usual else 3 * usual
+    # The numbers stand beside the chart: an arrow is worth it only where all others would be as good as on the line.
+    most = reaches[-1] if reaches[-1] <= 30 * usual else 3 * usual
     low, high = max(min(0.0, *(e[0] for e in ends)), -most), min(max(0.0, *(e[1] for e in ends)), most)
     apart = 0.06 * (high - low)
     return low - apart, high + apart
@@ -224,6 +225,24 @@ def drawn(curve: Curve, across: Axis, down: Axis, kind: str, *, band: bool = Tru
     if band and np.any(curve.high > curve.low):
         shade = f'<path class="band {kind}" d="{path([*points(curve.high), *reversed(points(curve.low))], closed=True)}"/>'
     return f'{shade}<path class="curve {kind}" d="{path(points(curve.mean))}"/>'
+
+
+def numbered_ends(curves: Sequence[Curve], numbers: Sequence[int], down: Axis, height: int) -> str:
+    """Returns the numbers of curves beside their right ends, moved apart where they would cover each other.
+
+    Args:
+        curves: the curves in a frame.
+        numbers: number of each.
+        down: the vertical axis of the frame.
+        height: height of the frame in pixels.
+    """
+    places = [height * (1 - down.share(min(max(float(curve.mean[-1]), down.low), down.high))) for curve in curves]
+    texts, below = [], 2.0
+    for i in sorted(range(len(curves)), key=lambda i: places[i]):
+        y = max(places[i] + 4, below)
+        texts.append(f'<svg x="100%" y="{y:.1f}" class="place"><text x="5" class="number s{i}">{numbers[i]}</text></svg>')
+        below = y + 13
+    return "".join(texts)
 
 
 def sparkline(curve: Curve, down: Axis) -> str:
