@@ -21,6 +21,7 @@ def main() -> None:
         print("no such library")
         sys.exit(1)
     arms = json.loads((study / "study.json").read_text(encoding="utf-8"))["arms"]
+    failed_before = json.loads(pathlib.Path(flags["status_file"]).read_text(encoding="utf-8"))["failed_attempts"]
     process, ended = f"process {os.getpid()} on {socket.gethostname()}", 0
     for number in flags["runs"].split(","):
         folder = study.parent / arms[int(number)]["folder"] / "seed_0"
@@ -29,7 +30,8 @@ def main() -> None:
         )
         status_file = folder / "status.json"
         status = json.loads(status_file.read_text(encoding="utf-8")) if status_file.exists() else {"attempt": 0}
-        if status.get("state") == "DONE":
+        is_another_workers = status.get("state") == "FAILED" and status["attempt"] != failed_before.get(str(folder))
+        if status.get("state") == "DONE" or is_another_workers:
             continue
         attempt = status["attempt"] + 1
         acts = behaviour.get(arms[int(number)]["folder"], ["good"])
@@ -38,7 +40,10 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / ".lock", "a+", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
 
             def write(state: str, **more: object) -> None:
                 content = {"state": state, "attempt": attempt, "process": process, "step": 1, "steps": 2, **more}  # noqa: B023

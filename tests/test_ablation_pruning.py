@@ -270,6 +270,12 @@ class Trainer:
     def how(self) -> str:
         return "ended"
 
+    def waits(self) -> str:
+        return ""
+
+    def is_lost(self) -> bool:
+        return False
+
     def end(self, *, now: bool) -> None:
         self._asked.set()
 

@@ -11,13 +11,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from commands import finish, start
+from commands import finish, launch, read, start
 from test_ablation_scheduler import STUDY, assert_each_step_once, found_statuses, wait_until
-
-from cnnlab.ablation.plan.study import Arm, Study
-from cnnlab.ablation.run.local import parse_options
-from cnnlab.ablation.run.slurm import _executor
-from cnnlab.errors import UsageError
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue")
 CONFIGURATION = """
@@ -116,10 +111,10 @@ def test_study_of_twelve_runs_survives_a_killed_and_a_requeued_job(tmp_path: pat
         "--jobs=2",
         "--max_attempts=2",
         "--launcher=slurm",
-        "--launcher_options=cpus_per_task=1,timeout_min=30",
+        "--launcher_options=cpus_per_task=1,time=30",
+        "--launcher_options=setup=export MARK=of-the-set-up",
         cwd=tmp_path,
     )
-    logs = tmp_path / "runs" / "study" / "logs"
 
     def at_work(last: int) -> list[tuple[int, str]]:
         """(process, run) of the runs that are at a step from 5 to `last`."""
@@ -137,8 +132,9 @@ def test_study_of_twelve_runs_survives_a_killed_and_a_requeued_job(tmp_path: pat
             if run == killed:
                 continue
             for job in slurm_says("squeue", "-h", "-t", "RUNNING", "-o", "%i").split():
-                log = (logs / f"{job}_0_log.out").read_text(encoding="utf-8") if (logs / f"{job}_0_log.out").exists() else ""
-                if environment_of(process).get("SLURM_JOB_ID") == job and log:
+                environment = environment_of(process)
+                if environment.get("SLURM_JOB_ID") == job:
+                    assert environment["MARK"] == "of-the-set-up"
                     return job, run
         return None
 
@@ -153,16 +149,18 @@ def test_study_of_twelve_runs_survives_a_killed_and_a_requeued_job(tmp_path: pat
 
     code, out, err = finish(launcher)
     assert code == 0, out + err
-    assert re.search(r"FAILED .*: its process ended without an error message: Slurm job .*\n  it is tried again", err), err
+    assert re.search(
+        r"FAILED .*: its process ended without an error message: Slurm job .*\n  it is tried again; log in .*worker_\d.txt", err
+    ), err
     found = found_statuses(tmp_path)
     assert len(found) == 12 and {status["state"] for status in found.values()} == {"DONE"}
     assert {run: status["attempt"] for run, status in found.items() if status["attempt"] != 1} == {killed: 2, requeued: 2}
     assert_each_step_once(tmp_path, runs=12, steps=30)
-    went_on = "".join(path.read_text(encoding="utf-8") for path in logs.glob("*_log.out"))
+    (its_log,) = re.findall(f"Slurm job {job}; its log is (.*)", err)
+    went_on = (tmp_path / its_log).read_text(encoding="utf-8")
     assert f"going on from step {saved} of 30 in runs/{requeued}" in went_on
-    assert (logs / f"{job}_0_log.out").read_text(encoding="utf-8").count("Starting with JobEnvironment") == 2, (
-        "Slurm ran the job again"
-    )
+    attempts = read(tmp_path / "runs" / requeued / "run.json")["attempts"]
+    assert [one["job"] for one in attempts] == [f"Slurm job {job}"] * 2, "Slurm ran the job again"
     assert slurm_says("squeue", "-h") == ""
 
 
@@ -189,49 +187,27 @@ def test_ctrl_c_ends_the_jobs_with_a_checkpoint(tmp_path: pathlib.Path, slurm: N
     assert slurm_says("squeue", "-h") == ""
 
 
-STUB = Study(name="stub", experiment="none", knobs={}, design="grid", arms=(Arm("a", {}),), seeds=(0,), factors={})
+@pytest.mark.slow
+def test_a_run_in_two_tasks_of_a_job_is_asked_to_end_goes_on_and_equals_the_run_in_one(tmp_path: pathlib.Path, slurm: None):
+    words = [*STUDY, "--vary=optimizer.lr:0.1", "--seeds=1", "--steps=30", "--save_every=5 steps", "--batch_size=32"]
+    options = "--launcher_options=ntasks=2,overcommit=true,time=30"
+    code, out, err = launch(*words, "--launcher=slurm", "--devices=2", options, "--dry_run", cwd=tmp_path)
+    assert code == 0 and "Slurm: 1 job at once with time=30; sbatch answers: Job" in out, out + err
+    assert not (tmp_path / "runs").exists()
+    code, _, err = launch(*words, "--launcher=slurm", "--launcher_options=partition=debgu", "--dry_run", cwd=tmp_path)
+    assert code == 2 and "Partitions here: debug. Did you mean debug?" in err, err
 
-
-@pytest.fixture
-def srun(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that seems to have Slurm."""
-    (tmp_path / "srun").write_text("#!/bin/sh\n", encoding="utf-8")
-    (tmp_path / "srun").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-
-
-def test_options_go_to_sbatch_and_a_worker_gets_sigterm_before_its_time_is_up(tmp_path: pathlib.Path, srun: None):
-    options = ["slurm_partition=gpu", "timeout_min=90", "cpus_per_task=4", "gpus_per_node=1", "slurm_signal_delay_s=120"]
-    executor = _executor(STUB, tmp_path, parse_options(options))
-    text = executor._executor._make_submission_file_text("command", "1")
-    for line in (
-        "partition=gpu",
-        "time=90",
-        "cpus-per-task=4",
-        "gpus-per-node=1",
-        "signal=TERM@120",
-        "requeue",
-        "job-name=stub",
-    ):
-        assert f"#SBATCH --{line}\n" in text, text
-    assert "--open-mode=append --cpus-per-task=4" in text
-
-
-@pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ("gpu", "--launcher_options=gpu: expected KEY=VALUE"),
-        ("slurm_partitoin=gpu", "Unknown argument 'partitoin'"),
-        ("timeout_min=long", 'Parameter "timeout_min" expected type'),
-        ("timeout_min=1", "a job of timeout_min=1 has to save and end 90 s before that, hence at once."),
-    ],
-)
-def test_wrong_option_is_named(tmp_path: pathlib.Path, srun: None, option: str, words: str):
-    with pytest.raises(UsageError, match=re.escape(words)):
-        _executor(STUB, tmp_path, parse_options([option]))
-
-
-def test_a_machine_without_slurm_gets_a_clear_error(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="this machine has no srun"):
-        _executor(STUB, tmp_path, {})
+    launcher = start(*words, "--pause=0.2", "--launcher=slurm", "--devices=2", options, cwd=tmp_path)
+    wait_until(lambda: [s for s in found_statuses(tmp_path).values() if s["step"] >= 3], launcher)
+    launcher.send_signal(signal.SIGINT)
+    code, out, err = finish(launcher, seconds=120)
+    assert code == 130, out + err
+    (status,) = found_statuses(tmp_path).values()
+    assert status["state"] == "PREEMPTED" and status["checkpoint"] == status["step"] >= 3
+    code, out, err = launch(*words, "--pause=0", "--launcher=slurm", "--devices=2", options, cwd=tmp_path)
+    assert code == 0, out + err
+    ((run, status),) = found_statuses(tmp_path).items()
+    assert status["state"] == "DONE" and status["attempt"] == 2 and status["job"].startswith("Slurm job ")
+    assert len(read(tmp_path / "runs" / run / "run.json")["attempts"][-1]["devices"]) == 2
+    assert_each_step_once(tmp_path, runs=1, steps=30)
+    assert slurm_says("squeue", "-h") == ""

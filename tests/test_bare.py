@@ -8,7 +8,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-MISSING = ("grain", "tensorflow_datasets", "array_record", "tensorflow", "tensorboardX", "submitit", "ray", "torch")
+MISSING = ("grain", "tensorflow_datasets", "array_record", "tensorflow", "tensorboardX", "ray", "torch")
 
 HIDING = f"""
 import sys

@@ -129,8 +129,8 @@ class Launching:
         max_attempts: how often a run is started in all if it fails.
         fail_fast: stop at the first failure instead of finishing the rest.
         launcher: where runs are trained: processes on this machine, Slurm jobs, or Ray actors.
-        launcher_options: KEY=VALUE for each worker; slurm: slurm_partition=gpu,timeout_min=60,gpus_per_node=1; ray:
-            address=auto,num_gpus=1. A value that holds commas goes in double quotes.
+        launcher_options: KEY=VALUE for each worker; slurm: long flags of sbatch, such as partition=gpu,time=60,gpus_per_node=1,
+            and setup=COMMAND for a line before the worker; ray: address=auto,num_gpus=1.
     """
 
     jobs: Count = 1

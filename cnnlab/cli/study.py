@@ -2,19 +2,21 @@
 
 import dataclasses
 import functools
-import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnlab import files
 from cnnlab.ablation.plan.request import Comparison, DesignRequest, PruningRequest
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.command import LAUNCHER, Batching, worker_command
+from cnnlab.cli import supervise
 from cnnlab.cli.common import announce_code, load, resolve, run_spec, seeds_from
-from cnnlab.cli.groups import Console, Devices, Launching, Length, Pace, as_words
+from cnnlab.cli.groups import Console, Devices, Launching, Length, Pace, Processes, as_words
+from cnnlab.cli.launchers import Launcher, launcher, planned_strategy
+from cnnlab.cli.train import join
 from cnnlab.errors import UsageError
 from cnnlab.runs import run_files
 from cnnlab.runs.catalogue import experiment_files
@@ -22,6 +24,8 @@ from cnnlab.values import Count, PathText, Target
 
 if TYPE_CHECKING:
     from cnnlab.ablation.plan.check import CheckedArm, Estimate
+    from cnnlab.ablation.run.scheduler import Scheduling
+    from cnnlab.core import Strategy
     from cnnlab.runs.experiments import ExperimentFile
 
 
@@ -52,7 +56,7 @@ def ablate(
         workdir: folder of the study; none: runs/study-EXPERIMENT-HASH.
         allow: differences to accept between runs, or since they were begun, of data, splits, steps, code, weights.
         budget_minutes: refuse a study that is estimated to take more minutes.
-        dry_run: check and plan, but run nothing.
+        dry_run: check, plan and ask the launcher whether it would start workers, but run nothing.
         design: what to vary.
         comparison: what is compared, and over which seeds.
         pruning: how worse arms are stopped early.
@@ -63,7 +67,7 @@ def ablate(
         pace: how often they are logged, evaluated and saved.
         console: what is shown.
     """
-    train_runs = launcher(launching, batching, devices)
+    trainer = launcher(launching, batching, devices)
     loaded = load(experiment, values, devices)
     common = resolve(loaded, values, length)
     from cnnlab.ablation import commands
@@ -72,14 +76,17 @@ def ablate(
     given, words = {**values, **length.knobs()}, [*as_words([devices, pace]), *accepted_words(allow)]
     study = commands.study_from_flags(design, loaded, common, given, words, comparison, precision=devices.precision)
     study, declared = declaration.follow_declaration(study, loaded, pruning.prune, exploratory=comparison.exploratory)
-    study, found, folder = plan(study, loaded, workdir, allow, pruning, devices, pace)
+    study, found, folder = plan(study, loaded, workdir, allow, pruning, planned_strategy(devices, trainer), pace)
     verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
     commands.require_compared(study, verdict)
     need = show_plan(study, found, folder, budget_minutes)
+    scheduling = scheduling_of(launching, console, planned_seconds=need.training_seconds)
+    if need.runs:
+        print(trainer.check(study, folder, scheduling), end="", flush=True)
     if dry_run:
         return 0
     declaration.keep_declaration(folder, study, declared)
-    code = run_study(study, folder, train_runs, launching, batching, console, planned_seconds=need.training_seconds)
+    code = run_study(study, folder, trainer, batching, scheduling)
     if code in (0, 1):
         show_report(commands.write_study_report(study, folder, allow=allow, verdict=verdict), study, folder)
     return code
@@ -99,17 +106,15 @@ def plan(
     workdir: Target | None,
     allow: Sequence[str],
     pruning: PruningRequest,
-    devices: Devices,
+    strategy: "Strategy",
     pace: Pace,
 ) -> tuple[Study, list["CheckedArm"], pathlib.Path]:
     """Returns (the study as it will run, its arms as checked, its folder)."""
     from cnnlab.ablation import commands
-    from cnnlab.engine.parallel import STRATEGIES, pick_devices
 
     seeds_from(study.seeds[0], len(study.seeds))
     if workdir:
         run_files.require_study_folder(pathlib.Path(workdir))
-    strategy = STRATEGIES[devices.strategy](pick_devices(devices.devices))
     above = pathlib.Path(workdir).parent if workdir else pathlib.Path("runs")
     study, found = commands.plan_study(study, loaded, strategy, above, allow=allow)
     study = commands.add_rungs(
@@ -129,49 +134,24 @@ def show_plan(study: Study, found: Sequence["CheckedArm"], folder: pathlib.Path,
     return need
 
 
-def launcher(launching: Launching, batching: Batching, devices: Devices) -> Callable[..., int]:
-    """Returns the function that trains the runs by --launcher, with its options. Raises UsageError for wrong options."""
-    from cnnlab.ablation.run import local, ray, slurm
-
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the accelerator's memory is for the workers
-    if batching.batch_runs == "always" and devices.strategy != "jit":
-        raise UsageError(f"--batch_runs=always is for --strategy=jit, not {devices.strategy}. Leave one of them out.")
-    options = local.parse_options(launching.launcher_options)
-    if launching.launcher == "slurm":
-        return functools.partial(slurm.run_on_slurm, options=options)
-    if launching.launcher == "ray":
-        ray.actor_class(options)  # raises for what is missing or misspelt before the study is planned
-        return functools.partial(ray.run_on_ray, options=options)
-    if options:
-        raise UsageError("--launcher_options are for --launcher=slurm and --launcher=ray; local workers take --jobs alone.")
-    return local.run_locally
-
-
-def run_study(
-    study: Study,
-    folder: pathlib.Path,
-    train_runs: Callable[..., int],
-    launching: Launching,
-    batching: Batching,
-    console: Console,
-    *,
-    planned_seconds: float,
-) -> int:
-    """Trains what is left of a planned study, by the plan in so many seconds without compilation; returns the exit code."""
-    from cnnlab.ablation.run import runs
+def scheduling_of(launching: Launching, console: Console, *, planned_seconds: float) -> "Scheduling":
+    """Returns how runs are spread that the plan takes so many seconds for, without compilation."""
     from cnnlab.ablation.run.scheduler import Scheduling
+
+    return Scheduling(launching.jobs, launching.max_attempts, launching.fail_fast, console.quiet, planned_seconds)
+
+
+def run_study(study: Study, folder: pathlib.Path, trainer: Launcher, batching: Batching, scheduling: "Scheduling") -> int:
+    """Trains what is left of a planned study; returns the exit code."""
+    from cnnlab.ablation.run import runs
     from cnnlab.runs.lock import locked
 
     files.make_folder(folder)
     with locked(folder):
         runs.write_owner(folder)
         runs.save_study(study, folder)
-        return train_runs(
-            study,
-            folder,
-            functools.partial(worker_command, study=study, folder=folder, batching=batching),
-            Scheduling(launching.jobs, launching.max_attempts, launching.fail_fast, console.quiet, planned_seconds),
-        )
+        command = functools.partial(worker_command, study=study, folder=folder, batching=batching, jobs=scheduling.jobs)
+        return trainer.run(study, folder, command, scheduling)
 
 
 def work(
@@ -184,6 +164,7 @@ def work(
     allow: tuple[str, ...] = (),
     batching: Batching,
     devices: Devices,
+    processes: Processes,
     pace: Pace,
     console: Console,
 ) -> int:
@@ -198,6 +179,7 @@ def work(
         allow: what may have changed since the runs were begun, of code, data, weights.
         batching: how runs that share a compilation are trained.
         devices: on what runs are trained.
+        processes: several processes that train each run together, such as the tasks of a Slurm job.
         pace: how often they are logged, evaluated and saved.
         console: what is shown.
     """
@@ -206,6 +188,9 @@ def work(
 
     if not workdir:
         raise UsageError("work on what? Give --workdir=FOLDER of a study.")
+    if supervise.required(processes):
+        return supervise.run_supervised(processes)
+    console = join(processes, devices, console)
     local.bind_to_parent(parent, cores)
     folder = pathlib.Path(workdir)
     study = study_runs.load_study(folder)
@@ -213,6 +198,7 @@ def work(
     from cnnlab.ablation.run.worker import resolver, run_worker
 
     spec = run_spec(loaded, loaded.resolve(study.knobs), devices, console, pace, allow=allow)
+    spec = dataclasses.replace(spec, step_timeout=processes.step_timeout)
     everything = list(study_runs.study_runs(study, folder))
     chosen = [everything[number] for number in runs] if runs else everything
     targets = study_runs.Targets(study, everything) if study.pruning else None
@@ -339,7 +325,7 @@ def reproduce(
     announce_code(study.experiment, folder / run_files.STUDY)
     require_unchanged([one.folder for one in runs.study_runs(study, folder)], study.experiment, data_dir, allow)
     study = runs.save_study(study, inner)
-    again = functools.partial(worker_command, study=study, folder=inner, batching=batching)
+    again = functools.partial(worker_command, study=study, folder=inner, batching=batching, jobs=jobs)
     code = local.run_locally(study, inner, again, scheduler.Scheduling(jobs, quiet=console.quiet))
     if code > 1:
         return code

@@ -211,6 +211,7 @@ def record_attempt(folder: pathlib.Path, spec: RunSpec, experiment: Experiment, 
         "commit": commit,
         "uncommitted_changes": has_changes,
         "changes": _keep_changes(folder, len(attempts) + 1) if has_changes else None,
+        "job": run_files.cluster_job(),
         **conditions(spec),
         "allowed": list(allowed),
     }

@@ -126,6 +126,7 @@ class RunRecorder:
             "steps": self.program.experiment.steps,
             "attempt": self.attempt,
             "process": process,
+            "job": run_files.cluster_job(),
             "time": time.time(),
             "waiting_share": self.clock.waiting_share,
             "checkpoint": max(self.checkpoints.steps(), default=0),  # by which a lost one is noticed

@@ -193,6 +193,7 @@ def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], boo
                 recorder.finish(select_member(state, number), step, select_member(jax.device_get(pending_stats), number))
             )
         except Preempted as error:  # the others have to be saved too
+            recorder.failed(error)  # here, since the error that leaves the batch names the folder of one member
             stopped = error
         except DivergedError as error:
             recorder.failed(error)

@@ -7,6 +7,7 @@ result.json holds the digests of the others.
 import fnmatch
 import functools
 import logging
+import os
 import pathlib
 import shutil
 import zipfile
@@ -29,6 +30,8 @@ EVALUATION_ROWS = "evaluation_{}.npz"
 METRICS_BEFORE = "metrics.before.jsonl"
 """Copy of a metrics.jsonl that was damaged, or whose checkpoints were lost, from before the run went on."""
 LOCK = ".lock"
+JOB = "CNNLAB_JOB"
+"""Name of the environment variable by which a launcher names the job or actor that trains a run."""
 STUDY = "study.json"
 LAST_BYTES = 2**14
 """Bytes of the end of metrics.jsonl in which the latest metrics are looked for."""
@@ -59,6 +62,12 @@ ADVICE = {
 def read(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
     """Returns the content of a JSON file of a run or a study, None where there is none; raises DamagedFile."""
     return files.read_record(folder / name, advice=ADVICE[name])
+
+
+def cluster_job() -> str | None:
+    """Returns the name of the cluster's job that this process belongs to, such as `Slurm job 123`; None outside of clusters."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return os.environ.get(JOB) or (f"Slurm job {job}" if job else None)
 
 
 def read_status(folder: pathlib.Path) -> dict[str, Any]:

@@ -34,7 +34,9 @@ class Attempts:
         self._targets = Targets(study, self.study_runs)
         self._failures: collections.Counter[pathlib.Path] = collections.Counter()
         self._abandoned: set[Attempt] = set()
+        self._stuck: collections.Counter[int] = collections.Counter()
         self.refresh()
+        self._reached = [_progress(status) for status in self.statuses]
         self._reported = {self._attempt(number) for number in self.failed()}
 
     def refresh(self) -> None:
@@ -112,19 +114,54 @@ class Attempts:
             state: FAILED or PREEMPTED.
             message: why, for a person.
         """
-        for number, study_run in enumerate(self.study_runs):
-            if str(study_run.folder) not in worker_status.get("runs", []):
-                continue
-            status = study_run.status
+        for number in self._trained_by(worker_status):
+            status = self.study_runs[number].status
             is_its_own = status.get("process") == worker_status["process"]
             if is_its_own and status.get("state") != "RUNNING":
                 continue
             if not is_its_own and state == "PREEMPTED":
                 continue  # it was still compiling: the run is as it was
-            # Without a status of its own it ended before the first step, which is an attempt all the same.
-            attempt = status.get("attempt", 0) + (not is_its_own)
-            if study_run.record(state, message, attempt=attempt, process=worker_status["process"]):
-                self.statuses[number] = study_run.status
+            self._record(number, worker_status, state, message)
+
+    def record_interruption(self, worker_status: Mapping[str, Any], how: str, *, is_lost: bool, most: int) -> None:
+        """Takes in that a worker was ended from outside, as at its time limit, while it trained runs.
+
+        A run that got further than ever before goes on. One that did not has failed: it would be begun for ever. What was lost
+        with its node has some more attempts.
+
+        Args:
+            worker_status: the content of the worker's status file.
+            how: how the worker ended.
+            is_lost: whether that was through no fault of the run.
+            most: how often in a row a run may be lost without a step.
+        """
+        for number in self._trained_by(worker_status):
+            study_run, status = self.study_runs[number], self.study_runs[number].status
+            if status.get("state") in FINISHED:
+                continue
+            before, now = self._reached[number], _progress(status)
+            self._reached[number] = max(before[0], now[0]), max(before[1], now[1])
+            self._stuck[number] = 0 if self._reached[number] != before else self._stuck[number] + 1
+            if self._stuck[number] and not (is_lost and self._stuck[number] < most):
+                since = f"step {now[1]}" if now[1] else "the first step"
+                self._record(number, worker_status, "FAILED", f"{how}, and the attempt got no further than {since}")
+                continue
+            if status.get("process") == worker_status["process"]:
+                self._record(number, worker_status, "PREEMPTED", how)
+            self._notify(f"{how}; {study_run.arm.name}, seed {study_run.seed} goes on from step {now[1]} in another one.")
+
+    def _trained_by(self, worker_status: Mapping[str, Any]) -> list[int]:
+        """Returns the runs that a worker was training when it wrote its status file."""
+        folders = worker_status.get("runs", [])
+        return [number for number, study_run in enumerate(self.study_runs) if str(study_run.folder) in folders]
+
+    def _record(self, number: int, worker_status: Mapping[str, Any], state: str, message: str) -> None:
+        """Writes the state of a run in place of the worker that trained it."""
+        study_run, status = self.study_runs[number], self.study_runs[number].status
+        # Without a status of its own it ended before the first step, which is an attempt all the same.
+        attempt = status.get("attempt", 0) + (status.get("process") != worker_status["process"])
+        if study_run.record(state, message, attempt=attempt, process=worker_status["process"]):
+            self.statuses[number] = study_run.status
 
     def _attempt(self, number: int) -> Attempt:
         return self.study_runs[number].folder, self.statuses[number].get("attempt", 0)
@@ -140,3 +177,8 @@ class Attempts:
             self._abandoned.add(self._attempt(number))
             self._notify(f"{name} was left at step {status.get('step')} by {process}; it is taken over.")
         return True
+
+
+def _progress(status: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns (the last known step, that of the newest checkpoint) of the content of a status.json."""
+    return status.get("step", 0), status.get("checkpoint", 0)

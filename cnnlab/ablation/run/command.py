@@ -35,10 +35,13 @@ class Batching:
         import jax
 
         batched = self.batch_runs == "always" or (self.batch_runs == "auto" and jax.default_backend() != "cpu")
+        batched = batched and jax.process_count() == 1
         return self.max_batched_runs if batched and strategy == "jit" else 1
 
 
-def worker_command(numbers: Sequence[int], *, study: Study, folder: pathlib.Path, batching: Batching) -> list[str]:
+def worker_command(
+    numbers: Sequence[int], *, study: Study, folder: pathlib.Path, batching: Batching, jobs: int = 1
+) -> list[str]:
     """Returns the command line that trains some runs of a study.
 
     Args:
@@ -46,7 +49,12 @@ def worker_command(numbers: Sequence[int], *, study: Study, folder: pathlib.Path
         study: the study.
         folder: folder of the study.
         batching: how runs that share a compilation are trained.
+        jobs: workers at once; where they have to share a group of runs, none batches more than its part of them.
     """
+    everything = [arm for _ in study.seeds for arm in study.arms]  # as study_runs numbers them
+    if len({everything[number].group for number in numbers}) < jobs:
+        part = max(-(-len(numbers) // jobs), 1)
+        batching = dataclasses.replace(batching, max_batched_runs=min(batching.max_batched_runs, part))
     return [
         sys.executable,
         str(LAUNCHER),

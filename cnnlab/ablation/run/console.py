@@ -23,8 +23,8 @@ MAX_MESSAGE = 160
 
 
 def print_line(text: str) -> None:
-    """Prints to stderr at once."""
-    print(text, file=sys.stderr, flush=True)
+    """Prints to stderr at once, in place of the line of progress that a terminal shows."""
+    print(f"\r\x1b[2K{text}" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 
 
 class Notices:
@@ -96,10 +96,10 @@ def _step_seconds(folder: pathlib.Path) -> float | None:
     return max(result["wall_seconds"] - result.get("compile_seconds", 0.0), 0.0) / result["steps"]
 
 
-def print_failure(attempts: Attempts, number: int, *, logs: pathlib.Path, repeated: bool) -> None:
-    """Prints that a run failed, why, and whether it is tried again."""
+def print_failure(attempts: Attempts, number: int, *, log: pathlib.Path, repeated: bool) -> None:
+    """Prints that a run failed, why, whether it is tried again, and which file or folder holds what its worker printed."""
     study_run, status = attempts.study_runs[number], attempts.statuses[number]
-    what_next = "it is tried again" if repeated else f"logs in {logs}"
+    what_next = f"it is tried again; log in {log}" if repeated else f"log in {log}"
     print_line(
         f"\nFAILED {study_run.arm.name}, seed {study_run.seed} at step {status.get('step', 0)}: {status.get('message', '')}\n"
         f"  {what_next}"

@@ -13,31 +13,10 @@ from collections.abc import Callable, Sequence
 from cnnlab import files
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.scheduler import GRACE_SECONDS, POLL_SECONDS, Scheduling, run_study
-from cnnlab.errors import Preempted, UsageError
+from cnnlab.errors import Preempted
 
 Command = Callable[[Sequence[int]], list[str]]
 """Numbers of runs, in the order of study_runs() -> the command line that trains them."""
-Value = str | int | float | bool
-"""What an option of a launcher can be."""
-
-
-def parse_options(texts: Sequence[str]) -> dict[str, Value]:
-    """Reads KEY=VALUE texts into {key: number, true, false or the text itself}; raises UsageError where there is no `=`."""
-    wrong = [text for text in texts if "=" not in text]
-    if wrong:
-        raise UsageError(
-            f"--launcher_options={wrong[0]}: expected KEY=VALUE, such as timeout_min=60 (Slurm) or num_cpus=2 (Ray)."
-        )
-    return {name: _value(text) for name, _, text in (option.partition("=") for option in texts)}
-
-
-def _value(text: str) -> Value:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
 
 
 class Process:
@@ -70,7 +49,17 @@ class Process:
         code = self._process.returncode
         if code == -signal.SIGKILL:
             return "killed by SIGKILL, as the system does when memory runs out"
+        if code == Preempted.exit_code:
+            return "a signal asked the worker to end"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def waits(self) -> str:
+        """Returns nothing: it has its place."""
+        return ""
+
+    def is_lost(self) -> bool:
+        """Returns False: it ends by itself, or by a signal."""
+        return False
 
     def end(self, *, now: bool) -> None:
         """Asks it to save a checkpoint and to end, or kills it and what it started."""

@@ -6,10 +6,12 @@ node gone) saves a checkpoint and ends, and the run goes on in a new worker; lik
 the run. The study must lie in a file system that all nodes share under one path, with working locks.
 """
 
+import atexit
 import contextlib
 import logging
 import os
 import pathlib
+import re
 import socket
 import time
 import warnings
@@ -18,13 +20,21 @@ from typing import Any
 
 from cnnlab import files
 from cnnlab.ablation.plan.study import Study
-from cnnlab.ablation.run.local import Command, Process, Value
+from cnnlab.ablation.run.local import Command, Process
+from cnnlab.ablation.run.options import Value
 from cnnlab.ablation.run.scheduler import Scheduling, run_study
-from cnnlab.errors import Preempted, UsageError
+from cnnlab.errors import CnnlabError, Preempted, UsageError, disk_reason
+from cnnlab.runs.run_files import JOB
+from cnnlab.text import counted
 
 log = logging.getLogger("cnnlab")
 
 POLL_SECONDS = 0.2
+CHECK_SECONDS = 5.0
+MISSES = 4
+"""How often in a row the head of a cluster may not answer before it is taken for lost."""
+RESOURCES = (("num_cpus", "CPU", 1), ("num_gpus", "GPU", 0), ("memory", "memory", 0))
+"""(option, Ray's name for the resource, what a worker asks for by default)."""
 OBJECT_STORE_BYTES = 100 * 2**20
 """Size of the object store of a Ray of our own; small, because nothing but exit codes goes through it."""
 PRIVATE = {
@@ -41,9 +51,16 @@ class Supervisor:
     """The actor that Ray runs: it starts a worker where Ray placed it, waits for it and ends it. The worker ends with it."""
 
     def __init__(self, place: str, words: Sequence[str], text: str, environment: Mapping[str, str]) -> None:
-        os.chdir(place)
         self._node = os.getppid()
-        self._process = Process([*words, f"--parent={os.getpid()}"], pathlib.Path(text), dict(environment))
+        self._process, self._failure = None, ""
+        try:  # an exception here would reach the launcher as that of an actor, with Ray's stack and without its own text
+            os.chdir(place)
+            job = f"Ray actor {os.getpid()} on {socket.gethostname()}"
+            words = [*words, f"--parent={os.getpid()}"]
+            self._process = Process(words, pathlib.Path(text), {**environment, JOB: job})
+        except (OSError, CnnlabError) as error:
+            reason = disk_reason(error) if isinstance(error, OSError) else str(error)
+            self._failure = f"it cannot start on {socket.gethostname()}: {' '.join(reason.split())}"
 
     def begun(self) -> bool:
         """Returns True, as soon as Ray has placed the actor."""
@@ -51,6 +68,8 @@ class Supervisor:
 
     def wait(self) -> tuple[int, str]:
         """Waits for the worker; returns its exit code and how it ended, in words."""
+        if self._process is None:
+            return 1, self._failure
         while (code := self._process.poll()) is None:
             if os.getppid() != self._node:  # Ray's process on this machine is gone, which Ray's own check can miss
                 os._exit(Preempted.exit_code)  # so the worker saves and ends
@@ -59,20 +78,22 @@ class Supervisor:
 
     def end(self, *, now: bool) -> None:
         """Asks the worker to end, or kills it."""
-        if self._process.poll() is None:
+        if self._process is not None and self._process.poll() is None:
             self._process.end(now=now)
 
 
 class _Worker:
     """A worker on Ray, as the scheduler sees it."""
 
-    def __init__(self, actor: Any, log: pathlib.Path, status_file: pathlib.Path) -> None:
-        self._actor, self.log, self._status_file = actor, log, status_file
+    def __init__(self, actor: Any, log: pathlib.Path, status_file: pathlib.Path, cluster: "_Cluster") -> None:
+        self._actor, self.log, self._status_file, self._cluster = actor, log, status_file, cluster
         self._begun, self._result = actor.begun.remote(), actor.wait.remote()
         self._ended: tuple[int, str] | None = None
         self._lost = self._end_requested = False
 
     def poll(self) -> int | None:
+        if self._ended is None and self._cluster.is_lost():
+            self._lost, self._ended = True, (Preempted.exit_code, "its Ray worker was lost with the head of the cluster")
         if self._ended is None and _is_ready(self._result):
             self._ended = self._ask()
         if self._ended is None or (self._lost and _is_locked(self._status_file)):
@@ -80,7 +101,13 @@ class _Worker:
         return self._ended[0]
 
     def is_running(self) -> bool:
-        return self.poll() is None and _is_ready(self._begun)
+        return self.poll() is None and (self._lost or _is_ready(self._begun))
+
+    def is_lost(self) -> bool:
+        return self._lost
+
+    def waits(self) -> str:
+        return "" if self.poll() is not None or self._lost or _is_ready(self._begun) else self._cluster.why_full()
 
     def how(self) -> str:
         return self._ended[1] if self._ended else ""
@@ -154,14 +181,33 @@ def run_on_ray(
             (default: 1), num_gpus, memory, accelerator_type.
     """
     supervisor = actor_class(options)
-    with _ray(options):
+    with _ray(options) as cluster:
 
         def start(numbers: Sequence[int], slot: int, status_file: pathlib.Path) -> _Worker:
+            if cluster.is_lost():
+                raise CnnlabError(
+                    f"the head of Ray at {cluster.address} does not answer any more. Workers save their checkpoints and end."
+                )
             words = [*command(numbers), f"--status_file={status_file}"]
             text = status_file.with_suffix(".txt")
-            return _Worker(supervisor.remote(os.getcwd(), words, str(text), _memory_share(options)), text, status_file)
+            actor = supervisor.remote(os.getcwd(), words, str(text), _memory_share(options))
+            return _Worker(actor, text, status_file, cluster)
 
         return run_study(study, folder, start, scheduling)
+
+
+def check_ray(study: Study, folder: pathlib.Path, scheduling: Scheduling, *, options: Mapping[str, Value]) -> str:
+    """Returns what the workers of a study ask for, in a line; connects to a cluster that is named. Raises UsageError."""
+    address = str(options.get("address", "local"))
+    if address == "local":
+        return f"Ray: {counted(scheduling.jobs, 'worker')} at once, on a Ray of its own on this machine\n"
+    import ray
+
+    with _ray(options):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    why = _why_full(options, nodes)
+    full = f" {why}" if "none of the" in why else ""
+    return f"Ray: {counted(scheduling.jobs, 'worker')} at once on {counted(len(nodes), 'node')} of {address}.{full}\n"
 
 
 def actor_class(options: Mapping[str, Value]) -> Any:
@@ -182,13 +228,53 @@ def actor_class(options: Mapping[str, Value]) -> Any:
         raise UsageError(f"--launcher_options: {error}") from None
 
 
+class _Cluster:
+    """What is asked about the cluster as a whole, each no more often than every CHECK_SECONDS."""
+
+    def __init__(self, address: str, options: Mapping[str, Value]) -> None:
+        self.address, self._options = address, options
+        self._checked_at = self._counted_at = time.monotonic()
+        self._misses, self._why = 0, ""
+
+    def is_lost(self) -> bool:
+        """Returns whether nothing listens at the address of the head any more. Ray itself would end this process for it."""
+        if self._misses < MISSES and time.monotonic() - self._checked_at >= CHECK_SECONDS:
+            self._checked_at = time.monotonic()
+            try:
+                _check_address(self.address)
+                self._misses = 0
+            except OSError:
+                self._misses += 1
+        return self._misses >= MISSES
+
+    def why_full(self) -> str:
+        """Returns why a worker that waits has no place, in a sentence."""
+        import ray
+
+        if time.monotonic() - self._counted_at >= CHECK_SECONDS and not self.is_lost():
+            self._counted_at = time.monotonic()
+            self._why = _why_full(self._options, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        return self._why
+
+
+def _why_full(options: Mapping[str, Value], nodes: Sequence[Mapping[str, float]]) -> str:
+    """Returns why a worker has no place on nodes of these resources, in a sentence."""
+    wanted = {name: float(options.get(option, default)) for option, name, default in RESOURCES if options.get(option, default)}
+    asked = ", ".join(f"{option}={wanted[name]:g}" for option, name, _ in RESOURCES if name in wanted)
+    if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+        return f"Ray workers wait: every place with {asked} is taken."
+    most = ", ".join(f"{name} {max((node.get(name, 0) for node in nodes), default=0):g}" for name in wanted)
+    return f"Ray workers wait: none of the {len(nodes)} nodes has {asked} (at most {most}). Add such a node, or ask for less."
+
+
 @contextlib.contextmanager
-def _ray(options: Mapping[str, Value]) -> Iterator[None]:
+def _ray(options: Mapping[str, Value]) -> Iterator[_Cluster]:
     """Connects to the cluster of the option address, or to a Ray of our own that ends with us."""
     import ray
 
     address = str(options.get("address", "local"))
     more: dict[str, Any] = {}
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "600")  # after which Ray ends this process
     if address == "local":
         more = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         for name, value in PRIVATE.items():
@@ -199,14 +285,29 @@ def _ray(options: Mapping[str, Value]) -> Iterator[None]:
             # jax warns of forks; what Ray forks becomes another program at once and runs nothing of jax.
             warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **more)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"--launcher_options=address={address}: {error}\nGive auto, or HOST:PORT of `ray start`.") from None
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UsageError(f"--launcher_options=address={address}: {_explained(error)}") from None
+    cluster = _Cluster(ray.get_runtime_context().gcs_address, options)
     try:
         if address == "local":
             _check_room(options, ray.cluster_resources())
-        yield
+        yield cluster
     finally:
-        ray.shutdown()
+        if cluster.is_lost():
+            atexit.unregister(ray.shutdown)  # it would wait for the head
+        else:
+            ray.shutdown()
+
+
+def _explained(error: Exception) -> str:
+    """Returns why there is no connection, and what to do."""
+    text = " ".join(str(error).split())
+    if re.search(r"token|authenticat", text, re.IGNORECASE):
+        return (
+            "the cluster asks for a token, and there is none here or another one.\n"
+            "Copy ~/.ray/auth_token of the head to this machine, or set RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
+        )
+    return f"{text}\nGive auto, or HOST:PORT of `ray start`."
 
 
 def _check_address(address: str) -> None:

@@ -6,6 +6,7 @@ one that was killed in whatever way is understood as well as one that ended by i
 is free was left by a process that is gone; it is taken over. The scheduling process trains nothing.
 """
 
+import collections
 import contextlib
 import dataclasses
 import pathlib
@@ -19,16 +20,25 @@ from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run import console
 from cnnlab.ablation.run.attempts import Attempts
 from cnnlab.errors import STOP_SIGNALS, CnnlabError, Preempted
+from cnnlab.text import format_duration
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 60
 """Time for a checkpoint, between asking a worker to end and killing it."""
 MAX_FRUITLESS = 2
 """How often in a row a worker of one slot may end without having trained anything before the slot is given up."""
+MAX_LOST = 5
+"""The same for workers that were lost through no fault of theirs, such as with their node."""
+RETRY_SECONDS = (10.0, 300.0)
+"""Shortest and longest time before an engine that takes no worker now is asked again; it doubles."""
 PAUSE_SECONDS = 5
 """Time before the next worker of a slot whose last one found nothing to do."""
 EXPECTED_EXITS = (0, Preempted.exit_code, -signal.SIGTERM, 128 + signal.SIGTERM)
 """Exit codes of workers that ended because they were done or because the scheduler ended them."""
+
+
+class Unavailable(CnnlabError):
+    """What starts the workers takes none now, and may take one later; nothing is wrong with the study."""
 
 
 class Worker(Protocol):
@@ -44,8 +54,14 @@ class Worker(Protocol):
     def is_running(self) -> bool:
         """Returns whether it runs now; one that waits in a queue trains nothing, whatever its status file states."""
 
+    def waits(self) -> str:
+        """Returns why it and its like wait for a place, in a sentence; empty where it does not wait, or nothing is known."""
+
     def how(self) -> str:
         """Returns how it ended, in words."""
+
+    def is_lost(self) -> bool:
+        """Returns whether it ended through no fault of what it trained, such as with its node."""
 
     def end(self, *, now: bool) -> None:
         """Asks it to save a checkpoint and to end, or kills it; does not wait."""
@@ -62,6 +78,8 @@ class ActiveWorker:
     worker: Worker
     slot: int
     status_file: pathlib.Path
+    is_dismissed: bool = False
+    """Whether it was told to end since nothing is left to train."""
 
     @property
     def status(self) -> dict[str, Any]:
@@ -91,7 +109,13 @@ class Scheduling:
 
 
 def run_study(
-    study: Study, folder: pathlib.Path, start: Start, scheduling: Scheduling, *, seconds: float = POLL_SECONDS
+    study: Study,
+    folder: pathlib.Path,
+    start: Start,
+    scheduling: Scheduling,
+    *,
+    seconds: float = POLL_SECONDS,
+    adopted: Sequence[ActiveWorker] = (),
 ) -> int:
     """Trains every run that is not finished; returns 0, 1 where runs failed, 75 after SIGTERM, 130 after Ctrl-C.
 
@@ -101,11 +125,12 @@ def run_study(
         start: starts a worker.
         scheduling: how many workers there are at once, and what a failure leads to.
         seconds: time between two polls.
+        adopted: workers that an earlier launcher of the study started; they count towards --jobs.
     """
     files.make_folder(folder / "logs")
     attempts = Attempts(study, folder, max_attempts=scheduling.max_attempts, notify=(notify := console.Notices()))
     progress = console.StudyProgress(attempts, quiet=scheduling.quiet, planned_seconds=scheduling.planned_seconds)
-    scheduler = Scheduler(attempts, folder / "logs", start, scheduling, notify=notify)
+    scheduler = Scheduler(attempts, folder / "logs", start, scheduling, notify=notify, adopted=adopted)
     with _caught_signals() as received:
         try:
             while not received and scheduler.poll():
@@ -136,18 +161,23 @@ class Scheduler:
         scheduling: Scheduling,
         *,
         notify: Callable[[str], None],
+        adopted: Sequence[ActiveWorker] = (),
     ) -> None:
         """Starts nothing yet. See `run_study` for the arguments; `notify` shows a person each text once."""
         self._attempts, self._logs, self._start, self._notify = attempts, logs, start, notify
         self._jobs, self._fail_fast = scheduling.jobs, scheduling.fail_fast
-        self._workers: list[ActiveWorker] = []
-        self._fruitless = [0] * scheduling.jobs
-        self._not_before = [0.0] * scheduling.jobs
+        self._workers = list(adopted)
+        self._fruitless: collections.Counter[int] = collections.Counter()  # {slot: workers in a row that trained nothing}
+        self._lost: collections.Counter[int] = collections.Counter()
+        self._not_before: dict[int, float] = {}
+        self._retry_seconds, self._retry_at = RETRY_SECONDS[0], 0.0
+        self._logs_of: dict[str, pathlib.Path] = {}  # {process: log of the worker}
         self._next_number = len(list(logs.glob("worker_*.json")))
 
     def poll(self) -> bool:
         """Looks at every run and worker once and acts on what it finds; returns whether there is more to do."""
         ended = [active for active in self._workers if active.worker.poll() is not None]
+        self._logs_of |= {status["process"]: one.worker.log for one in self._workers if "process" in (status := one.status)}
         self._attempts.refresh()
         for active in ended:
             self._workers.remove(active)
@@ -157,19 +187,29 @@ class Scheduler:
         unfinished = self._attempts.unfinished()
         if not unfinished:
             for active in self._workers:
-                if not active.worker.is_running():
+                if not active.worker.is_running() and not active.is_dismissed:
+                    active.is_dismissed = True
                     active.worker.end(now=False)  # it waits in a queue for nothing
+        for why in {active.worker.waits() for active in self._workers if not active.is_dismissed} - {""}:
+            self._notify(why)
         waiting = self._attempts.waiting({folder for active in self._workers for folder in active.training})
-        slots = [slot for slot in range(self._jobs) if self._fruitless[slot] < MAX_FRUITLESS]
+        slots = [slot for slot in range(self._jobs) if self._fruitless[slot] < MAX_FRUITLESS and self._lost[slot] < MAX_LOST]
         if not self._workers and not (slots and self._attempts.unfinished()):
             return False
-        busy = [active.slot for active in self._workers]
-        free = [slot for slot in slots if slot not in busy and self._not_before[slot] <= time.monotonic()]
-        idle = [active for active in self._workers if not active.training]
-        # A worker that trains nothing yet will take one of the waiting runs, so each new one needs a run more than that.
-        if free and len(waiting) > len(idle):
-            self._start_worker(free[0], waiting)
+        self._fill(slots, waiting)
         return True
+
+    def _fill(self, slots: Sequence[int], waiting: Sequence[int]) -> None:
+        """Starts workers in those of the slots that are free, as long as runs wait that no other worker will take."""
+        now = time.monotonic()
+        busy = [active.slot for active in self._workers]
+        free = [slot for slot in slots if slot not in busy and self._not_before.get(slot, 0.0) <= now]
+        # A worker that trains nothing yet will take one of the waiting runs, so each new one needs a run more than that.
+        idle = [active for active in self._workers if not active.training]
+        room = min(self._jobs - len(self._workers), len(waiting) - len(idle))
+        for slot in free[: max(room, 0)] if now >= self._retry_at else []:
+            if not self._start_worker(slot, waiting):
+                return
 
     def end(self, received: Sequence[int]) -> None:
         """Ends every worker: a request, time for a checkpoint (or another signal), a kill.
@@ -195,20 +235,35 @@ class Scheduler:
                 self._attempts.record_end(active.status, "PREEMPTED", message)
         self._workers = []
 
-    def _start_worker(self, slot: int, waiting: Sequence[int]) -> None:
-        """Starts a worker in a slot for all waiting runs, of which others may take some before it does."""
+    def _start_worker(self, slot: int, waiting: Sequence[int]) -> bool:
+        """Starts a worker in a slot for all waiting runs, of which others may take some before it does.
+
+        Returns whether it was started. Where the engine takes none now, it is asked again later, for as long as it takes.
+        """
         status_file = self._logs / f"worker_{self._next_number}.json"
         # Which attempts it may repeat is settled here and now: a run that fails while the worker still starts is not its own.
         files.write_json(status_file, {"failed_attempts": self._attempts.failed_attempts(waiting)})
         numbers = [*self._by_group(waiting, slot), *self._attempts.pruned()]
         try:
             self._workers.append(ActiveWorker(self._start(numbers, slot, status_file), slot, status_file))
+        except Unavailable as error:
+            self._notify(f"{error}. It is asked again in {format_duration(self._retry_seconds)}.")
+            self._retry_at = time.monotonic() + self._retry_seconds
+            self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS[1])
+            return False
         except CnnlabError as error:
             if not self._workers:
                 raise
-            self._fruitless[slot] += 1
-            console.print_line(f"\n{error}")
+            self._give_up(slot, str(error))
+            return False
         self._next_number += 1
+        self._retry_seconds = RETRY_SECONDS[0]
+        return True
+
+    def _give_up(self, slot: int, why: str) -> None:
+        """Starts no more workers in a slot, and says so."""
+        self._fruitless[slot] = MAX_FRUITLESS
+        console.print_line(f"\n{why}\nNo more workers are started in place {slot + 1} of --jobs={self._jobs}.")
 
     def _by_group(self, numbers: Sequence[int], slot: int) -> list[int]:
         """Returns the runs group by group, beginning with another group in every slot: compilations run side by side."""
@@ -220,27 +275,34 @@ class Scheduler:
 
     def _reap(self, active: ActiveWorker) -> None:
         """Records the failure of the runs that a worker was killed in, and prints its log where it never trained any."""
-        worker, status = active.worker, active.status
+        worker, status, slot = active.worker, active.status, active.slot
         code = worker.poll()
+        if active.is_dismissed:
+            return
         if status.get("ended") or status.get("runs"):
-            self._fruitless[active.slot] = 0
+            self._fruitless[slot] = self._lost[slot] = 0
             if code not in EXPECTED_EXITS:
                 self._attempts.record_end(status, "FAILED", f"its process ended without an error message: {worker.how()}")
+            elif code:
+                self._attempts.record_interruption(status, worker.how(), is_lost=worker.is_lost(), most=MAX_LOST)
             return
         if code == 0:  # others were faster
-            self._not_before[active.slot] = time.monotonic() + PAUSE_SECONDS
+            self._not_before[slot] = time.monotonic() + PAUSE_SECONDS
             return
-        self._fruitless[active.slot] += 1
-        if code not in EXPECTED_EXITS:
-            log = console.last_lines(worker.log)
-            self._notify(f"\na worker ended before it trained anything: {worker.how()}\n{log}\n  {worker.log}")
+        counter = self._lost if worker.is_lost() else self._fruitless
+        counter[slot] += 1
+        log = f"\n{console.last_lines(worker.log)}\n  {worker.log}" if worker.log.exists() else ""
+        self._notify(f"\na worker ended before it trained anything: {worker.how()}{log}")
+        if self._fruitless[slot] >= MAX_FRUITLESS or self._lost[slot] >= MAX_LOST:
+            self._give_up(slot, f"The last {counter[slot]} workers there ended before they trained anything.")
 
     def _report_failures(self) -> bool:
         """Prints the failures that are new; returns whether there are any."""
         new = self._attempts.new_failures()
         for number in new:
             repeated = self._attempts.may_repeat(number) and not self._fail_fast
-            console.print_failure(self._attempts, number, logs=self._logs, repeated=repeated)
+            log = self._logs_of.get(self._attempts.statuses[number].get("process", ""), self._logs)
+            console.print_failure(self._attempts, number, log=log, repeated=repeated)
         return bool(new)
 
 

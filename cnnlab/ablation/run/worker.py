@@ -3,14 +3,16 @@
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from cnnlab import files
 from cnnlab.ablation.plan.pruning import FINISHED, is_due
 from cnnlab.ablation.plan.study import Arm, Study, merge_knobs
 from cnnlab.ablation.run.runs import StudyRun, Targets, this_process, write_worker_status
+from cnnlab.engine import processes
 from cnnlab.engine.program import Program
-from cnnlab.errors import CnnlabError, DivergedError, Preempted, of_the_world
+from cnnlab.errors import DivergedError, Preempted, of_the_world
 from cnnlab.knobs import Resolved
 from cnnlab.runs import run
 from cnnlab.runs.experiments import ExperimentFile
@@ -53,21 +55,47 @@ def run_worker(
         targets: the targets of all runs of a study whose worse arms are stopped early; None: runs are trained to their end.
         at_once: runs of one group that take their steps in one batched program; 1: one after another.
     """
+    if not processes.is_main():
+        status_file = None  # of several processes that train each run together, the first alone writes
     given = (files.read_json(status_file) or {}).get("failed_attempts") if status_file else None
     failed_before = {str(study_run.folder): _failed_attempt(study_run) for study_run in study_runs} if given is None else given
     ended = 0
     write_worker_status(status_file, [], ended=ended)
     programs: dict[str, Program] = {}
     group = None
-    for some, stop in next_runs(study_runs, targets, at_once) if targets else _groups(study_runs, at_once):
-        free = [study_run for study_run in some if _is_free(study_run, failed_before.get(str(study_run.folder)))]
-        if not free:
-            continue
+    chosen = next_runs(study_runs, targets, at_once) if targets else _groups(study_runs, at_once)
+    for free, stop in _agreed(_free(chosen, failed_before), study_runs):
         if free[0].arm.group != group:
             group, programs = free[0].arm.group, {}
         write_worker_status(status_file, free, ended=ended)
         ended += _train_batched(free, resolve, programs, stop)
         write_worker_status(status_file, [], ended=ended)
+
+
+def _free(
+    chosen: Iterator[tuple[list[StudyRun], int | None]], failed_before: Mapping[str, int | None]
+) -> Iterator[tuple[list[StudyRun], int | None]]:
+    """Yields what is left of each choice of runs, as it is when it comes to them."""
+    for some, stop in chosen:
+        if free := [study_run for study_run in some if _is_free(study_run, failed_before.get(str(study_run.folder)))]:
+            yield free, stop
+
+
+def _agreed(
+    chosen: Iterator[tuple[list[StudyRun], int | None]], study_runs: Sequence[StudyRun]
+) -> Iterator[tuple[list[StudyRun], int | None]]:
+    """Yields what process 0 chooses, in all processes that train each run together."""
+    if processes.count() == 1:
+        yield from chosen
+        return
+    numbers = {str(study_run.folder): number for number, study_run in enumerate(study_runs)}
+
+    def next_choice() -> list[Any] | None:
+        some, stop = next(chosen, ([], None))
+        return [[numbers[str(study_run.folder)] for study_run in some], stop] if some else None
+
+    while found := processes.agreed(next_choice):
+        yield [study_runs[number] for number in found[0]], found[1]
 
 
 def _is_free(study_run: StudyRun, failed_before: int | None) -> bool:
@@ -144,7 +172,8 @@ def _train_batched(study_runs: Sequence[StudyRun], resolve: Resolve, programs: d
 def _run_inputs(study_run: StudyRun, resolve: Resolve, programs: dict[str, Program], stop: int | None) -> run.RunInputs:
     """Returns what `run.train_run` needs of a run. Adds to `programs`, {arm: program} of the group."""
     resolved, spec = resolve(study_run.arm)
-    check_folder(study_run.folder, spec, overwrite=False, seed=study_run.seed)
+    if processes.is_main():
+        check_folder(study_run.folder, spec, overwrite=False, seed=study_run.seed)
     if study_run.arm.name not in programs:
         # The study may have been planned when a knob had another path.
         numbers = {resolved.path_of(name): value for name, value in study_run.arm.numbers.items()}
@@ -153,7 +182,8 @@ def _run_inputs(study_run: StudyRun, resolve: Resolve, programs: dict[str, Progr
             compiled.member(resolved.call(), numbers) if compiled else run.build(resolved, spec, numbers=numbers)
         )
     built = programs[study_run.arm.name].experiment
-    check_folder(study_run.folder, spec, overwrite=False, seed=study_run.seed, experiment=built)
+    if processes.is_main():
+        check_folder(study_run.folder, spec, overwrite=False, seed=study_run.seed, experiment=built)
     return (
         programs[study_run.arm.name],
         study_run.folder,
@@ -168,7 +198,7 @@ def _train(study_run: StudyRun, resolve: Resolve, programs: dict[str, Program], 
     attempt = study_run.status.get("attempt", 0) + 1
     try:
         member = _run_inputs(study_run, resolve, programs, stop)
-        if not is_due(study_run.status, stop):  # another process was faster than this one compiled
+        if not processes.agreed(lambda: is_due(study_run.status, stop)):  # another worker was faster than this one compiled
             return False
         run.train_run(*member, overwrite=False)
     except Busy:
@@ -178,16 +208,16 @@ def _train(study_run: StudyRun, resolve: Resolve, programs: dict[str, Program], 
         raise
     except DivergedError as error:
         log.warning("%s, seed %d diverged: %s", study_run.arm.name, study_run.seed, error)
-    except CnnlabError as error:
-        log.error("%s, seed %d failed: %s", study_run.arm.name, study_run.seed, error)
-        return study_run.record("FAILED", str(error), attempt=attempt, process=this_process())
     except Exception as error:  # whatever a library raises, memory that ran out among it, ends this run and no other
         if found := of_the_world(error):
             log.error("%s, seed %d failed: %s", study_run.arm.name, study_run.seed, found)
         else:
             log.exception("%s, seed %d failed", study_run.arm.name, study_run.seed)
         message = str(found or f"{type(error).__name__}: {error}")
-        return study_run.record("FAILED", message, attempt=attempt, process=this_process())
+        is_ours = processes.is_main() and study_run.record("FAILED", message, attempt=attempt, process=this_process())
+        if processes.count() > 1:
+            raise  # the other processes may wait for this one: all of them end, and a new worker goes on with the next run
+        return is_ours
     return True
 
 
