@@ -14,7 +14,16 @@ from commands import finish, launch, start
 from test_ablation_scheduler import STUDY, assert_each_step_once, found_statuses, is_alive, wait_until
 
 from cnnlab.ablation.plan.study import Arm, Study
-from cnnlab.ablation.run.ray import _check_room, _memory_share, actor_class, run_on_ray
+from cnnlab.ablation.run.ray import (
+    Supervisor,
+    _check_room,
+    _Cluster,
+    _explained,
+    _memory_share,
+    _why_full,
+    actor_class,
+    run_on_ray,
+)
 from cnnlab.ablation.run.scheduler import Scheduling
 from cnnlab.errors import UsageError
 from cnnlab.runs import writers
@@ -157,6 +166,34 @@ def test_a_machine_without_ray_gets_an_error_that_says_how_to_install_it(monkeyp
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=re.escape('Ray is not installed. pip install "ray>=2.50,<3"')):
         actor_class({})
+
+
+def test_a_worker_that_waits_says_what_no_node_has():
+    nodes = [{"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0, "GPU": 1.0}]
+    assert _why_full({"num_gpus": 1}, nodes) == "Ray workers wait: every place with num_cpus=1, num_gpus=1 is taken."
+    said = _why_full({"num_cpus": 4, "num_gpus": 1}, nodes)
+    assert said.startswith("Ray workers wait: no node has num_cpus=4, num_gpus=1 (at most CPU 4, GPU 1).")
+
+
+def test_a_cluster_that_refuses_a_token_or_is_lost_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    refused = RuntimeError("Failed to connect to Ray cluster at 192.0.2.2:6379")
+    assert "Where it asks for a token, there is none here:\ncopy ~/.ray/auth_token of its head" in _explained(refused)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of another cluster")
+    assert "Where it asks for a token, the one here is another" in _explained(refused)
+    assert _explained(ValueError("no such host")).startswith("no such host\nGive auto, or HOST:PORT")
+
+    monkeypatch.setattr("cnnlab.ablation.run.ray.CHECK_SECONDS", 0.0)
+    cluster = _Cluster("127.0.0.1:1", {})
+    assert [cluster.is_lost() for _ in range(5)] == [False, False, False, True, True]
+
+
+def test_a_folder_that_a_node_cannot_use_is_said_with_the_node(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # which it changes
+    for place, log in ((tmp_path / "missing", "worker_0.txt"), (tmp_path, "missing/worker_0.txt")):
+        code, how = Supervisor(str(place), ["true"], log, {}).wait()
+        assert code == 1 and re.match(r"it cannot start on \S+: .*missing", how), how
 
 
 def test_workers_that_share_an_accelerator_share_its_memory():

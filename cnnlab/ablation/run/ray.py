@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import socket
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,7 +94,8 @@ class _Worker:
 
     def poll(self) -> int | None:
         if self._ended is None and self._cluster.is_lost():
-            self._lost, self._ended = True, (Preempted.exit_code, "its Ray worker was lost with the head of the cluster")
+            # Nothing is waited for: Ray ends this process a minute after the head, and the workers when their nodes notice it.
+            return Preempted.exit_code
         if self._ended is None and _is_ready(self._result):
             self._ended = self._ask()
         if self._ended is None or (self._lost and _is_locked(self._status_file)):
@@ -104,13 +106,13 @@ class _Worker:
         return self.poll() is None and (self._lost or _is_ready(self._begun))
 
     def is_lost(self) -> bool:
-        return self._lost
+        return self._lost or self._cluster.is_lost()
 
     def waits(self) -> str:
         return "" if self.poll() is not None or self._lost or _is_ready(self._begun) else self._cluster.why_full()
 
     def how(self) -> str:
-        return self._ended[1] if self._ended else ""
+        return self._ended[1] if self._ended else "its Ray worker was lost with the head of the cluster"
 
     def end(self, *, now: bool) -> None:
         import ray
@@ -186,7 +188,8 @@ def run_on_ray(
         def start(numbers: Sequence[int], slot: int, status_file: pathlib.Path) -> _Worker:
             if cluster.is_lost():
                 raise CnnlabError(
-                    f"the head of Ray at {cluster.address} does not answer any more. Workers save their checkpoints and end."
+                    f"the head of Ray at {cluster.address} does not answer any more.\n"
+                    "Its workers save their checkpoints and end; the same command goes on from these."
                 )
             words = [*command(numbers), f"--status_file={status_file}"]
             text = status_file.with_suffix(".txt")
@@ -206,12 +209,14 @@ def check_ray(study: Study, folder: pathlib.Path, scheduling: Scheduling, *, opt
     with _ray(options):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     why = _why_full(options, nodes)
-    full = f" {why}" if "none of the" in why else ""
+    full = f" {why}" if "no node" in why else ""
     return f"Ray: {counted(scheduling.jobs, 'worker')} at once on {counted(len(nodes), 'node')} of {address}.{full}\n"
 
 
 def actor_class(options: Mapping[str, Value]) -> Any:
     """Returns Ray's class of supervisors with their resources; raises UsageError where there is no Ray, or no such option."""
+    if "address" in options and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does; ray.init reads it when ray is imported
     try:
         import ray
     except ImportError:
@@ -235,6 +240,7 @@ class _Cluster:
         self.address, self._options = address, options
         self._checked_at = self._counted_at = time.monotonic()
         self._misses, self._why = 0, ""
+        self._counting: threading.Thread | None = None
 
     def is_lost(self) -> bool:
         """Returns whether nothing listens at the address of the head any more. Ray itself would end this process for it."""
@@ -249,12 +255,17 @@ class _Cluster:
 
     def why_full(self) -> str:
         """Returns why a worker that waits has no place, in a sentence."""
+        is_counting = self._counting is not None and self._counting.is_alive()
+        if time.monotonic() - self._counted_at >= CHECK_SECONDS and not is_counting and not self.is_lost():
+            self._counted_at = time.monotonic()
+            self._counting = threading.Thread(target=self._count, daemon=True)  # it waits for a head that is gone
+            self._counting.start()
+        return self._why
+
+    def _count(self) -> None:
         import ray
 
-        if time.monotonic() - self._counted_at >= CHECK_SECONDS and not self.is_lost():
-            self._counted_at = time.monotonic()
-            self._why = _why_full(self._options, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-        return self._why
+        self._why = _why_full(self._options, [node["Resources"] for node in ray.nodes() if node["Alive"]])
 
 
 def _why_full(options: Mapping[str, Value], nodes: Sequence[Mapping[str, float]]) -> str:
@@ -264,7 +275,7 @@ def _why_full(options: Mapping[str, Value], nodes: Sequence[Mapping[str, float]]
     if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
         return f"Ray workers wait: every place with {asked} is taken."
     most = ", ".join(f"{name} {max((node.get(name, 0) for node in nodes), default=0):g}" for name in wanted)
-    return f"Ray workers wait: none of the {len(nodes)} nodes has {asked} (at most {most}). Add such a node, or ask for less."
+    return f"Ray workers wait: no node has {asked} (at most {most}). Add such a node, or ask for less."
 
 
 @contextlib.contextmanager
@@ -274,7 +285,6 @@ def _ray(options: Mapping[str, Value]) -> Iterator[_Cluster]:
 
     address = str(options.get("address", "local"))
     more: dict[str, Any] = {}
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "600")  # after which Ray ends this process
     if address == "local":
         more = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         for name, value in PRIVATE.items():
@@ -302,12 +312,19 @@ def _ray(options: Mapping[str, Value]) -> Iterator[_Cluster]:
 def _explained(error: Exception) -> str:
     """Returns why there is no connection, and what to do."""
     text = " ".join(str(error).split())
-    if re.search(r"token|authenticat", text, re.IGNORECASE):
-        return (
-            "the cluster asks for a token, and there is none here or another one.\n"
-            "Copy ~/.ray/auth_token of the head to this machine, or set RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
-        )
-    return f"{text}\nGive auto, or HOST:PORT of `ray start`."
+    if not re.search(r"token|authenticat|failed to connect to ray cluster", text, re.IGNORECASE):
+        return f"{text}\nGive auto, or HOST:PORT of `ray start`."
+    mine = "the one here is another" if _has_token() else "there is none here"
+    return (
+        f"a Ray listens there and does not let this process in. Where it asks for a token, {mine}:\ncopy ~/.ray/auth_token of "
+        "its head to this machine, or set RAY_AUTH_TOKEN. Otherwise install the version of Ray that it has."
+    )
+
+
+def _has_token() -> bool:
+    """Returns whether there is a token of a Ray cluster where Ray looks for one."""
+    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return given or pathlib.Path("~/.ray/auth_token").expanduser().is_file()
 
 
 def _check_address(address: str) -> None:
