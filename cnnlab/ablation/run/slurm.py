@@ -87,6 +87,7 @@ class _Job:
     def end(self, *, now: bool) -> None:
         if self.poll() is None:
             self._was_ended = True
+            self._queue.hurry()
             slurm_queue.ask(["scancel", *(["--signal=KILL"] if now else []), self.job])
 
     def _is_out_of_time(self) -> bool:

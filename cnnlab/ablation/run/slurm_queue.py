@@ -133,6 +133,10 @@ class Queue:
     def add(self, job: str) -> None:
         """Watches a job that was submitted just now."""
         self._jobs[job] = Seen()
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Asks again soon: something is about to change."""
         self._pause = SHORTEST_SECONDS
 
     def remove(self, job: str) -> None:
@@ -169,7 +173,8 @@ class Queue:
 
 def last_line(text: str) -> str:
     """Returns the last line of what a program of Slurm wrote, without its own name and full stop."""
-    line = next((line for line in reversed(text.splitlines()) if line.strip()), "no answer")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Try ")]  # "Try "sbatch --help" …"
+    line = lines[-1] if lines else "no answer"
     return re.sub(r"^\w+: (error: |fatal: )?", "", line.strip()).rstrip(".")
 
 

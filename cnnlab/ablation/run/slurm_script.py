@@ -120,5 +120,5 @@ def batch_script(
     for line in options.setup:
         lines.append(f"{line} || {{ echo {shlex.quote(f'this set-up line failed on this node: {line}')}; exit 1; }}")
     # Since Slurm 22.05 srun does not take --cpus-per-task from sbatch.
-    srun = 'srun --kill-on-bad-exit=1 --open-mode=append ${SLURM_CPUS_PER_TASK:+"--cpus-per-task=$SLURM_CPUS_PER_TASK"}'
+    srun = 'srun --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+"--cpus-per-task=$SLURM_CPUS_PER_TASK"}'
     return "\n".join([*lines, "", f"{srun} {shlex.join(words)}", ""])
