@@ -55,7 +55,7 @@ def test_one_killed_and_one_failing_run_leave_the_others_done_and_are_alone_repe
 ):
     folder = tmp_path / "study"
     study = study_of(folder, {"a0": ["kill", "good"], "a1": ["crash", "good"], "a3": ["fail", "good"]}, arms=5)
-    assert run(study, folder, jobs=2) == 1
+    assert run(study, folder) == 1
     assert statuses(study, folder) == [("FAILED", 1), ("FAILED", 1), ("DONE", 1), ("FAILED", 1), ("DONE", 1)]
     said = capsys.readouterr().err
     assert re.search(

@@ -137,7 +137,7 @@ class Attempts:
         """
         for number in self._trained_by(worker_status):
             study_run, status = self.study_runs[number], self.study_runs[number].status
-            if status.get("state") in FINISHED:
+            if status.get("state") in (*FINISHED, "STOPPED"):
                 continue
             before, now = self._reached[number], _progress(status)
             self._reached[number] = max(before[0], now[0]), max(before[1], now[1])
@@ -146,7 +146,7 @@ class Attempts:
                 since = f"step {now[1]}" if now[1] else "the first step"
                 self._record(number, worker_status, "FAILED", f"{how}, and the attempt got no further than {since}")
                 continue
-            if status.get("process") == worker_status["process"]:
+            if status.get("process") == worker_status["process"] and status.get("state") == "RUNNING":
                 self._record(number, worker_status, "PREEMPTED", how)
             self._notify(f"{how}; {study_run.arm.name}, seed {study_run.seed} goes on from step {now[1]} in another one.")
 

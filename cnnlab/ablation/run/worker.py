@@ -202,6 +202,8 @@ def _train(study_run: StudyRun, resolve: Resolve, programs: dict[str, Program], 
             return False
         run.train_run(*member, overwrite=False)
     except Busy:
+        if processes.count() > 1:
+            raise
         log.info("  is being trained by another process")
         return False
     except Preempted:
