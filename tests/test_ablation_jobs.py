@@ -316,7 +316,7 @@ def test_a_plan_asks_slurm_whether_it_would_take_the_jobs(cluster: FakeSlurm):
     cluster.test_only = 1, "allocation failure: Required node not available (down, drained or reserved)"
     assert "would not start them now: allocation failure" in slurm.check_slurm(study, cluster.folder, how, options=options())
     cluster.test_only = 1, "sbatch: unrecognized option '--gpu=1'\nTry \"sbatch --help\" for more information\n"
-    with pytest.raises(UsageError, match="sbatch refuses the jobs of this study: unrecognized option '--gpu=1'.\n--launcher_"):
+    with pytest.raises(UsageError, match=r"sbatch refuses the jobs of this study: unrecognized option '--gpu=1'.\n--launcher_"):
         slurm.check_slurm(study, cluster.folder, how, options=options("gpu=1"))
     cluster.test_only = (
         1,
