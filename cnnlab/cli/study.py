@@ -81,8 +81,7 @@ def ablate(
     commands.require_compared(study, verdict)
     need = show_plan(study, found, folder, budget_minutes)
     scheduling = scheduling_of(launching, console, planned_seconds=need.training_seconds)
-    if need.runs:
-        print(trainer.check(study, folder, scheduling), end="", flush=True)
+    print(trainer.check(study, folder, scheduling) if need.runs else "", end="", flush=True)
     if dry_run:
         return 0
     declaration.keep_declaration(folder, study, declared)
