@@ -141,14 +141,33 @@ def test_what_is_unknown_is_a_dash(tmp_path: pathlib.Path):
     assert "(lower is better) | – | – | – | – | not tested |" in text and "**Not tested. Not met: It holds." in text
 
 
-def test_of_many_arms_the_card_has_the_first_and_the_number_of_the_others(tmp_path: pathlib.Path):
+def test_of_many_arms_the_card_has_the_best_and_the_number_of_the_others(tmp_path: pathlib.Path):
     (found,) = collect_records([study_folder(tmp_path, "C15")], no_card)
+    known = found.arms[1].numbers["train/loss"]
     for count, shown in ((30, True), (31, False)):
-        arms = tuple(dataclasses.replace(found.arms[1], name=f"trial {number}") for number in range(count))
+        arms = tuple(
+            dataclasses.replace(
+                found.arms[1], name=f"trial {i}", numbers={"train/loss": dataclasses.replace(known, mean=float(-i))}
+            )
+            for i in range(count)
+        )
         records.write_records(tmp_path / "page", [dataclasses.replace(found, arms=arms)])
         write([], tmp_path / "page")
         text = (tmp_path / "page" / "c15.md").read_text(encoding="utf-8")
-        assert ("| trial 29 |" in text) == shown and ("2 more are in the record." in text) != shown
+        assert ("| trial 0 |" in text) == shown and ("best 10; 21 more are in the record." in text) != shown
+        assert f"| trial {count - 1} |" in text, "the smallest loss"
+
+
+def test_runs_that_one_program_trains_side_by_side_take_their_time_once(tmp_path: pathlib.Path):
+    folder = study_folder(tmp_path, "C7")
+    cells = list(runs.study_runs(runs.load_study(folder), folder))
+    took = (("p", 100.0, 50.0), ("p", 101.0, 51.0), ("p", 180.0, 60.0), ("q", 100.0, 40.0))  # process, end, seconds
+    for cell, (process, end, seconds) in zip(cells, took, strict=True):
+        files.write_record(cell.folder / "status.json", {"state": "DONE", "time": end, "process": process})
+        result = files.read_record(cell.folder / "result.json")
+        files.write_record(cell.folder / "result.json", {**result, "wall_seconds": seconds})
+    (found,) = collect_records([folder], no_card)
+    assert found.seconds == pytest.approx(51.0 + 60.0 + 40.0)
 
 
 def test_a_test_that_is_named_twice_is_recorded_once_and_of_two_runs_the_last_counts(tmp_path: pathlib.Path):

@@ -55,6 +55,7 @@ study = StudySpec(
         published="On variants of MNIST, random searches of 8 trials over seven hyper-parameters match or beat grids of about "
         "100 (Figure 5).",
         would_change="Grids that find a smaller test loss than as many random trials, over ranges that one would try first.",
+        scope="an MLP on digits of 8x8, 100 steps a trial, five knobs over the ranges that one would try first",
         deviations="Five knobs in place of seven to 32, grids of two levels, digits of 8x8, and 100 steps a trial.",
         figure=Figure(x="lr", log_x=True, log_y=True),
     ),

@@ -209,6 +209,8 @@ class Card:
     """The result that would change our mind, in a sentence."""
     deviations: str = ""
     """Where the setting differs from the source's, in a sentence or two."""
+    scope: str = ""
+    """The setting in which the verdict holds, where the rule of the test does not say it."""
     quick: str = ""
     """Flags of a version that takes about a minute, such as `--seeds=2`; empty where the whole takes no longer."""
     figure: Figure = Figure()

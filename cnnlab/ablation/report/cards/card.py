@@ -16,6 +16,8 @@ from cnnlab.digests import SHORT
 
 MOST_ARMS = 30
 """Longest table of arms; a search has hundreds."""
+BEST_ARMS = 10
+"""Arms of a longer one that are shown."""
 MOST_BESIDE = 4
 """Parts that stand beside the source's number; the table of parts has them all."""
 ROLES = {"decides": "decides", "shown": "only shown", "required": "required"}
@@ -179,7 +181,8 @@ def _links(works: Sequence[Work]) -> str:
 def _section(record: Record, file: ClaimFile | None, picture: str, *, several: bool) -> list[str]:
     """Returns what a card says about one test."""
     verdict, depth = record.verdict, "###" if several else "##"
-    scope = f" Scope: {line(verdict.scope)}." if verdict.scope else ""
+    setting = verdict.scope or record.card.scope
+    scope = f" Scope: {line(setting)}." if setting else ""
     head = [f"## {line(record.question)}", ""] if several else [line(record.question), ""]
     return [
         *head,
@@ -266,7 +269,7 @@ def _parts(record: Record) -> list[str]:
         "the claim is not tested. Each p is that of one two-sided test, without a correction; n counts paired seeds. The "
         "effect of an exact part is the largest difference from the stated number, or the number closest to the bound."
     )
-    open_ = [part for part in record.verdict.parts if part.verdict not in words.FOR]
+    open_ = [part for part in record.verdict.parts or (record.verdict,) if part.verdict not in words.FOR]
     said = [f"- {part.verdict.capitalize()}{', only shown' * (part.role == 'shown')}: {line(part.sentence)}" for part in open_]
     return [*_table(heads, rows, left=3), "", note, *(["", *said] if said else [])]
 
@@ -302,8 +305,12 @@ def _arms_table(record: Record, arms: Sequence[Arm], metrics: Sequence[str]) -> 
         "n",
         *({"parameters": "parameters", "macs": "MACs"}[name] for name in costs),
     ]
-    shown = arms if len(arms) <= MOST_ARMS else arms[: MOST_ARMS - 1]
-    more = ["", f"{len(arms) - len(shown)} more are in the record."] if len(shown) < len(arms) else []
+    shown, more = arms, []
+    if len(arms) > MOST_ARMS:
+        first, sign = metrics[0], -1 if record.metrics[metrics[0]].higher_is_better else 1
+        finite = [arm for arm in arms if arm.numbers[first].mean is not None]
+        shown = sorted(finite, key=lambda arm: sign * (arm.numbers[first].mean or 0.0))[:BEST_ARMS]
+        more = ["", f"These are the best {len(shown)}; {len(arms) - len(shown)} more are in the record."]
     return [*_table(heads, [_arm(record, arm, metrics, costs) for arm in shown]), *more]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import pathlib
 import re
 import shlex
@@ -135,9 +136,9 @@ def _of_study(folder: pathlib.Path, verdict: Verdict, declaration: Mapping[str, 
         declaration={name: declaration[name] for name in ("digest", "commit", "time")},
         commits=commits,
         finished=last,
-        seconds=sum(one.wall_seconds or 0.0 for one in outcomes) or None,
+        seconds=_seconds(study_runs),
         deviations=deviations(declaration, study_runs),
-        baseline=", ".join(f"{knob}={study.level(study.baseline, knob)}" for knob in study.factors),
+        baseline=", ".join(f"{knob}={study.level(study.baseline, knob) or '()'}" for knob in study.factors),
         card=card,
     )
 
@@ -156,6 +157,26 @@ def _origin(study_runs: Sequence[runs.StudyRun]) -> tuple[tuple[str, ...], float
             commits.append(describe_commit(run))
             last = max(last, status.get("time", 0.0))
     return tuple(dict.fromkeys(commits)), last or None
+
+
+def _seconds(study_runs: Sequence[runs.StudyRun]) -> float | None:
+    """Returns how long the processes that trained the runs were at it, added up; None where it was not recorded.
+
+    Runs that one program trains side by side take the same time, which counts once.
+    """
+    spans: dict[str, list[tuple[float, float]]] = {}  # {process: (begin, end) of its runs}
+    for study_run in study_runs:
+        result, status = (run_files.read(study_run.folder, name) or {} for name in (run_files.RESULT, run_files.STATUS))
+        if "wall_seconds" in result and "time" in status:
+            end = float(status["time"])
+            spans.setdefault(str(status.get("process")), []).append((end - result["wall_seconds"], end))
+    total = 0.0
+    for of_process in spans.values():
+        last = -math.inf
+        for begin, end in sorted(of_process):
+            total += max(end - max(begin, last), 0.0)
+            last = max(last, end)
+    return total or None
 
 
 def _arm(study: Study, arm: Any, outcomes: Sequence[RunResult], metrics: Sequence[str]) -> Arm:

@@ -69,8 +69,8 @@ def _clouds(record: Record, arms: Sequence[Arm], places: Mapping[str, float]) ->
         mean = arm.numbers[record.drawn].mean if record.drawn in arm.numbers else None
         if mean is not None:
             place = places[arm.knobs[record.card.figure.x]]
-            found.setdefault(f"{arm.name.partition(' ')[0]}s", []).append((place, mean, mean, mean))
-    return [Line(label, tuple(sorted(points)), is_joined=False) for label, points in found.items()]
+            found.setdefault(arm.name.partition(" ")[0], []).append((place, mean, mean, mean))
+    return [Line(f"{word}{'s' * (len(all_) > 1)}", tuple(sorted(all_)), is_joined=False) for word, all_ in found.items()]
 
 
 def _line_name(arm: Arm, arms: Sequence[Arm], figure: Figure) -> str:

@@ -111,7 +111,8 @@ def _write_figures(
         claim = by_id[record.claim]
         says = "" if is_whole(claim, records, declared) else record.card.figure.title or headline(record.verdict).says
         title = says or claim.sentence
-        scope = f" Scope: {record.verdict.scope}." if record.verdict.scope else ""
+        setting = record.verdict.scope or record.card.scope
+        scope = f" Scope: {setting}." if setting else ""
         word = record.verdict.verdict
         title = title if word in words.FOR else f"Claim: {title}"
         subtitle = f"{record.claim}, {word}.{scope}"
