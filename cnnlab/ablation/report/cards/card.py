@@ -115,8 +115,12 @@ def finding(record: Record, part: Verdict) -> str:
         return f"{says}: {part.verdict}"
     if part.exact:
         return f"{says}: {_exactly(record, part, shown)}"
+    found = f"{shown}{'' if bounds == formatting.NOTHING else f' {bounds}'}"
+    metric = numbers.metric_of(record, part)
+    if part.scale == "plain" and not metric.difference_unit:  # a bare number says nothing without its metric
+        found += f" in {numbers.metric_label(part.metric or record.metric, metric)}"
     p = f", p {'' if (part.p or 0) < 0.001 else '= '}{formatting.p_value(part.p)}" if part.p is not None else ""
-    return f"{says}: {shown}{'' if bounds == formatting.NOTHING else f' {bounds}'}{p}, n = {part.n}"
+    return f"{says}: {found}{p}, n = {part.n}"
 
 
 def _exactly(record: Record, part: Verdict, shown: str) -> str:
