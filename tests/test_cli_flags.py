@@ -86,6 +86,7 @@ REFUSED = {
         ["list", "--to=page"],
         "--to is a flag of predict, export, sample, inspect, check, claims and results.",
     ),
+    "launcher of another verb": (["reproduce", "run", "--launcher=slurm"], "--launcher is a flag of ablate."),
     "flag that deletes": (
         ["evaluate", LINEAR, "--overwrite"],
         "evaluate deletes nothing and takes no --overwrite: leave it out.",

@@ -1,5 +1,6 @@
 """Members of one family that take their steps in one batched program: their files are those of single runs."""
 
+import contextlib
 import json
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ import pytest
 
 from cnnlab import knobs
 from cnnlab.engine.checkpoint import Checkpoints
-from cnnlab.errors import DivergedError
+from cnnlab.errors import DivergedError, Preempted
 from cnnlab.metric import Metric
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
@@ -108,6 +109,17 @@ def test_a_crowd_that_was_stopped_goes_on_to_the_same_end(crowd: pathlib.Path, t
         assert (tmp_path / str(seed) / "metrics.jsonl").read_text(encoding="utf-8") == (
             crowd / str(seed) / "metrics.jsonl"
         ).read_text(encoding="utf-8")
+
+
+def test_every_member_of_a_crowd_that_a_signal_stops_names_its_own_checkpoints(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run, "stop_signals", lambda: contextlib.nullcontext(lambda: True))
+    with pytest.raises(Preempted):
+        run.train_batched(list(members(tmp_path)))
+    for seed in range(len(RATES)):
+        status = json.loads((tmp_path / str(seed) / "status.json").read_text(encoding="utf-8"))
+        assert status["state"] == "PREEMPTED" and f"with a checkpoint in {tmp_path / str(seed)}." in status["message"]
 
 
 def test_members_that_stand_at_different_steps_and_one_that_is_done_all_come_to_their_end(
