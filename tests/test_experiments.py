@@ -56,12 +56,13 @@ OTHER_CLAIMS = [
     name for name in NAMES if "claims" in FILES[name].parts and name not in ("c23_pretraining", "c27_gan_vae", "c32_ensembles")
 ]
 """Claims whose recipe and network another experiment trains: they are traced in the fast stage, and trained by hand."""
-TRACED_BY_ANOTHER = ("c22_lesions",)
+TRACED_BY_ANOTHER = ("c22_lesions", "isic_lesions")
 """Experiments whose large network another one traces in the fast stage."""
 SMALLER: dict[str, dict[str, Any]] = {
     "airbench_cifar10": {"model.widths": "4,8"},
     "c50_flips_digits": {"data.dataset.size": 16},  # the smallest for LeNet-5
     "c50_flips_photos": {"data.dataset.size": 16},
+    "isic_lesions": {"model": "linear"},
     "pixelcnn_mnist": {"model.width": 4, "model.blocks": 1},
     "vae_mnist": {"model.widths": "16"},
     "vq_vae_fashion": {"model.widths": "4,8", "model.blocks": 0},
@@ -85,7 +86,7 @@ def innermost(function: Any) -> Any:
 
 def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
     """Knobs that put ten classes of stripes in place of a TFDS set or a table, which not every machine has."""
-    if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:")):
+    if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}
     given |= {"data.examples_per_class": 10} if values.get("data.examples_per_class") else {}

@@ -243,6 +243,7 @@ def predict(
     workdir: Target | None = None,
     images: Entries = (),
     to: Target | None = None,
+    table: Literal["top", "classes"] = "top",
     best: bool = False,
     allow: tuple[str, ...] = (),
     overwrite: bool = False,
@@ -259,6 +260,8 @@ def predict(
             - for paths from standard input, one a line; several are separated by commas, or the flag is given again.
         to: a .csv or .json file for the table, a .png for a sheet of the first 100 pictures, a folder for a picture of each
             image; none: the table is printed.
+        table: columns of a .csv file: top, the path of the image and its most probable classes; or classes, the image's name
+            without folder and ending and the probability of every class, as challenges ask for.
         best: use the checkpoint with the best validation metric, not the newest one.
         allow: what may have changed since the run was trained, of code, data, weights.
         overwrite: replace the file, or write into a folder that is not empty.
@@ -274,7 +277,7 @@ def predict(
 
     (folder,) = folders.values()
     target = pathlib.Path(to) if to else None
-    print(predict_run(resolved, spec, folder, images, target=target, best=best, replace=overwrite))
+    print(predict_run(resolved, spec, folder, images, target=target, best=best, replace=overwrite, table=table))
     return 0
 
 

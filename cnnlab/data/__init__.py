@@ -7,6 +7,7 @@ machine without TFDS or grain can still run experiments on arrays.
 from cnnlab.data.arrays import digits
 from cnnlab.data.csv_files import csv_table
 from cnnlab.data.folders import folder
+from cnnlab.data.isic import isic
 from cnnlab.data.npz_files import npz
 from cnnlab.data.procedural import gaussians, stripes, xor
 from cnnlab.data.tfds_sets import tfds
@@ -16,9 +17,10 @@ DATASETS = {
     "tfds": tfds,
     "folder": folder,
     "csv": csv_table,
+    "isic": isic,
     "npz": npz,
     "xor": xor,
     "stripes": stripes,
     "gaussians": gaussians,
 }
-"""The functions that open a data set, by name; `tfds:NAME`, `folder:PATH`, `csv:PATH` and `npz:PATH` take what follows."""
+"""The functions that open a data set, by name; those of `tfds:NAME`, `folder:PATH` and the like take what follows."""

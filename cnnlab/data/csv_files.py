@@ -65,15 +65,15 @@ def csv_table(
         max_pixels: size of the largest image that is decoded, in pixels.
         draft: JPEGs are decoded at a part of their size where both sides keep this many pixels; none: they are decoded whole.
     """
-    table = _read(files.absolute(path))
+    table = read_table(files.absolute(path))
     name = f"csv:{printable(table.path.stem)}"
     file_column = _column(table, file, FILE_COLUMNS, "file") or ""
     root = files.absolute(below) if below else table.path.parent
-    paths = _paths(table, file_column, root)
+    paths = files_named(table, file_column, root)
     wanted = list(labels) or ([] if targets else [found] if (found := _column(table, None, LABEL_COLUMNS, "labels")) else [])
     kinds, columns = _targets(table, wanted, targets)
     if group is not None:
-        kinds["group"], columns["group"] = Name(), np.array(table.cells(_known(table, group, "group")))
+        kinds["group"], columns["group"] = Name(), np.array(table.cells(known_column(table, group, "group")))
     split_column = _column(table, split, ("split",), "split")
     parts, remarks = _parts(name, table, split_column, group)
     used = {file_column, split_column, group, *wanted, *targets}
@@ -98,7 +98,7 @@ def _split(images: LazyImages, columns: Mapping[str, Values], rows: Sequence[int
 
 
 @dataclasses.dataclass(frozen=True)
-class _Table:
+class Table:
     """The cells of a CSV file as texts, without the blanks around them."""
 
     path: pathlib.Path
@@ -114,7 +114,7 @@ class _Table:
         return [row[place] for row in self.rows]
 
 
-def _read(path: pathlib.Path) -> _Table:
+def read_table(path: pathlib.Path) -> Table:
     """Returns the table of a file, or raises DataError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -149,10 +149,10 @@ def _read(path: pathlib.Path) -> _Table:
                 f"{path}, line {line}: {len(row)} cells, and the first line has {len(columns)} names.\n"
                 "Expected a cell for each name. Put cells that hold the delimiter in quotation marks."
             )
-    return _Table(path, columns, [row for _, row in found[1:]], [line for line, _ in found[1:]], combined_digest(text))
+    return Table(path, columns, [row for _, row in found[1:]], [line for line, _ in found[1:]], combined_digest(text))
 
 
-def _known(table: _Table, column: str, knob: str) -> str:
+def known_column(table: Table, column: str, knob: str) -> str:
     """Returns the name of a column, or raises DataError where the table has none of this name."""
     if column not in table.columns:
         guess = did_you_mean(column, list(table.columns))
@@ -162,10 +162,10 @@ def _known(table: _Table, column: str, knob: str) -> str:
     return column
 
 
-def _column(table: _Table, given: str | None, usual: Sequence[str], knob: str) -> str | None:
+def _column(table: Table, given: str | None, usual: Sequence[str], knob: str) -> str | None:
     """Returns the given column, or the first one with a usual name whatever its case; an error where a file has none."""
     if given is not None:
-        return _known(table, given, knob)
+        return known_column(table, given, knob)
     lower = {column.lower(): column for column in reversed(table.columns)}
     found = next((lower[name] for name in usual if name in lower), None)
     if found is None and knob == "file":
@@ -176,7 +176,7 @@ def _column(table: _Table, given: str | None, usual: Sequence[str], knob: str) -
     return found
 
 
-def _paths(table: _Table, column: str, root: pathlib.Path) -> list[pathlib.Path]:
+def files_named(table: Table, column: str, root: pathlib.Path) -> list[pathlib.Path]:
     """Returns the files that a column names; DataError names those that are missing or named twice."""
     paths, missing = [], []
     for line, cell in zip(table.lines, table.cells(column), strict=True):
@@ -201,29 +201,29 @@ def _paths(table: _Table, column: str, root: pathlib.Path) -> list[pathlib.Path]
     return paths
 
 
-def _targets(table: _Table, labels: Sequence[str], targets: Sequence[str]) -> tuple[dict[str, Kind], dict[str, Values]]:
+def _targets(table: Table, labels: Sequence[str], targets: Sequence[str]) -> tuple[dict[str, Kind], dict[str, Values]]:
     """Returns the kinds and values [N, …] of what shall be predicted: a class, several labels, numbers, or nothing."""
     for column in labels:
-        _known(table, column, "labels")
+        known_column(table, column, "labels")
     for column in targets:
-        _known(table, column, "targets")
+        known_column(table, column, "targets")
     kinds: dict[str, Kind] = {}
     columns: dict[str, Values] = {}
     if len(labels) == 1:
         cells = table.cells(labels[0])
         if "" in cells:
-            _refuse_cells(table, labels[0], [place for place, cell in enumerate(cells) if not cell], "the name of a class")
+            refuse_cells(table, labels[0], [place for place, cell in enumerate(cells) if not cell], "the name of a class")
         names = _sorted_names(set(cells))
         number = {text: position for position, text in enumerate(names)}
         kinds["label"] = Label(tuple(map(printable, names)))
         columns["label"] = np.array([number[cell] for cell in cells], np.int32)
     elif labels:
         kinds["tags"] = MultiLabel(tuple(map(printable, labels)))
-        values = [_numbers(table, column, YES) for column in labels]
+        values = [numbers_of(table, column, YES) for column in labels]
         columns["tags"] = np.stack(values, axis=1)  # K of [N] -> [N, K]
     if targets:
         kinds["target"] = Target(tuple(map(printable, targets)))
-        columns["target"] = np.stack([_numbers(table, column, None) for column in targets], axis=1)  # T of [N] -> [N, T]
+        columns["target"] = np.stack([numbers_of(table, column, None) for column in targets], axis=1)  # T of [N] -> [N, T]
     return kinds, columns
 
 
@@ -246,7 +246,7 @@ def _sorted_names(names: set[str]) -> list[str]:
     return sorted(names, key=int) if all(name.removeprefix("-").isdecimal() for name in names) else sorted(names)
 
 
-def _numbers(table: _Table, column: str, known: Mapping[str, float] | None) -> np.ndarray:
+def numbers_of(table: Table, column: str, known: Mapping[str, float] | None) -> np.ndarray:
     """Returns the cells of a column as f32 [N]: by a dict of texts, or as finite numbers."""
     out, wrong = np.zeros(len(table.rows), np.float32), []
     for place, cell in enumerate(table.cells(column)):
@@ -257,11 +257,11 @@ def _numbers(table: _Table, column: str, known: Mapping[str, float] | None) -> n
         else:
             wrong += [] if np.isfinite(out[place]) else [place]
     if wrong:
-        _refuse_cells(table, column, wrong, "a finite number" if known is None else "0 or 1")
+        refuse_cells(table, column, wrong, "a finite number" if known is None else "0 or 1")
     return out
 
 
-def _refuse_cells(table: _Table, column: str, places: Sequence[int], expected: str) -> None:
+def refuse_cells(table: Table, column: str, places: Sequence[int], expected: str) -> None:
     """Raises DataError for cells of a column."""
     cells = table.cells(column)
     found = [f"line {table.lines[place]}: {printable(cells[place]) or '(empty)'}" for place in places]
@@ -271,7 +271,7 @@ def _refuse_cells(table: _Table, column: str, places: Sequence[int], expected: s
     )
 
 
-def _require_whole_groups(table: _Table, group: str, parts: Mapping[str, Sequence[int]]) -> None:
+def _require_whole_groups(table: Table, group: str, parts: Mapping[str, Sequence[int]]) -> None:
     """Raises DataError where the table puts rows of one group into several splits."""
     cells = table.cells(group)
     of = {split: {cells[row] for row in rows} for split, rows in parts.items()}
@@ -285,14 +285,14 @@ def _require_whole_groups(table: _Table, group: str, parts: Mapping[str, Sequenc
         )
 
 
-def _parts(name: str, table: _Table, column: str | None, group: str | None) -> tuple[dict[str, list[int]], list[str]]:
+def _parts(name: str, table: Table, column: str | None, group: str | None) -> tuple[dict[str, list[int]], list[str]]:
     """Returns {split: its rows} and remarks on the names of splits; raises DataError where these cut a group."""
     if column is None:
         return {"train": list(range(len(table.rows)))}, []
     named = {cell: split_named(cell) for cell in dict.fromkeys(table.cells(column))}
     wrong = [place for place, cell in enumerate(table.cells(column)) if named[cell] is None]
     if wrong:
-        _refuse_cells(table, column, wrong, "train, validation or test")
+        refuse_cells(table, column, wrong, "train, validation or test")
     parts: dict[str, list[int]] = {}
     for row, cell in enumerate(table.cells(column)):
         parts.setdefault(str(named[cell]), []).append(row)

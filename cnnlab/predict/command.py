@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from cnnlab.errors import DataError
+from cnnlab.errors import DataError, UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.predict import write
 from cnnlab.predict.find import Found, find_images
@@ -92,6 +92,7 @@ def predict_run(
     target: pathlib.Path | None,
     best: bool,
     replace: bool,
+    table: write.Table = "top",
 ) -> str:
     """Predicts images with a run's newest checkpoint (or the best on validation); returns what to print about it.
 
@@ -105,8 +106,11 @@ def predict_run(
         target: .csv, .json, .png or a folder; None: a table is printed.
         best: whether to restore the best checkpoint on validation instead of the newest.
         replace: whether files that are there already are replaced.
+        table: columns of a table.
     """
-    writer = write.writer_for(target, replace=replace) if target else None
+    if table == "classes" and not target:
+        raise UsageError("--table=classes is written into a file. Add --to=FILE.csv.")
+    writer = write.writer_for(target, replace=replace, table=table) if target else None
     found = find_images(images)
     for remark in found.remarks:
         log.info(remark)

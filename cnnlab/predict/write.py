@@ -12,7 +12,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -33,6 +33,8 @@ COLUMNS = 10
 TABLE_LINES = 100
 """Number of lines of a printed table after which the widths of its columns are chosen again."""
 
+Table = Literal["top", "classes"]
+"""The columns of a table: the most probable classes with their probabilities, or every class with its own."""
 Predictions = Iterable[PredictedImage]
 Writer = Callable[[pathlib.Path, Predictions, Prediction, InputSpec], str]
 
@@ -63,6 +65,25 @@ def write_csv(path: pathlib.Path, predictions: Predictions, prediction: Predicti
                 if number == 0:
                     table.writerow(row)
                 table.writerow("" if value is None else value for value in row.values())
+        finally:
+            text.detach()  # flushed; the file itself stays open
+
+    files.replace_file(path, write)
+    return str(path)
+
+
+def write_class_table(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
+    """Writes a table with the name of the image, without folder and ending, and the probability of every class."""
+
+    def write(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        table = csv.writer(text, lineterminator="\n")
+        try:
+            table.writerow(["image", *inputs.class_names])
+            for one in predictions:
+                if "probabilities" not in one.arrays:
+                    raise UsageError("--table=classes: this run predicts no classes. Leave --table out.")
+                table.writerow([pathlib.PurePath(one.found.name).stem, *map(_plain, one.arrays["probabilities"])])
         finally:
             text.detach()  # flushed; the file itself stays open
 
@@ -153,9 +174,13 @@ WRITERS: dict[str, Writer] = {".csv": write_csv, ".json": write_json, ".png": wr
 """Writers by the suffix of the path; a path without one is a folder."""
 
 
-def writer_for(target: pathlib.Path, *, replace: bool) -> Writer:
+def writer_for(target: pathlib.Path, *, replace: bool, table: Table = "top") -> Writer:
     """Returns the writer of a path; raises UsageError where the path cannot be written, or must not be replaced."""
     writer = WRITERS[""] if target.is_dir() else WRITERS.get(target.suffix.lower())
+    if table == "classes":
+        if writer is not write_csv:
+            raise UsageError(f"--table=classes is a table in CSV, and --to={target} is none. Give a name that ends in .csv.")
+        writer = write_class_table
     if writer is None:
         raise UsageError(f"--to={target}: expected a name that ends in .csv, .json or .png (a sheet), or a folder.")
     if not replace and (any(target.iterdir()) if target.is_dir() else target.exists()):
