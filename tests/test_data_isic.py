@@ -81,10 +81,14 @@ def test_a_run_writes_the_table_of_the_challenge(layout: pathlib.Path, here: Her
     words = ("--experiment=isic_lesions", "--model=linear", f"--dataset=isic:{layout}", "--image_size=8", "--validation=0")
     code, out, err = here(*words, "--steps=2", "--batch_size=14", "--augment=none", "--devices=1", "--workdir=run")
     assert code == 0 and "balanced" in out, err
-    images = layout / f"{PREFIX}_Validation_Input"
-    code, _, err = here(
-        "predict", "--workdir=run", f"--images={images}", "--table=classes", "--to=submission.csv", "--devices=1"
+    predict = (
+        "predict",
+        "--workdir=run",
+        f"--images={layout / f'{PREFIX}_Validation_Input'}",
+        "--table=classes",
+        "--devices=1",
     )
+    code, _, err = here(*predict, "--to=submission.csv")
     assert code == 0, err
     header, *rows = list(csv.reader(pathlib.Path("submission.csv").read_text(encoding="utf-8").splitlines()))
     assert header == ["image", *CLASSES] and [row[0] for row in rows] == [f"ISIC_{number:07d}" for number in range(100, 114)]
