@@ -205,6 +205,16 @@ def test_numbers_that_are_lower_bounds_have_a_sign():
     assert with_interval(found, steps) == "600" and with_interval(dataclasses.replace(found, lower_bounds=2), steps) == "≥ 600"
 
 
+def test_a_ratio_to_numbers_that_are_lower_bounds_is_one_too():
+    found = made_up(ROWS)
+    baseline, arm = found.arms
+    bounds = {found.metric: dataclasses.replace(arm.numbers[found.metric], lower_bounds=1)}
+    found = dataclasses.replace(found, arms=(baseline, dataclasses.replace(arm, numbers=bounds)))
+    for comparison, shown in (("lr=0.2 / baseline", "ratio ≥ 1"), ("baseline / lr=0.2", "ratio 1")):
+        part = Verdict("C7", HOLDS, 1.0, (0.5, 1.5), 0.01, 3, "It.", comparison=comparison, scale="log")
+        assert effect(found, part) == (shown, "[0.5, 1.5]")
+
+
 def part_of(word: str, says: str, **given) -> Verdict:
     """A part of a claim."""
     return Verdict("C7", word, 1.0, (0.5, 1.5), 0.01, 3, f"{says}.", says=says, comparison="a − b", **given)

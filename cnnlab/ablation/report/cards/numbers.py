@@ -98,6 +98,13 @@ def declared_part(record: Record, part: Verdict) -> Mapping[str, Any]:
     return (same or [{}])[0]
 
 
+def is_lower_bound(record: Record, part: Verdict) -> bool:
+    """Returns whether a ratio is only a lower bound: numbers of its first arm are, and none of its second arm."""
+    arms = {arm.name: arm.numbers.get(part.metric or record.metric) for arm in record.arms}
+    first, other = (arms.get(name) for name in part.comparison.partition(" / ")[::2])
+    return bool(first and first.lower_bounds and other and not other.lower_bounds)
+
+
 def effect(record: Record, part: Verdict) -> tuple[str, str]:
     """Returns (effect with its unit, 95 % interval) of a part: `+2.10 nats`, `[1.87, 2.33]`; dashes for what is not there."""
     metric = metric_of(record, part)
@@ -110,7 +117,8 @@ def effect(record: Record, part: Verdict) -> tuple[str, str]:
         return f"{100 * part.effect:.0f} % of the runs", bounds
     if part.scale != "plain":
         bounds = "[{:.3g}, {:.3g}]".format(*part.interval) if part.interval else formatting.NOTHING
-        return f"{'ratio' if part.scale == 'log' else 'odds ratio'} {part.effect:.3g}", bounds
+        sign = "≥ " if is_lower_bound(record, part) else ""
+        return f"{'ratio' if part.scale == 'log' else 'odds ratio'} {sign}{part.effect:.3g}", bounds
     unit = f" {metric.difference_unit}" if metric.difference_unit else ""
     if part.exact and is_bound(part):
         return level(part.effect, metric), formatting.NOTHING
