@@ -2,7 +2,7 @@
 
 Paper:    Wilson, Roelofs, Stern, Srebro, Recht, The marginal value of adaptive gradient methods, 2017, arXiv 1705.08292
 Command:  python launch.py ablate --experiment=c13_momentum_adam
-Result:   not run yet.
+Result:   not tested; docs/claims/c13.md has the numbers.
 
 The small version, for two cores; c13_momentum_adam_cifar10 is the decisive one. "At least as well" is a test of
 non-inferiority: Adam is better by no more than 0.3 points of accuracy on 10,000 test images. That neither is better by as
