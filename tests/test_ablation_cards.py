@@ -7,10 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from cnnlab.ablation.plan.claim import Claim
 from cnnlab.ablation.plan.study import Card, Figure, Verdict
 from cnnlab.ablation.report.bibliography import read_bibliography
 from cnnlab.ablation.report.cards.canvas import DARK, HEIGHT, LIGHT, WIDTH, width_of
-from cnnlab.ablation.report.cards.card import result_line
+from cnnlab.ablation.report.cards.card import card, result_line
 from cnnlab.ablation.report.cards.figure import draw
 from cnnlab.ablation.report.cards.means import curve_point, numbers_of
 from cnnlab.ablation.report.cards.numbers import conditions, effect, number, with_interval
@@ -252,7 +253,11 @@ def test_a_result_of_an_exact_claim_and_of_one_that_is_not_tested():
     assert result_line(dataclasses.replace(shares, verdict=dataclasses.replace(small, parts=(small,)))) == said
     control = part_of("not shown", "The control fails", role="required")
     whole = dataclasses.replace(exact, verdict="not tested", parts=(control, exact))
-    assert result_line(made_up(ROWS, verdict=whole)) == "Not met: The control fails."
+    found = made_up(ROWS, verdict=whole)
+    assert result_line(found) == "Not met: The control fails."
+    text = card(Claim("C7", "It is linear", "Training", "exact"), [found], [], {}, {})
+    assert "| required | The control fails | a − b in" in text and "| 0.010 | 3 | not met |" in text
+    assert "- Not met: The control fails." in text and "- Not shown" not in text
 
 
 CONDITIONS = {

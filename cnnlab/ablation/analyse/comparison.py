@@ -17,6 +17,9 @@ from cnnlab.ablation.analyse.rules import Hypothesis, Scale, Test
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.errors import UsageError
 
+DISAGREE = "t and sign flips disagree"
+"""What a sentence says where the two tests lie on different sides of alpha."""
+
 
 def compare(
     analysis: Analysis,
@@ -53,7 +56,8 @@ def compare(
         # A number that is too small makes a difference too small: that the others are larger is not shown by it.
         is_known = not (other if effect > shift else row).lower_bounds
         word = word if is_known or word == words.ABSENT else words.NOT_SHOWN
-        how = " ".join(filter(None, (tested, _how(moved, pairs[1], test))))
+        by = _how(moved, pairs[1], test)
+        how = ("; " if DISAGREE in by else " ").join(filter(None, (tested, by)))
         remarks = _remarks(analysis, word, differences, rows, (1, -1), hypothesis, scale) + summary.lower_bounds(rows)
     numbers = (differences, interval, p)
     return verdict_of(analysis, claim, word, says, title, numbers, rows, test=how, scale=scale, remarks=remarks)
@@ -187,7 +191,7 @@ def _how(ours: Sequence[float], theirs: Sequence[float], test: Test) -> str:
     if t is None or flips is None:
         return "by an exact test, since all pairs differ by the same" if len(differences) > 1 else ""
     if statistics.can_flip(differences) and (t < words.ALPHA) != (flips < words.ALPHA):
-        return f"t and sign flips disagree: {t:.2g} and {flips:.2g}"
+        return f"{DISAGREE}: {t:.2g} and {flips:.2g}"
     return "by sign flips" if test == "signs" else ""
 
 

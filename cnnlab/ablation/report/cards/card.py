@@ -264,7 +264,7 @@ def _parts(record: Record) -> list[str]:
                 bounds,
                 p,
                 str(part.n or "–"),
-                part.verdict,
+                _word(part),
             ]
         )
     heads = ["role", "statement", "comparison", "effect", "95 % interval", "p", "n", "verdict"]
@@ -274,8 +274,13 @@ def _parts(record: Record) -> list[str]:
         "effect of an exact part is the largest difference from the stated number, or the number closest to the bound."
     )
     open_ = [part for part in record.verdict.parts or (record.verdict,) if part.verdict not in words.FOR]
-    said = [f"- {part.verdict.capitalize()}{', only shown' * (part.role == 'shown')}: {line(part.sentence)}" for part in open_]
+    said = [f"- {_word(part).capitalize()}{', only shown' * (part.role == 'shown')}: {line(part.sentence)}" for part in open_]
     return [*_table(heads, rows, left=3), "", note, *(["", *said] if said else [])]
+
+
+def _word(part: Verdict) -> str:
+    """Returns the word of a part's verdict; what is required is not met rather than refuted."""
+    return "not met" if part.role == "required" and part.verdict not in words.FOR else part.verdict
 
 
 def _comparison(record: Record, part: Verdict) -> str:
