@@ -49,14 +49,9 @@ def small(recipe: Callable[..., Experiment], values: dict[str, Any], **more: Any
 STEADY = {"optimizer": "momentum", "pretrain_optimizer": "momentum"}  # Adam makes much of a gradient that is nearly 0
 MLP_AUTOENCODER = {"model.widths": "12", "model.code": 5}
 STACK = {"widths": "10,8"}
-CONVNET = {
-    "model": "convnet",
-    "model.widths": "4,8",
-    "dropout": 0.3,
-    "average_decay": 0.9,
-    "augment": "shift_rotate",
-    "metrics": "balanced_accuracy,f1,auc,brier,ece",
-}
+NOISY = {"dropout": 0.3, "average_decay": 0.9, "augment": "shift_rotate"}
+SCORED = {"metrics": "balanced_accuracy,f1,auc,brier,ece"}
+MLP = {"model": "mlp", "model.widths": "8", "model.norm": "batch", **NOISY}
 GAN = {"latent": 8, "optimizer": "sgd", "lr": 0.01, "average_decay": 0.9}
 VAE = {"model.widths": "16", "latent": 4, "binarize": "dynamic", "anneal": 0.5, "free_bits": 0.01, "codes_from": "fitted"}
 VQ_VAE = {"widths": "4,8", "entries": 16, "dimension": 4, "blocks": 0}
@@ -64,7 +59,7 @@ VQ_VAE = {"widths": "4,8", "entries": 16, "dimension": 4, "blocks": 0}
 TASKS: dict[str, Callable[..., Experiment]] = {
     "pursuit": lambda steps=STEPS: toys.chase(steps=steps, batch_size=24),
     "surgery": lambda steps=STEPS: toys.surgery(steps=steps),
-    "classify": small(classification, TRAINED, **CONVNET),
+    "classify": small(classification, {**TRAINED, **NOISY, **SCORED}, model="convnet", **{"model.widths": "4,8"}),
     "ensemble": small(ensemble_classification, TRAINED, model="mlp", members=2, **{"model.widths": "8", "dropout": 0.3}),
     "knn": small(nearest_neighbours, STRIPES, k=3),
     "pca": small(principal_components, STRIPES, components=5),
@@ -92,10 +87,10 @@ TASKS: dict[str, Callable[..., Experiment]] = {
 """{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""
 
 VARIANTS = {
-    "classify in parts": small(classification, TRAINED, accumulate=3, **CONVNET),
-    "classify streamed": small(classification, TRAINED, resident_mib=0, **CONVNET),
+    "in_parts": small(classification, TRAINED, accumulate=3, **MLP),
+    "streamed": small(classification, TRAINED, resident_mib=0, **MLP),
 }
-"""What a task does not change, which is tested for one of them: batches taken in parts, and data that are streamed."""
+"""What does not depend on the task, which one of them shows: batches taken in parts, and data that are streamed."""
 OVER_PROCESSES = [*TASKS, *VARIANTS]
 """What several processes train (contract_process.py)."""
 

@@ -45,15 +45,18 @@ SEPARATE = [name for name in TRAINED if name not in MIXING]
 SAMPLERS = [name for name in TASKS if name not in ("pursuit", "surgery", "classify", "ensemble", "knn", "stacked")]
 LATER = ("denoise", "ensemble", "gan", "stacked_unsupervised", "vq_vae")
 """Rows like others of their kind, which the fast stage leaves to the slow one."""
-PLACES = [("jit", 8), ("jit", 3), ("pmap", 3), ("fsdp", 8), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3)]
-RARE = PLACES[4:]
-"""Places that say little beside the others: tests/test_parallel.py has them for one network, a run by hand for every task."""
+PLACES = [("jit", 8), ("jit", 3), ("pmap", 3), ("fsdp", 8)]
+RARE = [("jit", 2), ("jit", 4), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3)]
+"""Places that say little beside these: tests/test_parallel.py has them for one network, a run by hand for every task."""
 PLACED = slow_but(
-    [(name, *place) for place in PLACES for name in TASKS],
+    [(name, *place) for place in [*PLACES, *RARE] for name in TASKS],
     ("surgery", "pmap", 3),
     *[(name, "jit", 8) for name in ("pursuit", "classify", "knn", "pca", "variational", "wgan_gp", "stacked")],
     thorough=[(name, *place) for place in RARE for name in TASKS],
 )
+
+
+SAME_CURVE = "test_two_processes_with_two_devices_each_give_the_same_curve"
 
 
 def fast_first(names: list[str]) -> list[Any]:
@@ -90,9 +93,10 @@ def test_every_strategy_and_device_count_gives_the_same_curve(name: str, strateg
 
 
 @pytest.fixture(scope="module")
-def over_processes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The folder in which two processes with two devices each left the curve and the state of every row."""
-    folder = tmp_path_factory.mktemp("processes")
+def over_processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder in which two processes with two devices each left the curve and the state of every row that is asked for."""
+    folder, asked = tmp_path_factory.mktemp("processes"), {item.name for item in request.session.items}
+    names = [name for name in OVER_PROCESSES if f"{SAME_CURVE}[{name}]" in asked]
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"  # the last one counts
     strict = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
@@ -103,7 +107,7 @@ def over_processes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         port = str(found.getsockname()[1])
     started = [
         subprocess.Popen(
-            [*command, str(index), port, str(folder)],
+            [*command, str(index), port, str(folder), *names],
             cwd=ROOT,
             env=environment,
             text=True,
@@ -118,16 +122,15 @@ def over_processes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OVER_PROCESSES)
+@pytest.mark.parametrize("name", slow_but(OVER_PROCESSES, thorough=[*LATER, *REMEMBERING]))
 def test_two_processes_with_two_devices_each_give_the_same_curve(name: str, over_processes: pathlib.Path):
-    alone, _, curve, _ = reference(name.removesuffix(" streamed"))
+    alone, _, curve, _ = reference(name)
     found, leaves = read(over_processes / f"{name}.json"), np.load(over_processes / f"{name}.npz")
     assert toys.gap(alone, list(leaves.values())) < 1e-4
     assert found["curve"].keys() == {str(step) for step in curve}
     for step, numbers in curve.items():
         assert by_name(found["curve"][str(step)]) == pytest.approx(by_name(numbers), rel=2e-5, abs=1e-6), step
-    numbers = experiment(name).task.summary(measured(name.removesuffix(" streamed")))
+    numbers = experiment(name).task.summary(measured(name))
     assert by_name(found["measured"]) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-5)
 
 
