@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnlab.cli import supervise
 from cnnlab.cli.groups import Processes
@@ -113,12 +114,51 @@ def test_fully_sharded_batch_norm_over_two_processes_goes_on_after_ctrl_c_with_t
     for place in places:
         place.mkdir()
     code, _, err = launch(*words, cwd=places[0])
-    assert code == 0 and "fsdp on 2 cpu devices" in err, err
+    assert code == 0 and re.search(r"fsdp on 2 cpu devices, f32\nstate on each device: .* split, .* whole", err), err
     code, _, err = signalled_at(20, signal.SIGINT, *words, place=places[1], of=None)
     assert code == 75 and "SIGINT: all processes save a checkpoint" in err, err
     code, _, err = launch(*words, cwd=places[1])
     assert code == 0, err
     assert result(places[0])["state_digest"] == result(places[1])["state_digest"]
+
+
+@pytest.mark.slow
+def test_a_file_that_one_process_alone_misses_ends_both_and_put_back_they_go_on(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (tmp_path / "pets" / place).mkdir(parents=True)
+        for number in range(6):
+            pixels = random.integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / place / f"{number}.png")
+    words = (
+        "train",
+        "--experiment=linear_digits",
+        "--dataset=folder:pets",
+        "--resident_mib=0",
+        "--batch_size=4",
+        "--steps=99999",
+    )
+    words += (
+        "--validation=0",
+        "--save_every=10 steps",
+        "--log_every=10 steps",
+        "--eval_every=99999 steps",
+        "--workdir=run",
+        *TWO,
+    )
+    process = start(*words, cwd=tmp_path)
+    until = time.monotonic() + 200
+    while last_step(tmp_path / "run") < 50 and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    (tmp_path / "pets" / "train" / "cat" / "0.png").rename(tmp_path / "away.png")
+    code, _, err = finish(process, seconds=200)
+    assert code == 3 and "Traceback" not in err and "cat/0.png changed since it was checked" in err, err
+    (tmp_path / "away.png").rename(tmp_path / "pets" / "train" / "cat" / "0.png")
+    code, _, err = launch(*words, f"--stop_after={last_step(tmp_path / 'run') + 20}", cwd=tmp_path)
+    assert code == 0 and "going on from step" in err, err
 
 
 @pytest.mark.slow

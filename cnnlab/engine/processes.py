@@ -18,8 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnlab.core import PyTree, Rows
 from cnnlab.errors import UsageError
@@ -64,6 +66,7 @@ def start(group: Group) -> None:
             initialization_timeout=group.start_timeout,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
+        _connect_devices(group.start_timeout)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(
@@ -84,6 +87,21 @@ def _require_free(coordinator: str) -> None:
                 f"process 0 cannot listen on port {port} (--coordinator={coordinator}): {error}.\n"
                 "Expected a port of this host that no other program uses. Name another one in every process."
             ) from error
+
+
+def _connect_devices(timeout: int) -> None:
+    """Opens the connections between the devices of all processes, while all are there.
+
+    On a CPU the first collective gives up 30 s after its first process, which may have its program or its data much earlier
+    than the last. So here all wait for one another, at most `timeout` seconds, with the program compiled.
+    """
+    mesh = Mesh(np.array(jax.devices()), ("devices",))
+    by_device, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("devices",), ()))
+    ones = jax.make_array_from_callback((mesh.size,), by_device, lambda index: np.ones(1, np.float32))
+    total = jax.jit(jnp.sum, out_shardings=everywhere).lower(ones).compile()
+    _client().wait_at_barrier("cnnlab/connect", timeout * 1000)
+    jax.block_until_ready(total(ones))
+    _shared_bytes(np.zeros(1, np.uint8), 1)  # which connects one device of each process
 
 
 def count() -> int:
