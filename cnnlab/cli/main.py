@@ -2,7 +2,9 @@
 
 import io
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from cnnlab import own
@@ -53,8 +55,12 @@ def main(argv: Sequence[str]) -> int:
         # What a signal interrupts may raise an error of its own.
         found = of_the_world(error) or next(iter(received), None)
         if found is None or "--debug" in argv:
+            if supervise.CHILD in os.environ:
+                traceback.print_exc()
+            supervise.leave(1)
             raise
         print(f"{'' if found.exit_code == 75 else 'error: '}{found}", file=sys.stderr)
+        supervise.leave(found.exit_code)
         return found.exit_code
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TextIO
 
 from cnnlab.cli.groups import Processes
-from cnnlab.errors import STOP_SIGNALS, WARNING_SIGNAL, UsageError
+from cnnlab.errors import STOP_SIGNALS, WARNING_SIGNAL, Preempted, UsageError
 
 LAUNCHER = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 CHILD = "CNNLAB_PROCESS"
@@ -51,6 +51,18 @@ class Child:
     lines: collections.deque[str]
     """Its last lines of errors."""
     readers: list[threading.Thread]
+
+
+def leave(code: int) -> None:
+    """Ends this process with an exit code, where it is one of several and an error ends it; does nothing else.
+
+    At its usual end jax waits for the others, five minutes where they do not come since the error is of this process alone.
+    After a signal all end together.
+    """
+    if CHILD in os.environ and code != Preempted.exit_code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def of_slurm() -> tuple[int, int] | None:
