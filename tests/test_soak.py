@@ -18,8 +18,8 @@ def test_the_slope_is_that_of_the_last_half_in_mb_for_ten_thousand_steps():
 
 @pytest.mark.slow
 def test_the_memory_of_a_long_run_is_flat():
-    """At most 1 MB over the last 3,000 of 6,000 steps, 340 bytes a step: less than the statistics of one."""
-    words = [sys.executable, "-m", "benchmarks.soak", "--steps=6000", "--most=3.4"]
+    """At most 3 MB over the last 3,000 of 6,000 steps, 1 kB a step: less than the statistics and feeds of one."""
+    words = [sys.executable, "-m", "benchmarks.soak", "--steps=6000", "--most=10"]
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "PJRT_NPROC")}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
