@@ -135,6 +135,11 @@ def of_the_world(error: BaseException) -> CnnlabError | None:
             "Give a smaller --batch_size, a larger --accumulate, a smaller network, smaller images (--image_size) or "
             "--precision=bf16; on several devices, --strategy=fsdp."
         )
+    if isinstance(error, RuntimeError) and first.startswith("Unable to initialize backend"):
+        return UsageError(
+            f"{first}\n$JAX_PLATFORMS names a platform that this jax does not have; nothing is run on another one instead.\n"
+            'Install it (pip install -U "jax[cuda12]" for NVIDIA), or set JAX_PLATFORMS=cpu.'
+        )
     if type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError", "ValueError") and PEER.search(first):
         return PeerLost(f"another process of this run does not answer any more ({first}).")
     if isinstance(error, OSError) and error.errno in DISK_REASONS:

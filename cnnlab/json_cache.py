@@ -1,12 +1,11 @@
 """Small results that take long to compute again, in JSON files below the user's cache folder. Imports no jax."""
 
-import json
 import os
 import pathlib
 from typing import Any
 
 from cnnlab import files
-from cnnlab.errors import DiskError
+from cnnlab.errors import DamagedFile, DiskError
 
 
 class JsonCache:
@@ -22,10 +21,10 @@ class JsonCache:
         base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         self.path, self.most = base / "cnnlab" / f"{name}.json", most
         try:
-            known = files.read_json(self.path)
-        except OSError:
+            known = files.read_record(self.path)
+        except DamagedFile:
             known = None
-        self.known: dict[str, Any] = known if isinstance(known, dict) else {}
+        self.known: dict[str, Any] = known or {}
         self.used: dict[str, Any] = {}
         self.is_new = False
 
@@ -47,7 +46,7 @@ class JsonCache:
         content = self.used if len(self.known) > self.most else {**self.known, **self.used}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_text(self.path, json.dumps(content))
+            files.write_record(self.path, content)
         except (OSError, DiskError):
             return
         self.is_new = False

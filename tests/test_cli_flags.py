@@ -106,6 +106,7 @@ REFUSED = {
     "misspelt flag": ([LINEAR, "--sedes=3"], "no knob --sedes here. Did you mean --seeds?"),
     "knob of another choice": ([LINEAR, "--optimizer=adam", "--momentum=0.9"], "It is one with --optimizer=momentum, "),
     "count": ([LINEAR, "--seeds=0"], "--seeds=0: expected int finite and >= 1"),
+    "precision": ([LINEAR, "--precision=fp16"], "--precision=fp16: expected one of: f32, bf16"),
     "seed": ([LINEAR, f"--seed={2**32}"], "expected int in [0, 4294967295]"),
     "temperature": (["sample", "--temperature=-1", "--workdir=run"], "--temperature=-1: expected float finite and >= 0"),
     "duration": ([LINEAR, "--eval_every=often"], "--eval_every: 'often' is not a duration."),

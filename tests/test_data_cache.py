@@ -2,12 +2,14 @@
 
 import os
 import pathlib
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
 
 from cnnlab.data import cache
 from cnnlab.errors import UsageError
+from cnnlab.json_cache import JsonCache
 from tests.commands import Here
 
 KIB = 2**10
@@ -69,6 +71,44 @@ def test_a_damaged_entry_is_made_again(capfd):
     file.write_bytes(bytes(content))
     assert np.array_equal(cache.cached("k", make)["a"], np.arange(100)) and len(made) == 2
     assert "is damaged (a digest does not match)" in capfd.readouterr().err
+
+
+def damages_of(content: bytes, places: Iterable[int]) -> Iterator[bytes | None]:
+    """Yields a file's content cut short, emptied and with a bit flipped at some places; None: it is deleted."""
+    yield from (None, b"", content[: len(content) // 2], content[:-1])
+    for place in places:
+        yield content[:place] + bytes([content[place] ^ 2]) + content[place + 1 :]  # 2 is between < and >, two orders of bytes
+
+
+def test_damage_to_any_file_of_an_entry_is_noticed_or_changes_nothing():
+    arrays = {"a": np.arange(6).reshape(2, 3), "b": np.array(["cat", "dog"]), "c": np.array([0.5, 1.5])}
+    folder, noticed = cache.cache_dir() / "k", 0
+    cache.store("k", arrays, about="numbers")
+    whole = {file: file.read_bytes() for file in folder.iterdir()}
+    assert {file.name for file in whole} == {"a.npy", "b.npy", "c.npy", "manifest.json", "about.json"}
+    for file, content in whole.items():
+        for damage in damages_of(content, {*range(0, len(content), 9), max(content.find(b"<"), 0)}):
+            folder.mkdir(exist_ok=True)
+            for other, kept in whole.items():
+                other.write_bytes(kept)
+            file.unlink() if damage is None else file.write_bytes(damage)
+            found = cache.load("k")
+            noticed += found is None
+            assert found is None or all(
+                np.array_equal(found[name], array) and found[name].dtype == array.dtype for name, array in arrays.items()
+            )
+            assert (found is None) == (not folder.exists()), "a damaged entry is deleted"
+    assert noticed > 12
+
+
+def test_damage_to_a_file_of_small_results_is_noticed_or_changes_nothing():
+    kept = JsonCache("digests", most=9)
+    kept.put("weights.npz", "0123456789abcdef")
+    kept.save()
+    content = kept.path.read_bytes()
+    for damage in damages_of(content, range(0, len(content), 3)):
+        kept.path.unlink(missing_ok=True) if damage is None else kept.path.write_bytes(damage)
+        assert JsonCache("digests", most=9).get("weights.npz") in (None, "0123456789abcdef")
 
 
 def test_folders_of_killed_processes_are_deleted_after_a_day_and_are_no_entries(tmp_path):

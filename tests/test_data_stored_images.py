@@ -13,6 +13,7 @@ from cnnlab.data import cache, stored_images
 from cnnlab.data.source import LazyImages, subset
 from cnnlab.data.stored_images import ImageStore, open_store, stored
 from cnnlab.errors import DataError
+from tests.test_data_cache import damages_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), np.uint8)
 ORDER = np.random.default_rng(1).permutation(40)
@@ -71,6 +72,20 @@ def test_a_damaged_image_is_decoded_again_and_an_entry_of_another_shape_is_repla
     (entry.folder / "images.npy").write_bytes(bytes(content[:-200]))
     np.testing.assert_array_equal(again(decoded)[np.arange(40)], PIXELS)
     assert len(decoded) == 41 and "is damaged: making it again" in capfd.readouterr().err
+
+
+def test_damage_to_any_file_of_an_entry_of_images_changes_no_pixel():
+    again([])[np.arange(40)]
+    (entry,) = cache.entries()
+    whole = {file: file.read_bytes() for file in entry.folder.iterdir()}
+    assert {file.name for file in whole} == {"images.npy", "digests.npy", "starts.json", "about.json"}
+    for file, content in whole.items():
+        for damage in damages_of(content, range(0, len(content), max(7, len(content) // 9))):
+            entry.folder.mkdir(exist_ok=True)
+            for other, kept in whole.items():
+                other.write_bytes(kept)
+            file.unlink() if damage is None else file.write_bytes(damage)
+            np.testing.assert_array_equal(again([])[np.arange(40)], PIXELS)
 
 
 def test_an_image_without_its_digest_is_not_there():

@@ -102,6 +102,11 @@ def test_a_dense_layer_and_a_convolution_over_its_whole_image_hold_the_same_numb
     np.testing.assert_allclose(images.reshape(-1) @ leaves["params/hidden/kernel"], theirs, rtol=1e-5)
 
 
+def test_a_state_of_several_devices_is_known_by_its_equal_copies(state):
+    text = refused({name: np.stack([leaf] * 8) for name, leaf in state.items()})
+    assert text.startswith("the leading axis 8 of every leaf looks like a device axis") and "leaf[0]" in text
+
+
 def test_a_missing_an_unexpected_and_a_wrong_leaf_are_named(state):
     del state["bn.running_var"]
     state["conv2.weight"] = np.zeros((2, 2), np.float32)

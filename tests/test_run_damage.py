@@ -1,7 +1,9 @@
-"""The table of damage: each kind of file of a run x what happened to it x the command that meets it.
+"""The table of damage: every file of a run x what happened to it x the command that meets it.
 
 Every cell is one of: refused (exit 3 with the name of the file), healed (exit 0 with a line that names it), or not read, where
-the command prints what it prints for a whole run. tests/test_run_files.py has the cells of `report`, and of run.json.
+the command prints what it prints for a whole run. tests/test_run_files.py has the cells of `report`, of run.json and of
+study.json, tests/test_checkpoint.py those of every file of a checkpoint, and tests/test_data_cache.py and
+test_data_stored_images.py those of the cache of data.
 """
 
 import pathlib
@@ -41,6 +43,8 @@ STOPPED = {
     "run.json": {"train": "refused"},
 }
 """The same of a run that was stopped at step 2 of 3, which `train` resumes."""
+NEVER_READ = (".lock", "figures/", "tensorboard/", "changes-")
+"""What the names of files begin with that no command reads again; of a lock it is the lock that counts, not the content."""
 NAMES = {"checkpoints/3/state/_METADATA": "_METADATA", "checkpoints/2/metrics/metrics": "metrics/metrics"}
 
 
@@ -107,6 +111,31 @@ def test_every_damage_is_refused_or_healed_with_the_name_of_the_file_or_changes_
             assert NAMES.get(name, pathlib.PurePath(name).name) in said and ("damaged" in said or "missing" in said), damage
         if code == 0 and command == "train":
             assert (run_files.read(folder, "result.json") or {})["state_digest"] == digest, damage
+
+
+def files_of(run: pathlib.Path) -> set[str]:
+    """The files of a run by their paths below its folder."""
+    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_program")
+def test_every_file_of_a_run_is_in_the_table_or_is_never_read(trained: pathlib.Path, tmp_path: pathlib.Path, here: Here):
+    for state in ("done", "stopped"):
+        read = {name for name in files_of(trained / state) if not name.startswith((*NEVER_READ, "checkpoints/"))}
+        assert read <= {*DONE, *STOPPED}, "a new file of a run needs a row of the table"
+    shutil.copytree(trained / "done", tmp_path / "run")
+    commands = [[*words, "--workdir=run"] for words in COMMANDS.values()]
+    whole = [here(*words) for words in commands]
+    unread = [tmp_path / "run" / name for name in files_of(tmp_path / "run") if name.startswith(NEVER_READ)]
+    assert len(unread) > 4
+    for damage in ("one bit flipped", "emptied", "deleted"):
+        for path in unread:
+            if damage == "deleted" or path.stat().st_size:
+                DAMAGES[damage](path)
+        assert [here(*words) for words in commands] == whole, damage
+        for path in unread:
+            shutil.copy(trained / "done" / path.relative_to(tmp_path / "run"), path)
 
 
 def test_lines_of_metrics_that_are_gone_are_counted(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture):

@@ -121,6 +121,23 @@ def test_a_finished_run_whose_results_are_lost_measures_again_and_says_so(
     assert one.state == "DONE" and not run_files.damages(run)
 
 
+def test_every_damage_to_the_file_of_a_study_is_named(copy: pathlib.Path, here: Here, tmp_path: pathlib.Path):
+    path, shown = copy / "study" / "study.json", (copy / "study" / "report.md").read_bytes()
+    whole = path.read_bytes()
+    for damage in DAMAGES.values():
+        damage(path)
+        code, out, err = here("report", str(path.parent))
+        assert code == (3 if path.exists() else 2) and "study.json" in err and "Traceback" not in err and not out
+        assert (path.parent / "report.md").read_bytes() == shown
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        path.write_bytes(whole)
+    study = runs.load_study(path.parent)
+    for place in range(0, len(whole), 11):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with contextlib.suppress(DamagedFile):
+            assert runs.load_study(path.parent) == study, place
+
+
 def test_lost_checkpoints_are_said_and_nothing_is_destroyed(copy: pathlib.Path, here: Here, caplog: pytest.LogCaptureFixture):
     run = copy / "linear" / "seed_0"
     for entry in (run / "checkpoints").iterdir():
@@ -319,6 +336,8 @@ def test_errors_of_the_machine_are_told_from_bugs():
         assert found and str(found).startswith("out of memory") and "--batch_size" in str(found) and found.exit_code == 3
     found = of_the_world(OSError(122, "Disk quota exceeded", "/data/x"))
     assert isinstance(found, DiskError) and "/data/x: the quota of the disk is used up" in str(found)
+    found = of_the_world(RuntimeError("Unable to initialize backend 'cuda': no device (set JAX_PLATFORMS='' to choose)"))
+    assert found and found.exit_code == 2 and "nothing is run on another one instead" in str(found)
     assert of_the_world(XlaRuntimeError("INTERNAL: a bug")) is None and of_the_world(ValueError("a bug")) is None
 
 

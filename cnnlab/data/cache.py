@@ -162,11 +162,15 @@ def load(key: str) -> Arrays | None:
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in manifest}
-        if all(_crc(array) == manifest[name] for name, array in arrays.items()):
+        if {file.stem for file in folder.glob("*.npy")} != set(manifest):
+            reason = "its files are not those that were written"
+        # The digest is of the values; their type stands before them, where one bit makes another order of bytes.
+        elif all(_is_plain(array) and _crc(array) == manifest[name] for name, array in arrays.items()):
             mark_used(folder)
             return arrays
-        reason = "a digest does not match"
-    except (OSError, ValueError) as error:
+        else:
+            reason = "a digest does not match"
+    except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:  # also a manifest that is no object
         reason = str(error)
     notify(f"cache entry {folder} is damaged ({reason}): making it again")
     delete(folder)
@@ -219,6 +223,11 @@ def _folders() -> list[pathlib.Path]:
 def _existing(path: pathlib.Path) -> pathlib.Path:
     """Returns the path, or the nearest folder above it that exists."""
     return next((one for one in (path, *path.parents) if one.exists()), path)
+
+
+def _is_plain(array: np.ndarray) -> bool:
+    """Returns whether an array holds what is stored: numbers, truth values or texts in the byte order of this machine."""
+    return array.dtype.isnative and array.dtype.kind in "biufU"
 
 
 def _crc(array: np.ndarray) -> int:

@@ -126,7 +126,10 @@ def _fits(folder: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype) -> bool
         return False
     sizes = {"images": math.prod(shape) * dtype.itemsize, "digests": shape[0] * DIGEST_BYTES}
     wanted = {name: content.get(name, 0) + size for name, size in sizes.items()}
-    return all((folder / f"{name}.npy").stat().st_size == size for name, size in wanted.items())
+    try:
+        return all((folder / f"{name}.npy").stat().st_size == size for name, size in wanted.items())
+    except OSError:
+        return False
 
 
 class ImageStore:

@@ -174,6 +174,7 @@ def convert(
 
     Raises CheckpointError where a leaf is missing, unexpected or of another shape, or where the file shows another function.
     """
+    _refuse_copies(leaves)
     filled, report, scheme = _best(leaves, model, shapes, new_head)
     source = source or Source()
     notes = source.notes
@@ -299,6 +300,17 @@ def _require_whole(report: ConversionReport, network: str, shapes: Mapping[str, 
                 if rows
             )
             + "\nTake the model that the weights were trained with, with the same knobs."
+        )
+
+
+def _refuse_copies(leaves: Leaves) -> None:
+    """Raises CheckpointError where every leaf is repeated along one more axis in front, as in a state of several devices."""
+    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves.values()}
+    (count,) = counts if len(counts) == 1 else (0,)
+    if len(leaves) > 1 and count > 1 and all(np.array_equal(leaf[0], leaf[-1]) for leaf in leaves.values()):
+        raise CheckpointError(
+            f"the leading axis {count} of every leaf looks like a device axis: all hold {count} equal copies.\n"
+            "Expected one copy. Save the first of them where the file was made: jax.tree.map(lambda leaf: leaf[0], state)."
         )
 
 

@@ -306,7 +306,7 @@ def keep_declaration(folder: pathlib.Path, study: Study, content: Mapping[str, A
     Raises UsageError where the folder holds a study of another declaration, or an exploratory one of the claim.
     """
     there = read_declaration(folder)
-    before = files.read_json(folder / "study.json") or {}
+    before = files.read_record(folder / "study.json") or {}
     other = there["digest"] if there else before.get("exploratory", "") and "exploratory"
     if other and other != (study.declaration or (study.exploratory and "exploratory")):
         held = f"follows the declaration {other[:SHORT]}" if there else "is exploratory"

@@ -85,7 +85,7 @@ def _tests(folders: Sequence[pathlib.Path], with_verdict: Iterable[pathlib.Path]
 
 def _why_not(folder: pathlib.Path) -> str:
     """Returns why a folder's test has no place on the page, as a predicate; empty where it has one or is not finished."""
-    content = files.read_json(folder / runs.STUDY) or files.read_json(folder / MEASUREMENT) or {}
+    content = files.read_record(folder / runs.STUDY) or files.read_record(folder / MEASUREMENT) or {}
     if text := content.get("exploratory", ""):
         return f"is {text}"
     if (folder / VERDICT).exists() and read_declaration(folder) is None:
