@@ -121,13 +121,14 @@ def test_a_finished_run_whose_results_are_lost_measures_again_and_says_so(
     assert one.state == "DONE" and not run_files.damages(run)
 
 
-def test_every_damage_to_the_file_of_a_study_is_named(copy: pathlib.Path, here: Here, tmp_path: pathlib.Path):
+def test_every_damage_to_the_file_of_a_study_is_named(copy: pathlib.Path, here: Here):
     path, shown = copy / "study" / "study.json", (copy / "study" / "report.md").read_bytes()
     whole = path.read_bytes()
-    for damage in DAMAGES.values():
+    for name, damage in DAMAGES.items():
         damage(path)
         code, out, err = here("report", str(path.parent))
-        assert code == (3 if path.exists() else 2) and "study.json" in err and "Traceback" not in err and not out
+        wanted = (2, "there is no run in ") if name == "deleted" else (3, "study.json is damaged: ")
+        assert code == wanted[0] and wanted[1] in err and "Traceback" not in err and not out, name
         assert (path.parent / "report.md").read_bytes() == shown
         path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
         path.write_bytes(whole)

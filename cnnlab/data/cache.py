@@ -170,8 +170,8 @@ def load(key: str) -> Arrays | None:
             return arrays
         else:
             reason = "a digest does not match"
-    except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:  # also a manifest that is no object
-        reason = str(error)
+    except Exception as error:  # of NumPy, json and tokenize, for a damaged header or a manifest that is no object
+        reason = str(error) or type(error).__name__
     notify(f"cache entry {folder} is damaged ({reason}): making it again")
     delete(folder)
     return None

@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import struct
+import tokenize
 import weakref
 import zipfile
 import zlib
@@ -33,8 +34,12 @@ MOST_MEMBERS = 10_000
 """Number of arrays that a file may have."""
 UNKNOWN_COUNT = 2**16 - 1
 """Number of members that stands at the end of an archive with more of them."""
-READING_ERRORS = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
-"""What damaged and malicious archives raise; RuntimeError: they are encrypted, or compressed by a method that is not known."""
+READING_ERRORS: tuple[type[Exception], ...] = (
+    *(ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error),
+    *(SyntaxError, TypeError, OverflowError, tokenize.TokenError),  # a damaged header of an array
+    RuntimeError,  # encrypted, or compressed by a method that is not known
+)
+"""What damaged and malicious archives raise."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
