@@ -2,7 +2,8 @@
 
 Paper:    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998
 Command:  python launch.py --experiment=lenet5_digits --seeds=5
-Result:   test accuracy 0.9939 ± 0.0060 over 5 seeds; 27 s a seed on 2 CPU cores while other programs ran.
+Result:   test accuracy 0.9928 ± 0.0015 over 5 seeds. At --lr=0.05 one seed of seven kills its units and stays at chance;
+          `check` finds it.
 """
 
 from functools import partial
