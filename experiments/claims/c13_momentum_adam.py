@@ -58,8 +58,9 @@ study = StudySpec(
         published="With equal tuning SGD, with momentum or without, has lower test errors than adaptive methods on all four "
         "tasks of Wilson et al. (2017); on CIFAR-10 SGD has 7.65 ± 0.14 %, the best adaptive method 9.60 ± 0.19 %.",
         would_change="Adam better by more than 0.3 points with its rate, decay and epsilon tuned on validation images.",
-        deviations="LeNet-5 on Fashion-MNIST for 6 epochs; of each optimiser only the learning rate is tuned, with one seed and one "
-        "epoch. At the rate that this gave momentum one of eight seeds trained badly, which leaves the claim not tested.",
+        deviations="LeNet-5 on Fashion-MNIST for 6 epochs; of each optimiser only the learning rate is tuned, with one seed "
+        "and one epoch. At the rate that this gave momentum one of eight seeds trained badly, which leaves the claim not "
+        "tested.",
         quick="--seeds=1",
         figure=Figure(),
     ),

@@ -12,6 +12,8 @@ from cnnlab.metric import Metric
 
 MARGIN = 32
 """Pixels that stay free at the edges."""
+FEW_ROWS = 10
+"""Rows whose names have the size of text; those of more are smaller and have more room."""
 DECADES = 2.0
 """Decades from which on the numbers of rows are drawn on a logarithmic axis."""
 
@@ -88,8 +90,9 @@ def _draw_rows(picture: Canvas, record: Record, rows: Sequence[Row], top: float)
     band = margin_of(record) if reference is not None and not log else None
     values += [reference + end for end in band] if band and reference is not None else []
     texts = [numbers.with_interval(row.numbers, metric) for row in rows]
-    size = NORMAL if len(rows) <= 10 else SMALL
-    left = min(max(canvas.width_of(row.label, size) for row in rows), 0.34 * WIDTH) + MARGIN + 18
+    size = NORMAL if len(rows) <= FEW_ROWS else SMALL - 3
+    most = (0.34 if len(rows) <= FEW_ROWS else 0.38) * WIDTH
+    left = min(max(canvas.width_of(row.label, size) for row in rows), most) + MARGIN + 18
     right = WIDTH - MARGIN - max(canvas.width_of(text, SMALL) for text in texts) - 16
     box = Box(left, top + 18, right, HEIGHT - 88)
     if log and min(values) <= 0:  # 0 has a place of its own, left of the logarithmic axis
@@ -125,7 +128,10 @@ def _draw_rows(picture: Canvas, record: Record, rows: Sequence[Row], top: float)
     kinds = {kind for row in rows for kind, _ in row.expected}
     dashed += "; diamond: the stated number" if "identity" in kinds else ""
     dashed += "; bracket: the stated bound" if kinds - {"identity"} else ""
-    picture.text((box.left + box.right) / 2, HEIGHT - 44, f"{label}{dashed}{margin}", size=SMALL, anchor="middle")
+    below = f"{label}{dashed}{margin}"
+    free = canvas.width_of(below, SMALL) / 2 + MARGIN  # the text stays on the picture where it is wider than the plot
+    middle = max(min((box.left + box.right) / 2, WIDTH - free), free)
+    picture.text(middle, HEIGHT - 44, below, size=SMALL, anchor="middle")
 
 
 def _draw_row(
