@@ -177,6 +177,7 @@ def test_the_count_is_logged_kept_and_said_and_a_resumed_run_has_the_same(
     injected({2: np.nan, 3: np.inf, 4: np.nan, 9: np.nan})  # steps 2 and 3 are all of a log
     code, out, err = here(*WORDS, "--skip_nonfinite=3", "--workdir=whole")
     assert code == 0, err
+    assert (run_files.read(tmp_path / "whole", "result.json") or {})["curves"] == [], "six records decide nothing"
     assert "12 steps in" in out and "4 steps of them left out, whose loss or gradients were not finite" in out
     assert "step 4: 2 steps left out, not finite; 2 in all" in caplog.text
     assert (run_files.read(tmp_path / "whole", "result.json") or {})["skipped_steps"] == 4

@@ -72,6 +72,18 @@ def test_learning_curves_mark_the_best_validation_point_and_the_test_result():
     assert [50.0, 0.999] in [list(line.get_xydata()[0]) for line in accuracy.lines if line.get_markersize() == 8]
 
 
+def test_learning_curves_have_their_remarks_below_within_the_page():
+    long = "over-fitting: " + "validation loss rose, " * 30
+    one, two = (
+        figures.learning_curves(records(9), title="a run", metrics=WATCHED, remarks=said) for said in ([], [long, "spike: 猫"])
+    )
+    lines = texts(two)[len(texts(one)) :]
+    assert " ".join(lines[:-1]).split() == long.split() and lines[-1].startswith("spike: ")
+    inches = two.get_size_inches()
+    assert inches[1] > one.get_size_inches()[1] and all(text_width(line, 8.5) < inches[0] for line in lines)
+    draw(two)
+
+
 def test_learning_curves_know_when_lower_is_better():
     lines = [{"step": i, "validation/bits": value} for i, value in enumerate([3.5, 2.25, 4.5])]
     low = figures.learning_curves(lines, title="a run", metrics=[Metric("bits", higher_is_better=False)])

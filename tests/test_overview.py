@@ -42,6 +42,7 @@ def write_run(folder: pathlib.Path, state: str = "DONE", *, step: int = 40, accu
     if state == "DONE":
         metrics = {"test/accuracy": accuracy, "test/loss": 1.0, "validation/accuracy": accuracy}
         result = {"metrics": metrics, "declared": {"accuracy": ACCURACY, "loss": LOSS}, "wall_seconds": 3.25}
+        result["curves"] = more.get("curves", [])
         files.write_record(folder / "result.json", result)
     records = [{"step": step, "train/loss": 2.0}, {"step": step, "validation/accuracy": accuracy, "validation/loss": 1.5}]
     (folder / "metrics.jsonl").write_text("".join(map(files.seal_line, records)))
@@ -164,6 +165,19 @@ def test_a_table_leaves_out_the_last_columns_first_and_aligns_the_others():
     assert table(Terminal(60), cells)[1:] == [f"{'a' * 30}   1  {'y' * 9}", f"{'b':30}  22"]
     assert table(Terminal(25), cells)[1:] == [f"{'aaaaa…aaaa'}   1  {'y' * 9}", f"{'b':10}  22"]
     assert table(Terminal(20, has_signs=False), cells)[1:] == [f"{'aaaaaaaa~aaaaaaa'}   1", f"{'b':16}  22"]
+
+
+def test_what_the_curves_of_loose_runs_show_is_said_below_the_table(tmp_path: pathlib.Path):
+    for number in range(7):
+        write_run(
+            tmp_path / "runs" / f"run_{number}", curves=["slow: it has not levelled off", "spike: at step 5"][: 1 + number]
+        )
+    write_run(tmp_path / "runs" / "silent")
+    lines = show.overview_lines(find.look([tmp_path / "runs"]), Terminal(200))
+    said = lines[lines.index("what curves show") + 1 :][:6]
+    assert said[0] == "  run_0: slow: it has not levelled off"
+    assert said[1] == "  run_1: slow: it has not levelled off (and 1 more in its result.json)"
+    assert said[5] == "  and 2 more" and not any("silent:" in line for line in lines)
 
 
 def test_ages_metrics_and_knobs_are_shown_as_a_person_reads_them(above: pathlib.Path):

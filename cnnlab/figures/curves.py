@@ -12,6 +12,7 @@ from cnnlab.figures.page import (
     FONT,
     GREEN,
     INK,
+    MARGIN,
     ORANGE,
     RULE,
     SMALL,
@@ -22,8 +23,10 @@ from cnnlab.figures.page import (
     format_number,
     place_axes,
     place_heading,
+    place_text,
     text_style,
     text_width,
+    wrap_text,
 )
 from cnnlab.metric import Metric
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LINE = 0.17
+"""Inches between two lines of remarks."""
 SPLITS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 
 
@@ -39,6 +44,7 @@ def learning_curves(
     *,
     title: str,
     metrics: Sequence[Metric],
+    remarks: Sequence[str] = (),
 ) -> "Figure":
     """Draws each metric over the steps: training and validation curves, the best validation point, the test result.
 
@@ -52,6 +58,7 @@ def learning_curves(
       title: one line above the panels.
       metrics: declarations of the metrics, in the order of the panels. The best validation point is marked where a metric
         declares which direction is better.
+      remarks: sentences on the curves, written below the panels.
     """
     curves = [{split: _curve(records, f"{split}/{metric.name}") for split in SPLITS} for metric in metrics]
     steps = np.concatenate([steps for panel in curves for steps, _ in panel.values()])
@@ -61,8 +68,12 @@ def learning_curves(
     note = f"bold train curve: mean of {window} records" if window > 1 else ""
     # Inches; `apart` leaves room between panels for the names at the ends of the lines.
     left, top, width, height, apart = 0.8, below_heading(note) + 0.4, 3.9, 3.0, 1.75
-    figure = blank_page(left + len(metrics) * (width + apart) - apart + 1.25, top + height + 0.7)
+    across, down = left + len(metrics) * (width + apart) - apart + 1.25, top + height + 0.7
+    lines = [line for remark in remarks for line in wrap_text(remark, across - 2 * MARGIN, SMALL)]
+    figure = blank_page(across, down + LINE * len(lines))
     place_heading(figure, title, note)
+    for i, line in enumerate(lines):
+        place_text(figure, MARGIN, down - 0.1 + LINE * i, line, size=SMALL)
     for i, (metric, panel) in enumerate(zip(metrics, curves, strict=True)):
         axes = place_axes(figure, left + i * (width + apart), top, width, height)
         axes.set_xlabel(_step_label(records), fontsize=SMALL, color=SOFT, fontfamily=FONT, loc="left")

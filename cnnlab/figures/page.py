@@ -156,6 +156,18 @@ def fit_text(text: str, inches: float, points: float) -> str:
     return cut(1 + fits) if fits else "…"
 
 
+def wrap_text(text: str, inches: float, points: float) -> list[str]:
+    """Returns text in lines of at most this width, broken between words; a longer word is shortened."""
+    lines: list[str] = []
+    for word in in_letters(text).split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, points) <= inches:
+            lines[-1] = longer
+        else:
+            lines.append(fit_text(word, inches, points))
+    return lines
+
+
 def format_number(value: float) -> str:
     """Formats a number with three digits and a typographic minus sign."""
     return f"{value:.3g}".replace("-", "−")

@@ -76,6 +76,8 @@ class RunRow:
     process: str = ""
     message: str = ""
     """Why it ended."""
+    curves: tuple[str, ...] = ()
+    """What its curves show, a line each, of a finished run (runs/curve_reading.py)."""
     trained_by: str = ""
     """The command of the latest attempt."""
     flags: tuple[str, ...] = ()
@@ -232,6 +234,7 @@ def _row(folder: pathlib.Path, name: str, contents: Mapping[str, dict[str, Any]]
         attempts=int(status.get("attempt") or len(attempts)),
         process=status.get("process", ""),
         message=str(status.get("message", "")),
+        curves=tuple(map(str, result.get("curves") or ())) if is_done else (),
         trained_by=attempts[-1].get("command", "") if attempts else "",
         flags=tuple(f"--{flag}={flags[flag]}" for flag, usual in NO_FLAG.items() if flags.get(flag, usual) != usual),
     )

@@ -12,7 +12,7 @@ from cnnlab.terminal import Column, Terminal, clean, columns, table
 from cnnlab.text import counted
 
 MOST_LINES = 5
-"""Runs named below the tables at most: those that went wrong, and those that go on."""
+"""Runs named below the tables at most: those that went wrong, those whose curves show something, and those that go on."""
 WENT_WRONG = ("failed", "diverged")
 
 
@@ -34,7 +34,7 @@ def overview_lines(overview: Overview, terminal: Terminal, *, everything: bool =
         lines += _runs(study.runs, terminal, now, heading="arm, seed")
     if overview.loose:
         lines += ["", *_runs(overview.loose, terminal, now)]
-    return lines + _went_wrong(overview, terminal) + _how_to_go_on(overview, terminal)
+    return lines + _went_wrong(overview, terminal) + _curves(overview, terminal) + _how_to_go_on(overview, terminal)
 
 
 def headline(overview: Overview) -> str:
@@ -179,6 +179,17 @@ def _went_wrong(overview: Overview, terminal: Terminal) -> list[str]:
     for problem in overview.problems:
         lines += terminal.wrap(f"! {problem}", first="  ", following="    ")
     return ["", *lines] if lines else []
+
+
+def _curves(overview: Overview, terminal: Terminal) -> list[str]:
+    """Returns what the curves of finished runs outside of studies show, a line for each run that they say something of."""
+    rows = [row for row in overview.loose if row.curves]
+    lines = []
+    for row in rows[:MOST_LINES]:
+        more = f" (and {len(row.curves) - 1} more in its result.json)" if len(row.curves) > 1 else ""
+        lines += terminal.wrap(f"{clean(row.name)}: {clean(row.curves[0])}{more}", first="  ", following="    ")
+    lines += [f"  and {len(rows) - MOST_LINES} more"] if len(rows) > MOST_LINES else []
+    return ["", "what curves show", *lines] if lines else []
 
 
 def _named(row: RunRow) -> str:

@@ -26,7 +26,7 @@ from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
 from cnnlab.engine.skipping import LeftOut
 from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, of_the_world
-from cnnlab.runs import finite, run_files, writers
+from cnnlab.runs import final_figures, finite, run_files, writers
 from cnnlab.runs.folder import RunSpec, record_attempt
 from cnnlab.runs.identity import say_once
 from cnnlab.runs.lock import locked
@@ -299,10 +299,13 @@ class RunRecorder:
         tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
         if self.writers:
             self.writers[EVENTS](experiment.steps, tested)
+        shown = [*records, {"step": experiment.steps, **tested}] if records else []
+        findings = final_figures.read(shown, self.spec, experiment)
         result = {
             "metrics": metrics,
             "declared": declarations(task),
             "remark": task.diagnosis(trained | metrics) or untrained_remark(experiment),
+            "curves": findings,
             "steps": experiment.steps,
             **self._counted(),
             **self.timing,
@@ -312,18 +315,9 @@ class RunRecorder:
         plots = task.figures(*evaluated(host), stats[split], experiment.data, split)
         if records:
             title = f"{pathlib.Path(self.spec.experiment).stem}, seed {self.seed}"
-            plots = {
-                "curves": figures.learning_curves(
-                    [*records, {"step": experiment.steps, **tested}], title=title, metrics=task.watched_metrics
-                ),
-                **plots,
-            }
-        files.make_folder(self.folder / "figures")
-        for name, figure in plots.items():
-            figures.save(figure, self.folder / "figures" / f"{name}.png")
-        self.images(experiment.steps, {name: figures.as_pixels(figure) for name, figure in plots.items()})
-        for kept in sorted((self.folder / "snapshots").glob("*")):
-            figures.animate(sorted(kept.glob("*.png")), self.folder / "figures" / f"{kept.name}.webp")
+            curves = figures.learning_curves(shown, title=title, metrics=task.watched_metrics, remarks=findings)
+            plots = {"curves": curves, **plots}
+        final_figures.draw(self.folder, plots, self.images, experiment.steps)
         # result.json comes after all other files, and DONE last of all: a run that is killed here measures again.
         if split == "test":
             stored = kept_rows(experiment, stats[split], split)

@@ -326,14 +326,14 @@ def describe_run(program: Program, spec: RunSpec) -> str:
 
 
 def format_result(spec: RunSpec, seed: int, result: Mapping[str, Any] | None) -> str:
-    """Returns the result of a run in one sentence, followed by its diagnosis where there is one."""
+    """Returns the result of a run in one sentence, followed by its diagnosis and what its curves show."""
     assert result is not None
     took = f"{result['steps']:,} steps in {text.format_duration(result['wall_seconds'])}"
     if result.get("stopped"):
         return f"{spec.title}, seed {seed}: stopped by --stop_after after {took}; the same command without it goes on"
     split, shown = reported(result["metrics"])
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
-    remark = f"\n  {result['remark']}" if result.get("remark") else ""
+    remark = "".join(f"\n  {line}" for line in [result.get("remark"), *result.get("curves", ())] if line)
     took += run_progress.describe_left_out(result) + run_progress.describe_waiting(result)
     return f"{spec.title}, seed {seed}: {split} {numbers} after {took}{remark}"
 

@@ -1,0 +1,54 @@
+"""The end of a run for a person: its figures, and what its curves show in words."""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnlab import figures, files
+from cnnlab.core import Experiment
+from cnnlab.runs.curve_reading import read_curves
+from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.rates import learning_rates
+
+
+def read(records: Sequence[Mapping[str, float]], spec: RunSpec, experiment: Experiment) -> list[str]:
+    """Returns what the curves of a run show, a line each (curve_reading.py).
+
+    Args:
+        records: lines of metrics.jsonl, and the results on the test split.
+        spec: specification of the run.
+        experiment: what was trained.
+    """
+    rates = learning_rates(spec.knobs, experiment)
+    is_known = len(rates(0)) == 1
+    found = read_curves(
+        records,
+        experiment.task.watched_metrics,
+        classes=experiment.data.classes,
+        rate=(lambda step: next(iter(rates(step).values()))) if is_known else None,
+    )
+    return list(map(str, found))
+
+
+def draw(
+    folder: pathlib.Path,
+    plots: Mapping[str, Any],
+    images: Callable[[int, Mapping[str, np.ndarray]], None],
+    step: int,
+) -> None:
+    """Writes figures to figures/NAME.png and for TensorBoard, and animates the snapshots.
+
+    Args:
+        folder: folder of the run.
+        plots: {name: matplotlib figure}.
+        images: writer of images {name: u8 [H, W, 3]} for TensorBoard.
+        step: last step.
+    """
+    files.make_folder(folder / "figures")
+    for name, figure in plots.items():
+        figures.save(figure, folder / "figures" / f"{name}.png")
+    images(step, {name: figures.as_pixels(figure) for name, figure in plots.items()})
+    for kept in sorted((folder / "snapshots").glob("*")):
+        figures.animate(sorted(kept.glob("*.png")), folder / "figures" / f"{kept.name}.webp")
