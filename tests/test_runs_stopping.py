@@ -3,6 +3,7 @@
 A signal is sent from inside of a function that the moment consists of, so nothing here depends on time.
 """
 
+import collections
 import contextlib
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from cnnlab import figures
+from cnnlab.cli import supervise
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.runs import recorder, run_files, stopping
@@ -130,6 +132,30 @@ def test_a_second_request_leaves_at_once_with_a_status_and_a_warning_is_none(
         assert should_stop()
     assert left == expected and [reason.startswith("stopped by a second SIG") for reason in reasons] == [True] * len(expected)
     assert [signal.getsignal(number) for number in numbers] == handlers, "the handlers that there were are back"
+
+
+class Process:
+    """Stands for a process that another one supervises, and keeps the signals that it gets."""
+
+    def __init__(self) -> None:
+        self.got: list[int] = []
+
+    def poll(self) -> None:
+        return None
+
+    def send_signal(self, number: int) -> None:
+        self.got.append(number)
+
+
+def test_a_parent_passes_a_warning_on_once_and_kills_at_a_second_request():
+    process = Process()
+    child = supervise.Child(0, process, True, collections.deque(), [])  # type: ignore[arg-type]
+    with supervise._passing_signals_on([child]) as received:
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert process.got == [signal.SIGTERM], "the request after the warning asks for nothing new"
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert process.got == [signal.SIGTERM, signal.SIGKILL] and len(received) == 3
 
 
 def test_what_does_not_end_within_the_grace_is_left_with_a_status(left: list[int], capsys: pytest.CaptureFixture[str]):

@@ -345,7 +345,7 @@ def noisy_validation(held_out: Curve) -> Finding | None:
 def dead_units(records: Records) -> Finding | None:
     """Finds gradients that are exactly zero, and a logged share of dead units (a name that holds `dead`) of a fifth or more."""
     names = dict.fromkeys(name for record in records for name in record)
-    for name in names:
+    for name in (name for name in names if name.startswith("gradient_norm/") or "dead" in name):
         found = curve(records, name, Metric(name.rpartition("/")[2]))
         if len(found) < 3:
             continue
