@@ -305,13 +305,15 @@ def plateau(train: Curve, held_out: Curve, rate: Callable[[int], float] | None) 
     """
     if rate is None or len(train) < LEAST + 4 or len(held_out) < LEAST:
         return None
-    rates = [rate(int(step)) for step in train.steps]
     late, end = train.part(0.5), train.ends()
-    if rates[-1] < 0.5 * max(rates) or end.mean < 0.05 * train.values[0] or end.mean > 0.8 * train.values[0]:
+    if end.mean < 0.05 * train.values[0] or end.mean > 0.8 * train.values[0]:
         return None
     measured = held_out.part(0.5)
     jitter = measured.noise / abs(measured.mean) if measured.mean else 0.0
     if not _is_flat(late) or jitter < 0.03:
+        return None
+    rates = [rate(int(step)) for step in (*train.steps[:: max(1, len(train) // 20)], train.steps[-1])]
+    if rates[-1] < 0.5 * max(rates):
         return None
     return Finding(
         "plateau",
