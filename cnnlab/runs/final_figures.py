@@ -21,6 +21,8 @@ def read(records: Sequence[Mapping[str, float]], spec: RunSpec, experiment: Expe
         spec: specification of the run.
         experiment: what was trained.
     """
+    if not records:
+        return []
     rates = learning_rates(spec.knobs, experiment)
     is_known = len(rates(0)) == 1
     found = read_curves(
