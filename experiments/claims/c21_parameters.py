@@ -2,7 +2,7 @@
 
 Paper:    Huang, Liu, van der Maaten, Weinberger, Densely connected convolutional networks, 2017, arXiv 1608.06993, Figure 4
 Command:  python launch.py ablate --experiment=c21_parameters
-Result:   not run yet.
+Result:   not shown; docs/claims/c21.md has the numbers.
 
 The small version, for two cores; c21_parameters_cifar10 has larger networks, and Inception among them, whose modules cannot
 be narrowed to this size: at an eighth of its width the narrowest branch has two channels. A family needs fewer parameters
