@@ -56,10 +56,10 @@ def _of_task(experiment: Experiment, state: TrainState, batch: Any) -> list[Any]
     return traces
 
 
-OTHERS = {"resident_mib": 0, "only_classes": "0,1", "examples_per_class": 9, "metrics": "f1", "headline": "loss"}
+OTHERS = {"resident_mib": 0, "only_classes": "0,1", "examples_per_class": 9, "metrics": "f1", "headline": "loss", "folds": 4}
 """Values of the data's knobs that a rule does not find."""
-PAIRED = "examples_seed"
-"""Last name of the knob that needs another one, examples_per_class; test_data_draws.py has it."""
+PAIRED = ("examples_seed", "fold", "stratify")
+"""Last names of knobs that need another one, examples_per_class or folds: test_data_draws.py and test_data_folds.py."""
 
 
 def other(knob: knobs.Knob, given: Mapping[str, Any]) -> Any:
@@ -116,7 +116,7 @@ def require_every_knob_does_something(
     for path, knob in resolved.knobs.items():
         wanted = path.startswith(f"{below}.") if below else is_of_the_recipe(path)
         has_one_option = knob.is_choice and "," not in knob.kind
-        if wanted and path not in but and not has_one_option and path.rpartition(".")[2] != PAIRED:
+        if wanted and path not in but and not has_one_option and path.rpartition(".")[2] not in PAIRED:
             kept = {name: value for name, value in resolved.values.items() if not name.startswith(f"{path}.")}
             flipped = {**kept, path: other(knob, {**OTHERS, **(others or {})})}
             assert signature(recipe, flipped) != before, f"{path} does nothing"

@@ -300,6 +300,7 @@ def write_study_report(
     analysis = _with_warnings(analyse(study, outcomes, metric=metric), outcomes)
     if study.exploratory:
         analysis = dataclasses.replace(analysis, warnings=(f"{study.exploratory}. No verdict.", *analysis.warnings))
+    verdict = None if analysis.folds else verdict  # its rules take the runs for independent
     files.make_folder(to)
     tensorboard_hparams(to / "tensorboard", study, outcomes)
     if verdict:

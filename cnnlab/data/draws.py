@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from cnnlab.data.few_labels import few_per_class
+from cnnlab.data.folds import Folds
 from cnnlab.data.source import Source, Split
 from cnnlab.errors import UsageError
 from cnnlab.text import counted
@@ -31,32 +32,53 @@ class Draws:
     """Share of these that is held out; 0: none."""
     split_seed: DrawSeed
     """Seed by which that share is drawn."""
+    folds: Folds | None = None
+    """The folds of which the seed of the run chooses the one that is held out, in place of a share."""
 
     def __call__(self, split: str, seed: int) -> np.ndarray:
         """Returns the positions i32 [M], ascending, of the examples of train or validation for the run of a seed."""
         chosen = np.arange(len(self.pool), dtype=np.int32)
         if self.examples_per_class is not None:
             chosen = few_per_class(self.pool.labels, self.classes, self.examples_per_class, seed)
-        kept, held_out = self.pool.at(chosen).divided(self.validation, seed_of_draw(self.split_seed, seed))
+        if self.folds is not None:
+            kept, held_out = self.folds.divided(self.pool, seed)
+        else:
+            kept, held_out = self.pool.at(chosen).divided(self.validation, seed_of_draw(self.split_seed, seed))
         return chosen[kept if split == "train" else held_out]
 
     def sizes(self) -> dict[str, int]:
-        """Returns the number of examples of train and, where any are held out, validation: the same for every seed."""
+        """Returns the number of examples of train and, where any are held out, validation: the same for every seed.
+
+        The sizes of folds may differ a little; those by which runs are planned are the same for all (Folds.sizes).
+        """
+        if self.folds is not None:
+            return self.folds.sizes(self.pool)
         found = {split: len(self(split, 0)) for split in ("train", "validation")}
         return {split: size for split, size in found.items() if size}
 
     def key(self) -> str:
         """Returns what they add to the fingerprint of a data set."""
+        if self.folds is not None:
+            return f"drawn by the seed of the run: {self.folds.key()}"
         each = "all" if self.examples_per_class is None else self.examples_per_class
         return f"drawn by the seed of the run: {each} of each class, {self.validation:g} held out by {self.split_seed}"
 
     def remarks(self, name: str) -> list[str]:
         """Returns the remark on what each run draws."""
+        if self.folds is not None:
+            return [self.folds.remark(name, len(self.pool))]
         sizes = ", ".join(f"{size:,} for {split}" for split, size in self.sizes().items())
         return [f"{name}: the seed of each run draws, of {counted(len(self.pool), 'training example')}, {sizes}"]
 
 
-def draws_of(source: Source, *, examples_per_class: int | None, validation: float, split_seed: DrawSeed) -> Draws | None:
+def draws_of(
+    source: Source,
+    *,
+    examples_per_class: int | None,
+    validation: float,
+    split_seed: DrawSeed,
+    folds: Folds | None = None,
+) -> Draws | None:
     """Returns the draws from the training examples of a source; None where the seed of a run draws nothing.
 
     Raises UsageError where the parts would differ in size from seed to seed.
@@ -66,8 +88,14 @@ def draws_of(source: Source, *, examples_per_class: int | None, validation: floa
         examples_per_class: number of examples of each class that the seed of the run draws; None: all.
         validation: share of train that is held out, unless the data set has a validation split of its own.
         split_seed: seed by which that share is drawn.
+        folds: folds, one of which is held out in place of that share.
     """
     train, share = source.splits["train"], 0.0 if "validation" in source.splits else validation
+    # Every split has a column, by which its examples are counted.
+    labels = {"label": train.labels} if "label" in train.columns else {"stratum": train.strata}
+    if folds is not None:
+        labels |= {"group": train.columns["group"]} if "group" in train.columns else {}
+        return Draws(Split(labels), len(source.class_names), None, 0.0, None, folds) if folds.of_run else None
     if examples_per_class is None and (split_seed != OF_RUN or not share):
         return None
     if share and "group" in train.columns:
@@ -76,6 +104,4 @@ def draws_of(source: Source, *, examples_per_class: int | None, validation: floa
             "differ from seed to seed, and with it the length of training.\nGive --validation=0, or else --split_seed a number "
             "and --examples_seed none or a number."
         )
-    # Every split has a column, by which its examples are counted.
-    labels = {"label": train.labels} if "label" in train.columns else {"stratum": train.strata}
     return Draws(Split(labels), len(source.class_names), examples_per_class, share, split_seed)

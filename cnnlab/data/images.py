@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 from cnnlab.core import Dataset
 from cnnlab.data import DATASETS
 from cnnlab.data.arrays import digits
+from cnnlab.data.folds import Folds, folds_of
 from cnnlab.data.negative_controls import shuffle_drawn_labels, shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import FITS, resize
 from cnnlab.data.select import select
-from cnnlab.data.source import require_source
+from cnnlab.data.source import Source, require_source
 from cnnlab.data.stream_order import ORDERS, shuffled_order
 from cnnlab.data.variations import AUGMENTS
 from cnnlab.data.variations.compose import Augmentation, require_variation
@@ -35,6 +36,9 @@ def images(
     accumulate: Count = 1,
     validation: Fraction = 0.1,
     split_seed: DrawSeed = None,
+    folds: Annotated[int, Range(2)] | None = None,
+    fold: Annotated[int, Range(0)] | Literal["run"] = "run",
+    stratify: bool = True,
     image_size: Count | None = None,
     image_fit: Choice[FITS] = resize,
     normalize: Choice[NORMALIZERS] = standard,
@@ -54,6 +58,9 @@ def images(
         accumulate: equal parts in which a step takes its batch in turn, to save memory; batch statistics are of a part alone.
         validation: share of the training split that is held out, where the data set has no validation split of its own.
         split_seed: seed by which that share is drawn: a number, or run, by the seed of each run; none: always the same share.
+        folds: number of parts of the training split, one of which is held out in place of that share; test is not measured.
+        fold: number of that part, from 0; run: the run of seed s holds out part s mod folds, so --seeds=FOLDS trains them all.
+        stratify: whether every fold has its share of every class. A column of groups keeps these whole in any case.
         image_size: height and width in pixels to which images are brought; none: images keep their size.
         image_fit: how images are brought to that size: resize (bilinear), pad with zeros (LeCun's 28 to 32) or a centre crop.
         normalize: scaling of the inputs by statistics of the training split, or by fixed numbers such as those of ImageNet.
@@ -64,29 +71,30 @@ def images(
         order: order in which training shows the examples: shuffled in every epoch, sequential, or balanced over the classes.
         resident_mib: memory in MiB for splits that stay on the device, the training split first; the others are streamed.
     """
+    cross = folds_of(folds, fold, stratify=stratify, split_seed=split_seed, examples_seed=examples_seed)
     opened = require_source(dataset(), "data.dataset")
     source = select(opened, classes=only_classes, examples_per_class=examples_per_class, seed=examples_seed)
-    if shuffle == "pixels":
-        source = shuffle_pixels(source)
-    elif shuffle == "labels" and OF_RUN not in (examples_seed, split_seed):
-        source = shuffle_labels(source, validation=validation, split_seed=split_seed)
-    built = build(
-        source,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        validation=validation,
-        split_seed=split_seed,
-        examples_of_run=examples_per_class if examples_seed == OF_RUN else None,
-        image_size=image_size,
-        image_fit=image_fit,
-        normalize=normalize,
-        augment=Augmentation(tuple(augment)),
-        order=order,
-        resident_mib=resident_mib,
-    )
+    # Where the seed of a run chooses its examples, their labels are shuffled when it has chosen.
+    is_late = shuffle == "labels" and (OF_RUN in (examples_seed, split_seed) or (cross is not None and cross.of_run))
+    shares: Any = {"validation": validation, "split_seed": split_seed, "folds": cross}
+    source = _controlled(source, "none" if is_late else shuffle, **shares)
+    shares["examples_of_run"] = examples_per_class if examples_seed == OF_RUN else None
+    batches: Any = {"batch_size": batch_size, "accumulate": accumulate, "order": order, "resident_mib": resident_mib}
+    form: Any = {"image_size": image_size, "image_fit": image_fit, "normalize": normalize}
+    built = build(source, augment=Augmentation(tuple(augment)), **shares, **batches, **form)
     for one in augment:
         require_variation(one, built.image_shape)
-    return shuffle_drawn_labels(built) if shuffle == "labels" and OF_RUN in (examples_seed, split_seed) else built
+    return shuffle_drawn_labels(built) if is_late else built
+
+
+def _controlled(source: Source, shuffle: Shuffle, *, validation: Fraction, split_seed: DrawSeed, folds: Folds | None) -> Source:
+    """Returns the source with what a negative control permutes, and without a test split where training is divided in folds."""
+    source = source if folds is None else folds.without_test(source)
+    if shuffle == "pixels":
+        return shuffle_pixels(source)
+    if shuffle == "labels":
+        return shuffle_labels(source, validation=validation, split_seed=split_seed, folds=folds)
+    return source
 
 
 def require_labels(data: Dataset, what: str) -> None:
@@ -110,7 +118,11 @@ UnitImages: Any = Choice(PIPELINES, supplied=("normalize",))
 """The knob `data` of a recipe whose model takes pixels in [0, 1]; the recipe passes `normalize=no_normalization`."""
 
 WholeSplit: Any = Choice(
-    PIPELINES, supplied=("batch_size", "accumulate", "validation", "split_seed", "normalize", "augment", "order")
+    PIPELINES,
+    supplied=(
+        *("batch_size", "accumulate", "validation", "split_seed", "folds", "fold", "stratify"),
+        *("normalize", "augment", "order"),
+    ),
 )
 """The knob `data` of a recipe that takes all training images at once, as they are; the recipe passes the batch size, the share
 that is held out, the normalisation and the variations."""

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from cnnlab.core import Dataset
+from cnnlab.data.folds import Folds
 from cnnlab.data.source import Images, Source, shuffled
 from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
@@ -18,7 +19,7 @@ LABELS_KEY, PIXELS_KEY = 0x1ABE15, 0x914E15
 """Keys of the permutations, different from those by which select.py and source.py choose examples."""
 
 
-def shuffle_labels(source: Source, *, validation: Fraction, split_seed: DrawSeed = None) -> Source:
+def shuffle_labels(source: Source, *, validation: Fraction, split_seed: DrawSeed = None, folds: Folds | None = None) -> Source:
     """Returns the source with its training labels permuted; validation and test keep the true ones.
 
     The class frequencies do not change. Lazily decoded splits stay lazy.
@@ -27,16 +28,18 @@ def shuffle_labels(source: Source, *, validation: Fraction, split_seed: DrawSeed
         validation: share of train that `pipeline.build` would hold out where the source has no validation split. It is held
             out here, with its true labels: the same examples, because `build` chooses them by the true labels too.
         split_seed: seed by which that share is drawn, a number; None: the usual draw.
+        folds: folds, one of which is held out in place of that share.
     """
     splits = dict(source.splits)
     train = splits["train"]
     if "validation" not in splits:
-        kept, held_out = train.divided(validation, split_seed if isinstance(split_seed, int) else None)
+        drawn_by = split_seed if isinstance(split_seed, int) else None
+        kept, held_out = train.divided(validation, drawn_by) if folds is None else folds.divided(train)
         if len(held_out):
             splits["validation"], train = train.at(held_out), train.at(kept)
     order = shuffled(len(train), LABELS_KEY, len(train))
     splits["train"] = train.having(label=train.labels[order])
-    fingerprint = combined_digest(source.fingerprint, f"shuffle_labels {validation}")
+    fingerprint = combined_digest(source.fingerprint, f"shuffle_labels {folds.key() if folds else validation}")
     return dataclasses.replace(source, splits=splits, fingerprint=fingerprint)
 
 

@@ -12,6 +12,7 @@ from cnnlab.core import Array, Batch, Dataset, Feed, PyTree, Rows
 from cnnlab.data.decoder import decoder_key, decoder_versions
 from cnnlab.data.draws import Draws, draws_of
 from cnnlab.data.examine import remarks_on
+from cnnlab.data.folds import Folds
 from cnnlab.data.kinds import Image, Kind
 from cnnlab.data.kinds.kind import each_leaf, shape_of
 from cnnlab.data.loading import at_final_size, code_of, fit_key, fixed_shape, in_memory
@@ -39,6 +40,7 @@ def build(
     accumulate: Count = 1,
     validation: Fraction = 0.1,
     split_seed: DrawSeed = None,
+    folds: Folds | None = None,
     examples_of_run: Count | None = None,
     image_size: Count | None = None,
     image_fit: Fit = resize,
@@ -51,7 +53,6 @@ def build(
 
     The validation examples are a stratified share; a split with too few examples gives none. The normaliser is computed without
     that share; where runs draw examples (draws.py), from all of training. `examples_of_run` of each class are drawn; None: all.
-
     Raises UsageError for a batch or an image_size that is impossible, and DataError where images differ in size without one.
     """
     require_image(source)
@@ -59,9 +60,9 @@ def build(
     parts, resident = at_final_size(source, image_size, image_fit, resident_mib * 2**20)
     examined = combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}")
     remarks = [*source.remarks, *remarks_on(source, parts, resident, examined)]
-    draws = draws_of(source, examples_per_class=examples_of_run, validation=validation, split_seed=split_seed)
-    held_out, more = _hold_out(source.name, parts, resident, 0.0 if draws else validation, split_seed)
-    remarks += draws.remarks(source.name) if draws else more
+    shares: Any = {"validation": validation, "split_seed": split_seed, "folds": folds}
+    draws, held_out, more = _hold_out(source, parts, resident, examples_of_run, **shares)
+    remarks += more
     stored_sizes = {split: len(part) for split, part in parts.items()}
     sizes = stored_sizes | (draws.sizes() if draws else {})
     batch_size = _batch_size(source, batch_size, accumulate, sizes)
@@ -95,21 +96,33 @@ def build(
 
 
 def _hold_out(
-    name: str, parts: dict[str, Split], resident: set[str], validation: float, seed: DrawSeed
-) -> tuple[np.ndarray, list[str]]:
-    """Divides the training split in `parts` where there is no validation split.
+    source: Source,
+    parts: dict[str, Split],
+    resident: set[str],
+    examples_of_run: int | None,
+    *,
+    validation: float,
+    split_seed: DrawSeed,
+    folds: Folds | None,
+) -> tuple[Draws | None, np.ndarray, list[str]]:
+    """Divides the training split in `parts` where there is no validation split, unless the seed of a run draws its examples.
 
-    Returns the positions i32 [M] that became validation examples, and a remark where a wished validation split is empty.
+    Returns the draws of the runs, the positions i32 [M] that became validation examples, and remarks.
     """
-    if "validation" in parts:
-        return np.zeros(0, np.int32), []
-    held_out = parts["train"].divided(validation, seed if isinstance(seed, int) else None)[1]
+    draws = draws_of(source, examples_per_class=examples_of_run, validation=validation, split_seed=split_seed, folds=folds)
+    if draws is not None or "validation" in parts:
+        return draws, np.zeros(0, np.int32), draws.remarks(source.name) if draws else []
+    if folds is None:
+        held_out = parts["train"].divided(validation, split_seed if isinstance(split_seed, int) else None)[1]
+    else:
+        held_out = folds.divided(parts["train"])[1]
     if not len(held_out):
-        remark = f"{name}: no validation split: --validation={validation:g} of the training examples is none"
-        return held_out, [remark] if validation else []
+        remark = f"{source.name}: no validation split: --validation={validation:g} of the training examples is none"
+        return None, held_out, [remark] if validation else []
+    remarks = [] if folds is None else [folds.remark(source.name, len(parts["train"]))]
     parts |= _divided(parts["train"], held_out)
     resident |= {"validation"} if "train" in resident else set()
-    return held_out, []
+    return None, held_out, remarks
 
 
 def _batch_size(source: Source, wanted: int | None, accumulate: int, sizes: Mapping[str, int]) -> int:
@@ -224,7 +237,8 @@ def _evaluate(
     if split not in sizes:
         raise UsageError(f"no split {split!r}.{did_you_mean(split, list(sizes))} There are: {', '.join(sizes)}.")
     chosen = draws(split, seed) if draws and split in draws.sizes() else None
-    return evaluation_feeds(sizes[split], batch_size, streamed[split], chosen, rows=rows)
+    size = sizes[split] if chosen is None else len(chosen)
+    return evaluation_feeds(size, batch_size, streamed[split], chosen, rows=rows)
 
 
 def _images(parts: Mapping[str, Split], split: str, indices: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 The plan of the analysis is fixed before a number is seen: paired differences to the baseline over the seeds that both
 finished, Student's t for the verdict, Holm over all planned arms; from six pairs on the sign flips must agree. The ranks and
 the bootstrap are reported too, to show whether t's assumption matters, and an interval over seeds and test examples. Where runs
-diverged or failed, those that finished prove no arm better (statistics.withheld). Negative controls are not in that family:
+diverged or failed, those that finished prove no arm better (statistics.withheld). Folds of cross-validation are compared by t
+with a corrected variance alone (folds.py). Negative controls are not in that family:
 their verdict follows from the plain p.
 """
 
@@ -11,10 +12,11 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from cnnlab.ablation.analyse import statistics, summary, two_way
+from cnnlab.ablation.analyse import folds, statistics, summary, two_way
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect
 from cnnlab.ablation.plan import pruning
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, find_declaration
@@ -34,6 +36,8 @@ class Method:
     resamples: int
     smallest: float | None
     """Smallest effect of interest; None: none is declared."""
+    overlap: float = 0.0
+    """How far runs share training examples (statistics)."""
 
 
 def analyse(
@@ -63,8 +67,9 @@ def analyse(
     _require_metric(metric, [outcome for outcome in cells.values() if outcome.state == "DONE"])
 
     values = {arm.name: _values(study, arm, cells, metric) for arm in study.arms}
-    smallest = study.smallest_effect if metric == study.metric else None
-    method = Method(declared.higher_is_better, alpha, resamples, smallest)
+    shared = folds.count_of(cells.values())
+    smallest = study.smallest_effect if metric == study.metric and shared is None else None
+    method = Method(declared.higher_is_better, alpha, resamples, smallest, folds.overlap_of(shared))
     examples = {
         arm: two_way.numbers_of({seed: cells[arm, seed].correct for seed in found}, found, metric)
         for arm, found in values.items()
@@ -72,21 +77,21 @@ def analyse(
     contrasts = _contrasts(study, cells, values, examples, method)
     rows = tuple(
         dataclasses.replace(
-            _row(study, arm, cells, values[arm.name], declared, metric, alpha=alpha, resamples=resamples),
+            _row(study, arm, cells, values[arm.name], declared, metric, method),
             contrast=contrasts.get(arm.name),
             examples=examples[arm.name],
         )
         for arm in study.arms
     )
-    effects, complete_seeds = _effects(study, values, alpha)
+    effects, complete_seeds = _effects(study, values, method)
     controls = frozenset(arm.name for arm in study.arms[1:] if arm.control)
-    warnings = summary.pruning(study, cells.values())
+    warnings = folds.remarks(shared, study.seeds) + summary.pruning(study, cells.values())
     warnings += summary.warnings(study, rows, effects, complete_seeds, metric, declared, alpha)
     warnings += summary.outcome_warnings(study, outcomes, cells)
     warnings += summary.lower_bounds(rows)
     warnings += [] if known else [summary.undeclared(metric)]
     sentence = summary.sentence(rows, controls, metric, declared, smallest)
-    return Analysis(metric, declared, rows, effects, sentence, tuple(warnings), smallest_effect=smallest)
+    return Analysis(metric, declared, rows, effects, sentence, tuple(warnings), smallest_effect=smallest, folds=shared)
 
 
 def _require_metric(metric: str, done: Sequence[RunResult]) -> None:
@@ -120,13 +125,13 @@ def _contrasts(
     pairs = {name: ([values[name][s] for s in seeds], [baseline[s] for s in seeds]) for name, seeds in shared.items()}
     differences = {name: statistics.paired_differences(*pair) for name, pair in pairs.items()}
     family = [arm.name for arm in study.arms[1:] if not arm.control]
-    higher_is_better, alpha = method.higher_is_better, method.alpha
-    decided = statistics.verdicts([pairs[name] for name in family], higher_is_better=higher_is_better, alpha=alpha)
+    how: Any = {"higher_is_better": method.higher_is_better, "alpha": method.alpha, "overlap": method.overlap}
+    decided = statistics.verdicts([pairs[name] for name in family], **how)
     decisions = dict(zip(family, decided, strict=True))
     for arm in study.arms[1:]:
         if arm.control:
             # A family of its own: the plain p.
-            [(p, _, verdict)] = statistics.verdicts([pairs[arm.name]], higher_is_better=higher_is_better, alpha=alpha)
+            [(p, _, verdict)] = statistics.verdicts([pairs[arm.name]], **how)
             decisions[arm.name] = (p, None, verdict)
     found = {}
     for name, seeds in shared.items():
@@ -141,7 +146,7 @@ def _contrasts(
             mcnemar_p=_mcnemar(cells, study.baseline.name, name, seeds[0]),
             verdict=word,
             withheld=word != contrast.verdict,
-            two_way=None if table is None else two_way.interval(table, alpha),
+            two_way=None if table is None or method.overlap else two_way.interval(table, method.alpha),
         )
     return found
 
@@ -158,7 +163,8 @@ def _contrast(
     """Returns the contrast of an arm in a family of so many, from the test of the runs that finished."""
     p, p_holm, verdict = decision
     alpha, resamples = method.alpha, method.resamples
-    p_signs = statistics.p_of_sign_flips(differences, resamples)
+    # Folds are not independent, as the tests beside t and the bootstrap take them to be.
+    p_signs = None if method.overlap else statistics.p_of_sign_flips(differences, resamples)
     corrected, needed, disagree = p if p_holm is None else p_holm, None, False
     if verdict == "undecided" and statistics.varies(differences):
         if method.smallest is not None:
@@ -169,11 +175,11 @@ def _contrast(
     return Contrast(
         n=len(differences),
         difference=float(np.mean(differences)),
-        interval=statistics.student_interval(differences, alpha),
-        bootstrap=statistics.bootstrap_interval(differences, alpha, resamples),
+        interval=statistics.student_interval(differences, alpha, method.overlap),
+        bootstrap=None if method.overlap else statistics.bootstrap_interval(differences, alpha, resamples),
         p_t=p,
         p_signs=p_signs,
-        p_wilcoxon=statistics.p_of_ranks(differences),
+        p_wilcoxon=None if method.overlap else statistics.p_of_ranks(differences),
         p_holm=p_holm,
         effect_size=statistics.effect_size(differences),
         seeds_needed=needed,
@@ -195,9 +201,7 @@ def _row(
     values: Values,
     declared: Metric,
     metric: str,
-    *,
-    alpha: float,
-    resamples: int,
+    method: Method,
 ) -> ArmSummary:
     """Returns the numbers of one arm alone, without its contrast to the baseline."""
     runs = [cells[arm.name, seed] for seed in study.seeds if (arm.name, seed) in cells]
@@ -217,8 +221,8 @@ def _row(
         values=tuple(values.items()),
         mean=float(np.mean(numbers)) if len(numbers) else None,
         sd=float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
-        interval=statistics.student_interval(numbers, alpha),
-        bootstrap=statistics.bootstrap_interval(numbers, alpha, resamples),
+        interval=statistics.student_interval(numbers, method.alpha, method.overlap),
+        bootstrap=None if method.overlap else statistics.bootstrap_interval(numbers, method.alpha, method.resamples),
         test_se=_sampling_error(declared, metric, numbers, [run for run in runs if run.seed in values]),
         seconds=float(np.median(times)) * (arm.steps or runs[0].provenance.get("steps", 0)) if times else None,
         contrast=None,
@@ -253,7 +257,7 @@ def _factorial(study: Study) -> tuple[dict[str, tuple[str, ...]], dict[tuple[str
     return (factors, named) if set(named) == set(itertools.product(*factors.values())) else None
 
 
-def _effects(study: Study, values: Mapping[str, Values], alpha: float) -> tuple[tuple[Effect, ...], int]:
+def _effects(study: Study, values: Mapping[str, Values], method: Method) -> tuple[tuple[Effect, ...], int]:
     """Returns (main effects, then two-way interactions; number of seeds). A seed is a block that is complete or left out."""
     found = _factorial(study)
     if found is None:
@@ -269,14 +273,14 @@ def _effects(study: Study, values: Mapping[str, Values], alpha: float) -> tuple[
     named: list[tuple[tuple[int, int], ...]] = [(change,) for several in changes for change in several]
     named += [pair for one, other in itertools.combinations(changes, 2) for pair in itertools.product(one, other)]
     samples = [statistics.factorial_contrast(table, against_first) for against_first in named]
-    plain = [statistics.p_of_t(sample) for sample in samples]
+    plain = [statistics.p_of_t(sample, method.overlap) for sample in samples]
     knobs, levels = list(factors), list(factors.values())
     effects = tuple(
         Effect(
             factors=tuple(knobs[axis] for axis, _ in against_first),
             levels=tuple(levels[axis][level] for axis, level in against_first),
             estimate=float(np.mean(sample)),
-            interval=statistics.student_interval(sample, alpha),
+            interval=statistics.student_interval(sample, method.alpha, method.overlap),
             p=p,
             p_holm=p_holm,
         )

@@ -136,6 +136,8 @@ class Analysis:
     """The verdict on the claim that the study tests."""
     smallest_effect: float | None = None
     """Smallest effect of interest, in units of the metric; None: none is declared for it."""
+    folds: int | None = None
+    """Number of folds of which the seed of a run holds out one, so that runs share training examples; None: no folds."""
 
     @property
     def higher_is_better(self) -> bool | None:

@@ -4,7 +4,12 @@ None stands for "not defined": too few numbers, or no spread. Nothing here warns
 Sources: Efron (1987), "Better bootstrap confidence intervals", JASA 82(397); Holm (1979), "A simple sequentially rejective
 multiple test procedure", Scand. J. Statist. 6(2); McNemar (1947), Psychometrika 12(2); Clopper & Pearson (1934), Biometrika
 26(4); Lachin (1999), "Worst-rank score analysis with informatively missing observations", Control. Clin. Trials 20(5);
-Schuirmann (1987), "A comparison of the two one-sided tests procedure", J. Pharmacokinet. Biopharm. 15(6).
+Schuirmann (1987), "A comparison of the two one-sided tests procedure", J. Pharmacokinet. Biopharm. 15(6); Nadeau & Bengio
+(2003), "Inference for the generalization error", Machine Learning 52(3), of folds Bouckaert & Frank (2004), PAKDD, section 3.
+
+`overlap` is n₂ / n₁, the examples that a run is measured on for each that it is trained on, where the runs of several seeds
+share training examples, as folds do: 1 / (K − 1). Their numbers are correlated, so that the variance of the mean of n of them
+is estimated by (1 / n + overlap) s² in place of s² / n, the corrected resampled t-test. 0: the runs are independent.
 """
 
 import bisect
@@ -54,10 +59,13 @@ def varies(values: np.ndarray) -> bool:
     return len(values) > 1 and float(np.ptp(values)) > RESOLUTION * float(np.max(np.abs(values)))
 
 
-def student_interval(values: np.ndarray, alpha: float) -> Interval | None:
+def student_interval(values: np.ndarray, alpha: float, overlap: float = 0.0) -> Interval | None:
     """Returns the interval of the mean of f64 [S], by Student's t."""
     if not varies(values):
         return None
+    if overlap:
+        half = float(stats.t.ppf(1 - alpha / 2, len(values) - 1)) * corrected_error(values, overlap)
+        return Interval(float(np.mean(values)) - half, float(np.mean(values)) + half)
     found = stats.ttest_1samp(values, 0.0).confidence_interval(1 - alpha)
     return Interval(float(found.low), float(found.high))
 
@@ -96,12 +104,20 @@ def skew_that_logarithms_mend(ours: np.ndarray, theirs: np.ndarray) -> str:
     return f"the differences are not normally distributed (Shapiro and Wilk's p = {p:.2g})" if p < 0.05 <= p_logged else ""
 
 
-def p_of_t(differences: np.ndarray) -> float | None:
+def corrected_error(values: np.ndarray, overlap: float) -> float:
+    """Returns the standard error of the mean of f64 [S] whose runs share training examples: √((1 / S + overlap) s²)."""
+    return float(np.std(values, ddof=1) * np.sqrt(1 / len(values) + overlap))
+
+
+def p_of_t(differences: np.ndarray, overlap: float = 0.0) -> float | None:
     """Returns p of the paired t-test of f64 [S], two-sided.
 
     Where all differences are 0 there is nothing to explain: 1. Where all are the same number other than 0, t divides by a
     spread of 0: None rather than a p of 0, since seeds that change nothing are one observation, however often it is repeated.
     """
+    if varies(differences) and overlap:
+        t = abs(float(np.mean(differences))) / corrected_error(differences, overlap)
+        return float(2 * stats.t.sf(t, len(differences) - 1))
     if varies(differences):
         return float(stats.ttest_1samp(differences, 0.0).pvalue)
     return 1.0 if len(differences) > 1 and not differences.any() else None
@@ -255,19 +271,23 @@ def verdict(difference: float, p: float | None, *, higher_is_better: bool | None
 
 
 def verdicts(
-    pairs: Sequence[tuple[Sequence[float], Sequence[float]]], *, higher_is_better: bool | None, alpha: float
+    pairs: Sequence[tuple[Sequence[float], Sequence[float]]],
+    *,
+    higher_is_better: bool | None,
+    alpha: float,
+    overlap: float = 0.0,
 ) -> list[tuple[float | None, float | None, str]]:
     """Returns (p of t, p after Holm, verdict) of each arm of a family from (its numbers, the baseline's), both f64 [S].
 
     S may differ from arm to arm. Where t is undefined, its p is None, and the one that Holm corrects is that of p_of_constant.
     From six pairs on the sign flips, which take no assumption, must agree: p below `alpha`, without a correction since they
-    only withhold a verdict.
+    only withhold a verdict. Folds that all differ by the same decide nothing: exact tests would take them for independent.
     """
     differences = [paired_differences(*pair) for pair in pairs]
-    plain = [p_of_t(values) for values in differences]
+    plain = [p_of_t(values, overlap) for values in differences]
     # Where t is undefined for two pairs and more, they all differ by the same.
     tested = [
-        p_of_constant(*pair) if p is None and len(values) > 1 else p
+        p_of_constant(*pair) if p is None and len(values) > 1 and not overlap else p
         for pair, values, p in zip(pairs, differences, plain, strict=True)
     ]
     found = []

@@ -20,6 +20,7 @@ from cnnlab.errors import DamagedFile, UsageError
 from cnnlab.runs import run_files, writers
 from cnnlab.runs.lock import Busy, locked
 from cnnlab.runs.run_files import STUDY
+from cnnlab.values import OF_RUN
 
 RECORDED = (
     "sources",
@@ -220,8 +221,14 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
         message=status.get("message", ""),
         attempts=status.get("attempt", 0),
         correct=_correct(folder) if result else None,
-        provenance={name: run[name] for name in RECORDED if name in run},
+        provenance={name: run[name] for name in RECORDED if name in run} | _folds(run.get("knobs", {})),
     )
+
+
+def _folds(knobs: Mapping[str, Any]) -> dict[str, int]:
+    """Returns {"folds": K} where the seed of a run decides which of K folds it holds out, by its knobs; else {}."""
+    of_run = OF_RUN in (knobs.get("data.fold"), knobs.get("data.split_seed"))
+    return {"folds": knobs["data.folds"]} if knobs.get("data.folds") and of_run else {}
 
 
 def _correct(folder: pathlib.Path) -> np.ndarray | None:
