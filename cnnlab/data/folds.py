@@ -13,7 +13,7 @@ import numpy as np
 from cnnlab.data.source import Source, Split, drawn
 from cnnlab.errors import UsageError
 from cnnlab.text import counted
-from cnnlab.values import OF_RUN, DrawSeed, seed_of_draw
+from cnnlab.values import OF_RUN, DrawSeed
 
 PURPOSE = 0xF01D00
 """Purpose of the draw of a partition (source.drawn); that of repetition r is PURPOSE + r."""
@@ -31,26 +31,24 @@ class Folds:
     """The fold that is held out, from 0; by OF_RUN the run of seed s holds out fold s mod K of partition s // K."""
     stratify: bool
     """Whether every fold has its share of every class."""
-    split_seed: DrawSeed
-    """Seed by which the partition is drawn."""
+    split_seed: int | None
+    """Seed by which the partition is drawn; None: the usual draw."""
 
     @property
     def of_run(self) -> bool:
         """Whether the seed of a run decides what it holds out."""
-        return OF_RUN in (self.fold, self.split_seed)
+        return self.fold == OF_RUN
 
     def divided(self, part: Split, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Returns the positions (kept, held out) of the training examples of the run of a seed, i32, both ascending."""
         number, repetition = (self.fold, 0) if isinstance(self.fold, int) else (seed % self.count, seed // self.count)
         # Partition 0 is drawn as the one of a fixed fold is: --fold=2 and the run of seed 2 hold out the same examples.
-        folds = fold_of_examples(
-            part, self.count, stratify=self.stratify, seed=seed_of_draw(self.split_seed, seed), repetition=repetition
-        )
+        folds = fold_of_examples(part, self.count, stratify=self.stratify, seed=self.split_seed, repetition=repetition)
         return np.flatnonzero(folds != number).astype(np.int32), np.flatnonzero(folds == number).astype(np.int32)
 
     def sizes(self, part: Split) -> dict[str, int]:
         """Returns the sizes by which runs are planned: of folds that differ by an example, or by groups, the largest."""
-        folds = fold_of_examples(part, self.count, stratify=self.stratify, seed=seed_of_draw(self.split_seed, 0))
+        folds = fold_of_examples(part, self.count, stratify=self.stratify, seed=self.split_seed)
         return {"train": len(part) - -(-len(part) // self.count), "validation": int(np.max(np.bincount(folds)))}
 
     def key(self) -> str:
@@ -88,13 +86,13 @@ def folds_of(
         return None
     if isinstance(fold, int) and fold >= count:
         raise UsageError(f"--fold={fold} of --folds={count}: give a number from 0 to {count - 1}, or run.")
-    if OF_RUN in (examples_seed, split_seed if fold == OF_RUN else None):
-        flag = "--split_seed" if examples_seed != OF_RUN else "--examples_seed"
-        raise UsageError(
-            f"{flag}=run: folds are parts of one set of examples in one order, and these would be others in every run.\n"
-            f"Give {flag} a number, or none."
-        )
-    return Folds(count, fold, stratify, split_seed)
+    for flag, drawn_by in (("--examples_seed", examples_seed), ("--split_seed", split_seed)):
+        if drawn_by == OF_RUN:
+            raise UsageError(
+                f"{flag}=run: folds are parts of one set of examples in one order, and these would be others in every run.\n"
+                f"Give {flag} a number, or none."
+            )
+    return Folds(count, fold, stratify, None if split_seed is None else int(split_seed))
 
 
 def fold_of_examples(

@@ -227,8 +227,7 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
 
 def _folds(knobs: Mapping[str, Any]) -> dict[str, int]:
     """Returns {"folds": K} where the seed of a run decides which of K folds it holds out, by its knobs; else {}."""
-    of_run = OF_RUN in (knobs.get("data.fold"), knobs.get("data.split_seed"))
-    return {"folds": knobs["data.folds"]} if knobs.get("data.folds") and of_run else {}
+    return {"folds": knobs["data.folds"]} if knobs.get("data.folds") and knobs.get("data.fold") == OF_RUN else {}
 
 
 def _correct(folder: pathlib.Path) -> np.ndarray | None:
