@@ -169,7 +169,7 @@ def test_the_knobs_of_an_old_run_with_another_optimizer_are_found(name: str):
         ("gan_mnist", {"optimizer": "momentum"}, "momentum", "constant", 0.05),
         ("gan_mnist", {"optimizer": "rmsprop", "schedule": "linear"}, "rmsprop", "linear", 0.001),
         ("gan_mnist", {"optimizer": "rmsprop", "lr": "0.01"}, "rmsprop", "constant", 0.01),
-        ("lenet5_digits", {"optimizer": "momentum"}, "momentum", "cosine", 0.05),
+        ("lenet5_digits", {"optimizer": "momentum"}, "momentum", "cosine", 0.02),
         ("lenet5_digits", {"optimizer": "adam"}, "adam", "cosine", 0.001),
         ("c03_activations", {"optimizer": "momentum"}, "momentum", "constant", 0.03),
     ],

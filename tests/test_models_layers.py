@@ -102,8 +102,8 @@ def test_noise_of_activations_is_the_examples_own_and_of_training_alone(noise):
     strength = jnp.float32(0.4)
     parts = jax.jit(jax.vmap(apply, axis_name=AXIS, in_axes=(0, None)))(split(x, 4), strength)  # as on four devices
     np.testing.assert_allclose(jax.jit(apply)(x, strength), parts.reshape(x.shape), atol=1e-6)
-    np.testing.assert_array_equal(Noisy(noise, 0.4).apply({}, x, train=False), x)
-    np.testing.assert_array_equal(Noisy(noise, 0.0).apply({}, x, train=True), x)  # draws nothing
+    np.testing.assert_array_equal(jitted.apply(Noisy(noise, 0.4), {}, x, train=False), x)
+    np.testing.assert_array_equal(jitted.apply(Noisy(noise, 0.0), {}, x, train=True), x)  # draws nothing
 
 
 @pytest.mark.parametrize(("name", "axes"), [("batch", (0, 1, 2)), ("layer", (1, 2, 3)), ("instance", (1, 2))])

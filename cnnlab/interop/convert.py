@@ -307,7 +307,8 @@ def _refuse_copies(leaves: Leaves) -> None:
     """Raises CheckpointError where every leaf is repeated along one more axis in front, as in a state of several devices."""
     counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves.values()}
     (count,) = counts if len(counts) == 1 else (0,)
-    if len(leaves) > 1 and count > 1 and all(np.array_equal(leaf[0], leaf[-1]) for leaf in leaves.values()):
+    differs = any(np.ptp(leaf[0]) > 0 for leaf in leaves.values() if leaf.ndim and leaf[0].size)  # constants equal anything
+    if len(leaves) > 1 and count > 1 and differs and all(np.array_equal(leaf[0], leaf[-1]) for leaf in leaves.values()):
         raise CheckpointError(
             f"the leading axis {count} of every leaf looks like a device axis: all hold {count} equal copies.\n"
             "Expected one copy. Save the first of them where the file was made: jax.tree.map(lambda leaf: leaf[0], state)."
