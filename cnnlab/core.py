@@ -203,6 +203,8 @@ class Dataset:
     """Examples by split: train, test and, unless switched off, validation."""
     batch_size: int
     """Global batch size of `train`."""
+    class_counts: tuple[int, ...] = dataclasses.field(default=(), kw_only=True)
+    """Number of training examples of each class, in the order of `class_names`; (): they have no classes, or it is unknown."""
     accumulate: int = dataclasses.field(default=1, kw_only=True)
     """Number of equal parts in which a training step takes its batch, one after another, before it updates once."""
     train: Callable[..., Iterator[Feed]]
@@ -305,6 +307,9 @@ class Experiment:
     start at random, such as imported weights; all other leaves stay shapes."""
     phases: tuple[Phase, ...] = ()
     """A sequence of games, such as layer-wise pre-training and then fine-tuning; (): the turns of the task throughout."""
+    patience: int | None = None
+    """Number of validations in a row without an improvement of the primary metric after which training ends; the weights of the
+    best validation are then the result, as they are where training reaches its last step. None: no early stopping."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,9 +36,11 @@ def signature(recipe: Callable[..., Any], values: Mapping[str, Any]) -> str:
     total = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", " ".join(map(str, traces))).encode())
     for array in [constant for trace in traces for constant in trace.consts]:
         total.update(np.asarray(array).tobytes())
-    lengths = [phase.steps for phase in phases(experiment)]
+    lengths = [(phase.steps, phase.begin is None) for phase in phases(experiment)]
     total.update(f"{[metric.name for metric in experiment.task.metrics]}".encode())
-    total.update(f"{lengths} {dict(data.sizes)} {data.fingerprint} {experiment.averaging is None} {feed}".encode())
+    total.update(
+        f"{experiment.patience} {lengths} {dict(data.sizes)} {data.fingerprint} {experiment.averaging is None} {feed}".encode()
+    )
     return total.hexdigest()
 
 

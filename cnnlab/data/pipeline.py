@@ -83,6 +83,7 @@ def build(
         sizes=sizes,
         batch_size=batch_size,
         accumulate=accumulate,
+        class_counts=_class_counts(parts["train"], len(source.class_names), examples_of_run),
         train=functools.partial(train_feeds, parts["train"].strata, batch_size, streamed["train"], **ordered),
         evaluate=functools.partial(_evaluate, sizes, streamed, draws),
         resident={split: dict(part.columns) if split in resident else {} for split, part in shown.items()},
@@ -93,6 +94,15 @@ def build(
         remarks=tuple(remarks),
         draws=draws,
     )
+
+
+def _class_counts(train: Split, classes: int, examples_of_run: int | None) -> tuple[int, ...]:
+    """Implements core.Dataset.class_counts; where runs draw a share of the examples, each has the same share of every class."""
+    if examples_of_run:
+        return (examples_of_run,) * classes
+    labels = np.asarray(train.columns.get("label", ()))
+    known = labels[labels >= 0] if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else ()
+    return tuple(np.bincount(known, minlength=classes).tolist()) if len(known) else ()
 
 
 def _hold_out(

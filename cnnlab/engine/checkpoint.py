@@ -12,7 +12,7 @@ import logging
 import math
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -61,6 +61,17 @@ def _alone() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0} if processes.count() > 1 else None)
 
 
+@dataclasses.dataclass
+class _Chosen(checkpoint_managers.PreservationPolicy):
+    """A rule of orbax by which the checkpoints of some steps are kept."""
+
+    steps: frozenset[int] = frozenset()
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Returns for each checkpoint whether it is kept."""
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
+
+
 class Checkpoints:
     """The checkpoints of one run; one process at a time writes there (run.py holds the lock)."""
 
@@ -79,10 +90,13 @@ class Checkpoints:
         def rank(metrics: Mapping[str, float]) -> float:
             return sign * metrics[ranked_by.name] if ranked_by else 0.0
 
+        self.chosen = _Chosen()
         best = checkpoint_managers.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)
         self._options = ocp.CheckpointManagerOptions(
             best_fn=rank,
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep), best]),
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                [checkpoint_managers.LatestN(keep), best, self.chosen]
+            ),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
             multiprocessing_options=_alone(),
             create=False,
@@ -90,6 +104,10 @@ class Checkpoints:
         self._manager: ocp.CheckpointManager | None = None
         self._saving: dict[str, Any] = {}
         self._bad: dict[int, str] = {}
+
+    def keep(self, step: int) -> None:
+        """Keeps the checkpoint of one step, besides the newest and the best, from the next one that is saved on."""
+        self.chosen.steps = frozenset({step})
 
     def clear_unfinished(self) -> None:
         """Deletes what a process left that was killed while saving; only for the one process that trains here."""

@@ -24,6 +24,7 @@ from cnnlab.errors import CheckpointError
 from cnnlab.files import read_json
 from cnnlab.interop import wrapped
 from cnnlab.interop.scheme import Leaves, Source, first_few
+from cnnlab.runs.early_stopping import reported_step
 
 COLLECTIONS = ("params/", "batch_stats/")
 """Prefixes of the names in files of cnnlab."""
@@ -327,7 +328,9 @@ def _run(folder: pathlib.Path) -> tuple[Leaves, list[str]]:
     checkpoints = Checkpoints(folder / "checkpoints", ranked_by=None)
     described = [_shapes(checkpoints.folder / str(step)) for step in checkpoints.steps()]
     shapes: Any = next((leaves for leaves in reversed(described) if leaves), {})
-    restored = checkpoints.restore(shapes)  # a flat dict by path has the same paths as the tree
+    restored = checkpoints.restore(
+        shapes, step=reported_step(checkpoints.newest_meta())
+    )  # a flat dict by path has the same paths as the tree
     if restored is None:
         raise CheckpointError(
             f"{folder} holds no checkpoint.\nGive the folder of a run, such as runs/NAME-HASH/seed_0, or a file of weights."

@@ -1,9 +1,12 @@
 """Recipes of image classification, which experiments fill in with defaults of their own (functools.partial)."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-from cnnlab.core import Experiment
+import numpy as np
+
+from cnnlab.core import Dataset, Experiment, Phase
 from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit, require_labels
 from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
@@ -16,12 +19,14 @@ from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.ops.views import Views
 from cnnlab.tasks.chosen_metrics import with_metrics
+from cnnlab.tasks.class_weights import ClassWeights, mean_loss, weights_of
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import GOAL as GOAL_OF_ENSEMBLE
 from cnnlab.tasks.ensemble import ensemble
-from cnnlab.tasks.goals import CLASS, goal_of
+from cnnlab.tasks.goals import CLASS, Goal, goal_of
 from cnnlab.tasks.knn import GOAL as GOAL_OF_NEIGHBOURS
 from cnnlab.tasks.knn import Pixels, knn_task
+from cnnlab.tasks.lsuv import DATA_INITS, as_drawn
 from cnnlab.tasks.measures import MEASURES
 from cnnlab.values import Choice, Choices, Count, Duration, PathText
 
@@ -36,10 +41,13 @@ def classification(
     model: Choice[MODELS] = "lenet5",
     data: Choice[PIPELINES] = "images",
     loss: Choice[LOSSES] = "cross_entropy",
+    class_weights: ClassWeights = None,
     optimizer: Choice[OPTIMIZERS] = "momentum",
     regularizer: Choice[REGULARIZERS] = penalties,
     duration: Duration = Duration(20, "epochs"),
+    early_stopping: Count | None = None,
     average: Choice[AVERAGES] = ema,
+    data_init: Choice[DATA_INITS] = as_drawn,
     init_from: PathText | None = None,
     new_head: bool = False,
     frozen: tuple[str, ...] = (),
@@ -60,11 +68,13 @@ def classification(
         model: network.
         data: images with labels, and how they become batches.
         loss: loss that the classifier minimises.
+        class_weights: weights of the classes in that loss: balanced, or numbers; the losses that are reported have none.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         regularizer: L1 and L2 penalties on the weights, and a bound on the norm of each unit's.
         duration: length of training; --steps, --epochs and --examples_seen set it.
-        average: average of the parameters over training, which is evaluated in their place; ema with average_decay=0: no
-            average.
+        early_stopping: validations in a row without an improvement after which training ends, with the best weights; none: off.
+        average: average of the parameters over training that is evaluated in their place; ema with average_decay=0: none.
+        data_init: whether the first training batch scales the initial weights, as LSUV does.
         init_from: weights to start from: .safetensors, .npz, .h5 or .pt of torchvision, timm, pytorchcv or keras, or the
             folder of a run.
         new_head: with init_from, whether the last layer is initialised anew (needed where the classes differ).
@@ -78,25 +88,47 @@ def classification(
         control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
             shuffle_pixels permutes the pixels of every image, random_parameters evaluates the untrained network.
     """
-    _require_start(init_from, control, new_head=new_head)
+    _require_start(init_from, control, data_init, new_head=new_head)
     dataset = data(SHUFFLED.get(control, "none"))
+    _require_validation(dataset, early_stopping)
     goal = with_metrics(goal_of(dataset.name, dataset.stored, loss), metrics, headline, dataset.class_names)
     if goal.column != CLASS.column and control == "shuffle_labels":
         raise UsageError(f"--control=shuffle_labels: {dataset.name} has {goal.what} and no classes. Leave it out.")
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
     require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
-    task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views)
+    mean = mean_loss(_class_weights(class_weights, dataset, goal))
+    task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views, mean_loss=mean)
     rule = regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers))
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
     steps = 0 if control == "random_parameters" else steps
-    return Experiment(task, dataset, dict.fromkeys(task.turns, rule), steps, average(steps), start)
+    begin, rules = data_init(network), dict.fromkeys(task.turns, rule)
+    phases = () if begin is None else (Phase(steps, task.turns, begin),)
+    return Experiment(task, dataset, rules, steps, average(steps), start, phases, early_stopping)
 
 
-def _require_start(init_from: str | None, control: Control, *, new_head: bool) -> None:
+def _class_weights(wanted: ClassWeights, dataset: Dataset, goal: Goal) -> np.ndarray | None:
+    """Returns the weights f32 [K] of the classes, or None; raises UsageError where there are no classes, or they do not fit."""
+    if wanted is not None and goal.column != CLASS.column:
+        raise UsageError(f"--class_weights: {dataset.name} has {goal.what} and no classes. Leave it out.")
+    return weights_of(wanted, dataset.class_names, dataset.class_counts)
+
+
+def _require_validation(dataset: Dataset, early_stopping: int | None) -> None:
+    """Raises UsageError where early stopping has nothing to go by."""
+    if early_stopping and "validation" not in dataset.sizes:
+        raise UsageError(
+            f"--early_stopping={early_stopping}: {dataset.name} has no validation split by which training could be stopped.\n"
+            "Hold out a share of the training examples with --validation=0.1, or leave it out."
+        )
+
+
+def _require_start(init_from: str | None, control: Control, data_init: Callable[..., Any], *, new_head: bool) -> None:
     """Raises UsageError where the knobs that say with which weights training starts exclude each other."""
     if new_head and init_from is None:
         raise UsageError("--new_head initialises the last layer anew; without --init_from every layer is. Leave it out.")
+    if init_from is not None and data_init(None) is not None:
+        raise UsageError("--data_init scales weights that are drawn, and --init_from gives others. Leave one of them out.")
     if control == "random_parameters" and init_from is not None:
         raise UsageError(
             "--control=random_parameters evaluates the network as it is initialised, and --init_from gives it other weights.\n"

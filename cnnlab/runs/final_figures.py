@@ -1,10 +1,12 @@
 """The end of a run for a person: its figures, and what its curves show in words."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cnnlab import figures, files
 from cnnlab.core import Experiment
@@ -32,6 +34,15 @@ def read(records: Sequence[Mapping[str, float]], spec: RunSpec, experiment: Expe
         rate=(lambda step: next(iter(rates(step).values()))) if is_known else None,
     )
     return list(map(str, found))
+
+
+def write_sheets(folder: pathlib.Path, step: int, snapshots: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Writes a sheet of the images f32 [N, H, W, C] of each snapshot to snapshots/NAME/STEP.png; returns {name: u8 sheet}."""
+    sheets = {name: figures.sheet(images) for name, images in snapshots.items()}
+    for name, sheet in sheets.items():
+        target = files.make_folder(folder / "snapshots" / name) / f"{step:08d}.png"
+        files.replace_file(target, functools.partial(Image.fromarray(sheet).save, format="PNG"))
+    return sheets
 
 
 def draw(

@@ -10,6 +10,7 @@ from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program
 from cnnlab.engine.skipping import LeftOut
+from cnnlab.runs.early_stopping import begun
 from cnnlab.runs.folder import RunSpec
 from cnnlab.runs.recorder import LEFT_OUT, RunRecorder
 from cnnlab.runs.restoring import pending_of, restore_or_init
@@ -29,6 +30,9 @@ class NoCheckpoints(Checkpoints):
         """Does nothing."""
 
     def save(self, step: int, state: TrainState, meta: Mapping[str, Any], metrics: Mapping[str, float] | None) -> None:
+        """Does nothing."""
+
+    def keep(self, step: int) -> None:
         """Does nothing."""
 
     def delete(self, step: int) -> None:
@@ -62,12 +66,12 @@ class Follower(RunRecorder):
         if self.program.experiment.task.snapshot is not None:
             self.program.strategy.to_host(state)
 
-    def _write_results(self, state: TrainState) -> dict[str, Any]:
+    def _write_results(self, state: TrainState, reported: int, reached: int) -> dict[str, Any]:
         data = self.program.experiment.data
         for split in data.measured_splits:
             self._measure(state, split, final=split == data.report_split, at_end=True)
         self.program.strategy.to_host(state)
-        return {"metrics": {}, "steps": self.program.experiment.steps, **self.timing}
+        return {"metrics": {}, "steps": reached, **self.timing}
 
 
 @contextlib.contextmanager
@@ -89,6 +93,7 @@ def open_follower(
         pending_stats=pending_of(meta),
         should_stop=should_stop,
         unmeasured=start if meta.get("unmeasured") else None,
+        early=begun(program.experiment, meta),
         left_out=LeftOut(*meta.get(LEFT_OUT, ())),
     )
     recorder.measure_interrupted()

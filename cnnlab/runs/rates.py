@@ -19,7 +19,7 @@ def learning_rates(given: Mapping[str, Any], experiment: Experiment) -> Callable
         given: the resolved knobs of the run by path.
         experiment: what is trained.
     """
-    if experiment.phases:
+    if len(experiment.phases) > 1:
         return lambda step: {}
     schedules: dict[str, tuple[float, Callable[[Any], Any]]] = {}
     for path, value in given.items():

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 from cnnlab import figures, files
 from cnnlab.core import Batch, Stats, TrainState
@@ -26,7 +25,8 @@ from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
 from cnnlab.engine.skipping import LeftOut
 from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, of_the_world
-from cnnlab.runs import final_figures, finite, run_files, writers
+from cnnlab.runs import early_stopping, final_figures, finite, run_files, writers
+from cnnlab.runs.early_stopping import EarlyStopping
 from cnnlab.runs.folder import RunSpec, record_attempt
 from cnnlab.runs.identity import say_once
 from cnnlab.runs.lock import locked
@@ -95,12 +95,19 @@ class RunRecorder:
     """Whether its final status is written."""
     should_stop: Callable[[], bool] = lambda: False
     """Whether a signal asked the process to end."""
+    early: EarlyStopping | None = None
+    """The validations so far, of a run with early stopping."""
     left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
     """The steps up to the latest log that were left out since their loss or gradients were not finite."""
     unmeasured: int | None = None
     """Step whose validation a signal interrupted: its checkpoint says so, and the resumed run measures it first."""
     progress: RunProgress | None = None
     """Shows the run to a person; None before its writers are opened."""
+
+    @property
+    def is_over(self) -> bool:
+        """Returns whether early stopping ended the training, and the step at which it did is saved."""
+        return self.early is not None and self.early.is_over and (self.saved or 0) >= self.early.step
 
     @property
     def timing(self) -> dict[str, float]:
@@ -194,6 +201,7 @@ class RunRecorder:
         if bad:  # such as a metric of a class that has no examples
             say_once(f"WARNING: {listed(bad)} cannot be computed: not a finite number", self.spec.said, warning=True)
         self.measured, self.unmeasured = (step, numbers), None
+        self.early = self.early and self.early.after(step, numbers)
 
     def _measure(self, state: TrainState, split: str, *, final: bool = False, at_end: bool = False) -> Stats:
         """Returns the statistics of a split, and shows how far this is."""
@@ -222,11 +230,8 @@ class RunRecorder:
         """Writes a sheet of each of the task's snapshots to snapshots/NAME/STEP.png and TensorBoard."""
         if self.program.experiment.task.snapshot is None:
             return
-        for name, images in self.program.snapshot(state, self.snapshot_batch).items():
-            folder = files.make_folder(self.folder / "snapshots" / name)
-            sheet = figures.sheet(images)
-            files.replace_file(folder / f"{step:08d}.png", functools.partial(Image.fromarray(sheet).save, format="PNG"))
-            self.images(step, {name: sheet})
+        shown = self.program.snapshot(state, self.snapshot_batch)
+        self.images(step, final_figures.write_sheets(self.folder, step, shown))
 
     def on_save(self, step: int, state: TrainState, pending_stats: list[Stats]) -> None:
         """Writes a checkpoint, with the statistics that a resumed log needs to equal an uninterrupted one."""
@@ -239,6 +244,7 @@ class RunRecorder:
             "recent": {name: value.tolist() for name, value in recent["sums"].items()},  # f64, as nested lists of their shape
             "records": self.records,
             "unmeasured": self.unmeasured == step,
+            **({early_stopping.NOTES: self.early.notes()} if self.early else {}),
             **({LEFT_OUT: [left_out.total, left_out.in_a_row]} if left_out.total else {}),
             **self.timing,
             META: self.program.experiment.data.inputs.as_json(),
@@ -248,6 +254,8 @@ class RunRecorder:
         host = self.program.strategy.to_host(state)
         if bad := finite.bad_leaves(host):
             raise finite.diverged_leaves(bad, step, last_checkpoint(self))
+        if self.early:
+            self.checkpoints.keep(self.early.best_step)
         self.checkpoints.save(step, host, meta, numbers if known else None)
         self.saved = step
 
@@ -256,11 +264,11 @@ class RunRecorder:
 
         Raises Preempted where it was not --stop_after that stopped it. `pending_stats` are the statistics since the last log.
         """
-        if step != self.saved:
+        if step != self.saved and not self.is_over:
             self.on_save(step, state, pending_stats)
         self.checkpoints.close()
-        if step == self.program.experiment.steps:
-            return self._write_results(state)
+        if self.is_over or step == self.program.experiment.steps:
+            return self._write_results(*early_stopping.reported_state(self.program, self.checkpoints, self.early, state))
         self.step = step
         if step != self.spec.stop_after:
             raise Preempted(
@@ -284,8 +292,11 @@ class RunRecorder:
         except CnnlabError as second:  # the disk is full: the error that ended the run counts
             log.warning("status.json could not be written: %s", second)
 
-    def _write_results(self, state: TrainState) -> dict[str, Any]:
-        """Measures every split of `measured_splits`, draws the figures and writes result.json, then DONE."""
+    def _write_results(self, state: TrainState, reported: int, reached: int) -> dict[str, Any]:
+        """Measures every split of `measured_splits`, draws the figures and writes result.json, then DONE.
+
+        `reported` is the step of the state, `reached` the last one that was taken.
+        """
         experiment, task = self.program.experiment, self.program.experiment.task
         # The results are measured by `final`, which may be slow; another split as it was in training.
         split = experiment.data.report_split
@@ -298,15 +309,17 @@ class RunRecorder:
         trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
         tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
         if self.writers:
-            self.writers[EVENTS](experiment.steps, tested)
-        shown = [*records, {"step": experiment.steps, **tested}] if records else []
+            self.writers[EVENTS](reported, tested)
+        shown = [*records, {"step": reported, **tested}] if records else []
         findings = final_figures.read(shown, self.spec, experiment)
+        remarks = [task.diagnosis(trained | metrics) or untrained_remark(experiment), self.early.remark() if self.early else ""]
         result = {
             "metrics": metrics,
             "declared": declarations(task),
-            "remark": task.diagnosis(trained | metrics) or untrained_remark(experiment),
+            "remark": " ".join(filter(None, remarks)),
             "curves": findings,
-            "steps": experiment.steps,
+            "steps": reached,
+            **({} if self.early is None else {"reported_step": reported}),
             **self._counted(),
             **self.timing,
             "params_digest": tree_digest(host.params),
@@ -317,13 +330,13 @@ class RunRecorder:
             title = f"{pathlib.Path(self.spec.experiment).stem}, seed {self.seed}"
             curves = figures.learning_curves(shown, title=title, metrics=task.watched_metrics, remarks=findings)
             plots = {"curves": curves, **plots}
-        final_figures.draw(self.folder, plots, self.images, experiment.steps)
+        final_figures.draw(self.folder, plots, self.images, reported)
         # result.json comes after all other files, and DONE last of all: a run that is killed here measures again.
         if split == "test":
             stored = kept_rows(experiment, stats[split], split)
             files.replace_file(self.folder / run_files.ROWS, lambda file: np.savez(file, **stored))
         run_files.write_result(self.folder, result)
-        self.status("DONE", experiment.steps)
+        self.status("DONE", reached)
         self.is_closed = True
         return result
 
@@ -374,6 +387,7 @@ def open_run(
             pending_stats=pending_of(meta),
             should_stop=should_stop,
             unmeasured=start if meta.get("unmeasured") else None,
+            early=early_stopping.begun(program.experiment, meta),
             left_out=LeftOut(*meta.get(LEFT_OUT, ())),
         )
         closing.callback(checkpoints.close)

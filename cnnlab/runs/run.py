@@ -30,6 +30,7 @@ from cnnlab.engine.program import Program, batch_programs, build_program, select
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
 from cnnlab.runs import run_files, run_progress
+from cnnlab.runs.early_stopping import reported_step
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.following import open_follower
 from cnnlab.runs.recorder import RunRecorder, open_run
@@ -52,10 +53,12 @@ ON_ACCELERATOR = 32
 def intervals_of(spec: RunSpec, experiment: Experiment, backend: str) -> train.Intervals:
     """Returns the steps between logs, evaluations and checkpoints: by default about 20 evaluations, at most one an epoch."""
     evaluate = steps_between_evaluations(experiment, spec.eval_every)
+    save = _steps_of(spec.save_every, experiment, evaluate)
     return train.Intervals(
         log=_steps_of(spec.log_every, experiment, min(50, max(1, experiment.steps // 20))),
         evaluate=evaluate,
-        save=_steps_of(spec.save_every, experiment, evaluate),
+        # The weights of every validation may become the result of early stopping.
+        save=save if experiment.patience is None else math.gcd(save, evaluate),
         steps_per_dispatch=spec.steps_per_dispatch or (1 if backend == "cpu" else ON_ACCELERATOR),
     )
 
@@ -105,7 +108,7 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
                 on_log=recorder.on_log,
                 on_evaluate=recorder.on_evaluate,
                 on_save=recorder.on_save,
-                should_stop=should_stop,
+                should_stop=lambda: should_stop() or recorder.is_over,
                 clock=recorder.clock,
             )
             result = recorder.finish(state, step, recorder.pending_stats)
@@ -152,9 +155,9 @@ def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], boo
     first.begin()
 
     def each(call: Callable[[int, RunRecorder], None]) -> None:
-        """Calls for every run that has not diverged; one that diverges here is recorded and left out from now on."""
+        """Calls for every run that goes on; one that diverges here is recorded and left out from now on."""
         for number, recorder in enumerate(recorders):
-            if number in diverged:
+            if number in diverged or recorder.is_over:
                 continue
             try:
                 call(number, recorder)
@@ -179,7 +182,7 @@ def _fit_batched(recorders: Sequence[RunRecorder], should_stop: Callable[[], boo
                 step, select_member(state, number), select_member(jax.device_get(pending_stats), number)
             )
         ),
-        should_stop=lambda: should_stop() or len(diverged) == len(recorders),
+        should_stop=lambda: should_stop() or all(n in diverged or one.is_over for n, one in enumerate(recorders)),
         clock=first.clock,
     )
     results: list[dict[str, Any] | DivergedError] = []
@@ -380,7 +383,8 @@ def restore_run(
     checkpoints = Checkpoints(folder / "checkpoints", ranked_by=task.primary_metric)
     if trained := read_inputs(folder):
         check_inputs(trained, program.experiment.data.inputs, name=program.experiment.data.name, folder=folder)
-    found = checkpoints.restore(program.shapes, step=checkpoints.best() if best else None, trains=False)
+    wanted = checkpoints.best() if best else reported_step(checkpoints.newest_meta())
+    found = checkpoints.restore(program.shapes, step=wanted, trains=False)
     if found is None:
         raise nothing
     state, meta, step = found

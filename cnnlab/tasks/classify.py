@@ -8,7 +8,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import CLASSIFIER, FROZEN, OUTPUT, Array, Batch, Dataset, Params, PyTree, Stats, Task
@@ -17,6 +16,7 @@ from cnnlab.ops import trees
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.views import Views, over_views
+from cnnlab.tasks.class_weights import EQUAL_WEIGHTS, MeanLoss
 from cnnlab.tasks.goals import CLASS, Goal
 
 PLAYER = CLASSIFIER
@@ -35,6 +35,7 @@ def classify(
     goal: Goal = CLASS,
     frozen: tuple[str, ...] = (),
     views: Views = "one",
+    mean_loss: MeanLoss = EQUAL_WEIGHTS,
 ) -> Task:
     """The task of training `model` to predict a column of the batch: the class of an image, several labels, or numbers.
 
@@ -48,6 +49,8 @@ def classify(
         goal: what the network predicts, and how its predictions are measured.
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
         views: views of an image over which its logits are averaged outside training.
+        mean_loss: (losses, column) -> the mean that training minimises, such as with weights of classes; the losses that are
+            reported are without weights.
     """
     patterns = [f"(?!{OUTPUT}(?:/|$)).*" if pattern == FEATURES else pattern for pattern in frozen]
     is_frozen = functools.partial(_matches_any, patterns)
@@ -63,9 +66,10 @@ def classify(
             )
         logits = at_least_f32(logits)
         losses = loss(logits, batch[goal.column])
-        total = jnp.mean(losses)
+        total = mean_loss(losses, batch[goal.column])
         for name in sorted(name for name in intermediates if name.startswith("auxiliary")):
-            total += AUXILIARY_WEIGHT * jnp.mean(loss(at_least_f32(intermediates[name]), batch[goal.column]))
+            auxiliary = loss(at_least_f32(intermediates[name]), batch[goal.column])
+            total += AUXILIARY_WEIGHT * mean_loss(auxiliary, batch[goal.column])
         return total, (dict(updated), {"sums": goal.sums(logits, losses, batch), "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:

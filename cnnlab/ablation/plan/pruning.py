@@ -125,7 +125,8 @@ def _at(run: RungScores, rung: int) -> float | None:
     if rung in run.scores:
         score = run.scores[rung]
         return math.nan if score is None else score
-    lost = run.state in ("DIVERGED", "FAILED") or (run.state in ("DONE", "STOPPED") and run.step >= rung)
+    # A run that is DONE before the rung was stopped early.
+    lost = run.state in ("DIVERGED", "FAILED", "DONE") or (run.state == "STOPPED" and run.step >= rung)
     return math.nan if lost else None
 
 
