@@ -328,9 +328,8 @@ def _run(folder: pathlib.Path) -> tuple[Leaves, list[str]]:
     checkpoints = Checkpoints(folder / "checkpoints", ranked_by=None)
     described = [_shapes(checkpoints.folder / str(step)) for step in checkpoints.steps()]
     shapes: Any = next((leaves for leaves in reversed(described) if leaves), {})
-    restored = checkpoints.restore(
-        shapes, step=reported_step(checkpoints.newest_meta())
-    )  # a flat dict by path has the same paths as the tree
+    # A flat dict by path has the same paths as the tree.
+    restored = checkpoints.restore(shapes, step=reported_step(checkpoints.newest_meta()))
     if restored is None:
         raise CheckpointError(
             f"{folder} holds no checkpoint.\nGive the folder of a run, such as runs/NAME-HASH/seed_0, or a file of weights."

@@ -1,10 +1,8 @@
 """Recipes of image classification, which experiments fill in with defaults of their own (functools.partial)."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
-
-import numpy as np
 
 from cnnlab.core import Dataset, Experiment, Phase
 from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit, require_labels
@@ -59,10 +57,8 @@ def classification(
 ) -> Experiment:
     """Image classification: one player, the classifier.
 
-    Data with several labels for each image (a column `tags`) are learned with --loss=sigmoid, and numbers (a column `target`)
-    with --loss=squared, absolute or huber.
-
-    A `control` is a run that is expected to fail, for comparison. If it succeeds, there is a leak or a broken metric.
+    Several labels of an image (a column `tags`) are learned with --loss=sigmoid, and numbers (a column `target`) with squared,
+    absolute or huber. A `control` is a run that is expected to fail; if it succeeds, there is a leak or a broken metric.
 
     Args:
         model: network.
@@ -75,52 +71,56 @@ def classification(
         early_stopping: validations in a row without an improvement after which training ends, with the best weights; none: off.
         average: average of the parameters over training that is evaluated in their place; ema with average_decay=0: none.
         data_init: whether the first training batch scales the initial weights, as LSUV does.
-        init_from: weights to start from: .safetensors, .npz, .h5 or .pt of torchvision, timm, pytorchcv or keras, or the
-            folder of a run.
+        init_from: weights to start from: a file of torchvision, timm, pytorchcv or keras, or the folder of a run.
         new_head: with init_from, whether the last layer is initialised anew (needed where the classes differ).
         frozen: regular expressions of layers that are not trained, or features: all but the last layer.
-        lr_multipliers: REGEX=FACTOR, by which the learning rate of the matching layers is multiplied, such as stem=0.1; the
-            first match counts.
-        views: views of an image over which its logits are averaged at evaluation: the image alone, with its mirror image,
-            or both of these and four shifted by a pixel.
+        lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as stem=0.1; the first match counts.
+        views: views over which the logits are averaged at evaluation: the image, its mirror image too, or four shifted more.
         metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece.
         headline: metric by which checkpoints and studies rank; none: accuracy, or that of tags or numbers.
         control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
             shuffle_pixels permutes the pixels of every image, random_parameters evaluates the untrained network.
     """
     _require_start(init_from, control, data_init, new_head=new_head)
-    dataset = data(SHUFFLED.get(control, "none"))
-    _require_validation(dataset, early_stopping)
-    goal = with_metrics(goal_of(dataset.name, dataset.stored, loss), metrics, headline, dataset.class_names)
-    if goal.column != CLASS.column and control == "shuffle_labels":
-        raise UsageError(f"--control=shuffle_labels: {dataset.name} has {goal.what} and no classes. Leave it out.")
+    dataset = _with_validation(data(SHUFFLED.get(control, "none")), early_stopping)
+    goal = _goal(dataset, loss, control, class_weights, metrics, headline)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
     require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
-    mean = mean_loss(_class_weights(class_weights, dataset, goal))
+    mean = mean_loss(weights_of(class_weights, dataset.class_names, dataset.class_counts))
     task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views, mean_loss=mean)
-    rule = regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers))
+    rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
     steps = 0 if control == "random_parameters" else steps
-    begin, rules = data_init(network), dict.fromkeys(task.turns, rule)
-    phases = () if begin is None else (Phase(steps, task.turns, begin),)
+    phases = () if (begin := data_init(network)) is None else (Phase(steps, task.turns, begin),)
     return Experiment(task, dataset, rules, steps, average(steps), start, phases, early_stopping)
 
 
-def _class_weights(wanted: ClassWeights, dataset: Dataset, goal: Goal) -> np.ndarray | None:
-    """Returns the weights f32 [K] of the classes, or None; raises UsageError where there are no classes, or they do not fit."""
-    if wanted is not None and goal.column != CLASS.column:
+def _goal(
+    dataset: Dataset,
+    loss: Callable[..., Any],
+    control: Control,
+    class_weights: ClassWeights,
+    metrics: Sequence[Any],
+    headline: str | None,
+) -> Goal:
+    """Returns what is learned from the data set, with the metrics of choice; UsageError for knobs that it cannot have."""
+    goal = with_metrics(goal_of(dataset.name, dataset.stored, loss), metrics, headline, dataset.class_names)
+    if goal.column != CLASS.column and control == "shuffle_labels":
+        raise UsageError(f"--control=shuffle_labels: {dataset.name} has {goal.what} and no classes. Leave it out.")
+    if goal.column != CLASS.column and class_weights is not None:
         raise UsageError(f"--class_weights: {dataset.name} has {goal.what} and no classes. Leave it out.")
-    return weights_of(wanted, dataset.class_names, dataset.class_counts)
+    return goal
 
 
-def _require_validation(dataset: Dataset, early_stopping: int | None) -> None:
-    """Raises UsageError where early stopping has nothing to go by."""
+def _with_validation(dataset: Dataset, early_stopping: int | None) -> Dataset:
+    """Returns the data set; raises UsageError where early stopping has nothing to go by."""
     if early_stopping and "validation" not in dataset.sizes:
         raise UsageError(
             f"--early_stopping={early_stopping}: {dataset.name} has no validation split by which training could be stopped.\n"
             "Hold out a share of the training examples with --validation=0.1, or leave it out."
         )
+    return dataset
 
 
 def _require_start(init_from: str | None, control: Control, data_init: Callable[..., Any], *, new_head: bool) -> None:

@@ -9,11 +9,9 @@ from cnnlab.core import Stats, TrainState
 from cnnlab.engine import train
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program
-from cnnlab.engine.skipping import LeftOut
-from cnnlab.runs.early_stopping import begun
 from cnnlab.runs.folder import RunSpec
-from cnnlab.runs.recorder import LEFT_OUT, RunRecorder
-from cnnlab.runs.restoring import pending_of, restore_or_init
+from cnnlab.runs.recorder import RunRecorder
+from cnnlab.runs.restoring import noted, restore_or_init
 
 
 class NoCheckpoints(Checkpoints):
@@ -87,14 +85,9 @@ def open_follower(
         spec,
         seed,
         checkpoints,
-        start=start,
-        saved=start if meta else None,
         state=state,
-        pending_stats=pending_of(meta),
         should_stop=should_stop,
-        unmeasured=start if meta.get("unmeasured") else None,
-        early=begun(program.experiment, meta),
-        left_out=LeftOut(*meta.get(LEFT_OUT, ())),
+        **noted(program, meta, start),
     )
     recorder.measure_interrupted()
     yield recorder

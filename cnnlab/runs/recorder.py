@@ -31,7 +31,7 @@ from cnnlab.runs.folder import RunSpec, record_attempt
 from cnnlab.runs.identity import say_once
 from cnnlab.runs.lock import locked
 from cnnlab.runs.open_writers import EVENTS, open_writers
-from cnnlab.runs.restoring import pending_of, restore_or_init
+from cnnlab.runs.restoring import LEFT_OUT, noted, restore_or_init
 from cnnlab.runs.run_progress import RunProgress
 from cnnlab.runs.summaries import declarations, flat_metrics, summarise, summarise_training
 from cnnlab.runs.trained_function import META, kept_rows, untrained_remark
@@ -45,9 +45,6 @@ SNAPSHOT_EXAMPLES = 32
 """Number of held-out examples for a task's snapshots."""
 TIMES = ("wall_seconds", "compile_seconds", "step_seconds", "waiting_share")
 """Names of the times in a checkpoint and in result.json (RunRecorder.timing)."""
-LEFT_OUT = "skipped_steps"
-"""Name of the number of steps that were left out, in metrics.jsonl and result.json; the notes of a checkpoint also have that of
-the row in which it lies."""
 COMPILED: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 """Steps of programs that this process compiled: the runs of other seeds and arms share them."""
 STATES: dict[type[BaseException], str] = {DivergedError: "DIVERGED", Preempted: "PREEMPTED"}
@@ -381,14 +378,9 @@ def open_run(
             checkpoints,
             timing_before={name: meta[name] for name in TIMES if name in meta},
             attempt=1 + run_files.read_status(folder).get("attempt", 0),
-            start=start,
-            saved=start if meta else None,
             state=state,
-            pending_stats=pending_of(meta),
             should_stop=should_stop,
-            unmeasured=start if meta.get("unmeasured") else None,
-            early=early_stopping.begun(program.experiment, meta),
-            left_out=LeftOut(*meta.get(LEFT_OUT, ())),
+            **noted(program, meta, start),
         )
         closing.callback(checkpoints.close)
         try:

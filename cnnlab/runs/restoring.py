@@ -9,12 +9,18 @@ from cnnlab.core import Stats, TrainState
 from cnnlab.engine import processes, train
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program
+from cnnlab.engine.skipping import LeftOut
 from cnnlab.errors import DataError
 from cnnlab.runs import run_files
+from cnnlab.runs.early_stopping import begun
 from cnnlab.runs.folder import RunSpec
 from cnnlab.runs.trained_function import check_inputs, read_inputs, with_inputs
 
 log = logging.getLogger("cnnlab")
+
+LEFT_OUT = "skipped_steps"
+"""Name of the number of steps that were left out, in metrics.jsonl and result.json; the notes of a checkpoint also have that of
+the row in which it lies."""
 
 
 def restore_or_init(
@@ -49,6 +55,24 @@ def restore_or_init(
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
     return program, program.strategy.to_devices(state), meta, step
+
+
+def noted(program: Program, meta: Mapping[str, Any], start: int) -> dict[str, Any]:
+    """Returns the fields of a run's recorder that the notes of a checkpoint give.
+
+    Args:
+        program: compiled experiment.
+        meta: notes of the checkpoint with which the run goes on; {}: it begins.
+        start: step of that checkpoint.
+    """
+    return {
+        "start": start,
+        "saved": start if meta else None,
+        "pending_stats": pending_of(meta),
+        "unmeasured": start if meta.get("unmeasured") else None,
+        "early": begun(program.experiment, meta),
+        "left_out": LeftOut(*meta.get(LEFT_OUT, ())),
+    }
 
 
 def pending_of(meta: Mapping[str, Any]) -> list[Stats]:

@@ -49,8 +49,7 @@ def classify(
         goal: what the network predicts, and how its predictions are measured.
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
         views: views of an image over which its logits are averaged outside training.
-        mean_loss: (losses, column) -> the mean that training minimises, such as with weights of classes; the losses that are
-            reported are without weights.
+        mean_loss: (losses, column) -> the mean that training minimises; the losses that are reported have no weights.
     """
     patterns = [f"(?!{OUTPUT}(?:/|$)).*" if pattern == FEATURES else pattern for pattern in frozen]
     is_frozen = functools.partial(_matches_any, patterns)
