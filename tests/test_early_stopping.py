@@ -66,7 +66,7 @@ def test_a_run_that_does_not_improve_ends_early_with_its_best_weights_and_is_the
     for name in ("metrics", "remark", "steps", "reported_step", "params_digest", "state_digest"):
         assert whole[name] == parts[name]
     assert json.loads((tmp_path / "whole" / "status.json").read_text())["state"] == "DONE"
-    code, out, _ = here("evaluate", *still, "--workdir=whole")
+    code, out, _ = here("evaluate", "--workdir=whole")
     assert code == 0 and "step 4\n" in out and f"{whole['metrics']['test/accuracy']:.6g}" in out
 
 
