@@ -58,11 +58,10 @@ def build(
     require_image(source)
     fit = settings_of(image_fit) if image_size else {"name": "none"}
     parts, resident = at_final_size(source, image_size, image_fit, resident_mib * 2**20)
-    examined = combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}")
-    remarks = [*source.remarks, *remarks_on(source, parts, resident, examined)]
+    found = remarks_on(source, parts, resident, combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}"))
     shares: Any = {"validation": validation, "split_seed": split_seed, "folds": folds}
     draws, held_out, more = _hold_out(source, parts, resident, examples_of_run, **shares)
-    remarks += more
+    remarks = [*source.remarks, *found, *more]
     stored_sizes = {split: len(part) for split, part in parts.items()}
     sizes = stored_sizes | (draws.sizes() if draws else {})
     batch_size = _batch_size(source, batch_size, accumulate, sizes)
