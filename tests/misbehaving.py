@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from cnnlab.core import Experiment, Feed
 from cnnlab.data.images import PIPELINES
@@ -50,11 +50,9 @@ def experiment(
     return dataclasses.replace(made, data=dataclasses.replace(made.data, train=train))
 
 
-def _with_surprises(
-    train: Callable[[int, int], Iterator[Feed]], behaviour: str, pause: float
-) -> Callable[[int, int], Iterator[Feed]]:
-    def feeds(seed: int, step: int) -> Iterator[Feed]:
-        for number, feed in enumerate(train(seed, step), step):
+def _with_surprises(train: Callable[..., Iterator[Feed]], behaviour: str, pause: float) -> Callable[..., Iterator[Feed]]:
+    def feeds(seed: int, step: int, **rows: Any) -> Iterator[Feed]:
+        for number, feed in enumerate(train(seed, step, **rows), step):
             time.sleep(pause)
             if number == 3 and behaviour == "raise":
                 raise ValueError("a defect of this arm")

@@ -204,7 +204,7 @@ def test_a_run_in_two_tasks_of_a_job_is_asked_to_end_goes_on_and_equals_the_run_
     assert code == 130, out + err
     (status,) = found_statuses(tmp_path).values()
     assert status["state"] == "PREEMPTED" and status["checkpoint"] == status["step"] >= 3
-    code, out, err = launch(*words, "--pause=0", "--launcher=slurm", "--devices=2", options, cwd=tmp_path)
+    code, out, err = launch(*words, "--pause=0.2", "--launcher=slurm", "--devices=2", options, cwd=tmp_path)
     assert code == 0, out + err
     ((run, status),) = found_statuses(tmp_path).items()
     assert status["state"] == "DONE" and status["attempt"] == 2 and status["job"].startswith("Slurm job ")

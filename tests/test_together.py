@@ -114,7 +114,7 @@ def test_a_crowd_that_was_stopped_goes_on_to_the_same_end(crowd: pathlib.Path, t
 def test_every_member_of_a_crowd_that_a_signal_stops_names_its_own_checkpoints(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(run, "stop_signals", lambda: contextlib.nullcontext(lambda: True))
+    monkeypatch.setattr(run, "stop_signals", lambda grace: contextlib.nullcontext(lambda: True))
     with pytest.raises(Preempted):
         run.train_batched(list(members(tmp_path)))
     for seed in range(len(RATES)):
