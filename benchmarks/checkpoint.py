@@ -1,6 +1,6 @@
 """What a checkpoint of ResNet-50 with momentum (205 MB) costs: how long a save keeps training waiting, and a restore takes.
 
-    python -m benchmarks.checkpoint [--rounds=5] [--width=64] [--folder=DIR]
+    python -m benchmarks.checkpoint [--rounds=5] [--width=1] [--folder=DIR]
 
 The stall of a save is what `train` waits for: the state is fetched from the device and checked to be finite, the room on the
 disk is looked up, and orbax takes the arrays over; then it writes them, and their digests, in the background. Each round waits
@@ -28,9 +28,9 @@ from cnnlab.runs import finite
 MB = 1e6
 
 
-def resnet50(width: int) -> Program:
+def resnet50(width: float) -> Program:
     """Returns ResNet-50 for 1,000 classes with momentum; the images do not matter, since no step is taken."""
-    given = {"model": "resnet50", "model.width": width, "optimizer": "momentum", "batch_size": 8, "duration": "1 steps"}
+    given = {"model": "resnet50_v1_5", "model.width": width, "optimizer": "momentum", "batch_size": 8, "duration": "1 steps"}
     data = {"dataset": "stripes", "dataset.examples": 2000, "dataset.classes": 1000, "dataset.size": 32}
     experiment = knobs.resolve(classification, {**given, **data}).call()
     return build_program(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")
@@ -77,7 +77,9 @@ def main() -> None:
     """Measures, and prints a table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--width", type=int, default=64, help="64 is ResNet-50; a smaller one is a quick trial")
+    parser.add_argument(
+        "--width", type=float, default=1.0, help="multiple of ResNet-50's channels; a smaller one is a quick trial"
+    )
     parser.add_argument("--folder", type=pathlib.Path, help="where a temporary folder is made, on the disk that is of interest")
     given = parser.parse_args()
     use_compilation_cache()
