@@ -34,19 +34,21 @@ class TorchState(NamedTuple):
 def _descend(
     rule: Rule,
     memory: Sequence[str],
-    rate: Schedule,
+    schedule: Schedule,
+    lr: float,
     *,
     clip_norm: float | None,
     coupled_decay: float = 0.0,
     decoupled_decay: float = 0.0,
     start: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Returns the optimiser that moves every parameter by −rate · (direction of `rule` + decoupled_decay · parameter).
+    """Returns the optimiser that moves every parameter by −lr · schedule · (direction of `rule` + decoupled_decay · parameter).
 
     Args:
         rule: rule of one parameter.
         memory: names of what it remembers.
-        rate: step, from 0 on -> learning rate.
+        schedule: step, from 0 on -> share of the learning rate.
+        lr: learning rate at the peak of the schedule.
         clip_norm: global norm to which a longer gradient is scaled down first; None: no clipping.
         coupled_decay: share of the parameter that is then added to its gradient.
         decoupled_decay: share of the parameter that is added to the direction.
@@ -67,7 +69,7 @@ def _descend(
             number = (state.taken + 1).astype(g.dtype)
             own = {name: remembered[name][place] for name in memory}
             direction, own = rule(number, g + coupled_decay * w, own)
-            moves.append((-rate(state.taken) * (direction + decoupled_decay * w)).astype(w.dtype))
+            moves.append((-(lr * schedule(state.taken)) * (direction + decoupled_decay * w)).astype(w.dtype))
             after.append(own)
         kept = {name: jax.tree.unflatten(structure, [own[name] for own in after]) for name in memory}
         return jax.tree.unflatten(structure, moves), TorchState(state.taken + 1, kept)
@@ -116,8 +118,7 @@ def torch_sgd(
         velocity = jnp.where(number == 1, g, momentum * memory["velocity"] + (1 - dampening) * g)
         return (g + momentum * velocity if nesterov else velocity), {"velocity": velocity}
 
-    shape = schedule(steps)
-    return _descend(rule, ["velocity"], lambda count: lr * shape(count), clip_norm=clip_norm, coupled_decay=weight_decay)
+    return _descend(rule, ["velocity"], schedule(steps), lr, clip_norm=clip_norm, coupled_decay=weight_decay)
 
 
 def torch_adagrad(
@@ -148,11 +149,11 @@ def torch_adagrad(
         total = memory["sum"] + g * g
         return g / (jnp.sqrt(total) + eps) / (1 + (number - 1) * lr_decay), {"sum": total}
 
-    shape = schedule(steps)
     return _descend(
         rule,
         ["sum"],
-        lambda count: lr * shape(count),
+        schedule(steps),
+        lr,
         clip_norm=clip_norm,
         coupled_decay=weight_decay,
         start=initial_accumulator_value,
@@ -191,8 +192,8 @@ def torch_rmsprop(
         velocity = momentum * memory["velocity"] + g / (jnp.sqrt(square - mean * mean if centered else square) + eps)
         return velocity, {"square": square, "mean": mean, "velocity": velocity}
 
-    shape, memory = schedule(steps), ["square", "mean", "velocity"]
-    return _descend(rule, memory, lambda count: lr * shape(count), clip_norm=clip_norm, coupled_decay=weight_decay)
+    memory = ["square", "mean", "velocity"]
+    return _descend(rule, memory, schedule(steps), lr, clip_norm=clip_norm, coupled_decay=weight_decay)
 
 
 ADAM_MEMORY = ("mean", "square", "largest")
@@ -237,8 +238,8 @@ def torch_adam(
         weight_decay: weight of the L2 penalty on all parameters, whose gradient is added before Adam scales it.
         clip_norm: global norm to which a longer gradient is scaled down; none: no clipping.
     """
-    shape, rule = schedule(steps), _adam_rule(b1, b2, eps, amsgrad=amsgrad)
-    return _descend(rule, ADAM_MEMORY, lambda count: lr * shape(count), clip_norm=clip_norm, coupled_decay=weight_decay)
+    rule = _adam_rule(b1, b2, eps, amsgrad=amsgrad)
+    return _descend(rule, ADAM_MEMORY, schedule(steps), lr, clip_norm=clip_norm, coupled_decay=weight_decay)
 
 
 def torch_adamw(
@@ -266,8 +267,8 @@ def torch_adamw(
         weight_decay: share of every parameter that a step removes, before it is multiplied by the learning rate.
         clip_norm: global norm to which a longer gradient is scaled down; none: no clipping.
     """
-    shape, rule = schedule(steps), _adam_rule(b1, b2, eps, amsgrad=amsgrad)
-    return _descend(rule, ADAM_MEMORY, lambda count: lr * shape(count), clip_norm=clip_norm, decoupled_decay=weight_decay)
+    rule = _adam_rule(b1, b2, eps, amsgrad=amsgrad)
+    return _descend(rule, ADAM_MEMORY, schedule(steps), lr, clip_norm=clip_norm, decoupled_decay=weight_decay)
 
 
 TORCH_RULES: dict[str, Callable[..., optax.GradientTransformation]] = {
