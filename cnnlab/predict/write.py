@@ -57,33 +57,35 @@ def _plain(value: Any) -> Any:
 def write_csv(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
     """Writes a table with a header: the path of the image, and what is predicted."""
 
-    def write(file: BinaryIO) -> None:
-        text = io.TextIOWrapper(file, "utf-8", newline="")
-        table = csv.writer(text, lineterminator="\n")
-        try:
-            for number, row in enumerate(rows_of(predictions, prediction, inputs)):
-                if number == 0:
-                    table.writerow(row)
-                table.writerow("" if value is None else value for value in row.values())
-        finally:
-            text.detach()  # flushed; the file itself stays open
+    def lines() -> Iterator[Iterable[Any]]:
+        for number, row in enumerate(rows_of(predictions, prediction, inputs)):
+            if number == 0:
+                yield row
+            yield ("" if value is None else value for value in row.values())
 
-    files.replace_file(path, write)
-    return str(path)
+    return _write_lines(path, lines())
 
 
 def write_class_table(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
     """Writes a table with the name of the image, without folder and ending, and the probability of every class."""
 
+    def lines() -> Iterator[Iterable[Any]]:
+        yield ["image", *inputs.class_names]
+        for one in predictions:
+            if "probabilities" not in one.arrays:
+                raise UsageError("--table=classes: this run predicts no classes. Leave --table out.")
+            yield [pathlib.PurePath(one.found.name).stem, *map(_plain, one.arrays["probabilities"])]
+
+    return _write_lines(path, lines())
+
+
+def _write_lines(path: pathlib.Path, lines: Iterable[Iterable[Any]]) -> str:
+    """Writes the lines of a table in CSV as they come; returns the path."""
+
     def write(file: BinaryIO) -> None:
         text = io.TextIOWrapper(file, "utf-8", newline="")
-        table = csv.writer(text, lineterminator="\n")
         try:
-            table.writerow(["image", *inputs.class_names])
-            for one in predictions:
-                if "probabilities" not in one.arrays:
-                    raise UsageError("--table=classes: this run predicts no classes. Leave --table out.")
-                table.writerow([pathlib.PurePath(one.found.name).stem, *map(_plain, one.arrays["probabilities"])])
+            csv.writer(text, lineterminator="\n").writerows(lines)
         finally:
             text.detach()  # flushed; the file itself stays open
 
