@@ -5,6 +5,7 @@ import functools
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,7 +13,7 @@ from cnnlab.check import findings, probe, trials
 from cnnlab.check.derivative import EXAMPLES, largest_error
 from cnnlab.check.findings import Finding
 from cnnlab.check.trials import Trial
-from cnnlab.core import CLASSIFIER, Batch, Experiment, TrainState
+from cnnlab.core import CLASSIFIER, Batch, Dataset, Experiment, TrainState
 from cnnlab.engine.in_memory import on_devices
 from cnnlab.engine.program import Program
 from cnnlab.errors import UsageError
@@ -54,20 +55,25 @@ def check(resolved: Resolved, *, seconds: float, say: Callable[[str], None] = la
         say: is called with what is done next.
     """
     say("reading the data and compiling")
-    experiment: Experiment = resolved.call()
-    task = experiment.task
+    steady = trials.steady(resolved)
+    experiment: Experiment = steady.call()
+    task, data = experiment.task, experiment.data
     if not task.turns:
         raise UsageError("check: this experiment trains nothing, it only remembers. Nothing is to be checked before it.")
     has_one_loss = len(set(task.turns)) == 1 and any(metric.name == "loss" for metric in task.metrics)
     path = trials.own_rate(resolved) if has_one_loss else None
-    programs = trials.programs_at(trials.steady(resolved), path) if path else {}
+    programs = trials.programs_at(steady, experiment, path) if path else {}
     own = resolved.values[path] if path else math.nan
     program = programs[own] if path else on_devices(experiment)
     state = program.strategy.to_host(program.init(0))
-    _, batch = probe.examples_of(experiment.data, probe.probe_size(experiment))
+    _, many = probe.examples_of(data, min(MOST_LABELS, max(LABELS, 20 * data.classes)))
+    batch = first_of(many, probe.probe_size(experiment))
+    has_classes = "label" in batch and batch["label"].ndim == 1 and data.classes > 0
     measure = probe.probe_of(task)
     start = measure(state.params, state.model_state, batch)
-    found = [*about_data(experiment, batch, state), *about_start(resolved, experiment, batch, start, state)]
+    found = about_data(experiment, batch, state)
+    found += [about_classes(data, many)] if has_classes else []
+    found += about_start(resolved, experiment, batch, start, state)
     curves: dict[str, list[float]] = {}
     tried = try_rates(programs, own, seconds, say) if path else {}
     suggested, end, held_out = None, start, None
@@ -79,39 +85,45 @@ def check(resolved: Resolved, *, seconds: float, say: Callable[[str], None] = la
         found.append(finding)
         if math.isfinite(mine.end):
             after = measure(mine.state.params, mine.state.model_state, batch)
-            end = after if after.silent is not None and math.isfinite(sum(after.losses.values())) else start
-        if task.turns == (CLASSIFIER,) and "label" in batch and batch["label"].ndim == 1:
+            end = after if math.isfinite(sum(after.losses.values())) else start
+        if task.turns == (CLASSIFIER,) and has_classes:
             held_out = trials.held_out_accuracy(programs[own], tried[suggested].state, LABELS)
     found += about_layers(start, end, "at the start" if end is start else f"after {len(tried[own].losses)} steps")
-    if "label" in batch and batch["label"].ndim == 1 and experiment.data.classes > 1:
-        found.append(about_labels(experiment, held_out))
+    if has_classes and data.classes > 1:
+        found.append(about_labels(first_of(many, LABELS), held_out))
     if task.turns == (CLASSIFIER,):
         say("memorising a few examples")
         finding, curves["a few examples"] = about_memory(resolved, suggested, path, seconds)
         found.append(finding)
     say("comparing the gradient with finite differences")
-    few = {name: value[:EXAMPLES] for name, value in batch.items()}
-    error = largest_error(task, state.params, state.model_state, few)
+    error = largest_error(task, state.params, state.model_state, first_of(batch, EXAMPLES))
     found.append(findings.derivative(error, is_exact=task.turns == (CLASSIFIER,)))
     say("memory and time")
     found.append(about_cost(program, tried.get(own)))
     return Checked(found, end, curves, suggested)
 
 
+def first_of(batch: Batch, count: int) -> Batch:
+    """Returns the first examples of a batch."""
+    return jax.tree.map(lambda column: column[:count], batch)
+
+
 def about_data(experiment: Experiment, batch: Batch, state: TrainState) -> list[Finding]:
-    """Returns what a batch of inputs, its labels and its size show."""
+    """Returns what a batch of inputs and its size show."""
     data = experiment.data
     images = np.asarray(batch["image"], np.float64)
     flat = images.reshape(len(images), -1)  # [B, H, W, C] -> [B, D]
     spread = float(np.sqrt(np.mean(np.var(flat, axis=0))))
     found = [findings.inputs(float(np.mean(flat)), float(np.sqrt(np.mean(flat**2))), spread)]
-    if "label" in batch and batch["label"].ndim == 1 and data.classes:
-        _, many = probe.examples_of(data, min(MOST_LABELS, max(LABELS, 20 * data.classes)))
-        counts = np.bincount(many["label"], minlength=data.classes)
-        found.append(findings.classes(counts.tolist(), data.class_names))
     has_statistics = isinstance(state.model_state, dict) and "batch_stats" in state.model_state
     normalised = findings.batch_statistics(data.batch_size // data.accumulate, is_used=has_statistics)
     return found + ([normalised] if normalised else [])
+
+
+def about_classes(data: Dataset, many: Batch) -> Finding:
+    """Returns how often each class is there."""
+    counts = np.bincount(many["label"], minlength=data.classes)
+    return findings.classes(counts.tolist(), data.class_names)
 
 
 def about_start(
@@ -162,9 +174,8 @@ def about_layers(start: probe.Probed, end: probe.Probed, when: str) -> list[Find
     ]
 
 
-def about_labels(experiment: Experiment, held_out: tuple[float, float, int] | None) -> Finding:
+def about_labels(batch: Batch, held_out: tuple[float, float, int] | None) -> Finding:
     """Returns whether labels belong to their images."""
-    _, batch = probe.examples_of(experiment.data, LABELS)
     agree, chance = probe.neighbours_agree(batch["image"], batch["label"])
     return findings.labels(agree, chance, len(batch["label"]), held_out)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnlab.check.probe import examples_of
 from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, PyTree, TrainState
-from cnnlab.engine.in_memory import train_in_memory
+from cnnlab.engine.in_memory import on_devices, train_in_memory
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import UsageError
@@ -85,9 +85,14 @@ def steady(resolved: Resolved) -> Resolved:
     return resolved
 
 
-def programs_at(resolved: Resolved, path: str) -> dict[float, Program]:
-    """Returns {learning rate: program} for FACTORS of the knob at `path`, on one device and from one compilation."""
-    experiment: Experiment = resolved.call()
+def programs_at(resolved: Resolved, experiment: Experiment, path: str) -> dict[float, Program]:
+    """Returns {learning rate: program} for FACTORS of the knob at `path`, on one device and from one compilation.
+
+    Args:
+        resolved: the experiment with its knobs.
+        experiment: what it returns with them.
+        path: path of the learning rate.
+    """
     rates = [resolved.values[path] * factor for factor in FACTORS]
     strategy = STRATEGIES["jit"](pick_devices(1))
     first = build_program(
@@ -137,7 +142,7 @@ def memorising(resolved: Resolved, rate: float | None, path: str | None) -> tupl
     feed, _ = examples_of(built.data, FEW)
     count = len(feed["index"])
     experiment = dataclasses.replace(built, data=_only(built.data, feed), steps=max(built.steps, MEMORY_STEPS), phases=())
-    return build_program(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32"), count
+    return on_devices(experiment), count
 
 
 def _only(data: Dataset, feed: Feed) -> Dataset:
