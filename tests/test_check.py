@@ -15,7 +15,14 @@ from cnnlab.check import findings
 from cnnlab.check.derivative import largest_error
 from cnnlab.check.findings import Finding, Kernel, Output
 from cnnlab.check.probe import neighbours_agree, probe_of
+from cnnlab.check.trials import OFF
+from cnnlab.choices import parameters
+from cnnlab.models import MODELS
 from cnnlab.models.mlp import MLP
+from cnnlab.ops.averaging import AVERAGES
+from cnnlab.ops.losses import LOSSES
+from cnnlab.ops.optimizers import OPTIMIZERS
+from cnnlab.ops.regularizers import REGULARIZERS
 from cnnlab.tasks.classify import classify
 
 STATES = {
@@ -156,6 +163,12 @@ def test_layers_come_in_the_order_of_calls_with_their_gradients():
     np.testing.assert_allclose(kernel.gradient, exact, rtol=1e-5)
     np.testing.assert_allclose(found.summary["loss"], found.losses["classifier"], rtol=1e-6)
     assert not found.silent and found.arrays == 4
+
+
+def test_what_memorising_switches_off_are_knobs_by_their_names_of_today():
+    functions = [*MODELS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *REGULARIZERS.values(), *AVERAGES.values()]
+    names = {name for function in functions for name, *_ in parameters(function)}
+    assert not OFF.keys() - names
 
 
 NETWORK = '''

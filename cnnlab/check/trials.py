@@ -35,8 +35,9 @@ OFF = {
     "average_decay": 0.0,
     "l1": 0.0,
     "l2": 0.0,
-    "stochastic_depth": 0.0,
+    "drop_path": 0.0,
     "spatial_dropout": 0.0,
+    "activation_noise": 0.0,
     "max_norm": None,
 }
 """{last part of a knob's path: its value without regularisation}."""
