@@ -4,7 +4,6 @@ Letters in shapes: M members, B batch, K classes.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.core import Array, Batch, Params, PyTree, Stats, Task
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.metrics import predicted
@@ -91,7 +90,7 @@ def ensemble(
         loss=loss_of,
         predict=predict,
         measure=measure,
-        figures=functools.partial(_figures, goal.figures),
+        figures=lambda params, model_state, stats, data, split: goal.figures(stats, data, split),
         turns=players,
         **goal.fields(),
     )
@@ -145,18 +144,6 @@ def summary(stats: Stats) -> dict[str, float]:
         differ = np.mean(votes[:, :, None] != votes[:, None, :], axis=0, dtype=np.float64)  # [M, M], 0 on its diagonal
         found["disagreement"] = float(np.sum(differ)) / max(1, count * (count - 1))
     return found
-
-
-def _figures(
-    of_goal: Callable[[Stats, Dataset, str], dict[str, Any]],
-    params: Params,
-    model_state: PyTree,
-    stats: Stats,
-    data: Dataset,
-    split: str,
-) -> dict[str, Any]:
-    """Returns the figures of the goal."""
-    return of_goal(stats, data, split)
 
 
 GOAL = dataclasses.replace(
