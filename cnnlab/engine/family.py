@@ -1,0 +1,81 @@
+"""Experiments that differ in numbers alone, compiled once and trained in memory: for claims whose arms are tuned."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from cnnlab.core import TrainState
+from cnnlab.engine.in_memory import Trained, train_in_memory
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import Program, build_program
+from cnnlab.engine.train import evaluate
+from cnnlab.knobs import Resolved
+
+Setting = TypeVar("Setting")
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One compilation for all values of some float knobs, such as the learning rate."""
+
+    resolved: Resolved
+    """The experiment with all of its knobs."""
+    program: Program
+    """The program with the first values."""
+
+    def member(self, numbers: Mapping[str, float], seed: int) -> Program:
+        """Returns the program with these values, {path of a knob: value}, and the data as the run of a seed sees them."""
+        assert set(numbers) == set(self.program.traced_knobs), "a compilation takes the numbers with which it was made"
+        return self.program.member(self.resolved.call_with(numbers), numbers).for_run(seed)
+
+    def train(
+        self,
+        numbers: Mapping[str, float],
+        seed: int,
+        splits: Sequence[str],
+        *,
+        at: Sequence[int] = (),
+        should_stop: Callable[[dict[int, dict[str, float]]], bool] = lambda logged: False,
+    ) -> dict[int, dict[str, dict[str, float]]]:
+        """Trains a member; returns {step: {split: the task's summary of it}} at the steps `at` and at the last.
+
+        Args:
+            numbers: {path of a knob: value}.
+            seed: seed of initial weights, data order, augmentation and dropout, and of draws of examples.
+            splits: splits that are measured; of the training split the images are as they are stored, without variations.
+            at: steps at which they are measured, beside the last.
+            should_stop: see `train_in_memory`.
+        """
+        program = self.member(numbers, seed)
+        trained: Trained = train_in_memory(program, seed, at=at, should_stop=should_stop)
+        return {step: {split: measure(program, state, split) for split in splits} for step, state in trained.states.items()}
+
+
+def family(resolved: Resolved, numbers: Mapping[str, float]) -> Family:
+    """Returns the family of an experiment on the first device, in f32; keep it, since every one compiles anew.
+
+    Args:
+        resolved: the experiment.
+        numbers: {path of a knob: a value} of the float knobs that its members differ in.
+    """
+    strategy = STRATEGIES["jit"](pick_devices(1))
+    program = build_program(
+        resolved.call_with(numbers), strategy, precision="f32", experiment_of=resolved.call_with, traced_knobs=numbers
+    )
+    return Family(resolved, program)
+
+
+def measure(program: Program, state: TrainState, split: str) -> dict[str, float]:
+    """Returns the task's summary of a split, by a host tree of a state."""
+    return program.experiment.task.summary(evaluate(program, program.strategy.to_devices(state), split))
+
+
+def steadiest(found: Mapping[Setting, Sequence[float]]) -> Setting:
+    """Returns the setting whose worst run is best; of equal ones the first.
+
+    The worst run, and not the mean, keeps off settings at which some runs fail.
+
+    Args:
+        found: {setting: a number of each of its runs, more is better}.
+    """
+    return max(found, key=lambda setting: min(found[setting]))
