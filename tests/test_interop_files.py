@@ -2,8 +2,6 @@
 
 import pathlib
 import shutil
-import sys
-import types
 import zipfile
 from collections.abc import Callable
 
@@ -19,6 +17,7 @@ from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import export, files
 from cnnlab.metric import Metric
+from tests import torch_writer
 
 RANDOM = np.random.default_rng(0)
 FOREIGN = {"conv1.weight": RANDOM.normal(size=(4, 3, 3, 3)).astype(np.float32), "fc.bias": np.arange(5, dtype=np.float32)}
@@ -65,6 +64,8 @@ def write(kind: str, path: pathlib.Path) -> None:
         save_file(FOREIGN, path)
     elif kind == ".npz":
         np.savez(path, **FOREIGN)
+    elif kind == ".pt":
+        torch_writer.save(path, FOREIGN)
     elif kind == ".h5":
         write_h5_named(path, {"conv1": {"kernel": FOREIGN["conv1.weight"]}, "fc": {"bias": FOREIGN["fc.bias"]}})
     else:
@@ -73,10 +74,10 @@ def write(kind: str, path: pathlib.Path) -> None:
             archive.write(path.with_suffix(".h5"), "model.weights.h5")
 
 
-KINDS = [".safetensors", ".npz", ".h5", ".keras"]
+KINDS = [".safetensors", ".npz", ".h5", ".keras", ".pt"]
 
 
-@pytest.mark.parametrize("kind", [".safetensors", ".npz"])
+@pytest.mark.parametrize("kind", [".safetensors", ".npz", ".pt"])
 def test_what_was_written_is_read(kind: str, tmp_path: pathlib.Path):
     write(kind, tmp_path / f"x{kind}")
     assert same(files.read(tmp_path / f"x{kind}"), FOREIGN)
@@ -220,76 +221,6 @@ def test_automatic_keras_names_count_from_zero_whatever_was_built_before():
     later = files.renumbered({"conv2d_9.kernel": np.ones(1), "conv2d_99.kernel": np.ones(2), "conv2d_100.kernel": np.ones(3)})
     assert same(first, later) and list(first) == ["conv2d_0.kernel", "conv2d_1.kernel", "conv2d_2.kernel"]
     assert list(files.renumbered({"conv2d_1x.kernel": np.ones(1)})) == ["conv2d_1x.kernel"]
-
-
-def test_without_torch_its_files_say_how_to_convert_them(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    for suffix in (".pt", ".pth", ".bin"):
-        (tmp_path / f"x{suffix}").write_bytes(b"x")
-        text = refused(tmp_path / f"x{suffix}")
-        assert "torch is not installed here" in text and "save_file(" in text and "weights_only=True" in text
-
-
-class Tensor:
-    """The part of torch.Tensor that is used here."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-        self.itemsize = array.itemsize
-
-    def is_floating_point(self) -> bool:
-        return self.array.dtype.kind == "f"
-
-    def float(self) -> "Tensor":
-        return Tensor(self.array.astype(np.float32))
-
-    def detach(self) -> "Tensor":
-        return self
-
-    def numpy(self) -> np.ndarray:
-        return self.array
-
-
-@pytest.mark.parametrize("above", [None, "state_dict", "model"])
-def test_torch_is_asked_for_tensors_only(above: str | None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    state = {f"module.{name}": Tensor(leaf.astype(np.float16)) for name, leaf in FOREIGN.items()}
-    asked = {}
-
-    def load(path: pathlib.Path, **how: object) -> object:
-        asked.update(how)
-        return {above: state, "epoch": 3} if above else state
-
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load, Tensor=Tensor))
-    (tmp_path / "x.pt").write_bytes(b"x")
-    found = files.read(tmp_path / "x.pt")
-    assert asked == {"map_location": "cpu", "weights_only": True}
-    assert set(found) == set(FOREIGN) and all(leaf.dtype == np.float32 for leaf in found.values())
-
-
-class UnpicklingError(Exception):
-    """As torch raises it where a file asks for more than tensors."""
-
-
-ALIEN = [
-    ({"epoch": 3}, "holds no state dict"),
-    ([1, 2], "holds no state dict"),
-    (UnpicklingError("Unsupported class"), "it can run code"),
-    (RuntimeError("failed finding central directory"), "is damaged or no .pt file: RuntimeError: failed finding"),
-]
-
-
-@pytest.mark.parametrize(("content", "message"), ALIEN)
-def test_a_torch_file_of_anything_else_is_refused(
-    content: object, message: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-):
-    def load(path: pathlib.Path, **how: object) -> object:
-        if isinstance(content, Exception):
-            raise content
-        return content
-
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load, Tensor=Tensor))
-    (tmp_path / "x.pt").write_bytes(b"x")
-    assert message in refused(tmp_path / "x.pt")
 
 
 def state(step: int, *, average: bool = False, frozen: bool = False) -> TrainState:

@@ -22,8 +22,8 @@ from cnnlab.engine import averages
 from cnnlab.engine.checkpoint import MANIFEST, STATISTICS, Checkpoints
 from cnnlab.errors import CheckpointError
 from cnnlab.files import read_json
-from cnnlab.interop import wrapped
-from cnnlab.interop.scheme import Leaves, Source, first_few
+from cnnlab.interop import torch_files, wrapped
+from cnnlab.interop.scheme import NAMES_OF_NETWORK, Leaves, Source, first_few
 from cnnlab.runs.early_stopping import reported_step
 
 COLLECTIONS = ("params/", "batch_stats/")
@@ -34,17 +34,6 @@ DIGEST = "sha256"
 
 NARROW = ("float16", "bfloat16")
 """Names of the types that are converted to f32."""
-
-HOW_TO_CONVERT = (
-    "Where torch is installed, write its tensors as safetensors:\n"
-    '  python -c "import sys, torch; from safetensors.torch import save_file; state = torch.load(sys.argv[1], '
-    "map_location='cpu', weights_only=True); state = state.get('state_dict', state.get('model', state)); "
-    'save_file({k: v.contiguous() for k, v in state.items()}, sys.argv[2])" IN.pt OUT.safetensors'
-)
-
-
-NAMES = ("architecture", "arch", "model_name")
-"""Entries of a file's header with the name of the network in its library."""
 
 RAW_STATISTICS = (
     "the run is of a version that averaged the weights but not the statistics of batch normalisation: the averaged weights are "
@@ -65,8 +54,8 @@ def load(path: str | pathlib.Path) -> tuple[Leaves, Source]:
     """Reads the weights of a file or of a run: ({name: array}, what the file says beyond them).
 
     It takes .safetensors, .npz (the keys below `state/`, where there are any), .h5 and .keras of keras, .pt, .pth, .pth.tar,
-    .ckpt and .bin of torch (where torch is installed), or the folder of a run: its newest valid checkpoint, with the averaged
-    parameters where it has some. Half precision is converted to f32.
+    .ckpt and .bin of torch (torch_files.py, without torch), or the folder of a run: its newest valid checkpoint, with the
+    averaged parameters where it has some. Half precision is converted to f32.
 
     Raises CheckpointError where the file is missing, damaged, of another kind or holds numbers that no network can have.
     """
@@ -103,7 +92,7 @@ def load(path: str | pathlib.Path) -> tuple[Leaves, Source]:
 
 def _architecture(path: pathlib.Path, header: Mapping[str, Any]) -> tuple[str, str]:
     """Returns (the network's name in its library in lower case, what gives it); empty where nothing does."""
-    for key in NAMES:
+    for key in NAMES_OF_NETWORK:
         if isinstance(header.get(key), str):
             return header[key].lower().partition(".")[0], f'"{key}" in its header'
     # Hubs keep the weights of a network as model.safetensors or pytorch_model.bin, with its name in config.json.
@@ -186,7 +175,7 @@ def _safetensors(path: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
         )
     if recorded is not None and recorded != leaves_digest(leaves, notes):
         raise CheckpointError(f"{path} is damaged: its numbers do not agree with the digest that it holds.\nCopy it again.")
-    wanted = ("knobs", *NAMES) if ours else NAMES
+    wanted = ("knobs", *NAMES_OF_NETWORK) if ours else NAMES_OF_NETWORK
     return leaves, {name: notes[name] for name in wanted if name in notes}
 
 
@@ -198,33 +187,6 @@ def _npz(path: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
             raise CheckpointError(f"{path} is a single array, not an archive of named ones. Write it by numpy.savez.")
         names = [name for name in archive.files if name.startswith("state/")] or archive.files
         return {name.removeprefix("state/"): archive[name] for name in names}, {}
-
-
-def _torch(path: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
-    """Reads all tensors in a file of torch by their names with dots, by torch's loader for weights only."""
-    try:
-        import torch
-    except ImportError:
-        raise CheckpointError(
-            f"{path}: a {path.suffix} file takes torch to read, and torch is not installed here.\n{HOW_TO_CONVERT}"
-        ) from None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # UnpicklingError, RuntimeError, EOFError …
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise CheckpointError(
-            f"{path} is damaged or holds more than tensors, such as a whole module: that is never read, for it can run code.\n"
-            "Where its code is at home, save the network's state_dict() alone."
-        ) from error
-    tensors = dict(wrapped.flattened(state, lambda leaf: isinstance(leaf, torch.Tensor)))
-    if not isinstance(state, Mapping) or not tensors:
-        raise CheckpointError(f"{path} holds no state dict, {{name: tensor}}, nor one below state_dict or model.")
-    narrow = [name for name, leaf in tensors.items() if leaf.is_floating_point() and leaf.itemsize < 4]
-    wide = {name: leaf.float() if name in narrow else leaf for name, leaf in tensors.items()}
-    words = f"{len(narrow)} of {len(tensors)} leaves have half precision and are widened to f32: their digits stay as few"
-    header = {key: state[key] for key in NAMES if isinstance(state.get(key), str)}
-    return {name: leaf.detach().numpy() for name, leaf in wide.items()}, {**header, "notes": [words] if narrow else []}
 
 
 KERAS_SUFFIXES = (".h5", ".keras")
@@ -373,10 +335,10 @@ READERS: dict[str, Callable[[pathlib.Path], tuple[Leaves, dict[str, Any]]]] = {
     ".npz": _npz,
     ".h5": _keras,
     ".keras": _keras,
-    ".pt": _torch,
-    ".pth": _torch,
-    ".bin": _torch,
-    ".ckpt": _torch,
-    ".tar": _torch,
+    ".pt": torch_files.read,
+    ".pth": torch_files.read,
+    ".bin": torch_files.read,
+    ".ckpt": torch_files.read,
+    ".tar": torch_files.read,
 }
 """The reader of each suffix: path -> (leaves, what the file's header says, with "notes" on what was changed)."""

@@ -10,6 +10,9 @@ import numpy as np
 
 Leaves = dict[str, np.ndarray]
 
+NAMES_OF_NETWORK = ("architecture", "arch", "model_name")
+"""Entries of a file's header with the name of the network in its library."""
+
 SHOWN = 10
 """Number of leaves that an error lists."""
 

@@ -3,7 +3,7 @@
 What is taken off, chosen or left out is described in one line each.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cnnlab.interop.scheme import Leaves, first_few
@@ -26,17 +26,30 @@ TRAINING = (
 """Entries of a training program that are no part of the network."""
 
 
-def flattened(tree: Any, is_leaf: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (name with dots, tensor) of nested dicts and lists; what is no tensor is left out."""
-    entries: Iterable[tuple[Any, Any]] = ()
-    if isinstance(tree, Mapping):
-        entries = tree.items()
-    elif isinstance(tree, list | tuple):
-        entries = enumerate(tree)
-    elif is_leaf(tree):
-        yield above, tree
-    for name, entry in entries:
-        yield from flattened(entry, is_leaf, f"{above}.{name}" if above else str(name))
+DEEPEST = 100
+"""Largest depth to which dicts and lists of a file may be nested."""
+MOST_ENTRIES = 2_000_000
+"""Largest number of entries in all dicts and lists of a file: lists that hold one another have any number in a few bytes."""
+
+
+def flattened(tree: Any, is_leaf: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    """Yields (name with dots, tensor) of nested dicts and lists in their order; what is no tensor is left out.
+
+    Raises ValueError where there are more entries, or more deeply nested ones, than any network has.
+    """
+    waiting, seen = [("", tree, 0)], 0
+    while waiting:
+        above, entry, depth = waiting.pop()
+        if is_leaf(entry):
+            yield above, entry
+            continue
+        items: list[tuple[Any, Any]] = []
+        if isinstance(entry, Mapping | list | tuple):
+            seen += len(entry)
+            if depth > DEEPEST or seen > MOST_ENTRIES:
+                raise ValueError(f"it has over {MOST_ENTRIES} entries, or entries that are nested over {DEEPEST} deep")
+            items = list(entry.items() if isinstance(entry, Mapping) else enumerate(entry))
+        waiting += [(f"{above}.{name}" if above else str(name), inner, depth + 1) for name, inner in reversed(items)]
 
 
 def network_of(leaves: Leaves) -> tuple[Leaves, list[str]]:
