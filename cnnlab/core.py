@@ -183,6 +183,8 @@ class TrainState:
     """Average of the parameters over training, used for evaluation; {} without averaging."""
     average_statistics: dict[str, Any] = dataclasses.field(default_factory=dict)
     """{path in the model state: average} of the running statistics of batch normalisation; {} without averaging."""
+    loss_scale: dict[str, Array] = dataclasses.field(default_factory=dict)
+    """`scale` f32 [] and `good_steps` i32 [] of loss scaling in f16 (engine/loss_scaling.py); {} in other precisions."""
 
 
 @dataclasses.dataclass(frozen=True)

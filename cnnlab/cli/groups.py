@@ -65,14 +65,15 @@ class Devices:
         strategy: how several devices share the work.
         devices: how many devices to use; none: all.
         fake_devices: split the CPU into this many devices, to try a strategy without the hardware.
-        precision: number format in which the network computes; parameters stay f32.
+        precision: number format in which the network computes; parameters stay f32. f16 scales the loss, and leaves steps out
+            whose gradients overflow.
         data_dir: folder of prepared TFDS data sets; none: $TFDS_DATA_DIR or ~/tensorflow_datasets.
     """
 
     strategy: Literal["jit", "pmap", "fsdp"] = "jit"
     devices: Count | None = None
     fake_devices: Count | None = None
-    precision: Literal["f32", "bf16"] = "f32"
+    precision: Literal["f32", "bf16", "f16"] = "f32"
     data_dir: PathText | None = None
 
 
@@ -106,7 +107,7 @@ class Pace:
         steps_per_dispatch: most steps sent to the device at once; none: 1 on a CPU, 32 on an accelerator.
         gradient_norms: log the norm of each player's gradient, and that of its updates relative to its parameters.
         skip_nonfinite: leave out, and count, steps whose loss or gradients are not finite, at most so many in a row; none: the
-            first of them ends the run as diverged.
+            first of them ends the run as diverged, or with --precision=f16 more than 32 in a row.
         grace_s: seconds after SIGTERM, Ctrl-C or SIGUSR2 within which the run leaves, with a checkpoint of the current step if
             that is reached by then.
     """

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from cnnlab.core import Batch, Dataset, PyTree
 
-PRECISIONS = {"f32": jnp.float32, "bf16": jnp.bfloat16}
-"""Dtypes in which a network computes. Parameters, batch statistics, losses and updates are always f32."""
+PRECISIONS = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
+"""Dtypes in which a network computes. Parameters, batch statistics, losses and updates are always f32. In f16 the loss is
+scaled (loss_scaling.py)."""
 
 
 def computing_in(precision: str) -> Callable[[PyTree], PyTree]:

@@ -18,13 +18,13 @@ import numpy as np
 import optax
 
 from cnnlab.core import Array, Batch, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
-from cnnlab.engine import accumulation, averages, gradients, skipping
+from cnnlab.engine import accumulation, averages, gradients, loss_scaling, skipping
 from cnnlab.engine.precision import cast_batch, computing_in
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 
 
-def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
+def init_state(experiment: Experiment, seed: Array, batch: Batch, *, precision: str = "f32") -> TrainState:
     """Returns the state before the first step, a pure function of the seed (u32 []) and the shapes of one training batch."""
     key = jax.random.key(seed)
     params, model_state = experiment.task.init(stream(key, "init"), batch)
@@ -39,6 +39,7 @@ def init_state(experiment: Experiment, seed: Array, batch: Batch) -> TrainState:
         },
         average=jax.tree.map(jnp.copy, params) if experiment.averaging else {},
         average_statistics=jax.tree.map(jnp.copy, averages.batch_statistics(model_state)) if experiment.averaging else {},
+        loss_scale=loss_scaling.initial(precision),
     )
 
 
@@ -70,9 +71,10 @@ def make_train_step(
     """Returns train_step(state, resident, feed) -> (state, stats): each player of `turns` (None: the task's) moves once.
 
     With `gradient_norms` the statistics hold the sizes of its gradients and updates (gradients.py). With `skip_nonfinite` a
-    step whose loss or gradients are not finite is left out (skipping.py).
+    step whose loss or gradients are not finite is left out (skipping.py), as always where the loss is scaled (loss_scaling.py).
     """
     turns = experiment.task.turns if turns is None else turns
+    skip_nonfinite = skip_nonfinite or precision in loss_scaling.SCALED
     task, optimizers, cast = experiment.task, experiment.optimizers, computing_in(precision)
     gradient_of = accumulation.in_parts(experiment.data.accumulate)
 
@@ -85,10 +87,10 @@ def make_train_step(
         is_finite = jnp.bool_(True)
         for turn, player in enumerate(turns):
             own = owned(task, params, player)
-            loss_of = functools.partial(_loss_of, task, cast, player, params)
+            loss_of = loss_scaling.scaled(functools.partial(_loss_of, task, cast, player, params), state.loss_scale)
             loss, gradient, model_state, stats = gradient_of(loss_of, own, model_state, batch, jax.random.fold_in(key, turn))
             # The loss is for transformations that read it, such as reduce_on_plateau; where nothing does, XLA drops it.
-            loss, gradient = collectives.global_mean((loss, gradient))
+            loss, gradient = loss_scaling.unscaled(collectives.global_mean((loss, gradient)), state.loss_scale)
             if skip_nonfinite:
                 is_finite &= skipping.all_finite((loss, gradient))
             optimizer = optax.with_extra_args_support(optimizers[player])
@@ -103,10 +105,10 @@ def make_train_step(
         if experiment.averaging:
             new = (params, averages.batch_statistics(model_state))
             average, statistics = experiment.averaging((average, statistics), new, state.step)
-        after = TrainState(state.step + 1, state.key, params, model_state, opt_state, average, statistics)
+        after = TrainState(state.step + 1, state.key, params, model_state, opt_state, average, statistics, state.loss_scale)
         if skip_nonfinite:
-            after = skipping.unless_finite(is_finite, after, state)
-            sums[skipping.KEY] = 1.0 - is_finite.astype(jnp.float32)
+            after = loss_scaling.adjusted(skipping.unless_finite(is_finite, after, state), is_finite)
+            sums |= {skipping.KEY: 1.0 - is_finite.astype(jnp.float32), **loss_scaling.measured(state.loss_scale)}
         return after, {"sums": sums, "rows": {}}
 
     return train_step
@@ -278,7 +280,7 @@ def _functions(
     def init(seed: Array, shared: PyTree, feed: PyTree) -> TrainState:
         traced_knobs, resident = shared
         experiment = experiment_of(traced_knobs)
-        state = init_state(experiment, seed, experiment.data.prepare(resident, feed, None))
+        state = init_state(experiment, seed, experiment.data.prepare(resident, feed, None), precision=precision)
         return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
     def steps(state: TrainState, shared: PyTree, feeds: PyTree, **options: Any) -> tuple[TrainState, Stats]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, PyTree, Stats, TrainState
+from cnnlab.engine import loss_scaling
 
 KEY = "left out"
 """Name, among the sums of a step's statistics, of f32 []: 1 where the step was left out, else 0."""
@@ -46,6 +47,13 @@ class LeftOut:
     """Number of them without a step in between, up to the latest step."""
     longest: int = 0
     """Largest such number that there was."""
+    scale: float | None = None
+    """Loss scale of the latest step (loss_scaling.py); None without one."""
+
+    def notes(self) -> list[float]:
+        """Returns the fields that a checkpoint keeps, in their order; [] where it needs none."""
+        kept: list[float] = [self.total, self.in_a_row]
+        return [*kept, 0, self.scale] if self.scale is not None else kept if self.total else []
 
     def after(self, parts: Sequence[Stats]) -> tuple["LeftOut", list[Stats]]:
         """Returns (the same after further steps, their statistics without those of steps that were left out).
@@ -53,7 +61,7 @@ class LeftOut:
         Args:
             parts: fetched statistics in the order of the steps, whose sums are [k, …] for k steps.
         """
-        total, in_a_row, longest, kept = self.total, self.in_a_row, self.longest, []
+        total, in_a_row, longest, scale, kept = self.total, self.in_a_row, self.longest, self.scale, []
         for part in parts:
             if KEY not in part["sums"]:  # of a run that leaves nothing out, or those that a checkpoint kept
                 kept.append(part)
@@ -62,7 +70,9 @@ class LeftOut:
             for is_left_out in flags.tolist():
                 in_a_row = in_a_row + 1 if is_left_out else 0
                 total, longest = total + is_left_out, max(longest, in_a_row)
+            if loss_scaling.KEY in part["sums"]:
+                scale = float(part["sums"][loss_scaling.KEY][-1])
             if not flags.all():
-                sums = {name: np.asarray(value)[~flags] for name, value in part["sums"].items() if name != KEY}
-                kept.append({**part, "sums": sums})
-        return LeftOut(total, in_a_row, longest), kept
+                of_steps = {name: value for name, value in part["sums"].items() if name not in (KEY, loss_scaling.KEY)}
+                kept.append({**part, "sums": {name: np.asarray(value)[~flags] for name, value in of_steps.items()}})
+        return LeftOut(total, in_a_row, longest, scale), kept

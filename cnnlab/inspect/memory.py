@@ -77,6 +77,7 @@ def training_memory(program: Program) -> TrainingMemory:
     groups = {f"parameters of {player}": tree for player, tree in state.params.items()}
     groups |= {f"optimiser state of {player}": tree for player, tree in state.opt_state.items()}
     groups |= {"model state": state.model_state, "averages": (state.average, state.average_statistics)}
+    groups |= {"loss scale": state.loss_scale} if state.loss_scale else {}
     groups |= {"resident data": program.resident, "batch": feeds}
     is_copied = strategy.name == "pmap"
     held = [

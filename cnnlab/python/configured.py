@@ -89,7 +89,7 @@ def train(
     eval_every: str | None = None,
     strategy: Literal["jit", "pmap", "fsdp"] = "jit",
     devices: int | None = None,
-    precision: Literal["f32", "bf16"] = "f32",
+    precision: Literal["f32", "bf16", "f16"] = "f32",
     quiet: bool = False,
 ) -> Run:
     """Trains an experiment as `launch.py` does, with its progress on stderr; returns the run.
@@ -106,7 +106,7 @@ def train(
         eval_every: interval between evaluations, such as "1 epoch"; None: about 20 evaluations.
         strategy: how several devices share the work.
         devices: number of devices; None: all.
-        precision: number format in which the network computes.
+        precision: number format in which the network computes; parameters stay f32, and f16 scales the loss.
         quiet: show no progress.
     """
     chosen = _configured(experiment) if isinstance(experiment, str) else experiment

@@ -17,6 +17,7 @@ import jax
 
 from cnnlab import files
 from cnnlab.core import Experiment
+from cnnlab.engine import loss_scaling
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.runs import identity, run_files
@@ -76,6 +77,11 @@ class RunSpec:
     def title(self) -> str:
         """The name of the experiment, or of its own file without the folder."""
         return pathlib.Path(self.experiment).name
+
+    @property
+    def left_out_in_a_row(self) -> int | None:
+        """The number of steps in a row that may be left out since they are not finite; None: none is."""
+        return self.skip_nonfinite or (loss_scaling.IN_A_ROW if self.precision in loss_scaling.SCALED else None)
 
     @functools.cached_property
     def weights(self) -> dict[str, str]:

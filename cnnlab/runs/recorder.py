@@ -31,7 +31,7 @@ from cnnlab.runs.folder import RunSpec, record_attempt
 from cnnlab.runs.identity import say_once
 from cnnlab.runs.lock import locked
 from cnnlab.runs.open_writers import EVENTS, open_writers
-from cnnlab.runs.restoring import LEFT_OUT, noted, restore_or_init
+from cnnlab.runs.restoring import LEFT_OUT, LOSS_SCALE, noted, restore_or_init
 from cnnlab.runs.run_progress import RunProgress
 from cnnlab.runs.summaries import declarations, flat_metrics, summarise, summarise_training
 from cnnlab.runs.trained_function import META, kept_rows, untrained_remark
@@ -159,6 +159,7 @@ class RunRecorder:
     def on_log(self, step: int, pending_stats: list[Stats]) -> None:
         """Writes the training metrics since the last log; raises DivergedError where one is not finite."""
         before, (self.left_out, parts) = self.left_out.total, self.left_out.after(pending_stats)
+        finite.warn_of_scale(self.left_out.scale, self.spec)
         scalars = self.training_metrics(train.merge(parts)) if parts else {}  # else every step was left out
         self.write(step, scalars | self._counted())
         self.status("RUNNING", step)
@@ -166,14 +167,16 @@ class RunRecorder:
             log.warning("step %d: %s left out, not finite; %d in all", step, counted(now, "step"), self.left_out.total)
         self._require_finite(scalars, self.left_out, step)
 
-    def _counted(self) -> dict[str, int]:
-        """Returns the number of steps that were left out, of a run that may leave some out."""
-        return {} if self.spec.skip_nonfinite is None and not self.left_out.total else {LEFT_OUT: self.left_out.total}
+    def _counted(self) -> dict[str, float]:
+        """Returns the number of steps that were left out, of a run that may leave some out, and the loss scale in f16."""
+        may = self.spec.left_out_in_a_row is not None or self.left_out.total > 0
+        counted: dict[str, float] = {LEFT_OUT: self.left_out.total} if may else {}
+        return counted if self.left_out.scale is None else {**counted, LOSS_SCALE: self.left_out.scale}
 
     def _require_finite(self, scalars: Mapping[str, float], left_out: LeftOut, step: int) -> None:
         """Raises DivergedError where a metric is not finite, or more steps in a row were left out than may be."""
-        if self.spec.skip_nonfinite and left_out.longest > self.spec.skip_nonfinite:
-            raise finite.diverged_row(left_out.longest, self.spec.skip_nonfinite, step, last_checkpoint(self))
+        if (allowed := self.spec.left_out_in_a_row) and left_out.longest > allowed:
+            raise finite.diverged_row(left_out, self.spec.skip_nonfinite, step, last_checkpoint(self))
         if bad := finite.not_finite(scalars):
             raise finite.diverged_metrics(bad, step, last_checkpoint(self))
 
@@ -242,7 +245,7 @@ class RunRecorder:
             "records": self.records,
             "unmeasured": self.unmeasured == step,
             **({early_stopping.NOTES: self.early.notes()} if self.early else {}),
-            **({LEFT_OUT: [left_out.total, left_out.in_a_row]} if left_out.total else {}),
+            **({LEFT_OUT: notes} if (notes := left_out.notes()) else {}),
             **self.timing,
             META: self.program.experiment.data.inputs.as_json(),
         }

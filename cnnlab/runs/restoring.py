@@ -21,6 +21,8 @@ log = logging.getLogger("cnnlab")
 LEFT_OUT = "skipped_steps"
 """Name of the number of steps that were left out, in metrics.jsonl and result.json; the notes of a checkpoint also have that of
 the row in which it lies."""
+LOSS_SCALE = "loss_scale"
+"""Name of the scale of the loss at the latest step (engine/loss_scaling.py), in metrics.jsonl and result.json."""
 
 
 def restore_or_init(

@@ -110,10 +110,11 @@ class RunProgress:
 
 
 def describe_left_out(result: Mapping[str, Any]) -> str:
-    """Returns how many steps were left out since their loss or gradients were not finite; or ""."""
+    """Returns how many steps were left out since they were not finite, and the loss scale at the end; or ""."""
+    scale = f", loss scale {result['loss_scale']:,g} at the end" if "loss_scale" in result else ""
     if not result.get("skipped_steps"):
-        return ""
-    return f", {text.counted(result['skipped_steps'], 'step')} of them left out, whose loss or gradients were not finite"
+        return scale
+    return f", {text.counted(result['skipped_steps'], 'step')} of them left out, whose loss or gradients were not finite{scale}"
 
 
 def describe_waiting(result: Mapping[str, Any]) -> str:
