@@ -8,7 +8,7 @@ import pytest
 
 from cnnlab import knobs
 from cnnlab.data import digits, stripes, xor
-from cnnlab.data.negative_controls import shuffle_labels, shuffle_pixels
+from cnnlab.data.negative_controls import permute_pixels, shuffle_labels, shuffle_pixels
 from cnnlab.data.pipeline import build
 from cnnlab.data.source import LazyImages, Source, labelled
 from cnnlab.errors import UsageError
@@ -70,7 +70,17 @@ def test_shuffled_pixels_leave_every_image_its_pixels_and_no_order():
     assert np.array_equal(shuffled.splits["train"].labels, labels)
 
 
-@pytest.mark.parametrize("control", [shuffle_pixels, lambda source: shuffle_labels(source, validation=0.25)])
+def test_permuted_pixels_are_in_the_same_order_in_every_image_of_every_split():
+    places = np.arange(30, dtype=np.uint8).reshape(1, 6, 5, 1)  # [30] -> [1, 6, 5, 1]: each pixel's place
+    images, labels = np.concatenate([places, places + 100]), np.array([0, 1], np.int32)
+    source = labelled("places", {"train": (images, labels), "test": (places, labels[:1])}, ("a", "b"), fingerprint="f")
+    permuted = permute_pixels(source)
+    train, test = (permuted.splits[split].images for split in ("train", "test"))
+    assert np.array_equal(train[1], train[0] + 100) and np.array_equal(test[0], train[0])
+    assert np.array_equal(np.sort(train[0].ravel()), places.ravel()) and np.mean(train[0] == places[0]) < 0.2
+
+
+@pytest.mark.parametrize("control", [shuffle_pixels, permute_pixels, lambda source: shuffle_labels(source, validation=0.25)])
 def test_controls_are_the_same_every_time_change_the_fingerprint_and_stay_lazy(control):
     source = stripes(examples=40, size=8)
     once, again, lazy = control(source), control(source), control(lazily(source))
@@ -85,8 +95,13 @@ def test_controls_are_the_same_every_time_change_the_fingerprint_and_stay_lazy(c
 
 def test_the_controls_have_fingerprints_of_their_own():
     source = digits()
-    shuffled = [shuffle_pixels(source), shuffle_labels(source, validation=0.1), shuffle_labels(source, validation=0.2)]
-    assert len({source.fingerprint, *(control.fingerprint for control in shuffled)}) == 4
+    shuffled = [
+        shuffle_pixels(source),
+        permute_pixels(source),
+        shuffle_labels(source, validation=0.1),
+        shuffle_labels(source, validation=0.2),
+    ]
+    assert len({source.fingerprint, *(control.fingerprint for control in shuffled)}) == 5
 
 
 def test_a_streamed_split_is_controlled_too():

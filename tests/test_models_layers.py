@@ -230,6 +230,14 @@ def test_pools_agree_with_numpy_and_leave_out_an_odd_border():
     odd = x[:, :3, :3]
     np.testing.assert_allclose(POOLS["average"](x)[0, 1, 1], x[0, 2:4, 2:4].mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(POOLS["max"](odd), odd[:, :2, :2].max((1, 2), keepdims=True))
+    np.testing.assert_array_equal(POOLS["stride"](odd), odd[:, :1, :1])
+    assert POOLS["blur"](odd).shape == POOLS["stride"](odd).shape == (8, 1, 1, 6)
+    wide = np.asarray(random.normal(size=(2, 6, 6, 3)), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (2, 2), axis=(1, 2)).max((-2, -1))  # [2, 5, 5, 3]
+    weights = np.array([1, 2, 1]) / 4  # output 1 is centred on pixel 2
+    np.testing.assert_allclose(
+        POOLS["blur"](jnp.asarray(wide))[:, 1, 1], np.einsum("bijc,i,j->bc", windows[:, 1:4, 1:4], weights, weights), rtol=1e-5
+    )
 
 
 def test_prelu_learns_its_slope():

@@ -12,7 +12,7 @@ from cnnlab.core import Dataset
 from cnnlab.data import DATASETS
 from cnnlab.data.arrays import digits
 from cnnlab.data.folds import Folds, folds_of
-from cnnlab.data.negative_controls import shuffle_drawn_labels, shuffle_labels, shuffle_pixels
+from cnnlab.data.negative_controls import permute_pixels, shuffle_drawn_labels, shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
 from cnnlab.data.resize import FITS, resize
@@ -24,7 +24,7 @@ from cnnlab.data.variations.compose import Augmentation, require_variation
 from cnnlab.errors import UsageError
 from cnnlab.values import OF_RUN, Choice, Choices, Count, DrawSeed, Fraction, Range
 
-Shuffle = Literal["none", "labels", "pixels"]
+Shuffle = Literal["none", "labels", "pixels", "same_pixels"]
 """What a negative control permutes in the data (negative_controls.py)."""
 
 
@@ -52,7 +52,7 @@ def images(
     """Labelled images of one size, with a training, a test and, given enough examples, a validation split.
 
     Args:
-        shuffle: what a negative control permutes: the training labels, or the pixels of every image. It is not a knob.
+        shuffle: what a control permutes: the training labels, the pixels of every image, or all images alike. It is no knob.
         dataset: data set; digits comes with scikit-learn; tfds:NAME, folder:PATH, csv:PATH, npz:PATH read others.
         batch_size: number of examples in a step, over all devices together; none: the whole training split in every step.
         accumulate: equal parts in which a step takes its batch in turn, to save memory; batch statistics are of a part alone.
@@ -92,6 +92,8 @@ def _controlled(source: Source, shuffle: Shuffle, *, validation: Fraction, split
     source = source if folds is None else folds.without_test(source)
     if shuffle == "pixels":
         return shuffle_pixels(source)
+    if shuffle == "same_pixels":
+        return permute_pixels(source)
     if shuffle == "labels":
         return shuffle_labels(source, validation=validation, split_seed=split_seed, folds=folds)
     return source

@@ -2,6 +2,9 @@
 
 A network whose accuracy is above chance after `shuffle_labels` must have seen the labels through a leak. One that still does
 well after `shuffle_pixels` uses brightness and colours, not shapes. Every run, whatever its seed, gets the same source.
+
+After `permute_pixels` a fully connected network learns as well as before; one with convolutions loses what it owes to the
+neighbourhood of pixels.
 """
 
 import dataclasses
@@ -15,7 +18,7 @@ from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
 from cnnlab.values import DrawSeed, Fraction
 
-LABELS_KEY, PIXELS_KEY = 0x1ABE15, 0x914E15
+LABELS_KEY, PIXELS_KEY, PERMUTATION_KEY = 0x1ABE15, 0x914E15, 0x0DE12
 """Keys of the permutations, different from those by which select.py and source.py choose examples."""
 
 
@@ -74,17 +77,31 @@ def shuffle_pixels(source: Source) -> Source:
     return dataclasses.replace(source, splits=splits, fingerprint=combined_digest(source.fingerprint, "shuffle_pixels"))
 
 
-def _permute_images(images: Images, key: int) -> Images:
-    """Permutes images [N, H, W, C], the pixels of image i by `shuffled(H · W, key, i)`."""
+def permute_pixels(source: Source) -> Source:
+    """Returns the source with the pixels of all images of all splits in the order of one permutation.
+
+    The channels of a pixel stay together. Nothing is lost but the neighbourhood of pixels: a layer that is connected to all
+    of them computes what it did before, with its weights in another order. Images are permuted before they are resized.
+    """
+    splits = {
+        split: part.having(image=_permute_images(part.images, PERMUTATION_KEY, alike=True))
+        for split, part in source.splits.items()
+    }
+    return dataclasses.replace(source, splits=splits, fingerprint=combined_digest(source.fingerprint, "permute_pixels"))
+
+
+def _permute_images(images: Images, key: int, *, alike: bool = False) -> Images:
+    """Permutes images [N, H, W, C], the pixels of image i by `shuffled(H · W, key, i)`; where they are `alike`, as image 0."""
     if isinstance(images, np.ndarray):
         out = np.empty_like(images)
         for position, image in enumerate(images):
-            out[position] = _permute_pixels(image, key, position)
+            out[position] = _permute_pixels(image, key, 0 if alike else position)
         return out
     read = images.read
 
     def read_permuted(positions: list[int]) -> list[np.ndarray]:
-        return [_permute_pixels(image, key, position) for image, position in zip(read(positions), positions, strict=True)]
+        found = zip(read(positions), positions, strict=True)
+        return [_permute_pixels(image, key, 0 if alike else position) for image, position in found]
 
     return dataclasses.replace(images, read=read_permuted)
 

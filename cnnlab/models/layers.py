@@ -107,8 +107,22 @@ def _max_pool(x: jax.Array) -> jax.Array:
     return pooling.max_pool(x, window=(2, 2), strides=(2, 2), padding=((0, 0), (0, 0)))
 
 
-POOLS: dict[str, Layer] = {"average": _mean_pool, "max": _max_pool}
-"""2 × 2 pooling with stride 2 by name, x [B, H, W, C] -> [B, ⌊H / 2⌋, ⌊W / 2⌋, C]; an odd last row or column is left out."""
+def _blurred_max_pool(x: jax.Array) -> jax.Array:
+    """Takes the largest of 2x2 at stride 1, and of that a weighted mean at stride 2 (MaxBlurPool of Zhang 2019)."""
+    dense = pooling.max_pool(x, window=(2, 2), strides=(1, 1), padding=((0, 1), (0, 1)))
+    return pooling.blur_pool(dense)
+
+
+def _every_second(x: jax.Array) -> jax.Array:
+    return x[:, : x.shape[1] // 2 * 2 : 2, : x.shape[2] // 2 * 2 : 2]
+
+
+POOLS: dict[str, Layer] = {"average": _mean_pool, "max": _max_pool, "blur": _blurred_max_pool, "stride": _every_second}
+"""Reduction by 2 in height and width by name, x [B, H, W, C] -> [B, ⌊H / 2⌋, ⌊W / 2⌋, C], without an odd last row or column.
+
+`average` and `max` take windows of 2 × 2. `blur` takes the largest of 2 × 2 at every pixel and then, at every second one, the
+mean by the weights (1, 2, 1) in both directions (Zhang 2019, arXiv 1904.11486). `stride` keeps every second pixel, as a
+convolution of stride 2 does."""
 
 
 def flatten(x: jax.Array) -> jax.Array:

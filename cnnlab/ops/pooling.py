@@ -45,6 +45,21 @@ def average_pool(
     return total / jnp.asarray(counts[None, :, :, None], x.dtype)  # [H', W'] -> [1, H', W', 1]
 
 
+def blur_pool(x: jax.Array) -> jax.Array:
+    """Returns means by the weights (1, 2, 1) / 4, down and across, at every second pixel from the first.
+
+    The border is repeated by a pixel, and an odd last row or column is left out: [B, H, W, C] -> [B, ⌊H / 2⌋, ⌊W / 2⌋, C].
+    """
+    for axis in (1, 2):
+        cells = x.shape[axis] // 2
+        framed = jnp.pad(x, [(1, 1) if each == axis else (0, 0) for each in range(4)], mode="edge")
+        before, at, after = (
+            lax.slice_in_dim(framed, start, start + 2 * cells - 1, stride=2, axis=axis) for start in (0, 1, 2)
+        )  # pixels 2i − 1, 2i and 2i + 1
+        x = (before + 2 * at + after) / 4
+    return x
+
+
 def adaptive_average_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Averages over a grid of `size` cells, cell i of n spanning rows ⌊iH/n⌋ to ⌈(i+1)H/n⌉: [B, H, W, C] -> [B, *size, C]."""
     for axis, cells in zip((1, 2), size, strict=True):

@@ -28,10 +28,10 @@ from cnnlab.tasks.lsuv import DATA_INITS, as_drawn
 from cnnlab.tasks.measures import MEASURES
 from cnnlab.values import Choice, Choices, Count, Duration, PathText
 
-SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels"}
-"""What each negative control permutes in the data."""
-Control = Literal["none", "shuffle_labels", "shuffle_pixels", "random_parameters"]
-"""Negative controls: runs that are expected to fail."""
+SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels", "permute_pixels": "same_pixels"}
+"""What each control permutes in the data."""
+Control = Literal["none", "shuffle_labels", "shuffle_pixels", "permute_pixels", "random_parameters"]
+"""Negative controls: runs that are expected to fail, or with `permute_pixels` to lose what convolutions gain."""
 
 
 def classification(
@@ -79,7 +79,8 @@ def classification(
         metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece.
         headline: metric by which checkpoints and studies rank; none: accuracy, or that of tags or numbers.
         control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
-            shuffle_pixels permutes the pixels of every image, random_parameters evaluates the untrained network.
+            shuffle_pixels permutes the pixels of every image, random_parameters evaluates the untrained network;
+            permute_pixels puts those of all images into the order of one permutation, which costs only convolutions.
     """
     _require_start(init_from, control, data_init, new_head=new_head)
     dataset = _with_validation(data(SHUFFLED.get(control, "none")), early_stopping)

@@ -309,7 +309,7 @@ CLAIMS = (
         "Accuracy misleads where classes are unbalanced; balanced accuracy does not",
         EVALUATION,
         "both",
-        ("brodersen2010", "codella2019"),
+        ("brodersen2010", "codella2019", "tschandl2018"),
     ),
     Claim(
         "C41",
