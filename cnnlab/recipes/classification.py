@@ -79,8 +79,7 @@ def classification(
         metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece.
         headline: metric by which checkpoints and studies rank; none: accuracy, or that of tags or numbers.
         control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
-            shuffle_pixels permutes the pixels of every image, random_parameters evaluates the untrained network;
-            permute_pixels puts those of all images into the order of one permutation, which costs only convolutions.
+            shuffle_pixels the pixels of each image, permute_pixels those of all alike, random_parameters trains nothing.
     """
     _require_start(init_from, control, data_init, new_head=new_head)
     dataset = _with_validation(data(SHUFFLED.get(control, "none")), early_stopping)
