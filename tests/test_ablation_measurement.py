@@ -28,9 +28,16 @@ from tests.stages import slow_but
 
 FILES = {name: path.relative_to(ROOT) for name, path in measurement_files().items()}
 NAMES = sorted(FILES)
-LONG = ("c13_momentum_adam", "c19_dense_evaluation", "c28_pixelcnn_sampling", "c44_same_curve")
+LONG = (
+    "c06_batch_norm",
+    "c13_momentum_adam",
+    "c19_dense_evaluation",
+    "c28_pixelcnn_sampling",
+    "c43_input_scales",
+    "c44_same_curve",
+)
 """Measured by hand alone: test_claims_vgg.py, test_claims_counts.py and test_parallel.py have what they state, and those that
-train for minutes are made of what test_engine_family.py has."""
+train for minutes are made of what test_engine_family.py and test_claims_side_by_side.py have."""
 
 TOY = """
     \"\"\"A toy.\"\"\"
