@@ -28,6 +28,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from cnnlab.ablation.analyse.claim_verdict import every
 from cnnlab.ablation.analyse.exact_verdicts import at_most
@@ -44,6 +45,7 @@ from cnnlab.ops.schedules import constant
 from experiments.claims import side_by_side
 
 WITH, WITHOUT = "batch normalisation", "none"
+OPTIMIZER: Callable[..., optax.GradientTransformation] = sgd
 STEPS, EVERY, BATCH = 1000, 20, 60
 DECADES = np.linspace(-2.0, 2.0, 13)
 """log10 of the rates."""
@@ -82,7 +84,7 @@ def trained(name: str) -> Callable[..., Any]:
         def accuracy(params: PyTree, state: PyTree) -> Array:
             return side_by_side.scores(model, params, state, *test)[1]
 
-        optimizer = sgd(steps=STEPS, schedule=constant, lr=lr)
+        optimizer = OPTIMIZER(steps=STEPS, schedule=constant, lr=lr)
         end, watched, _ = side_by_side.train(model, optimizer, (params, state), train, positions, watch=accuracy, every=EVERY)
         return watched, side_by_side.scores(model, *end, *seen)[0]
 
