@@ -51,7 +51,7 @@ OPTIMIZER: Callable[..., optax.GradientTransformation] = sgd
 
 @functools.cache
 def trained(name: str) -> Callable[..., Any]:
-    """Returns the compiled function (rates [R], key, images, labels, positions) -> losses of all [R, T / EVERY], of batches [R, T]."""
+    """Returns the compiled function (rates [R], key, images, labels, positions) -> losses of all, of batches [R, T …]."""
 
     def run(lr: Array, key: Array, images: Array, labels: Array, positions: Array) -> tuple[Array, Array]:
         def loss(params: PyTree, state: PyTree) -> Array:
