@@ -22,8 +22,12 @@ def format_bytes(count: int) -> str:
 
 
 def without_own_paths(word: str) -> str:
-    """Returns a word of a command with a path of this machine replaced by FOLDER, so that others can read it."""
-    return re.sub(r"(?<=[=:])(?:/|[A-Za-z]:[\\/]).*", "FOLDER", word)
+    """Returns a word of a command without paths of this machine: FOLDER for a folder, FOLDER/NAME for a file."""
+    found = re.search(r"(?<=[=:])(?:/|[A-Za-z]:[\\/]).*", word)
+    if not found:
+        return word
+    name = re.split(r"[\\/]", found[0])[-1]
+    return word[: found.start()] + ("FOLDER" if "." not in name else f"FOLDER/{name}")
 
 
 def split_items(text: str, separators: str = ", \t\n") -> list[str]:

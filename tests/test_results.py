@@ -69,7 +69,7 @@ def test_settings_are_the_flags_that_change_what_is_trained():
     command = (
         "python launch.py --experiment=x --seeds=3 --model=vgg11 --augment=flip --data_dir=/a --init_from=/b/c.npz --devices=2"
     )
-    assert settings_of(command) == ("--augment=flip", "--init_from=FOLDER", "--model=vgg11")
+    assert settings_of(command) == ("--augment=flip", "--init_from=FOLDER/c.npz", "--model=vgg11")
 
 
 def test_the_table_of_this_repository_is_that_of_its_records(tmp_path: pathlib.Path):

@@ -114,7 +114,7 @@ def collect(places: Sequence[pathlib.Path]) -> dict[str, list[Result]]:
 
 
 def settings_of(command: str) -> tuple[str, ...]:
-    """Returns the flags of a command that change what is trained, sorted; a path is replaced by FOLDER."""
+    """Returns the flags of a command that change what is trained, sorted; FOLDER replaces the folders of this machine."""
     kept = []
     for word in shlex.split(command):
         name = word.lstrip("-").partition("=")[0]

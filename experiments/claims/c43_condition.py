@@ -3,7 +3,7 @@
 Paper:    Y. LeCun, I. Kanter, S. A. Solla, Eigenvalues of covariance matrices: application to neural-network learning, 1991;
           Y. LeCun, L. Bottou, G. B. Orr, K.-R. Müller, Efficient backprop, 1998, sections 4.3 and 5.1
 Command:  python launch.py measure --experiment=c43_condition
-Result:   not run yet.
+Result:   exact; docs/claims/c43.md has the numbers.
 
 The loss of a linear unit with a bias is a quadratic in its weights, whose Hessian is the second moment of its inputs, with the
 1 of the bias among them: E[(x, 1)(x, 1)ᵀ]. At the best rate, 2 / (largest + smallest eigenvalue), the slowest error shrinks by

@@ -276,7 +276,7 @@ def _curves(curves: Sequence[Mapping[str, Sequence[tuple[float, float]]]], *, lo
 def _command(study: Study) -> str:
     """Returns the command that runs a study again.
 
-    What its declaration fixes needs no flag. A path of this machine is replaced by FOLDER, an own file by its name.
+    What its declaration fixes needs no flag. FOLDER replaces the folders of this machine, and an own file is given by its name.
     """
     given = [f"--experiment={pathlib.Path(study.experiment).name}"]
     given += [f"--{name}={value}" for name, value in study.knobs.items()]
