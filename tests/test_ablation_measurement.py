@@ -30,6 +30,7 @@ FILES = {name: path.relative_to(ROOT) for name, path in measurement_files().item
 NAMES = sorted(FILES)
 LONG = (
     "c06_batch_norm",
+    "c08_dropout",
     "c11_batch_sizes",
     "c13_momentum_adam",
     "c19_dense_evaluation",

@@ -51,7 +51,10 @@ OPTIMIZER: Callable[..., optax.GradientTransformation] = sgd
 
 @functools.cache
 def trained(name: str) -> Callable[..., Any]:
-    """Returns the compiled function (rates [R], key, images, labels, positions) -> losses of all, of batches [R, T …]."""
+    """Returns the compiled function (rates [R], key, images, labels, positions) -> (losses [R, T / EVERY], losses [R, T]).
+
+    The first are those on all examples, the second those of the batches.
+    """
 
     def run(lr: Array, key: Array, images: Array, labels: Array, positions: Array) -> tuple[Array, Array]:
         def loss(params: PyTree, state: PyTree) -> Array:
