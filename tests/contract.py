@@ -23,6 +23,7 @@ from cnnlab.recipes.autoencoder import principal_components, reconstruction, sta
 from cnnlab.recipes.classification import classification, ensemble_classification, nearest_neighbours
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.recipes.pixels import pixel_by_pixel
+from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
 from cnnlab.recipes.vae import quantized_autoencoder, variational_autoencoder
 
 STRIPES = {"dataset": "stripes", "dataset.examples": 90, "dataset.size": 8}
@@ -55,6 +56,9 @@ MLP = {"model": "mlp", "model.widths": "8", "model.norm": "batch", **NOISY}
 GAN = {"latent": 8, "optimizer": "sgd", "lr": 0.01, "average_decay": 0.9}
 VAE = {"model.widths": "16", "latent": 4, "binarize": "dynamic", "anneal": 0.5, "free_bits": 0.01, "codes_from": "fitted"}
 VQ_VAE = {"widths": "4,8", "entries": 16, "dimension": 4, "blocks": 0}
+SEEN = {"model": "convnet", "model.widths": "4,8", "control": "random_parameters", "classes": 10, "optimizer": "momentum"}
+STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
+OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
 TASKS: dict[str, Callable[..., Experiment]] = {
     "pursuit": lambda steps=STEPS: toys.chase(steps=steps, batch_size=24),
@@ -83,6 +87,8 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "autoregress": small(
         pixel_by_pixel, {**TRAINED, "dataset.size": 6}, average_decay=0.9, **{"model.width": 4, "model.blocks": 1}
     ),
+    "synthesis": small(picture_synthesis, {**TRAINED, "dataset.examples": 48}, objective="style_transfer", **OCTAVES, **STYLED),
+    "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 8}, width=2, blocks=1, **STYLED),
 }
 """{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""
 

@@ -39,7 +39,9 @@ OLD_KNOBS = json.loads((ROOT / "tests" / "old_knobs.json").read_text(encoding="u
 """{experiment: its default knobs as run.json had them when all knobs of a recipe were flat}."""
 ONE_A_RECIPE = (
     "c32_ensembles",
+    "class_image",
     "denoising_mnist",
+    "fast_style",
     "gan_gaussians",
     "knn_digits",
     "mlp_digits",
@@ -56,9 +58,18 @@ OTHER_CLAIMS = [
     name for name in NAMES if "claims" in FILES[name].parts and name not in ("c23_pretraining", "c27_gan_vae", "c32_ensembles")
 ]
 """Claims whose recipe and network another experiment trains: they are traced in the fast stage, and trained by hand."""
-TRACED_BY_ANOTHER = ("c22_lesions", "isic_lesions")
+DREAMS = ("deep_dream", "fast_style", "feature_inversion", "fooling", "style_transfer", "texture")
+"""Experiments of synthesis, like class_image, whose network is large."""
+TRACED_BY_ANOTHER = ("c22_lesions", "isic_lesions", *DREAMS)
 """Experiments whose large network another one traces in the fast stage."""
+SEEN = {"model": "convnet", "model.widths": "4,8"}
 SMALLER: dict[str, dict[str, Any]] = {
+    **{name: {**SEEN, "data.dataset.size": 16} for name in ("class_image", "fooling")},
+    "deep_dream": {**SEEN, "data.image_size": 16, "objective.layers": "stage1", "octaves": 2},
+    "fast_style": {**SEEN, "data.image_size": 16, "style_layers": "stage1", "content_layers": "stage2"},
+    "feature_inversion": {**SEEN, "data.image_size": 16, "objective.layers": "stage1"},
+    "style_transfer": {**SEEN, "data.image_size": 16, "style_layers": "stage1", "content_layers": "stage2"},
+    "texture": {**SEEN, "data.dataset.size": 16, "objective.layers": "stage1"},
     "airbench_cifar10": {"model.widths": "4,8"},
     "c50_flips_digits": {"data.dataset.size": 16},  # the smallest for LeNet-5
     "c50_flips_photos": {"data.dataset.size": 16},
@@ -85,7 +96,9 @@ def innermost(function: Any) -> Any:
 
 
 def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
-    """Knobs that put ten classes of stripes in place of a TFDS set or a table, which not every machine has."""
+    """Knobs that put stripes of ten classes, and random weights, in place of what not every machine has."""
+    if "objective" in values:
+        return {"control": "random_parameters", **(SEEN if values["objective"] == "class_score" else {})}
     if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}
@@ -124,7 +137,7 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
     assert 0.0 <= result["metrics"].get("test/accuracy", 0.0) <= 1.0
 
 
-RECIPES = ("autoencoder", "classification", "gan", "pixels", "vae")
+RECIPES = ("autoencoder", "classification", "gan", "pixels", "synthesis", "vae")
 
 
 def is_recipe(function: Callable[..., Any]) -> bool:

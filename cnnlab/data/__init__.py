@@ -9,6 +9,7 @@ from cnnlab.data.csv_files import csv_table
 from cnnlab.data.folders import folder
 from cnnlab.data.isic import isic
 from cnnlab.data.npz_files import npz
+from cnnlab.data.photos import blank, photos, sample_photos
 from cnnlab.data.procedural import gaussians, stripes, xor
 from cnnlab.data.tfds_sets import tfds
 
@@ -22,5 +23,8 @@ DATASETS = {
     "xor": xor,
     "stripes": stripes,
     "gaussians": gaussians,
+    "photos": photos,
+    "sample_photos": sample_photos,
+    "blank": blank,
 }
 """The functions that open a data set, by name; those of `tfds:NAME`, `folder:PATH` and the like take what follows."""

@@ -173,17 +173,24 @@ def format_number(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Writes a PNG at 200 dots per inch, atomically."""
+def save(figure: "Figure | np.ndarray", path: str | os.PathLike[str]) -> None:
+    """Writes a PNG at 200 dots per inch, atomically; a plain picture u8 [H, W, 3] as it is."""
 
     def write(file: BinaryIO) -> None:
+        if isinstance(figure, np.ndarray):
+            from PIL import Image
+
+            Image.fromarray(figure).save(file, format="PNG")
+            return
         figure.savefig(file, format="png", dpi=SAVED_DPI, metadata={"Software": None})
 
     replace_file(pathlib.Path(path), write)
 
 
-def as_pixels(figure: "Figure") -> np.ndarray:
-    """Renders the figure to u8 [H, W, 3] at 100 dots per inch, for TensorBoard."""
+def as_pixels(figure: "Figure | np.ndarray") -> np.ndarray:
+    """Renders the figure to u8 [H, W, 3] at 100 dots per inch, for TensorBoard; a plain picture stays as it is."""
+    if isinstance(figure, np.ndarray):
+        return figure
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

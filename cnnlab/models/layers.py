@@ -286,7 +286,7 @@ class MaxPool(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [B, H, W, C] to [B, H', W', C]."""
-        window, strides, long = _pool_geometry(self, x)
+        window, strides, long = pool_geometry(self, x)
         return pooling.max_pool(x, window=window, strides=strides, padding=long)
 
 
@@ -310,13 +310,13 @@ class AveragePool(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [B, H, W, C] to [B, H', W', C]."""
-        window, strides, long = _pool_geometry(self, x)
+        window, strides, long = pool_geometry(self, x)
         counted = explicit_padding(self.padding, (x.shape[1], x.shape[2]), window, strides) if self.count_padding else None
         return pooling.average_pool(x, window=window, strides=strides, padding=long, counted=counted)
 
 
-def _pool_geometry(module: MaxPool | AveragePool, x: jax.Array) -> tuple[tuple[int, int], tuple[int, int], Any]:
-    """(window, strides, ((above, below), (left, right)) of padding) of a pooling module for x [B, H, W, C]."""
+def pool_geometry(module: MaxPool | AveragePool, x: jax.Array) -> tuple[tuple[int, int], tuple[int, int], Any]:
+    """Returns (window, strides, ((above, below), (left, right)) of padding) of a pooling module for x [B, H, W, C]."""
     window = _both(module.window)
     strides = _both(module.strides or module.window)
     long = _checked_pairs(module, x, window, strides, module.padding)

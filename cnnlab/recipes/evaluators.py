@@ -5,7 +5,6 @@ the SampleEvaluator that it returns to the task. Only by_run reads a file, and o
 """
 
 import functools
-import pathlib
 from typing import Any
 
 import flax.linen as nn
@@ -13,19 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab import knobs
 from cnnlab.core import OUTPUT, Array, Dataset
 from cnnlab.data.images import require_labels
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec, unit_value
 from cnnlab.interop.convert import start_from
-from cnnlab.models import MODELS
-from cnnlab.models.own_network import as_classifier
-from cnnlab.recipes.classification import classification
-from cnnlab.runs.run_files import read_run
-from cnnlab.runs.trained_function import read_inputs
+from cnnlab.recipes.run_network import network_of_run
 from cnnlab.tasks.sample_quality import SampleEvaluator, mixture_evaluator, pixel_evaluator
-from cnnlab.values import Choice, PathText
+from cnnlab.values import PathText
 
 
 def by_pixels(*, data: Dataset) -> SampleEvaluator:
@@ -83,26 +77,11 @@ EVALUATORS = {"pixels": by_pixels, "modes": by_modes, "run": by_run}
 @functools.lru_cache(maxsize=4)
 def _loaded(path: str, data_dir: str | None) -> tuple[nn.Module, InputSpec, Any]:
     """Returns the classifier of a run, its input specification and its variables, and caches them."""
-    values = read_run(pathlib.Path(path))["knobs"]
-    try:
-        resolved = knobs.resolve(classification, values, {"data_dir": data_dir})
-    except UsageError as error:
-        first = str(error).partition("\n")[0]
-        raise UsageError(f"--judge=run:{path}: expected the run of a classifier, got that of another task: {first}") from None
-    # A run of an older version keeps no specification: the statistics are taken from its data again.
-    own = read_inputs(pathlib.Path(path)) or resolved.call().data.inputs
-    below = {name: value for name, value in values.items() if name.partition(".")[0] == "model"}
-    network = knobs.resolve(_network, below).call()(classes=len(own.class_names))
-    network = as_classifier(network, own.image_shape, len(own.class_names))
+    network, own = network_of_run(path, data_dir, f"--judge=run:{path}")
     image = jax.ShapeDtypeStruct((1, *own.image_shape), jnp.float32)
     shapes = jax.eval_shape(functools.partial(network.init, train=False), jax.eval_shape(lambda: jax.random.key(0)), image)
     variables, _ = start_from(shapes, network, path)
     return network, own, variables
-
-
-def _network(*, model: Choice[MODELS] = "lenet5") -> Any:
-    """Returns the chosen model, so that knobs.resolve fills the knobs of the network and no others."""
-    return model
 
 
 def _fitted(images: Array, shape: tuple[int, int, int], *, pads: bool) -> Array:

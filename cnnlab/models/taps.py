@@ -1,0 +1,104 @@
+"""Activations inside a network by name, as `launch.py inspect` names its layers, without a change of the network."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cnnlab.core import Array, PyTree
+from cnnlab.errors import UsageError, did_you_mean
+from cnnlab.models.layers import MaxPool, pool_geometry
+from cnnlab.ops import pooling
+
+SHOWN = 40
+"""Number of layers that an error lists."""
+
+
+class _AllSeen(Exception):
+    """Ends a call of the network as soon as nothing more is asked for."""
+
+
+def tapped(
+    network: nn.Module, variables: PyTree, images: Array, names: Collection[str], *, average_pool: bool = False
+) -> dict[str, Array]:
+    """Returns {name: activations [B, …]} of some layers for images [B, H, W, C], as in evaluation.
+
+    A name is the path of a module, `stage2_block1/expand`, whose output it is (in the first of several calls), or the name of
+    an intermediate that the network returns, such as `stage2` or `output`. The network is not called beyond the last module
+    that is asked for, so that a head of a fixed size does not matter to the layers before it.
+
+    Args:
+        network: `network(images, train=…) -> (output, intermediates)`.
+        variables: its variables.
+        images: images as the network takes them.
+        names: the layers.
+        average_pool: whether every MaxPool takes means instead (Gatys et al. 2015, section 2); for modules of `layers` alone.
+
+    Raises UsageError for a layer that there is none of.
+    """
+    wanted, found = set(names), dict[str, Array]()
+
+    def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        module = context.module
+        output = _averaged(module, *args) if average_pool and isinstance(module, MaxPool) else call(*args, **kwargs)
+        if (name := "/".join(module.path)) in wanted:
+            found.setdefault(name, output[0] if isinstance(output, tuple) else output)
+            if len(found) == len(wanted):
+                raise _AllSeen
+        return output
+
+    try:
+        with nn.intercept_methods(intercept):
+            returned: Any = network.apply(variables, images, train=False)
+    except _AllSeen:
+        return found
+    intermediates = returned[1] if isinstance(returned, tuple) else {}
+    found |= {name: intermediates[name] for name in wanted - found.keys() if name in intermediates}
+    if missing := sorted(wanted - found.keys()):
+        known = layer_shapes(network, images.shape[1:])
+        require_layers(missing, list(known))
+    return found
+
+
+def _averaged(module: MaxPool, x: Array) -> Array:
+    """Returns the means of the windows of a MaxPool; padding is not counted."""
+    window, strides, padding = pool_geometry(module, x)
+    return pooling.average_pool(x, window=window, strides=strides, padding=padding, counted=None)
+
+
+def layer_shapes(network: nn.Module, image_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Returns {name: shape of its activations without the batch axis} of all that `tapped` knows, in the order of the calls.
+
+    Nothing is computed. Raises what the network raises for images [H, W, C] that it does not take.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        output = call(*args, **kwargs)
+        first = output[0] if isinstance(output, tuple) else output
+        if context.method_name == "__call__" and context.module.path and hasattr(first, "shape"):
+            shapes.setdefault("/".join(context.module.path), tuple(first.shape[1:]))
+        return output
+
+    def called(key: Array, images: Array) -> Any:
+        with nn.intercept_methods(intercept):
+            return network.init_with_output(key, images, train=False)[0]
+
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    returned = jax.eval_shape(called, jax.eval_shape(lambda: jax.random.key(0)), images)
+    intermediates = returned[1] if isinstance(returned, tuple) else {}
+    return {**shapes, **{name: tuple(leaf.shape[1:]) for name, leaf in intermediates.items() if hasattr(leaf, "shape")}}
+
+
+def require_layers(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raises UsageError for a name that is not among those of the network's layers."""
+    for name in names:
+        if name not in known:
+            outer = [one for one in known if "/" not in one]
+            more = f", … ({len(known)} in all; `launch.py inspect` lists them)" if len(known) > len(outer[:SHOWN]) else ""
+            hint = did_you_mean(name, list(known))
+            raise UsageError(f"the network has no layer {name!r}.{hint}\nLayers: {', '.join(outer[:SHOWN])}{more}.")

@@ -1,0 +1,28 @@
+"""DeepDream: a photo in which a network sees more of what it sees, over octaves from coarse to fine.
+
+Paper:    A. Mordvintsev, C. Olah, M. Tyka, Inceptionism: going deeper into neural networks, Google AI blog 2015
+Command:  python launch.py --experiment=deep_dream --init_from=WEIGHTS --dataset=photos:PHOTO.jpg
+Result:   not measured yet.
+"""
+
+from functools import partial
+
+from cnnlab.data.pictures import pictures
+from cnnlab.models.canvas import Pixels
+from cnnlab.ops.optimizers import adam
+from cnnlab.recipes.synthesis import picture_synthesis
+from cnnlab.tasks.objectives import dream
+from cnnlab.values import Duration
+
+experiment = partial(
+    picture_synthesis,
+    objective=partial(dream, layers=("stage4", "stage5")),
+    data=partial(pictures, dataset="sample_photos", image_size=256),
+    start="picture",
+    basis=partial(Pixels, noise=0.0),
+    octaves=4,
+    octave_scale=1.4,
+    jitter=16,
+    optimizer=partial(adam, lr=0.03, schedule="constant"),
+    duration=Duration(100, "steps"),
+)
