@@ -51,7 +51,6 @@ def pictures(
         image_fit=image_fit,
         normalize=no_normalization,
         order=sequential_order,
-        examines=False,
     )
 
 

@@ -48,20 +48,17 @@ def build(
     augment: Augmentation = NO_AUGMENTATION,
     order: Callable[[int, np.ndarray], At] = shuffled_order,
     resident_mib: Annotated[int, Range(0)] = 2048,
-    examines: bool = True,
 ) -> Dataset:
     """Returns the data set on which an experiment trains; images.images has these arguments as knobs, with their help.
 
     The validation examples are a stratified share; a split with too few examples gives none. The normaliser is computed without
     that share; where runs draw examples (draws.py), from all of training. `examples_of_run` of each class are drawn; None: all.
-    Without `examines` there are no remarks on images of one value, or that train and test share.
     Raises UsageError for a batch or an image_size that is impossible, and DataError where images differ in size without one.
     """
     require_image(source)
     fit = settings_of(image_fit) if image_size else {"name": "none"}
     parts, resident = at_final_size(source, image_size, image_fit, resident_mib * 2**20)
-    key = combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}")
-    found = remarks_on(source, parts, resident, key) if examines else []
+    found = remarks_on(source, parts, resident, combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}"))
     shares: Any = {"validation": validation, "split_seed": split_seed, "folds": folds}
     draws, held_out, more = _hold_out(source, parts, resident, examples_of_run, **shares)
     remarks = [*source.remarks, *found, *more]

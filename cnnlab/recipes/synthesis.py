@@ -83,17 +83,20 @@ def picture_synthesis(
     sizes, goal = octave_sizes((height, width), octaves, octave_scale), objective()
     frozen, shapes = frozen_network(chosen, goal.taps, sizes, channels=channels, average_pool=average_pool)
     _require_labels(goal, dataset, shapes)
-    # The noise of a finer octave would be seen before it is trained: only the first one has some.
-    quiet: Sequence[Mapping[str, Any]] = [{}, *[{"noise": 0.0}] * (octaves - 1)]
-    count = dataset.sizes["train"]
-    details = [basis(count=count, height=h, width=w, channels=channels, **q) for (h, w), q in zip(sizes, quiet, strict=True)]
+    details = _details(basis, sizes, count=dataset.sizes["train"], channels=channels)
     maker = canvas(details, sizes=sizes, from_picture=start == "picture")
     regularisers = Regularisers(jitter, blur, total_variation, l2)
     task, begin = synthesis_task(maker, frozen, goal, channels=channels, regularisers=regularisers)
-    steps = duration.steps(size=count, batch_size=dataset.batch_size)
+    steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     phases = _phases(task.turns, steps, begin)
     optimizers = {phase.turns[0]: optimizer(steps=phase.steps) for phase in phases}
     return Experiment(task, dataset, optimizers, steps, start=started(chosen, init_from), phases=phases)
+
+
+def _details(basis: Callable[..., Any], sizes: Sequence[tuple[int, int]], *, count: int, channels: int) -> list[Any]:
+    """Returns a canvas of `count` pictures for each size, all but the first without noise, which would be seen untrained."""
+    quiet: Sequence[Mapping[str, Any]] = [{}, *[{"noise": 0.0}] * (len(sizes) - 1)]
+    return [basis(count=count, height=h, width=w, channels=channels, **q) for (h, w), q in zip(sizes, quiet, strict=True)]
 
 
 def _phases(players: Sequence[str], steps: int, begin: Callable[..., Any] | None) -> tuple[Phase, ...]:
