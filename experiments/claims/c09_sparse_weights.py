@@ -8,8 +8,9 @@ Result:   not run yet.
 The seed divides the 1,797 digits of scikit-learn into 1,000 for training, 400 for validation and 397 for the test. Softmax
 regression is trained on all of the first at once, 2,000 steps, with 13 strengths of each penalty, a quarter of a decade apart.
 Sparseness and accuracy trade, so the penalties are compared where they are equally accurate: each has the largest strength at
-which the validation accuracy is no more than a point below the best of its strengths, and the test accuracies have to agree
-within two points. Two seeds, 0 and 1, were looked at when the program was tried; the test has others.
+which the validation accuracy, the mean over seeds 100 to 104, is no more than a point below the best of its strengths, and the
+test accuracies have to agree within two points. When the program was tried, with seeds 0, 1, 10 and 11, every seed chose its
+own strengths, by 400 images, which did not make the penalties equally accurate; so the test has other seeds for both.
 
 L1 has cnnlab's proximal step: by the subgradient, which is what a penalty in a loss amounts to, no weight is exactly 0 (shown).
 The weights that are counted belong to pixels that are not the same in all training images. Diffuse weights are many of similar
@@ -41,8 +42,9 @@ L1, SUBGRADIENT, L2 = "L1", "L1 by the subgradient", "L2"
 STRENGTHS = {
     L1: 10.0 ** np.linspace(-5.0, -2.0, 13),
     SUBGRADIENT: 10.0 ** np.linspace(-5.0, -2.0, 13),
-    L2: 10.0 ** np.linspace(-5.0, -2.0, 13),
+    L2: 10.0 ** np.linspace(-4.0, -1.0, 13),
 }
+TUNING_SEEDS = (100, 101, 102, 103, 104)
 TRAIN, VALIDATION = 1000, 400
 STEPS, RATE = 2000, 0.2
 LOST, EQUAL = 0.01, 0.02
@@ -86,22 +88,34 @@ def drawn(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(images[part] / images.max(), labels[part]) for part in parts]
 
 
+@functools.cache
+def of_strengths(name: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (kernels f32 [S, 64, 10], validation accuracies [S], test accuracies [S]) of all strengths of a penalty."""
+    kernels, validation, test = trained(name)(jnp.asarray(STRENGTHS[name], jnp.float32), drawn(seed))
+    return np.asarray(kernels), np.asarray(validation), np.asarray(test)
+
+
+@functools.cache
+def strongest(name: str) -> int:
+    """Returns the number of the largest strength whose accuracy on validation images is at most LOST below the best."""
+    mean = np.mean([of_strengths(L1 if name == SUBGRADIENT else name, seed)[1] for seed in TUNING_SEEDS], axis=0)
+    return int(np.flatnonzero(mean >= mean.max() - LOST).max())
+
+
 def kurtosis(weights: np.ndarray) -> float:
     """Returns the kurtosis of weights [n] about 0: 3 for Gaussian ones, n where all but one are 0."""
     return float(np.mean(weights**4) / np.mean(weights**2) ** 2)
 
 
 def measure(seed: int) -> Measured:
-    """Trains with every strength of every penalty, and describes the weights of the strongest that is accurate."""
-    parts = drawn(seed)
-    varies = parts[0][0].reshape(TRAIN, -1).std(axis=0) > 0  # [N, 8, 8, 1] -> [N, 64] -> [64]
+    """Trains with every strength of every penalty, and describes the weights of the strength that was chosen."""
+    varies = drawn(seed)[0][0].reshape(TRAIN, -1).std(axis=0) > 0  # [N, 8, 8, 1] -> [N, 64] -> [64]
     numbers: dict[str, dict[str, float]] = {metric.name: {} for metric in METRICS}
     curves = {}
     for name, strengths in STRENGTHS.items():
-        kernels, validation, test = (np.asarray(found) for found in trained(name)(jnp.asarray(strengths, jnp.float32), parts))
+        kernels, _, test = of_strengths(name, seed)
         weights = kernels[:, varies].reshape(len(strengths), -1)  # [S, 64, 10] -> [S, pixels that vary · 10]
-        allowed = np.flatnonzero(validation >= validation.max() - LOST - 1e-6)
-        chosen = int(allowed.max())
+        chosen = strongest(name)
         numbers["zeros"][name] = float(np.mean(weights[chosen] == 0))
         numbers["kurtosis"][name] = kurtosis(weights[chosen].astype(np.float64))
         numbers["accuracy"][name] = float(test[chosen])
@@ -123,7 +137,7 @@ measurement = Measurement(
     measure=measure,
     metrics=METRICS,
     seeds=10,
-    first_seed=10,
+    first_seed=20,
     verdict=every(
         contrast("C9", L1, "higher", "More weights are exactly 0 with L1 than with L2", against=L2, smallest=0.25),
         on(
