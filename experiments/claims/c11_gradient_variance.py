@@ -145,7 +145,13 @@ measurement = Measurement(
         "example by a factor of the size of the batch.",
         would_change="A slope that differs from −1 by more than 0.05, or a full batch with noise.",
         quick="--seeds=2",
-        figure=Figure(x="examples in the batch", y="variance of the gradient / that of one example", log_x=True, log_y=True),
+        figure=Figure(
+            title="The variance of a batch's gradient falls as 1/B",
+            x="examples in the batch",
+            y="variance of the gradient / that of one example",
+            log_x=True,
+            log_y=True,
+        ),
         deviations="The examples of a batch are all different, as in an epoch, which adds the factor (N − B)/(N − 1). The "
         "weights are the initial ones.",
     ),

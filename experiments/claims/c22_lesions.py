@@ -66,7 +66,7 @@ study = StudySpec(
         "photos.",
         would_change="A random start that is as good with 32 labels as a start from the weights.",
         quick="--seeds=1",
-        figure=Figure(),
+        figure=Figure(title="Few labelled skin lesions: weights of ImageNet against a random start"),
         deviations=(
             "Accuracy counts all images alike, though classes differ in size: who answers `nevus` always is right in 37.5 %. "
             "Images are 48x48."

@@ -197,7 +197,12 @@ study = StudySpec(
         ),
         would_change="A random start that is as good with 10 labels a class as a start from the weights.",
         quick="--seeds=1 --vary=start:scratch,linear_probe",
-        figure=Figure(x="examples_per_class", lines="start", log_x=True),
+        figure=Figure(
+            title="With few labels, weights of ImageNet against a random start",
+            x="examples_per_class",
+            lines="start",
+            log_x=True,
+        ),
         deviations=(
             "Images are 48x48, and the weights were trained at 224x224. All starts take 100 steps: with 100 labels a class a "
             "random start would go on learning, which only the last of the parts that are shown depends on."
