@@ -28,5 +28,18 @@ def test_a_member_of_a_family_gives_what_it_gives_alone():
     assert found[1]["train"]["loss"] > found[3]["train"]["loss"]
 
 
+def test_members_that_are_trained_together_give_what_each_gives_alone():
+    rates = family(knobs.resolve(classification, GIVEN), {LR: 0.01})
+    members: list[tuple[dict[str, float], int]] = [({LR: 0.1}, 3), ({LR: 0.02}, 3), ({LR: 1e30}, 4)]
+    together = rates.train_together(members, ("train", "test"), at=(1,), steps_per_dispatch=2)
+    for (numbers, seed), found in zip(members[:2], together[:2], strict=True):
+        alone = rates.train(numbers, seed, ("train", "test"), at=(1,))
+        assert list(found) == [1, 3]
+        for step, splits in alone.items():
+            for split, summary in splits.items():
+                assert found[step][split] == pytest.approx(summary, rel=1e-5)
+    assert not together[2][3]["test"]["loss"] < 1e6, "the last one diverges, and the others do not"
+
+
 def test_the_setting_with_the_best_worst_run_is_chosen():
     assert steadiest({0.01: (0.8, 0.81), 0.1: (0.9, 0.3), 0.05: (0.81, 0.8)}) == 0.01

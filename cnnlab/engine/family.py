@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from cnnlab.core import TrainState
-from cnnlab.engine.in_memory import Trained, train_in_memory
+from cnnlab.engine.in_memory import Trained, train_in_memory, train_together
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.engine.train import evaluate
@@ -47,8 +47,29 @@ class Family:
             should_stop: see `train_in_memory`.
         """
         program = self.member(numbers, seed)
-        trained: Trained = train_in_memory(program, seed, at=at, should_stop=should_stop)
-        return {step: {split: measure(program, state, split) for split in splits} for step, state in trained.states.items()}
+        return _measured(program, train_in_memory(program, seed, at=at, should_stop=should_stop), splits)
+
+    def train_together(
+        self,
+        members: Sequence[tuple[Mapping[str, float], int]],
+        splits: Sequence[str],
+        *,
+        at: Sequence[int] = (),
+        steps_per_dispatch: int = 1,
+    ) -> list[dict[int, dict[str, dict[str, float]]]]:
+        """Trains members side by side in one program; returns for each what `train` does, up to rounding.
+
+        Small networks without convolutions are much quicker so. One that diverges does not affect the others.
+
+        Args:
+            members: the numbers and the seed of each.
+            splits: splits that are measured.
+            at: steps at which they are measured, beside the last.
+            steps_per_dispatch: most steps sent to the device at once.
+        """
+        programs = [self.member(numbers, seed) for numbers, seed in members]
+        trained = train_together(programs, [seed for _, seed in members], at=at, steps_per_dispatch=steps_per_dispatch)
+        return [_measured(program, one, splits) for program, one in zip(programs, trained, strict=True)]
 
 
 def family(resolved: Resolved, numbers: Mapping[str, float]) -> Family:
@@ -63,6 +84,11 @@ def family(resolved: Resolved, numbers: Mapping[str, float]) -> Family:
         resolved.call_with(numbers), strategy, precision="f32", experiment_of=resolved.call_with, traced_knobs=numbers
     )
     return Family(resolved, program)
+
+
+def _measured(program: Program, trained: Trained, splits: Sequence[str]) -> dict[int, dict[str, dict[str, float]]]:
+    """Returns {step: {split: the task's summary of it}} of the states that training left."""
+    return {step: {split: measure(program, state, split) for split in splits} for step, state in trained.states.items()}
 
 
 def measure(program: Program, state: TrainState, split: str) -> dict[str, float]:
