@@ -5,15 +5,17 @@ one that is kept there and never statistics of the data at hand; and it is writt
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from cnnlab.digests import arrays_digest
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InputSpec:
-    """What a network takes, and how it is normalised: the network sees (image - subtract) / divide."""
+    """What a network takes, and how it is normalised: the network sees (image - subtract) / divide, multiplied by `whiten`."""
 
     image_shape: tuple[int, int, int]
     """(H, W, C) as the network sees an image."""
@@ -30,6 +32,21 @@ class InputSpec:
     the settings of that rule."""
     others: Mapping[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
     """{column: (subtract, divide)} of the columns of images beside `image`, in the unit of their stored values."""
+    whiten: np.ndarray | None = None
+    """f32 [D, D] for the D = H · W · C numbers of an image: the matrix by which a row of them is multiplied last; None: none.
+    As JSON it is its digest alone: a run keeps the matrix in a file of its own."""
+
+    def normalised(self, images: Any) -> Any:
+        """Returns images f32 [B, H, W, C], in the unit of the stored values, as the network takes them."""
+        from cnnlab.ops.whitening import whitened
+
+        centred = (images - self.subtract) / self.divide
+        return centred if self.whiten is None else whitened(centred, self.whiten)
+
+    @property
+    def whitening_digest(self) -> str | None:
+        """The SHA-256 of the matrix; None without one."""
+        return None if self.whiten is None else arrays_digest({"whiten": self.whiten})
 
     def for_dtype(self, dtype: str) -> "InputSpec":
         """Returns the same function of images that are stored in another type: 1 as a float is 255 as u8."""
@@ -45,17 +62,25 @@ class InputSpec:
             name: {"subtract": subtract.tolist(), "divide": divide.tolist()} for name, (subtract, divide) in self.others.items()
         }
         value_range = [0, 255] if self.dtype == "uint8" else "as the data store them"
+        whitening = {} if self.whiten is None else {"whitening": self.whitening_digest}
         return {
             "image": {"height": height, "width": width, "channels": channels, "dtype": self.dtype, "range": value_range},
             "fit": dict(self.fit),
-            "normalization": {"subtract": self.subtract.tolist(), "divide": self.divide.tolist()},
+            "normalization": {"subtract": self.subtract.tolist(), "divide": self.divide.tolist(), **whitening},
             "class_names": list(self.class_names),
         } | ({"other_images": others} if others else {})
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "InputSpec":
-        """Returns the specification that `as_json` described."""
+    def from_json(cls, content: Mapping[str, Any], matrix_of: Callable[[str], np.ndarray] | None = None) -> "InputSpec":
+        """Returns the specification that `as_json` described.
+
+        Args:
+            content: the description.
+            matrix_of: digest -> the matrix that whitens; None: there is none.
+        """
         image, numbers = content["image"], content["normalization"]
+        whitening = numbers.get("whitening")
+        assert matrix_of or whitening is None, "a specification that whitens needs its matrix"
         return cls(
             image_shape=(image["height"], image["width"], image["channels"]),
             dtype=image["dtype"],
@@ -67,6 +92,7 @@ class InputSpec:
                 name: (np.asarray(numbers["subtract"], np.float32), np.asarray(numbers["divide"], np.float32))
                 for name, numbers in content.get("other_images", {}).items()
             },
+            whiten=matrix_of(whitening) if matrix_of and whitening else None,
         )
 
     def is_same(self, other: "InputSpec") -> bool:

@@ -49,7 +49,8 @@ def test_few_images_at_a_time_give_the_bits_of_whole_blocks(shape, dtype, monkey
 
 
 @pytest.mark.parametrize(
-    "rule", [normalize.standard, normalize.per_pixel, normalize.imagenet, lambda images: normalize.raw(images)]
+    "rule",
+    [normalize.standard, normalize.per_pixel, normalize.zca, normalize.imagenet, lambda images: normalize.raw(images)],
 )
 @pytest.mark.parametrize("whole", [2**31, 100])
 def test_images_in_memory_and_on_the_disk_are_normalised_alike(rule, whole, monkeypatch):

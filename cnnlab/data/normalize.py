@@ -1,7 +1,8 @@
 """Normalisers, which give what is subtracted and what is divided by: from the stored training images, or fixed numbers.
 
 Each is `f(images: u8 or f32 [N, H, W, C]) -> (subtract, divide)`, f32 [1, H or 1, W or 1, C or 1] in the unit in which the
-images are stored (0..255 for u8; floats as they are); the network sees (image - subtract) / divide.
+images are stored (0..255 for u8; floats as they are); the network sees (image - subtract) / divide. Those that whiten return a
+third array f32 [D, D] for the D = H · W · C numbers of an image, by which the result is multiplied.
 """
 
 import functools
@@ -13,8 +14,14 @@ import numpy as np
 
 from cnnlab.errors import UsageError
 from cnnlab.inputs import unit_value
+from cnnlab.ops.whitening import whitening_matrix
+from cnnlab.values import Positive
 
-Normalisation = tuple[np.ndarray, np.ndarray]
+Normalisation = tuple[np.ndarray, ...]
+MOST_WHITENED = 3072
+"""Largest number of numbers of an image that is whitened, those of 32x32x3: their matrix takes 36 MiB."""
+AT_ONCE = 1024
+"""Number of images whose covariance is added at once."""
 BLOCK = 4096
 """Number of images whose sum is taken before it is added to the others."""
 VALUES = 2**20
@@ -64,6 +71,49 @@ def per_pixel(images: Rows) -> Normalisation:
     else:
         mean = (_sums(images, len(images))[0] / len(images))[None]  # [H, W, C] -> [1, H, W, C]
     return mean.astype(np.float32), _constant(unit_value(images.dtype))
+
+
+def pca(images: Rows, *, epsilon: Positive = 1e-3) -> Normalisation:
+    """Whitens by principal components: numbers without correlation and of variance 1 over the training split.
+
+    An image becomes its components, the one of the largest variance first, row by row in the place of its pixels: neighbours
+    have nothing in common any more, so it is for networks of fully connected layers.
+
+    Args:
+        epsilon: constant added to the variance of each component, of pixels in [0, 1]; components far below it stay small.
+    """
+    return _whitening(images, "pca", epsilon, rotate_back=False)
+
+
+def zca(images: Rows, *, epsilon: Positive = 1e-3) -> Normalisation:
+    """Whitens as pca does, rotated back into an image: each pixel without what its neighbours say about it.
+
+    Krizhevsky 2009, Learning multiple layers of features from tiny images, appendix A.
+
+    Args:
+        epsilon: constant added to the variance of each component, of pixels in [0, 1]; components far below it stay small.
+    """
+    return _whitening(images, "zca", epsilon, rotate_back=True)
+
+
+def _whitening(images: Rows, name: str, epsilon: float, *, rotate_back: bool) -> Normalisation:
+    """Returns the mean image, the unit, and the matrix that whitens; raises UsageError for images that are too large."""
+    shape, unit = images.shape[1:], unit_value(images.dtype)
+    size = math.prod(shape)
+    if size > MOST_WHITENED:
+        raise UsageError(
+            f"--normalize={name}: images of {'x'.join(map(str, shape))} take a matrix of {size:,} x {size:,} numbers.\n"
+            f"Expected at most {MOST_WHITENED:,} numbers an image, as in 32x32x3. Give a smaller --image_size, or take "
+            "--normalize=standard or per_pixel."
+        )
+    mean = _sums(images, AT_ONCE)[0] / len(images)  # [H, W, C]
+    covariance = np.zeros((size, size))
+    for start in range(0, len(images), AT_ONCE):
+        stop = min(start + AT_ONCE, len(images))
+        rows = ((images[start:stop] - mean) / unit).reshape(stop - start, size)  # [B, H, W, C] -> [B, D]
+        covariance += rows.T @ rows
+    matrix = whitening_matrix(covariance / len(images), epsilon=epsilon, rotate_back=rotate_back)
+    return mean[None].astype(np.float32), _constant(unit), matrix
 
 
 def _sums(images: Rows, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
@@ -139,6 +189,8 @@ NORMALIZERS = {
     "raw": raw,
     "standard": standard,
     "per_pixel": per_pixel,
+    "pca": pca,
+    "zca": zca,
     "fixed": fixed,
     "half": half,
     "imagenet": imagenet,
@@ -156,7 +208,7 @@ def needs_images(normalize: Callable[..., Normalisation]) -> bool:
 
 def takes_rows(normalize: Callable[..., Normalisation]) -> bool:
     """Returns whether a normaliser reads the images a few at a time; others get them as one array."""
-    return _inner(normalize) in (standard, per_pixel)
+    return _inner(normalize) in (standard, per_pixel, pca, zca)
 
 
 def _inner(normalize: Callable[..., Normalisation]) -> Any:

@@ -214,9 +214,15 @@ def _normalisations(
 def _inputs(source: Source, images: Images, fit: Mapping[str, Any], normalisations: Mapping[str, Normalisation]) -> InputSpec:
     """Returns what a network takes that is trained on these training images."""
     height, width, channels = fixed_shape(images)
-    others = {column: numbers for column, numbers in normalisations.items() if column != "image"}
+    subtract, divide, *whiten = normalisations["image"]
+    others = {column: (numbers[0], numbers[1]) for column, numbers in normalisations.items() if column != "image"}
+    if whiten and others:
+        raise UsageError(
+            f"--normalize whitens the images of one column, and {source.name} has {' and '.join(normalisations)}.\n"
+            "Take --normalize=standard or per_pixel."
+        )
     shape, dtype = (height, width, channels), str(images.dtype)
-    return InputSpec(shape, dtype, *normalisations["image"], source.class_names, fit, others)
+    return InputSpec(shape, dtype, subtract, divide, source.class_names, fit, others, *whiten)
 
 
 def _decoder(source: Source) -> str:
@@ -296,7 +302,7 @@ def _prepare(
     for name, (subtract, divide) in inputs.others.items():
         if name in columns:
             columns[name] = (columns[name].astype(jnp.float32) - subtract) / divide
-    images = (columns["image"].astype(jnp.float32) - inputs.subtract) / inputs.divide
+    images = inputs.normalised(columns["image"].astype(jnp.float32))
     return {**columns, "image": images, "index": index, "mask": mask}
 
 

@@ -19,6 +19,8 @@ WHOLE = 2**31
 SAMPLE = 10_000
 KEPT = 2**24
 """Bytes of images from which what was computed is kept in the cache."""
+PARTS = ("subtract", "divide", "whiten")
+"""Names in the cache of the arrays of a normalisation; only whitening has the last one."""
 READ_AT_ONCE = 2**26
 """Bytes of images that are decoded at once, by several threads."""
 
@@ -55,10 +57,10 @@ def normalisation_of(
         return normalize(rows), remarks
     made = cached(
         f"statistics-1-{combined_digest(key, normalize_name(normalize))[:24]}",
-        lambda: dict(zip(("subtract", "divide"), normalize(rows), strict=True)),
+        lambda: dict(zip(PARTS, normalize(rows), strict=False)),
         about=f"normalisation of {name}",
     )
-    return (np.array(made["subtract"]), np.array(made["divide"])), remarks
+    return tuple(np.array(made[part]) for part in PARTS if part in made), remarks
 
 
 def normalize_name(normalize: Callable[..., Normalisation]) -> str:

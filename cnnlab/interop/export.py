@@ -23,7 +23,7 @@ from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
-from cnnlab.runs.run_files import read_run
+from cnnlab.runs.run_files import WHITENING, read_run
 
 SUFFIXES = (".safetensors", ".stablehlo")
 """Suffixes of the files that a network can be exported to."""
@@ -58,6 +58,7 @@ def export_run(
         size = write_safetensors(target, variables, notes)
         count = len(jax.tree.leaves(variables))
         what = f"{count} leaves by the names of cnnlab\n  load it by --init_from={target}, or by safetensors.numpy.load_file"
+        what += "" if inputs.whiten is None else f"\n  the matrix that whitens images is not in it: it is {folder / WHITENING}"
     else:
         params, model_state = evaluated(state)
         used = {"params": params, "model_state": model_state}

@@ -1,6 +1,38 @@
-"""Whitening of image patches: filters whose responses are uncorrelated and have variance 1."""
+"""Whitening of images and of their patches: numbers that are uncorrelated and have variance 1.
 
+Letters in shapes: B images, D = H · W · C numbers of an image.
+"""
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+
+def whitening_matrix(covariance: np.ndarray, *, epsilon: float, rotate_back: bool) -> np.ndarray:
+    """Returns the matrix f32 [D, D] by which a centred row vector is multiplied, so that its covariance becomes the identity.
+
+    Its columns are the eigenvectors of the covariance, that of the largest eigenvalue first, each divided by the root of its
+    eigenvalue; their signs are such that the largest entry is positive. Rotated back, it is symmetric, and of all matrices that
+    whiten the one that changes the vectors least (ZCA; Bell and Sejnowski 1997, The "independent components" of natural scenes
+    are edge filters).
+
+    Args:
+        covariance: f64 [D, D].
+        epsilon: constant added to the eigenvalues, which keeps directions without variance from being enlarged.
+        rotate_back: whether the result is rotated back into the space of the images (ZCA), or holds the components (PCA).
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]  # the largest first; rounding may make them negative
+    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(len(values))]  # [D, D] at ([D], [D]) -> [D]
+    vectors = vectors * np.where(largest < 0, -1.0, 1.0)
+    scaled = vectors / np.sqrt(values + epsilon)
+    return (scaled @ vectors.T if rotate_back else scaled).astype(np.float32)
+
+
+def whitened(images: jax.Array, matrix: np.ndarray) -> jax.Array:
+    """Returns centred images f32 [B, H, W, C] multiplied by a matrix f32 [D, D], in full precision on every device."""
+    rows = images.reshape(images.shape[0], -1)  # [B, H, W, C] -> [B, D]
+    return jnp.matmul(rows, matrix, precision="highest").reshape(images.shape)  # [B, D] -> [B, H, W, C]
 
 
 def patch_whitening(images: np.ndarray, *, side: int, epsilon: float = 5e-4) -> np.ndarray:

@@ -97,4 +97,4 @@ def _fitted(images: Array, shape: tuple[int, int, int], *, pads: bool) -> Array:
 
 def _normalised(own: InputSpec, images: Array) -> Array:
     """Returns images f32 [B, H, W, C] in [0, 1] as a network takes them."""
-    return (images * unit_value(own.dtype) - own.subtract) / own.divide
+    return own.normalised(images * unit_value(own.dtype))

@@ -23,6 +23,7 @@ from cnnlab.knobs import Resolved
 from cnnlab.runs import identity, run_files
 from cnnlab.runs.identity import Identity, Reread
 from cnnlab.runs.revision import ROOT, code_revision, git
+from cnnlab.runs.trained_function import keep_matrix
 from cnnlab.values import Duration
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
@@ -208,6 +209,7 @@ def record_attempt(folder: pathlib.Path, spec: RunSpec, experiment: Experiment, 
     """Writes run.json at the start of a run, or adds the attempt that goes on from a step, for the process with the lock."""
     before = run_files.read(folder, run_files.RUN)
     allowed = compare_run(folder, spec, seed=seed, experiment=experiment, remedy=TRAIN_ELSEWHERE) if before else ()
+    keep_matrix(folder, experiment.data.inputs)
     commit, has_changes = code_revision()
     attempts = list((before or {}).get("attempts", ()))
     now = {

@@ -28,13 +28,18 @@ EVALUATION_ROWS = "evaluation_{}.npz"
 """Name of the file with what `evaluate` predicted for the examples of a split."""
 METRICS_BEFORE = "metrics.before.jsonl"
 """Copy of a metrics.jsonl that was damaged, or whose checkpoints were lost, from before the run went on."""
+WHITENING = "whitening.npy"
+"""Matrix by which the images of a run are whitened, whose digest is in the notes of its checkpoints."""
 LOCK = ".lock"
 JOB = "CNNLAB_JOB"
 """Name of the environment variable by which a launcher names the job or actor that trains a run."""
 STUDY = "study.json"
 LAST_BYTES = 2**14
 """Bytes of the end of metrics.jsonl in which the latest metrics are looked for."""
-OWN_FILES = (RUN, STATUS, RESULT, METRICS, METRICS_BEFORE, ROWS, EVALUATION, EVALUATION_ROWS.format("*"), "*.diff", ".*.tmp")
+OWN_FILES = (
+    *(RUN, STATUS, RESULT, METRICS, METRICS_BEFORE, ROWS, EVALUATION, EVALUATION_ROWS.format("*"), WHITENING),
+    *("*.diff", ".*.tmp"),
+)
 """Patterns of the files of a run, apart from its lock."""
 OWN_FOLDERS = {
     "checkpoints": ("[0-9]*", "*.corrupt", "*.orbax-checkpoint-tmp*"),

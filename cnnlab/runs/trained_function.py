@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from cnnlab import files
 from cnnlab.core import Experiment, Stats
+from cnnlab.digests import arrays_digest
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program, build_program
-from cnnlab.errors import DataError
+from cnnlab.errors import CheckpointError, DataError
 from cnnlab.inputs import InputSpec, fit_in_words
+from cnnlab.runs import run_files
 
 log = logging.getLogger("cnnlab")
 
@@ -29,7 +32,35 @@ META = "inputs"
 def read_inputs(folder: pathlib.Path) -> InputSpec | None:
     """Returns the input specification of a run's newest checkpoint; None where an older version wrote it, or there is none."""
     content = (Checkpoints(folder / "checkpoints", ranked_by=None).newest_meta() or {}).get(META)
-    return None if content is None else InputSpec.from_json(content)
+    return None if content is None else InputSpec.from_json(content, functools.partial(_read_matrix, folder))
+
+
+def keep_matrix(folder: pathlib.Path, inputs: InputSpec) -> None:
+    """Writes the matrix that whitens the images of a run into its folder, unless it is there or there is none.
+
+    The notes of each checkpoint hold its digest alone: it has up to nine million numbers, and never changes.
+    """
+    path = folder / run_files.WHITENING
+    if inputs.whiten is not None and not path.exists():
+        files.replace_file(path, functools.partial(np.save, arr=inputs.whiten))
+
+
+def _read_matrix(folder: pathlib.Path, digest: str) -> np.ndarray:
+    """Returns the matrix f32 [D, D] of a digest from the folder of a run; raises CheckpointError where it is not whole."""
+    path = folder / run_files.WHITENING
+    try:
+        matrix: np.ndarray = np.load(path, allow_pickle=False)
+        reason = "is not the one of the checkpoint" if arrays_digest({"whiten": matrix}) != digest else None
+    except FileNotFoundError:
+        reason = "is missing"
+    except (OSError, ValueError, EOFError):
+        reason = "is damaged"
+    if reason:
+        raise CheckpointError(
+            f"{path}, the matrix by which the images were whitened, {reason}: without it the network cannot be used.\n"
+            "Restore the file from a copy, or train again."
+        )
+    return matrix
 
 
 def with_inputs(
@@ -61,7 +92,7 @@ def with_inputs(
                 data.name,
             )
         return program
-    trained = InputSpec.from_json(meta[META])
+    trained = InputSpec.from_json(meta[META], functools.partial(_read_matrix, folder))
     if trained.is_same(data.inputs):
         return program
     log.info("%s is normalised as the training images of %s were", data.name, folder)

@@ -137,4 +137,4 @@ def prepare_images(inputs: InputSpec, resident: PyTree, feed: Mapping[str, Array
     """Implements core.Dataset.preparation for images that come with the feed, which are not augmented."""
     images = feed["image"].astype(jnp.float32)
     mask = feed["mask"] if "mask" in feed else jnp.ones(feed["index"].shape, bool)
-    return {**feed, "image": (images - inputs.subtract) / inputs.divide, "mask": mask}
+    return {**feed, "image": inputs.normalised(images), "mask": mask}
