@@ -36,13 +36,6 @@ class InputSpec:
     """f32 [D, D] for the D = H · W · C numbers of an image: the matrix by which a row of them is multiplied last; None: none.
     As JSON it is its digest alone: a run keeps the matrix in a file of its own."""
 
-    def normalised(self, images: Any) -> Any:
-        """Returns images f32 [B, H, W, C], in the unit of the stored values, as the network takes them."""
-        from cnnlab.ops.whitening import whitened
-
-        centred = (images - self.subtract) / self.divide
-        return centred if self.whiten is None else whitened(centred, self.whiten)
-
     @property
     def whitening_digest(self) -> str | None:
         """The SHA-256 of the matrix; None without one."""

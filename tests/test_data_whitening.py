@@ -15,6 +15,7 @@ from cnnlab.data.source import Source, Split
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.interop import export
+from cnnlab.ops.whitening import normalised
 from cnnlab.runs import run, run_files, trained_function
 from tests.test_trained_function import resolved, spec_of
 
@@ -27,7 +28,7 @@ def seen(rule: Any, images: np.ndarray = IMAGES, **settings: float) -> np.ndarra
     """Images [N, H, W, C] as a network sees them, as rows f64 [N, D]."""
     subtract, divide, matrix = rule(images, **settings)
     inputs = InputSpec(SHAPE, str(images.dtype), subtract, divide, (), whiten=matrix)
-    return np.asarray(inputs.normalised(jnp.asarray(images, jnp.float32)), np.float64).reshape(len(images), -1)
+    return np.asarray(normalised(inputs, jnp.asarray(images, jnp.float32)), np.float64).reshape(len(images), -1)
 
 
 def test_the_components_are_those_of_scikit_learn():

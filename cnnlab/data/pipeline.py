@@ -26,6 +26,7 @@ from cnnlab.data.variations.examples import Examples
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.inputs import InputSpec
+from cnnlab.ops.whitening import normalised
 from cnnlab.remarks import print_once
 from cnnlab.values import Count, DrawSeed, Fraction, Range
 
@@ -302,7 +303,7 @@ def _prepare(
     for name, (subtract, divide) in inputs.others.items():
         if name in columns:
             columns[name] = (columns[name].astype(jnp.float32) - subtract) / divide
-    images = inputs.normalised(columns["image"].astype(jnp.float32))
+    images = normalised(inputs, columns["image"].astype(jnp.float32))
     return {**columns, "image": images, "index": index, "mask": mask}
 
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnlab.inputs import InputSpec
+
 
 def whitening_matrix(covariance: np.ndarray, *, epsilon: float, rotate_back: bool) -> np.ndarray:
     """Returns the matrix f32 [D, D] by which a centred row vector is multiplied, so that its covariance becomes the identity.
@@ -33,6 +35,12 @@ def whitened(images: jax.Array, matrix: np.ndarray) -> jax.Array:
     """Returns centred images f32 [B, H, W, C] multiplied by a matrix f32 [D, D], in full precision on every device."""
     rows = images.reshape(images.shape[0], -1)  # [B, H, W, C] -> [B, D]
     return jnp.matmul(rows, matrix, precision="highest").reshape(images.shape)  # [B, D] -> [B, H, W, C]
+
+
+def normalised(inputs: InputSpec, images: jax.Array) -> jax.Array:
+    """Returns images f32 [B, H, W, C], in the unit of the stored values, as the network takes them."""
+    centred = (images - inputs.subtract) / inputs.divide
+    return centred if inputs.whiten is None else whitened(centred, inputs.whiten)
 
 
 def patch_whitening(images: np.ndarray, *, side: int, epsilon: float = 5e-4) -> np.ndarray:

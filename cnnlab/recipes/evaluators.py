@@ -17,6 +17,7 @@ from cnnlab.data.images import require_labels
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec, unit_value
 from cnnlab.interop.convert import start_from
+from cnnlab.ops.whitening import normalised
 from cnnlab.recipes.run_network import network_of_run
 from cnnlab.tasks.sample_quality import SampleEvaluator, mixture_evaluator, pixel_evaluator
 from cnnlab.values import PathText
@@ -97,4 +98,4 @@ def _fitted(images: Array, shape: tuple[int, int, int], *, pads: bool) -> Array:
 
 def _normalised(own: InputSpec, images: Array) -> Array:
     """Returns images f32 [B, H, W, C] in [0, 1] as a network takes them."""
-    return own.normalised(images * unit_value(own.dtype))
+    return normalised(own, images * unit_value(own.dtype))

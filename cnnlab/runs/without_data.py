@@ -22,6 +22,7 @@ from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, PyTree
 from cnnlab.errors import CnnlabError, DataError
 from cnnlab.inputs import InputSpec
 from cnnlab.knobs import Resolved
+from cnnlab.ops.whitening import normalised
 from cnnlab.runs import run_files
 from cnnlab.runs.identity import is_data, recorded_identity
 from cnnlab.runs.trained_function import read_inputs
@@ -137,4 +138,4 @@ def prepare_images(inputs: InputSpec, resident: PyTree, feed: Mapping[str, Array
     """Implements core.Dataset.preparation for images that come with the feed, which are not augmented."""
     images = feed["image"].astype(jnp.float32)
     mask = feed["mask"] if "mask" in feed else jnp.ones(feed["index"].shape, bool)
-    return {**feed, "image": inputs.normalised(images), "mask": mask}
+    return {**feed, "image": normalised(inputs, images), "mask": mask}
