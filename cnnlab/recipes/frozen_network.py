@@ -69,6 +69,11 @@ def chosen_network(
         )
     if init_from is not None and pathlib.Path(init_from).is_dir():
         network, inputs = network_of_run(init_from, data_dir, f"--init_from={init_from}")
+        if inputs.whiten is not None:
+            raise UsageError(
+                f"--init_from={init_from}: its images were whitened by a matrix, which fits no picture of another size.\n"
+                "Expected a run with another normalisation, such as --normalize=standard."
+            )
         unit = np.float32(unit_value(inputs.dtype))
         return Chosen(network, inputs.image_shape, inputs.subtract / unit, inputs.divide / unit)
     if needs_images(normalize):
