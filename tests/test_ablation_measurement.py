@@ -31,6 +31,7 @@ NAMES = sorted(FILES)
 LONG = (
     "c06_batch_norm",
     "c08_dropout",
+    "c09_sparse_weights",
     "c10_gap",
     "c11_batch_sizes",
     "c13_momentum_adam",

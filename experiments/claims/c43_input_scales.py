@@ -84,8 +84,10 @@ def trained(optimizer: str) -> Callable[..., Array]:
     return jax.jit(jax.vmap(run, in_axes=(0, 0, 0, None, None, None, None)))
 
 
-def steps_of(optimizer: str, seed: int, settings: list[tuple[str, float]], data_dir: str | None) -> np.ndarray:
-    """Returns the steps f64 [R] until the loss is below LEVEL, for every (scaling, rate) of `settings`."""
+def steps_of(
+    optimizer: str, seed: int, settings: list[tuple[str, float]], data_dir: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (steps f64 [R] until the loss is below LEVEL, loss [R] at the end) for every (scaling, rate) of `settings`."""
     images, labels, added = training_images(data_dir)
     positions = side_by_side.shuffled(seed, len(labels), BATCH, STEPS)
     given = [np.asarray([added[scaling][part] for scaling, _ in settings], np.float32) for part in (0, 1)]
@@ -93,15 +95,19 @@ def steps_of(optimizer: str, seed: int, settings: list[tuple[str, float]], data_
     with jax.numpy_dtype_promotion("standard"):  # optax counts steps in i32
         losses = trained(optimizer)(rates, *given, jax.random.key(seed), images, labels, positions)
     curve = -np.nan_to_num(np.asarray(losses), nan=np.inf).T  # [R, T] -> [T, R]
-    return side_by_side.steps_to(-LEVEL, curve, EVERY)
+    return side_by_side.steps_to(-LEVEL, curve, EVERY), -curve[-1]
 
 
 @functools.cache
 def fastest_rate(optimizer: str, scaling: str, data_dir: str | None) -> float:
-    """Returns the rate of RATES at which TUNING_SEEDS need the fewest steps, by their geometric mean."""
+    """Returns the rate of RATES at which TUNING_SEEDS need the fewest steps, by their geometric mean.
+
+    Of rates with equally many, such as where none reaches the loss, it is that with the lowest loss at the end.
+    """
     settings = [(scaling, lr) for lr in RATES]
-    steps = np.mean([np.log(steps_of(optimizer, seed, settings, data_dir)) for seed in TUNING_SEEDS], axis=0)
-    return float(RATES[int(np.argmin(steps))])
+    found = [steps_of(optimizer, seed, settings, data_dir) for seed in TUNING_SEEDS]
+    steps = np.mean([np.log(steps) for steps, _ in found], axis=0)
+    return float(RATES[np.lexsort((np.mean([last for _, last in found], axis=0), steps))[0]])
 
 
 def measure(seed: int, data_dir: str | None = None) -> Measured:
@@ -115,7 +121,8 @@ def measure(seed: int, data_dir: str | None = None) -> Measured:
     rates: dict[str, float] = {}
     for optimizer in OPTIMIZERS:
         settings = [(scaling, fastest_rate(optimizer, scaling, data_dir)) for scaling in SCALINGS]
-        for (scaling, lr), count in zip(settings, steps_of(optimizer, seed, settings, data_dir), strict=True):
+        counts, _ = steps_of(optimizer, seed, settings, data_dir)
+        for (scaling, lr), count in zip(settings, counts, strict=True):
             steps[f"{scaling}, {optimizer}"], rates[f"{scaling}, {optimizer}"] = float(count), lr
     return Measured({"steps": steps, "learning_rate": rates})
 
