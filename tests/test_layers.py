@@ -24,7 +24,7 @@ LEVELS = [
     {"inspect", "interop", "predict"},
     {"recipes"},
     {"ablation", "check"},
-    {"overview"},
+    {"overview", "explain"},
     {"cli"},
     {"python"},
 ]

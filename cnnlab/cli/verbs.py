@@ -4,6 +4,7 @@ from cnnlab.cli import runs, show, study
 from cnnlab.cli.cache import cache
 from cnnlab.cli.check import check
 from cnnlab.cli.claims import claims
+from cnnlab.cli.explain import explain
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
 from cnnlab.cli.measure import measure
 from cnnlab.cli.results import results
@@ -15,6 +16,7 @@ VERBS: dict[str, Verb] = {
     "predict": show.predict,
     "export": show.export,
     "sample": show.sample,
+    "explain": explain,
     "inspect": show.inspect,
     "check": check,
     "list": show.list_,

@@ -1,0 +1,87 @@
+"""The verb explain: one page for a run or for imported weights, and one clear line for what cannot be shown."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from commands import Here, command
+from PIL import Image
+
+from cnnlab.explain import opening
+
+TRAIN = ("--experiment=lenet5_digits", "--steps=2", "--batch_size=32", "--devices=1", "--workdir=run")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with a run of LeNet-5 and two images of other sizes, one of which is no image."""
+    place = tmp_path_factory.mktemp("explain")
+    code, _, err = command(*TRAIN, cwd=place)
+    assert code == 0, err
+    (place / "images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(place / "images" / "a.png")
+    (place / "images" / "b.png").write_bytes(b"no image")
+    return place
+
+
+@pytest.fixture
+def explain(place: pathlib.Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> Here:
+    monkeypatch.chdir(place)
+    return lambda *words: here("explain", *words)
+
+
+def test_one_page_holds_all_pictures_and_they_lie_beside_it(explain: Here, place: pathlib.Path):
+    code, out, err = explain("--workdir=run", "--what=saliency,grad_cam", "--count=2", "--layer=conv2")
+    assert code == 0 and "run/explain/explain.html: 1 part, and 6 pictures beside it" in out, err
+    page = (place / "run" / "explain" / "explain.html").read_text(encoding="utf-8")
+    assert page.count("<img") == page.count('src="data:image/png;base64,') == 6 and "Layer: conv2." in page
+    assert "http" not in re.sub(r"http-equiv", "", page) and "the test split" in page and "prefers-color-scheme: dark" in page
+    names = sorted(path.name for path in (place / "run" / "explain").glob("*.png"))
+    assert names == [f"{kind}_{n}.png" for kind in ("grad_cam", "image", "saliency") for n in (1, 2)]
+    assert Image.open(place / "run" / "explain" / "saliency_1.png").size == (128, 128)
+
+
+def test_images_of_a_folder_are_explained_for_a_class_and_those_that_cannot_be_read_are_named(
+    explain: Here, place: pathlib.Path
+):
+    words = ("--what=gradient_x_input", "--class=3", "--to=page")
+    code, _, err = explain("--workdir=run", "--images=images", *words)
+    page = (place / "page" / "explain.html").read_text(encoding="utf-8")
+    assert code == 0 and "left out: images/b.png" in err and "explained: 3 (" in page and "a.png" in page, err
+    # The same weights read as a file of another program would be: normalised otherwise, with names of their own.
+    (place / "names.txt").write_text("\n".join(f"digit {number}" for number in range(10)), encoding="utf-8")
+    network = ("--model=lenet5", "--init_from=run", "--class_names=names.txt", "--image_size=32")
+    code, _, err = explain(*network, "--images=images", *words, "--to=imported")
+    page = (place / "imported" / "explain.html").read_text(encoding="utf-8")
+    assert code == 0 and "explained: digit 3 (" in page and "lenet5, weights of run" in page, err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--workdir=run", "--what=gradcam"), 2, "--what=gradcam: there is no such part. Did you mean grad_cam?"),
+        (("--workdir=run", "--what=cam"), 2, "--what=cam: the network does not end with a global average"),
+        (("--workdir=run", "--layer=conv9"), 2, "the network has no layer 'conv9'. Did you mean conv"),
+        (("--workdir=run", "--layer=dense1", "--what=grad_cam"), 2, "Take one of conv1, pool1, conv2, pool2."),
+        (("--workdir=run", "--class=10", "--what=saliency"), 2, "--class=10: the network has the classes 0 … 9."),
+        (("--workdir=run", "--images=images/b.png"), 3, "none of the images could be read"),
+        (("--workdir=run", "--model=lenet5"), 2, "--model and --workdir both say which network"),
+        (("--model=lenet5",), 2, "explain which network?"),
+        (("--model=lenet5", "--init_from=run"), 2, "Add --images=FOLDER"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(explain: Here, words: tuple[str, ...], code: int, message: str):
+    found, _, err = explain(*words)
+    assert found == code and message in err, err
+
+
+def test_imported_networks_are_normalised_as_their_published_weights_expect(tmp_path: pathlib.Path):
+    means = {
+        name: opening.usual_normalization(name, channels)(np.zeros((1, 1, 1, channels), np.uint8))[0].ravel()
+        for name, channels in (("efficientnet_lite0", 3), ("resnet50_v1_5", 3), ("lenet5", 1))
+    }
+    np.testing.assert_allclose(means["efficientnet_lite0"], [127.5])
+    np.testing.assert_allclose(means["resnet50_v1_5"], [123.675, 116.28, 103.53], rtol=1e-6)
+    assert means["lenet5"].tolist() == [0.0]
