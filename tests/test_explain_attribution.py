@@ -1,59 +1,21 @@
 """Attributions: exact identities in f64, slow loops as an independent implementation, and networks of every kind."""
 
 import functools
-from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from explained import SHAPE, Small, examples, network
 
 from cnnlab.errors import UsageError
 from cnnlab.explain import activation_maps, attribution, occlusion
 from cnnlab.explain.attributions import chosen_target
 from cnnlab.explain.methods import METHODS, fitted
-from cnnlab.explain.network import Network, make_network, scores, values_of
+from cnnlab.explain.network import scores, values_of
 from cnnlab.explain.render import map_pixels, scale_of
-from cnnlab.models.layers import Conv, MaxPool, flatten
+from cnnlab.models.layers import Conv, MaxPool
 from cnnlab.ops.activations import leaky_relu, relu6
-
-SHAPE, CLASSES = (7, 6, 2), 3
-
-
-class Small(nn.Module):
-    """Two convolutions and a dense layer, on the mean over space or on all positions."""
-
-    activation: Callable[[jax.Array], jax.Array] = jax.nn.relu
-    pooled: bool = True
-    groups: int = 1
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        middle = self.activation(Conv(4, 3, name="conv1")(images))
-        last = self.activation(Conv(4, 3, groups=self.groups, name="conv2")(MaxPool(2, name="pool")(middle)))
-        features = jnp.mean(last, axis=(1, 2)) if self.pooled else flatten(last)
-        logits = nn.Dense(CLASSES, name="output")(features)
-        return logits, {"middle": middle, "last": last, "features": features, "output": logits}
-
-
-def network(module: nn.Module, seed: int = 0, dtype=jnp.float64) -> Network:
-    """The network with random weights and biases, in the dtype."""
-    shapes = jax.eval_shape(
-        lambda: module.init(jax.random.key(seed), jnp.zeros((1, *SHAPE), jnp.float32), train=False)["params"]
-    )
-    random = np.random.default_rng(seed)
-    params = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.6, leaf.shape), dtype), shapes)
-    return make_network(functools.partial(predict, module), {"classifier": params}, {}, SHAPE)
-
-
-def predict(module, params, model_state, images):
-    return module.apply({"params": params["classifier"]}, images, train=False)[0]
-
-
-def examples(dtype=jnp.float64):
-    images = np.random.default_rng(5).normal(size=(CLASSES, *SHAPE))
-    return jnp.asarray(images, dtype), jnp.arange(CLASSES, dtype=jnp.int32)
 
 
 @pytest.fixture
@@ -190,7 +152,7 @@ def test_what_does_not_suit_a_network_is_said():
     leaky = network(Small(functools.partial(leaky_relu, slope=0.1)), dtype=jnp.float32)
     assert leaky.relus == 0 and "no ReLU" in str(fitted("guided_backpropagation", leaky, images, None))
     assert scale_of(np.zeros((4, 4))) == 0
-    assert map_pixels(np.array([[-1.0, 0.0, 1.0]]), is_signed=True)[0].tolist()[1] == [247, 247, 247]
+    assert map_pixels(np.array([[-1.0, 0.0, 1.0]]), is_signed=True)[0].min(-1).tolist()[1] > 240
 
 
 def test_the_class_is_given_by_number_or_name():

@@ -35,5 +35,6 @@ VERBS: dict[str, Verb] = {
 
 
 def run_flags() -> set[str]:
-    """Returns the names of all flags of those verbs that take knobs too."""
-    return {name for verb in VERBS.values() if takes_knobs(verb) for name in flags_of(verb)}
+    """Returns the names of all flags of those verbs that take the knobs of an experiment too."""
+    flags = [flags_of(verb) for verb in VERBS.values() if takes_knobs(verb)]
+    return {name for own in flags if "experiment" in own for name in own}

@@ -11,7 +11,7 @@ import numpy as np
 from cnnlab import figures
 from cnnlab.explain.network import Layer, values_of
 from cnnlab.explain.page import Picture, Section, figure
-from cnnlab.explain.render import MOST_CHANNELS, as_png
+from cnnlab.explain.render import MOST_CHANNELS, as_png, enlarged, image_pixels
 from cnnlab.explain.scene import Scene
 
 MOST_LAYERS = 24
@@ -57,7 +57,6 @@ def sheet_of(layer: Layer, values: np.ndarray) -> tuple[np.ndarray, str]:
         rows = math.ceil(scaled.size / columns)
         grid = np.ones(rows * columns, np.float32)
         grid[: scaled.size] = scaled.ravel()
-        # [C′] -> [rows, columns] -> [1, rows, columns, 1]
-        sheet = figures.sheet(grid.reshape(1, rows, columns, 1))
+        sheet = enlarged(image_pixels(grid.reshape(rows, columns, 1)))  # [C′] -> [rows, columns, 1]
         what = f"{count} units; {int(np.sum(values == 0))} are 0"
     return sheet, f"{layer.name}: {what}; black {low:.3g}, white {high:.3g}"

@@ -148,7 +148,9 @@ def random_order(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def pasted(images: np.ndarray, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (images on whose baseline each image stands at half its size in a quadrant, bool [N, H, W] of the quadrants).
+    """Returns (images at half their size in a quadrant of one colour, bool [N, H, W] of the quadrants).
+
+    The colour of the rest is the median of the image's border, so that the picture has as little of an edge as possible.
 
     Args:
         images: f32 [N, H, W, C], normalised.
@@ -157,7 +159,11 @@ def pasted(images: np.ndarray, places: Sequence[int]) -> tuple[np.ndarray, np.nd
     count, height, width, channels = images.shape
     rows, columns = height // 2, width // 2
     small = np.asarray(jax.image.resize(jnp.asarray(images), (count, rows, columns, channels), "linear"))
-    out, inside = np.zeros_like(images), np.zeros((count, height, width), bool)
+    border = np.ones((height, width), bool)
+    border[1:-1, 1:-1] = False
+    # [N, H, W, C] at [H, W] -> [N, border pixels, C] -> [N, 1, 1, C]
+    colour = np.median(images[:, border], axis=1)[:, None, None]
+    out, inside = np.broadcast_to(colour, images.shape).copy(), np.zeros((count, height, width), bool)
     for number, place in enumerate(places):
         lower, right = QUADRANTS[place]
         top, left = lower * (height - rows), right * (width - columns)

@@ -38,4 +38,4 @@ def section_of(scene: Scene) -> Section | str:
     )
     if dead:
         note += f" {dead} of {len(kernels)} are 0."
-    return Section("Filters", figure(picture, ""), note, (picture,))
+    return Section("Filters", f'<div class="one">{figure(picture, "")}</div>', note, (picture,))

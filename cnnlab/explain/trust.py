@@ -9,12 +9,14 @@ import numpy as np
 from cnnlab.ablation.report.html import plain_table
 from cnnlab.explain import checks
 from cnnlab.explain.methods import METHODS, Maps
-from cnnlab.explain.network import Network
+from cnnlab.explain.network import Network, scores
 from cnnlab.explain.page import Section
 from cnnlab.explain.scene import Scene
 
 MOST_IMAGES = 4
 """Images on which methods are run again."""
+PASTED, MOST_PASTED, FEWEST_PASTED = 16, 16, 4
+"""Images that are pasted into each quadrant, and the most and the fewest of those still recognised that are looked at."""
 LARGE = 64
 """Side in pixels above which methods of many passes are not run again."""
 MOST_PASSES = 10
@@ -38,14 +40,14 @@ def section_of(scene: Scene) -> Section | str:
         cells[title] += _randomized(maps, scene.network, images, target) if name in again else ["not run"] * 3
         curve = checks.curve_of(scene.maps[name][:count], scene.network, images, target)
         cells[title] += [f"{area:.2f}" for area in curve.areas]
-    pasted = checks.tried_quadrants(scene.network, images, target)
+    pasted = _pasted(scene)
     for name, title in titles.items():
         cells[title] += _pointing(scene.methods[name], scene.network, pasted) if name in again else ["not run"] * 2
     chance = checks.curve_of(checks.random_order(images.shape[:3]), scene.network, images, target)
     rows = [[title, *row] for title, row in cells.items()]
     rows.append(["random order", "–", "–", "–", *(f"{area:.2f}" for area in chance.areas), "25%", "25%"])
     heads = ["Method", *checks.DEPTHS, "deletion", "insertion", "points inside", "energy inside"]
-    body = plain_table(heads, rows) + _text(scene, pasted[0], count)
+    body = plain_table(heads, rows) + _text(scene, pasted[0])
     return Section("How far to trust these maps", body, _note(cells, count))
 
 
@@ -60,9 +62,18 @@ def _randomized(maps: Maps, network: Network, images: np.ndarray, target: np.nda
     return ["constant" if math.isnan(value) else f"{value:.2f}" for value in found]
 
 
+def _pasted(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (pasted images, bool of their quadrants, class) of those that the network still gives its class, at most 16."""
+    images = scene.pool.images[:PASTED]
+    predicted = np.argmax(np.asarray(scores(scene.network, jnp.asarray(images))), axis=1).astype(np.int32)
+    found = checks.tried_quadrants(scene.network, images, predicted)
+    chosen = np.linspace(0, max(len(found[0]) - 1, 0), min(MOST_PASTED, len(found[0]))).round().astype(int)
+    return found[0][chosen], found[1][chosen], found[2][chosen]
+
+
 def _pointing(maps: Maps, network: Network, pasted: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[str]:
     images, inside, target = pasted
-    if not len(images):
+    if len(images) < FEWEST_PASTED:
         return ["–", "–"]
     hits, energy = checks.pointing(np.asarray(maps(network, jnp.asarray(images), jnp.asarray(target))), inside)
     return [f"{hits:.0%}", "–" if math.isnan(energy) else f"{energy:.0%}"]
@@ -76,15 +87,18 @@ def _note(cells: Mapping[str, list[str]], count: int) -> str:
         "layer, last half or all layers have their weights in random order (after Adebayo et al. 2018); it should fall to "
         "about 0. Deletion and insertion: the area below the probability of the class while the most important pixels are "
         "replaced by the baseline first (low is good), or brought back into the blurred image (high is good; Petsiuk et al. "
-        "2018). Pointing: the image stands at half its size in one quadrant of the baseline; the share of maps whose largest "
+        "2018). Pointing: an image stands at half its size in one quadrant of a plain picture; the share of maps whose largest "
         "value lies in it, and the share of their positive values that does; 25 % is chance."
     )
     return text + (f" Hardly dependent on the weights: {', '.join(kept)}." if kept else "")
 
 
-def _text(scene: Scene, pasted: np.ndarray, count: int) -> str:
+def _text(scene: Scene, pasted: np.ndarray) -> str:
     """Returns sentences on the pasted images and on completeness, as HTML."""
-    lines = [f"Pasted images that the network still gives their class: {len(pasted)} of {4 * count}."]
+    tried = 4 * min(PASTED, len(scene.pool))
+    lines = [f"{len(pasted)} pasted images that the network still gives their class (at most {MOST_PASTED} of {tried})."]
+    if len(pasted) < FEWEST_PASTED:
+        lines[0] += f" These are too few to count where maps point; {FEWEST_PASTED} would do."
     if "integrated_gradients" in scene.maps:
         images, target = jnp.asarray(scene.explained.examples.images), jnp.asarray(scene.explained.target)
         pairs = checks.completeness(scene.maps["integrated_gradients"], scene.network, images, target)

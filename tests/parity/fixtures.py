@@ -4,7 +4,7 @@
 
 A case is a network of cases_*.py, or `functions`: those of torch.nn.functional that test_functions.py compares, or `photos`:
 the image files of ../shared/data that test_photos.py classifies, or `variations`: those of torchvision that
-test_variations.py compares.
+test_variations.py compares, or `explain`: the attributions of captum and pytorch-grad-cam that test_explain.py compares.
 
 Both are kept in $CNNLAB_PARITY (default: ~/.cache/cnnlab/parity). $CNNLAB_ORACLE_PYTHON names a Python that has the
 libraries already. tests/parity/test_parity.py reads the fixtures and skips those that are not there.
@@ -30,6 +30,11 @@ NOT_INSTALLED = 75
 NEEDED_BYTES = 8_000_000_000
 """The libraries take 1.5 GB, all fixtures 5 GB."""
 SECOND_STEP = ("torchvision==0.28.0", "timm==1.0.31", "pytorchcv==0.0.74")
+ATTRIBUTION = (
+    ("matplotlib", "scikit-learn"),
+    ("--no-deps", "captum==0.9.0", "grad-cam==1.5.7", "ttach", "opencv-python-headless"),
+)
+"""What the fixture of attributions needs beside them; the second part would bring another torch with it."""
 
 
 def request(case: Case) -> dict:
@@ -59,6 +64,11 @@ def variations_path() -> pathlib.Path:
     return made_by("variations_oracle.py", "variations")
 
 
+def explain_path() -> pathlib.Path:
+    """Where the fixture of attributions lies once it is made."""
+    return made_by("explain_oracle.py", "explain")
+
+
 def photos_path() -> pathlib.Path:
     """Where the fixture of whole image files lies once it is made."""
     return made_by("photos_oracle.py", "photos")
@@ -77,6 +87,18 @@ def oracle_python() -> str:
                 sys.exit(NOT_INSTALLED)
         (FOLDER / "environment" / "complete").touch()
     return str(python)
+
+
+def add_attribution(python: str) -> None:
+    """Installs captum and pytorch-grad-cam beside the reference libraries on first use, unless the Python is a given one."""
+    marker = FOLDER / "environment" / "attribution"
+    if os.environ.get("CNNLAB_ORACLE_PYTHON") or marker.exists():
+        return
+    for wanted in ATTRIBUTION:
+        if subprocess.run([python, "-m", "pip", "install", "-q", *wanted]).returncode:
+            print("captum and pytorch-grad-cam cannot be installed", file=sys.stderr)
+            sys.exit(NOT_INSTALLED)
+    marker.touch()
 
 
 def make(cases: list[Case]) -> None:
@@ -116,4 +138,9 @@ if __name__ == "__main__":
         make_by("torch_functions.py", functions_path())
     if not sys.argv[1:] or any(word in "variations" for word in sys.argv[1:]):
         make_by("variations_oracle.py", variations_path())
+    if not sys.argv[1:] or any(word in "explain" for word in sys.argv[1:]):
+        if not explain_path().exists():
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            add_attribution(oracle_python())
+        make_by("explain_oracle.py", explain_path())
     make([case for case in CASES if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])])
