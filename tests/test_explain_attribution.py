@@ -1,6 +1,7 @@
 """Attributions: exact identities in f64, slow loops as an independent implementation, and networks of every kind."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -73,24 +74,17 @@ def test_occlusion_equals_a_slow_loop(f64):
     np.testing.assert_allclose(found, total / count, atol=1e-12)
 
 
-RECTIFIERS = {
-    "relu": jax.nn.relu,
-    "maximum": lambda x: jnp.maximum(x, 0),
-    "relu6": relu6,
-}
+RECTIFIERS = {"relu": (jax.nn.relu, np.inf), "relu6": (relu6, 6.0)}
 
 
-@pytest.mark.parametrize("name", RECTIFIERS)
-def test_relu_rules_equal_a_backward_pass_by_hand(f64, name):
-    net, (images, target) = network(Small(RECTIFIERS[name])), examples()
-    assert net.relus == 2
-    params = net.params["classifier"]
+def by_hand(activation: Callable, ceiling: float, params, images, target):
+    """{rule: gradient [B, H, W, C]} of the score by a backward pass that is written out layer by layer."""
     first, second = (lambda x, name=name: Conv(4, 3).apply({"params": params[name]}, x) for name in ("conv1", "conv2"))
     before1, pull1 = jax.vjp(first, images)
-    pooled, pull_pool = jax.vjp(lambda x: MaxPool(2).apply({}, x), RECTIFIERS[name](before1))
+    pooled, pull_pool = jax.vjp(lambda x: MaxPool(2).apply({}, x), activation(before1))
     before2, pull2 = jax.vjp(second, pooled)
     slope = jnp.broadcast_to(params["output"]["kernel"][:, target].T[:, None, None] / 9, before2.shape)
-    ceiling = 6.0 if name == "relu6" else np.inf
+    found = {}
     for rule in ("plain", "guided", "deconvnet"):
 
         def back(gradient, before, rule=rule):
@@ -100,11 +94,20 @@ def test_relu_rules_equal_a_backward_pass_by_hand(f64, name):
 
         (slope2,) = pull2(back(slope, before2))
         (slope1,) = pull_pool(slope2)
-        (expected,) = pull1(back(slope1, before1))
-        found = attribution.gradient(net, images, target, rule=rule)
-        np.testing.assert_allclose(found, expected, atol=1e-12, err_msg=rule)
-    plain, guided = (attribution.gradient(net, images, target, rule=rule) for rule in ("plain", "guided"))
-    assert np.abs(plain - guided).max() > 0.01
+        (found[rule],) = pull1(back(slope1, before1))
+    return found
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_relu_rules_equal_a_backward_pass_by_hand(f64, name):
+    activation, ceiling = RECTIFIERS[name]
+    net, (images, target) = network(Small(activation)), examples()
+    assert net.relus == 2
+    expected = jax.jit(functools.partial(by_hand, activation, ceiling))(net.params["classifier"], images, target)
+    found = {rule: attribution.gradient(net, images, target, rule=rule) for rule in expected}
+    for rule, wanted in expected.items():
+        np.testing.assert_allclose(found[rule], wanted, atol=1e-12, err_msg=rule)
+    assert np.abs(found["plain"] - found["guided"]).max() > 0.01
 
 
 def test_grad_cam_plus_plus_equals_its_formula(f64):
@@ -112,7 +115,7 @@ def test_grad_cam_plus_plus_equals_its_formula(f64):
     layer = net.layer("middle")
     weigh = {"layer": layer, "weights": activation_maps.second_order}
     found = np.asarray(activation_maps.weighted_channels(net, images, target, **weigh))
-    activations, slopes = map(np.asarray, activation_maps.layer_gradient(net, images, target, layer))
+    activations, slopes = map(np.asarray, jax.jit(activation_maps.layer_gradient, static_argnums=3)(net, images, target, layer))
     expected = np.zeros(found.shape)
     for image, (a, g) in enumerate(zip(activations, slopes, strict=True)):
         for channel in range(a.shape[-1]):
@@ -134,6 +137,7 @@ def test_layers_have_names_shapes_and_windows():
         net.layer("lst")
 
 
+@pytest.mark.slow
 def test_every_method_works_on_grouped_convolutions_without_norm_and_with_a_dense_head():
     net, (images, target) = network(Small(pooled=False, groups=2), dtype=jnp.float32), examples(jnp.float32)
     for name in METHODS:
@@ -150,6 +154,7 @@ def test_every_method_works_on_grouped_convolutions_without_norm_and_with_a_dens
 def test_what_does_not_suit_a_network_is_said():
     images = np.asarray(examples(jnp.float32)[0])
     leaky = network(Small(functools.partial(leaky_relu, slope=0.1)), dtype=jnp.float32)
+    assert network(Small(lambda x: jnp.maximum(x, 0)), dtype=jnp.float32).relus == 2
     assert leaky.relus == 0 and "no ReLU" in str(fitted("guided_backpropagation", leaky, images, None))
     assert scale_of(np.zeros((4, 4))) == 0
     assert map_pixels(np.array([[-1.0, 0.0, 1.0]]), is_signed=True)[0].min(-1).tolist()[1] > 240

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from cnnlab.explain import activations, attribution, checks, embedding, patches
 from cnnlab.explain.examples import Examples, chosen
-from cnnlab.explain.network import Layer, values_of
+from cnnlab.explain.network import Layer, scores, values_of
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_integrated_gradients_are_checked_against_the_change_of_the_score(net):
 
 def test_the_true_order_of_pixels_has_better_curves_than_chance(net):
     images, target = (np.asarray(part) for part in examples(jnp.float32))
-    target = np.argmax(np.asarray(net.logits(jnp.asarray(images))), axis=1).astype(np.int32)
+    target = np.argmax(np.asarray(scores(net, jnp.asarray(images))), axis=1).astype(np.int32)
     maps = np.asarray(attribution.integrated_gradients(net, jnp.asarray(images), jnp.asarray(target)))
     good, bad = (checks.curve_of(sign * maps, net, images, target) for sign in (1, -1))
     assert good.areas[0] < bad.areas[0] and good.areas[1] > bad.areas[1]

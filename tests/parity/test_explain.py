@@ -34,9 +34,9 @@ def fixture():
 def opened():
     """(network, images, target) of the fixture, in f64."""
     given, model = fixture(), squeezenet1_1(classes=1000)
+    state = {name.partition("/")[2]: value for name, value in given.items() if name.startswith("state/")}
+    leaves, _ = convert.convert(state, model, convert.shapes_of(model, (SIDE, SIDE, 3)))
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-        state = {name.partition("/")[2]: value for name, value in given.items() if name.startswith("state/")}
-        leaves, _ = convert.convert(state, model, convert.shapes_of(model, (SIDE, SIDE, 3)))
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), unflatten(leaves)["params"])
         network = make_network(classify(model).predict, {"classifier": params}, {}, (SIDE, SIDE, 3))
         yield network, jnp.asarray(given["input"].transpose(0, 2, 3, 1)), jnp.asarray(given["target"], jnp.int32)
