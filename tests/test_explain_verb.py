@@ -2,13 +2,19 @@
 
 import pathlib
 import re
+import tarfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import Here, command
 from PIL import Image
 
 from cnnlab.explain import opening
+from cnnlab.explain.checks import pointing
+from cnnlab.explain.examples import read_examples
+from cnnlab.explain.methods import fitted
+from cnnlab.explain.network import scores
 
 TRAIN = ("--experiment=lenet5_digits", "--steps=2", "--batch_size=32", "--devices=1", "--workdir=run")
 
@@ -85,3 +91,30 @@ def test_imported_networks_are_normalised_as_their_published_weights_expect(tmp_
     np.testing.assert_allclose(means["efficientnet_lite0"], [127.5])
     np.testing.assert_allclose(means["resnet50_v1_5"], [123.675, 116.28, 103.53], rtol=1e-6)
     assert means["lenet5"].tolist() == [0.0]
+
+
+@pytest.mark.slow
+def test_maps_of_an_imported_network_lie_on_the_cat(shared_data: pathlib.Path, tmp_path: pathlib.Path):
+    """A real network, and the photo of a cat in a corner of grass: the cat has a fifth of the picture."""
+    with tarfile.open(shared_data / "photos" / "photos.tar") as tar:
+        grass, cat = (
+            Image.open(tar.extractfile(f"photos/{name}")).convert("RGB")  # type: ignore[arg-type]
+            for name in ("texture/grass.png", "content/chelsea.png")
+        )
+        picture = grass.resize((448, 448))
+        picture.paste(cat.resize((270, 180)), (150, 230))
+    picture.save(tmp_path / "cat.png")
+    weights = shared_data / "weights"
+    network = {"model": "efficientnet_lite0", "init_from": str(weights / "efficientnet_lite0.safetensors")}
+    names = {"class_names": str(weights / "imagenet_classes.json"), "image_fit": "resize"}
+    opened = opening.open_imported(network | names)
+    images = read_examples(opened, [str(tmp_path)]).images
+    target = np.argmax(np.asarray(scores(opened.network, jnp.asarray(images))), axis=1).astype(np.int32)
+    assert opened.class_names[int(target[0])] == "Egyptian cat"
+    box = np.zeros((1, 224, 224), bool)
+    box[:, 115:205, 75:192] = True
+    for name in ("grad_cam", "cam", "occlusion"):
+        maps = fitted(name, opened.network, images, None)
+        assert not isinstance(maps, str)
+        hits, energy = pointing(np.asarray(maps(opened.network, jnp.asarray(images), jnp.asarray(target))), box)
+        assert hits == 1 and energy > 0.5 > 2 * box.mean(), name

@@ -18,8 +18,8 @@ from tests.parity.conventions import SIDE, STEPS, STRIDE, WINDOW
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
-TOLERANCE = 1e-9
-"""Largest difference as a share of the map's maximum."""
+TOLERANCE = {"integrated_gradients": 1e-7, "occlusion": 1e-7}
+"""Largest difference as a share of the map's maximum, where it is not 1e-12: captum keeps the steps and the count in f32."""
 
 
 @functools.cache
@@ -47,7 +47,8 @@ def same(found, name):
     expected = fixture()[name].transpose(0, 2, 3, 1)
     found = np.asarray(found)
     found = found if found.ndim == 4 else found[..., None]
-    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=0, atol=TOLERANCE * np.abs(expected).max())
+    tolerance = TOLERANCE.get(name, 1e-12)
+    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 def test_logits_and_gradients_equal_captum(opened):
