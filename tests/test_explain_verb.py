@@ -46,7 +46,8 @@ def test_one_page_holds_all_pictures_and_they_lie_beside_it(explain: Here, place
     assert "http" not in re.sub(r"http-equiv", "", page) and "the test split" in page and "prefers-color-scheme: dark" in page
     names = sorted(path.name for path in (place / "run" / "explain").glob("*.png"))
     assert names == [f"{kind}_{n}.png" for kind in ("grad_cam", "image", "saliency") for n in (1, 2)]
-    assert Image.open(place / "run" / "explain" / "saliency_1.png").size == (128, 128)
+    with Image.open(place / "run" / "explain" / "saliency_1.png") as picture:
+        assert picture.size == (128, 128)
 
 
 def test_images_of_a_folder_are_explained_for_a_class_and_those_that_cannot_be_read_are_named(
@@ -54,14 +55,16 @@ def test_images_of_a_folder_are_explained_for_a_class_and_those_that_cannot_be_r
 ):
     words = ("--what=gradient_x_input", "--class=3", "--to=page")
     code, _, err = explain("--workdir=run", "--images=images", *words)
+    assert code == 0, err
     page = (place / "page" / "explain.html").read_text(encoding="utf-8")
-    assert code == 0 and "left out: images/b.png" in err and "explained: 3 (" in page and "a.png" in page, err
+    assert "left out: images/b.png" in err and "explained: 3 (" in page and "a.png" in page
     # The same weights read as a file of another program would be: normalised otherwise, with names of their own.
     (place / "names.txt").write_text("\n".join(f"digit {number}" for number in range(10)), encoding="utf-8")
     network = ("--model=lenet5", "--init_from=run", "--class_names=names.txt", "--image_size=32")
     code, _, err = explain(*network, "--images=images", *words, "--to=imported")
+    assert code == 0, err
     page = (place / "imported" / "explain.html").read_text(encoding="utf-8")
-    assert code == 0 and "explained: digit 3 (" in page and "lenet5, weights of run" in page, err
+    assert "explained: digit 3 (" in page and "lenet5, weights of run" in page
 
 
 @pytest.mark.parametrize(
