@@ -50,6 +50,7 @@ def test_one_page_holds_all_pictures_and_they_lie_beside_it(explain: Here, place
         assert picture.size == (128, 128)
 
 
+@pytest.mark.slow
 def test_images_of_a_folder_are_explained_for_a_class_and_those_that_cannot_be_read_are_named(
     explain: Here, place: pathlib.Path
 ):
@@ -68,21 +69,31 @@ def test_images_of_a_folder_are_explained_for_a_class_and_those_that_cannot_be_r
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--workdir=run", "--what=gradcam"), "--what=gradcam: there is no such part. Did you mean grad_cam?"),
+        (("--workdir=run", "--model=lenet5"), "--model and --workdir both say which network"),
+        (("--model=lenet5",), "explain which network?"),
+        (("--model=lenet5", "--init_from=run"), "Add --images=FOLDER"),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_line(here: Here, words: tuple[str, ...], message: str):
+    code, _, err = here("explain", *words)
+    assert code == 2 and message in err, err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--workdir=run", "--what=gradcam"), 2, "--what=gradcam: there is no such part. Did you mean grad_cam?"),
-        (("--workdir=run", "--what=cam"), 2, "--what=cam: the network does not end with a global average"),
-        (("--workdir=run", "--layer=conv9"), 2, "the network has no layer 'conv9'. Did you mean conv"),
-        (("--workdir=run", "--layer=dense1", "--what=grad_cam"), 2, "Take one of conv1, pool1, conv2, pool2."),
-        (("--workdir=run", "--class=10", "--what=saliency"), 2, "--class=10: the network has the classes 0 … 9."),
-        (("--workdir=run", "--images=images/b.png"), 3, "none of the images could be read"),
-        (("--workdir=run", "--model=lenet5"), 2, "--model and --workdir both say which network"),
-        (("--model=lenet5",), 2, "explain which network?"),
-        (("--model=lenet5", "--init_from=run"), 2, "Add --images=FOLDER"),
+        (("--what=cam",), 2, "--what=cam: the network does not end with a global average"),
+        (("--layer=dense1", "--what=grad_cam"), 2, "Take one of conv1, pool1, conv2, pool2."),
+        (("--what=patches", "--images=images/a.png"), 2, "--what=patches: the strongest patches of 1 image say nothing"),
+        (("--images=images/b.png",), 3, "none of the images could be read"),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(explain: Here, words: tuple[str, ...], code: int, message: str):
-    found, _, err = explain(*words)
+    found, _, err = explain("--workdir=run", *words)
     assert found == code and message in err, err
 
 

@@ -17,6 +17,7 @@ from cnnlab.explain.page import Picture, Section, figure
 from cnnlab.explain.render import as_png, image_pixels
 from cnnlab.explain.scene import Scene
 from cnnlab.ops import knn
+from cnnlab.text import counted
 
 MOST_IMAGES = 400
 """Images that are embedded."""
@@ -117,7 +118,7 @@ def section_of(scene: Scene) -> Section | str:
         return "the network has no layer before its scores"
     pool = scene.pool.at(range(min(MOST_IMAGES, len(scene.pool))))
     if len(pool) < FEWEST_IMAGES:
-        return f"{len(pool)} images are too few for a map; give {FEWEST_IMAGES} or more"
+        return f"a map of {counted(len(pool), 'image')} says nothing; give {FEWEST_IMAGES} images or more"
     scene.say(f"features of {layer.name}")
     features, images = features_of(scene.network, pool.images, layer), pool.shown()
     if not np.ptp(features, axis=0).any():

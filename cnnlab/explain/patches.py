@@ -18,6 +18,7 @@ from cnnlab.explain.network import Layer, Network
 from cnnlab.explain.page import Picture, Section, figure
 from cnnlab.explain.render import as_png
 from cnnlab.explain.scene import Scene
+from cnnlab.text import counted
 
 UNITS, PATCHES, LAYERS = 8, 9, 4
 """Units of a layer, patches of each, and layers that are shown."""
@@ -112,7 +113,7 @@ def section_of(scene: Scene) -> Section | str:
     if not layers:
         return "the network has no layer with several positions"
     if len(scene.pool) < 2 * PATCHES:
-        return f"{len(scene.pool)} images are too few to choose the strongest patches among; give {2 * PATCHES} or more"
+        return f"the strongest patches of {counted(len(scene.pool), 'image')} say nothing; give {2 * PATCHES} images or more"
     pictures, parts = [], []
     for layer in layers:
         scene.say(f"patches of {layer.name}")
