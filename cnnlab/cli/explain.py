@@ -44,11 +44,7 @@ def explain(
         devices: precision and data of the run; explanations are computed in f32 on one device.
         console: what is shown.
     """
-    if workdir and values:
-        given = ", ".join(f"--{name}" for name in values)
-        raise UsageError(f"explain: {given} and --workdir both say which network. Leave one out.")
-    if not workdir and not images and "init_from" in values:
-        raise UsageError("explain: a network that is no run has no images. Add --images=FOLDER, image files or FILE.npz.")
+    _require_one_network(values, workdir, images)
     setup_jax(devices.fake_devices)
     from cnnlab.explain import command, opening
     from cnnlab.progress import ProgressLine
@@ -62,13 +58,19 @@ def explain(
         opened = opening.open_run(resolved, spec, folder, best=best, with_data=not images)
     else:
         opened = opening.open_imported(values)
-    target = (
-        pathlib.Path(to)
-        if to
-        else (opened.folder or pathlib.Path("runs")) / ("explain" if opened.folder else f"explain-{opened.title}")
-    )
+    usual = opened.folder / "explain" if opened.folder else pathlib.Path(f"runs/explain-{opened.title}")
+    target = pathlib.Path(to) if to else usual
     request = command.Request(what, tuple(images), class_, layer, count)
     text = command.explain(opened, request, target, say=lambda said: line.show(f"explain: {said} …"))
     line.erase()
     print(text)
     return 0
+
+
+def _require_one_network(values: dict[str, str], workdir: str | None, images: tuple[str, ...]) -> None:
+    """Raises UsageError where the flags name two networks, or one of no run without images."""
+    if workdir and values:
+        given = ", ".join(f"--{name}" for name in values)
+        raise UsageError(f"explain: {given} and --workdir both say which network. Leave one out.")
+    if not workdir and not images and "init_from" in values:
+        raise UsageError("explain: a network that is no run has no images. Add --images=FOLDER, image files or FILE.npz.")
