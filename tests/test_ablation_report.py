@@ -24,6 +24,8 @@ from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effe
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 from cnnlab.ablation.report import svg
 from cnnlab.ablation.report.csv_tables import arms_csv, runs_csv
+from cnnlab.ablation.report.findings import arm_findings, findings_line
+from cnnlab.ablation.report.plan_text import describe_study
 from cnnlab.ablation.report.write import tensorboard_hparams, terminal_table, write_report
 from cnnlab.tasks.classification_metrics import METRICS
 
@@ -520,6 +522,37 @@ def test_report_without_curves_spreads_or_costs_leaves_their_parts_out(tmp_path:
     page = Page(text)
     heads = [word for word in page.words if word in ("Learning curves", "Quality against cost", "Difference from the baseline")]
     assert heads == ["Difference from the baseline"] and "−0.0300" in page.words and not re.search(r"\b(nan|None)\b", text)
+
+
+def test_what_curves_show_is_counted_arm_by_arm_with_the_first_sentence(tmp_path: pathlib.Path):
+    plan, outcomes, analysis = study()
+    assert findings_line(outcomes) == "" and arm_findings(plan, outcomes) == []
+    without = write_report(tmp_path / "without", plan, outcomes, analysis)
+    assert not any("curves show" in path.read_text(encoding="utf-8") for path in without)
+    made = {("norm=none", 1): ("spike: training loss rose to 9 | <at> step 75",), (ODD, 0): ("plateau: it stayed at 0.4",)}
+    made |= {("norm=none", seed): (f"over-fitting: it rose by 0.{seed}", *made.get(("norm=none", seed), ())) for seed in (2, 1)}
+    outcomes = [dataclasses.replace(one, findings=made.get((one.arm, one.seed), ())) for one in outcomes]
+    found = [finding.cells for finding in arm_findings(plan, outcomes)]
+    assert found == [
+        ("norm=none", "over-fitting", "2 of 3", "seed 1: it rose by 0.1"),
+        ("norm=none", "spike", "1 of 3", "seed 1: training loss rose to 9 | <at> step 75"),
+        (ODD, "plateau", "1 of 2", "seed 0: it stayed at 0.4"),
+    ]
+    assert findings_line(outcomes) == "what the curves of 13 runs show: over-fitting in 2, spike in 1, plateau in 1"
+    page, text, *_ = (path.read_text(encoding="utf-8") for path in write_report(tmp_path, plan, outcomes, analysis))
+    words = Page(page).words
+    assert all(cell in words for cells in found for cell in cells) and "What the curves show" in words
+    assert "| norm=none | spike | 1 of 3 | seed 1: training loss rose to 9 \\| &lt;at&gt; step 75 |" in text
+
+
+def test_the_plan_of_many_arms_is_short(tmp_path: pathlib.Path):
+    plan, *_ = study()
+    arms = tuple(Arm(f"arm {number}", {}, parameters=10, steps=5, group=number % 3) for number in range(300))
+    lines = describe_study(dataclasses.replace(plan, arms=arms), "900 runs", tmp_path).splitlines()  # type: ignore[arg-type]
+    assert lines[0].endswith("300 arms x 3 seeds = 900 runs, compared by test/accuracy") and len(lines) < 30
+    assert lines[20].startswith("  arm 19 ") and lines[21] == "  … and 280 more arms"
+    few = describe_study(dataclasses.replace(plan, arms=arms[:30]), "90 runs", tmp_path)  # type: ignore[arg-type]
+    assert few.count(" parameters ") == 30 and "more" not in few
 
 
 def test_random_search_finds_the_factor_that_matters(tmp_path: pathlib.Path):

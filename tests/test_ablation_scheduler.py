@@ -17,7 +17,7 @@ from commands import finish, launch, read, start
 
 from cnnlab import files
 from cnnlab.ablation.plan.study import Arm, Study
-from cnnlab.ablation.run import runs
+from cnnlab.ablation.run import runs, scheduler
 from cnnlab.ablation.run.local import run_locally, slot_environment
 from cnnlab.ablation.run.scheduler import Scheduling
 from cnnlab.runs import writers
@@ -140,6 +140,84 @@ def test_what_is_finished_is_not_begun_again(tmp_path: pathlib.Path):
     assert run(study, folder) == 0 and time.monotonic() - began < 1
     assert statuses(study, folder) == [("DONE", 1)] * 3
     assert len(list((folder / "logs").glob("worker_*.txt"))) == 1
+
+
+class Clock:
+    """Time that passes while the scheduler sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Hanging:
+    """A worker that trains its first run to a step and hangs, or that takes a hundred steps and is done."""
+
+    def __init__(self, run: runs.StudyRun, status_file: pathlib.Path, *, hangs: bool, number: int) -> None:
+        self.log, self.run, self.status_file, self.left = status_file.with_suffix(".txt"), run, status_file, 100
+        self.hangs, self.code, self.process = hangs, None, f"process {number} on here"
+        content = {"process": self.process, "runs": [str(run.folder)], "ended": 0}
+        files.write_json(status_file, {**(files.read_json(status_file) or {}), **content})
+        files.make_folder(run.folder)
+        self.write("RUNNING", 3)
+
+    def write(self, state: str, step: int) -> None:
+        attempt = self.run.status.get("attempt", 0) + (self.run.status.get("process") != self.process)
+        content = {"state": state, "attempt": attempt, "process": self.process, "step": step, "checkpoint": step}
+        files.write_json(self.run.folder / "status.json", content)
+
+    def poll(self) -> int | None:
+        if self.code is None and not self.hangs:
+            self.left -= 1
+            os.utime(self.status_file, (0, self.left))
+            if not self.left:
+                files.write_json(self.run.folder / "result.json", {})
+                self.write("DONE", 9)
+                files.write_json(self.status_file, {"process": self.process, "runs": [], "ended": 1})
+                self.code = 0
+        return self.code
+
+    def is_running(self) -> bool:
+        return self.code is None
+
+    def how(self) -> str:
+        return "killed by SIGKILL, as the system does when memory runs out"
+
+    def waits(self) -> str:
+        return ""
+
+    def is_lost(self) -> bool:
+        return False
+
+    def end(self, *, now: bool) -> None:
+        self.code = -signal.SIGKILL if now else self.code
+
+
+def test_a_worker_that_makes_no_step_is_killed_and_counts_where_it_got_no_further(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder, clock = tmp_path / "study", Clock()
+    study = study_of(folder, {}, arms=2)
+    monkeypatch.setattr(scheduler, "time", clock)
+    started: list[int] = []
+
+    def begin(numbers: Any, slot: int, status_file: pathlib.Path) -> Hanging:
+        started.append(numbers[0])
+        cell = list(runs.study_runs(study, folder))[numbers[0]]
+        return Hanging(cell, status_file, hangs=numbers[0] == 0, number=len(started))
+
+    assert scheduler.run_study(study, folder, begin, Scheduling(2, step_timeout=20.0)) == 1
+    assert started == [0, 1, 0], "one that got further goes on, and counts as no failed attempt"
+    assert statuses(study, folder) == [("FAILED", 2), ("DONE", 1)], "one that makes steps may take longer than the limit"
+    said = capsys.readouterr().err
+    assert "its worker made no step for 20 s (--step_timeout) and was killed; arm 0, seed 0 goes on from step 3" in said
+    assert "FAILED arm 0, seed 0 at step 3: its worker made no step for 20 s (--step_timeout) and was killed, and the" in said
+    assert "memory" not in said and clock.now < 100
 
 
 def test_slots_share_the_cores_without_overlap():

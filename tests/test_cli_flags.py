@@ -92,6 +92,13 @@ REFUSED = {
         "evaluate deletes nothing and takes no --overwrite: leave it out.",
     ),
     "flag of train": (["evaluate", LINEAR, "--stop_after=3"], "--stop_after is a flag of train."),
+    "flag that a check does not read": (["check", LINEAR, "--precision=bf16"], "--precision is a flag of train"),
+    "devices of a check": (["check", LINEAR, "--devices=2"], "--devices is a flag of train"),
+    "flag of a training step": (
+        ["inspect", LINEAR, "--strategy=fsdp"],
+        "--strategy=fsdp changes a training step, and neither the layers nor the data.",
+    ),
+    "process of a study": (["ablate", LINEAR, "--num_processes=2"], "--num_processes is a flag of train and work."),
     "renamed": ([LINEAR, "--members=together"], "--members is now --batch_runs (always, never)."),
     "renamed in its verb": (["ablate", LINEAR, "--components=norm"], "--components is now --toggle."),
     "renamed of another verb": (["work", "--n=3"], "--n is now --count. It is a flag of sample."),

@@ -19,29 +19,10 @@ from cnnlab.engine.program import batch_programs, build_program, select_member, 
 from cnnlab.engine.skipping import LeftOut
 from cnnlab.runs import run_files
 from tests.commands import Here
-from tests.toys import chase, gap, run
+from tests.toys import chase, gap, run, with_bad_steps
 
 BAD = {2: np.nan, 3: np.inf, 4: -np.inf, 7: np.nan}
 """{step: what the images of the last example of its batch are multiplied by}."""
-
-
-def with_bad_steps(experiment: Experiment, bad: Mapping[int, float]) -> Experiment:
-    """The experiment with data whose batches of some steps hold an example that is not finite; its player is the scout."""
-    data = experiment.data
-
-    def train(seed: int, step: int) -> Iterator[Feed]:
-        for number, feed in enumerate(data.train(seed, step), step):
-            factor = np.ones(data.batch_size, np.float32)
-            factor[-1] = bad.get(number, 1.0)
-            yield {**feed, "factor": factor}
-
-    def prepare(inputs: Any, resident: Any, feed: Mapping[str, jax.Array], key: jax.Array | None) -> Batch:
-        rest = {name: value for name, value in feed.items() if name != "factor"}
-        batch = data.preparation(inputs, resident, rest, key)
-        return {**batch, "image": batch["image"] * feed["factor"][:, None]} if "factor" in feed else batch
-
-    changed = dataclasses.replace(data, train=train, preparation=prepare)
-    return dataclasses.replace(experiment, data=changed)
 
 
 @functools.cache

@@ -39,13 +39,20 @@ def child(parent: int, index: int) -> int:
     return int(found)
 
 
-def signalled_at(step: int, number: int, *words: str, place: pathlib.Path, of: int | None = 1) -> tuple[int, str, str]:
-    """Runs a command, sends a signal to a process of it (None: to the parent) once that step is logged; returns its end."""
+def signalled_at(
+    step: int, number: int, *words: str, place: pathlib.Path, of: int | None = 1, then: int | None = None
+) -> tuple[int, str, str]:
+    """Runs a command, sends a signal to a process of it (None: to the parent) once that step is logged; returns its end.
+
+    then: a signal to the parent after that.
+    """
     process = start(*words, cwd=place)
     until = time.monotonic() + 200
     while last_step(place / "run") < step and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     os.kill(process.pid if of is None else child(process.pid, of), number)
+    if then is not None:
+        os.kill(process.pid, then)
     return finish(process, seconds=200)
 
 
@@ -86,8 +93,16 @@ def test_a_run_that_loses_a_process_three_times_ends_with_the_same_bits(whole: p
     assert "Traceback" not in err and "The same command goes on" in err
     begun = last_step(tmp_path / "run")
     code, _, err = signalled_at(begun + 60, signal.SIGTERM, *words, place=tmp_path)
-    assert code == 75 and "stopped by a signal at step" in err and "Traceback" not in err
+    assert code == 75 and "stopped by a signal at step" in err and "Traceback" not in err, err
+    assert "SIGTERM to process 1 of 2: all save a checkpoint" in err, "process 0 says which of them got it"
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "PREEMPTED"
+    begun = last_step(tmp_path / "run")
+    frozen = {"then": signal.SIGUSR2, "place": tmp_path}
+    code, _, err = signalled_at(begun + 60, signal.SIGSTOP, *words, "--grace_s=12", **frozen)
+    assert code == 75 and "SIGUSR2: all processes save a checkpoint" in err and "Traceback" not in err, err
+    assert "did not end within --grace_s=12 seconds; process 1 of 2 shows no sign of life" in err, err
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "PREEMPTED" and status["step"] == status["checkpoint"] > 0
     begun = last_step(tmp_path / "run")
     code, _, err = signalled_at(begun + 60, signal.SIGSTOP, *words, "--step_timeout=12", place=tmp_path)
     assert code == 1 and "made no step for" in err and "process 1 of 2 shows no sign of life" in err

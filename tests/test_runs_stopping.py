@@ -10,6 +10,8 @@ import os
 import pathlib
 import signal
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from cnnlab import figures
 from cnnlab.cli import supervise
 from cnnlab.engine import train
+from cnnlab.engine.agreed_stop import AgreedStop
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.runs import recorder, run_files, stopping
 from tests.commands import Here, finish, launch, start
@@ -124,7 +127,7 @@ def test_a_second_request_leaves_at_once_with_a_status_and_a_warning_is_none(
 ):
     handlers, reasons = [signal.getsignal(number) for number in numbers], []
     with stopping.stop_signals(600) as should_stop:
-        stopping.before_leaving(should_stop, reasons.append)
+        stopping.before_leaving(should_stop, lambda reason, state: reasons.append(reason))
         assert not should_stop()
         with contextlib.suppress(Left):
             for number in numbers:
@@ -139,6 +142,7 @@ class Process:
 
     def __init__(self) -> None:
         self.got: list[int] = []
+        self.returncode: int | None = None
 
     def poll(self) -> None:
         return None
@@ -158,14 +162,24 @@ def test_a_parent_passes_a_warning_on_once_and_kills_at_a_second_request():
     assert process.got == [signal.SIGTERM, signal.SIGKILL] and len(received) == 3
 
 
+def test_a_parent_ends_with_75_where_its_processes_outlast_the_grace_or_lose_one(capsys: pytest.CaptureFixture[str]):
+    process = Process()
+    child = supervise.Child(1, process, False, collections.deque(), [])  # type: ignore[arg-type]
+    assert supervise._first_bad([child], [signal.SIGTERM], 0.01) is child
+    assert supervise._explain(child, [child], "a:1", 20, [signal.SIGTERM]) == 75
+    assert "process 1 did not end within --grace_s=20 seconds of SIGTERM. All processes" in capsys.readouterr().err
+    process.returncode = -signal.SIGABRT
+    assert [supervise._explain(child, [child], "a:1", 20, given) for given in ([signal.SIGTERM], [])] == [75, 1]
+
+
 def test_what_does_not_end_within_the_grace_is_left_with_a_status(left: list[int], capsys: pytest.CaptureFixture[str]):
     reasons, written = [], threading.Event()
 
-    def broken(reason: str) -> None:
+    def broken(reason: str, state: str) -> None:
         raise OSError("the disk is full")
 
-    def write(reason: str) -> None:
-        reasons.append(reason)
+    def write(reason: str, state: str) -> None:
+        reasons.append((reason, state))
         written.set()
 
     with stopping.stop_signals(0.01) as should_stop:
@@ -174,8 +188,69 @@ def test_what_does_not_end_within_the_grace_is_left_with_a_status(left: list[int
         os.kill(os.getpid(), signal.SIGTERM)
         assert written.wait(60)
     assert left == [75]
-    assert reasons == ["stopped by SIGTERM: the step at hand did not end within --grace_s=0.01 seconds"]
+    assert reasons == [("stopped by SIGTERM: the step at hand did not end within --grace_s=0.01 seconds", "PREEMPTED")]
     assert "goes on from the newest checkpoint" in capsys.readouterr().err
+
+
+class Agreed(AgreedStop):
+    """What several processes agree by, without the others."""
+
+    def take_part(self, on_notice: Callable[[], None]) -> None:
+        self.on_notice, self.asked = on_notice, threading.Event()
+
+    def request(self, signal_name: str) -> None:
+        self.reason = self.reason or f"{signal_name} to process 0 of 2"
+        self.asked.set()
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_the_grace_of_each_process_begins_with_a_signal_to_any_of_them(
+    is_own: bool, left: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stopping, "silent_processes", lambda: "process 1 of 2 shows no sign of life")
+    handlers, reasons, written = signal.getsignal(signal.SIGUSR2), [], threading.Event()
+    request = stopping.GroupRequest(0.02, agreed := Agreed())
+    try:
+        request.on_leaving.append(lambda *found: (reasons.append(found), written.set()))
+        if is_own:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one is for the parent
+        else:
+            agreed.reason = "SIGTERM to process 1 of 2"
+            agreed.on_notice()
+        assert agreed.asked.wait(60) and written.wait(60) and not request(), "all stop where they agree, not at once"
+    finally:
+        request.close()
+    ((reason, state),) = reasons
+    assert reason.startswith(
+        f"stopped by {'SIGUSR2 to process 0' if is_own else 'SIGTERM to process 1'} of 2: the step at hand"
+    )
+    assert reason.endswith("--grace_s=0.02 seconds; process 1 of 2 shows no sign of life") and state == "PREEMPTED"
+    assert left == [75] and signal.getsignal(signal.SIGUSR2) == handlers
+
+
+def test_a_process_without_a_step_ends_with_a_status_and_one_with_steps_shows_them(
+    left: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(stopping, "BEAT_SECONDS", 0.005)
+    (heartbeat := tmp_path / "worker_0.json").touch()
+    os.utime(heartbeat, (0, 0))
+    found, written = [], threading.Event()
+    with stopping.stop_signals(600) as request:
+        request.on_leaving.append(lambda *reason: (found.append(reason), written.set()))
+        with stopping.watched(request, None):
+            assert not request()
+        with stopping.watched(request, None, heartbeat):
+            until = time.monotonic() + 60
+            while heartbeat.stat().st_mtime == 0 and time.monotonic() < until:
+                request()
+        assert heartbeat.stat().st_mtime > 0 and not left, "without a limit nothing ends"
+        with stopping.watched(request, 0.02):  # type: ignore[arg-type]
+            assert written.wait(60)
+    assert (
+        left[0] == 1 and found[0][1] == "FAILED" and "the process made no step for 0 s (--step_timeout), after" in found[0][0]
+    )
+    assert "The same command goes on from the newest checkpoint" in capsys.readouterr().err
 
 
 def stuck(body: str) -> str:

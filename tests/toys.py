@@ -14,6 +14,7 @@ from cnnlab.data.kinds import Image, Label
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
+from cnnlab.engine.skipping import LeftOut
 from cnnlab.inputs import InputSpec
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
@@ -145,6 +146,25 @@ def chase(*, lr: float = 0.05, steps: int = 40, batch_size: int = 16, average_de
     return Experiment(pursuit(), points(batch_size), optimizers, steps, ema(steps, average_decay=average_decay))
 
 
+def with_bad_steps(experiment: Experiment, bad: Mapping[int, float]) -> Experiment:
+    """The experiment with data whose batches of some steps hold an example that is not finite; its player is the scout."""
+    data = experiment.data
+
+    def train(seed: int, step: int, *, rows: Rows = np.arange) -> Iterator[Feed]:
+        for number, feed in enumerate(data.train(seed, step, rows=rows), step):
+            factor = np.ones(data.batch_size, np.float32)
+            factor[-1] = bad.get(number, 1.0)
+            yield {**feed, "factor": factor[rows(data.batch_size)]}
+
+    def prepare(inputs: Any, resident: Any, feed: Mapping[str, jax.Array], key: jax.Array | None) -> Batch:
+        rest = {name: value for name, value in feed.items() if name != "factor"}
+        batch = data.preparation(inputs, resident, rest, key)
+        return {**batch, "image": batch["image"] * feed["factor"][:, None]} if "factor" in feed else batch
+
+    changed = dataclasses.replace(data, train=train, preparation=prepare)
+    return dataclasses.replace(experiment, data=changed)
+
+
 def weighted(task: Task) -> Task:
     """The pursuit with a scout whose loss is a weighted mean: two of seven points count, whatever device they lie on."""
 
@@ -197,7 +217,8 @@ def run(
     saved: dict[int, tuple[TrainState, list[Stats]]] = {}
 
     def on_log(step: int, parts: list[Stats]) -> None:
-        logged[step] = experiment.task.summary(train.merge(parts))
+        left_out, kept = LeftOut().after(parts)  # of a program that leaves no step out, all are kept
+        logged[step] = experiment.task.summary(train.merge(kept)) | ({"left_out": left_out.total} if left_out.total else {})
 
     def on_save(step: int, state: TrainState, pending_stats: list[Stats]) -> None:
         merged = [train.as_part(train.merge(jax.device_get(pending_stats)))] if pending_stats else []

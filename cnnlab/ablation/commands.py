@@ -17,7 +17,7 @@ from cnnlab.ablation.plan import check, curve_metrics, designs, pruning
 from cnnlab.ablation.plan.declaration import read_declaration
 from cnnlab.ablation.plan.request import Comparison, DesignRequest, canonical_arms, requested_design
 from cnnlab.ablation.plan.study import Arm, Pruning, RunResult, Study, Verdict, merge_knobs
-from cnnlab.ablation.report import provenance
+from cnnlab.ablation.report.findings import findings_line
 from cnnlab.ablation.report.hparams import tensorboard_hparams
 from cnnlab.ablation.report.text import terminal_table
 from cnnlab.ablation.report.write import require_no_fewer_runs, write_report
@@ -242,30 +242,6 @@ def study_digest(study: Study) -> str:
     return json_digest(content)[:SHORT]
 
 
-def describe_study(study: Study, need: check.Estimate, folder: pathlib.Path) -> str:
-    """Returns what is about to be run, with a warning where a claim would be tested by code that is not committed."""
-    width = max(len(arm.name) for arm in study.arms)
-    rows = [
-        f"  {arm.name.ljust(width)}  {arm.parameters:>11,} parameters  {arm.steps:>7,} steps  compilation {arm.group + 1}"
-        for arm in study.arms
-    ]
-    seeds = f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
-    return (
-        f"{study.name}, {study.design}: {len(study.arms)} arms x {seeds} = {len(study.arms) * len(study.seeds)} runs, "
-        f"compared by {study.metric}\n"
-        + "\n".join([*rows, *filter(None, [provenance.describe_rungs(study)])])
-        + f"\nto do: {need}\nin {folder}"
-        + _describe_claim(study)
-    )
-
-
-def _describe_claim(study: Study) -> str:
-    """Returns a line that says whether the study is a declared test of its claim; empty where nothing is declared."""
-    if study.exploratory:
-        return f"\n{study.exploratory}; no verdict"
-    return f"\ntests {study.claim} as declared (declaration {study.declaration[:SHORT]})" if study.declaration else ""
-
-
 def write_study_report(
     study: Study,
     folder: pathlib.Path,
@@ -327,7 +303,8 @@ def allowed_differences(study: Study, allow: Sequence[str]) -> set[str]:
 def _write_report(folder: pathlib.Path, study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """Writes the report's files; returns the table and where they lie."""
     names = ", ".join(path.name for path in write_report(folder, study, outcomes, analysis))
-    return f"{terminal_table(study, analysis)}\n\n  in {folder} ({names})"
+    shown = "".join(f"\n\n{part}" for part in (findings_line(outcomes), f"  in {folder} ({names})") if part)
+    return f"{terminal_table(study, analysis)}{shown}"
 
 
 def report_runs(

@@ -8,7 +8,7 @@ from typing import Literal
 from cnnlab.cli.common import load, resolve
 from cnnlab.cli.groups import Console, Devices, Length
 from cnnlab.errors import UsageError
-from cnnlab.values import Positive, Target
+from cnnlab.values import PathText, Positive, Target
 
 
 def check(
@@ -19,15 +19,15 @@ def check(
     seconds: Positive = 10.0,
     format: Literal["text", "json"] = "text",
     to: Target | None = None,
+    data_dir: PathText | None = None,
     length: Length,
-    devices: Devices,
     console: Console,
 ) -> int:
     """Checks an experiment before a long run: data, start, gradients, learning rate, and whether it can memorise.
 
     It looks at inputs, classes, the loss at the start, outputs and gradients layer by layer, and whether labels go
     with images. It trains a few steps at four learning rates, and on a few examples without regularisation, and
-    compares the gradient with finite differences. It exits with 1 where something is wrong.
+    compares the gradient with finite differences, in f32 on one device. It exits with 1 where something is wrong.
 
     Args:
         values: the experiment's knobs.
@@ -35,13 +35,13 @@ def check(
         seconds: longest time of each short training.
         format: how to print.
         to: .png file for the figure; none: runs/check-EXPERIMENT.png.
+        data_dir: folder of prepared TFDS data sets; none: $TFDS_DATA_DIR or ~/tensorflow_datasets.
         length: length of the run, of which the time is estimated.
-        devices: precision and data; the check itself computes in f32 on one device.
         console: what is shown.
     """
     if to and pathlib.Path(to).suffix != ".png":
         raise UsageError(f"--to={to}: the figure is a PNG.\nGive a file that ends with .png.")
-    loaded = load(experiment, values, devices)
+    loaded = load(experiment, values, Devices(data_dir=data_dir))
     resolved = resolve(loaded, values, length)
     from cnnlab import figures
     from cnnlab.check import command, show

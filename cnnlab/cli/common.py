@@ -92,7 +92,7 @@ def announce_code(experiment: str, place: pathlib.Path) -> None:
 def recorded_run(workdir: str, devices: Devices) -> tuple[dict[str, Any], Devices]:
     """Returns (run.json of the run in a folder, the devices with the precision and, where it is here, the data of that run).
 
-    Says which file of code is about to be executed.
+    Says which file of code is about to be executed. Raises UsageError where the flags give another precision than the run's.
     """
     from cnnlab.runs.run_files import read_run
 
@@ -101,7 +101,10 @@ def recorded_run(workdir: str, devices: Devices) -> tuple[dict[str, Any], Device
     known = run["flags"].get("data_dir")
     if devices.data_dir is None and known and pathlib.Path(known).is_dir():  # the run may come from another machine
         devices = dataclasses.replace(devices, data_dir=known)
-    return run, dataclasses.replace(devices, precision=run["flags"]["precision"])
+    precision = run["flags"]["precision"]
+    if devices.precision not in (Devices().precision, precision):
+        raise UsageError(f"--precision={devices.precision}: the run in {workdir} computes in {precision}. Leave the flag out.")
+    return run, dataclasses.replace(devices, precision=precision)
 
 
 def seeds_from(seed: int, count: int) -> range:

@@ -85,15 +85,25 @@ class Processes:
         num_processes: how many processes share the devices' work; none: one, or as many tasks as `srun` started.
         process_id: number of this process, from 0; none: this command starts all of them on this host.
         coordinator: HOST:PORT at which process 0 awaits the others; none: a free port of this host.
-        start_timeout: seconds to wait for all processes at the start.
-        step_timeout: seconds without a step, compilation included, after which the processes end and say who is stuck.
     """
 
     num_processes: Count | None = None
     process_id: Annotated[int, Range(0)] | None = None
     coordinator: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Time limits of what hangs.
+
+    Attributes:
+        step_timeout: seconds without a step, compilation included, after which a process that trains is taken to hang and
+            ends; none: 600 where it is one of several, 3600 in a study on this machine, else there is no limit.
+        start_timeout: seconds that several processes wait for one another at the start.
+    """
+
+    step_timeout: Count | None = None
     start_timeout: Count = 120
-    step_timeout: Count = 600
 
 
 @dataclasses.dataclass(frozen=True)

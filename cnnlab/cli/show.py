@@ -68,6 +68,7 @@ def inspect(
     """
     if train:
         return show_training_memory(values, experiment, format, devices, console)
+    refuse_unread(devices)
     if experiment is None and "model" not in values:
         if any(name.removeprefix("data.").startswith("dataset") for name in values):
             return show_card(values, format, devices.data_dir, to)
@@ -93,6 +94,15 @@ def inspect(
         layers = knobs.resolve(inspector.of_model, values).call()
     print(json.dumps(inspector.as_json(layers), indent=1) if format == "json" else inspector.as_table(layers))
     return 0
+
+
+def refuse_unread(devices: Devices) -> None:
+    """Raises UsageError for a flag on devices that changes neither layers nor data, but a training step."""
+    for name in ("strategy", "devices", "precision"):
+        if (value := getattr(devices, name)) != getattr(Devices(), name):
+            raise UsageError(
+                f"--{name}={value} changes a training step, and neither the layers nor the data.\nAdd --train, or leave it out."
+            )
 
 
 def show_training_memory(

@@ -14,7 +14,7 @@ from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.command import LAUNCHER, Batching, worker_command
 from cnnlab.cli import supervise
 from cnnlab.cli.common import announce_code, load, resolve, run_spec, seeds_from
-from cnnlab.cli.groups import Console, Devices, Launching, Length, Pace, Processes, as_words
+from cnnlab.cli.groups import Console, Devices, Launching, Length, Limits, Pace, Processes, as_words
 from cnnlab.cli.launchers import Launcher, launcher, planned_strategy
 from cnnlab.cli.train import join
 from cnnlab.errors import UsageError
@@ -45,6 +45,7 @@ def ablate(
     batching: Batching,
     length: Length,
     devices: Devices,
+    limits: Limits,
     pace: Pace,
     console: Console,
 ) -> int:
@@ -64,6 +65,7 @@ def ablate(
         batching: how runs that share a compilation are trained.
         length: how long to train.
         devices: on what runs are trained.
+        limits: how long a run may hang.
         pace: how often they are logged, evaluated and saved.
         console: what is shown.
     """
@@ -73,14 +75,14 @@ def ablate(
     from cnnlab.ablation import commands
     from cnnlab.ablation.plan import declaration
 
-    given, words = {**values, **length.knobs()}, [*as_words([devices, pace]), *accepted_words(allow)]
+    given, words = {**values, **length.knobs()}, [*as_words([devices, limits, pace]), *accepted_words(allow)]
     study = commands.study_from_flags(design, loaded, common, given, words, comparison, precision=devices.precision)
     study, declared = declaration.follow_declaration(study, loaded, pruning.prune, exploratory=comparison.exploratory)
     study, found, folder = plan(study, loaded, workdir, allow, pruning, planned_strategy(devices, trainer), pace)
     verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
     commands.require_compared(study, verdict)
     need = show_plan(study, found, folder, budget_minutes)
-    scheduling = scheduling_of(launching, console, planned_seconds=need.training_seconds)
+    scheduling = scheduling_of(launching, limits, console, planned_seconds=need.training_seconds)
     print(trainer.check(study, folder, scheduling) if need.runs else "", end="", flush=True)
     if dry_run:
         return 0
@@ -125,19 +127,23 @@ def plan(
 def show_plan(study: Study, found: Sequence["CheckedArm"], folder: pathlib.Path, budget_minutes: int | None) -> "Estimate":
     """Prints what a study will do; returns what that needs. Raises UsageError where that takes longer than its budget."""
     from cnnlab.ablation import commands
+    from cnnlab.ablation.report.plan_text import describe_study
 
     need = commands.estimate_remaining(study, found, folder)
-    print(commands.describe_study(study, need, folder), flush=True)
+    print(describe_study(study, need, folder), flush=True)
     if budget_minutes and need.seconds > 60 * budget_minutes:
         raise UsageError(f"--budget_minutes={budget_minutes}: the study takes longer. Take fewer arms, seeds or --steps.")
     return need
 
 
-def scheduling_of(launching: Launching, console: Console, *, planned_seconds: float) -> "Scheduling":
+def scheduling_of(launching: Launching, limits: Limits, console: Console, *, planned_seconds: float) -> "Scheduling":
     """Returns how runs are spread that the plan takes so many seconds for, without compilation."""
-    from cnnlab.ablation.run.scheduler import Scheduling
+    from cnnlab.ablation.run.scheduler import STEP_SECONDS, Scheduling
 
-    return Scheduling(launching.jobs, launching.max_attempts, launching.fail_fast, console.quiet, planned_seconds)
+    # A worker elsewhere looks at itself, and its files may be seen much later here.
+    step_timeout = limits.step_timeout or STEP_SECONDS if launching.launcher == "local" else None
+    common = launching.jobs, launching.max_attempts, launching.fail_fast, console.quiet
+    return Scheduling(*common, planned_seconds=planned_seconds, step_timeout=step_timeout)
 
 
 def run_study(study: Study, folder: pathlib.Path, trainer: Launcher, batching: Batching, scheduling: "Scheduling") -> int:
@@ -164,6 +170,7 @@ def work(
     batching: Batching,
     devices: Devices,
     processes: Processes,
+    limits: Limits,
     pace: Pace,
     console: Console,
 ) -> int:
@@ -179,6 +186,7 @@ def work(
         batching: how runs that share a compilation are trained.
         devices: on what runs are trained.
         processes: several processes that train each run together, such as the tasks of a Slurm job.
+        limits: how long a run may hang.
         pace: how often they are logged, evaluated and saved.
         console: what is shown.
     """
@@ -188,8 +196,8 @@ def work(
     if not workdir:
         raise UsageError("work on what? Give --workdir=FOLDER of a study.")
     if supervise.required(processes):
-        return supervise.run_supervised(processes)
-    console = join(processes, devices, console)
+        return supervise.run_supervised(processes, pace.grace_s)
+    console = join(processes, limits, devices, pace, console)
     local.bind_to_parent(parent, cores)
     folder = pathlib.Path(workdir)
     study = study_runs.load_study(folder)
@@ -197,11 +205,12 @@ def work(
     from cnnlab.ablation.run.worker import resolver, run_worker
 
     spec = run_spec(loaded, loaded.resolve(study.knobs), devices, console, pace, allow=allow)
-    spec = dataclasses.replace(spec, step_timeout=processes.step_timeout)
+    place = pathlib.Path(status_file) if status_file else None
+    # A launcher on this machine looks at the heartbeat, and counts a worker that hangs as it counts others that it ends.
+    spec = dataclasses.replace(spec, step_timeout=limits.step_timeout if parent is None else None, heartbeat=place)
     everything = list(study_runs.study_runs(study, folder))
     chosen = [everything[number] for number in runs] if runs else everything
     targets = study_runs.Targets(study, everything) if study.pruning else None
-    place = pathlib.Path(status_file) if status_file else None
     run_worker(chosen, resolver(study, loaded, spec), place, targets, at_once=batching.at_once(devices.strategy))
     return 0
 

@@ -7,6 +7,7 @@ for a peer that never answers takes no signal. So the parent says in one line wh
 import collections
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import re
@@ -24,7 +25,9 @@ from cnnlab.errors import STOP_SIGNALS, WARNING_SIGNAL, Preempted, UsageError
 
 LAUNCHER = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 CHILD = "CNNLAB_PROCESS"
-"""Set in the environment of a process that has a parent here."""
+"""Name of the variable in the environment of a process that has a parent here: its number."""
+PARENT = "CNNLAB_PARENT"
+"""The same for the system's number of the parent, with which it ends."""
 WORDS: list[str] = []
 """The words of the command after launch.py, as `main` got them: a parent starts its processes with the same ones."""
 NOISE = re.compile(
@@ -33,6 +36,8 @@ NOISE = re.compile(
 """Lines of C++ libraries, which go with the end of a process and say nothing to a person."""
 GRACE_SECONDS = 5.0
 """Seconds for the others to end by themselves after one ended badly."""
+STOPPED_SECONDS = 1.5
+"""The same after a signal, which all got."""
 CRASHES = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 """Exit codes of a process that C++ code ended."""
 OURS = (2, 3, 4, 75)
@@ -96,15 +101,21 @@ def required(processes: Processes) -> bool:
     return bool((count or 1) > 1 or of_slurm())
 
 
-def run_supervised(processes: Processes) -> int:
-    """Starts this command's process, or all of them on this host, and returns the exit code when they have ended."""
+def run_supervised(processes: Processes, grace: float) -> int:
+    """Starts this command's process, or all of them on this host, and returns the exit code when they have ended.
+
+    Args:
+        processes: the flags that name them.
+        grace: seconds from a signal to the end of all of them.
+    """
     words = WORDS
     if processes.process_id is not None or (processes.num_processes is None and of_slurm()):
         index = processes.process_id if processes.process_id is not None else _of_slurm_index()
-        return _run([(index, list(words))], processes.coordinator or "that of the cluster")
+        return _run([(index, list(words))], processes.coordinator or "that of the cluster", grace)
     count = processes.num_processes or 1
     address = f"127.0.0.1:{_free_port()}"
-    return _run([(index, [*words, f"--process_id={index}", f"--coordinator={address}"]) for index in range(count)], address)
+    each = [(index, [*words, f"--process_id={index}", f"--coordinator={address}"]) for index in range(count)]
+    return _run(each, address, grace)
 
 
 def _of_slurm_index() -> int:
@@ -121,16 +132,17 @@ def _free_port() -> int:
         return port
 
 
-def _run(commands: Sequence[tuple[int, list[str]]], address: str) -> int:
+def _run(commands: Sequence[tuple[int, list[str]]], address: str, grace: float) -> int:
     """Runs the processes (number, words), which meet at an address, to their end; returns the exit code."""
     children = [_start(index, words, len(commands)) for index, words in commands]
     with _passing_signals_on(children) as signalled:
         try:
-            ended = _first_bad(children)
+            ended = _first_bad(children, signalled, grace)
             if ended is None:
                 return 0
-            code = _explain(ended, children, address, stopped=bool(signalled))
-            _wait(children, GRACE_SECONDS)
+            code = _explain(ended, children, address, grace, signalled)
+            # One that is frozen does not end by itself, and those that saved end together.
+            _wait(children, STOPPED_SECONDS if signalled else GRACE_SECONDS)
             return code
         finally:
             for child in children:
@@ -146,7 +158,7 @@ def _start(index: int, words: list[str], count: int) -> Child:
     shown = index == 0
     process = subprocess.Popen(
         [sys.executable, str(LAUNCHER), *words],
-        env={"PJRT_NPROC": "16"} | os.environ | {CHILD: str(index), "PYTHONUNBUFFERED": "1"},
+        env={"PJRT_NPROC": "16"} | os.environ | {CHILD: str(index), PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if shown else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -202,8 +214,12 @@ def _passing_signals_on(children: Sequence[Child]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _first_bad(children: Sequence[Child]) -> Child | None:
-    """Waits for the processes; returns the first that ends otherwise than with 0, None where all end well."""
+def _first_bad(children: Sequence[Child], signalled: Sequence[int] = (), grace: float = math.inf) -> Child | None:
+    """Waits for the processes; returns the first that ends otherwise than with 0, None where all end well.
+
+    Returns one that runs on where it does so for longer than the grace after the first of the signals.
+    """
+    until = math.inf
     while True:
         codes = [child.process.poll() for child in children]
         bad = [child for child, code in zip(children, codes, strict=True) if code not in (None, 0)]
@@ -214,6 +230,10 @@ def _first_bad(children: Sequence[Child]) -> Child | None:
             return min(bad, key=lambda child: (_rank(child.process.returncode), child.index))
         if all(code == 0 for code in codes):
             return None
+        if signalled:
+            until = min(until, time.monotonic() + grace)
+        if time.monotonic() > until:
+            return next(child for child, code in zip(children, codes, strict=True) if code is None)
         time.sleep(0.05)
 
 
@@ -231,7 +251,7 @@ def _wait(children: Sequence[Child], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _explain(ended: Child, children: Sequence[Child], address: str, *, stopped: bool) -> int:
+def _explain(ended: Child, children: Sequence[Child], address: str, grace: float, signalled: Sequence[int]) -> int:
     """Prints why the processes end, where none of them was able to; returns the exit code."""
     code, name = ended.process.returncode, f"process {ended.index}"
     said = next((line for line in reversed(ended.lines) if line.startswith("error: ")), "")
@@ -239,7 +259,9 @@ def _explain(ended: Child, children: Sequence[Child], address: str, *, stopped: 
         if not ended.shown and said and not any(child.shown and child.process.poll() == code for child in children):
             print(f"error: {name}: {said.removeprefix('error: ')}", file=sys.stderr)
         return code
-    if code < 0 and code not in CRASHES:
+    if code is None:
+        how = f"did not end within --grace_s={grace:g} seconds of {signal.Signals(signalled[0]).name}"
+    elif code < 0 and code not in CRASHES:
         how = f"was killed by {signal.Signals(-code).name}"
     elif code == -signal.SIGABRT:
         how = (
@@ -257,7 +279,8 @@ def _explain(ended: Child, children: Sequence[Child], address: str, *, stopped: 
         how = f"ended with exit code {code}{': ' + ended.lines[-1].rstrip('.') if ended.lines else ''}"
     if said and ended.shown:
         return 1  # it was shown
-    if not stopped or code != -signal.SIGKILL:
+    if not signalled or code != -signal.SIGKILL:
         after = "" if "newest checkpoint" in how else " The same command goes on from the newest checkpoint."
         print(f"error: {name} {how}. All processes of the run were ended.{after}", file=sys.stderr, flush=True)
-    return 1
+    # After a signal a process that is stuck, or that lost one that is, ends as one that was asked to.
+    return Preempted.exit_code if signalled and (code is None or code in CRASHES) else 1

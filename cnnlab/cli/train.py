@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnlab.cli import supervise
 from cnnlab.cli.common import load, recorded_run, resolve, run_spec, seed_folders, seeds_from, setup_jax
-from cnnlab.cli.groups import Console, Devices, Length, Pace, Processes
+from cnnlab.cli.groups import Console, Devices, Length, Limits, Pace, Processes
 from cnnlab.values import Count, Duration, Seed, Target
 
 
@@ -25,6 +25,7 @@ def train(
     length: Length,
     devices: Devices,
     processes: Processes,
+    limits: Limits,
     pace: Pace,
     console: Console,
 ) -> int:
@@ -43,12 +44,13 @@ def train(
         length: how long to train.
         devices: devices and precision.
         processes: several processes that train it together.
+        limits: how long it may hang.
         pace: how often it is logged, evaluated and saved.
         console: what is shown.
     """
     if supervise.required(processes):
-        return supervise.run_supervised(processes)
-    console = join(processes, devices, console)
+        return supervise.run_supervised(processes, pace.grace_s)
+    console = join(processes, limits, devices, pace, console)
     if experiment is None and workdir and seeds == 1:
         begun, devices = recorded_run(workdir, devices)
         experiment, values, seed = begun["experiment"], as_begun(begun, values, length), seed or begun["flags"]["seed"]
@@ -60,18 +62,25 @@ def train(
 
     folders = seed_folders(loaded, resolved, devices.precision, workdir, numbers)
     spec = run_spec(loaded, resolved, devices, console, pace, stop_after=stop_after, allow=allow)
-    spec = dataclasses.replace(spec, step_timeout=processes.step_timeout)
+    spec = dataclasses.replace(spec, step_timeout=limits.step_timeout)
     return run.train_seeds(resolved, spec, folders, overwrite=overwrite)
 
 
-def join(processes: Processes, devices: Devices, console: Console) -> Console:
-    """Connects this process with the others of its run, where it has a parent (supervise.py); returns what it shows."""
+def join(processes: Processes, limits: Limits, devices: Devices, pace: Pace, console: Console) -> Console:
+    """Connects this process with the others of its run, where it has a parent (supervise.py); returns what it shows.
+
+    From then on signals ask all of them to stop, and this one ends with its parent.
+    """
     if supervise.CHILD not in os.environ:
         return console
     setup_jax(devices.fake_devices)
+    from cnnlab.ablation.run.local import bind_to_parent
     from cnnlab.engine.processes import Group, is_main, start
+    from cnnlab.runs.stopping import group_request
 
-    start(Group(processes.num_processes, processes.process_id, processes.coordinator, processes.start_timeout))
+    start(Group(processes.num_processes, processes.process_id, processes.coordinator, limits.start_timeout))
+    group_request(pace.grace_s)
+    bind_to_parent(int(os.environ[supervise.PARENT]), ())
     return console if is_main() else dataclasses.replace(console, log_level="error")
 
 

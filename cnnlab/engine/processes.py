@@ -8,12 +8,7 @@ Process 0 alone reads and writes the run's folder; what it read, the others get 
 
 import dataclasses
 import json
-import logging
-import os
 import socket
-import sys
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,14 +21,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cnnlab.core import PyTree, Rows
 from cnnlab.errors import UsageError
 
-log = logging.getLogger("cnnlab")
-
 HEARTBEAT_SECONDS = 30
 """Seconds after which a process that is gone, such as one on a host that lost its power, ends the others."""
-BEAT_SECONDS = 1.0
-"""Seconds between two signs of life of a process."""
-SIGN = "cnnlab/alive/"
-"""Prefix of the keys under which processes leave their signs of life with the coordinator."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +47,8 @@ def start(group: Group) -> None:
     """
     if group.index == 0 and group.coordinator:
         _require_free(group.coordinator)
+    # Its handler in C++ takes SIGTERM alone, and shows nobody that it came: agreed_stop.py is for all three signals.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator_address=group.coordinator,
@@ -99,7 +90,7 @@ def _connect_devices(timeout: int) -> None:
     by_device, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("devices",), ()))
     ones = jax.make_array_from_callback((mesh.size,), by_device, lambda index: np.ones(1, np.float32))
     total = jax.jit(jnp.sum, out_shardings=everywhere).lower(ones).compile()
-    _client().wait_at_barrier("cnnlab/connect", timeout * 1000)
+    client().wait_at_barrier("cnnlab/connect", timeout * 1000)
     jax.block_until_ready(total(ones))
     _shared_bytes(np.zeros(1, np.uint8), 1)  # which connects one device of each process
 
@@ -211,93 +202,8 @@ def agreed_state(restore: Callable[[], tuple[PyTree, dict[str, Any], int] | None
     return state, about["meta"], about["step"]
 
 
-class AgreedStop:
-    """Whether a signal asked any of the processes to end: all learn it at the same poll, so that all stop at the same step.
-
-    The first SIGTERM of any process is taken by jax's preemption service, which picks the poll. Every process must poll at the
-    same points of its program. A poll is also a sign of life: see `Watchdog`.
-    """
-
-    def __init__(self) -> None:
-        """Starts before the first poll."""
-        self.polls, self.stopped, self.polled = 0, False, time.monotonic()
-
-    def __call__(self) -> bool:
-        """Returns whether to stop."""
-        self.polled = time.monotonic()
-        if not self.stopped:
-            self.polls += 1
-            self.stopped = multihost_utils.reached_preemption_sync_point(self.polls)
-        return self.stopped
-
-
-_stop = AgreedStop()
-
-
-def agreed_stop() -> AgreedStop:
-    """Returns the one of this process: polls are counted over all runs of a command."""
-    return _stop
-
-
-class Watchdog:
-    """Ends this process where no step was made for too long, since a peer that is stuck keeps the others waiting for ever."""
-
-    def __init__(self, stop: AgreedStop, seconds: float) -> None:
-        """Starts to watch.
-
-        Args:
-            stop: what every step polls.
-            seconds: longest time between two polls, which includes compilation.
-        """
-        self._stop, self._seconds, self._done = stop, seconds, threading.Event()
-        stop.polled = time.monotonic()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends the watch."""
-        self._done.set()
-
-    def _watch(self) -> None:
-        while not self._done.wait(BEAT_SECONDS):
-            _leave_sign(self._stop.polls)
-            waited = time.monotonic() - self._stop.polled
-            if waited > self._seconds:
-                me = f"process {jax.process_index()} of {count()}"
-                print(
-                    f"\nerror: {me} made no step for {waited:.0f} s (--step_timeout), after {self._stop.polls} polls; "
-                    f"{_silent_processes()}.\nThe same command goes on from the newest checkpoint.",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(1)
-
-
-def _client() -> Any:
+def client() -> Any:
     """Returns jax's connection with the coordinator, which has no public name."""
     from jax._src import distributed
 
     return distributed.global_state.client
-
-
-def _leave_sign(polls: int) -> None:
-    """Leaves the time and the number of polls of this process with the coordinator."""
-    value = json.dumps({"time": time.time(), "polls": polls})
-    try:
-        _client().key_value_set(f"{SIGN}{jax.process_index()}", value, allow_overwrite=True)
-    except Exception as error:  # the coordinator is gone: the missing steps are what counts
-        log.debug("no sign of life could be left: %s", error)
-
-
-def _silent_processes() -> str:
-    """Returns which processes left no sign of life lately, in a clause."""
-    try:
-        found = {int(key.rpartition("/")[2]): json.loads(value) for key, value in _client().key_value_dir_get(SIGN)}
-    except Exception:
-        return "the coordinator does not answer"
-    now = time.time()
-    silent = [number for number in range(count()) if now - found.get(number, {"time": 0.0})["time"] > 5 * BEAT_SECONDS]
-    if silent:
-        return f"process {', '.join(map(str, silent))} of {count()} shows no sign of life"
-    fewest = min(found, key=lambda number: found[number]["polls"])
-    return f"all processes are alive, and process {fewest} is the furthest behind"

@@ -65,8 +65,10 @@ class RunSpec:
     """Digests of its code (`sources.code_digests`); None: not compared."""
     allow: tuple[str, ...] = ()
     """Differences from the run in the folder that are accepted (identity.ALLOWED)."""
-    step_timeout: int = 600
-    """Seconds without a step after which one of several processes ends."""
+    step_timeout: int | None = None
+    """Seconds without a step after which the process ends; None: as `stopping.watched` says."""
+    heartbeat: pathlib.Path | None = None
+    """File that is touched as long as steps are made, for the scheduler of a study; None: there is none."""
     starts: bool = True
     """Whether its initial weights matter, which are then compared; a trained run has its own in its checkpoint."""
     changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)

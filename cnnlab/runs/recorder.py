@@ -278,10 +278,10 @@ class RunRecorder:
         self.is_closed = True
         return {"metrics": {}, "steps": step, **self.timing, "stopped": True}
 
-    def leave(self, reason: str) -> None:
+    def leave(self, reason: str, state: str) -> None:
         """Writes the status of a run whose process is about to end at once: what it has is its newest checkpoint."""
         if not self.is_closed and self.result is None:
-            self.status("PREEMPTED", max(self.checkpoints.steps(), default=0), message=reason)
+            self.status(state, max(self.checkpoints.steps(), default=0), message=reason)
 
     def failed(self, error: BaseException) -> None:
         """Writes the status of a run that an error ended."""

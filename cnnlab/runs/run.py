@@ -82,7 +82,7 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
     """
     with (
         stop_signals(spec.grace_seconds) as should_stop,
-        watched(spec.step_timeout),
+        watched(should_stop, spec.step_timeout, spec.heartbeat),
         open_run(program, folder, spec, seed, overwrite=overwrite, should_stop=should_stop)
         if processes.is_main()
         else open_follower(program, folder, spec, seed, should_stop=should_stop) as recorder,
@@ -126,6 +126,7 @@ def train_batched(members: Sequence[RunInputs]) -> list[dict[str, Any] | Diverge
     with contextlib.ExitStack() as stack:
         grace = members[0][2].grace_seconds
         should_stop, recorders = stack.enter_context(stop_signals(grace)), []
+        stack.enter_context(watched(should_stop, members[0][2].step_timeout, members[0][2].heartbeat))
         for number, (program, folder, spec, seed) in enumerate(members):
             shown = dataclasses.replace(spec, quiet=spec.quiet or number > 0)
             opened = open_run(program, folder, shown, seed, overwrite=False, batched=True, should_stop=should_stop)

@@ -316,6 +316,8 @@ class RunResult:
     too short."""
     message: str = ""
     """Why it failed."""
+    findings: tuple[str, ...] = ()
+    """What its curves show, `KIND: SENTENCE` each, as in result.json."""
     attempts: int = 1
     correct: "np.ndarray | None" = dataclasses.field(default=None, compare=False)
     """bool [N]: whether the test example was classified rightly, in the order of the split; None where this is not known."""

@@ -8,6 +8,7 @@ from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, plots, svg
 from cnnlab.ablation.report.arms_table import arms_table
+from cnnlab.ablation.report.findings import findings_section
 from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
 from cnnlab.ablation.report.provenance import describe_baseline, describe_design, describe_scope, effect_name, provenance
 from cnnlab.ablation.report.random_search import random_search
@@ -33,6 +34,7 @@ def page(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str
         plots.forest(study, analysis),
         plots.learning_curves(study, outcomes, analysis),
         plots.costs(study, analysis),
+        findings_section(study, outcomes),
         _effects(study, analysis),
         random_search(study, outcomes, analysis),
         _runs(study, outcomes, analysis),

@@ -7,6 +7,7 @@ from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting
+from cnnlab.ablation.report.findings import HEADS, NOTE, TITLE, arm_findings
 from cnnlab.ablation.report.markdown import escape_markdown
 from cnnlab.ablation.report.provenance import describe_baseline, describe_design, effect_name, provenance
 
@@ -148,6 +149,9 @@ def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left
 def markdown(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> str:
     """Returns the report as Markdown."""
     lines = [*_markdown_head(study, analysis), *_markdown_arms(study, analysis), *_markdown_effects(study, analysis)]
+    if found := arm_findings(study, outcomes):
+        rows = [finding.cells for finding in found]
+        lines += ["", f"## {TITLE}", "", NOTE, "", *_markdown_table(HEADS, rows, left=(0, 1, 3))]
     if outcomes:
         lines += ["", "## Runs", "", *_markdown_runs(study, outcomes, analysis)]
     lines += ["", "## Provenance", ""]

@@ -219,6 +219,7 @@ def read_result(arm: str, seed: int, folder: pathlib.Path, command: str) -> RunR
         wall_seconds=result.get("wall_seconds"),
         step_seconds=result.get("step_seconds"),
         message=status.get("message", ""),
+        findings=tuple(result.get("curves", ())),
         attempts=status.get("attempt", 0),
         correct=_correct(folder) if result else None,
         provenance={name: run[name] for name in RECORDED if name in run} | _folds(run.get("knobs", {})),

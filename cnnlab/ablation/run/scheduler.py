@@ -31,6 +31,8 @@ MAX_LOST = 5
 """The same for workers that were lost through no fault of theirs, such as with their node."""
 RETRY_SECONDS = (10.0, 300.0)
 """Shortest and longest time before an engine that takes no worker now is asked again; it doubles."""
+STEP_SECONDS = 3600.0
+"""Time without a step, or another sign of a worker, after which one on this machine hangs."""
 PAUSE_SECONDS = 5
 """Time before the next worker of a slot whose last one found nothing to do."""
 EXPECTED_EXITS = (0, Preempted.exit_code, -signal.SIGTERM, 128 + signal.SIGTERM)
@@ -80,6 +82,10 @@ class ActiveWorker:
     status_file: pathlib.Path
     is_dismissed: bool = False
     """Whether it was told to end since nothing is left to train."""
+    hangs: str = ""
+    """Why it was killed, in words; empty where it was not."""
+    seen: tuple[float, float] = (0.0, 0.0)
+    """Time of change of its status file, and when that was seen first, by a clock that never goes back."""
 
     @property
     def status(self) -> dict[str, Any]:
@@ -106,6 +112,8 @@ class Scheduling:
     """Whether no progress is shown."""
     planned_seconds: float | None = None
     """The plan's estimate for what is left to train, without compilation; None: there is none."""
+    step_timeout: float | None = STEP_SECONDS
+    """Seconds after which a worker that makes no step is killed; None: workers are elsewhere, and not looked at."""
 
 
 def run_study(
@@ -165,7 +173,7 @@ class Scheduler:
     ) -> None:
         """Starts nothing yet. See `run_study` for the arguments; `notify` shows a person each text once."""
         self._attempts, self._logs, self._start, self._notify = attempts, logs, start, notify
-        self._jobs, self._fail_fast = scheduling.jobs, scheduling.fail_fast
+        self._jobs, self._fail_fast, self._step_timeout = scheduling.jobs, scheduling.fail_fast, scheduling.step_timeout
         self._workers = list(adopted)
         self._fruitless: collections.Counter[int] = collections.Counter()  # {slot: workers in a row that trained nothing}
         self._lost: collections.Counter[int] = collections.Counter()
@@ -176,6 +184,7 @@ class Scheduler:
 
     def poll(self) -> bool:
         """Looks at every run and worker once and acts on what it finds; returns whether there is more to do."""
+        self._kill_stuck()
         ended = [active for active in self._workers if active.worker.poll() is not None]
         self._logs_of |= {status["process"]: one.worker.log for one in self._workers if "process" in (status := one.status)}
         self._attempts.refresh()
@@ -210,6 +219,18 @@ class Scheduler:
         for slot in free[: max(room, 0)] if now >= self._retry_at else []:
             if not self._start_worker(slot, waiting):
                 return
+
+    def _kill_stuck(self) -> None:
+        """Kills the workers whose status file, which each step touches, has not changed for too long."""
+        now = time.monotonic()
+        for active in self._workers if self._step_timeout else []:
+            changed = active.status_file.stat().st_mtime if active.status_file.exists() else 0.0
+            if changed != active.seen[0] or not active.worker.is_running():
+                active.seen = changed, now
+            elif now - active.seen[1] > (self._step_timeout or 0.0) and not active.hangs:
+                waited = format_duration(now - active.seen[1])
+                active.hangs = f"its worker made no step for {waited} (--step_timeout) and was killed"
+                active.worker.end(now=True)
 
     def end(self, received: Sequence[int]) -> None:
         """Ends every worker: a request, time for a checkpoint (or another signal), a kill.
@@ -276,15 +297,15 @@ class Scheduler:
     def _reap(self, active: ActiveWorker) -> None:
         """Records the failure of the runs that a worker was killed in, and prints its log where it never trained any."""
         worker, status, slot = active.worker, active.status, active.slot
-        code = worker.poll()
+        code, how = worker.poll(), active.hangs or worker.how()
         if active.is_dismissed:
             return
         if status.get("ended") or status.get("runs"):
             self._fruitless[slot] = self._lost[slot] = 0
-            if code not in EXPECTED_EXITS:
-                self._attempts.record_end(status, "FAILED", f"its process ended without an error message: {worker.how()}")
+            if code not in EXPECTED_EXITS and not active.hangs:
+                self._attempts.record_end(status, "FAILED", f"its process ended without an error message: {how}")
             elif code:
-                self._attempts.record_interruption(status, worker.how(), is_lost=worker.is_lost(), most=MAX_LOST)
+                self._attempts.record_interruption(status, how, is_lost=worker.is_lost(), most=MAX_LOST)
             return
         if code == 0:  # others were faster
             self._not_before[slot] = time.monotonic() + PAUSE_SECONDS
@@ -292,7 +313,7 @@ class Scheduler:
         counter = self._lost if worker.is_lost() else self._fruitless
         counter[slot] += 1
         log = f"\n{console.last_lines(worker.log)}\n  {worker.log}" if worker.log.exists() else ""
-        self._notify(f"\na worker ended before it trained anything: {worker.how()}{log}")
+        self._notify(f"\na worker ended before it trained anything: {how}{log}")
         if self._fruitless[slot] >= MAX_FRUITLESS or self._lost[slot] >= MAX_LOST:
             self._give_up(slot, f"The last {counter[slot]} workers there ended before they trained anything.")
 
