@@ -1,5 +1,6 @@
 """Slurm as a study meets it, without one: what is submitted, how often it is asked, and what is made of its answers."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -17,6 +18,8 @@ from cnnlab.ablation.run.command import Batching, worker_command
 from cnnlab.ablation.run.options import parse_options, typed
 from cnnlab.ablation.run.scheduler import Scheduling
 from cnnlab.ablation.run.slurm_script import JobOptions, batch_script, job_options, minutes_of, planned_minutes
+from cnnlab.cli.groups import Devices
+from cnnlab.cli.launchers import Launcher, planned_strategy
 from cnnlab.errors import UsageError
 
 PARTITIONS = "debug*|1:00:00\ngpu|2-00:00:00\nlong|infinite\n"
@@ -326,6 +329,15 @@ def test_a_plan_asks_slurm_whether_it_would_take_the_jobs(cluster: FakeSlurm):
         UsageError, match=r"Invalid partition name specified.\nPartitions here: debug, gpu, long. Did you mean gpu?"
     ):
         slurm.check_slurm(study, cluster.folder, how, options=options("partition=gpus"))
+
+
+@pytest.mark.parametrize("strategy", ["jit", "fsdp"])
+def test_devices_that_only_the_jobs_have_are_planned_with_and_refused_for_workers_here(strategy: Any):
+    devices, elsewhere = Devices(strategy, devices=64), Launcher(slurm.run_on_slurm, lambda *_: "", is_elsewhere=True)
+    planned = planned_strategy(devices, elsewhere)
+    assert len(planned.devices) == 64 and planned.name == strategy
+    with pytest.raises(UsageError, match="--devices=64"):
+        planned_strategy(devices, dataclasses.replace(elsewhere, is_elsewhere=False))
 
 
 def test_programs_of_slurm_are_asked_without_the_variables_of_a_job(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
