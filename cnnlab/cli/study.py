@@ -79,15 +79,13 @@ def ablate(
     study = commands.study_from_flags(design, loaded, common, given, words, comparison, precision=devices.precision)
     study, declared = declaration.follow_declaration(study, loaded, pruning.prune, exploratory=comparison.exploratory)
     study, found, folder = plan(study, loaded, workdir, allow, pruning, planned_strategy(devices, trainer), pace)
-    verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
-    commands.require_compared(study, verdict)
+    verdict = rule_of(study, loaded, design)
     need = show_plan(study, found, folder, budget_minutes)
     scheduling = scheduling_of(launching, limits, console, planned_seconds=need.training_seconds)
     print(trainer.check(study, folder, scheduling) if need.runs else "", end="", flush=True)
     if dry_run:
         return 0
-    declaration.keep_declaration(folder, study, declared)
-    code = run_study(study, folder, trainer, batching, scheduling)
+    code = run_study(study, folder, trainer, batching, scheduling, declared)
     if code in (0, 1):
         show_report(commands.write_study_report(study, folder, allow=allow, verdict=verdict), study, folder)
     return code
@@ -124,6 +122,18 @@ def plan(
     return study, found, pathlib.Path(workdir or above / f"study-{study.name}-{commands.study_digest(study)}")
 
 
+def rule_of(study: Study, loaded: "ExperimentFile", design: DesignRequest) -> Any:
+    """Returns the verdict rule of the experiment's own study; None where the command line varies something else.
+
+    Raises UsageError where the rule compares a number that the arms do not have.
+    """
+    from cnnlab.ablation import commands
+
+    verdict = None if design.vary or design.toggle else getattr(loaded.study, "verdict", None)
+    commands.require_compared(study, verdict)
+    return verdict
+
+
 def show_plan(study: Study, found: Sequence["CheckedArm"], folder: pathlib.Path, budget_minutes: int | None) -> "Estimate":
     """Prints what a study will do; returns what that needs. Raises UsageError where that takes longer than its budget."""
     from cnnlab.ablation import commands
@@ -146,11 +156,20 @@ def scheduling_of(launching: Launching, limits: Limits, console: Console, *, pla
     return Scheduling(*common, planned_seconds=planned_seconds, step_timeout=step_timeout)
 
 
-def run_study(study: Study, folder: pathlib.Path, trainer: Launcher, batching: Batching, scheduling: "Scheduling") -> int:
-    """Trains what is left of a planned study; returns the exit code."""
+def run_study(
+    study: Study,
+    folder: pathlib.Path,
+    trainer: Launcher,
+    batching: Batching,
+    scheduling: "Scheduling",
+    declared: dict[str, Any] | None,
+) -> int:
+    """Keeps the declaration of a planned study and trains what is left of it; returns the exit code."""
+    from cnnlab.ablation.plan.declaration import keep_declaration
     from cnnlab.ablation.run import runs
     from cnnlab.runs.lock import locked
 
+    keep_declaration(folder, study, declared)
     files.make_folder(folder)
     with locked(folder):
         runs.write_owner(folder)
