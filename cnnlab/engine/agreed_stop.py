@@ -46,7 +46,7 @@ class AgreedStop:
         self.reason = ""
         """The signal, and which process got it; empty as long as there was none."""
         self._at: int | None = None
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._lock, self._wake, self._over = threading.Lock(), threading.Event(), threading.Event()
 
     def __call__(self) -> bool:
@@ -70,26 +70,33 @@ class AgreedStop:
             on_notice: is called in a thread when a signal, to whichever process, is known here.
         """
         me = jax.process_index()
-        self._thread = threading.Thread(target=self._take_part, args=(me, on_notice), name="agreement", daemon=True)
-        self._thread.start()
+        # Two, since a process that waits for the others to agree is alive.
+        for target, arguments in ((self._leave_signs, (me,)), (self._take_part, (me, on_notice))):
+            self._threads.append(threading.Thread(target=target, args=arguments, name="agreement", daemon=True))
+            self._threads[-1].start()
         atexit.register(self.close)
 
     def close(self) -> None:
         """Takes part no more; a thread in C++ code at the end of the interpreter would abort the process."""
         self._over.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(ANSWER_SECONDS)
+        for thread in self._threads:
+            thread.join(ANSWER_SECONDS)
+
+    def _leave_signs(self, me: int) -> None:
+        """Leaves signs of life as process number `me`."""
+        _leave_sign(me, self.polls)
+        while not self._over.wait(BEAT_SECONDS):
+            _leave_sign(me, self.polls)
 
     def _take_part(self, me: int, on_notice: Callable[[], None]) -> None:
-        """Leaves signs of life, and agrees with the others once a signal is known, as process number `me`."""
-        has_agreed = False
+        """Agrees with the others as process number `me`, once a signal is known."""
         while not self._over.is_set():
-            _leave_sign(me, self.polls)
-            if not has_agreed and (reason := self.reason or _notice()):
-                self.reason, has_agreed = reason, True
+            if reason := self.reason or _notice():
+                self.reason = reason
                 on_notice()
                 self._agree(me)
+                return
             self._wake.wait(BEAT_SECONDS)
             self._wake.clear()
 
