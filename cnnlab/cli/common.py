@@ -129,7 +129,8 @@ def resolve(experiment: "ExperimentFile", values: Mapping[str, Any], length: Len
     resolved = experiment.resolve({**values, **duration})
     from cnnlab.cli.verbs import run_flags
 
-    if hidden := [path for path in resolved.knobs if path in run_flags()]:
+    names = run_flags()  # of all verbs, from their signatures
+    if hidden := [path for path in resolved.knobs if path in names]:
         raise UsageError(
             f"{experiment.name}: its knob --{hidden[0]} has the name of a run flag, so it cannot be set. Rename the knob."
         )

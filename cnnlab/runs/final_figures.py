@@ -62,6 +62,12 @@ def draw(
     files.make_folder(folder / "figures")
     for name, figure in plots.items():
         figures.save(figure, folder / "figures" / f"{name}.png")
-    images(step, {name: figures.as_pixels(figure) for name, figure in plots.items()})
+    images(step, {name: _at_half_size(folder / "figures" / f"{name}.png") for name in plots})
     for kept in sorted((folder / "snapshots").glob("*")):
         figures.animate(sorted(kept.glob("*.png")), folder / "figures" / f"{kept.name}.webp")
+
+
+def _at_half_size(path: pathlib.Path) -> np.ndarray:
+    """Reads a figure that was saved as u8 [H, W, 3] at half its size, in a third of the time that drawing it again takes."""
+    with Image.open(path) as saved:
+        return np.array(saved.convert("RGB").reduce(2))
