@@ -28,27 +28,28 @@ def max_pool_from_slices(window: tuple[int, int], geometry: Geometry, x: jax.Arr
 def _max_pool_jvp(
     window: tuple[int, int], geometry: Geometry, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the tangent at the first place of each window that equals its maximum."""
+    """Returns the tangent at the first place of each window that has its maximum."""
     y = max_pool_from_slices(window, geometry, primals[0])
-
-    def some(x: jax.Array, y: jax.Array, x_dot: jax.Array) -> jax.Array:
-        return _at_first(window, geometry, x, y, x_dot)
-
     one = math.prod(primals[0].shape[1:]) * 4
-    return y, in_chunks(some, primals[0], y, tangents[0], bytes_each=one, limit=SHIFTED)
+    some = partial(_at_first, window, geometry)
+    return y, in_chunks(some, primals[0], tangents[0], bytes_each=one, limit=SHIFTED)
 
 
-def _at_first(window: tuple[int, int], geometry: Geometry, x: jax.Array, y: jax.Array, x_dot: jax.Array) -> jax.Array:
-    """Takes x_dot at the first place of each window of x whose value is y, the maximum: [b, H, W, C] -> [b, H', W', C]."""
+def _at_first(window: tuple[int, int], geometry: Geometry, x: jax.Array, x_dot: jax.Array) -> jax.Array:
+    """Takes x_dot at the first place of each window of x that has its maximum: [b, H, W, C] -> [b, H', W', C]."""
     sides = ((0, 0, 0), *((*pad, 0) for pad in geometry.padding), (0, 0, 0))
     x, x_dot = lax.pad(x, np.asarray(-np.inf, x.dtype), sides), lax.pad(x_dot, np.zeros((), x.dtype), sides)
-    inside, zero = Geometry(geometry.strides), jnp.zeros((), y.dtype)
-    # From the last tap to the first, so that the first place of equal values is written last; i32 [b, H', W', C].
-    first = jnp.full(y.shape, window[0] * window[1], jnp.int32)
-    for i, j, value in reversed(list(taps(x, window, inside))):
-        first = jnp.where(value == y, i * window[1] + j, first)
+    inside, zero = Geometry(geometry.strides), jnp.zeros((), x.dtype)
+    # From the last tap to the first, so that the first place of equal values is written last; i32 [b, H', W', C]. Taps are
+    # compared with each other, not with the result of the pooling: XLA may compute x for it once more, rounded otherwise, and
+    # then no tap equals it and the gradient is lost.
+    *others, (_, _, largest) = taps(x, window, inside)
+    first = jnp.full(largest.shape, len(others), jnp.int32)
+    for i, j, value in reversed(others):
+        first = jnp.where(value >= largest, i * window[1] + j, first)
+        largest = jnp.maximum(value, largest)
     if window == geometry.strides:  # no pixel is in two windows: the gradient is spread out by copying, not by adding
-        (height, width), (batch, rows, columns, channels) = window, y.shape
+        (height, width), (batch, rows, columns, channels) = window, first.shape
         blocks = (batch, rows, height, columns, width, channels)
         # [b, H, W, C] -> [b, H'·h, W'·w, C] -> [b, H', h, W', w, C]
         x_dot = lax.slice(x_dot, (0, 0, 0, 0), (batch, rows * height, columns * width, channels)).reshape(blocks)
