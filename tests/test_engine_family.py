@@ -1,9 +1,9 @@
-"""Members of a family share a compilation and give what each gives alone; the steadiest setting is chosen."""
+"""Members of a family share a compilation and give what each gives alone; settings are chosen and steps to a level counted."""
 
 import pytest
 
 from cnnlab import knobs
-from cnnlab.engine.family import family, measure, steadiest
+from cnnlab.engine.family import family, measure, steadiest, steps_to
 from cnnlab.engine.in_memory import on_devices, train_in_memory
 from cnnlab.recipes.classification import classification
 
@@ -43,3 +43,10 @@ def test_members_that_are_trained_together_give_what_each_gives_alone():
 
 def test_the_setting_with_the_best_worst_run_is_chosen():
     assert steadiest({0.01: (0.8, 0.81), 0.1: (0.9, 0.3), 0.05: (0.81, 0.8)}) == 0.01
+
+
+def test_steps_are_counted_to_the_first_time_that_a_level_is_reached():
+    losses = {10: 0.9, 20: 0.4, 30: 0.6, 40: 0.3, 50: float("nan")}
+    assert steps_to(0.5, losses) == 20
+    assert steps_to(0.5, losses, over=2) == 30, "the mean of 0.4 and 0.6, and no mean before there are two values"
+    assert steps_to(0.1, losses) == steps_to(0.1, losses, over=6) == 50, "the last step where it never is"

@@ -105,3 +105,16 @@ def steadiest(found: Mapping[Setting, Sequence[float]]) -> Setting:
         found: {setting: a number of each of its runs, more is better}.
     """
     return max(found, key=lambda setting: min(found[setting]))
+
+
+def steps_to(level: float, values: Mapping[int, float], *, over: int = 1) -> int:
+    """Returns the step at which the mean of the last `over` values first is at most `level`; the last step where it never is.
+
+    Args:
+        level: number that is to be reached, where less is better.
+        values: {step: number} in the order of the steps, such as the losses that were logged.
+        over: values that are averaged, so that a single batch does not decide.
+    """
+    steps, numbers = list(values), list(values.values())
+    means = ((steps[last - 1], sum(numbers[last - over : last]) / over) for last in range(over, len(steps) + 1))
+    return next((step for step, mean in means if mean <= level), steps[-1])
