@@ -1,5 +1,6 @@
 """The declaration of a claim's study stands before its first run; what differs from it is exploratory, without a verdict."""
 
+import dataclasses
 import pathlib
 import shlex
 import subprocess
@@ -15,6 +16,7 @@ from cnnlab.ablation.plan.request import Comparison, DesignRequest
 from cnnlab.ablation.report.cards.record import read_records
 from cnnlab.ablation.run import local
 from cnnlab.cli.claims import declared_files
+from cnnlab.cli.groups import Pace
 from cnnlab.cli.main import main
 from cnnlab.runs import revision
 from cnnlab.runs.catalogue import ROOT
@@ -216,13 +218,14 @@ def test_the_commands_of_the_page_are_what_the_files_declare(here: Here):
     said = {file.name: file.command for file in declared_files(ROOT / "docs" / "claims") if file.verb == "ablate"}
     assert said
     said |= {one.name: one.command for one in read_records(ROOT / "docs" / "claims") if one.verb == "ablate"}
-    differing = {}
+    differing, pace = {}, {field.name for field in dataclasses.fields(Pace)}
     for name, text in said.items():
         words = shlex.split(text)
         flags = dict(word.removeprefix("--").split("=", 1) for word in words[3:])
         loaded = load_experiment(flags.pop("experiment"), data_dir=flags.pop("data_dir", None))
         first, count = int(flags.pop("seed", loaded.study.first_seed)), int(flags.pop("seeds", loaded.study.seeds))
         comparison = Comparison(first, count, flags.pop("metric", None))
+        flags = {name: value for name, value in flags.items() if name not in pace}  # what they train is the same
         common = loaded.resolve(flags)
         study = commands.study_from_flags(DesignRequest(), loaded, common, flags, (), comparison, precision="f32")
         found = declaration.differences(study, declaration.declared_by(loaded), loaded)
