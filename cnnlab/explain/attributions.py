@@ -18,6 +18,9 @@ from cnnlab.explain.methods import METHODS, Maps
 from cnnlab.explain.network import Network
 from cnnlab.explain.page import Picture, Section, definitions, shown
 
+LARGE = 96
+"""Height in pixels above which images are shown larger."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Explained:
@@ -66,14 +69,15 @@ def section_of(maps: Mapping[str, np.ndarray], explained: Explained, layers: Map
         layers: {method: name of the layer that it looks at}.
     """
     images, pictures, rows = explained.examples.shown(), [], []
+    size = "large" if images.shape[1] > LARGE else ""
     for number, image in enumerate(images):
         where = f"image {number + 1}"
         own = Picture(f"image_{number + 1}", render.as_png(render.enlarged(render.image_pixels(image))), where)
         first, *more = map(escape, explained.caption(number))
-        cells = [f'<td>{shown(own)}{first}<span class="sub">{"<br>".join(more)}</span></td>']
+        cells = [f'<td>{shown(own, size)}{first}<span class="sub">{"<br>".join(more)}</span></td>']
         pictures.append(own)
         for name, values in maps.items():
-            picture, cell = _map_cell(name, values[number], image, number)
+            picture, cell = _map_cell(name, values[number], image, number, size)
             pictures += [picture] if picture else []
             cells.append(f"<td>{cell}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -89,7 +93,7 @@ def section_of(maps: Mapping[str, np.ndarray], explained: Explained, layers: Map
     return Section("Attribution", table + definitions(words), note, tuple(pictures))
 
 
-def _map_cell(name: str, values: np.ndarray, image: np.ndarray, number: int) -> tuple[Picture | None, str]:
+def _map_cell(name: str, values: np.ndarray, image: np.ndarray, number: int, size: str) -> tuple[Picture | None, str]:
     """Returns (the picture, its cell as HTML) of a map [H, W]; a map that is 0 everywhere or not finite is said."""
     method, scale = METHODS[name], render.scale_of(values)
     if not np.isfinite(values).all():
@@ -99,7 +103,7 @@ def _map_cell(name: str, values: np.ndarray, image: np.ndarray, number: int) -> 
     under = image if method.is_coarse else None
     pixels = render.enlarged(render.map_pixels(values, is_signed=method.is_signed, under=under))
     picture = Picture(f"{name}_{number + 1}", render.as_png(pixels), f"{method.title} of image {number + 1}")
-    return picture, f'{shown(picture)}<span class="sub">{"±" if method.is_signed else "up to "}{scale:.2g}</span>'
+    return picture, f'{shown(picture, size)}<span class="sub">{"±" if method.is_signed else "up to "}{scale:.2g}</span>'
 
 
 def zero_reason(name: str) -> str:

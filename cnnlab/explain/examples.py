@@ -68,7 +68,9 @@ def most_images(opened: Opened) -> int:
 
 def read_examples(opened: Opened, given: Sequence[str]) -> Examples:
     """Returns images of `--images`, or the first of the run's held-out split; raises DataError where none can be read."""
-    return _of_files(opened, given) if given else _held_out(opened, opened.data)
+    if given or opened.data is None:
+        return _of_files(opened, given)
+    return _held_out(opened, opened.data)
 
 
 def _of_files(opened: Opened, given: Sequence[str]) -> Examples:
@@ -88,8 +90,7 @@ def _of_files(opened: Opened, given: Sequence[str]) -> Examples:
         raise DataError(f"none of the images could be read: {'; '.join(reasons[:3]) or 'there were none'}.\nGive others.")
     kept = [number for number, image in enumerate(pixels) if image.dtype == pixels[0].dtype]
     stacked = np.stack([pixels[number] for number in kept])  # N of [H, W, C] -> [N, H, W, C]
-    labels = None
-    return Examples(stacked, opened.normalized(stacked), labels, tuple(names[n] for n in kept), ", ".join(given))
+    return Examples(stacked, opened.normalized(stacked), None, tuple(names[n] for n in kept), ", ".join(given))
 
 
 def _held_out(opened: Opened, data: Dataset) -> Examples:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab import files
-from cnnlab.core import Params, PyTree, Task
+from cnnlab.core import Dataset, Params, Prediction, PyTree, Task
 from cnnlab.data.decode import MAX_PIXELS
 from cnnlab.data.normalize import NORMALIZERS, Normalisation, half, imagenet, no_normalization
 from cnnlab.data.resize import FITS, crop, settings_of
@@ -48,12 +48,14 @@ class Opened:
     network: Network
     inputs: InputSpec
     """What it takes, and the names of its classes."""
+    prediction: Prediction
+    """What it predicts for an image, with its probabilities."""
     prepare: Preparation
     """Prepares images of files as those of the training were."""
     facts: tuple[tuple[str, str], ...]
     """(what, text) of what is said about it on the page."""
-    data: Any = None
-    """Its data set (core.Dataset); None: it was opened without."""
+    data: Dataset | None = None
+    """Its data set; None: it was opened without."""
     folder: pathlib.Path | None = None
     """Folder of the run; None: it is none of a run."""
 
@@ -61,6 +63,11 @@ class Opened:
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of their numbers."""
         return self.inputs.class_names
+
+    def probabilities(self, logits: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Returns the probabilities f32 [N, K] of scores [N, K]; where there are none, as of numbers, the scores."""
+        found = self.prediction.arrays(jnp.asarray(logits), jnp.asarray(images))
+        return np.asarray(found.get("probabilities", logits), np.float32)
 
     def normalized(self, pixels: np.ndarray) -> np.ndarray:
         """Returns images u8 or f32 [N, H, W, C] as the network sees them, f32."""
@@ -82,7 +89,7 @@ def open_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: b
     experiment = program.experiment
     inputs = experiment.data.inputs
     params, model_state = evaluated(state)
-    _require_scores(experiment.task, params, model_state, inputs)
+    prediction = _require_scores(experiment.task, params, model_state, inputs)
     facts = (
         ("Run", f"{folder}, step {step:,}"),
         ("Network", str(spec.knobs.get("model", spec.title))),
@@ -92,6 +99,7 @@ def open_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: b
         title=spec.title,
         network=make_network(experiment.task.predict, params, model_state, inputs.image_shape),
         inputs=inputs,
+        prediction=prediction,
         prepare=preparation_of(inputs, spec.knobs),
         facts=facts,
         data=experiment.data if with_data else None,
@@ -103,17 +111,18 @@ def _size(inputs: InputSpec) -> str:
     return "x".join(map(str, inputs.image_shape))
 
 
-def _require_scores(task: Task, params: Params, model_state: PyTree, inputs: InputSpec) -> None:
-    """Raises UsageError unless a task gives a score for each class and can be differentiated."""
+def _require_scores(task: Task, params: Params, model_state: PyTree, inputs: InputSpec) -> Prediction:
+    """Returns what a task predicts; raises UsageError unless it is a score for each class that can be differentiated."""
     images = jax.ShapeDtypeStruct((1, *inputs.image_shape), jnp.float32)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype), (params, model_state))
     scores = jax.eval_shape(task.predict, *shapes, images) if task.turns and task.prediction else None
     shape = getattr(scores, "shape", None)
-    if shape != (1, len(inputs.class_names)):
+    if task.prediction is None or shape != (1, len(inputs.class_names)):
         raise UsageError(
             "explain: the model of this run has no scores of classes that could be explained.\n"
             "Give the --workdir of a trained classifier."
         )
+    return task.prediction
 
 
 def _read_class_names(path: str) -> tuple[str, ...]:
@@ -180,8 +189,10 @@ def imported(
             ("Network", f"{name}, weights of {pathlib.Path(init_from).name}"),
             ("Images", f"{_size(inputs)}, brought to size by {fit_in_words(inputs.fit)}; {_normalization_in_words(inputs)}"),
         )
-        made = make_network(classify(network).predict, params, model_state, inputs.image_shape)
-        return Opened(name, made, inputs, Preparation(inputs, fit_of(inputs), MAX_PIXELS), facts)
+        task = classify(network)
+        prediction = _require_scores(task, params, model_state, inputs)
+        made = make_network(task.predict, params, model_state, inputs.image_shape)
+        return Opened(name, made, inputs, prediction, Preparation(inputs, fit_of(inputs), MAX_PIXELS), facts)
 
     return opened
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab import figures
+from cnnlab.ablation.report.html import escape
 from cnnlab.core import Array
 from cnnlab.explain.examples import Examples
 from cnnlab.explain.network import Layer, Network
@@ -120,7 +121,7 @@ def section_of(scene: Scene) -> Section | str:
         peaks = peaks_of(scene.network, scene.pool.images, layer)
         units = chosen_units(peaks, UNITS)
         if not units:
-            parts.append(f"<p>{layer.name}: every unit is the same for all images.</p>")
+            parts.append(f"<p>{escape(layer.name)}: every unit is the same for all images.</p>")
             continue
         rows = [strongest(peaks, layer, scene.pool, unit, PATCHES) for unit in units]
         sheet = figures.sheet(np.concatenate(rows), columns=PATCHES)  # U of [k, h, w, C] -> [U·k, h, w, C]
