@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from cnnlab.explain import activations, attribution, checks, embedding, patches
 from cnnlab.explain.examples import Examples, chosen
-from cnnlab.explain.network import Layer, make_network, values_of
+from cnnlab.explain.network import Layer, in_batches, make_network, scores, values_of
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +144,17 @@ def test_images_of_all_classes_are_shown_in_turn():
     found = Examples(pixels, pixels.astype(np.float32), labels, tuple("abcdef"), "here")
     assert chosen(found, 4).names == ("a", "d", "f", "b") and len(chosen(found, 9)) == 6
     assert functools.reduce(max, chosen(found, 2).shown().ravel()) == 0.0
+
+
+def test_images_are_taken_in_batches_of_one_size(net):
+    images, target = (np.asarray(part) for part in examples(jnp.float32))
+    sizes = []
+
+    def function(network, images, target):
+        sizes.append(len(images))
+        return images.sum(axis=(1, 2, 3)) + target
+
+    found = in_batches(function, net, images, target, 2)
+    np.testing.assert_allclose(found, images.sum(axis=(1, 2, 3)) + target, rtol=1e-5)
+    assert sizes == [2, 2]
+    np.testing.assert_array_equal(checks.predicted(net, images, 2), np.argmax(np.asarray(scores(net, images)), axis=1))

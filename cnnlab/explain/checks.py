@@ -15,7 +15,7 @@ from scipy import ndimage, stats
 from cnnlab.core import Array
 from cnnlab.explain.attribution import target_scores
 from cnnlab.explain.methods import Maps
-from cnnlab.explain.network import Network, scores
+from cnnlab.explain.network import Network, in_batches, scores
 from cnnlab.ops import trees
 
 DEPTHS = ("last layer", "last half", "all layers")
@@ -187,13 +187,22 @@ def pointing(maps: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
     return float(np.mean(hits)), float(np.mean(shares)) if len(shares) else float("nan")
 
 
-def tried_quadrants(network: Network, images: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def predicted(network: Network, images: np.ndarray, size: int) -> np.ndarray:
+    """Returns the class i32 [N] of the largest score of images [N, H, W, C], `size` of which are classified at a time."""
+    nothing = np.zeros(len(images), np.int32)
+    found = in_batches(lambda network, images, _: scores(network, images), network, images, nothing, size)
+    return np.argmax(found, axis=1).astype(np.int32)
+
+
+def tried_quadrants(
+    network: Network, images: np.ndarray, target: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (pasted images, bool of their quadrants, target) of the images that are still given their class when pasted.
 
-    Each image stands in each of the four quadrants in turn.
+    Each image stands in each of the four quadrants in turn; `size` pictures are classified at a time.
     """
     every = np.repeat(images, len(QUADRANTS), axis=0)
     classes = np.repeat(target, len(QUADRANTS))
     out, inside = pasted(every, [number % len(QUADRANTS) for number in range(len(every))])
-    is_known = np.argmax(np.asarray(scores(network, jnp.asarray(out))), axis=1) == classes
+    is_known = predicted(network, out, size) == classes
     return out[is_known], inside[is_known], classes[is_known]

@@ -6,11 +6,12 @@ Letters in shapes: B images, H W space, C channels, K classes; h w C′ those of
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnnlab.core import Array, Params, PyTree
 from cnnlab.errors import UsageError, did_you_mean
@@ -142,6 +143,22 @@ def make_network(predict: Predict, params: Params, model_state: PyTree, image_sh
     ordered = tuple(entry for _, entry in sorted(layers, key=lambda pair: pair[0]))
     params, model_state = jax.tree.map(jnp.asarray, (params, model_state))
     return Network(params, model_state, predict, ordered, image_shape, program.count_relus(plain.program))
+
+
+def in_batches(
+    function: Callable[[Network, Array, Array], Array], network: Network, images: np.ndarray, target: np.ndarray, size: int
+) -> np.ndarray:
+    """Returns what a function of (network, images, target) gives for images [N, …], called with `size` of them at a time.
+
+    The last batch is filled up with zeros, so that a function is compiled for one size alone.
+    """
+    found = []
+    for start in range(0, len(images), size):
+        parts = [part[start : start + size] for part in (images, target)]
+        count = len(parts[0])
+        filled = [np.concatenate([part, np.zeros((size - count, *part.shape[1:]), part.dtype)]) for part in parts]
+        found.append(np.asarray(function(network, *map(jnp.asarray, filled)))[:count])
+    return np.concatenate(found)
 
 
 @jax.jit

@@ -9,12 +9,10 @@ import numpy as np
 from cnnlab.ablation.report.html import plain_table
 from cnnlab.explain import checks
 from cnnlab.explain.methods import METHODS, Maps
-from cnnlab.explain.network import Network, scores
+from cnnlab.explain.network import Network, in_batches
 from cnnlab.explain.page import Section
 from cnnlab.explain.scene import Scene
 
-MOST_IMAGES = 4
-"""Images on which methods are run again."""
 PASTED, MOST_PASTED, FEWEST_PASTED = 16, 16, 4
 """Images that are pasted into each quadrant, and the most and the fewest of those still recognised that are looked at."""
 LARGE = 64
@@ -31,24 +29,24 @@ def section_of(scene: Scene) -> Section | str:
         return "no map of attribution was asked for"
     titles = {name: METHODS[name].title for name in scene.maps}
     cells: dict[str, list[str]] = {title: [] for title in titles.values()}
-    count = min(MOST_IMAGES, len(scene.explained.examples))
-    images, target = scene.explained.examples.images[:count], scene.explained.target[:count]
+    # All images that are shown, so that every program which computed their maps is used again as it was compiled.
+    images, target = scene.explained.examples.images, scene.explained.target
     again = _affordable(scene)
     for name, title in titles.items():
         scene.say(f"checks of {title}")
         maps = scene.methods[name]
         cells[title] += _randomized(maps, scene.network, images, target) if name in again else ["not run"] * 3
-        curve = checks.curve_of(scene.maps[name][:count], scene.network, images, target)
+        curve = checks.curve_of(scene.maps[name], scene.network, images, target)
         cells[title] += [f"{area:.2f}" for area in curve.areas]
     pasted = _pasted(scene)
     for name, title in titles.items():
-        cells[title] += _pointing(scene.methods[name], scene.network, pasted) if name in again else ["not run"] * 2
+        cells[title] += _pointing(scene, name, pasted) if name in again else ["not run"] * 2
     chance = checks.curve_of(checks.random_order(images.shape[:3]), scene.network, images, target)
     rows = [[title, *row] for title, row in cells.items()]
     rows.append(["random order", "–", "–", "–", *(f"{area:.2f}" for area in chance.areas), "25%", "25%"])
     heads = ["Method", *checks.DEPTHS, "deletion", "insertion", "points inside", "energy inside"]
     body = plain_table(heads, rows) + _text(scene, pasted[0])
-    return Section("How far to trust these maps", body, _note(cells, count))
+    return Section("How far to trust these maps", body, _note(cells))
 
 
 def _affordable(scene: Scene) -> set[str]:
@@ -65,25 +63,26 @@ def _randomized(maps: Maps, network: Network, images: np.ndarray, target: np.nda
 def _pasted(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (pasted images, bool of their quadrants, class) of those that the network still gives its class, at most 16."""
     images = scene.pool.images[:PASTED]
-    predicted = np.argmax(np.asarray(scores(scene.network, jnp.asarray(images))), axis=1).astype(np.int32)
-    found = checks.tried_quadrants(scene.network, images, predicted)
+    size = len(scene.explained.examples)
+    found = checks.tried_quadrants(scene.network, images, checks.predicted(scene.network, images, size), size)
     chosen = np.linspace(0, max(len(found[0]) - 1, 0), min(MOST_PASTED, len(found[0]))).round().astype(int)
     return found[0][chosen], found[1][chosen], found[2][chosen]
 
 
-def _pointing(maps: Maps, network: Network, pasted: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[str]:
+def _pointing(scene: Scene, name: str, pasted: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[str]:
     images, inside, target = pasted
     if len(images) < FEWEST_PASTED:
         return ["–", "–"]
-    hits, energy = checks.pointing(np.asarray(maps(network, jnp.asarray(images), jnp.asarray(target))), inside)
+    found = in_batches(scene.methods[name], scene.network, images, target, len(scene.explained.examples))
+    hits, energy = checks.pointing(found, inside)
     return [f"{hits:.0%}", "–" if math.isnan(energy) else f"{energy:.0%}"]
 
 
-def _note(cells: Mapping[str, list[str]], count: int) -> str:
+def _note(cells: Mapping[str, list[str]]) -> str:
     """Returns what the table shows, and which methods hardly depend on the weights."""
     kept = [title for title, row in cells.items() if row[2] not in ("constant", "not run") and float(row[2]) > KEPT]
     text = (
-        f"On the first {count} images. Randomised weights: the rank correlation of |map| with that of the network whose last "
+        "On the images above. Randomised weights: the rank correlation of |map| with that of the network whose last "
         "layer, last half or all layers have their weights in random order (after Adebayo et al. 2018); it should fall to "
         "about 0. Deletion and insertion: the area below the probability of the class while the most important pixels are "
         "replaced by the baseline first (low is good), or brought back into the blurred image (high is good; Petsiuk et al. "
