@@ -60,7 +60,7 @@ OTHER_CLAIMS = [
 """Claims whose recipe and network another experiment trains: they are traced in the fast stage, and trained by hand."""
 DREAMS = ("deep_dream", "fast_style", "feature_inversion", "fooling", "style_transfer", "texture")
 """Experiments of synthesis, like class_image, whose network is large."""
-TRACED_BY_ANOTHER = ("c22_lesions", "isic_lesions", *DREAMS)
+TRACED_BY_ANOTHER = ("c18_convolutions", "c22_lesions", "c40_skin_lesions", "isic_lesions", *DREAMS)
 """Experiments whose large network another one traces in the fast stage."""
 SEEN = {"model": "convnet", "model.widths": "4,8"}
 SMALLER: dict[str, dict[str, Any]] = {

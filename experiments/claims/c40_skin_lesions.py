@@ -7,7 +7,7 @@ Command:  python launch.py ablate --experiment=c40_skin_lesions --weights=effici
 Result:   not run yet.
 
 A linear classifier on the features of EfficientNet-Lite0 learns 160 lesions, with the plain loss or with one in which every
-class has the same weight in all. The other 160 are measured (the split called validation, by which nothing is chosen); the
+class has the same weight in all. Another 160 are measured (the split called validation, by which nothing is chosen); the
 seed of each run divides them, the same in both arms. If accuracy misleads, the two metrics have to put the classifiers in
 different orders: the plain one ahead by the accuracy at the shares of HAM10000, where two of three images are nevi, and the
 weighted one ahead by balanced accuracy. That accuracy is the mean of the recalls of the classes by their shares there, since

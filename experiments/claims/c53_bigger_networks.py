@@ -20,9 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from cnnlab.ablation.analyse.claim_verdict import every
 from cnnlab.ablation.analyse.exact_verdicts import at_least, at_most
@@ -32,10 +30,9 @@ from cnnlab.ablation.plan.measurement import Measured, Measurement
 from cnnlab.ablation.plan.study import Card, Figure
 from cnnlab.metric import SHARE, Metric
 from cnnlab.models.mlp import MLP
-from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.optimizers import adam
 from cnnlab.ops.schedules import cosine
-from experiments.claims.c41_nearest_neighbours import mnist
+from experiments.claims.side_by_side import initial, mnist, scores, shuffled, train
 
 CLASSES, WIDTHS = 10, (8, 32, 128)
 STEPS, BATCH, RATE = 1500, 64, 0.002
@@ -54,63 +51,42 @@ def case(width: int, images: str) -> str:
 
 
 @functools.cache
-def trained(width: int) -> Callable[..., Any]:
-    """Returns the compiled function (params, images u8 [N, 784], labels, positions [steps, BATCH], ...) -> accuracies.
+def images_of(data_dir: str | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns {split: (images f32 [N, 28, 28, 1] of mean 0 and variance 1, labels i32 [N])} of MNIST."""
+    return {split: ((pixels - 0.1307) / 0.3081, labels.astype(np.int32)) for split, (pixels, labels) in mnist(data_dir).items()}
 
-    The last arguments are positions of training images that are measured, and the test images with their labels; it gives the
-    accuracies on both.
+
+@functools.cache
+def trained(width: int) -> Callable[..., Any]:
+    """Returns the compiled function (key, train images, positions [steps, BATCH], measured [M], test images) -> accuracies.
+
+    These are the accuracies on the training images at the positions `measured` and on the test images, each with labels.
     """
     model, optimizer = MLP(CLASSES, (width,)), adam(steps=STEPS, schedule=cosine, lr=RATE)
 
-    def logits(params: Any, pixels: jax.Array, *, train: bool) -> jax.Array:
-        return model.apply(params, (pixels.astype(jnp.float32) / 255 - 0.1307) / 0.3081, train=train)[0]
+    def accuracies(key: jax.Array, data: Any, positions: jax.Array, measured: jax.Array, test: Any) -> tuple[Any, Any]:
+        variables = initial(model, key, data[0])
+        end, _, _ = train(model, optimizer, variables, data, positions, watch=lambda params, state: (), every=STEPS)
+        seen = data[0][measured], data[1][measured]
+        return scores(model, *end, *seen)[1], scores(model, *end, *test)[1]
 
-    def train(params: Any, images: Any, labels: Any, positions: Any, measured: Any, test: Any) -> tuple[jax.Array, jax.Array]:
-        def loss(params: Any, at: jax.Array) -> jax.Array:
-            return jnp.mean(cross_entropy(logits(params, images[at], train=True), labels[at]))
-
-        def step(state: Any, at: jax.Array) -> tuple[Any, None]:
-            params, held = state
-            updates, held = optimizer.update(jax.grad(loss)(params, at), held, params)
-            return (optax.apply_updates(params, updates), held), None
-
-        (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), positions)
-
-        def accuracy(pixels: jax.Array, answers: jax.Array) -> jax.Array:
-            return jnp.mean((jnp.argmax(logits(params, pixels, train=False), axis=1) == answers).astype(jnp.float32))
-
-        return accuracy(images[measured], labels[measured]), accuracy(*test)
-
-    return jax.jit(train)
-
-
-def positions_of(draw: np.random.Generator, chosen: np.ndarray) -> np.ndarray:
-    """Returns the positions i32 [steps, BATCH] of the images of every step, the chosen ones shuffled in every epoch."""
-    each = len(chosen) // BATCH * BATCH
-    epochs = [draw.permutation(chosen)[:each] for _ in range(-(-STEPS * BATCH // each))]
-    return np.concatenate(epochs).reshape(-1, BATCH)[:STEPS].astype(np.int32)  # [epochs·each] -> [steps, BATCH]
+    return jax.jit(accuracies)
 
 
 def measure(seed: int, data_dir: str | None = None) -> Measured:
     """Returns accuracies and gaps of all sizes on all and on few images, for one draw of weights, order and images."""
-    splits, draw, key = mnist(data_dir), np.random.default_rng(seed), jax.random.key(seed)
-    (images, labels), (tests, answers) = splits["train"], splits["test"]
-    order = draw.permutation(len(labels))
+    splits, key = images_of(data_dir), jax.random.key(seed)
+    order = np.random.default_rng(seed).permutation(len(splits["train"][1])).astype(np.int32)
     # {images: (those that are trained on, those of them that are measured; few are repeated to the same number)}
-    chosen = {
-        ALL: (order, order[:MEASURED]),
-        SOME: (order[:FEW], np.resize(order[:FEW], MEASURED)),
-    }
-    given = jnp.asarray(images), jnp.asarray(labels.astype(np.int32))
-    test = jnp.asarray(tests), jnp.asarray(answers.astype(np.int32))
+    chosen = {ALL: (order, order[:MEASURED]), SOME: (order[:FEW], np.resize(order[:FEW], MEASURED))}
     accuracy, gap, curves = {}, {}, {}
     with jax.numpy_dtype_promotion("standard"):  # optax counts steps in i32
         for name, (kept, measured) in chosen.items():
-            positions = positions_of(draw, kept)
+            positions = kept[shuffled(seed, len(kept), BATCH, STEPS)]  # [steps, BATCH]
             for width in WIDTHS:
-                params = jax.jit(functools.partial(MLP(CLASSES, (width,)).init, train=False))(key, jnp.zeros((1, 784)))
-                train, held_out = (float(found) for found in trained(width)(params, *given, positions, measured, test))
-                accuracy[case(width, name)], gap[case(width, name)] = held_out, train - held_out
+                found = trained(width)(key, splits["train"], positions, measured, splits["test"])
+                on_training, on_test = map(float, found)
+                accuracy[case(width, name)], gap[case(width, name)] = on_test, on_training - on_test
             curves[name] = tuple((float(width), 1 - accuracy[case(width, name)]) for width in WIDTHS)
     return Measured({"accuracy": accuracy, "gap": gap}, curves)
 
