@@ -77,7 +77,7 @@ def _summary(task: Task, shifts: tuple[int, ...], stats: Stats) -> dict[str, flo
     found, rows = task.summary(stats), stats["rows"]
     if SHIFTED not in rows:
         return found
-    right = np.mean(rows[SHIFTED] == rows["label"][:, None], axis=0, dtype=np.float64)  # [N, S] by [N, 1] -> [S]
+    right = np.asarray(np.mean(rows[SHIFTED] == rows["label"][:, None], axis=0, dtype=np.float64))  # [N, S] by [N, 1] -> [S]
     same = rows[SHIFTED] == rows["prediction"][:, None]
     accuracies = {accuracy_at(shift): float(share) for shift, share in zip(shifts, right, strict=True)}
     return {

@@ -88,8 +88,8 @@ def network(kind: str, strength: Any) -> MLP:
 def trained(kind: str) -> Callable[..., Any]:
     """Returns the compiled function (strengths [R], key, params, images, positions) -> {split: shares of errors f32 [R]}."""
 
-    def train(strength: jax.Array, key: jax.Array, params: Any, images: dict[str, Images], positions: jax.Array) -> Any:
-        weights = {"L2": {"l2": strength}, "L1": {"l1": strength}}.get(kind, {})
+    def train(strength: Any, key: jax.Array, params: Any, images: dict[str, Images], positions: jax.Array) -> Any:
+        weights: dict[str, Any] = {"L2": {"l2": strength}, "L1": {"l1": strength}}.get(kind, {})
         optimizer = penalties(momentum(steps=STEPS, schedule=cosine, lr=RATE), **weights)
 
         def loss(params: Any, at: jax.Array, noise: jax.Array) -> jax.Array:

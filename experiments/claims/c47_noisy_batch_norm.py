@@ -102,7 +102,7 @@ def trained(arm: str) -> Callable[..., Any]:
     It gives the loss after every window f32 [R, windows] and the shift in it [R, windows].
     """
 
-    def train(lr: jax.Array, key: jax.Array, variables: Any, pixels: Any, labels: Any, positions: Any) -> Any:
+    def train(lr: Any, key: jax.Array, variables: Any, pixels: Any, labels: Any, positions: Any) -> Any:
         optimizer = momentum(steps=WINDOW * WINDOWS, schedule=constant, lr=lr)
         others = {name: part for name, part in variables.items() if name != "params"}
 
