@@ -135,6 +135,8 @@ class Task:
     kept_rows: tuple[str, ...] | None = None
     """Names of the rows of the test split that a run keeps in test_rows.npz; None: all. A task whose rows are large, such as
     feature vectors, names those that are read again."""
+    for_inputs: Callable[[InputSpec], "Task"] | None = None
+    """Inputs -> the same task for images that are normalised by them; None: it does not depend on how they are normalised."""
     first_rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """{name of rows: number of examples}: rows that are fetched of the first examples of a split alone, such as masks for
     figures, which would not fit into memory for all. They are kept in no file unless `kept_rows` names them."""

@@ -127,4 +127,8 @@ PUBLISHED: list[tuple[str, dict[str, Any], tuple[int, int, int], int, int, str]]
     ("mobilenet_v2", {}, (224, 224, 3), 3_504_872, 300_774_272, "torchvision 0.28.0 mobilenet_v2"),
     ("efficientnet_b0", {}, (224, 224, 3), 5_288_548, 385_814_752, "torchvision 0.28.0 efficientnet_b0"),
     ("efficientnet_lite0", {}, (224, 224, 3), 4_652_008, 385_187_552, "timm 1.0.31 tf_efficientnet_lite0 (hooks)"),
+    ("efficientnet_lite1", {}, (240, 240, 3), 5_416_680, 600_185_232, "timm 1.0.31 tf_efficientnet_lite1 (hooks)"),
+    ("efficientnet_lite2", {}, (260, 260, 3), 6_092_072, 859_736_272, "timm 1.0.31 tf_efficientnet_lite2 (hooks)"),
+    ("efficientnet_lite3", {}, (280, 280, 3), 8_197_096, 1_383_321_872, "timm 1.0.31 tf_efficientnet_lite3 (hooks)"),
+    ("efficientnet_lite4", {}, (300, 300, 3), 13_006_568, 2_553_034_336, "timm 1.0.31 tf_efficientnet_lite4 (hooks)"),
 ]

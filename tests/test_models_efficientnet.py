@@ -59,17 +59,6 @@ def test_width_and_depth_give_the_parameters_of_b1_to_b3(width, depth, params):
     assert sum(row.params for row in table) == params
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("width", "depth", "params"),
-    [(1.0, 1.1, 5_416_680), (1.1, 1.2, 6_092_072), (1.2, 1.4, 8_197_096), (1.4, 1.8, 13_006_568)],
-    ids=["lite1", "lite2", "lite3", "lite4"],
-)
-def test_width_and_depth_give_the_parameters_of_lite1_to_lite4_of_timm(width, depth, params):
-    table = inspect.layers(efficientnet_lite0(classes=1000, width=width, depth=depth), (64, 64, 3))
-    assert sum(row.params for row in table) == params
-
-
 def test_lite_scales_neither_its_ends_nor_squeezes_and_clips_at_6():
     rows = efficientnet_lite0(classes=10, depth=1.8).stages()
     assert [row.depth for row in rows] == [1, 4, 4, 6, 6, 8, 1]

@@ -44,6 +44,9 @@ DEEP = (
     "cifar_densenet100_24",
     "cifar_densenet_bc190_40",
     "cifar_densenet_bc250_24",
+    "efficientnet_lite2",
+    "efficientnet_lite3",
+    "efficientnet_lite4",
 )
 """Networks of so many layers that tracing them takes many times as long as the others."""
 

@@ -14,6 +14,7 @@ from cnnlab.figures.grids import filters, image_grid
 from cnnlab.figures.latent import code_plane, tiles
 from cnnlab.figures.page import BAD, GOOD, as_pixels, class_labels, save
 from cnnlab.figures.reliability import reliability_diagram
+from cnnlab.figures.robustness import robustness
 from cnnlab.figures.sheets import animate, sheet
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "image_grid",
     "learning_curves",
     "reliability_diagram",
+    "robustness",
     "save",
     "sheet",
     "tiles",

@@ -116,6 +116,10 @@ MODELS = {
     "mobilenet_v2": mobilenet.mobilenet_v2,
     "efficientnet_b0": efficientnet.efficientnet_b0,
     "efficientnet_lite0": efficientnet.efficientnet_lite0,
+    "efficientnet_lite1": efficientnet.efficientnet_lite1,
+    "efficientnet_lite2": efficientnet.efficientnet_lite2,
+    "efficientnet_lite3": efficientnet.efficientnet_lite3,
+    "efficientnet_lite4": efficientnet.efficientnet_lite4,
 }
 
 LOCALIZERS = {"localizer": localizer.vgg16_localizer}
@@ -151,5 +155,18 @@ def native_shape(name: str) -> tuple[int, int, int]:
         return (32, 32, 1)
     if name in ("convnet", "airbench94") or name.startswith(("cifar_", "wrn")):
         return (32, 32, 3)
-    side = {"alexnet_two_tower": 227, "inception_v3": 299, "inception_v4": 299, "inception_resnet_v2": 299}.get(name, 224)
+    side = _SIDES.get(name, 224)
     return (side, side, 3)
+
+
+_SIDES = {
+    "alexnet_two_tower": 227,
+    "inception_v3": 299,
+    "inception_v4": 299,
+    "inception_resnet_v2": 299,
+    "efficientnet_lite1": 240,
+    "efficientnet_lite2": 260,
+    "efficientnet_lite3": 280,
+    "efficientnet_lite4": 300,
+}
+"""Sides of the images of the networks that were published for others than 224x224."""

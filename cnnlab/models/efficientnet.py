@@ -128,8 +128,17 @@ efficientnet_lite0 = functools.partial(
     activation=relu6,
 )
 """EfficientNet-Lite0, 4,652,008 parameters, top-1 accuracy 75.1 % (the authors' README): without squeeze-and-excitation, whose
-global average is slow on accelerators of phones, and with ReLU6, which can be quantised.
+global average is slow on accelerators of phones, and with ReLU6, which can be quantised."""
 
-The larger ones have (width, depth, image, dropout) of Lite1 (1, 1.1, 240, 0.2), Lite2 (1.1, 1.2, 260, 0.3), Lite3 (1.2, 1.4,
-280, 0.3) and Lite4 (1.4, 1.8, 300, 0.3).
-"""
+efficientnet_lite1 = functools.partial(efficientnet_lite0, depth=1.1)
+"""EfficientNet-Lite1, 5,416,680 parameters, for images of 240x240; this and the following by the authors' code
+(efficientnet_lite_builder.py). timm runs Lite3 and Lite4 on images of 300x300 and 380x380."""
+
+efficientnet_lite2 = functools.partial(efficientnet_lite0, width=1.1, depth=1.2, dropout=0.3)
+"""EfficientNet-Lite2, 6,092,072 parameters, for images of 260x260."""
+
+efficientnet_lite3 = functools.partial(efficientnet_lite0, width=1.2, depth=1.4, dropout=0.3)
+"""EfficientNet-Lite3, 8,197,096 parameters, for images of 280x280."""
+
+efficientnet_lite4 = functools.partial(efficientnet_lite0, width=1.4, depth=1.8, dropout=0.3)
+"""EfficientNet-Lite4, 13,006,568 parameters, for images of 300x300."""

@@ -11,11 +11,13 @@ from cnnlab.errors import UsageError
 from cnnlab.interop.start import started_from
 from cnnlab.models import MODELS
 from cnnlab.models.own_network import as_classifier
+from cnnlab.ops.attacks import ADVERSARIES, no_attack
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.losses import LOSSES, require_loss
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.ops.views import Views
+from cnnlab.tasks.adversarial import robust
 from cnnlab.tasks.chosen_metrics import with_metrics
 from cnnlab.tasks.class_weights import ClassWeights, mean_loss, weights_of
 from cnnlab.tasks.classify import PLAYER, classify
@@ -51,6 +53,7 @@ def classification(
     frozen: tuple[str, ...] = (),
     lr_multipliers: tuple[str, ...] = (),
     views: Views = "one",
+    adversarial: Choice[ADVERSARIES] = no_attack,
     metrics: Choices[MEASURES] = (),
     headline: str | None = None,
     control: Control = "none",
@@ -76,7 +79,8 @@ def classification(
         frozen: regular expressions of layers that are not trained, or features: all but the last layer.
         lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as stem=0.1; the first match counts.
         views: views over which the logits are averaged at evaluation: the image, its mirror image too, or four shifted more.
-        metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece.
+        adversarial: attack on the images of each step, with which the network is trained in their place (ops/attacks.py).
+        metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece,robust_accuracy.
         headline: metric by which checkpoints and studies rank; none: accuracy, or that of tags or numbers.
         control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
             shuffle_pixels the pixels of each image, permute_pixels those of all alike, random_parameters trains nothing.
@@ -89,6 +93,7 @@ def classification(
     require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
     mean = mean_loss(weights_of(class_weights, dataset.class_names, dataset.class_counts))
     task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views, mean_loss=mean)
+    task = robust(task, attack=adversarial, probes=goal.probes, loss=loss, column=goal.column, inputs=dataset.inputs)
     rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
     start = None if init_from is None else started_from(network, init_from, new_head=new_head)
     steps = 0 if control == "random_parameters" else steps
@@ -164,6 +169,7 @@ def ensemble_classification(
     require_labels(single.data, "an ensemble")
     goal = with_metrics(GOAL_OF_ENSEMBLE, metrics, headline, single.data.class_names)
     task = ensemble(network, members=members, loss=loss, goal=goal)
+    task = robust(task, attack=no_attack, probes=goal.probes, loss=loss, column=goal.column, inputs=single.data.inputs)
     return dataclasses.replace(single, task=task, optimizers=dict.fromkeys(task.turns, single.optimizers[PLAYER]))
 
 
@@ -189,5 +195,10 @@ def nearest_neighbours(
     require_labels(dataset, "the task of nearest neighbours")
     pixels: Pixels = "whole" if dataset.inputs.dtype == "uint8" else "real"
     goal = with_metrics(GOAL_OF_NEIGHBOURS, metrics, headline, dataset.class_names)
+    if goal.probes:
+        raise UsageError(
+            "--metrics=robust_accuracy: an attack follows the gradient of the scores, and votes of neighbours have none.\n"
+            "Leave it out."
+        )
     task = knn_task(classes=dataset.classes, k=k, distance=distance, pixels=pixels, goal=goal)
     return Experiment(task, dataset, {}, steps=0)

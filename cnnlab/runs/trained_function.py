@@ -97,7 +97,9 @@ def with_inputs(
         return program
     log.info("%s is normalised as the training images of %s were", data.name, folder)
     inputs = dataclasses.replace(trained.for_dtype(data.inputs.dtype), image_shape=data.image_shape)
-    experiment = dataclasses.replace(program.experiment, data=dataclasses.replace(data, inputs=inputs))
+    task = program.experiment.task
+    task = task.for_inputs(inputs) if task.for_inputs else task
+    experiment = dataclasses.replace(program.experiment, task=task, data=dataclasses.replace(data, inputs=inputs))
     rebuilt = functools.partial(build_program, gradient_norms=gradient_norms, skip_nonfinite=skip_nonfinite)
     return rebuilt(experiment, program.strategy, precision=precision)
 

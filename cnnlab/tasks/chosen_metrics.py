@@ -45,6 +45,12 @@ def with_metrics(
         if same is not None and same != one:
             raise UsageError(f"--metrics: two of the metrics here are called {one.name}. Give yours another name.")
         metrics += [] if same else [one]
+    late = [metric.name for measure in measures if measure.probe for metric in measure.metrics]
+    if headline in late:
+        raise UsageError(
+            f"--headline={headline}: it is measured at the end of a run alone, so it cannot rank checkpoints.\n"
+            "Leave --headline out; a study can still compare by it."
+        )
     first = metrics[0] if headline is None else _headline(headline, metrics, class_names)
     metrics.sort(key=lambda metric: metric is not first)
     # The metric that ranks runs by default is still watched where another takes its place.
@@ -52,8 +58,11 @@ def with_metrics(
     goal = dataclasses.replace(goal, metrics=tuple(metrics), logged_metrics=watched)
     if not measures:
         return goal
+    rows = tuple(row for measure in measures for row in measure.probed)
     return dataclasses.replace(
         goal,
+        probes=tuple(measure.probe for measure in measures if measure.probe),
+        kept_rows=None if goal.kept_rows is None else (*goal.kept_rows, *rows),
         measure=functools.partial(_measure, goal.measure),
         summary=functools.partial(_summary, goal, measures),
         figures=functools.partial(_figures, goal, measures),
@@ -106,9 +115,14 @@ def _summary(goal: Goal, measures: Sequence[Measure], stats: Stats) -> dict[str,
     if not stats["rows"]:
         return found
     scored = _scored(goal, stats)
-    for measure in measures:
+    for measure in _measured(measures, stats):
         found = {**measure.compute(scored), **found}  # what the goal measures itself stays
     return found
+
+
+def _measured(measures: Sequence[Measure], stats: Stats) -> list[Measure]:
+    """Returns the measures whose rows there are: those of probes are measured at the end of a run alone."""
+    return [measure for measure in measures if all(name in stats["rows"] for name in measure.probed)]
 
 
 def _figures(goal: Goal, measures: Sequence[Measure], stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
@@ -117,7 +131,10 @@ def _figures(goal: Goal, measures: Sequence[Measure], stats: Stats, data: Datase
     if not stats["rows"]:
         return shown
     scored = _scored(goal, stats)
-    return {**shown, **{name: figure for measure in measures for name, figure in measure.figures(scored, split).items()}}
+    return {
+        **shown,
+        **{name: figure for one in _measured(measures, stats) for name, figure in one.figures(scored, split).items()},
+    }
 
 
 def _scored(goal: Goal, stats: Stats) -> Scored:
@@ -127,4 +144,4 @@ def _scored(goal: Goal, stats: Stats) -> Scored:
     truth, outputs = np.asarray(rows[goal.column]), np.asarray(rows[OUTPUTS])
     is_class = truth.ndim == 1
     predictions = np.asarray(rows["prediction"]) if is_class else outputs > 0  # probabilities above one half
-    return Scored(truth if is_class else truth > 0.5, predictions, outputs, goal.log_probabilities)
+    return Scored(truth if is_class else truth > 0.5, predictions, outputs, goal.log_probabilities, rows)

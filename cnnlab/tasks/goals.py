@@ -16,6 +16,7 @@ from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
 from cnnlab.ops import losses
 from cnnlab.tasks import classification_metrics, multi_label_metrics, prediction, regression_metrics
+from cnnlab.tasks.adversarial import Probe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Goal:
     """Names of the rows of the test split that a run keeps; None: all."""
     logged_metrics: tuple[str, ...] = ("loss",)
     """As core.Task.logged_metrics."""
+    probes: tuple[Probe, ...] = ()
+    """What is measured at the end of a run of a network on other images than those of the data (adversarial.py)."""
     log_probabilities: Callable[[np.ndarray], np.ndarray] | None = None
     """Outputs f64 [N, K] of a split -> natural logarithms of the probabilities, for the metrics of choice (measures.py); None:
     the outputs are no scores of classes."""

@@ -11,14 +11,20 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from cnnlab.core import Batch
 from cnnlab.errors import UsageError
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops import metrics_of_counts as of_counts
 from cnnlab.ops import metrics_of_scores as of_scores
+from cnnlab.ops.attacks import ATTACKS, LogitsOf, noise, pgd
+from cnnlab.ops.metrics import predicted
 from cnnlab.ops.metrics_of_counts import Counts, KappaWeights
-from cnnlab.values import Count
+from cnnlab.tasks.adversarial import Probe
+from cnnlab.values import Choice, Count
 
 LABEL, TAGS = "label", "tags"
 """Columns of the data set: one class of an image, and several labels."""
@@ -39,6 +45,8 @@ class Scored:
     """The outputs of the network, f32 [N, K]."""
     logarithms: Callable[[np.ndarray], np.ndarray]
     """(outputs f64 [N, K]) -> natural logarithms of the probabilities."""
+    probed: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """{name: [N, …]}: the rows of the probes."""
 
     @property
     def classes(self) -> int:
@@ -80,6 +88,10 @@ class Measure:
     """What the network may predict: LABEL, TAGS or both."""
     figures: Callable[[Scored, str], dict[str, Any]] = lambda scored, split: {}
     """(what the network made of the examples, split) -> {name: figure}."""
+    probe: Probe | None = None
+    """What the network makes of other images than those of the split; these numbers are computed at the end of a run alone."""
+    probed: tuple[str, ...] = ()
+    """Names of the rows of the probe."""
 
 
 def accuracy(class_names: Sequence[str]) -> Measure:
@@ -224,11 +236,67 @@ def mcc(class_names: Sequence[str]) -> Measure:
     return Measure((metric,), lambda scored: {metric.name: of_counts.matthews_correlation(scored.confusion)})
 
 
+def robust_accuracy(
+    class_names: Sequence[str],
+    *,
+    attack: Choice(ATTACKS, supplied=("epsilon",)) = pgd,
+    epsilons: tuple[float, ...] = (0.01, 0.03, 0.1),
+) -> Measure:
+    """The share of the examples that are right as they are and attacked; beside it the accuracy on noise of the same size.
+
+    They are computed at the end of a run and by `evaluate`, on the split of the results, with a curve over ε among the figures.
+
+    Args:
+        attack: the attack, which may change an image by ε.
+        epsilons: sizes ε of the change, in pixels of [0, 1]; each has a number, robust_accuracy_0.1 and noise_accuracy_0.1.
+    """
+    if not epsilons or min(epsilons) < 0 or len(set(epsilons)) < len(epsilons):
+        raise UsageError(
+            f"--metrics.robust_accuracy.epsilons={','.join(map(str, epsilons))}: expected numbers >= 0, each once, such as "
+            "0.01,0.1, in pixels of [0, 1]."
+        )
+    norm = getattr(attack, "keywords", {}).get("norm", "linf")
+
+    def probe(outputs_of: LogitsOf, images: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        # The key of an example does not depend on its batch.
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), batch["index"])
+        labels = batch[LABEL]
+        given: tuple[Any, ...] = (outputs_of, images, labels, keys)
+
+        def is_right(pixels: jax.Array) -> jax.Array:
+            return predicted(outputs_of(pixels)) == labels
+
+        clean = is_right(images)
+        attacked = [clean & is_right(attack(*given, epsilon=epsilon)) for epsilon in epsilons]
+        shaken = [is_right(noise(*given, epsilon=epsilon, norm=norm)) for epsilon in epsilons]
+        return {"robust": jnp.stack(attacked, axis=1), "right_on_noise": jnp.stack(shaken, axis=1)}  # E of [B] -> [B, E]
+
+    def shares(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
+        return scored.probed["robust"].mean(axis=0), scored.probed["right_on_noise"].mean(axis=0)
+
+    def compute(scored: Scored) -> dict[str, float]:
+        found = dict(zip(("robust", "noise"), shares(scored), strict=True))
+        return {
+            f"{kind}_accuracy_{e:g}": float(share) for kind in found for e, share in zip(epsilons, found[kind], strict=True)
+        }
+
+    def draw(scored: Scored, split: str) -> dict[str, Any]:
+        from cnnlab import figures
+
+        clean = float(np.mean(scored.predictions == scored.truth))
+        title, unit = f"Accuracy on attacked images of {split}", "largest change of a pixel" if norm == "linf" else "length"
+        return {"robustness": figures.robustness(epsilons, *shares(scored), clean=clean, title=title, unit=unit)}
+
+    names = [f"{kind}_accuracy_{epsilon:g}" for kind in ("robust", "noise") for epsilon in epsilons]
+    metrics = tuple(Metric(name, SHARE, higher_is_better=True, is_proportion=True) for name in names)
+    return Measure(metrics, compute, figures=draw, probe=probe, probed=("robust", "right_on_noise"))
+
+
 MEASURES: dict[str, Callable[..., Measure]] = {
     function.__name__: function
     for function in (
         *(accuracy, top_k, balanced_accuracy, precision, recall, f1),
-        *(auc, average_precision, log_loss, brier, ece, kappa, mcc),
+        *(auc, average_precision, log_loss, brier, ece, kappa, mcc, robust_accuracy),
     )
 }
 """Metrics by name, for the knob `metrics`."""

@@ -22,5 +22,8 @@ CASES: list[Case] = [
     Case("pytorchcv:efficientnet_b0", "efficientnet_b0", 64),
     Case("timm:tf_efficientnet_b0", "efficientnet_b0", 66, {"padding": "same", "norm.epsilon": 1e-3}),
     Case("timm:tf_efficientnet_lite0", "efficientnet_lite0", 64, gradients=True),
-    Case("timm:tf_efficientnet_lite4", "efficientnet_lite0", 65, {"width": 1.4, "depth": 1.8}),
+    Case("timm:tf_efficientnet_lite1", "efficientnet_lite1", 64),
+    Case("timm:tf_efficientnet_lite2", "efficientnet_lite2", 64),
+    Case("timm:tf_efficientnet_lite3", "efficientnet_lite3", 64),
+    Case("timm:tf_efficientnet_lite4", "efficientnet_lite4", 65),
 ]

@@ -4,7 +4,8 @@
 
 A case is a network of cases_*.py, or `functions`: those of torch.nn.functional that test_functions.py compares, or `photos`:
 the image files of ../shared/data that test_photos.py classifies, or `variations`: those of torchvision that
-test_variations.py compares, or `explain`: the attributions of captum and pytorch-grad-cam that test_explain.py compares.
+test_variations.py compares, or `explain`: the attributions of captum and pytorch-grad-cam that test_explain.py compares, or
+`saved`: files of torch.save that test_saved.py reads, or `attacks`: the attacks that test_attacks.py compares.
 
 Both are kept in $CNNLAB_PARITY (default: ~/.cache/cnnlab/parity). $CNNLAB_ORACLE_PYTHON names a Python that has the
 libraries already. tests/parity/test_parity.py reads the fixtures and skips those that are not there.
@@ -72,6 +73,16 @@ def explain_path() -> pathlib.Path:
 def photos_path() -> pathlib.Path:
     """Where the fixture of whole image files lies once it is made."""
     return made_by("photos_oracle.py", "photos")
+
+
+def saved_path() -> pathlib.Path:
+    """Where the fixture of files of torch.save lies once it is made."""
+    return made_by("saved_oracle.py", "saved")
+
+
+def attacks_path() -> pathlib.Path:
+    """Where the fixture of attacks lies once it is made."""
+    return made_by("attacks_oracle.py", "attacks")
 
 
 def oracle_python() -> str:
@@ -143,4 +154,8 @@ if __name__ == "__main__":
             FOLDER.mkdir(parents=True, exist_ok=True)
             add_attribution(oracle_python())
         make_by("explain_oracle.py", explain_path())
+    if not sys.argv[1:] or any(word in "saved" for word in sys.argv[1:]):
+        make_by("saved_oracle.py", saved_path())
+    if not sys.argv[1:] or any(word in "attacks" for word in sys.argv[1:]):
+        make_by("attacks_oracle.py", attacks_path())
     make([case for case in CASES if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])])
