@@ -46,15 +46,18 @@ def test_the_change_is_in_pixels_whatever_the_normalisation_and_none_is_none_to_
     def loss(outputs: jax.Array, labels: jax.Array) -> jax.Array:
         return outputs[:, 0]
 
+    @jax.jit
+    def run(images: jax.Array, epsilon: jax.Array) -> jax.Array:
+        return attacked(functools.partial(fgsm, epsilon=epsilon), outputs_of, pixels, images, labels, keys, loss)
+
     for epsilon in (0.0, 0.1):
-        moved = attacked(functools.partial(fgsm, epsilon=epsilon), outputs_of, pixels, images, labels, keys, loss)
+        moved = run(images, epsilon)
         change = np.asarray(moved - images) * SPEC.divide / 255
         np.testing.assert_allclose(change, np.minimum(epsilon, 1 - stored / 255), atol=1e-6)
         assert np.array_equal(moved, images) == (epsilon == 0)
     # Values outside of [0, 1], as augmentation makes them, are not cut off in what the network sees.
     outside = images.at[0].set(9.0)
-    still = attacked(functools.partial(fgsm, epsilon=0.0), outputs_of, pixels, outside, labels, keys, loss)
-    assert np.array_equal(still, outside)
+    assert np.array_equal(run(outside, 0.0), outside)
 
 
 def test_without_an_attack_the_task_is_left_as_it_is():
@@ -91,7 +94,11 @@ def test_what_cannot_be_attacked_or_ranked_by_it_is_refused():
 
 def test_a_run_measures_robust_accuracy_at_its_end_and_evaluate_the_same(here: Here, tmp_path: pathlib.Path):
     words = ["--experiment=linear_digits", "--workdir=run", "--steps=40", "--adversarial=fgsm", "--adversarial.epsilon=0.05"]
-    metrics = ["--metrics=robust_accuracy", "--metrics.robust_accuracy.epsilons=0,0.1", "--metrics.robust_accuracy.steps=3"]
+    metrics = [
+        "--metrics=robust_accuracy",
+        "--metrics.robust_accuracy.epsilons=0,0.1",
+        "--metrics.robust_accuracy.attack.steps=3",
+    ]
     code, _, err = here(*words, *metrics)
     assert code == 0, err
     (result,) = [read(path) for path in tmp_path.glob("run/**/result.json")]
