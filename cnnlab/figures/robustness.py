@@ -44,12 +44,14 @@ def robustness(
     figure = blank_page(left + width + 0.75, top + height + 0.75)
     place_heading(figure, title, note)
     axes = place_axes(figure, left, top, width, height)
-    for values, colour, label in ((noise, BLUE, "noise"), (attacked, ORANGE, "attack")):
+    ends = []
+    for values, colour in ((noise, BLUE), (attacked, ORANGE)):
         shares = 100 * np.concatenate([[clean], np.asarray(values)[order]])
-        axes.plot(sizes, shares, color=colour, linewidth=1.6, marker="o", markersize=3)
-        # The names stand at the right ends of the curves.
-        place = top + height * (1 - shares[-1] / 100)
-        place_text(figure, left + width + 0.1, place - 0.08, label, size=SMALL, color=colour)
+        axes.plot(sizes, shares, color=colour, linewidth=1.6, marker="o", markersize=3, clip_on=False)
+        ends.append(top + height * (1 - shares[-1] / 100))
+    # The names stand at the right ends of the curves, that of the attack below, where the two would lie on one another.
+    place_text(figure, left + width + 0.1, ends[0] - 0.08, "noise", size=SMALL, color=BLUE)
+    place_text(figure, left + width + 0.1, max(ends[1], ends[0] + 0.17) - 0.08, "attack", size=SMALL, color=ORANGE)
     axes.set(xlim=(0, sizes[-1] or 1.0), ylim=(0, 100))
     axes.text(0, 1.03, "accuracy, %", transform=axes.transAxes, **text_style(size=SMALL, color=SOFT, va="bottom"))
     axes.set_xlabel(f"ε, {unit}, of pixels in [0, 1]", fontsize=SMALL, color=SOFT, fontfamily=FONT, loc="left")

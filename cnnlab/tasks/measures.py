@@ -284,7 +284,7 @@ def robust_accuracy(
         from cnnlab import figures
 
         clean = float(np.mean(scored.predictions == scored.truth))
-        title, unit = f"Accuracy on attacked images of {split}", "largest change of a pixel" if norm == "linf" else "length"
+        title, unit = f"Accuracy on attacked images, {split}", "largest change of a pixel" if norm == "linf" else "length"
         return {"robustness": figures.robustness(epsilons, *shares(scored), clean=clean, title=title, unit=unit)}
 
     names = [f"{kind}_accuracy_{epsilon:g}" for kind in ("robust", "noise") for epsilon in epsilons]
