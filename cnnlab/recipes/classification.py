@@ -60,8 +60,7 @@ def classification(
 ) -> Experiment:
     """Image classification: one player, the classifier.
 
-    Several labels of an image (a column `tags`) are learned with --loss=sigmoid, and numbers (a column `target`) with squared,
-    absolute or huber. A `control` is a run that is expected to fail; if it succeeds, there is a leak or a broken metric.
+    It learns several labels (column `tags`) with --loss=sigmoid, and numbers (column `target`) with squared, absolute or huber.
 
     Args:
         model: network.
@@ -82,7 +81,7 @@ def classification(
         adversarial: attack on the images of each step, with which the network is trained in their place (ops/attacks.py).
         metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece,robust_accuracy.
         headline: metric by which checkpoints and studies rank; none: accuracy, or that of tags or numbers.
-        control: negative control: shuffle_labels permutes the training labels (validation and test keep the true ones),
+        control: run that has to fail, or there is a leak or a broken metric: shuffle_labels permutes training labels alone,
             shuffle_pixels the pixels of each image, permute_pixels those of all alike, random_parameters trains nothing.
     """
     _require_start(init_from, control, data_init, new_head=new_head)
@@ -90,15 +89,23 @@ def classification(
     goal = _goal(dataset, loss, control, class_weights, metrics, headline)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
-    require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
     mean = mean_loss(weights_of(class_weights, dataset.class_names, dataset.class_counts))
     task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views, mean_loss=mean)
     task = robust(task, attack=adversarial, probes=goal.probes, loss=loss, column=goal.column, inputs=dataset.inputs)
     rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
-    start = None if init_from is None else started_from(network, init_from, new_head=new_head)
     steps = 0 if control == "random_parameters" else steps
-    phases = () if (begin := data_init(network)) is None else (Phase(steps, task.turns, begin),)
+    phases, start = _phases(data_init(network), steps, task.turns), _start(network, init_from, new_head=new_head)
     return Experiment(task, dataset, rules, steps, average(steps), start, phases, early_stopping)
+
+
+def _phases(begin: Any, steps: int, turns: tuple[str, ...]) -> tuple[Phase, ...]:
+    """Returns the phases of training: one, where it begins with surgery on the state, else ()."""
+    return () if begin is None else (Phase(steps, turns, begin),)
+
+
+def _start(network: Any, init_from: str | None, *, new_head: bool) -> Any:
+    """Returns what gives the first state other weights than random ones; None without any."""
+    return None if init_from is None else started_from(network, init_from, new_head=new_head)
 
 
 def _goal(
@@ -111,6 +118,7 @@ def _goal(
 ) -> Goal:
     """Returns what is learned from the data set, with the metrics of choice; UsageError for knobs that it cannot have."""
     goal = with_metrics(goal_of(dataset.name, dataset.stored, loss), metrics, headline, dataset.class_names)
+    require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
     if goal.column != CLASS.column and control == "shuffle_labels":
         raise UsageError(f"--control=shuffle_labels: {dataset.name} has {goal.what} and no classes. Leave it out.")
     if goal.column != CLASS.column and class_weights is not None:
