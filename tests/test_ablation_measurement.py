@@ -43,7 +43,7 @@ LONG = (
     "c47_noisy_batch_norm",
 )
 """Measured by hand alone: test_claims_vgg.py, test_claims_counts.py and test_parallel.py have what they state, and those that
-train for minutes are made of what test_engine_family.py and test_claims_side_by_side.py have."""
+train for minutes are made of what test_engine_family.py has."""
 
 TOY = """
     \"\"\"A toy.\"\"\"

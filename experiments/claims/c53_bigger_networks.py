@@ -6,43 +6,38 @@ Command:  python launch.py measure --experiment=c53_bigger_networks
 Result:   not run yet.
 
 Networks of one hidden layer of 8, 32 and 128 ReLU units learn for 1,500 steps of 64 images: all training images of MNIST,
-of which they see 96,000, or 500 of them, drawn by the seed, over and over. A network does not over-fit where its accuracy on
-10,000 training images is at most 1.5 points above that on the 10,000 test images, which has to hold for the two smaller
-networks on all images, or the claim is not tested. With 500 images they over-fit; the claim says nothing about that, and what
-size does there is only shown. Seeds draw the initial weights, the order and the 500 images; on seed 0, which the measurement
-does not use, a network of 4 units did not learn.
+of which they see 96,000, or 500 of them, 50 of each class drawn by the seed, over and over. A network does not over-fit where
+its accuracy on the training images is at most 1.5 points above that on the 10,000 test images, which has to hold for the two
+smaller networks on all images, or the claim is not tested. With 500 images they over-fit; the claim says nothing about that,
+and what size does there is only shown. Seeds draw the initial weights, the order and the 500 images; on seed 0, which the
+measurement does not use, a network of 4 units did not learn.
 
 The smallest effect of interest is half a point, 50 of the 10,000 test images.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
-import jax
-import numpy as np
-
+from cnnlab import knobs
 from cnnlab.ablation.analyse.claim_verdict import every
 from cnnlab.ablation.analyse.exact_verdicts import at_least, at_most
 from cnnlab.ablation.analyse.rules import Rule
 from cnnlab.ablation.analyse.verdicts import contrast, on
 from cnnlab.ablation.plan.measurement import Measured, Measurement
 from cnnlab.ablation.plan.study import Card, Figure
+from cnnlab.engine.family import Family, family
 from cnnlab.metric import SHARE, Metric
-from cnnlab.models.mlp import MLP
-from cnnlab.ops.optimizers import adam
-from cnnlab.ops.schedules import cosine
-from experiments.claims.side_by_side import initial, mnist, scores, shuffled, train
+from cnnlab.recipes.classification import classification
 
 CLASSES, WIDTHS = 10, (8, 32, 128)
 STEPS, BATCH, RATE = 1500, 64, 0.002
-FEW, MEASURED = 500, 10_000
-"""Images of the second case, and training images on which the accuracy is measured."""
+FEW = 500
+"""Images of the second case."""
 LARGEST_GAP = 0.015
 """Share by which the accuracy on training images is above that on test images where a network does not over-fit."""
 SMALLEST = 0.005
 """Smallest effect of interest, as a share of the test images."""
 ALL, SOME = "all images", f"{FEW} images"
+LR = "optimizer.lr"
 
 
 def case(width: int, images: str) -> str:
@@ -51,43 +46,32 @@ def case(width: int, images: str) -> str:
 
 
 @functools.cache
-def images_of(data_dir: str | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns {split: (images f32 [N, 28, 28, 1] of mean 0 and variance 1, labels i32 [N])} of MNIST."""
-    return {split: ((pixels - 0.1307) / 0.3081, labels.astype(np.int32)) for split, (pixels, labels) in mnist(data_dir).items()}
-
-
-@functools.cache
-def trained(width: int) -> Callable[..., Any]:
-    """Returns the compiled function (key, train images, positions [steps, BATCH], measured [M], test images) -> accuracies.
-
-    These are the accuracies on the training images at the positions `measured` and on the test images, each with labels.
-    """
-    model, optimizer = MLP(CLASSES, (width,)), adam(steps=STEPS, schedule=cosine, lr=RATE)
-
-    def accuracies(key: jax.Array, data: Any, positions: jax.Array, measured: jax.Array, test: Any) -> tuple[Any, Any]:
-        variables = initial(model, key, data[0])
-        end, _, _ = train(model, optimizer, variables, data, positions, watch=lambda params, state: (), every=STEPS)
-        seen = data[0][measured], data[1][measured]
-        return scores(model, *end, *seen)[1], scores(model, *end, *test)[1]
-
-    return jax.jit(accuracies)
+def trained(width: int, images: str, data_dir: str | None) -> Family:
+    """Returns the compiled training of a network on all images or on those that the seed draws."""
+    few = {"data.examples_per_class": FEW // CLASSES, "data.examples_seed": "run"}
+    given = {
+        "model": "mlp",
+        "model.widths": f"{width}",
+        "data.dataset": "tfds:mnist",
+        "data.validation": 0.0,
+        "data.batch_size": BATCH,
+        "optimizer": "adam",
+        "optimizer.schedule": "cosine",
+        "duration": f"{STEPS} steps",
+        **(few if images == SOME else {}),
+    }
+    return family(knobs.resolve(classification, given, {"data_dir": data_dir}), {LR: RATE})
 
 
 def measure(seed: int, data_dir: str | None = None) -> Measured:
     """Returns accuracies and gaps of all sizes on all and on few images, for one draw of weights, order and images."""
-    splits, key = images_of(data_dir), jax.random.key(seed)
-    order = np.random.default_rng(seed).permutation(len(splits["train"][1])).astype(np.int32)
-    # {images: (those that are trained on, those of them that are measured; few are repeated to the same number)}
-    chosen = {ALL: (order, order[:MEASURED]), SOME: (order[:FEW], np.resize(order[:FEW], MEASURED))}
     accuracy, gap, curves = {}, {}, {}
-    with jax.numpy_dtype_promotion("standard"):  # optax counts steps in i32
-        for name, (kept, measured) in chosen.items():
-            positions = kept[shuffled(seed, len(kept), BATCH, STEPS)]  # [steps, BATCH]
-            for width in WIDTHS:
-                found = trained(width)(key, splits["train"], positions, measured, splits["test"])
-                on_training, on_test = map(float, found)
-                accuracy[case(width, name)], gap[case(width, name)] = on_test, on_training - on_test
-            curves[name] = tuple((float(width), 1 - accuracy[case(width, name)]) for width in WIDTHS)
+    for images in (ALL, SOME):
+        for width in WIDTHS:
+            (found,) = trained(width, images, data_dir).train({LR: RATE}, seed, ("train", "test")).values()
+            on_test, name = found["test"]["accuracy"], case(width, images)
+            accuracy[name], gap[name] = on_test, found["train"]["accuracy"] - on_test
+        curves[images] = tuple((float(width), 1 - accuracy[case(width, images)]) for width in WIDTHS)
     return Measured({"accuracy": accuracy, "gap": gap}, curves)
 
 
