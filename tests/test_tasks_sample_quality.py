@@ -1,6 +1,7 @@
 """Evaluators of generated images: a classifier trained here, or pixels; equal images are at no distance."""
 
 import dataclasses
+import functools
 import pathlib
 import shutil
 
@@ -43,6 +44,12 @@ def shown(side: int, channels: int = 1) -> Dataset:
     return dataclasses.replace(data, inputs=dataclasses.replace(data.inputs, image_shape=(side, side, channels)))
 
 
+def metrics_of(evaluator, real: jax.Array, *drawn: jax.Array) -> list[dict[str, float]]:
+    """The metrics of each of several arrays of drawn images, all by one program."""
+    rows = jax.jit(functools.partial(evaluation_rows, evaluator))
+    return [sample_metrics(evaluator, jax.device_get(rows(real, each))) for each in drawn]
+
+
 def images(count: int, side: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).random((count, side, side, 1), np.float32))
 
@@ -79,8 +86,7 @@ def test_an_evaluator_reads_a_run_whose_knobs_were_flat(folder: pathlib.Path, tm
 
 def test_equal_images_are_at_no_distance_and_noise_is_far(folder: pathlib.Path):
     evaluator, real = by_run(str(folder), data=shown(8)), images(64, 8)
-    same = sample_metrics(evaluator, evaluation_rows(evaluator, real, real))
-    other = sample_metrics(evaluator, evaluation_rows(evaluator, real, jnp.zeros_like(real)))
+    same, other = metrics_of(evaluator, real, real, jnp.zeros_like(real))
     assert same["judge_frechet"] < 1e-6 < 1e-2 < other["judge_frechet"]
     assert same["judge_precision"] == same["judge_recall"] == 1.0 and other["judge_recall"] == 0.0
     assert other["judge_two_sample"] == 1.0 and other["judge_classes"] == 1.0 and other["judge_entropy"] == 0.0
@@ -89,17 +95,17 @@ def test_equal_images_are_at_no_distance_and_noise_is_far(folder: pathlib.Path):
 
 def test_the_pixel_evaluator_has_no_classes_and_keeps_few_pixels_as_they_are():
     few, many = images(40, 2), images(40, 28) - 0.5
-    assert evaluation_rows(pixel_evaluator(), few, few)["real_features"].shape == (40, 4)
-    rows = evaluation_rows(pixel_evaluator(), many, many)
-    lengths = jnp.linalg.norm(rows["real_features"], axis=1) / jnp.linalg.norm(many.reshape(40, -1), axis=1)
-    assert rows["real_features"].shape == (40, 64) and abs(float(jnp.mean(lengths)) - 1.0) < 0.1
+    rows_of = functools.partial(evaluation_rows, pixel_evaluator())
+    assert jax.eval_shape(rows_of, few, few)["real_features"].shape == (40, 4)
+    rows = jax.device_get(jax.jit(rows_of)(many, many))
+    lengths = np.linalg.norm(rows["real_features"], axis=1) / np.linalg.norm(many.reshape(40, -1), axis=1)
+    assert rows["real_features"].shape == (40, 64) and abs(np.mean(lengths) - 1.0) < 0.1
     expected = {f"pixels_{name}" for name in ("frechet", "precision", "recall", "two_sample")} | {"sharpness", "sharpness_gap"}
     same = sample_metrics(pixel_evaluator(), rows)
     assert set(same) == expected and same["sharpness"] == pytest.approx(1.0) and same["sharpness_gap"] < 1e-6
-    blurred = 0.25 * (many + jnp.roll(many, 1, 1) + jnp.roll(many, 1, 2) + jnp.roll(many, (1, 1), (1, 2)))
-    blur = sample_metrics(pixel_evaluator(), evaluation_rows(pixel_evaluator(), many, blurred))
+    blurred = sum(0.25 * np.roll(many, shift, (1, 2)) for shift in ((0, 0), (1, 0), (0, 1), (1, 1)))
+    blur, noisy = metrics_of(pixel_evaluator(), many, jnp.asarray(blurred), 2.0 * many)
     assert blur["sharpness"] < 0.5 and blur["sharpness_gap"] == pytest.approx(-np.log(blur["sharpness"]))
-    noisy = sample_metrics(pixel_evaluator(), evaluation_rows(pixel_evaluator(), many, 2.0 * many))
     assert noisy["sharpness"] > 1.0 and noisy["sharpness_gap"] == pytest.approx(np.log(4.0), rel=1e-4)
     assert sample_metrics(pixel_evaluator(), {}) == {}
 
@@ -124,13 +130,12 @@ def test_an_evaluator_of_other_images_or_of_another_task_is_refused(folder: path
 def test_modes_are_hit_by_points_near_them_alone():
     train = gaussians().splits["train"]
     evaluator, real = mixture_evaluator(train.images, train.labels), jnp.asarray(train.images[:800])
-    same = sample_metrics(evaluator, evaluation_rows(evaluator, real, real))
-    assert same["modes_classes"] == 8.0 and same["modes_good"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
     half = real[np.asarray(train.labels[:800]) < 4]
     middle = jnp.full_like(half, 0.5)
-    other = sample_metrics(evaluator, evaluation_rows(evaluator, real, jnp.concatenate([half, middle])))
+    same, other = metrics_of(evaluator, real, real, jnp.concatenate([half, middle]))
+    assert same["modes_classes"] == 8.0 and same["modes_good"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
     assert other["modes_classes"] == 4.0 and other["modes_good"] == pytest.approx(0.5, abs=0.01)
     assert other["modes_entropy"] == pytest.approx(np.log(4), abs=0.02)
     assert same["modes_entropy"] == pytest.approx(np.log(8), abs=0.02)
-    nowhere = sample_metrics(evaluator, evaluation_rows(evaluator, real, middle))
+    (nowhere,) = metrics_of(evaluator, real, middle)
     assert nowhere["modes_classes"] == nowhere["modes_good"] == nowhere["modes_entropy"] == 0.0
