@@ -16,13 +16,13 @@ from cnnlab.values import Duration
 
 experiment = partial(
     picture_synthesis,
-    objective=partial(dream, layers=("stage4", "stage5")),
+    objective=partial(dream, layers=("stage5_block2/expand", "stage6_block1/expand")),
     data=partial(pictures, dataset="sample_photos", image_size=256),
     start="picture",
     basis=partial(Pixels, noise=0.0),
     octaves=4,
     octave_scale=1.4,
     jitter=16,
-    optimizer=partial(adam, lr=0.03, schedule="constant"),
-    duration=Duration(100, "steps"),
+    optimizer=partial(adam, lr=0.06, schedule="constant"),
+    duration=Duration(160, "steps"),
 )

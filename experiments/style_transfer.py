@@ -16,5 +16,7 @@ experiment = partial(
     objective="style_transfer",
     data=partial(pictures, dataset="sample_photos", image_size=256),
     start="picture",
+    octaves=2,
+    octave_scale=2.0,
     duration=Duration(300, "steps"),
 )

@@ -92,7 +92,7 @@ def activation(*, layer: str = "stage4", channels: tuple[int, ...] = (0,), at: L
     return Objective((layer,), losses, (Metric("activation", higher_is_better=True),))
 
 
-def dream(*, layers: tuple[str, ...] = ("stage4", "stage5")) -> Objective:
+def dream(*, layers: tuple[str, ...] = ("stage5_block2/expand", "stage6_block1/expand")) -> Objective:
     """Raises whatever a layer sees in a picture: the mean square of its activations (Mordvintsev et al. 2015, DeepDream).
 
     Args:
@@ -123,14 +123,9 @@ def inversion(*, layers: tuple[str, ...] = ("stage3",)) -> Objective:
 
 CONTENT = Metric("content_loss", higher_is_better=False, log_scale=True)
 STYLE = Metric("style_loss", higher_is_better=False, log_scale=True)
-TEXTURE_LAYERS = (
-    "stem",
-    "stage1_block1/depthwise",
-    "stage2_block1/depthwise",
-    "stage3_block1/depthwise",
-    "stage4_block1/depthwise",
-)
-"""Layers of EfficientNet whose Gram matrices describe a texture: after ReLU, at strides of 2, 2, 4, 8 and 16."""
+TEXTURE_LAYERS = ("stem", "stage1", "stage2", "stage3", "stage4", "stage5")
+"""Layers of EfficientNet whose Gram matrices describe a texture, at strides of 2 to 16. Outputs of its blocks are linear, so
+their means are near 0; those of layers after ReLU6 dominate a Gram matrix, and only the finest strokes of a style appear."""
 
 
 def texture(
@@ -163,8 +158,8 @@ def style_transfer(
     style_layers: tuple[str, ...] = TEXTURE_LAYERS,
     style_scale: Positive = 1.0,
     style_weight: NonNegative = 1.0,
-    content_layers: tuple[str, ...] = ("stage3",),
-    content_weight: NonNegative = 0.1,
+    content_layers: tuple[str, ...] = ("stage4",),
+    content_weight: NonNegative = 0.05,
 ) -> Objective:
     """Repeats the content of the data's picture with the Gram matrices of another one (Gatys et al. 2016, CVPR, eq. 7).
 
