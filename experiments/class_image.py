@@ -4,7 +4,8 @@ Paper:    K. Simonyan, A. Vedaldi, A. Zisserman, Deep inside convolutional netwo
           jitter: C. Olah, A. Mordvintsev, L. Schubert, Feature visualization, Distill 2017
 Command:  python launch.py --experiment=class_image --init_from=WEIGHTS --labels=282,951
           or, for a channel of a layer,          --objective=activation --layer=stage4 --channels=3,7 --copies=2
-Result:   not measured yet.
+Result:   logits of 48 at 128 px after 120 steps, in one octave without a blur: parts of a cat and of a pizza under much texture.
+          The defaults, two octaves at 224 px, are not measured yet.
 """
 
 from functools import partial
@@ -18,8 +19,10 @@ experiment = partial(
     picture_synthesis,
     objective="class_score",
     data=partial(pictures, dataset=partial(blank, labels=(282, 951, 963, 980))),
+    octaves=2,
+    octave_scale=2.0,
     jitter=16,
-    blur=0.5,
-    total_variation=1.0,
+    blur=1.0,
+    total_variation=30.0,
     duration=Duration(300, "steps"),
 )

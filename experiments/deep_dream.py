@@ -2,7 +2,8 @@
 
 Paper:    A. Mordvintsev, C. Olah, M. Tyka, Inceptionism: going deeper into neural networks, Google AI blog 2015
 Command:  python launch.py --experiment=deep_dream --init_from=WEIGHTS --dataset=photos:PHOTO.jpg
-Result:   not measured yet.
+Result:   the cat at 160 px, 3 octaves of 30 steps, --lr=0.1: scales, eyes and snouts in its fur. 256 px, the default, is not
+          measured yet.
 """
 
 from functools import partial

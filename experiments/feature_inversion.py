@@ -2,7 +2,8 @@
 
 Paper:    A. Mahendran, A. Vedaldi, Understanding deep image representations by inverting them, 2015, arXiv 1412.0035
 Command:  python launch.py --experiment=feature_inversion --init_from=WEIGHTS --dataset=photos:PHOTO.jpg --layers=stage3
-Result:   not measured yet.
+Result:   the cat at 128 px from stage3, 120 steps: relative distance 0.067, from 0.84; the face is there down to single hairs,
+          with colours that are off. 224 px and 300 steps, the defaults, are not measured yet.
 """
 
 from functools import partial
@@ -16,7 +17,8 @@ experiment = partial(
     picture_synthesis,
     objective=partial(inversion, layers=("stage3",)),
     data=partial(pictures, dataset="sample_photos", image_size=224),
-    jitter=4,
-    total_variation=1.0,
+    octaves=2,
+    octave_scale=2.0,
+    total_variation=0.5,
     duration=Duration(300, "steps"),
 )

@@ -2,7 +2,8 @@
 
 Paper:    L. Gatys, A. Ecker, M. Bethge, Image style transfer using convolutional neural networks, CVPR 2016
 Command:  python launch.py --experiment=style_transfer --init_from=WEIGHTS --dataset=photos:PHOTO.jpg --style=PAINTING.jpg
-Result:   not measured yet.
+Result:   Tübingen in the style of The Starry Night at 160 px, 100 steps: style loss 0.053; its swirls stand in the sky, and the
+          houses are there. 256 px and 300 steps, the defaults, are not measured yet.
 """
 
 from functools import partial
@@ -18,5 +19,6 @@ experiment = partial(
     start="picture",
     octaves=2,
     octave_scale=2.0,
+    jitter=2,
     duration=Duration(300, "steps"),
 )
