@@ -4,7 +4,7 @@ Paper:    K. Simonyan, A. Vedaldi, A. Zisserman, Deep inside convolutional netwo
           jitter: C. Olah, A. Mordvintsev, L. Schubert, Feature visualization, Distill 2017
 Command:  python launch.py --experiment=class_image --init_from=WEIGHTS --labels=282,951
           or, for a channel of a layer,          --objective=activation --layer=stage4 --channels=3,7 --copies=2
-Result:   logits of 48 at 128 px after 120 steps, in one octave without a blur: parts of a cat and of a pizza under much texture.
+Result:   logits of 48 at 128 px after 120 steps, in one octave with a blur of 0.5: parts of a cat and of a pizza.
           The defaults, two octaves at 224 px, are not measured yet.
 """
 

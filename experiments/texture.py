@@ -2,8 +2,8 @@
 
 Paper:    L. Gatys, A. Ecker, M. Bethge, Texture synthesis using convolutional neural networks, 2015, arXiv 1505.07376
 Command:  python launch.py --experiment=texture --init_from=WEIGHTS --style=BRICK.png
-Result:   brick at 128 px, 150 steps, without jitter and total variation: style loss 0.0118, from 0.69 as the mean of the first 7
-          steps; rows of bricks with their joints. 67 ms a step on a loaded machine. The defaults are not measured yet.
+Result:   brick at 128 px, 150 steps, without jitter and total variation: style loss 0.0118, from 0.69 as the mean of the
+          first 7 steps; rows of bricks with their joints. 67 ms a step on a loaded machine. The defaults are not measured yet.
 """
 
 from functools import partial
