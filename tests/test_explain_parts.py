@@ -152,7 +152,7 @@ def test_images_are_taken_in_batches_of_one_size(net):
 
     def function(network, images, target):
         sizes.append(len(images))
-        return images.sum(axis=(1, 2, 3)) + target
+        return images.sum(axis=(1, 2, 3)) + target.astype(jnp.float32)
 
     found = in_batches(function, net, images, target, 2)
     np.testing.assert_allclose(found, images.sum(axis=(1, 2, 3)) + target, rtol=1e-5)
