@@ -187,7 +187,7 @@ def imported(
         params, model_state = _weights(network, inputs.image_shape, init_from)
         facts = (
             ("Network", f"{name}, weights of {pathlib.Path(init_from).name}"),
-            ("Images", f"{_size(inputs)}, brought to size by {fit_in_words(inputs.fit)}; {_normalization_in_words(inputs)}"),
+            ("Input", f"{_size(inputs)}, brought to size by {fit_in_words(inputs.fit)}; {_normalization_in_words(inputs)}"),
         )
         task = classify(network)
         prediction = _require_scores(task, params, model_state, inputs)
