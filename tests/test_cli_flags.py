@@ -21,7 +21,8 @@ from cnnlab.runs.renamed import RENAMED, current_flag
 from cnnlab.text import split_items
 from cnnlab.values import ChoiceOf
 
-FLAGS = {name for verb in VERBS.values() for name in flags.flags_of(verb)}
+FLAGS = {name for verb in VERBS if verb != "explain" for name in flags.flags_of(VERBS[verb])}
+"""Flags of all verbs but explain, which takes the knobs of no experiment: `--layer` may be one."""
 FROM_CONTEXT = {"data_dir"}
 """Parameters that the launcher fills in, which are no knobs."""
 
@@ -84,7 +85,7 @@ REFUSED = {
     "flag without an experiment": (["--vary=lr:1,2"], "--vary is a flag of ablate."),
     "flag of a verb with folders": (
         ["list", "--to=page"],
-        "--to is a flag of predict, export, sample, inspect, check, claims and results.",
+        "--to is a flag of predict, export, sample, explain, inspect, check, claims and results.",
     ),
     "launcher of another verb": (["reproduce", "run", "--launcher=slurm"], "--launcher is a flag of ablate."),
     "flag that deletes": (
@@ -101,7 +102,7 @@ REFUSED = {
     "process of a study": (["ablate", LINEAR, "--num_processes=2"], "--num_processes is a flag of train and work."),
     "renamed": ([LINEAR, "--members=together"], "--members is now --batch_runs (always, never)."),
     "renamed in its verb": (["ablate", LINEAR, "--components=norm"], "--components is now --toggle."),
-    "renamed of another verb": (["work", "--n=3"], "--n is now --count. It is a flag of sample."),
+    "renamed of another verb": (["work", "--n=3"], "--n is now --count. It is a flag of sample and explain."),
     "renamed duration": ([LINEAR, "--examples=9"], "--examples is now --examples_seen."),
     "knob twice": ([LINEAR, "--lr=0.1", "--lr=0.2"], "--optimizer.lr is given twice: 0.1 and 0.2. Keep one of them."),
     "choice twice": ([LINEAR, "--model=mlp", "--model=linear"], "--model is given twice: mlp and linear."),
