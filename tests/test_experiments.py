@@ -19,6 +19,7 @@ from cnnlab.data.variations import AUGMENTS
 from cnnlab.engine import program
 from cnnlab.models import MODELS
 from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.attacks import ATTACKS
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.losses import LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS
@@ -213,6 +214,7 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
     """A base for every option of every choice, so that the knobs below each option are seen."""
     found: list[tuple[str, dict[str, Any]]] = [("recipe", {"image_size": 40, "image_fit": "pad", "l1": 0.001})]
     choices = {"model": MODELS, "loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "augment": AUGMENTS}
+    choices["adversarial"] = ATTACKS
     for path, options in choices.items():
         for option in options:
             if option in (*IN_COLOUR, *FOR_NUMBERS):
@@ -247,7 +249,7 @@ def test_every_knob_does_something(label: str, base: dict[str, Any]):
     base = {"model": "linear", **base, **NEEDS.get(option, {})} if path != "recipe" else {"model": "mlp", **base}
     small = {name: value for name, value in SMALL.items() if name.split(".")[0] not in base}
     own = {"recipe": None, "model": "model", "loss": "loss", "optimizer": "optimizer"}
-    own |= {"schedule": "optimizer.schedule", "augment": "data.augment"}
+    own |= {"schedule": "optimizer.schedule", "augment": "data.augment", "adversarial": "adversarial"}
     below = own.get(path, f"model.{path}")
     require_every_knob_does_something(classification, {**small, **base}, below=below, others=OTHERS, but=TOGETHER)
 

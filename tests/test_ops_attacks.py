@@ -10,6 +10,7 @@ import pytest
 
 from cnnlab.ops import attacks
 from cnnlab.ops.losses import cross_entropy
+from tests.stages import slow_but
 
 SHAPE = (6, 5, 4, 3)
 """Images of a test, [B, H, W, C]."""
@@ -74,7 +75,7 @@ def test_fgsm_lowers_the_margin_of_a_linear_model_by_epsilon_times_the_sum_of_it
     np.testing.assert_array_equal(towards, moved)  # of two classes, away from one is towards the other
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", slow_but(ATTACKS, "fgsm", "pgd l2", "noise l2"))
 def test_an_attack_stays_in_its_ball_and_in_the_range_of_pixels_exactly(name: str):
     images = some_images()
     assert np.array_equal(compiled(name)(images, LABELS, KEYS, 0.0), images)
@@ -87,6 +88,7 @@ def test_an_attack_stays_in_its_ball_and_in_the_range_of_pixels_exactly(name: st
         assert sizes.max() > (0.4 if is_l2 else 0.9) * radius  # less where pixels are at an end of their range
 
 
+@pytest.mark.slow
 def test_attacks_raise_the_loss_more_than_noise_and_targeted_ones_lower_it():
     images, targets = jnp.asarray(some_images()), (LABELS + 3) % 10
 
