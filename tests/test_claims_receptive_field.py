@@ -16,6 +16,7 @@ from cnnlab import inspect
 from cnnlab.models import MODELS
 from cnnlab.models.layers import AveragePool, Conv, ConvNorm, MaxPool
 from experiments.claims.c34_receptive_fields import outputs_of, positive
+from tests.stages import slow_but
 
 ARAUJO = "Araujo, Norris and Sim 2019, Computing Receptive Fields of Convolutional Neural Networks, Distill, table of networks"
 RECURRENCE = "r + (k - 1) j, layer by layer along the path of the largest kernels"
@@ -44,7 +45,10 @@ def spatial(model: nn.Module, side: int) -> list[inspect.Layer]:
     return [row for row in rows if len(row.output) == 3 and row.output[0] > 1]
 
 
-@pytest.mark.parametrize(("name", "side", "size", "padding", "source"), PUBLISHED)
+@pytest.mark.parametrize(
+    ("name", "side", "size", "padding", "source"),
+    slow_but(PUBLISHED, "alexnet", "vgg16_d", "googlenet", "inception_bn", "resnet18", "resnet50_v1", "mobilenet_v1"),
+)
 def test_stride_receptive_field_and_padding_are_the_published_ones(name, side, size, padding, source):
     rows = spatial(MODELS[name](classes=1000, width=0.1), side)
     assert rows[-1].stride == (32, 32)

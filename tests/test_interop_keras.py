@@ -22,6 +22,7 @@ from cnnlab.models.mobilenet import MobileNetV1, MobileNetV2
 from cnnlab.models.resnet import ResNet
 from cnnlab.models.vgg import VGG
 from cnnlab.ops.activations import relu6
+from tests.stages import slow_but
 
 
 def vgg() -> Iterator[str]:
@@ -94,9 +95,11 @@ NETWORKS = {
     "InceptionV3": (InceptionV3(classes=10), inception_v3, 139),
     "InceptionResNetV2": (InceptionResNetV2(classes=10), inception_resnet_v2, 139),
 }
+DEEP = ("DenseNet169", "InceptionV3", "InceptionResNetV2")
+"""Networks that take long to trace."""
 
 
-@pytest.mark.parametrize("case", NETWORKS)
+@pytest.mark.parametrize("case", slow_but(NETWORKS, *(case for case in NETWORKS if case not in DEEP)))
 def test_every_layer_of_the_network_has_exactly_one_name_in_keras(case: str):
     model, names, size = NETWORKS[case]
     (scheme,) = keras.SCHEMES[type(model)]

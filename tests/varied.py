@@ -29,9 +29,13 @@ MIXED = ("image", "label", "labels", "target")
 
 def images_and_keys(batch: int = 12, height: int = 9, width: int = 7, channels: int = 2) -> tuple[jax.Array, jax.Array]:
     """Returns images of noise and a key for each."""
-    key = jax.random.key(0)
-    images = jax.random.uniform(key, (batch, height, width, channels))
-    return images, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch))
+
+    @jax.jit
+    def drawn(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        images = jax.random.uniform(key, (batch, height, width, channels))
+        return images, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch))
+
+    return drawn(jax.random.key(0))
 
 
 def examples_of(images: jax.Array, columns: tuple[str, ...] = tuple(KINDS)) -> Examples:
@@ -63,6 +67,11 @@ def examples_of(images: jax.Array, columns: tuple[str, ...] = tuple(KINDS)) -> E
 def vary(name: str, images: jax.Array, keys: jax.Array, **knobs: Any) -> jax.Array:
     """Returns images after one variation; the feed's columns are those of images that begin mirrored."""
     augment = Augmentation((functools.partial(AUGMENTS[name], **knobs),))
-    feed = {"index": jnp.ones(len(images), jnp.int32), "epoch": jnp.zeros(len(images), jnp.int32)}
-    examples = Examples({"image": images, "label": jnp.zeros(len(images), jnp.int32)}, KINDS)
-    return augment(examples, keys, **{column: feed[column] for column in augment.columns}).columns["image"]
+
+    @jax.jit
+    def varied(images: jax.Array, keys: jax.Array) -> jax.Array:
+        feed = {"index": jnp.ones(len(images), jnp.int32), "epoch": jnp.zeros(len(images), jnp.int32)}
+        examples = Examples({"image": images, "label": jnp.zeros(len(images), jnp.int32)}, KINDS)
+        return augment(examples, keys, **{column: feed[column] for column in augment.columns}).columns["image"]
+
+    return varied(images, keys)
