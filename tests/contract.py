@@ -88,7 +88,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
         pixel_by_pixel, {**TRAINED, "dataset.size": 6}, average_decay=0.9, **{"model.width": 4, "model.blocks": 1}
     ),
     "synthesis": small(picture_synthesis, {**TRAINED, "dataset.examples": 48}, objective="style_transfer", **OCTAVES, **STYLED),
-    "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 8}, width=2, blocks=1, **STYLED),
+    "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
 """{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""
 
