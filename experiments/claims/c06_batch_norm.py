@@ -3,7 +3,7 @@
 Paper:    S. Ioffe, C. Szegedy, Batch normalization: accelerating deep network training by reducing internal covariate shift,
           2015, arXiv 1502.03167, section 4.1 and Figure 1
 Command:  python launch.py measure --experiment=c06_batch_norm
-Result:   not run yet.
+Result:   supported in part; docs/claims/c06.md has the numbers.
 
 The network of section 4.1: three hidden layers of 100 sigmoid units, batches of 60, plain gradient descent, on MNIST, here
 with images of 14x14, 1,000 steps and Xavier's initial weights. It is trained with and without batch normalisation at 13
