@@ -37,6 +37,7 @@ LONG = (
     "c13_momentum_adam",
     "c19_dense_evaluation",
     "c28_pixelcnn_sampling",
+    "c33_adversarial",
     "c43_input_scales",
     "c44_same_curve",
     "c46_tuned_regularizers",
