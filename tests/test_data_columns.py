@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from cnnlab.data.kinds import Boxes, Image, InstanceMasks, Label, Mask, MultiLabel, Name, Points, Target, Tokens
 from cnnlab.data.paired import paired
@@ -188,6 +189,20 @@ def test_orders_are_functions_of_seed_and_position_and_keep_their_promises():
     balanced = groups[ORDERS["balanced"](0, groups)(np.arange(48))[0]]
     assert all(sorted(turns) == [0, 1, 2] for turns in balanced.reshape(16, 3).tolist())  # [48] -> [16 rounds, 3 turns]
     assert ORDERS["sequential"](0, groups)(np.arange(14, 18))[0].tolist() == [14, 15, 0, 1]
+
+
+def test_balanced_batches_pass_a_chi_square_test_for_classes_and_for_the_examples_of_each():
+    groups = np.array([0] * 300 + [1] * 50 + [2] * 10)
+    index = ORDERS["balanced"](0, groups)(np.arange(6400))[0]
+    assert chisquare(np.bincount(groups[index])).pvalue > 0.9, "turns are drawn by rounds, so classes are nearly equal"
+    for number in range(3):
+        shown = np.bincount(index[groups[index] == number], minlength=360)[groups == number]
+        assert chisquare(shown).pvalue > 0.9 and np.ptp(shown) <= 1
+    # Which class comes first in a round is drawn anew: batches that cut rounds have no preference.
+    firsts = groups[index[: 6400 - 6400 % 3 : 3]]
+    assert chisquare(np.bincount(firsts, minlength=3)).pvalue > 0.01
+    plain = np.bincount(groups[ORDERS["shuffled"](0, groups)(np.arange(6400))[0]])
+    assert chisquare(plain).pvalue < 1e-9, "the test sees what is not balanced"
 
 
 @pytest.mark.parametrize("resident_mib", [0, 64])

@@ -61,7 +61,7 @@ OTHER_CLAIMS = [
 """Claims whose recipe and network another experiment trains: they are traced in the fast stage, and trained by hand."""
 DREAMS = ("deep_dream", "fast_style", "feature_inversion", "fooling", "style_transfer", "texture")
 """Experiments of synthesis, like class_image, whose network is large."""
-LARGE = ("c18_convolutions", "c22_lesions", "c22_transfer", "c40_skin_lesions", "isic_lesions")
+LARGE = ("c18_convolutions", "c22_lesions", "c22_transfer", "c40_skin_lesions", "isic_lesions", "isic_sample")
 """Experiments whose network takes long to trace; the fast stage fills in their knobs alone."""
 SEEN = {"model": "convnet", "model.widths": "4,8"}
 SMALLER: dict[str, dict[str, Any]] = {
@@ -127,7 +127,7 @@ def test_an_experiment_traces_a_step_at_full_size(name: str):
     program.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
 
 
-@pytest.mark.parametrize("name", slow_but(NAMES, *QUICK, thorough=OTHER_CLAIMS))
+@pytest.mark.parametrize("name", slow_but(NAMES, *QUICK, thorough=[*OTHER_CLAIMS, "isic_sample"]))
 def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: pathlib.Path):
     experiment = load(name)
     given = offline(knobs.resolve(experiment, {}).values, side=8)

@@ -10,6 +10,7 @@ from sklearn import metrics
 
 from cnnlab.ops import losses
 from cnnlab.ops.losses import LOSSES
+from cnnlab.tasks.class_weights import mean_loss
 
 B, K = 32, 7
 random = np.random.default_rng(0)
@@ -83,6 +84,14 @@ def test_focal_is_weighted_cross_entropy():
     log_p = log_softmax()[np.arange(B), labels]
     np.testing.assert_allclose(of("focal", gamma=2.0), -((1 - np.exp(log_p)) ** 2) * log_p, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(of("focal", gamma=0.0), of("cross_entropy"), rtol=1e-6)
+
+
+def test_focal_counts_by_class_where_classes_have_weights():
+    """The α of Lin et al. 2017, eq. 5, is the weight of the label's class: --loss=focal with --class_weights."""
+    alpha = np.arange(1, K + 1, dtype=np.float32)
+    log_p = log_softmax()[np.arange(B), labels]
+    expected = np.sum(-alpha[labels] * (1 - np.exp(log_p)) ** 2 * log_p) / alpha[labels].sum()
+    np.testing.assert_allclose(mean_loss(alpha)(jnp.asarray(of("focal")), jnp.asarray(labels)), expected, rtol=1e-4)
 
 
 def test_focal_of_two_classes_agrees_with_optax():
