@@ -7,7 +7,7 @@ Study:    python launch.py ablate --experiment=isic_sample --weights=efficientne
 Result:   not run yet.
 
 The study of the course's final assignment at the size of two CPU cores: images of 64x64, 100 steps. The seed of a run divides
-the images into 240 that are trained on and 160 that are measured, the split called validation, by which nothing is chosen; the
+320 images into 192 that are trained on and 128 that are measured, the split called validation, by which nothing is chosen; the
 starts of a seed share the division. Every class has the same weight in the loss, and balanced accuracy, the headline of the
 challenge, is what is compared: who always answers with the largest class has 14.3 %. For the whole challenge there is
 isic_lesions; claims on such images are C22 and C40.
@@ -81,7 +81,7 @@ def experiment(
 
 
 study = StudySpec(
-    question="Do ImageNet's features recognise skin lesions better than a network that learns from 240 of them alone?",
+    question="Do ImageNet's features recognise skin lesions better than a network that learns from 192 of them alone?",
     vary=("start:scratch,features,fine_tuned",),
     seeds=3,
     metric="validation/balanced_accuracy",

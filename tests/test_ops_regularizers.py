@@ -105,7 +105,7 @@ def test_without_penalties_the_optimizer_is_the_same_object():
 def test_what_the_optimizer_reads_beside_the_gradient_reaches_it():
     scale_by_value = optax.GradientTransformationExtraArgs(
         lambda params: optax.EmptyState(),
-        lambda g, state, params, *, value: (jax.tree.map(lambda leaf: value * leaf, g), state),
+        lambda g, state, params, *, value, **_: (jax.tree.map(lambda leaf: value * leaf, g), state),
     )
     updates, _ = functools.partial(penalties(scale_by_value, l2=1.0).update, value=3.0)(
         jnp.zeros((1, 1)), optax.EmptyState(), jnp.ones((1, 1))

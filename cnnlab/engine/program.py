@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from cnnlab.core import Array, Batch, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
-from cnnlab.engine import accumulation, averages, gradients, loss_scaling, skipping
+from cnnlab.engine import accumulation, averages, gradients, line_search, loss_scaling, skipping
 from cnnlab.engine.precision import cast_batch, computing_in
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
@@ -88,14 +88,16 @@ def make_train_step(
         for turn, player in enumerate(turns):
             own = owned(task, params, player)
             loss_of = loss_scaling.scaled(functools.partial(_loss_of, task, cast, player, params), state.loss_scale)
-            loss, gradient, model_state, stats = gradient_of(loss_of, own, model_state, batch, jax.random.fold_in(key, turn))
+            given = (loss_of, own, model_state, batch, jax.random.fold_in(key, turn))
+            value_fn = line_search.value_function(gradient_of, loss_of, *given[2:], state.loss_scale)
+            loss, gradient, model_state, stats = gradient_of(*given)
             # The loss is for transformations that read it, such as reduce_on_plateau; where nothing does, XLA drops it.
             loss, gradient = loss_scaling.unscaled(collectives.global_mean((loss, gradient)), state.loss_scale)
             if skip_nonfinite:
                 is_finite &= skipping.all_finite((loss, gradient))
             optimizer = optax.with_extra_args_support(optimizers[player])
             with jax.numpy_dtype_promotion("standard"):  # optax leans on promotion (decay ** count); our own code does not
-                updates, opt_state[player] = optimizer.update(gradient, opt_state[player], own, value=loss)
+                updates, opt_state[player] = optimizer.update(gradient, opt_state[player], own, value=loss, value_fn=value_fn)
             params = with_owned(task, params, player, optax.apply_updates(own, updates))
             # Gradients are those of the global batch already.
             more = gradients.measured(player, gradient, updates, own) if gradient_norms else {}

@@ -16,6 +16,7 @@ import optax
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 from cnnlab.ops.lars import lars
+from cnnlab.ops.lbfgs import lbfgs
 from cnnlab.ops.muon import muon
 from cnnlab.ops.schedules import SCHEDULES, Schedule, constant, cosine
 from cnnlab.ops.torch_optimizers import TORCH_RULES
@@ -306,4 +307,8 @@ def reduce_on_plateau(
     return optax.chain(rule(steps=steps, schedule=schedule), reduced)
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {**ALL_RULES, "reduce_on_plateau": reduce_on_plateau}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    **ALL_RULES,
+    "lbfgs": lbfgs,
+    "reduce_on_plateau": reduce_on_plateau,
+}

@@ -7,6 +7,7 @@ normalisation. They keep no state of their own, and float knobs may be tracers.
 The optimisers' own `weight_decay` differs: it is added after the gradient was clipped, and in adamw it is no term of the loss.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -53,6 +54,7 @@ def penalties(
             gradient = _on_kernels(lambda g, w: g + 2.0 * jnp.asarray(l2, w.dtype) * w, gradient, params)
         if not is_zero["l1"]:
             gradient = _on_kernels(lambda g, w: _with_l1(g, w, jnp.asarray(l1, w.dtype), l1_step), gradient, params)
+        extra["penalty"] = functools.partial(_penalty, l1, l2)  # for optimisers that compare losses, such as lbfgs
         updates, state = optax.with_extra_args_support(optimizer).update(gradient, state, params, **extra)
         if not is_zero["l1"] and l1_step == "proximal":
             updates = _on_kernels(_stopped_at_zero, updates, params, gradient)
@@ -61,6 +63,13 @@ def penalties(
         return updates, state
 
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
+
+
+def _penalty(l1: float, l2: float, params: optax.Params) -> jax.Array:
+    """Returns l1 · Σ |w| + l2 · Σ w² over all kernels, f32 []."""
+    kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
+    sums = [jnp.asarray(l1, w.dtype) * jnp.sum(jnp.abs(w)) + jnp.asarray(l2, w.dtype) * jnp.sum(w * w) for w in kernels]
+    return sum(sums, jnp.float32(0))
 
 
 def _on_kernels(function: Callable[..., jax.Array], first: Any, params: Any, *more: Any) -> Any:
