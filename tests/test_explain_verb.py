@@ -52,13 +52,13 @@ def test_one_page_holds_all_pictures_and_they_lie_beside_it(explain: Here, place
 
 @pytest.mark.slow
 def test_images_of_a_folder_are_explained_for_a_class_and_those_that_cannot_be_read_are_named(
-    explain: Here, place: pathlib.Path
+    explain: Here, place: pathlib.Path, caplog: pytest.LogCaptureFixture
 ):
     words = ("--what=gradient_x_input", "--class=3", "--to=page")
     code, _, err = explain("--workdir=run", "--images=images", *words)
     assert code == 0, err
     page = (place / "page" / "explain.html").read_text(encoding="utf-8")
-    assert "left out: images/b.png" in err and "explained: 3 (" in page and "a.png" in page
+    assert "left out: images/b.png" in caplog.text and "explained: 3 (" in page and "a.png" in page
     # The same weights read as a file of another program would be: normalised otherwise, with names of their own.
     (place / "names.txt").write_text("\n".join(f"digit {number}" for number in range(10)), encoding="utf-8")
     network = ("--model=lenet5", "--init_from=run", "--class_names=names.txt", "--image_size=32")
