@@ -132,7 +132,7 @@ def test_layers_have_names_shapes_and_windows():
     assert [layer.name for layer in net.layers] == ["conv1", "middle", "pool", "conv2", "last", "features", "output"]
     assert net.layer("last").field == (8, 8) and net.layer("last").stride == (2, 2) and net.layer("last").start == (-3, -3)
     values = values_of(net, images, names=("conv1", "middle"))
-    np.testing.assert_array_equal(values["middle"], np.maximum(values["conv1"], 0))
+    np.testing.assert_allclose(values["middle"], np.maximum(values["conv1"], 0), rtol=1e-4, atol=1e-5)
     with pytest.raises(UsageError, match=r"no layer 'lst'\. Did you mean last\? Layers: middle, last, features, output; and 3"):
         net.layer("lst")
 
