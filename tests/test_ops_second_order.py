@@ -12,7 +12,7 @@ from cnnlab.ops.second_order import conjugate_gradients, newton
 
 SIZE = 8
 BASIS = np.linalg.qr(np.random.default_rng(0).normal(size=(SIZE, SIZE)))[0]
-HESSIAN = BASIS @ np.diag(np.logspace(0, -4, SIZE)) @ BASIS.T
+HESSIAN = BASIS @ np.diag(np.logspace(0, -2, SIZE)) @ BASIS.T
 AIM = np.random.default_rng(1).normal(size=SIZE)
 
 
