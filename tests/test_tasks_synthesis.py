@@ -180,7 +180,8 @@ def test_what_cannot_be_synthesised_is_said_before_anything_compiles(values, sai
 
 
 def test_a_run_of_synthesis_is_stopped_goes_on_and_leaves_its_pictures(here, tmp_path: pathlib.Path):
-    words = ["train", "--experiment=class_image", "--workdir=run", *WORDS, "--dataset.size=16", "--labels=3,7", "--steps=4"]
+    words = ["train", "--experiment=class_image", "--workdir=run", *WORDS, "--dataset.size=16", "--labels=3,7"]
+    words += ["--steps=4", "--devices=1"]
     assert here(*words, "--stop_after=2")[0] == 0
     code, out, _ = here(*words)
     result = read(tmp_path / "run" / "result.json")
@@ -198,12 +199,13 @@ def test_a_picture_of_a_class_for_the_network_of_a_run(here, tmp_path: pathlib.P
     trained = ["train", "--experiment=convnet_digits", "--model.widths=8,16", "--epochs=4", "--workdir=digits", "--quiet"]
     assert here(*trained)[0] == 0
     words = ["train", "--experiment=class_image", "--init_from=digits", "--dataset.size=8", "--labels=3,7", "--steps=60"]
+    words += ["--devices=1"]
     code, _, err = here(*words, "--workdir=run", "--jitter=1")
     assert code == 0, err
     assert read(tmp_path / "run" / "result.json")["metrics"]["test/confidence"] > 0.9
     with Image.open(tmp_path / "run" / "figures" / "picture_0.png") as picture:
         assert picture.size == (8, 8)
-    code, _, err = here("train", "--experiment=class_image", "--init_from=run", "--workdir=second")
+    code, _, err = here("train", "--experiment=class_image", "--init_from=run", "--workdir=second", "--devices=1")
     assert code == 2 and "expected the run of a classifier" in err
 
 
