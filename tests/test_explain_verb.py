@@ -54,8 +54,8 @@ def test_one_page_holds_all_pictures_and_they_lie_beside_it(explain: Here, place
 def test_images_of_a_folder_are_explained_for_a_class_and_those_that_cannot_be_read_are_named(
     explain: Here, place: pathlib.Path, caplog: pytest.LogCaptureFixture
 ):
-    words = ("--what=gradient_x_input", "--class=3", "--to=page")
-    code, _, err = explain("--workdir=run", "--images=images", *words)
+    words = ("--what=gradient_x_input", "--class=3")
+    code, _, err = explain("--workdir=run", "--images=images", *words, "--to=page")
     assert code == 0, err
     page = (place / "page" / "explain.html").read_text(encoding="utf-8")
     assert "left out: images/b.png" in caplog.text and "explained: 3 (" in page and "a.png" in page
