@@ -94,7 +94,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
 
 VARIANTS = {
     "in_parts": small(classification, TRAINED, accumulate=3, **MLP),
-    "attacked": small(classification, TRAINED, adversarial="pgd", **{"adversarial.steps": 2}, **MLP),
+    "attacked": small(classification, TRAINED, adversarial="pgd", **{"adversarial.iterations": 2}, **MLP),
     "streamed": small(classification, TRAINED, resident_mib=0, **MLP),
     "skipping": lambda steps=STEPS: toys.with_bad_steps(toys.chase(steps=steps, batch_size=24), {2: np.nan, 5: np.inf}),
 }

@@ -31,9 +31,9 @@ def some_images() -> np.ndarray:
 
 ATTACKS: dict[str, Any] = {
     "fgsm": attacks.fgsm,
-    "pgd linf": functools.partial(attacks.pgd, steps=2),
-    "pgd l2": functools.partial(attacks.pgd, norm="l2", steps=2),
-    "loop": functools.partial(attacks.pgd, steps=attacks.WRITTEN_OUT + 1),
+    "pgd linf": functools.partial(attacks.pgd, iterations=2),
+    "pgd l2": functools.partial(attacks.pgd, norm="l2", iterations=2),
+    "loop": functools.partial(attacks.pgd, iterations=attacks.WRITTEN_OUT + 1),
     "noise linf": attacks.noise,
     "noise l2": functools.partial(attacks.noise, norm="l2"),
 }
@@ -118,7 +118,7 @@ def test_an_image_is_attacked_alone_as_in_company_and_a_random_start_is_that_of_
 
 
 def test_a_tiny_gradient_has_a_direction_and_none_at_all_moves_nothing():
-    attack = functools.partial(attacks.pgd, norm="l2", steps=1, step=1.0, random_start=False, epsilon=0.1)
+    attack = functools.partial(attacks.pgd, norm="l2", iterations=1, step=1.0, random_start=False, epsilon=0.1)
 
     @jax.jit
     def moved(scale: jax.Array, images: jax.Array) -> jax.Array:

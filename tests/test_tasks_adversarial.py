@@ -97,7 +97,7 @@ def test_a_run_measures_robust_accuracy_at_its_end_and_evaluate_the_same(here: H
     metrics = [
         "--metrics=robust_accuracy",
         "--metrics.robust_accuracy.epsilons=0,0.1",
-        "--metrics.robust_accuracy.attack.steps=3",
+        "--metrics.robust_accuracy.attack.iterations=3",
     ]
     code, _, err = here(*words, *metrics)
     assert code == 0, err

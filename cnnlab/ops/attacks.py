@@ -52,7 +52,7 @@ def fgsm(
         targeted: whether the attack aims at `labels` instead of moving away from them.
         epsilon: largest change of a pixel, in [0, 1]: of images of 8 bits, a level is 1/255.
     """
-    once = functools.partial(pgd, norm="linf", steps=1, step=1.0, random_start=False)
+    once = functools.partial(pgd, norm="linf", iterations=1, step=1.0, random_start=False)
     return once(logits_of, images, labels, keys, loss, targeted, epsilon=epsilon)
 
 
@@ -66,7 +66,7 @@ def pgd(
     *,
     epsilon: NonNegative = 8 / 255,
     norm: Norm = "linf",
-    steps: Count = 10,
+    iterations: Count = 10,
     step: Positive = 0.25,
     random_start: bool = True,
 ) -> jax.Array:
@@ -84,7 +84,7 @@ def pgd(
         targeted: whether the attack aims at `labels` instead of moving away from them.
         epsilon: radius of the ball, in pixels of [0, 1].
         norm: norm of the ball: linf, the largest change of a pixel, or l2, the length of the change of an image.
-        steps: number of gradients.
+        iterations: number of gradients.
         step: length of a step as a share of ε.
         random_start: whether the first step begins at a random point of the ball, drawn uniformly, or at the image.
     """
@@ -100,11 +100,11 @@ def pgd(
     if random_start:
         assert keys is not None, "a random start takes a key for each image"
         moved = project(images + radius * _from_unit_ball(keys, images, norm), images, radius)
-    if steps <= WRITTEN_OUT and jax.default_backend() == "cpu":
-        for _ in range(steps):
+    if iterations <= WRITTEN_OUT and jax.default_backend() == "cpu":
+        for _ in range(iterations):
             moved = forward(moved)
         return moved
-    return jax.lax.fori_loop(0, steps, lambda _, moved: forward(moved), moved)
+    return jax.lax.fori_loop(0, iterations, lambda _, moved: forward(moved), moved)
 
 
 def noise(

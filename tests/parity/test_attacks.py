@@ -37,7 +37,7 @@ def test_attacks_equal_the_reference():
 
         for name, (norm, epsilon, steps, step, targeted) in table.items():
             given = jnp.asarray(fixture["targets" if targeted else "labels"], jnp.int32)
-            knobs = {"epsilon": epsilon, "norm": norm, "steps": steps, "step": step, "random_start": False}
+            knobs = {"epsilon": epsilon, "norm": norm, "iterations": steps, "step": step, "random_start": False}
             moved = jax.jit(
                 lambda images, given=given, targeted=targeted, knobs=knobs: pgd(
                     logits_of, images, given, None, cross_entropy, targeted, **knobs
