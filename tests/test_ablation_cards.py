@@ -155,6 +155,14 @@ def test_a_figure_of_many_arms_shows_those_that_the_test_names():
     assert "26 more arms are in the table." in draw(record, LIGHT, title="t")
 
 
+def test_a_figure_names_the_arms_of_which_every_run_diverged():
+    record = made_up(ROWS)
+    lost = Arm("lr=100", {}, planned=3, diverged=3)
+    picture = draw(dataclasses.replace(record, arms=(*record.arms, lost)), LIGHT, title="t")
+    assert "Mean and 95 % interval over 3 seeds. No number: lr=100 (diverged)." in texts_of(picture)
+    assert "No number" not in draw(record, LIGHT, title="t")
+
+
 def test_a_line_has_the_levels_of_its_knob_and_of_others_that_vary():
     arms = {
         f"{x} {line} {more}": ({"x": x, "line": line, "model.depth": more}, [1.0])

@@ -3,7 +3,7 @@
 Paper:    X. Glorot, Y. Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010; K. He et al.,
           Delving deep into rectifiers, 2015, arXiv 1502.01852, section 2.2
 Command:  python launch.py ablate --experiment=c04_trained
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c04.md has the numbers.
 
 How activations and gradients scale with depth is exact (c04_initial_scale); that a network does not learn from weights of the
 wrong scale is another statement. MLPs of 20 hidden layers of 100 units learn MNIST for 500 steps. With a standard deviation of

@@ -3,7 +3,7 @@
 Paper:    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998, section
           II.A; R. Zhang, Making convolutional networks shift-invariant again, 2019, arXiv 1904.11486
 Command:  python launch.py ablate --experiment=c17_pooling
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c17.md has the numbers.
 
 Four networks of the same parameters halve their maps twice: by keeping every second pixel, as a convolution of stride 2 does,
 by the largest of 2x2, by the mean of 2x2, and by the largest at every pixel with a blurred sampling after it (Zhang 2019). The

@@ -37,6 +37,10 @@ def draw(record: Record, theme: Theme, *, title: str, subtitle: str = "") -> str
     band = "range" if lines and len(record.seeds) < means.FEWEST else "95 % interval"
     note = f"{mean} and {band} over {len(record.seeds)} seeds." if len(record.seeds) > 1 else ""
     note += f" {left_out} more arms are in the table." if left_out else ""
+    lost = [
+        arm.name for arm in record.arms if arm.diverged and not (record.drawn in arm.numbers and arm.numbers[record.drawn].n)
+    ]
+    note += f" No number: {', '.join(lost)} (diverged)." if lost and rows else ""
     if lines:
         _draw_lines(picture, record, lines, names, top)
     else:
