@@ -247,6 +247,14 @@ def test_a_result_is_one_line(case: str):
     assert result_line(made_up(ROWS, verdict=whole)) == text
 
 
+def test_an_effect_that_is_decided_and_too_small_is_not_said_not_to_be_there():
+    claim, part = CLAIMS[0], part_of("absent", "One")
+    for p, shown in ((0.01, True), (0.2, False)):
+        record = made_up(ROWS, verdict=dataclasses.replace(part, p=p, claim=claim.id))
+        text = card(claim, [record], [], WORKS, {})
+        assert ("| absent (smaller than of interest) |" in text) == shown and ("| absent |" in text) != shown
+
+
 def test_a_result_of_an_exact_claim_and_of_one_that_is_not_tested():
     exact = part_of("exact", "It is linear", exact=True)
     exact = dataclasses.replace(exact, effect=1e-15, interval=None, p=None, comparison="linear − 0")

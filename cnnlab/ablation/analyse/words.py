@@ -16,7 +16,7 @@ IN_PART = "supported in part"
 NOT_SHOWN = "not shown"
 """The test decides neither way, and the interval holds effects that would matter."""
 ABSENT = "absent"
-"""The interval excludes the smallest effect of interest."""
+"""The interval excludes the smallest effect of interest; a smaller effect may be there, and even be decided."""
 OPPOSITE = "opposite"
 """The test decides for the opposite, at small scale; this refutes no source."""
 REFUTED = "refuted"
@@ -30,7 +30,7 @@ WORDS = {
     SUPPORTED: "decided for the claim, on smaller data, networks or lengths of training than the source's",
     IN_PART: "some of its parts are supported, after a correction for their number, others are not",
     NOT_SHOWN: "decided neither way",
-    ABSENT: "the interval excludes the smallest effect of interest",
+    ABSENT: "the interval excludes the smallest effect of interest; a smaller one may be there",
     OPPOSITE: "decided for the opposite at small scale, which refutes no source",
     REFUTED: "an exact statement that is false, or the opposite in the source's own setting",
     NOT_TESTED: "something that the claim presupposes does not hold or was not checked",

@@ -219,7 +219,7 @@ def _published(record: Record) -> list[str]:
     if not record.card.published:
         return []
     parts = _deciding(record.verdict)
-    found = [f"{line(finding(record, part))} (*{part.verdict}*)" for part in parts[:MOST_BESIDE]]
+    found = [f"{line(finding(record, part))} (*{_word(part)}*)" for part in parts[:MOST_BESIDE]]
     more = len(parts) - len(found)
     rest = f"{more} more part{'s are' if more > 1 else ' is'} below."
     here = "<br>".join([*found, *([rest] if more else [])])
@@ -279,8 +279,14 @@ def _parts(record: Record) -> list[str]:
 
 
 def _word(part: Verdict) -> str:
-    """Returns the word of a part's verdict; what is required is not met rather than refuted."""
-    return "not met" if part.role == "required" and part.verdict not in words.FOR else part.verdict
+    """Returns the word of a part's verdict; what is required is not met rather than refuted.
+
+    An effect that is decided for the claim, and yet too small to matter, is no effect that is not there.
+    """
+    if part.role == "required" and part.verdict not in words.FOR:
+        return "not met"
+    is_small = part.verdict == words.ABSENT and part.p is not None and part.p < words.ALPHA
+    return f"{part.verdict} (smaller than of interest)" if is_small else part.verdict
 
 
 def _comparison(record: Record, part: Verdict) -> str:
