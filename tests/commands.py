@@ -20,6 +20,18 @@ QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emi
 With jaxlib 0.10.2 a step of a small network compiles in a third of the time, an operation on its own in a fifth. Level 0 with
 the emitters gives NaN for WGAN-GP under pmap.
 """
+CAREFUL_COMPILATION = "--xla_backend_optimization_level=1"
+"""Flags of XLA for the slow stage, whose trainings take longer than their compilation. At level 0 XLA computes a value twice,
+rounded in two ways, more often: the curves of WGAN-GP and of an ensemble's members then differ between programs."""
+
+
+def compilation() -> str:
+    """Returns the flags for this session, which the workers of pytest-xdist take over from it."""
+    words = sys.argv[1:]
+    marks = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+    chosen = CAREFUL_COMPILATION if marks.startswith(("slow", "parity", "thorough")) else QUICK_COMPILATION
+    return os.environ.setdefault("CNNLAB_TEST_COMPILATION", chosen)
+
 
 Here = Callable[..., tuple[int, str, str]]
 """The fixture `here` of conftest.py: `launch` without a process of its own, in a folder of the test's."""
@@ -34,7 +46,7 @@ def start(*words: str, cwd: pathlib.Path, same_devices: bool = False) -> subproc
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
     if not same_devices:
         environment = {name: value for name, value in environment.items() if name != "PJRT_NPROC"}
-        environment["XLA_FLAGS"] = QUICK_COMPILATION
+        environment["XLA_FLAGS"] = compilation()
     return subprocess.Popen(
         [sys.executable, str(ROOT / "launch.py"), *words],
         cwd=cwd,

@@ -7,14 +7,14 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from commands import QUICK_COMPILATION
+from commands import compilation
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # XLA:CPU deadlocks when more devices than threads wait for each other; the variable must stand before jax starts.
 os.environ["PJRT_NPROC"] = "32"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {QUICK_COMPILATION}"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {compilation()}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax  # noqa: E402

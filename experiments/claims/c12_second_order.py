@@ -155,7 +155,7 @@ def problems(seed: int) -> dict[str, Problem]:
     }
     near = jnp.asarray([-1.2, 1.0]) + 0.1 * jax.random.normal(keys[3], (2,), jnp.float64)
     found["Rosenbrock"] = Problem(rosenbrock, jnp.asarray(100.0), near)
-    features = jax.random.normal(keys[4], (EXAMPLES, FEATURES), jnp.float64) * jnp.logspace(0.0, -1.5, FEATURES)
+    features = jax.random.normal(keys[4], (EXAMPLES, FEATURES), jnp.float64) * jnp.logspace(0.0, -1.5, FEATURES)[None]
     truth = 1 / jnp.logspace(0.0, -1.5, FEATURES)  # every feature says as much
     labels = jnp.sign(features @ truth + jax.random.logistic(keys[5], (EXAMPLES,), jnp.float64))
     found["logistic regression"] = Problem(logistic, labels[:, None] * features, jnp.zeros(FEATURES))

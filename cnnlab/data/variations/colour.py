@@ -146,10 +146,11 @@ def hue_turned(images: Array, turns: Array) -> Array:
     value, low = jnp.maximum(jnp.maximum(red, green), blue), jnp.minimum(jnp.minimum(red, green), blue)
     chroma = value - low
     divisor = jnp.where(chroma > 0, chroma, 1.0)
+    # Channels are compared with each other, not with the maximum: XLA may compute them for it once more, rounded otherwise.
     sextant = jnp.where(
-        value == red,
+        (red >= green) & (red >= blue),
         (green - blue) / divisor,
-        jnp.where(value == green, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
+        jnp.where(green >= blue, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
     )
     turned = sextant + 6.0 * turns[..., 0]
 
