@@ -21,8 +21,11 @@ With jaxlib 0.10.2 a step of a small network compiles in a third of the time, an
 the emitters gives NaN for WGAN-GP under pmap.
 """
 CAREFUL_COMPILATION = "--xla_backend_optimization_level=1"
-"""Flags of XLA for the slow stage, whose trainings take longer than their compilation. At level 0 XLA computes a value twice,
-rounded in two ways, more often: the curves of WGAN-GP and of an ensemble's members then differ between programs."""
+"""Flags of XLA for the slow stage, whose trainings take longer than their compilation.
+
+At level 0 two of its tests fail: an ensemble's members differ from single ones by rounding (3e-7) where bits have to be equal,
+and WGAN-GP under pmap on 3 devices differs from one device by 0.02. The cause of the second is not known; it need not be XLA's.
+"""
 
 
 def compilation() -> str:

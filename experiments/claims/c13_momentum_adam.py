@@ -118,7 +118,8 @@ measurement = Measurement(
         deviations="LeNet-5 on Fashion-MNIST for 1.8 epochs; of each optimiser only the learning rate is tuned, over three "
         "values with two seeds. Adam got the largest of its three, so that a larger one may suit it better still. An earlier "
         "test, with seeds 0 to 7 and six epochs of batches of 128, was not decided: at a rate of 0.05 one of eight networks "
-        "trained by momentum failed.",
+        "trained by momentum failed. With the rates, seeds and length the required accuracy was changed after it, too, from 87 "
+        "to 84 %; all runs of this test are above 87 %.",
         quick="--seeds=1",
         figure=Figure(),
     ),
