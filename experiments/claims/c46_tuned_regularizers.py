@@ -6,11 +6,13 @@ Command:  python launch.py measure --experiment=c46_tuned_regularizers
 Result:   not run yet.
 
 An MLP of 256 and 256 ReLU units learns 1,000 images for 1,600 steps, without regularisation, with dropout of the hidden units,
-with L2 and with L1 penalties, each in six strengths. Of every kind the strength, none among them, with the fewest errors on
+with L2 and with L1 penalties, each in six or seven strengths. Of every kind the strength, none among them, with the fewest errors on
 1,000 further training images is taken (of equal ones the weaker), and its errors on the 10,000 test images are compared. Every
 seed draws the images, the initial weights and the order, which all share; so the tuning is a part of what is repeated. The
 grids and the number of steps were chosen on seed 0, which the measurement does not use, with images of 20x20 and a loop of the
-claim's own; since it is trained by the house's, on images of 14x14, 40 steps of seeds 0 and 1 were tried and no more.
+claim's own; since it is trained by the house's, on images of 14x14, 40 steps of seeds 0 and 1 were tried and no more. Seeds 10
+to 17 were measured and got no verdict: in one of them the strongest L1 penalty, 0.001, made only 0.1 point more errors than the
+best, where 0.2 are required. The grid was then extended by 0.003, without another change, and the seeds are new.
 
 The least effect of interest is a quarter of the source's effect on a logarithmic axis, 1.62 % errors with L2 to 1.25 % with
 dropout and L2: a ratio of 0.94.
@@ -35,7 +37,7 @@ STEPS, AT_ONCE = 1600, 32
 STRENGTHS = {
     "dropout": (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8),
     "L2": (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-    "L1": (0.0, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+    "L1": (0.0, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
 }
 """{kind: strengths}: probabilities of dropping a unit, and weights of Σ w² and of Σ |w|; 0 is no regularisation."""
 NONE = "none"
@@ -109,7 +111,7 @@ measurement = Measurement(
         Metric("too_strong", SHARE),
     ),
     seeds=8,
-    first_seed=10,
+    first_seed=30,
     verdict=every(
         _better("dropout", "L2", "Dropout makes fewer errors than an L2 penalty", SMALLEST),
         _better("dropout", "L1", "Dropout makes fewer errors than an L1 penalty", SMALLEST),
