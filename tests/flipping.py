@@ -13,6 +13,7 @@ import numpy as np
 from cnnlab import knobs
 from cnnlab.core import Experiment, TrainState
 from cnnlab.engine.program import init_state, make_train_step, phases
+from tests.equalities import float_equalities
 
 STANDINS = ("tfds", "folder", "npz", "real", "instance")
 """Options that need a file, or that are the same as another on the data of these tests."""
@@ -20,7 +21,7 @@ STANDINS = ("tfds", "folder", "npz", "real", "instance")
 
 def signature(recipe: Callable[..., Any], values: Mapping[str, Any]) -> str:
     """Everything that a knob can change: initial values, the steps with their constants, measurement, snapshots, draws,
-    data, length, averaging.
+    data, length, averaging. No step may depend on whether two computed numbers are equal (tests/equalities.py).
     """
     experiment = knobs.resolve(recipe, dict(values), {"data_dir": None}).call()
     data = experiment.data
@@ -32,6 +33,7 @@ def signature(recipe: Callable[..., Any], values: Mapping[str, Any]) -> str:
     for phase in phases(experiment):
         step = make_train_step(experiment, precision="f32", turns=phase.turns)
         traces.append(jax.make_jaxpr(step)(state, resident, feed))
+        assert float_equalities(traces[-1].jaxpr) == []
     traces += _of_task(experiment, state, batch)
     total = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", " ".join(map(str, traces))).encode())
     for array in [constant for trace in traces for constant in trace.consts]:

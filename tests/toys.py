@@ -241,9 +241,13 @@ def run(
     return program.strategy.to_host(state), step, logged, saved
 
 
-def gap(a: TrainState, b: TrainState) -> float:
-    """Largest absolute difference over the leaves of two states."""
-    return max(
-        float(np.max(np.abs(x.astype(np.float64) - y.astype(np.float64)), initial=0.0))
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
+def gap(a: Any, b: Any) -> float:
+    """Largest absolute difference over the leaves of two states; infinity where only one of two numbers is finite."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(_difference(np.asarray(x, np.float64), np.asarray(y, np.float64)) for x, y in pairs)
+
+
+def _difference(x: np.ndarray, y: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):
+        distances = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
+    return float(np.max(np.where(np.isnan(distances), np.inf, distances), initial=0.0))

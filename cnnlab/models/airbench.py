@@ -4,7 +4,6 @@ from functools import partial
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from cnnlab.models import layers, norms
 from cnnlab.models.image_size import require_size
@@ -12,6 +11,7 @@ from cnnlab.models.layers import MaxPool
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS, gelu
+from cnnlab.ops.bounds import largest
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice
 
@@ -55,7 +55,8 @@ class Airbench94(nn.Module):
                 x = MaxPool(2)(x) if number == 1 else x
                 x = self.activation(self.norm(train=train, name=name.replace("conv", "norm"))(x))
             intermediates[f"stage{stage}"] = x
-        intermediates["features"] = x = jnp.max(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
+        x = largest(x.reshape(len(x), -1, x.shape[-1]), axis=1)  # [B, H, W, C] -> [B, H·W, C] -> [B, C]
+        intermediates["features"] = x
         unit = partial(init.normal, std=1.0)
         logits = nn.Dense(self.classes, use_bias=False, kernel_init=unit, name="output")(x)
         intermediates["output"] = logits = logits / x.shape[-1]

@@ -16,6 +16,7 @@ from cnnlab.models import norms
 from cnnlab.models.layers import Conv, ConvTranspose, Dropout, flatten
 from cnnlab.ops import init
 from cnnlab.ops.activations import leaky_relu
+from cnnlab.ops.bounds import largest
 from cnnlab.ops.convolve import convolve
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.windows import explicit_padding
@@ -82,7 +83,7 @@ class MLPDiscriminator(nn.Module):
         for number, width in enumerate(self.widths, start=1):
             x = nn.Dense(width * self.pieces, kernel_init=self.initializer, name=f"dense{number}")(x)
             # Maxout: [B, width · pieces] -> [B, width, pieces] -> [B, width].
-            x = jnp.max(x.reshape(-1, width, self.pieces), axis=-1) if self.pieces > 1 else leaky_relu(x, slope=LEAK)
+            x = largest(x.reshape(-1, width, self.pieces), axis=-1) if self.pieces > 1 else leaky_relu(x, slope=LEAK)
             x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
         return nn.Dense(1, kernel_init=self.initializer, name="output")(x)[:, 0]  # [B, 1] -> [B]
 

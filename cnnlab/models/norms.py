@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from cnnlab.errors import UsageError
 from cnnlab.ops import collectives
+from cnnlab.ops.bounds import at_least
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.values import Count, Fraction, Positive
 
@@ -56,7 +57,7 @@ class BatchNorm(nn.Module):
             mean, square = jnp.mean(shifted, axes), jnp.mean(shifted * shifted, axes)
             if axis is not None:
                 mean, square = jax.lax.pmean((mean, square), axis)
-            variance = jnp.maximum(square - mean * mean, 0)  # rounding may make the difference negative
+            variance = at_least(square - mean * mean, 0.0)  # rounding may make the difference negative
             if not self.is_initializing():
                 for running, new in ((running_mean, centre + mean), (running_variance, variance)):
                     updated = self.momentum * running.value + (1 - self.momentum) * new

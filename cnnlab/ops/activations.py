@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnlab.ops.bounds import at_most
 from cnnlab.values import NonNegative, Positive
 
 
@@ -26,7 +27,7 @@ def scaled_tanh(x: jax.Array) -> jax.Array:
 
 def relu6(x: jax.Array) -> jax.Array:
     """Clips x to [0, 6] (Howard et al. 2017, arXiv 1704.04861, as in the authors' code)."""
-    return jnp.minimum(jax.nn.relu(x), 6.0)
+    return at_most(jax.nn.relu(x), 6.0)
 
 
 def leaky_relu(x: jax.Array, *, slope: NonNegative = 0.01) -> jax.Array:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.ops import collectives
+from cnnlab.ops.bounds import at_least
 from cnnlab.values import Count, Fraction, NonNegative
 
 
@@ -55,7 +56,7 @@ def elbo(*, beta: NonNegative = 1.0, anneal: Fraction = 0.0, free_bits: NonNegat
         # Without annealing the divisor is so small that the weight is beta from the first step on; `anneal` may be a tracer.
         rise = jnp.minimum(progress / jnp.maximum(jnp.asarray(anneal, jnp.float32), 1e-9), 1.0)
         units = collectives.global_mean(jnp.mean(terms.kl, axis=0))  # [B, Z] -> [Z]
-        cost = jnp.sum(jnp.maximum(units, jnp.asarray(free_bits, jnp.float32)))
+        cost = jnp.sum(at_least(units, free_bits))
         return jnp.asarray(beta, jnp.float32) * rise * cost - jnp.mean(terms.log_likelihood)
 
     return Bound("elbo", samples, loss)

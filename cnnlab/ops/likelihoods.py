@@ -12,6 +12,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
+from cnnlab.ops.bounds import between
 from cnnlab.values import Positive, Range
 
 
@@ -79,7 +80,7 @@ def discretized_logistic(*, levels: Annotated[int, Range(2)] = 256) -> Likelihoo
 
     def log_p(parameters: jax.Array, images: jax.Array) -> jax.Array:
         mean, log_scale = _split(parameters, 2)
-        inverse = jnp.exp(-jnp.clip(log_scale, *LOG_SCALES))
+        inverse = jnp.exp(-between(log_scale, *LOG_SCALES))
         grey = jnp.round(images * (levels - 1)) / (levels - 1)
         above, below = (grey + half - mean) * inverse, (grey - half - mean) * inverse
         # σ(a) − σ(b) = σ(a) σ(−b) (1 − exp(b − a)) is exact where both are near 0 or 1 and their difference cancels.

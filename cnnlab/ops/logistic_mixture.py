@@ -9,6 +9,8 @@ Letters in shapes: P parameters of a pixel, K components, C channels.
 import jax
 import jax.numpy as jnp
 
+from cnnlab.ops.bounds import at_least
+
 LOWEST_LOG_SCALE = -7.0
 """Lowest logarithm of a scale, as in the authors' code: narrower than any of 256 levels."""
 
@@ -28,7 +30,7 @@ def split_parameters(parameters: jax.Array, channels: int) -> tuple[jax.Array, j
     # [..., P] -> [..., 1 + 2 C + C (C − 1) / 2, K]
     parts = parameters.reshape(*parameters.shape[:-1], 1 + 2 * channels + pairs, components)
     means, scales = parts[..., 1 : 1 + channels, :], parts[..., 1 + channels : 1 + 2 * channels, :]
-    return parts[..., 0, :], means, jnp.maximum(scales, LOWEST_LOG_SCALE), jnp.tanh(parts[..., 1 + 2 * channels :, :])
+    return parts[..., 0, :], means, at_least(scales, LOWEST_LOG_SCALE), jnp.tanh(parts[..., 1 + 2 * channels :, :])
 
 
 def conditional_means(means: jax.Array, slopes: jax.Array, values: jax.Array, channel: int) -> jax.Array:

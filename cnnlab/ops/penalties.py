@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.ops import collectives
+from cnnlab.ops.bounds import between
 from cnnlab.values import NonNegative, Probability
 
 Encode = Callable[[jax.Array], jax.Array]
@@ -35,7 +36,7 @@ def sparse_kl(
         weight: weight of the penalty.
     """
     mean = collectives.global_mean(jnp.mean(codes.astype(jnp.float32), axis=0))  # [B, Z] -> [Z]
-    mean, wanted = jnp.clip(mean, SMALLEST, 1 - SMALLEST), jnp.clip(jnp.asarray(rho, jnp.float32), SMALLEST, 1 - SMALLEST)
+    mean, wanted = (between(each, SMALLEST, 1 - SMALLEST) for each in (mean, jnp.asarray(rho, jnp.float32)))
     each = wanted * jnp.log(wanted / mean) + (1 - wanted) * jnp.log((1 - wanted) / (1 - mean))
     return jnp.asarray(weight, jnp.float32) * jnp.sum(each)
 
