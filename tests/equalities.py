@@ -8,11 +8,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax._src import source_info_util
+from jax._src.interpreters import partial_eval
 from jax.extend import core
 
 
 def float_equalities(jaxpr: core.Jaxpr) -> list[str]:
-    """Returns the source line of each comparison by `==` of two floats neither of which is a constant, in all inner jaxprs."""
+    """Returns the source line of each comparison by `==` of two floats neither of which is a constant, in all inner jaxprs.
+
+    What no result depends on is left out, such as the derivative of a maximum below a stopped gradient.
+    """
+    needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return _float_equalities(needed)
+
+
+def _float_equalities(jaxpr: core.Jaxpr) -> list[str]:
     found, constants = [], set()
 
     def are_constants(values: list[Any]) -> list[bool]:
@@ -26,7 +35,7 @@ def float_equalities(jaxpr: core.Jaxpr) -> list[str]:
             found.append(source_info_util.summarize(equation.source_info))
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(inner):
-                found += float_equalities(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner)
+                found += _float_equalities(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner)
     return found
 
 

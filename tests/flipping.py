@@ -33,7 +33,8 @@ def signature(recipe: Callable[..., Any], values: Mapping[str, Any]) -> str:
     for phase in phases(experiment):
         step = make_train_step(experiment, precision="f32", turns=phase.turns)
         traces.append(jax.make_jaxpr(step)(state, resident, feed))
-        assert float_equalities(traces[-1].jaxpr) == []
+        equalities = float_equalities(traces[-1].jaxpr)
+        assert not equalities, f"compared by == are floats in {equalities}"
     traces += _of_task(experiment, state, batch)
     total = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", " ".join(map(str, traces))).encode())
     for array in [constant for trace in traces for constant in trace.consts]:

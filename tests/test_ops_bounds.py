@@ -9,6 +9,7 @@ from cnnlab.models import MODELS
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.bounds import at_least, at_most, between, largest
 from cnnlab.ops.likelihoods import LIKELIHOODS
+from cnnlab.ops.losses import LOSSES
 from tests.equalities import float_equalities
 from tests.stages import slow_but
 from tests.zoo import DEEP, kinds, thin
@@ -63,6 +64,12 @@ def test_a_comparison_of_equals_is_found():
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "prelu"])
 def test_no_activation_compares_equals(name):
     assert float_equalities(jax.make_jaxpr(jax.grad(lambda v: jnp.sum(ACTIVATIONS[name](v))))(x).jaxpr) == []
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_loss_compares_equals(name):
+    gradient = jax.grad(lambda logits: jnp.sum(LOSSES[name](logits, jnp.asarray([1, 0]))))
+    assert float_equalities(jax.make_jaxpr(gradient)(x).jaxpr) == []
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)

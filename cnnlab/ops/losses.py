@@ -14,6 +14,7 @@ import optax
 
 from cnnlab import own
 from cnnlab.errors import UsageError
+from cnnlab.ops.bounds import at_most, largest
 from cnnlab.ops.labels import class_shares
 from cnnlab.values import Fraction, NonNegative, Positive
 
@@ -55,7 +56,7 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: Positive = 1.0) -> ja
 def perceptron(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns max_k s_k − s_y; one step of plain gradient descent at rate 1 on one example is Rosenblatt's rule (1958)."""
     _require_numbers("perceptron", labels)
-    return optax.losses.multiclass_perceptron_loss(logits, labels)
+    return largest(logits, -1) - jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]  # [B, K] at [B, 1] -> [B]
 
 
 def sigmoid(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -79,7 +80,9 @@ def huber(outputs: jax.Array, labels: jax.Array, *, delta: Positive = 1.0) -> ja
     Args:
         delta: error up to which the loss is quadratic, in the unit of the numbers.
     """
-    return jnp.sum(optax.huber_loss(outputs, _shares(outputs, labels), delta=jnp.asarray(delta, outputs.dtype)), axis=-1)
+    error = jnp.abs(outputs - _shares(outputs, labels))
+    inner = at_most(error, delta)
+    return jnp.sum(0.5 * inner**2 + jnp.asarray(delta, outputs.dtype) * (error - inner), axis=-1)
 
 
 def require_loss(loss: Callable[..., jax.Array], classes: int, labels: jax.ShapeDtypeStruct) -> None:
