@@ -11,6 +11,7 @@ from cnnlab.data.isic import isic
 from cnnlab.data.npz_files import npz
 from cnnlab.data.photos import blank, photos, sample_photos
 from cnnlab.data.procedural import gaussians, stripes, xor
+from cnnlab.data.scenes import scenes
 from cnnlab.data.tfds_sets import tfds
 
 DATASETS = {
@@ -23,6 +24,7 @@ DATASETS = {
     "xor": xor,
     "stripes": stripes,
     "gaussians": gaussians,
+    "scenes": scenes,
     "photos": photos,
     "sample_photos": sample_photos,
     "blank": blank,
