@@ -4,7 +4,7 @@ Paper:    Hestenes, Stiefel, Methods of conjugate gradients for solving linear s
           memory BFGS method for large scale optimization, 1989; Rosenbrock, An automatic method for finding the greatest or
           least value of a function, 1960
 Command:  python launch.py measure --experiment=c12_second_order
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c12.md has the numbers.
 
 Three losses: the quadratics of c12_ill_conditioned, rotated, at condition numbers of 100, 1000 and 10,000; Rosenbrock's
 function, from near its usual start; a logistic regression of 200 examples and 20 features, whose scales span a factor of 30,

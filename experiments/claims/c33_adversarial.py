@@ -3,7 +3,7 @@
 Paper:    Goodfellow, Shlens, Szegedy, Explaining and harnessing adversarial examples, 2014, arXiv 1412.6572, sections 3 to 5;
           Nguyen, Yosinski, Clune, Deep neural networks are easily fooled, 2014, arXiv 1412.1897
 Command:  python launch.py measure --experiment=c33_adversarial
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c33.md has the numbers.
 
 Softmax regression and LeNet-5 are trained on MNIST, and all 10,000 test images are attacked by the fast gradient sign method:
 each pixel moves by ε in the direction in which the loss rises. The control moves each pixel by ε up or down at random, which

@@ -4,7 +4,7 @@ Paper:    S. Ioffe, C. Szegedy, Batch normalization: accelerating deep network t
           2015, arXiv 1502.03167; disputed by S. Santurkar, D. Tsipras, A. Ilyas, A. Madry, How does batch normalization help
           optimization?, 2018, arXiv 1805.11604, section 2.1, whose experiment this is
 Command:  python launch.py measure --experiment=c47_noisy_batch_norm
-Result:   not run yet.
+Result:   supported in part; docs/claims/c47.md has the numbers.
 
 If batch normalisation speeds training up because the distributions of a layer's inputs stop moving, it should not do so where
 they are made to move again. Behind each normalisation noise is added in training: every unit is multiplied and shifted by
