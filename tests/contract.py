@@ -101,12 +101,13 @@ TASKS: dict[str, Callable[..., Experiment]] = {
 
 VARIANTS = {
     "in_parts": small(classification, TRAINED, accumulate=3, **MLP),
+    "recomputed": small(classification, TRAINED, **{"average.statistics": "recomputed", "statistics.batches": 2}, **MLP),
     "attacked": small(classification, TRAINED, adversarial="pgd", **{"adversarial.iterations": 2}, **MLP),
     "streamed": small(classification, TRAINED, resident_mib=0, **MLP),
     "skipping": lambda steps=STEPS: toys.with_bad_steps(toys.chase(steps=steps, batch_size=24), {2: np.nan, 5: np.inf}),
 }
-"""What does not depend on the task, which one of them shows: batches taken in parts, attacked images, data that are streamed,
-and steps that are left out since one example, which lies on the last device, is not finite."""
+"""What does not depend on the task, which one of them shows: batches taken in parts, recomputed statistics, attacked images,
+data that are streamed, and steps that are left out since one example, which lies on the last device, is not finite."""
 OVER_PROCESSES = [*TASKS, *VARIANTS]
 """What several processes train (contract_process.py)."""
 

@@ -40,10 +40,9 @@ def signature(recipe: Callable[..., Any], values: Mapping[str, Any]) -> str:
     for array in [constant for trace in traces for constant in trace.consts]:
         total.update(np.asarray(array).tobytes())
     lengths = [(phase.steps, phase.begin is None) for phase in phases(experiment)]
+    averaging = None if experiment.averaging is None else getattr(experiment.averaging, "batches", 0)
     total.update(f"{[metric.name for metric in experiment.task.metrics]}".encode())
-    total.update(
-        f"{experiment.patience} {lengths} {dict(data.sizes)} {data.fingerprint} {experiment.averaging is None} {feed}".encode()
-    )
+    total.update(f"{experiment.patience} {lengths} {dict(data.sizes)} {data.fingerprint} {averaging} {feed}".encode())
     return total.hexdigest()
 
 

@@ -15,7 +15,7 @@ from cnnlab.ablation.plan.study import Arm, Study, merge_knobs
 from cnnlab.ablation.run import reproduce, runs
 from cnnlab.ablation.run.worker import run_worker
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
-from cnnlab.engine.program import step_operations
+from cnnlab.engine.tracing import step_operations
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 from cnnlab.recipes.classification import classification

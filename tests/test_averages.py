@@ -1,4 +1,4 @@
-"""Averaged weights are evaluated with averaged statistics of batch normalisation, and with the rest of the state as it is."""
+"""Averaged weights are evaluated with batch statistics of their own, and with the rest of the state as it is."""
 
 import dataclasses
 
@@ -6,12 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
 from cnnlab import knobs
 from cnnlab.core import TrainState
-from cnnlab.engine import averages
+from cnnlab.engine import averages, train
+from cnnlab.engine.checkpoint import tree_digest
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
 from cnnlab.ops.averaging import Averaging, ema, swa
 from cnnlab.recipes.classification import classification
+from cnnlab.recipes.gan import adversarial_pair
 
 
 def test_only_statistics_of_batch_norm_are_found_wherever_they_lie():
@@ -67,3 +72,102 @@ def test_knobs_of_older_runs_name_the_exponential_average_and_others_can_be_chos
     assert older.values["average"] == "ema" and older.values["average.average_decay"] == 0.9
     assert knobs.resolve(classification, given | {"average_decay": 0.0}).digest == plain.digest
     assert other.values["average.average_from"] == 0.75
+
+
+DATA = {"dataset": "stripes", "dataset.examples": 90, "dataset.size": 8, "batch_size": 48, "accumulate": 2}
+NETWORK = {"model": "mlp", "model.widths": "8,6", "model.norm": "batch", "optimizer": "momentum"}
+AVERAGE = {"average": "swa", "average_from": 0.3, "average.statistics": "recomputed", "statistics.batches": 3}
+INTERVALS = train.Intervals(log=2, evaluate=4, save=3)
+
+
+def recomputing(strategy: str, devices: int, **more: object) -> Program:
+    """A network with two layers of batch normalisation, whose statistics are recomputed over three batches of two parts."""
+    given = {**DATA, **NETWORK, **AVERAGE, "duration": "6 steps", **more}
+    experiment = knobs.resolve(classification, given).call()
+    return build_program(experiment, STRATEGIES[strategy](pick_devices(devices)), precision="f32")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """(program, host state, {step: what was saved}) on one device."""
+    program = recomputing("jit", 1)
+    state, _, _, saved = toys.run(program.experiment, program=program, intervals=INTERVALS)
+    return program, state, saved
+
+
+def test_recomputed_statistics_are_the_mean_of_those_of_the_first_batches_under_the_averaged_weights(trained):
+    """Against NumPy: two layers, three batches, each in two parts as in the steps."""
+    program, state, _ = trained
+    data, params, seen = program.experiment.data, state.average["classifier"], []
+    for feed, _ in zip(data.train(0, 0), range(3), strict=False):
+        images = np.asarray(data.prepare(data.resident["train"], feed, None)["image"], np.float64)
+        for x in (images[part::2].reshape(24, -1) for part in range(2)):
+            found = {}
+            for number in (1, 2):
+                x = x @ params[f"dense{number}"]["kernel"]
+                mean, variance = x.mean(axis=0), x.var(axis=0)
+                found |= {f"norm{number}/mean": mean, f"norm{number}/var": variance}
+                norm = params[f"norm{number}"]
+                x = np.maximum((x - mean) / np.sqrt(variance + 1e-5) * norm["scale"] + norm["bias"], 0)
+            seen.append(found)
+    statistics = {name.removeprefix("batch_stats/"): leaf for name, leaf in state.average_statistics.items()}
+    assert statistics.keys() == seen[0].keys()
+    for name, leaf in statistics.items():
+        np.testing.assert_allclose(leaf, np.mean([found[name] for found in seen], axis=0), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_recomputing_leaves_the_training_as_it_is_and_a_resumed_run_ends_in_the_same_state(trained):
+    program, state, saved = trained
+    resumed, *_ = toys.run(program.experiment, program=program, intervals=INTERVALS, resume=(*saved[3], 3))
+    each = train.Intervals(log=2, evaluate=1, save=6)
+    often, _, _, late = toys.run(program.experiment, program=program, intervals=each)
+    assert tree_digest(resumed) == tree_digest(often) == tree_digest(state) == tree_digest(late[6][0])
+    assert tree_digest(saved[3][0].average_statistics) != tree_digest(state.average_statistics)
+
+
+def test_recomputed_statistics_are_the_same_on_eight_devices(trained):
+    program = recomputing("jit", 8)
+    state, *_ = toys.run(program.experiment, program=program, intervals=INTERVALS)
+    assert toys.gap(state, trained[1]) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "devices"), [("pmap", 2), ("fsdp", 2)])
+def test_recomputed_statistics_are_the_same_by_every_strategy(strategy: str, devices: int, trained):
+    program = recomputing(strategy, devices)
+    state, *_ = toys.run(program.experiment, program=program, intervals=INTERVALS)
+    assert toys.gap(state, trained[1]) < 1e-5
+
+
+@pytest.mark.slow
+def test_recomputed_statistics_of_batched_runs_are_those_of_single_ones(trained):
+    program, seeds = trained[0], (0, 1)
+    state, _ = train.fit(
+        batch_programs([program] * 2),
+        stack_members([program.init(seed) for seed in seeds]),
+        seed=seeds,
+        step=0,
+        stop=6,
+        intervals=INTERVALS,
+        pending_stats=[],
+        on_log=lambda step, parts: None,
+        on_evaluate=lambda step, state: None,
+        on_save=lambda step, state, pending: None,
+        should_stop=lambda: False,
+    )
+    for member, seed in enumerate(seeds):
+        alone, *_ = toys.run(program.experiment, program=program, seed=seed, intervals=INTERVALS)
+        assert toys.gap(program.strategy.to_host(select_member(state, member)), alone) < 1e-5
+
+
+@pytest.mark.slow
+def test_recomputed_statistics_of_a_gan_follow_every_turn_of_its_players():
+    """Each turn moves its own player's statistics: those of the discriminator twice in a turn, by real and generated images."""
+    given = {**DATA, "accumulate": 1, "dataset.size": 16, "model": "dcgan", "model.width": 4, "latent": 8, "optimizer": "sgd"}
+    given |= {"duration": "2 steps", "average_decay": 0.5, "average.statistics": "recomputed", "statistics.batches": 2}
+    experiment = knobs.resolve(adversarial_pair, given).call()
+    state, *_ = toys.run(experiment)
+    raw, recomputed = averages.batch_statistics(state.model_state), state.average_statistics
+    assert raw.keys() == recomputed.keys() and {name.split("/")[0] for name in raw} == {"generator", "discriminator"}
+    for name, leaf in recomputed.items():
+        assert np.isfinite(leaf).all() and np.any(leaf != raw[name]) and (np.min(leaf) >= 0 or not name.endswith("var")), name

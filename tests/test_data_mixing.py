@@ -15,7 +15,7 @@ from cnnlab.data.variations.examples import Examples, folded
 from cnnlab.data.variations.mirror import flip
 from cnnlab.data.variations.mix import _with_partners, cutmix, mixup
 from cnnlab.data.variations.views import TwoViews
-from cnnlab.engine import program
+from cnnlab.engine import tracing
 from cnnlab.errors import UsageError
 from cnnlab.ops.losses import LOSSES
 from cnnlab.recipes.classification import classification
@@ -106,10 +106,10 @@ def test_a_classifier_trains_on_mixtures_and_a_loss_without_soft_labels_is_refus
     base = {"dataset": "stripes", "dataset.size": 8, "model": "linear", "duration": "2 steps", "augment": "flip,mixup"}
     resolved = knobs.resolve(classification, {**base, "mixup.alpha": "1"})
     assert resolved.values["data.augment.mixup.alpha"] == 1.0
-    program.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
+    tracing.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
     other = knobs.resolve(classification, {**base, "loss": "hinge"})
     with pytest.raises(UsageError, match="--loss=hinge: it takes one class"):
-        program.trace(other.call(), precision="f32", experiment_of=other.call_with, traced_knobs={})
+        tracing.trace(other.call(), precision="f32", experiment_of=other.call_with, traced_knobs={})
 
 
 def test_two_views_are_two_independent_draws_of_one_list_and_share_the_label():

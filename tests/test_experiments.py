@@ -16,7 +16,7 @@ from cnnlab.choices import parameters
 from cnnlab.core import Experiment
 from cnnlab.data import DATASETS
 from cnnlab.data.variations import AUGMENTS
-from cnnlab.engine import program
+from cnnlab.engine import tracing
 from cnnlab.models import MODELS
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.attacks import ATTACKS
@@ -124,7 +124,7 @@ def test_the_knobs_of_an_experiment_with_a_large_network_are_filled_in(name: str
 @pytest.mark.parametrize("name", slow_but(NAMES, *(name for name in NAMES if name not in (*LARGE, *DREAMS))))
 def test_an_experiment_traces_a_step_at_full_size(name: str):
     resolved = resolve_offline(name)
-    program.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
+    tracing.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
 
 
 @pytest.mark.parametrize("name", slow_but(NAMES, *QUICK, thorough=[*OTHER_CLAIMS, "isic_sample"]))

@@ -3,7 +3,7 @@
 Letters in shapes: B examples of a batch, K parts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -27,6 +27,27 @@ def in_parts(count: int) -> GradientOf:
     return _whole if count == 1 else lambda *arguments: _accumulated(count, *arguments)
 
 
+def parts(batch: Batch, count: int, key: Array) -> Iterator[tuple[Batch, Array]]:
+    """Yields the `count` equal parts of a batch and the key of each, those that `in_parts` takes; one part is the batch."""
+    if count == 1:
+        yield batch, key
+        return
+    split = _split(batch, count)
+    for number in range(count):
+        # [K, B / K, …] -> [B / K, …]
+        yield jax.tree.map(lambda leaf, at=number: leaf[at], split), jax.random.fold_in(key, number)
+
+
+def _split(batch: Batch, count: int) -> Batch:
+    """Returns a batch [B, …] as its parts [K, B / K, …].
+
+    Part k has the examples k, k + K, k + 2 K, …: whichever devices share the batch, each has its share of every part, the same
+    examples form a part, and nothing is sent between devices.
+    """
+    # [B, …] -> [B / K, K, …] -> [K, B / K, …]
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] // count, count, *leaf.shape[1:]).swapaxes(0, 1), batch)
+
+
 def _whole(
     loss_of: LossOf, own: PyTree, model_state: PyTree, batch: Batch, key: Array
 ) -> tuple[Array, PyTree, PyTree, dict[str, Array]]:
@@ -40,11 +61,6 @@ def _accumulated(
 ) -> tuple[Array, PyTree, PyTree, dict[str, Array]]:
     """Implements GradientOf for `count` parts, one after another."""
 
-    def parts_of(leaf: Array) -> Array:
-        # [B, …] -> [B / K, K, …] -> [K, B / K, …]. Part k has the examples k, k + K, k + 2 K, …: whichever devices share the
-        # batch, each has its share of every part, the same examples form a part, and nothing is sent between devices.
-        return leaf.reshape(leaf.shape[0] // count, count, *leaf.shape[1:]).swapaxes(0, 1)
-
     def add(carry: tuple[PyTree, PyTree], part: tuple[Batch, Array]) -> tuple[tuple[PyTree, PyTree], Any]:
         total, model_state = carry
         examples, number = part
@@ -52,7 +68,7 @@ def _accumulated(
         loss, gradient, model_state, sums = _whole(loss_of, own, model_state, examples, jax.random.fold_in(key, number))
         return (jax.tree.map(jnp.add, total, gradient), model_state), (loss, sums)
 
-    parts = (jax.tree.map(parts_of, batch), jnp.arange(count, dtype=jnp.int32))
-    (total, model_state), (losses, sums) = jax.lax.scan(add, (jax.tree.map(jnp.zeros_like, own), model_state), parts)
+    numbered = (_split(batch, count), jnp.arange(count, dtype=jnp.int32))
+    (total, model_state), (losses, sums) = jax.lax.scan(add, (jax.tree.map(jnp.zeros_like, own), model_state), numbered)
     gradient = jax.tree.map(lambda leaf: leaf / count, total)
     return jnp.mean(losses), gradient, model_state, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), sums)  # [K, …] -> […]

@@ -103,10 +103,7 @@ def make_train_step(
             more = gradients.measured(player, gradient, updates, own) if gradient_norms else {}
             for name, value in {**collectives.global_sum(stats), **more}.items():
                 sums[name] = sums[name] + value if name in sums else value
-        average, statistics = state.average, state.average_statistics
-        if experiment.averaging:
-            new = (params, averages.batch_statistics(model_state))
-            average, statistics = experiment.averaging((average, statistics), new, state.step)
+        average, statistics = averages.updated(experiment.averaging, state, params, model_state)
         after = TrainState(state.step + 1, state.key, params, model_state, opt_state, average, statistics, state.loss_scale)
         if skip_nonfinite:
             after = loss_scaling.adjusted(skipping.unless_finite(is_finite, after, state), is_finite)
@@ -167,6 +164,9 @@ class Program:
     """(params, model_state, step_inputs(split), feeds [1, B, …]) -> stats, whose sums are [1, …]."""
     final: Callable[..., Stats]
     """As `measure`, with the statistics that the task measures at the end of a run alone."""
+    batch_statistics: Callable[..., Stats]
+    """(params, model_state, (root key, number of the batch i32 []), step_inputs("train"), feeds [1, B, …]) -> the sums of
+    averages.statistics_of_batch."""
     compiled_snapshot: Callable[..., dict[str, Array]]
     resident: dict[str, PyTree]
     traced_knobs: Mapping[str, Any]
@@ -206,7 +206,7 @@ class Program:
     def member(self, experiment: Experiment, traced_knobs: Mapping[str, float]) -> "Program":
         """Returns the same compilation for an experiment of the same family with other values of its traced knobs."""
         assert experiment.data.fingerprint == self.experiment.data.fingerprint, "members of a family share their data"
-        return dataclasses.replace(self, experiment=experiment, traced_knobs=_as_arrays(traced_knobs))
+        return dataclasses.replace(self, experiment=experiment, traced_knobs=as_arrays(traced_knobs))
 
 
 def build_program(
@@ -233,8 +233,9 @@ def build_program(
     """
     data = experiment.data
     resident, first = data.resident.get("train", {}), next(data.train(0, 0))
-    init, steps, measure = _functions(experiment_of or (lambda _: experiment), precision=precision)
-    host = _as_arrays(traced_knobs or {})
+    init, steps, measure = functions(experiment_of or (lambda _: experiment), precision=precision)
+    of_batch = functools.partial(_batch_statistics, experiment_of or (lambda _: experiment), precision)
+    host = as_arrays(traced_knobs or {})
     options = {"gradient_norms": gradient_norms, "skip_nonfinite": skip_nonfinite}
     phase_steps = [functools.partial(steps, turns=phase.turns, **options) for phase in phases(experiment)]
 
@@ -257,6 +258,7 @@ def build_program(
         final=strategy.compile_measure(functools.partial(measure, final=True))
         if experiment.task.measure_final
         else compiled_measure,
+        batch_statistics=strategy.compile_measure(of_batch),
         compiled_snapshot=jax.jit(snapshot),
         resident=_replicated(data.resident, strategy),
         traced_knobs=host,
@@ -270,7 +272,7 @@ def _replicated(resident: Mapping[str, PyTree], strategy: Strategy) -> dict[str,
     return jax.tree.map(lambda leaf: placed[id(leaf)], dict(resident))
 
 
-def _functions(
+def functions(
     experiment_of: Callable[[TracedKnobs], Experiment], *, precision: str
 ) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Stats]], Callable[..., Stats]]:
     """Returns (init, steps, measure) of a family, not compiled; `shared` is (traced_knobs, resident arrays of the split).
@@ -305,41 +307,19 @@ def _functions(
     return init, steps, measure
 
 
-def trace(
-    experiment: Experiment,
-    *,
-    precision: str,
+def _batch_statistics(
     experiment_of: Callable[[TracedKnobs], Experiment],
-    traced_knobs: Mapping[str, float],
-) -> None:
-    """Traces init, a step of each phase and a measurement over shapes alone, which raises the errors of a network or a knob."""
-    init, steps, measure = _functions(experiment_of, precision=precision)
-    data = experiment.data
-    shared, feed = (_as_arrays(traced_knobs), data.resident.get("train", {})), stack_steps([next(data.train(0, 0))])
-    host = jax.eval_shape(init, np.uint32(0), shared, jax.tree.map(lambda leaf: leaf[0], feed))
-    state = dataclasses.replace(host, key=jax.eval_shape(jax.random.key, np.uint32(0)))
-    for phase in phases(experiment):
-        jax.eval_shape(functools.partial(steps, turns=phase.turns), state, shared, feed)
-    jax.eval_shape(measure, host.params, host.model_state, shared, feed)
-
-
-def step_operations(experiment: Experiment) -> float | None:
-    """Returns the floating-point operations of a training step in f32, the mean over all steps; None where XLA counts none.
-
-    XLA counts those of the program as it is before compilation: all turns with their gradients, the body of a loop once.
-    Therefore the batch is counted whole where a step takes it in parts.
-    """
-    experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, accumulate=1))
-    if not experiment.steps:
-        return None
-    init, steps, _ = _functions(lambda _: experiment, precision="f32")
-    shared, feed = (_as_arrays({}), experiment.data.resident.get("train", {})), stack_steps([next(experiment.data.train(0, 0))])
-    host = jax.eval_shape(init, np.uint32(0), shared, jax.tree.map(lambda leaf: leaf[0], feed))
-    state, total = dataclasses.replace(host, key=jax.eval_shape(jax.random.key, np.uint32(0))), 0.0
-    for phase in phases(experiment):
-        counted = jax.jit(functools.partial(steps, turns=phase.turns)).lower(state, shared, feed).cost_analysis() or {}
-        total += phase.steps * counted.get("flops", 0.0)
-    return total / experiment.steps if total > 0 else None
+    precision: str,
+    params: Params,
+    model_state: PyTree,
+    step_key: tuple[Array, Array],
+    shared: PyTree,
+    feeds: PyTree,
+) -> Stats:
+    """Returns the sums of averages.statistics_of_batch for the batch [1, B, …] of a step; see Program.batch_statistics."""
+    (traced_knobs, resident), feed = shared, jax.tree.map(lambda leaf: leaf[0], feeds)  # [1, B, …] -> [B, …]
+    experiment, key = experiment_of(traced_knobs), jax.random.fold_in(*step_key)
+    return averages.statistics_of_batch(experiment, computing_in(precision), (params, model_state), key, resident, feed)
 
 
 def batch_programs(members: Sequence[Program]) -> Program:
@@ -374,7 +354,7 @@ def select_member(tree: PyTree, member: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[member], tree)  # [M, …] -> […]
 
 
-def _as_arrays(traced_knobs: Mapping[str, float]) -> dict[str, np.ndarray]:
+def as_arrays(traced_knobs: Mapping[str, float]) -> dict[str, np.ndarray]:
     """Returns the values as f32 []."""
     return {path: np.asarray(value, np.float32) for path, value in traced_knobs.items()}
 

@@ -20,6 +20,7 @@ import numpy as np
 from cnnlab.core import Batch, Dataset, Feed, PyTree, Stats, TrainState
 from cnnlab.engine import processes
 from cnnlab.engine.averages import evaluated
+from cnnlab.engine.batch_statistics import with_recomputed
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program, stack_steps
 from cnnlab.engine.surgery import begin_phase
@@ -137,6 +138,11 @@ class Intervals:
         """Returns the steps between logs, evaluations and checkpoints, in the order in which they are called back."""
         return self.log, self.evaluate, self.save
 
+    def due(self, step: int, last: int) -> tuple[bool, bool, bool]:
+        """Returns whether to log, to evaluate and to save after a step; all three come after the last one."""
+        log, evaluate, save = (step == last or step % every == 0 for every in self.callbacks)
+        return log, evaluate, save
+
 
 def fit(
     program: Program,
@@ -181,7 +187,7 @@ def fit(
         # The device works on while the next feeds are made; only the oldest dispatch is waited for.
         if len(in_flight) > IN_FLIGHT:
             jax.block_until_ready(in_flight.popleft())
-        log, evaluation, save = (step == last or step % every == 0 for every in intervals.callbacks)
+        log, evaluation, save = intervals.due(step, last)
         if not (log or evaluation or save):
             continue
         jax.block_until_ready(stats)  # as a callback does in any case; what it takes is no time of steps
@@ -189,13 +195,15 @@ def fit(
         if log:
             on_log(step, jax.device_get(pending_stats))
             pending_stats.clear()
+        state = with_recomputed(program, state, seed=seed) if evaluation or save else state
         if evaluation:
             with _saved_first(functools.partial(on_save, step, state, pending_stats)):
                 on_evaluate(step, state)
         if save:
             on_save(step, state, pending_stats)
         clock.begin_window()
-    return state, step
+    has_statistics = any(intervals.due(step, last)[1:])  # those of the averaged weights of this step
+    return state if has_statistics else with_recomputed(program, state, seed=seed), step
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from cnnlab import inspect, own
 from cnnlab.ablation.plan.study import Arm, Study
 from cnnlab.core import Dataset, Experiment, Strategy
 from cnnlab.engine.parallel import check_batch
-from cnnlab.engine.program import step_operations, trace
+from cnnlab.engine.tracing import step_operations, trace
 from cnnlab.errors import CnnlabError, UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.text import format_bytes, format_duration
