@@ -87,13 +87,19 @@ def inspect(
         if not layers and (count := inspector.parameters(made)):
             raise UsageError(f"{experiment}: its {count:,} parameters are no Linen modules, which alone can be listed.")
     else:
-        from cnnlab.models import MODELS, native_shape
+        from cnnlab.models import MODELS, SEGMENTERS, native_shape
 
-        if values["model"] in MODELS:
+        if values["model"] in {**MODELS, **SEGMENTERS}:
             values = {"input": ",".join(map(str, native_shape(values["model"]))), **values}
+        if values["model"] in SEGMENTERS:
+            values = {"classes": str(PASCAL_CLASSES), **values}
         layers = knobs.resolve(inspector.of_model, values).call()
     print(json.dumps(inspector.as_json(layers), indent=1) if format == "json" else inspector.as_table(layers))
     return 0
+
+
+PASCAL_CLASSES = 21
+"""Number of classes with which networks of segmentation are listed where no other is given: those of PASCAL VOC."""
 
 
 def refuse_unread(devices: Devices) -> None:

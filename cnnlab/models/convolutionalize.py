@@ -16,7 +16,7 @@ from cnnlab.models import layers
 from cnnlab.models.layers import Conv, Dropout, flatten
 from cnnlab.ops import pooling
 
-Head = Literal["dense", "convolution"]
+Head = Literal["dense", "convolution", "pooled"]
 
 FIRST = 6
 """Number of the first fully connected layer, in AlexNet (after five convolutions) and in VGG (after five stages)."""
@@ -47,7 +47,11 @@ def fully_connected(
         classes: number of classes; for 0 the logits are the features, which are fc7's values averaged over space.
         dropout: drop probability after fc6 and after fc7.
     """
-    slides, intermediates = head == "convolution", {}
+    slides, intermediates = head == "convolution", dict[str, jax.Array]()
+    if head == "pooled":
+        intermediates["features"] = x = jnp.mean(x, (1, 2))  # [B, H, W, C] -> [B, C]
+        intermediates["output"] = x = layers.output_layer(x, classes, initializer)
+        return x, intermediates
     # Dense: [B, H, W, C] -> [B, grid, grid, C] -> [B, grid·grid·C]. As convolutions, the maps keep their height and width.
     x = x if slides else flatten(pooling.adaptive_average_pool(x, (grid, grid)))
     for number, (units, kernel) in enumerate(zip(hidden, (grid, 1), strict=True), start=FIRST):

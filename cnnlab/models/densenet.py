@@ -87,7 +87,7 @@ class DenseNet(nn.Module):
     @nn.compact
     @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], the stem, every dense block, the pooled features, the output)."""
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], stem, dense blocks, the final maps, their mean, the output)."""
         growth, intermediates = layers.scaled(self.growth, self.width), {}
         narrow = ((self.bottleneck * growth, 1),) if self.bottleneck else ()
         intermediates["stem"] = x = self._stem(images, train=train)
@@ -102,7 +102,7 @@ class DenseNet(nn.Module):
                 # [B, H, W, C] and [B, H, W, growth] -> [B, H, W, C + growth]
                 x = jnp.concatenate([x, layer(x, train=train)], axis=-1)
             intermediates[f"stage{stage}"] = x
-        x = self.activation(self.norm(train=train, name="norm")(x))
+        intermediates["final"] = x = self.activation(self.norm(train=train, name="norm")(x))
         intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
         # Deviation: the paper has no dropout here; it is added so that the knob means the same in all networks.
         x = Dropout(self.dropout, name="dropout")(x, train=train)

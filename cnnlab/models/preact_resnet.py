@@ -115,7 +115,7 @@ class PreActResNet(nn.Module):
     @nn.compact
     @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], the stem, every stage, the pooled features and the output)."""
+        """Maps images f32 [B, H, W, C] to (logits f32 [B, K], the stem, the stages, the final maps, their mean, the output)."""
         intermediates = {}
         intermediates["stem"] = x = self._stem(images, train=train)
         done = 0
@@ -138,7 +138,7 @@ class PreActResNet(nn.Module):
                 )(x, train=train)
             intermediates[f"stage{stage}"] = x
         # The sum of the last block has passed no norm: it gets its own before the mean (He et al. 2016).
-        x = self.activation(self.norm(train=train, name="norm")(x))
+        intermediates["final"] = x = self.activation(self.norm(train=train, name="norm")(x))
         intermediates["features"] = x = jnp.mean(x, axis=(1, 2))  # [B, H, W, C] -> [B, C]
         x = Dropout(self.dropout, name="dropout")(x, train=train)
         intermediates["output"] = x = layers.output_layer(x, self.classes, self.initializer)

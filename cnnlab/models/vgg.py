@@ -36,7 +36,8 @@ class VGG(nn.Module):
         bias: whether the convolutions have a bias, even before a norm (as in torchvision).
         hidden: units of fc6 and fc7.
         grid: height and width of the input of fc6.
-        head: dense layers, or the equivalent convolutions, which slide over larger images.
+        head: dense layers, the equivalent convolutions, which slide over larger images, or pooled: the output layer alone, on
+            the mean of the last maps.
         activation: applied after every layer but the last.
         norm: applied between each convolution and its activation.
         dropout: drop probability after fc6 and fc7.

@@ -23,7 +23,8 @@ class ZFNet(AlexNet):
         overlapping: whether pooling windows have a side of 3 with stride 2; otherwise they have a side of 2.
         ceil: whether incomplete windows at the border are pooled.
         hidden: units of fc6 and fc7.
-        head: dense layers, or the equivalent convolutions, which slide over larger images.
+        head: dense layers, the equivalent convolutions, which slide over larger images, or pooled: the output layer alone, on
+            the mean of the last maps.
         activation: applied after every layer but the last.
         norm: applied between each convolution and its activation.
         dropout: drop probability after fc6 and fc7.

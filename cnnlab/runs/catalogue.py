@@ -1,12 +1,14 @@
 """The catalogue of experiments, models and data sets. It is read from the sources, none of which is imported."""
 
 import ast
+import itertools
 import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 FAMILIES = {
     "models": "MODELS",
+    "networks of segmentation": "SEGMENTERS",
     "localisers (inspect only)": "LOCALIZERS",
     "autoencoders": "AUTOENCODERS",
     "variational autoencoders": "VAES",
@@ -14,7 +16,7 @@ FAMILIES = {
     "adversarial pairs": "GANS",
     "models of one pixel after another": "PIXEL_MODELS",
 }
-"""Titles in `list` of the dicts of cnnlab/models/__init__.py."""
+"""Titles in `list` of the dicts of cnnlab/models/."""
 
 
 def catalogue() -> dict[str, dict[str, str]]:
@@ -64,12 +66,11 @@ def _launchable() -> dict[str, tuple[pathlib.Path, bool]]:
 
 
 def _options(room: str, variable: str) -> dict[str, str]:
-    """Returns {key: first line of its docstring} of the dict literal `variable` in cnnlab/<room>/__init__.py."""
+    """Returns {key: first line of its docstring} of the dict literal `variable` in a file of cnnlab/<room>/."""
     # First the docstrings of the room's functions, classes and assigned partials, then the keys that name them.
     docs: dict[str, str] = {}
-    folder = ROOT / "cnnlab" / room
-    for path in sorted(folder.glob("*.py")):
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+    bodies = {path: ast.parse(path.read_text(encoding="utf-8")).body for path in sorted((ROOT / "cnnlab" / room).glob("*.py"))}
+    for path, body in bodies.items():
         for node, following in zip(body, [*body[1:], None], strict=True):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 name, text = node.name, ast.get_docstring(node) or ""
@@ -78,13 +79,13 @@ def _options(room: str, variable: str) -> dict[str, str]:
             else:
                 continue
             docs[name] = docs[f"{path.stem}.{name}"] = text.partition("\n")[0]
-    for node in ast.parse((folder / "__init__.py").read_text(encoding="utf-8")).body:
+    for node in itertools.chain(*bodies.values()):
         if isinstance(node, ast.Assign) and _name(node.targets[0]) == variable and isinstance(node.value, ast.Dict):
             pairs = zip(node.value.keys, node.value.values, strict=True)
             return {
                 ast.literal_eval(key): docs.get(ast.unparse(value), docs.get(_name(value), "")) for key, value in pairs if key
             }
-    raise AssertionError(f"cnnlab/{room}/__init__.py has no dict literal {variable}")
+    raise AssertionError(f"no file of cnnlab/{room}/ has a dict literal {variable}")
 
 
 def _name(node: ast.expr) -> str:
