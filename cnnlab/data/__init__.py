@@ -8,6 +8,7 @@ from cnnlab.data.arrays import digits
 from cnnlab.data.csv_files import csv_table
 from cnnlab.data.folders import folder
 from cnnlab.data.isic import isic
+from cnnlab.data.mask_folders import masks
 from cnnlab.data.npz_files import npz
 from cnnlab.data.photos import blank, photos, sample_photos
 from cnnlab.data.procedural import gaussians, stripes, xor
@@ -20,6 +21,7 @@ DATASETS = {
     "folder": folder,
     "csv": csv_table,
     "isic": isic,
+    "masks": masks,
     "npz": npz,
     "xor": xor,
     "stripes": stripes,

@@ -80,7 +80,7 @@ def read_image(path: pathlib.Path, *, max_pixels: int, draft: int | None = None)
     """
     from PIL import ImageOps
 
-    with _opened(path, max_pixels) as (data, image):
+    with opened_file(path, max_pixels) as (data, image):
         if draft is not None and image.format == "JPEG":
             image.draft(None, (draft, draft))
         image.load()
@@ -93,7 +93,7 @@ def check_image(path: pathlib.Path, *, max_pixels: int, draft: int | None = None
     All of the file is read, so one that is cut short is noticed. A JPEG is decoded at an eighth of its size, which takes about
     three quarters of the time.
     """
-    with _opened(path, max_pixels) as (data, image):
+    with opened_file(path, max_pixels) as (data, image):
         width, height = image.size
         if image.format == "JPEG":
             image.draft(None, (draft or 1, draft or 1))
@@ -107,7 +107,7 @@ def check_image(path: pathlib.Path, *, max_pixels: int, draft: int | None = None
 
 
 @contextlib.contextmanager
-def _opened(path: pathlib.Path, max_pixels: int) -> Iterator[tuple[bytes, "Image.Image"]]:
+def opened_file(path: pathlib.Path, max_pixels: int) -> Iterator[tuple[bytes, "Image.Image"]]:
     """Yields (the file's bytes, the image in it, not decoded yet)."""
     data = _bytes_of(path, max(MOST_BYTES_A_PIXEL * max_pixels, LEAST_LIMIT))
     with opened_bytes(data, max_pixels) as image:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnnlab.data.checked_files import CheckedFiles, check_files, state_of
-from cnnlab.data.decode import FORMATS, BadImage, read_image
+from cnnlab.data.decode import FORMATS, BadImage, DecodedImage, read_image
 from cnnlab.data.source import LazyImages, decoding_threads
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError
@@ -88,13 +88,27 @@ def checked_images(
         draft: side in pixels that a JPEG keeps when it is decoded at a part of its size; None: it is decoded whole.
     """
     index = check_files(root, names, paths, max_pixels=max_pixels, draft=draft)
-    remarks = _refuse_bad(name, names, paths, index.reasons, skip_bad_images)
+    return usable_images(name, paths, names, index, skip_bad_images=skip_bad_images, max_pixels=max_pixels, draft=draft)
+
+
+def usable_images(
+    name: str,
+    paths: Sequence[pathlib.Path],
+    names: Sequence[str],
+    index: CheckedFiles,
+    *,
+    skip_bad_images: int,
+    max_pixels: int,
+    draft: int | None,
+) -> CheckedImages:
+    """Returns files as `checked_images` does, of which `index` says what checking found."""
+    remarks = refuse_bad(name, names, paths, index.reasons, skip_bad_images)
     channels = 3 if np.any(index.shapes[index.reasons == "", 2] == 3) else 1
     remarks += _conversions(name, names, index, channels)
     return CheckedImages(paths, names, index, channels, max_pixels, draft, tuple(remarks))
 
 
-def _refuse_bad(name: str, names: Sequence[str], paths: Sequence[pathlib.Path], reasons: np.ndarray, allowed: int) -> list[str]:
+def refuse_bad(name: str, names: Sequence[str], paths: Sequence[pathlib.Path], reasons: np.ndarray, allowed: int) -> list[str]:
     """Raises DataError where more files are bad than allowed; otherwise returns remarks on those that are left out."""
     wrong = np.flatnonzero(reasons != "").tolist()
     if len(wrong) > allowed:
@@ -144,15 +158,21 @@ class ImageFiles:
         for position in positions:
             path = self.paths[position]
             try:
-                found = read_image(path, max_pixels=self.max_pixels, draft=self.draft)
+                found = self.decoded(path)
             except BadImage as error:
                 raise _changed(path, str(error)) from None
             # Compared after the file is read, so that one which is overwritten meanwhile is noticed.
             self._compare(position, found.data)
-            pixels = found.pixels
-            wanted = pixels.shape[-1] == self.channels
-            images.append(pixels if wanted else np.repeat(pixels, self.channels, axis=-1))
+            images.append(self.as_wanted(found.pixels))
         return images
+
+    def decoded(self, path: pathlib.Path) -> DecodedImage:
+        """Returns the bytes and pixels of a file; BadImage says what is wrong with it."""
+        return read_image(path, max_pixels=self.max_pixels, draft=self.draft)
+
+    def as_wanted(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns pixels u8 [H, W, 1 or 3] with the channels of all images."""
+        return pixels if pixels.shape[-1] == self.channels else np.repeat(pixels, self.channels, axis=-1)
 
     def check(self, positions: Sequence[int]) -> None:
         """Compares files with what was checked, by size and time, without reading those that are the same."""

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,8 @@ class LazyImages:
     """Whether they are stored as they are, so that nothing is won by keeping them in the cache."""
     sizes: np.ndarray | None = None
     """(H, W) of each image, i32 [N, 2], where the images differ; None: not known before they are decoded."""
+    class_counts: np.ndarray | None = None
+    """Of masks: the number of pixels of each class in each file, i64 [N, K]; None: not known before they are decoded."""
 
     def __len__(self) -> int:
         return self.length
@@ -323,6 +326,7 @@ def subset(values: Values, indices: np.ndarray) -> Values:
         return at_positions(values, indices)
     digests = None if values.digests is None else values.digests[indices]
     sizes = None if values.sizes is None else values.sizes[indices]
+    counts = None if values.class_counts is None else values.class_counts[indices]
     names = [values.names[position] for position in indices.tolist()] if values.names else ()
 
     def read(positions: list[int]) -> Sequence[np.ndarray] | np.ndarray:
@@ -332,7 +336,8 @@ def subset(values: Values, indices: np.ndarray) -> Values:
         if values.check is not None:
             values.check(indices[positions].tolist())
 
-    return dataclasses.replace(values, read=read, length=len(indices), digests=digests, names=names, sizes=sizes, check=check)
+    known: dict[str, Any] = {"digests": digests, "names": names, "sizes": sizes, "class_counts": counts}
+    return dataclasses.replace(values, read=read, length=len(indices), check=check, **known)
 
 
 def at_positions(values: Values, indices: np.ndarray) -> Values:

@@ -25,6 +25,8 @@ class Mask(Kind):
 
     ignore: int = IGNORE
     """The value of pixels that do not count."""
+    colours: tuple[tuple[int, int, int], ...] = ()
+    """The colour in which pictures show each class; (): they have none of their own."""
 
     def check(self, values: Values, where: str) -> None:
         """Raises DataError unless the values are numbers of classes; masks that are decoded on request are not read."""
@@ -41,9 +43,10 @@ class Mask(Kind):
         require_size_of_images(values, sizes, where)
 
     def occurrences(self, values: Values) -> np.ndarray | None:
-        """Returns the number of pixels of each class; None for masks that are decoded on request."""
+        """Returns the number of pixels of each class; of files as they are stored, None where it is not known."""
         if hasattr(values, "image_shape"):
-            return None
+            counts: np.ndarray | None = getattr(values, "class_counts", None)
+            return None if counts is None else counts.sum(axis=0)  # [N, K] -> [K]
         return np.bincount(values.reshape(-1), minlength=256)[: len(self.names)]  # [N, H, W] -> [K]; `ignore` is beyond
 
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
