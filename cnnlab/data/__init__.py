@@ -10,6 +10,7 @@ from cnnlab.data.folders import folder
 from cnnlab.data.isic import isic
 from cnnlab.data.mask_folders import masks
 from cnnlab.data.npz_files import npz
+from cnnlab.data.nuclei import nuclei
 from cnnlab.data.photos import blank, photos, sample_photos
 from cnnlab.data.procedural import gaussians, stripes, xor
 from cnnlab.data.scenes import scenes
@@ -22,6 +23,7 @@ DATASETS = {
     "csv": csv_table,
     "isic": isic,
     "masks": masks,
+    "nuclei": nuclei,
     "npz": npz,
     "xor": xor,
     "stripes": stripes,

@@ -8,6 +8,9 @@ import numpy as np
 
 from cnnlab.errors import DataError, UsageError
 
+AREA_UNIT = 2.0**16
+"""Parts into which the side of a pixel is divided when areas are measured."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
@@ -61,12 +64,31 @@ def inside(points: np.ndarray, place: Callable[[int], Placement]) -> np.ndarray:
 
 def nearest(values: Any, place: Callable[[int], Placement], *, outside: int) -> Any:
     """Brings maps [N, …, H, W] onto the fitted images by the nearest pixel; maps that are decoded on request stay lazy."""
+    return _each_map(values, place, lambda value, one: _nearest(value, one, outside))
+
+
+def by_area(values: Any, place: Callable[[int], Placement], *, classes: int, outside: int) -> Any:
+    """Brings masks [N, H, W] onto the fitted images: each pixel is the class of the largest part of its area.
+
+    Of classes with equal parts it is the last one, so that thin objects stay. Masks that are decoded on request stay lazy.
+
+    Args:
+        values: numbers of classes, or `outside`.
+        place: position in the split -> where the image lies within the fitted one.
+        classes: number of classes.
+        outside: value of pixels that do not count, and of what lies outside of the image.
+    """
+    return _each_map(values, place, lambda value, one: _by_area(value, one, classes, outside))
+
+
+def _each_map(values: Any, place: Callable[[int], Placement], fit: Callable[[np.ndarray, Placement], np.ndarray]) -> Any:
+    """Returns maps [N, …, H, W] brought onto the fitted images by a function of one map and its placement."""
     if isinstance(values, np.ndarray):
-        return np.stack([_nearest(value, place(number), outside, f"mask {number}") for number, value in enumerate(values)])
+        return np.stack([_fitted(value, place(number), fit, f"mask {number}") for number, value in enumerate(values)])
 
     def read(positions: list[int]) -> list[np.ndarray]:
         return [
-            _nearest(value, place(position), outside, values.names[position] if values.names else f"mask {position}")
+            _fitted(value, place(position), fit, values.names[position] if values.names else f"mask {position}")
             for position, value in zip(positions, values.read(positions), strict=True)
         ]
 
@@ -74,7 +96,7 @@ def nearest(values: Any, place: Callable[[int], Placement], *, outside: int) -> 
     return dataclasses.replace(values, read=read, image_shape=(*values.image_shape[:-2], *size))
 
 
-def _nearest(value: np.ndarray, place: Placement, outside: int, name: str) -> np.ndarray:
+def _fitted(value: np.ndarray, place: Placement, fit: Callable[[np.ndarray, Placement], np.ndarray], name: str) -> np.ndarray:
     """Brings one map [..., H, W] onto the fitted image; raises DataError where its image has another size."""
     if value.shape[-2:] != tuple(place.image):
         (height, width), (high, wide) = value.shape[-2:], place.image
@@ -82,6 +104,11 @@ def _nearest(value: np.ndarray, place: Placement, outside: int, name: str) -> np
             f"{name} is {width} x {height} pixels, and its image {wide} x {high}.\n"
             "Expected a value for each pixel of the image. Write both at one size."
         )
+    return fit(value, place)
+
+
+def _nearest(value: np.ndarray, place: Placement, outside: int) -> np.ndarray:
+    """Brings one map [..., H, W] onto the fitted image by the nearest pixel."""
     chosen, is_inside = [], []
     for axis, target in enumerate(place.size):
         length = value.shape[axis - 2]
@@ -92,3 +119,26 @@ def _nearest(value: np.ndarray, place: Placement, outside: int, name: str) -> np
     # [..., H, W] at rows [H', 1] and columns [1, W'] -> [..., H', W']
     found = value[..., chosen[0][:, None], chosen[1][None, :]]
     return np.where(is_inside[0][:, None] & is_inside[1][None, :], found, np.asarray(outside, value.dtype))
+
+
+def _by_area(mask: np.ndarray, place: Placement, classes: int, outside: int) -> np.ndarray:
+    """Brings one mask [H, W] onto the fitted image by the largest part of each pixel's area, u8 [H', W']."""
+    down, right = (
+        _covered(mask.shape[axis], place.size[axis], place.scale[axis], place.offset[axis]) for axis in (0, 1)
+    )  # [H', H] and [W', W]
+    parts = [down @ (mask == number).astype(np.float64) @ right.T for number in range(classes)]
+    rest = AREA_UNIT**2 - sum(parts)  # what is ignored, or lies outside of the image
+    # K + 1 of [H', W'] -> [H', W']: the largest part; of equal ones the last class, since the first is the background as a rule
+    found = classes - 1 - np.argmax(np.stack([*parts[::-1], rest]), axis=0)
+    return np.where(found < 0, outside, found).astype(mask.dtype)
+
+
+def _covered(length: int, target: int, scale: float, offset: float) -> np.ndarray:
+    """Returns how much of each pixel of the result each pixel of an axis covers, f64 [target, length].
+
+    The parts are whole numbers of 1 / AREA_UNIT, so that sums of their products are exact and the same on every machine.
+    """
+    edges = np.arange(length + 1) * scale + offset
+    start = np.arange(target)[:, None]
+    low, high = np.maximum(edges[None, :-1], start), np.minimum(edges[None, 1:], start + 1)
+    return np.rint(np.maximum(high - low, 0.0) * AREA_UNIT)

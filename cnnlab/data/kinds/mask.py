@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnlab.data.kinds.kind import Kind, Value, Values, described, refuse, require_numbers_of_classes, require_size_of_images
-from cnnlab.data.placement import Placement, nearest
+from cnnlab.data.placement import Placement, by_area, nearest
 
 if TYPE_CHECKING:  # jax is needed on the device alone
     from cnnlab.data.motion import Motion
@@ -27,6 +27,9 @@ class Mask(Kind):
     """The value of pixels that do not count."""
     colours: tuple[tuple[int, int, int], ...] = ()
     """The colour in which pictures show each class; (): they have none of their own."""
+    by_area: bool = False
+    """Whether a pixel of a mask that is brought to another size is the class of the largest part of its area, and not that of
+    the nearest pixel."""
 
     def check(self, values: Values, where: str) -> None:
         """Raises DataError unless the values are numbers of classes; masks that are decoded on request are not read."""
@@ -51,6 +54,8 @@ class Mask(Kind):
 
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
         """Returns the masks at the size of the fitted images: each pixel is that of the nearest place, outside `ignore`."""
+        if self.by_area:
+            return by_area(values, place, classes=len(self.names), outside=self.ignore)
         return nearest(values, place, outside=self.ignore)
 
     def moved(self, value: Value, motion: "Motion") -> Value:
