@@ -12,11 +12,15 @@ import pytest
 
 from cnnlab import files, own
 from cnnlab.ablation.analyse.claim_verdict import Every
+from cnnlab.ablation.analyse.exact_verdicts import at_least, at_most
 from cnnlab.ablation.analyse.measured import analyse_measured
+from cnnlab.ablation.analyse.rules import Rule
 from cnnlab.ablation.plan import declaration
 from cnnlab.ablation.plan.measurement import Measured, Measurement
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.ablation.report.cards.collect import collect_records
+from cnnlab.ablation.report.measured import number_table
+from cnnlab.ablation.run.measure import measured_seeds, run_measurement
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
 from cnnlab.runs import revision
@@ -60,6 +64,7 @@ TOY = """
         return Measured(
             {"difference": {"linear": 1e-15 * seed, "ReLU": 0.5 + 0.01 * seed}, "rank": {"linear": 3.0, "ReLU": 4.0}},
             {"linear": ((0.0, 1.0), (1.0, 2.0 + seed))},
+            lower_bounds={"rank": ["ReLU"] if seed > 1 else []},
         )
 
     measurement = Measurement(
@@ -142,7 +147,8 @@ def test_a_declared_measurement_has_a_verdict_and_measures_no_seed_twice(tmp_pat
     assert declared is not None and verdict.declaration == declared["digest"] and declared["commit"] == "1" * 40
     assert verdict.verdict == "exact" and [part.metric for part in verdict.parts] == ["difference", "difference", "rank"]
     assert declared["declared"]["parts"][2]["metric"] == "rank" and declared["declared"]["seeds"] == [0, 1, 2, 3]
-    assert "| linear | 3 |  |" in (folder / "report.md").read_text()
+    report = (folder / "report.md").read_text()
+    assert "| linear | 3 |  |" in report and "| ReLU | ≥ 4 |  |" in report
 
 
 def test_the_command_of_the_page_gives_the_same_verdict_and_the_page_traces_it_to_the_declaration(tmp_path: pathlib.Path):
@@ -159,6 +165,7 @@ def test_the_command_of_the_page_gives_the_same_verdict_and_the_page_traces_it_t
     assert first.declaration["digest"] == first.verdict.declaration and first.declaration["commit"] == "1" * 40
     start, end = first.curves["linear"]
     assert start == (0.0, 1.0, 1.0, 1.0) and end == (1.0, 3.5, 2.0, 5.0)
+    assert {arm.name: arm.numbers["rank"].lower_bounds for arm in first.arms} == {"linear": 0, "ReLU": 2}, "of four seeds"
     assert [arm.name for arm in first.arms] == ["linear", "ReLU"] and first.compared == ["difference", "rank"]
     (other,) = (tmp_path / "again" / "runs").iterdir()
     content = files.read_record(other / "measurement.json")
@@ -207,6 +214,25 @@ def test_a_metric_that_is_not_declared_is_refused():
     assert analyse_measured(measurement, numbers).rows[0].values == ((0, 1.0),)
     with pytest.raises(UsageError, match="compares differences, which the measurement does not declare"):
         analyse_measured(dataclasses.replace(measurement), numbers, "differences")
+
+
+def test_lower_bounds_are_kept_and_a_bound_is_not_proven_by_them(tmp_path: pathlib.Path):
+    numbers = {"steps": {"quick": 100.0, "never": 600.0}}
+    found = Measured(numbers, lower_bounds={"steps": ("never",)})
+    metrics = (Metric("steps", higher_is_better=False),)
+    measurement = Measurement("C99", "Is it?", lambda seed: found, metrics, verdict=lambda: None)
+    measured = measured_seeds(run_measurement(measurement, (0, 1), tmp_path, about={}, data_dir=None))
+    assert {row.arm: row.lower_bounds for row in analyse_measured(measurement, measured).rows} == {"quick": (), "never": (0, 1)}
+    assert number_table(measured, metrics[0]) == [("quick", "100", ""), ("never", "≥ 600", "")]
+
+    def word(rule: Rule) -> str:
+        return rule.decide(analyse_measured(measurement, measured)).verdict
+
+    assert word(at_most("C99", "quick", 200.0, "…")) == "exact" and word(at_most("C99", "never", 500.0, "…")) == "refuted"
+    assert word(at_most("C99", "never", 700.0, "…")) == word(at_least("C99", "never", "never", "…")) == "not tested"
+    assert word(at_least("C99", "never", 500.0, "…")) == word(at_most("C99", "quick", "never", "…")) == "exact"
+    with pytest.raises(UsageError, match="calls steps of others a lower bound and gives no such number"):
+        measurement.check(Measured(numbers, lower_bounds={"steps": ["others"]}))
 
 
 def test_the_words_of_a_card_are_no_part_of_the_declaration(tmp_path: pathlib.Path):

@@ -1,8 +1,9 @@
-"""What every task promises: exact resumption, one curve on any devices and processes, losses of the example, padding, bf16.
+"""What every task promises: exact resumption, one curve on any devices and processes, losses of examples, padding, bf16, f16.
 
 The rows are those of tests/contract.py: a new task adds one there, and nothing here.
 """
 
+import dataclasses
 import os
 import pathlib
 import socket
@@ -33,7 +34,7 @@ from contract import (
     reference,
 )
 
-from cnnlab.engine import train
+from cnnlab.engine import loss_scaling, train
 from cnnlab.engine.averages import batch_statistics
 from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.program import batch_programs, select_member, stack_members
@@ -216,6 +217,34 @@ def test_bf16_trains_and_measures_near_f32_and_keeps_everything_else_in_f32(name
     assert all(np.isfinite(value).all() for value in measured(name, precision="bf16")["sums"].values())
     if name in TRAINED:
         assert toys.gap(reference(name)[0], state) > 0
+
+
+STEADY_SCALE = 256.0
+"""Scale at which no step of the table overflows."""
+F16_TOLERANCE = 0.02
+"""Largest difference of a loss in f16 from that in f32, relative to it and, for small ones, absolute: f16 has 11 bits."""
+
+
+@pytest.mark.parametrize("name", slow_but(TRAINED, thorough=LATER))
+def test_f16_finds_its_loss_scale_and_trains_near_f32(name: str):
+    """From the scale with which runs start, and from one with which no step overflows, which can be compared with f32."""
+    built = program(name, precision="f16")
+    state, _, curve, _ = toys.run(built.experiment, program=built, intervals=INTERVALS)
+    kept = jax.tree.leaves((state.params, state.average, state.model_state))
+    assert {leaf.dtype for leaf in kept if np.issubdtype(leaf.dtype, np.inexact)} <= {np.dtype("float32")}
+    assert all(np.isfinite(leaf).all() for leaf in kept)
+    assert np.isfinite([value for numbers in curve.values() for value in numbers.values()]).all()
+    left_out = sum(numbers.get("left_out", 0) for numbers in curve.values())
+    assert state.loss_scale["scale"] == loss_scaling.INITIAL / 2**left_out and left_out < 9
+    start = built.strategy.to_host(built.init(0))
+    assert toys.gap(start.params, state.params) > 0
+    steady = dataclasses.replace(start, loss_scale=start.loss_scale | {"scale": np.float32(STEADY_SCALE)})
+    state, _, curve, _ = toys.run(built.experiment, program=built, intervals=INTERVALS, resume=(steady, [], 0))
+    assert state.loss_scale["scale"] == STEADY_SCALE and int(state.loss_scale["good_steps"]) == 9
+    watched = {metric.name for metric in built.experiment.task.watched_metrics if metric.name.endswith(("loss", "nats"))}
+    for step, numbers in reference(name)[2].items():
+        for metric in watched & numbers.keys():
+            assert curve[step][metric] == pytest.approx(numbers[metric], rel=F16_TOLERANCE, abs=F16_TOLERANCE), (step, metric)
 
 
 @pytest.mark.parametrize("name", slow_but(TRAINED, "pursuit", "classify"))

@@ -218,7 +218,8 @@ def run(
 
     def on_log(step: int, parts: list[Stats]) -> None:
         left_out, kept = LeftOut().after(parts)  # of a program that leaves no step out, all are kept
-        logged[step] = experiment.task.summary(train.merge(kept)) | ({"left_out": left_out.total} if left_out.total else {})
+        numbers = experiment.task.summary(train.merge(kept)) if kept else {}
+        logged[step] = numbers | ({"left_out": left_out.total} if left_out.total else {})
 
     def on_save(step: int, state: TrainState, pending_stats: list[Stats]) -> None:
         merged = [train.as_part(train.merge(jax.device_get(pending_stats)))] if pending_stats else []

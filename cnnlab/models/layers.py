@@ -12,7 +12,7 @@ from cnnlab.core import OUTPUT
 from cnnlab.errors import UsageError
 from cnnlab.models.image_size import TooSmall
 from cnnlab.models.norms import NORMS, Layer, batch_norm, needs_bias
-from cnnlab.ops import collectives, init, pooling
+from cnnlab.ops import collectives, draws, init, pooling
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.convolve import convolve, convolve_transpose
 from cnnlab.ops.init import INITIALIZERS
@@ -95,7 +95,7 @@ class _GaussianNoise(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns x [B, …] with noise."""
         keys = collectives.example_keys(self.make_rng("dropout"), x.shape[0])  # [B]: one key for each example
-        noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
+        noise = jax.vmap(lambda key: draws.normal(key, x.shape[1:], x.dtype))(keys)
         return x + jnp.asarray(self.std, x.dtype) * noise
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from cnnlab.ops import draws
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.values import Count, NonNegative, Positive, Probability
 
@@ -201,15 +202,15 @@ def _unit(values: jax.Array) -> jax.Array:
 
 
 def _normal(keys: jax.Array, images: jax.Array) -> jax.Array:
-    return jax.vmap(lambda key: jax.random.normal(key, images.shape[1:], images.dtype))(keys)
+    return jax.vmap(lambda key: draws.normal(key, images.shape[1:], images.dtype))(keys)
 
 
 def _from_unit_ball(keys: jax.Array, images: jax.Array, norm: Norm) -> jax.Array:
     """Draws a point of the unit ball for each image, uniformly: [B, H, W, C]."""
     if norm == "linf":
-        return jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:], images.dtype, -1.0, 1.0))(keys)
+        return jax.vmap(lambda key: draws.uniform(key, images.shape[1:], images.dtype, -1.0, 1.0))(keys)
     # A uniform point has a uniform direction, and a radius whose n-th power is uniform, of n dimensions.
-    shares = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (1, 1, 1), images.dtype))(keys)
+    shares = jax.vmap(lambda key: draws.uniform(jax.random.fold_in(key, 1), (1, 1, 1), images.dtype))(keys)
     return _unit(_normal(keys, images)) * shares ** (1.0 / math.prod(images.shape[1:]))
 
 

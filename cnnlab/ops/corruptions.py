@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from cnnlab.ops import draws
 from cnnlab.values import Positive, Probability
 
 
@@ -23,7 +24,7 @@ def gaussian(x: jax.Array, keys: jax.Array, *, std: Positive = 0.3) -> jax.Array
     Args:
         std: standard deviation; images are in [0, 1].
     """
-    return x + jnp.asarray(std, x.dtype) * jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
+    return x + jnp.asarray(std, x.dtype) * jax.vmap(lambda key: draws.normal(key, x.shape[1:], x.dtype))(keys)
 
 
 def masking(x: jax.Array, keys: jax.Array, *, rate: Probability = 0.25) -> jax.Array:

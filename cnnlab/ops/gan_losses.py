@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import relu, sigmoid, softplus
 
+from cnnlab.ops import draws
 from cnnlab.values import Fraction, NonNegative
 
 
@@ -101,7 +102,7 @@ def squared_gradient_norms(scores_of: Callable[[jax.Array], jax.Array], images: 
 
 def interpolate(real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
     """Returns a point between each real image [B, …] and its generated one, uniform on the line by a key of its own [B]."""
-    weight = jax.vmap(lambda key: jax.random.uniform(key, (1,) * (real.ndim - 1), real.dtype))(keys)
+    weight = jax.vmap(lambda key: draws.uniform(key, (1,) * (real.ndim - 1), real.dtype))(keys)
     return weight * real + (1.0 - weight) * fake
 
 

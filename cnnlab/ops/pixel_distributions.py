@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 
-from cnnlab.ops import logistic_mixture
+from cnnlab.ops import draws, logistic_mixture
 from cnnlab.values import Count, Range
 
 Levels = Annotated[int, Range(2, 256)]
@@ -53,14 +53,14 @@ def bernoulli(*, binarize: Literal["dynamic", "static", "threshold"] = "dynamic"
     """
 
     def targets(image: jax.Array, key: jax.Array) -> jax.Array:
-        level = 0.5 if binarize == "threshold" else jax.random.uniform(key, image.shape, image.dtype)
+        level = 0.5 if binarize == "threshold" else draws.uniform(key, image.shape, image.dtype)
         return (image > level).astype(image.dtype)
 
     def log_p(parameters: jax.Array, values: jax.Array) -> jax.Array:
         return jnp.sum(values * parameters - jax.nn.softplus(parameters), axis=-1)
 
     def draw(parameters: jax.Array, key: jax.Array, temperature: jax.Array, channels: int) -> jax.Array:
-        noise = jax.random.uniform(key, (channels,), parameters.dtype)
+        noise = draws.uniform(key, (channels,), parameters.dtype)
         return (noise < jax.nn.sigmoid(parameters / temperature)).astype(parameters.dtype)
 
     return PixelDistribution(lambda channels: channels, 2, True, targets, binarize == "dynamic", log_p, draw)

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
 from cnnlab.metric import Metric
-from cnnlab.ops import collectives
+from cnnlab.ops import collectives, draws
 from cnnlab.ops.gan_losses import GanLoss, gradient_penalty, interpolate, loss_with_image_gradient, squared_gradient_norms
 from cnnlab.ops.keys import stream
 from cnnlab.ops.labels import class_shares, labels_of
@@ -155,8 +155,8 @@ def gan_task(
 def _codes(keys: Array, dtype: Any, *, latent: int, prior: Prior) -> Array:
     """Returns codes [B, Z], each sampled by its own key of keys [B]."""
     if prior == "normal":
-        return jax.vmap(lambda key: jax.random.normal(key, (latent,), dtype))(keys)
-    return jax.vmap(lambda key: jax.random.uniform(key, (latent,), dtype, -1.0, 1.0))(keys)
+        return jax.vmap(lambda key: draws.normal(key, (latent,), dtype))(keys)
+    return jax.vmap(lambda key: draws.uniform(key, (latent,), dtype, -1.0, 1.0))(keys)
 
 
 def _init(nets: Networks, key: Array, batch: Batch) -> tuple[Params, PyTree]:

@@ -91,7 +91,10 @@ def trained(optimizer: str, scaling: str, data_dir: str | None) -> Family:
 def steps_of(
     optimizer: str, scaling: str, members: Sequence[tuple[float, int]], data_dir: str | None
 ) -> list[tuple[float, float]]:
-    """Returns (steps until the loss is LEVEL, loss at the end) for every (rate, seed) of `members`, trained side by side."""
+    """Returns (steps until the loss is LEVEL, loss at the end) for every (rate, seed) of `members`, trained side by side.
+
+    The loss is infinite where it is not finite; a run that is not at LEVEL has STEPS.
+    """
     programs = [trained(optimizer, scaling, data_dir).member({LR: lr}, seed) for lr, seed in members]
     seeds = [seed for _, seed in members]
     found = []
@@ -128,7 +131,8 @@ def measure(seed: int, data_dir: str | None = None) -> Measured:
             case, lr = f"{scaling}, {optimizer}", fastest_rate(optimizer, scaling, data_dir)
             ((steps[case], _),) = steps_of(optimizer, scaling, [(lr, seed)], data_dir)
             rates[case] = lr
-    return Measured({"steps": steps, "learning_rate": rates})
+    too_few = [case for case, taken in steps.items() if taken == STEPS]  # they were not there, or only just
+    return Measured({"steps": steps, "learning_rate": rates}, lower_bounds={"steps": too_few})
 
 
 def _faster(optimizer: str, scaling: str, against: str, says: str) -> Rule:

@@ -81,6 +81,11 @@ def _bounded(analysis: Analysis, claim: str, arm: str, bound: float | str, says:
     if len(beyond) + row.diverged < row.planned or not beyond:
         missing = f"{says}: {row.planned - len(beyond) - row.diverged} of {row.planned} runs are missing or failed."
         return Verdict(claim, words.NOT_TESTED, None, None, None, len(beyond), missing, comparison=title)
+    # A number that is too small may be within its bound, or another within it as a bound, and prove nothing.
+    unproven = row_of(analysis, bound).lower_bounds if sign > 0 and isinstance(bound, str) else row.lower_bounds * (sign < 0)
+    if unproven and min(beyond) >= 0:
+        missing = f"{says}: {len(unproven)} of {row.planned} numbers are lower bounds, by which {title} is not known."
+        return Verdict(claim, words.NOT_TESTED, None, None, None, len(beyond), missing, comparison=title)
     closest = sign * min(sign * value for seed, value in row.values if seed in bounds)
     holds = not row.diverged and min(beyond) >= 0
     sentence = (

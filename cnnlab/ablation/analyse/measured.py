@@ -37,7 +37,9 @@ def analyse_measured(measurement: Measurement, measured: Mapping[int, Measured],
         metrics={metric: declared[metric]},
     )
     outcomes = [
-        RunResult(case, seed, "DONE", "", "", {metric: number})
+        RunResult(
+            case, seed, "DONE", "", "", {metric: number}, lower_bounds=(metric,) * (case in one.lower_bounds.get(metric, ()))
+        )
         for seed, one in measured.items()
         for case, number in one.numbers[metric].items()
     ]

@@ -1,7 +1,7 @@
 """The types of a measurement: a claim whose numbers are computed by a function of the seed, without a training loop."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from cnnlab.ablation.plan.study import Card
@@ -20,6 +20,8 @@ class Measured:
     """{metric: {case: number}}. A case is what the rules of verdicts call an arm, such as `ReLU, 20 layers`."""
     curves: Curves = dataclasses.field(default_factory=dict)
     """The lines of the card's figure."""
+    lower_bounds: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
+    """{metric: cases whose number is only a lower bound}, such as the steps to a level that a run did not reach by its last."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +48,20 @@ class Measurement:
         return tuple(range(self.first_seed, self.first_seed + self.seeds))
 
     def check(self, measured: Measured) -> Measured:
-        """Returns what was measured; raises UsageError where it has a metric that is not declared, or lacks one."""
+        """Returns what was measured; raises UsageError where it has a metric that is not declared, or lacks one.
+
+        So it does where a lower bound is none of its numbers.
+        """
         declared, found = [metric.name for metric in self.metrics], list(measured.numbers)
         if sorted(declared) != sorted(found):
             raise UsageError(
                 f"{self.claim}: `measure` gives {', '.join(found) or 'nothing'}, and the file declares {', '.join(declared)}.\n"
                 "Declare every metric that it gives, and give every one that is declared."
             )
+        for metric, cases in measured.lower_bounds.items():
+            if unknown := sorted(set(cases) - set(measured.numbers.get(metric, {}))):
+                raise UsageError(
+                    f"{self.claim}: `measure` calls {metric} of {', '.join(unknown)} a lower bound and gives no such number.\n"
+                    "Name metrics and cases as in its numbers."
+                )
         return measured

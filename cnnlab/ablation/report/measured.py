@@ -14,14 +14,18 @@ MOST_CASES = 40
 
 
 def number_table(measured: Mapping[int, Measured], declared: Metric) -> list[tuple[str, str, str]]:
-    """Returns (case, mean, range over the seeds) of one metric; the range is empty where all seeds agree."""
+    """Returns (case, mean, range over the seeds) of one metric; the range is empty where all seeds agree.
+
+    A mean of numbers of which some are lower bounds is one, too: `≥ 600`.
+    """
     cases = dict.fromkeys(case for one in measured.values() for case in one.numbers[declared.name])
     rows = []
     for case in cases:
         values = [one.numbers[declared.name][case] for one in measured.values() if case in one.numbers[declared.name]]
         low, high = (summary.amount(bound, declared) for bound in (min(values), max(values)))
         spread = f"{low} to {high}" if low != high else ""
-        rows.append((case, summary.amount(sum(values) / len(values), declared), spread))
+        sign = "≥ " * any(case in one.lower_bounds.get(declared.name, ()) for one in measured.values())
+        rows.append((case, f"{sign}{summary.amount(sum(values) / len(values), declared)}", spread))
     return rows
 
 

@@ -40,9 +40,11 @@ def run_measurement(
         begun = time.perf_counter()  # a clock that is set meanwhile does not change it
         measured = measurement.check(measurement.measure(seed, **given))
         seconds = time.perf_counter() - begun
+        bounds = {metric: sorted(cases) for metric, cases in measured.lower_bounds.items() if cases}
         commit, changed = revision.code_revision()
         content["seeds"][str(seed)] = {
             "numbers": {metric: dict(cases) for metric, cases in measured.numbers.items()},
+            **({"lower_bounds": bounds} if bounds else {}),
             "curves": {label: [list(point) for point in line] for label, line in measured.curves.items()},
             "seconds": seconds,
             "time": time.time(),
@@ -59,7 +61,11 @@ def measured_seeds(content: Mapping[str, Any], seeds: Sequence[int] | None = Non
     """Returns {seed: what was measured} from the content of measurement.json; of these seeds, or of all that it holds."""
     found = {int(seed): one for seed, one in content["seeds"].items()}
     return {
-        seed: Measured(found[seed]["numbers"], {k: tuple((x, y) for x, y in v) for k, v in found[seed]["curves"].items()})
+        seed: Measured(
+            found[seed]["numbers"],
+            {k: tuple((x, y) for x, y in v) for k, v in found[seed]["curves"].items()},
+            found[seed].get("lower_bounds", {}),
+        )
         for seed in (seeds if seeds is not None else found)
         if seed in found
     }

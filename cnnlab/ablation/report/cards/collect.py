@@ -209,7 +209,10 @@ def _of_measurement(folder: pathlib.Path, verdict: Verdict, declaration: Mapping
     arms = []
     for case in cases:
         numbers = {
-            name: numbers_of({seed: one.numbers[name].get(case) for seed, one in measured.items()})
+            name: dataclasses.replace(
+                numbers_of({seed: one.numbers[name].get(case) for seed, one in measured.items()}),
+                lower_bounds=sum(case in one.lower_bounds.get(name, ()) for one in measured.values()),
+            )
             for name in metrics
             if any(case in one.numbers[name] for one in measured.values())
         }
