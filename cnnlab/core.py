@@ -335,8 +335,9 @@ class Strategy:
     shard_batch: Callable[[Feed], PyTree]
     """Feeds of k steps, stacked [k, B, …] -> arrays on the devices, the batch axis split over them. Of several processes each
     gives its own `rows`, [k, b, …]."""
-    compile_steps: Callable[[Callable[..., Any]], Callable[..., Any]]
-    """steps(state, resident, feeds [k, B, …]) -> (state, stats [k, …]), compiled, the state donated."""
+    compile_steps: Callable[..., Callable[..., Any]]
+    """steps(state, resident, feeds [k, B, …]) -> (state, stats [k, …]), compiled, the state donated; takes `options`, those of
+    the compiler, too."""
     compile_measure: Callable[[Callable[..., Any]], Callable[..., Any]]
     """measure(params, model_state, resident, feed [1, B, …]) -> stats, compiled; fetching them gives NumPy [B, …] rows."""
     rows: Rows | None = None

@@ -132,8 +132,8 @@ def of_the_world(error: BaseException) -> CnnlabError | None:
     ):
         return OutOfMemory(
             f"out of memory{f': {first}' if first else ''}\n"
-            "Give a smaller --batch_size, a larger --accumulate, a smaller network, smaller images (--image_size) or "
-            "--precision=bf16; on several devices, --strategy=fsdp."
+            "Give a smaller --batch_size, a larger --accumulate, --remat=full, a smaller network, smaller images "
+            "(--image_size) or --precision=bf16; on several devices, --strategy=fsdp."
         )
     if isinstance(error, RuntimeError) and first.startswith("Unable to initialize backend"):
         return UsageError(

@@ -129,16 +129,18 @@ def experiment(name: str) -> Experiment:
 
 
 @functools.cache
-def program(name: str, strategy: str = "jit", devices: int = 1, precision: str = "f32") -> Program:
+def program(name: str, strategy: str = "jit", devices: int = 1, precision: str = "f32", remat: str = "none") -> Program:
     """The compiled experiment of a row."""
     placed = STRATEGIES[strategy](pick_devices(devices))
-    return build_program(experiment(name), placed, precision=precision, skip_nonfinite=name == "skipping")
+    return build_program(experiment(name), placed, precision=precision, skip_nonfinite=name == "skipping", remat=remat)
 
 
 @functools.cache
-def reference(name: str, strategy: str = "jit", devices: int = 1, precision: str = "f32", seed: int = 0) -> Any:
+def reference(
+    name: str, strategy: str = "jit", devices: int = 1, precision: str = "f32", seed: int = 0, remat: str = "none"
+) -> Any:
     """(host state, step, {step: train numbers}, {step: (host state, pending_stats)}) of the whole run of a row."""
-    built = program(name, strategy, devices, precision)
+    built = program(name, strategy, devices, precision, remat)
     return toys.run(built.experiment, program=built, seed=seed, intervals=INTERVALS)
 
 

@@ -11,9 +11,10 @@ import toys
 from cnnlab import knobs
 from cnnlab.core import TrainState
 from cnnlab.engine import averages, train
+from cnnlab.engine.batched import batch_programs, select_member, stack_members
 from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
-from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
+from cnnlab.engine.program import Program, build_program
 from cnnlab.ops.averaging import Averaging, ema, swa
 from cnnlab.recipes.classification import classification
 from cnnlab.recipes.gan import adversarial_pair

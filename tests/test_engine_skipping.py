@@ -14,8 +14,9 @@ import pytest
 
 from cnnlab.core import Batch, Experiment, Feed
 from cnnlab.engine import skipping
+from cnnlab.engine.batched import batch_programs, select_member, stack_members
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
-from cnnlab.engine.program import batch_programs, build_program, select_member, stack_members, stack_steps
+from cnnlab.engine.program import build_program, stack_steps
 from cnnlab.engine.skipping import LeftOut
 from cnnlab.runs import run_files
 from tests.commands import Here

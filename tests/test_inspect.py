@@ -154,12 +154,11 @@ def test_models_can_be_inspected_by_name_and_all_their_layers_are_followed(name)
 
 
 @functools.cache
-def step_memory(strategy: str = "jit", devices: int = 1, **given: object) -> memory.TrainingMemory:
+def step_memory(strategy: str = "jit", devices: int = 1, remat: str = "none", **given: object) -> memory.TrainingMemory:
     """The predicted memory of a step of a small network on digits."""
     base = {"model": "mlp", "widths": (64, 64), "dataset": "digits", "batch_size": 512, "optimizer": "adam"}
-    experiment = knobs.resolve(classification, {**base, **given}).call()
-    placed = STRATEGIES[strategy](pick_devices(devices))
-    return memory.training_memory(build_program(experiment, placed, precision="f32"))
+    experiment, placed = knobs.resolve(classification, {**base, **given}).call(), STRATEGIES[strategy](pick_devices(devices))
+    return memory.training_memory(build_program(experiment, placed, precision="f32", remat=remat))
 
 
 def per_device(found: memory.TrainingMemory, what: str) -> dict[bool, tuple[int, int, int]]:
@@ -186,6 +185,15 @@ def test_parts_of_a_batch_take_less_memory():
     assert step_memory(accumulate=8).compiled["temp"] < 0.5 * step_memory().compiled["temp"]
 
 
+@pytest.mark.slow
+def test_a_step_that_computes_activations_again_takes_less_memory():
+    deep = {"widths": (64,) * 12, "batch_size": 1024}
+    kept, again, products = (step_memory(remat=mode, **deep) for mode in ("none", "full", "save_matmuls"))
+    assert again.compiled["temp"] < 0.6 * kept.compiled["temp"] and again.compiled["temp"] <= products.compiled["temp"]
+    assert memory.as_lines(again, Terminal.of_stdout())[0].endswith("under jit on 1 cpu device, with --remat=full:")
+    assert again.total - again.compiled["temp"] == pytest.approx(kept.total - kept.compiled["temp"], rel=0.02)
+
+
 @pytest.mark.parametrize("strategy", slow_but(["fsdp", "pmap"], "fsdp"))
 def test_the_state_of_several_devices_is_split_or_whole(strategy: str):
     found = step_memory(strategy, 4)
@@ -205,4 +213,5 @@ def test_the_state_of_several_devices_is_split_or_whole(strategy: str):
 def test_inspect_predicts_memory_of_an_experiment_alone(here: Here):
     code, out, _ = here("inspect", "--train", "--experiment=linear_digits", "--devices=2", "--accumulate=4")
     assert code == 0 and out.startswith("A training step of 64 in 4 parts under jit on 2 cpu devices, 32 examples on each:")
+    assert "--remat=full changes a training step" in here("inspect", "--experiment=linear_digits", "--remat=full")[2]
     assert here("inspect", "--train", "--model=lenet5")[2].endswith("Add --experiment=NAME.\n")

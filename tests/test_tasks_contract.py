@@ -36,8 +36,8 @@ from contract import (
 
 from cnnlab.engine import loss_scaling, train
 from cnnlab.engine.averages import batch_statistics
+from cnnlab.engine.batched import batch_programs, select_member, stack_members
 from cnnlab.engine.checkpoint import tree_digest
-from cnnlab.engine.program import batch_programs, select_member, stack_members
 from tests.commands import ROOT, finish, read
 from tests.stages import slow_but
 
@@ -93,6 +93,27 @@ def test_every_strategy_and_device_count_gives_the_same_curve(name: str, strateg
         assert by_name(other[step]) == pytest.approx(by_name(numbers), rel=2e-5, abs=1e-6), step
     numbers, others = (experiment(name).task.summary(each) for each in (measured(name), measured(name, strategy, devices)))
     assert by_name(others) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-5)
+
+
+AGAIN = [("full", "jit", 8), ("save_matmuls", "fsdp", 3), ("offload", "pmap", 3), ("full", "jit", 1), ("offload", "jit", 3)]
+ROWS_AGAIN = [*TRAINED, "in_parts", "attacked", "skipping"]
+COMPUTED_AGAIN = slow_but(
+    [(name, *AGAIN[number % len(AGAIN)]) for number, name in enumerate(ROWS_AGAIN)],
+    "pursuit",
+    "classify",
+    thorough=[*LATER, "surgery", "denoise", "stacked", "attacked"],
+)
+
+
+@pytest.mark.parametrize(("name", "remat", "strategy", "devices"), COMPUTED_AGAIN)
+def test_what_the_backward_pass_computes_again_changes_no_number(name: str, remat: str, strategy: str, devices: int):
+    """Also batch statistics, dropout, turns, parts of a batch and steps that are left out."""
+    alone, _, curve, _ = reference(name)
+    again, _, other, _ = reference(name, strategy, devices, remat=remat)
+    assert toys.gap(alone, again) < 1e-4
+    assert other.keys() == curve.keys()
+    for step, numbers in curve.items():
+        assert by_name(other[step]) == pytest.approx(by_name(numbers), rel=2e-5, abs=1e-6), step
 
 
 @pytest.fixture(scope="module")

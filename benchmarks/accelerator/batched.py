@@ -20,8 +20,9 @@ from benchmarks.accelerator.steps import images
 from benchmarks.accelerator.timing import FOR_EVER, experiment_of, program_of, seconds_a_step, seconds_of
 from benchmarks.accelerator.unfinished import ROOT
 from cnnlab import knobs
+from cnnlab.engine.batched import batch_programs, stack_members
 from cnnlab.engine.parallel import STRATEGIES
-from cnnlab.engine.program import Program, batch_programs, build_program, stack_members
+from cnnlab.engine.program import Program, build_program
 from cnnlab.recipes.classification import classification
 
 LENET_GOAL, RESNET_GOAL = 10.0, 2.0

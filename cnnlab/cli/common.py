@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnlab.cli.groups import Console, Devices, Length, Pace
+from cnnlab.cli.groups import Console, Devices, Length, Memory, Pace
 from cnnlab.errors import UsageError
 from cnnlab.values import LARGEST_SEED
 
@@ -143,6 +143,7 @@ def run_spec(
     devices: Devices,
     console: Console,
     pace: Pace | None = None,
+    memory: Memory | None = None,
     *,
     stop_after: int | None = None,
     allow: Sequence[str] = (),
@@ -167,6 +168,7 @@ def run_spec(
         steps_per_dispatch=pace.steps_per_dispatch,
         gradient_norms=pace.gradient_norms,
         skip_nonfinite=pace.skip_nonfinite,
+        remat=(memory or Memory()).remat,
         grace_seconds=pace.grace_s,
         data_dir=devices.data_dir,
         quiet=console.quiet,

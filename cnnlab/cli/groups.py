@@ -78,6 +78,19 @@ class Devices:
 
 
 @dataclasses.dataclass(frozen=True)
+class Memory:
+    """Memory of a training step.
+
+    Attributes:
+        remat: what the backward pass computes again instead of keeping it: full, all but a few values between parts of the
+            network; save_matmuls, the same without convolutions and matrix products; offload, as full, with these values in the
+            memory of the host. None of them changes the numbers, but for rounding.
+    """
+
+    remat: Literal["none", "full", "save_matmuls", "offload"] = "none"
+
+
+@dataclasses.dataclass(frozen=True)
 class Processes:
     """Several processes that train one run together, on one host or on several.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cnnlab.cli.common import NoExperiment, load, recorded_run, resolve, run_spec, seed_folders, seeds_from, setup_jax
-from cnnlab.cli.groups import Console, Devices, Length
+from cnnlab.cli.groups import Console, Devices, Length, Memory
 from cnnlab.errors import UsageError
 from cnnlab.runs.catalogue import catalogue
 from cnnlab.values import Count, Entries, NonNegative, Range, Seed, Target
@@ -49,6 +49,7 @@ def inspect(
     format: Literal["text", "json"] = "text",
     to: Target | None = None,
     devices: Devices,
+    memory: Memory,
     console: Console,
 ) -> int:
     """Prints every layer of a network: shape, parameters, operations, memory, receptive field; or a data set's card.
@@ -64,11 +65,12 @@ def inspect(
         format: how to print.
         to: .png file for a sheet of examples of --dataset.
         devices: on what it would be trained.
+        memory: what its step would keep in memory.
         console: what is shown.
     """
     if train:
-        return show_training_memory(values, experiment, format, devices, console)
-    refuse_unread(devices)
+        return show_training_memory(values, experiment, format, devices, memory, console)
+    refuse_unread(devices, memory)
     if experiment is None and "model" not in values:
         if any(name.removeprefix("data.").startswith("dataset") for name in values):
             return show_card(values, format, devices.data_dir, to)
@@ -102,17 +104,22 @@ PASCAL_CLASSES = 21
 """Number of classes with which networks of segmentation are listed where no other is given: those of PASCAL VOC."""
 
 
-def refuse_unread(devices: Devices) -> None:
-    """Raises UsageError for a flag on devices that changes neither layers nor data, but a training step."""
-    for name in ("strategy", "devices", "precision"):
-        if (value := getattr(devices, name)) != getattr(Devices(), name):
+def refuse_unread(devices: Devices, memory: Memory) -> None:
+    """Raises UsageError for a flag that changes neither layers nor data, but a training step."""
+    for group, name in ((devices, "strategy"), (devices, "devices"), (devices, "precision"), (memory, "remat")):
+        if (value := getattr(group, name)) != getattr(type(group)(), name):
             raise UsageError(
                 f"--{name}={value} changes a training step, and neither the layers nor the data.\nAdd --train, or leave it out."
             )
 
 
 def show_training_memory(
-    values: dict[str, str], experiment: str | None, format: Literal["text", "json"], devices: Devices, console: Console
+    values: dict[str, str],
+    experiment: str | None,
+    format: Literal["text", "json"],
+    devices: Devices,
+    memory: Memory,
+    console: Console,
 ) -> int:
     """Prints the bytes per device that a training step of an experiment will need.
 
@@ -121,21 +128,22 @@ def show_training_memory(
         experiment: name of the experiment.
         format: how to print.
         devices: on what it would be trained.
+        memory: what its step would keep in memory.
         console: what is shown.
     """
     if experiment is None:
         raise UsageError("--train: a training step has data and an optimiser. Add --experiment=NAME.")
     loaded = load(experiment, values, devices)
     resolved = resolve(loaded, values)
-    from cnnlab.inspect import memory
+    from cnnlab.inspect import memory as prediction
     from cnnlab.runs.run import build
     from cnnlab.terminal import Terminal
 
-    found = memory.training_memory(build(resolved, run_spec(loaded, resolved, devices, console)))
+    found = prediction.training_memory(build(resolved, run_spec(loaded, resolved, devices, console, memory=memory)))
     print(
-        json.dumps(memory.as_json(found), indent=1)
+        json.dumps(prediction.as_json(found), indent=1)
         if format == "json"
-        else "\n".join(memory.as_lines(found, Terminal.of_stdout()))
+        else "\n".join(prediction.as_lines(found, Terminal.of_stdout()))
     )
     return 0
 

@@ -14,7 +14,7 @@ from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.command import LAUNCHER, Batching, worker_command
 from cnnlab.cli import supervise
 from cnnlab.cli.common import announce_code, load, resolve, run_spec, seeds_from
-from cnnlab.cli.groups import Console, Devices, Launching, Length, Limits, Pace, Processes, as_words
+from cnnlab.cli.groups import Console, Devices, Launching, Length, Limits, Memory, Pace, Processes, as_words
 from cnnlab.cli.launchers import Launcher, launcher, planned_strategy
 from cnnlab.cli.train import join
 from cnnlab.errors import UsageError
@@ -45,6 +45,7 @@ def ablate(
     batching: Batching,
     length: Length,
     devices: Devices,
+    memory: Memory,
     limits: Limits,
     pace: Pace,
     console: Console,
@@ -65,6 +66,7 @@ def ablate(
         batching: how runs that share a compilation are trained.
         length: how long to train.
         devices: on what runs are trained.
+        memory: what a step keeps in memory.
         limits: how long a run may hang.
         pace: how often they are logged, evaluated and saved.
         console: what is shown.
@@ -75,7 +77,7 @@ def ablate(
     from cnnlab.ablation import commands
     from cnnlab.ablation.plan import declaration
 
-    given, words = {**values, **length.knobs()}, [*as_words([devices, limits, pace]), *accepted_words(allow)]
+    given, words = {**values, **length.knobs()}, [*as_words([devices, memory, limits, pace]), *accepted_words(allow)]
     study = commands.study_from_flags(design, loaded, common, given, words, comparison, precision=devices.precision)
     study, declared = declaration.follow_declaration(study, loaded, pruning.prune, exploratory=comparison.exploratory)
     study, found, folder = plan(study, loaded, workdir, allow, pruning, planned_strategy(devices, trainer), pace)
@@ -188,6 +190,7 @@ def work(
     allow: tuple[str, ...] = (),
     batching: Batching,
     devices: Devices,
+    memory: Memory,
     processes: Processes,
     limits: Limits,
     pace: Pace,
@@ -204,6 +207,7 @@ def work(
         allow: what may have changed since the runs were begun, of code, data, weights.
         batching: how runs that share a compilation are trained.
         devices: on what runs are trained.
+        memory: what a step keeps in memory.
         processes: several processes that train each run together, such as the tasks of a Slurm job.
         limits: how long a run may hang.
         pace: how often they are logged, evaluated and saved.
@@ -223,7 +227,7 @@ def work(
     loaded = load(study.experiment, {}, devices)
     from cnnlab.ablation.run.worker import resolver, run_worker
 
-    spec = run_spec(loaded, loaded.resolve(study.knobs), devices, console, pace, allow=allow)
+    spec = run_spec(loaded, loaded.resolve(study.knobs), devices, console, pace, memory, allow=allow)
     place = pathlib.Path(status_file) if status_file else None
     # A launcher on this machine looks at the heartbeat, and counts a worker that hangs as it counts others that it ends.
     spec = dataclasses.replace(spec, step_timeout=limits.step_timeout if parent is None else None, heartbeat=place)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnlab.cli import supervise
 from cnnlab.cli.common import load, recorded_run, resolve, run_spec, seed_folders, seeds_from, setup_jax
-from cnnlab.cli.groups import Console, Devices, Length, Limits, Pace, Processes
+from cnnlab.cli.groups import Console, Devices, Length, Limits, Memory, Pace, Processes
 from cnnlab.values import Count, Duration, Seed, Target
 
 
@@ -24,6 +24,7 @@ def train(
     allow: tuple[str, ...] = (),
     length: Length,
     devices: Devices,
+    memory: Memory,
     processes: Processes,
     limits: Limits,
     pace: Pace,
@@ -43,6 +44,7 @@ def train(
         allow: what may have changed since the run in the workdir was begun, of code, data, weights.
         length: how long to train.
         devices: devices and precision.
+        memory: what a step keeps in memory.
         processes: several processes that train it together.
         limits: how long it may hang.
         pace: how often it is logged, evaluated and saved.
@@ -61,7 +63,7 @@ def train(
     from cnnlab.runs import run
 
     folders = seed_folders(loaded, resolved, devices.precision, workdir, numbers)
-    spec = run_spec(loaded, resolved, devices, console, pace, stop_after=stop_after, allow=allow)
+    spec = run_spec(loaded, resolved, devices, console, pace, memory, stop_after=stop_after, allow=allow)
     spec = dataclasses.replace(spec, step_timeout=limits.step_timeout)
     return run.train_seeds(resolved, spec, folders, overwrite=overwrite)
 

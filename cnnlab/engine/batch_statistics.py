@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import TrainState
-from cnnlab.engine.program import Program, select_member, stack_members, stack_steps
+from cnnlab.engine.batched import select_member, stack_members
+from cnnlab.engine.program import Program, stack_steps
 from cnnlab.ops.averaging import Recomputing
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import jax
 
 from cnnlab.core import Experiment, Stats, TrainState
+from cnnlab.engine.batched import batch_programs, select_member, stack_members
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
-from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
+from cnnlab.engine.program import Program, build_program
 from cnnlab.engine.train import Intervals, fit, merge
 
 

@@ -108,14 +108,14 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
         )
         return _data_to_keys(data)
 
-    def compile_steps(steps: Callable[..., Any]) -> Callable[..., Any]:
+    def compile_steps(steps: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
         def laid_out(state: TrainState, resident: PyTree, feeds: PyTree) -> tuple[TrainState, PyTree]:
             state, stats = steps(state, resident, feeds)
             if processes.count() > 1:  # every process reads the whole statistics
                 stats = jax.lax.with_sharding_constraint(stats, everywhere)
             return keep_layout(state), stats
 
-        return jax.jit(laid_out, donate_argnums=0)
+        return jax.jit(laid_out, donate_argnums=0, compiler_options=options)
 
     return Strategy(
         name=name,
@@ -182,6 +182,10 @@ def pmap(devices: Sequence[Any]) -> Strategy:
 
         return jax.tree.map(parts, feeds)
 
+    def compile_steps(steps: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
+        # jax.pmap takes no options of the compiler: on a CPU, --remat saves no memory under it.
+        return jax.pmap(steps, axis_name=AXIS, devices=devices, donate_argnums=0, out_axes=(0, None))
+
     def compile_measure(measure: Callable[..., Any]) -> Callable[..., Any]:
         mapped = jax.pmap(measure, axis_name=AXIS, devices=devices, out_axes={"sums": None, "rows": 0})
 
@@ -200,7 +204,7 @@ def pmap(devices: Sequence[Any]) -> Strategy:
         to_host=lambda state: _host(jax.tree.map(lambda leaf: leaf[0], _keys_to_data(state))),
         replicate=replicate,
         shard_batch=shard_batch,
-        compile_steps=lambda steps: jax.pmap(steps, axis_name=AXIS, devices=devices, donate_argnums=0, out_axes=(0, None)),
+        compile_steps=compile_steps,
         compile_measure=compile_measure,
     )
 

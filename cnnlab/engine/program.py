@@ -9,7 +9,7 @@ import bisect
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ import optax
 from cnnlab.core import Array, Batch, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
 from cnnlab.engine import accumulation, averages, gradients, line_search, loss_scaling, skipping
 from cnnlab.engine.precision import cast_batch, computing_in
+from cnnlab.engine.remat import check_remat, compiler_options, rematerialized
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
 
@@ -67,11 +68,13 @@ def make_train_step(
     turns: tuple[str, ...] | None = None,
     gradient_norms: bool = False,
     skip_nonfinite: bool = False,
+    remat: str = "none",
 ) -> Callable[..., tuple[TrainState, Stats]]:
     """Returns train_step(state, resident, feed) -> (state, stats): each player of `turns` (None: the task's) moves once.
 
-    With `gradient_norms` the statistics hold the sizes of its gradients and updates (gradients.py). With `skip_nonfinite` a
-    step whose loss or gradients are not finite is left out (skipping.py), as always where the loss is scaled (loss_scaling.py).
+    `remat` says what its gradients compute again (remat.py). With `gradient_norms` the statistics hold the sizes of its
+    gradients and updates (gradients.py). With `skip_nonfinite` a step whose loss or gradients are not finite is left out
+    (skipping.py), as always where the loss is scaled (loss_scaling.py).
     """
     turns = experiment.task.turns if turns is None else turns
     skip_nonfinite = skip_nonfinite or precision in loss_scaling.SCALED
@@ -88,6 +91,7 @@ def make_train_step(
         for turn, player in enumerate(turns):
             own = owned(task, params, player)
             loss_of = loss_scaling.scaled(functools.partial(_loss_of, task, cast, player, params), state.loss_scale)
+            loss_of = rematerialized(loss_of, remat)
             given = (loss_of, own, model_state, batch, jax.random.fold_in(key, turn))
             value_fn = line_search.value_function(gradient_of, loss_of, *given[2:], state.loss_scale)
             loss, gradient, model_state, stats = gradient_of(*given)
@@ -171,6 +175,8 @@ class Program:
     resident: dict[str, PyTree]
     traced_knobs: Mapping[str, Any]
     """{path of a knob: f32 []} of this experiment; for batched runs f32 [M]."""
+    remat: str = "none"
+    """What a backward pass computes again (remat.py)."""
     members: tuple["Program", ...] = ()
     """The programs of batched runs; () for a single one."""
 
@@ -218,6 +224,7 @@ def build_program(
     traced_knobs: Mapping[str, float] | None = None,
     gradient_norms: bool = False,
     skip_nonfinite: bool = False,
+    remat: str = "none",
 ) -> Program:
     """Places the resident data and wraps the step for the strategy; nothing is compiled until it is first called.
 
@@ -230,13 +237,16 @@ def build_program(
         traced_knobs: the values with which `experiment_of` returns `experiment` itself.
         gradient_norms: whether every step also measures the sizes of its gradients and updates.
         skip_nonfinite: whether steps whose loss or gradients are not finite are left out.
+        remat: what the backward pass computes again, or fetches from the host (remat.MODES); a UsageError where the devices
+            cannot do it.
     """
+    check_remat(remat, strategy.devices)
     data = experiment.data
     resident, first = data.resident.get("train", {}), next(data.train(0, 0))
     init, steps, measure = functions(experiment_of or (lambda _: experiment), precision=precision)
     of_batch = functools.partial(_batch_statistics, experiment_of or (lambda _: experiment), precision)
     host = as_arrays(traced_knobs or {})
-    options = {"gradient_norms": gradient_norms, "skip_nonfinite": skip_nonfinite}
+    options = {"gradient_norms": gradient_norms, "skip_nonfinite": skip_nonfinite, "remat": remat}
     phase_steps = [functools.partial(steps, turns=phase.turns, **options) for phase in phases(experiment)]
 
     def snapshot(params: Params, model_state: PyTree, batch: Batch, traced_knobs: TracedKnobs) -> dict[str, Array]:
@@ -246,14 +256,15 @@ def build_program(
     # XLA:CPU compiles the truncated normals of eight kernels in 9 s at its default level and in 0.8 s at level 1, and the
     # numbers are the same to the bit.
     quickly = {"xla_backend_optimization_level": 1} if strategy.devices[0].platform == "cpu" else None
+    compiled = functools.partial(strategy.compile_steps, options=compiler_options(remat, strategy.devices))
     compiled_init, compiled_measure = jax.jit(init, compiler_options=quickly), strategy.compile_measure(measure)
     return Program(
         experiment=experiment,
         strategy=strategy,
         shapes=jax.eval_shape(init, np.uint32(0), (host, resident), first),
         compiled_init=lambda seed, traced_knobs: compiled_init(seed, (traced_knobs, resident), first),
-        phase_steps=tuple(strategy.compile_steps(phase) for phase in phase_steps),
-        batched_phase_steps=tuple(strategy.compile_steps(jax.vmap(phase, in_axes=(0, (0, None), 2))) for phase in phase_steps),
+        phase_steps=tuple(compiled(phase) for phase in phase_steps),
+        batched_phase_steps=tuple(compiled(jax.vmap(phase, in_axes=(0, (0, None), 2))) for phase in phase_steps),
         measure=compiled_measure,
         final=strategy.compile_measure(functools.partial(measure, final=True))
         if experiment.task.measure_final
@@ -262,6 +273,7 @@ def build_program(
         compiled_snapshot=jax.jit(snapshot),
         resident=_replicated(data.resident, strategy),
         traced_knobs=host,
+        remat=remat,
     )
 
 
@@ -320,38 +332,6 @@ def _batch_statistics(
     (traced_knobs, resident), feed = shared, jax.tree.map(lambda leaf: leaf[0], feeds)  # [1, B, …] -> [B, …]
     experiment, key = experiment_of(traced_knobs), jax.random.fold_in(*step_key)
     return averages.statistics_of_batch(experiment, computing_in(precision), (params, model_state), key, resident, feed)
-
-
-def batch_programs(members: Sequence[Program]) -> Program:
-    """Returns the members of one family as one program that takes their steps batched, for `fit`.
-
-    Each member keeps its own batches, randomness and traced knobs. What is batched is the members' parameters too, so that
-    convolutions become grouped ones: good for an accelerator that a single small network leaves idle, bad for a CPU.
-    """
-    first = members[0]
-    # M of [] -> [M]
-    traced_knobs = {path: np.stack([member.traced_knobs[path] for member in members]) for path in first.traced_knobs}
-    train = functools.partial(_batched_feeds, first.experiment.data.train)
-    experiment = dataclasses.replace(first.experiment, data=dataclasses.replace(first.experiment.data, train=train))
-    return dataclasses.replace(
-        first, experiment=experiment, phase_steps=first.batched_phase_steps, traced_knobs=traced_knobs, members=tuple(members)
-    )
-
-
-def _batched_feeds(train: Callable[..., Iterator[Feed]], seeds: tuple[int, ...], step: int, **more: Any) -> Iterator[Feed]:
-    """Yields the feeds of M seeds as one, [B, M, …]."""
-    for feeds in zip(*(train(seed, step, **more) for seed in seeds), strict=True):
-        yield jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *feeds)  # M of [B, …] -> [B, M, …]
-
-
-def stack_members(trees: Sequence[PyTree]) -> PyTree:
-    """Returns the trees of M members as one with a leading axis M."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)  # M of […] -> [M, …]
-
-
-def select_member(tree: PyTree, member: int) -> PyTree:
-    """Returns the part of a tree that belongs to one of the batched runs."""
-    return jax.tree.map(lambda leaf: leaf[member], tree)  # [M, …] -> […]
 
 
 def as_arrays(traced_knobs: Mapping[str, float]) -> dict[str, np.ndarray]:

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from cnnlab.core import Batch, PyTree, TrainState
-from cnnlab.engine.program import Program, phases, select_member, stack_members
+from cnnlab.engine.batched import select_member, stack_members
+from cnnlab.engine.program import Program, phases
 from cnnlab.errors import UsageError
 from cnnlab.ops.keys import stream
 

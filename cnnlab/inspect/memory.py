@@ -49,6 +49,8 @@ class TrainingMemory:
     """Examples of a step on all devices together."""
     accumulate: int
     """Parts in which a step takes them, one after another."""
+    remat: str
+    """What its backward pass computes again (engine/remat.py)."""
     held: tuple[Held, ...]
     compiled: dict[str, int]
     """{key of COMPILED: bytes} of the phase that needs most; {} where the backend does not say."""
@@ -91,6 +93,7 @@ def training_memory(program: Program) -> TrainingMemory:
         strategy.devices[0].platform,
         data.batch_size,
         data.accumulate,
+        program.remat,
         tuple(held),
         max(steps, key=lambda found: sum(found.values())),
         sum(_on_a_device(leaf) for leaf in _unique(program.resident) if id(leaf) not in of_training),
@@ -148,7 +151,8 @@ def as_lines(memory: TrainingMemory, terminal: Terminal) -> list[str]:
     share = f", {text.counted(memory.batch_size // memory.devices, 'example')} on each" if memory.devices > 1 else ""
     rows = [(each.what, _layout(each), str(each.leaves), each.whole, each.per_device) for each in memory.held]
     shown = text.format_bytes
-    lines = [f"A training step of {memory.batch_size}{parts} under {memory.strategy} on {count}{share}:"]
+    again = f", with --remat={memory.remat}" if memory.remat != "none" else ""
+    lines = [f"A training step of {memory.batch_size}{parts} under {memory.strategy} on {count}{share}{again}:"]
     lines += table(
         terminal,
         [

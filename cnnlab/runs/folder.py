@@ -54,6 +54,8 @@ class RunSpec:
     """Whether the sizes of gradients and updates are logged."""
     skip_nonfinite: int | None = None
     """Most steps in a row that are left out since their loss or gradients are not finite; None: none are."""
+    remat: str = "none"
+    """What a backward pass computes again (engine/remat.py)."""
     grace_seconds: int = 50
     """Seconds after a signal within which the process leaves."""
     data_dir: str | None = None
@@ -200,6 +202,7 @@ def conditions(spec: RunSpec) -> dict[str, Any]:
         "strategy": spec.strategy,
         "precision": spec.precision,
         "skip_nonfinite": spec.skip_nonfinite,
+        "remat": spec.remat,
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
         "host": socket.gethostname(),
         "platform": platform.platform(),

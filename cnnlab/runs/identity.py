@@ -290,7 +290,7 @@ def latest_conditions(run: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def describe_conditions(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Returns how two attempts differ in strategy, devices and versions, which do not make another run; empty where they agree.
+    """Returns how two attempts differ in what makes no other run: strategy, remat, devices, versions; empty where they agree.
 
     Args:
         there: an attempt of a run.json.
@@ -299,6 +299,8 @@ def describe_conditions(there: Mapping[str, Any], now: Mapping[str, Any]) -> str
     rows = []
     if there.get("strategy") not in (None, now["strategy"]):
         rows.append(f"strategy {there['strategy']} there, {now['strategy']} now")
+    if there.get("remat", "none") != now["remat"]:
+        rows.append(f"--remat={there.get('remat', 'none')} there, {now['remat']} now")
     devices = [counted_devices(one.get("devices")) for one in (there, now)]
     if devices[0] and devices[0] != devices[1]:
         rows.append(f"{devices[0]} there, {devices[1]} now")

@@ -52,8 +52,8 @@ def restore_or_init(
             f"the data set {data.name} changed since {folder} was begun (fingerprint {meta['fingerprint'][:12]}, now "
             f"{data.fingerprint[:12]}).\nRestore the old data, or give another --workdir to train on the new ones."
         )
-    measured = {"gradient_norms": spec.gradient_norms, "skip_nonfinite": spec.skip_nonfinite is not None}
-    program = with_inputs(program, meta, folder, precision=spec.precision, **measured)
+    options = {"gradient_norms": spec.gradient_norms, "skip_nonfinite": spec.skip_nonfinite is not None, "remat": spec.remat}
+    program = with_inputs(program, meta, folder, precision=spec.precision, **options)
     checkpoints.quarantine()
     log.info("going on from step %d of %d in %s", step, program.experiment.steps, folder)
     return program, program.strategy.to_devices(state), meta, step

@@ -24,9 +24,10 @@ import numpy as np
 from cnnlab import files, own, text
 from cnnlab.core import Experiment, TrainState
 from cnnlab.engine import processes, train
+from cnnlab.engine.batched import batch_programs, select_member, stack_members
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.parallel import STRATEGIES, check_batch, fsdp_bytes, pick_devices
-from cnnlab.engine.program import Program, batch_programs, build_program, select_member, stack_members
+from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
 from cnnlab.runs import run_files, run_progress
@@ -252,6 +253,7 @@ def build(
         traced_knobs=numbers,
         gradient_norms=spec.gradient_norms,
         skip_nonfinite=spec.skip_nonfinite is not None,
+        remat=spec.remat,
     )
 
 
@@ -318,14 +320,15 @@ def describe_run(program: Program, spec: RunSpec) -> str:
     work = f"{experiment.steps:,} steps of {batch}" if experiment.task.turns else "nothing to train"
     strategy, devices = program.strategy, program.strategy.devices
     split = experiment.data.report_split
-    results = "" if split == "test" else f"; without a test split, the results are those of the {split} split"
+    more = f", --remat={spec.remat}" if spec.remat != "none" else ""
+    more += "" if split == "test" else f"; without a test split, the results are those of the {split} split"
     if strategy.name == "fsdp":
         part, whole = fsdp_bytes(program.shapes, len(devices))
         split_state = f"{text.format_bytes(part)} of arrays that are split"
-        results += f"\nstate on each device: {split_state}, {text.format_bytes(whole)} of whole ones (more: inspect --train)"
+        more += f"\nstate on each device: {split_state}, {text.format_bytes(whole)} of whole ones (more: inspect --train)"
     return (
         f"{spec.title}: {count:,} parameters on {experiment.data.name} ({sizes}); {work}; "
-        f"{strategy.name} on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {spec.precision}{results}"
+        f"{strategy.name} on {len(devices)} {devices[0].platform} device{'s' * (len(devices) > 1)}, {spec.precision}{more}"
     )
 
 

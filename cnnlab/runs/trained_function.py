@@ -69,8 +69,7 @@ def with_inputs(
     folder: pathlib.Path,
     *,
     precision: str,
-    gradient_norms: bool = False,
-    skip_nonfinite: bool = False,
+    **options: Any,
 ) -> Program:
     """Returns the program for the inputs of a checkpoint, which prepares the data at hand as the training data were.
 
@@ -79,8 +78,7 @@ def with_inputs(
         meta: notes of the checkpoint.
         folder: folder of the run, for messages.
         precision: name of the dtype in which the network computes.
-        gradient_norms: whether its steps measure the sizes of gradients and updates.
-        skip_nonfinite: whether its steps that are not finite are left out.
+        options: how its steps are built, as `build_program` takes it: gradient_norms, skip_nonfinite, remat.
     """
     data = program.experiment.data
     if META not in meta:
@@ -100,8 +98,7 @@ def with_inputs(
     task = program.experiment.task
     task = task.for_inputs(inputs) if task.for_inputs else task
     experiment = dataclasses.replace(program.experiment, task=task, data=dataclasses.replace(data, inputs=inputs))
-    rebuilt = functools.partial(build_program, gradient_norms=gradient_norms, skip_nonfinite=skip_nonfinite)
-    return rebuilt(experiment, program.strategy, precision=precision)
+    return build_program(experiment, program.strategy, precision=precision, **options)
 
 
 def check_inputs(trained: InputSpec, given: InputSpec, *, name: str, folder: pathlib.Path) -> None:
