@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnlab import files
 from cnnlab.cli import supervise
 from cnnlab.cli.groups import Processes
 from cnnlab.engine import processes
 from cnnlab.errors import PeerLost, UsageError, of_the_world
+from cnnlab.runs import ends, run_files
+from cnnlab.runs.lock import locked
 from tests.commands import finish, launch, start
 
 WORDS = ("--experiment=mlp_digits", "--steps=1200", "--save_every=60 steps", "--eval_every=300 steps", "--workdir=run")
@@ -110,6 +113,41 @@ def test_a_run_that_loses_a_process_three_times_ends_with_the_same_bits(whole: p
     assert code == 0 and "going on from step" in err, err
     assert result(tmp_path)["state_digest"] == result(whole)["state_digest"]
     assert result(tmp_path)["metrics"] == result(whole)["metrics"]
+
+
+@pytest.mark.slow
+def test_a_frozen_process_0_ends_with_a_status_and_the_same_command_goes_on(whole: pathlib.Path, tmp_path: pathlib.Path):
+    words = ("train", *WORDS, *TWO)
+    code, _, err = signalled_at(100, signal.SIGSTOP, *words, "--step_timeout=10", place=tmp_path, of=0)
+    assert code == 1 and "the coordinator, which is in process 0, does not answer" in err and "Traceback" not in err, err
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "FAILED" and status["step"] == status["checkpoint"] > 0 and status["attempt"] == 1
+    assert "process 1 of 2 made no step for" in status["message"], status["message"]
+    assert status["message"].endswith("process 0 did not end by itself and was killed"), status["message"]
+    code, _, err = launch(*words, cwd=tmp_path)
+    assert code == 0 and f"going on from step {status['step']} of" in err, err
+    assert result(tmp_path)["state_digest"] == result(whole)["state_digest"]
+
+
+def test_the_end_of_a_run_is_written_where_its_process_is_gone_and_left_it_running(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, note = tmp_path / "run", tmp_path / "note"
+    (folder / "checkpoints" / "40").mkdir(parents=True)
+    (folder / "checkpoints" / "60.tmp").mkdir()
+    running = {"state": "RUNNING", "step": 55, "steps": 100, "attempt": 2}
+    files.write_record(folder / run_files.STATUS, running)
+    assert not ends.record_end(note, "FAILED", "nothing was announced")
+    ends.announce(folder)  # without a parent it does nothing
+    monkeypatch.setenv(ends.NOTE, str(note))
+    ends.announce(folder)
+    with locked(folder):
+        assert not ends.record_end(note, "FAILED", "another command trains it")
+    assert run_files.read_status(folder)["state"] == "RUNNING"
+    assert ends.record_end(note, "FAILED", "process 0 was killed by SIGKILL")
+    found = run_files.read_status(folder)
+    assert found.items() >= {**running, "state": "FAILED", "step": 40, "checkpoint": 40}.items()
+    assert not ends.record_end(note, "PREEMPTED", "it is written already") and run_files.read_status(folder) == found
 
 
 @pytest.mark.slow

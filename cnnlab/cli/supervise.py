@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from typing import IO, TextIO
 
 from cnnlab.cli.groups import Processes
 from cnnlab.errors import STOP_SIGNALS, WARNING_SIGNAL, Preempted, UsageError
+from cnnlab.runs import ends
 
 LAUNCHER = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 CHILD = "CNNLAB_PROCESS"
@@ -134,31 +136,50 @@ def _free_port() -> int:
 
 def _run(commands: Sequence[tuple[int, list[str]]], address: str, grace: float) -> int:
     """Runs the processes (number, words), which meet at an address, to their end; returns the exit code."""
-    children = [_start(index, words, len(commands)) for index, words in commands]
-    with _passing_signals_on(children) as signalled:
-        try:
-            ended = _first_bad(children, signalled, grace)
-            if ended is None:
-                return 0
-            code = _explain(ended, children, address, grace, signalled)
-            # One that is frozen does not end by itself, and those that saved end together.
-            _wait(children, STOPPED_SECONDS if signalled else GRACE_SECONDS)
-            return code
-        finally:
-            for child in children:
-                if child.process.poll() is None:
-                    child.process.kill()
-                child.process.wait()
-                for reader in child.readers:
-                    reader.join(timeout=1)
+    with tempfile.TemporaryDirectory() as place:
+        note = pathlib.Path(place) / "run"
+        children = [_start(index, words, note) for index, words in commands]
+        with _passing_signals_on(children) as signalled:
+            try:
+                ended = _first_bad(children, signalled, grace)
+                if ended is None:
+                    return 0
+                code, reason = _explain(ended, children, address, grace, signalled)
+                # One that is frozen does not end by itself, and those that saved end together.
+                _wait(children, STOPPED_SECONDS if signalled else GRACE_SECONDS)
+                if frozen := [str(child.index) for child in children if child.process.poll() is None and child is not ended]:
+                    reason += f"; process {', '.join(frozen)} did not end by itself and was killed"
+            finally:
+                _kill(children)
+        # Process 0 alone writes the status of its run; frozen or killed, it could not.
+        ends.record_end(note, "PREEMPTED" if signalled else "FAILED", reason)
+        return code
 
 
-def _start(index: int, words: list[str], count: int) -> Child:
-    """Starts one process; the output of the first is shown, of the others their errors are kept."""
+def _kill(children: Sequence[Child]) -> None:
+    """Kills the processes that still run, and waits until all are gone."""
+    for child in children:
+        if child.process.poll() is None:
+            child.process.kill()
+        child.process.wait()
+        for reader in child.readers:
+            reader.join(timeout=1)
+
+
+def _start(index: int, words: list[str], note: pathlib.Path) -> Child:
+    """Starts one process; the output of the first is shown, of the others their errors are kept.
+
+    Args:
+        index: its number.
+        words: words of its command.
+        note: file in which process 0 names the folder of its run.
+    """
     shown = index == 0
     process = subprocess.Popen(
         [sys.executable, str(LAUNCHER), *words],
-        env={"PJRT_NPROC": "16"} | os.environ | {CHILD: str(index), PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+        env={"PJRT_NPROC": "16"}
+        | os.environ
+        | {CHILD: str(index), PARENT: str(os.getpid()), ends.NOTE: str(note), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if shown else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -251,14 +272,14 @@ def _wait(children: Sequence[Child], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _explain(ended: Child, children: Sequence[Child], address: str, grace: float, signalled: Sequence[int]) -> int:
-    """Prints why the processes end, where none of them was able to; returns the exit code."""
+def _explain(ended: Child, children: Sequence[Child], address: str, grace: float, signalled: Sequence[int]) -> tuple[int, str]:
+    """Prints why the processes end, where none of them was able to; returns the exit code and the reason."""
     code, name = ended.process.returncode, f"process {ended.index}"
     said = next((line for line in reversed(ended.lines) if line.startswith("error: ")), "")
     if code in OURS:
         if not ended.shown and said and not any(child.shown and child.process.poll() == code for child in children):
             print(f"error: {name}: {said.removeprefix('error: ')}", file=sys.stderr)
-        return code
+        return code, f"{name}: {said.removeprefix('error: ') or (ended.lines[-1] if ended.lines else f'exit code {code}')}"
     if code is None:
         how = f"did not end within --grace_s={grace:g} seconds of {signal.Signals(signalled[0]).name}"
     elif code < 0 and code not in CRASHES:
@@ -278,9 +299,9 @@ def _explain(ended: Child, children: Sequence[Child], address: str, grace: float
     else:
         how = f"ended with exit code {code}{': ' + ended.lines[-1].rstrip('.') if ended.lines else ''}"
     if said and ended.shown:
-        return 1  # it was shown
+        return 1, f"{name} {how}"  # it was shown
     if not signalled or code != -signal.SIGKILL:
         after = "" if "newest checkpoint" in how else " The same command goes on from the newest checkpoint."
         print(f"error: {name} {how}. All processes of the run were ended.{after}", file=sys.stderr, flush=True)
     # After a signal a process that is stuck, or that lost one that is, ends as one that was asked to.
-    return Preempted.exit_code if signalled and (code is None or code in CRASHES) else 1
+    return Preempted.exit_code if signalled and (code is None or code in CRASHES) else 1, f"{name} {how}"

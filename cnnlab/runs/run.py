@@ -30,7 +30,7 @@ from cnnlab.engine.parallel import STRATEGIES, check_batch, fsdp_bytes, pick_dev
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
-from cnnlab.runs import run_files, run_progress
+from cnnlab.runs import ends, run_files, run_progress
 from cnnlab.runs.early_stopping import reported_step
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.following import open_follower
@@ -81,6 +81,8 @@ def train_run(program: Program, folder: pathlib.Path, spec: RunSpec, seed: int, 
 
     Raises Preempted after a signal (`stopping.stop_signals`) and DivergedError, with status.json saying so.
     """
+    if processes.is_main():
+        ends.announce(folder)
     with (
         stop_signals(spec.grace_seconds) as should_stop,
         watched(should_stop, spec.step_timeout, spec.heartbeat),
