@@ -87,7 +87,13 @@ def ablate(
     print(trainer.check(study, folder, scheduling) if need.runs else "", end="", flush=True)
     if dry_run:
         return 0
-    code = run_study(study, folder, trainer, batching, scheduling, declared)
+    return reported(run_study(study, folder, trainer, batching, scheduling, declared), study, folder, allow, verdict)
+
+
+def reported(code: int, study: Study, folder: pathlib.Path, allow: Sequence[str], verdict: Any) -> int:
+    """Writes and shows the report of a study that was carried out; returns its exit code, which may say that it was not."""
+    from cnnlab.ablation import commands
+
     if code in (0, 1):
         show_report(commands.write_study_report(study, folder, allow=allow, verdict=verdict), study, folder)
     return code

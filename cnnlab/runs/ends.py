@@ -16,7 +16,7 @@ NOTE = "CNNLAB_RUN"
 def announce(folder: pathlib.Path) -> None:
     """Names the folder of the run that this process trains to its parent, where it has one."""
     if note := os.environ.get(NOTE):
-        pathlib.Path(note).write_text(str(folder.absolute()), encoding="utf-8")
+        files.write_bytes(pathlib.Path(note), str(folder.absolute()).encode())
 
 
 def record_end(note: pathlib.Path, state: str, message: str) -> bool:
