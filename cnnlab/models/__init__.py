@@ -1,8 +1,9 @@
 """The networks by name, one dict for each kind of network; what one of a kind is called with stands below its dict."""
 
-from cnnlab.models import gan, localizer, unet, vae, vq_vae
+from cnnlab.models import fcn, full_resolution, gan, localizer, segnet, unet, vae, vq_vae
 from cnnlab.models.autoencoder import ConvAutoencoder, MLPAutoencoder, linear_autoencoder
 from cnnlab.models.classifiers import MODELS, native_shape
+from cnnlab.models.deconvnet import DeconvNet
 from cnnlab.models.pixelcnn import GatedPixelCNN, PixelCNN
 from cnnlab.models.pixelrnn import PixelRNN
 
@@ -21,6 +22,16 @@ __all__ = [
 SEGMENTERS = {
     "unet": unet.UNet,
     "unet_2015": unet.UNet2015,
+    "fcn32s": fcn.fcn32s,
+    "fcn16s": fcn.fcn16s,
+    "fcn8s": fcn.fcn8s,
+    "fcn_resnet50": fcn.fcn_resnet50,
+    "fcn_resnet101": fcn.fcn_resnet101,
+    "deconvnet": DeconvNet,
+    "segnet": segnet.SegNet,
+    "segnet_basic": segnet.SegNetBasic,
+    "full_resolution": full_resolution.FullResolution,
+    "patch_classifier": full_resolution.PatchClassifier,
 }
 """Networks that classify every pixel, by name: `model(images f32 [B, H, W, C], train=…) -> (logits f32 [B, H, W, K],
 intermediates)`, at any size of images. Logits of further heads, for deep supervision, are the intermediates `auxiliary…`."""

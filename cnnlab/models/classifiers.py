@@ -145,5 +145,15 @@ _SIDES = {
 SEGMENTED = {
     "unet": (256, 256, 3),
     "unet_2015": (388, 388, 1),
+    "fcn32s": (500, 500, 3),
+    "fcn16s": (500, 500, 3),
+    "fcn8s": (500, 500, 3),
+    "fcn_resnet50": (520, 520, 3),
+    "fcn_resnet101": (520, 520, 3),
+    "deconvnet": (224, 224, 3),
+    "segnet": (360, 480, 3),
+    "segnet_basic": (360, 480, 3),
+    "full_resolution": (256, 256, 3),
+    "patch_classifier": (64, 64, 3),
 }
 """Images of the networks of SEGMENTERS: those of their papers, or of the code that they follow; 256x256 where any will do."""

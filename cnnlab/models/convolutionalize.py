@@ -33,6 +33,7 @@ def fully_connected(
     activation: Callable[[jax.Array], jax.Array],
     dropout: float | jax.Array,
     initializer: Callable[..., jax.Array],
+    dilation: int = 1,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Applies layers `fc6`, `fc7` and `output` to x [B, H, W, C], inside a compact module.
 
@@ -46,6 +47,7 @@ def fully_connected(
         hidden: units of fc6 and fc7.
         classes: number of classes; for 0 the logits are the features, which are fc7's values averaged over space.
         dropout: drop probability after fc6 and after fc7.
+        dilation: distance between the taps of fc6 as a convolution.
     """
     slides, intermediates = head == "convolution", dict[str, jax.Array]()
     if head == "pooled":
@@ -56,8 +58,11 @@ def fully_connected(
     x = x if slides else flatten(pooling.adaptive_average_pool(x, (grid, grid)))
     for number, (units, kernel) in enumerate(zip(hidden, (grid, 1), strict=True), start=FIRST):
         name = f"fc{number}"
-        convolution = Conv(units, kernel, padding="valid", initializer=initializer, name=name) if slides else None
-        intermediates[name] = x = activation((convolution or nn.Dense(units, kernel_init=initializer, name=name))(x))
+        if slides:
+            x = Conv(units, kernel, padding="valid", dilation=dilation, initializer=initializer, name=name)(x)
+        else:
+            x = nn.Dense(units, kernel_init=initializer, name=name)(x)
+        intermediates[name] = x = activation(x)
         intermediates["features"] = jnp.mean(x, (1, 2)) if slides else x  # [B, H', W', units] -> [B, units]
         x = Dropout(dropout, name=f"dropout{number}")(x, train=train)
     if slides:

@@ -38,11 +38,10 @@ def fitted(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
     return x[:, top : top + height, left : left + width]
 
 
-def features_by_level(backbone: nn.Module, images: jax.Array, *, train: bool) -> dict[int, jax.Array]:
-    """Returns the features of an encoder by level: those of level n are 2ⁿ pixels apart, {n: [B, H / 2ⁿ, W / 2ⁿ, C]}.
+def maps_of(backbone: nn.Module, images: jax.Array, *, train: bool) -> list[jax.Array]:
+    """Returns the maps [B, H', W', C] among the intermediates of an encoder, in the order in which it computes them.
 
-    They are found among the network's intermediates by their shapes; of several of one level the last is taken. To be called
-    inside a compact module.
+    To be called inside a compact module.
 
     Args:
         backbone: network of MODELS with 0 classes.
@@ -51,15 +50,22 @@ def features_by_level(backbone: nn.Module, images: jax.Array, *, train: bool) ->
     Raises UsageError where the network returns no maps.
     """
     _, intermediates = backbone(images, train=train)
-    found: dict[int, jax.Array] = {}
-    for value in intermediates.values():
-        if value.ndim == 4:
-            found[round(math.log2(images.shape[1] / value.shape[1]))] = value
-    if not found:
-        raise UsageError(
-            f"{type(backbone).__name__} cannot be an encoder: it returns no maps [B, H, W, C] among its intermediates.\n"
-            "Take a convolutional network, such as --model.backbone=resnet18."
-        )
+    if found := [value for value in intermediates.values() if value.ndim == 4]:
+        return found
+    raise UsageError(
+        f"{type(backbone).__name__} cannot be an encoder: it returns no maps [B, H, W, C] among its intermediates.\n"
+        "Take a convolutional network, such as --model.backbone=resnet18."
+    )
+
+
+def features_by_level(backbone: nn.Module, images: jax.Array, *, train: bool) -> dict[int, jax.Array]:
+    """Returns the features of an encoder by level: those of level n are 2ⁿ pixels apart, {n: [B, H / 2ⁿ, W / 2ⁿ, C]}.
+
+    They are found among its maps (`maps_of`) by their shapes, the sides of the images being multiples of their strides; of
+    several of one level the last is taken.
+    """
+    maps = maps_of(backbone, images, train=train)
+    found = {round(math.log2(images.shape[1] / value.shape[1])): value for value in maps}
     return dict(sorted(found.items()))
 
 

@@ -238,9 +238,10 @@ class ConvNorm(nn.Module):
 
     Attributes:
         features, kernel, strides, padding, groups: as in `Conv`.
-        norm: normalisation after the convolution, which has a bias only without one.
+        norm: normalisation after the convolution.
         activation: activation after the norm; `identity` for none.
         initializer: initialiser of the kernel.
+        bias: whether the convolution has a bias; none: only without a norm, which has its own.
     """
 
     features: int
@@ -251,6 +252,7 @@ class ConvNorm(nn.Module):
     norm: Choice[NORMS] = batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.he
+    bias: bool | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -261,7 +263,7 @@ class ConvNorm(nn.Module):
             self.strides,
             self.padding,
             groups=self.groups,
-            bias=needs_bias(self.norm),
+            bias=needs_bias(self.norm) if self.bias is None else self.bias,
             initializer=self.initializer,
             name="conv",
         )(x)

@@ -6,7 +6,7 @@ He, Zhang, Ren and Sun 2015, Deep residual learning for image recognition, arXiv
 """
 
 import functools
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
@@ -31,7 +31,7 @@ from cnnlab.models.residual_parts import (
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS, identity
 from cnnlab.ops.init import INITIALIZERS
-from cnnlab.values import Choice, Count, Fraction, Positive
+from cnnlab.values import Choice, Count, Fraction, Positive, Range
 
 
 class ResidualBlock(nn.Module):
@@ -41,6 +41,8 @@ class ResidualBlock(nn.Module):
         convolutions: (output channels, side of the kernel, groups) of each convolution.
         strides: factor by which the block shrinks the image.
         stride_at: number of the convolution with that stride.
+        dilation: distance between the taps of the 3x3 convolutions up to that one.
+        dilation_after: distance between the taps of those after it.
         shortcut: A, B or C of He et al. 2015, section 4.1; none: no shortcut, as in a plain network.
         se_divisor: divisor of the hidden units of squeeze-and-excitation before the sum; none: no squeeze-and-excitation.
         zero_init: whether the last norm's scale starts at 0.
@@ -51,6 +53,8 @@ class ResidualBlock(nn.Module):
     convolutions: Convolutions
     strides: Count = 1
     stride_at: Count = 1
+    dilation: Count = 1
+    dilation_after: Count = 1
     shortcut: Literal["A", "B", "C"] | None = "B"
     se_divisor: Count | None = None
     zero_init: bool = False
@@ -65,11 +69,13 @@ class ResidualBlock(nn.Module):
         before, last, unnormed = x, len(self.convolutions), norms.needs_bias(self.norm)
         for number, (features, kernel, groups) in enumerate(self.convolutions, start=1):
             zeros = self.zero_init and unnormed and number == last
+            dilation = 1 if kernel == 1 else self.dilation if number <= self.stride_at else self.dilation_after
             x = Conv(
                 features,
                 kernel,
                 self.strides if number == self.stride_at else 1,
-                padding=kernel // 2,
+                padding=kernel // 2 * dilation,
+                dilation=dilation,
                 groups=groups,
                 bias=unnormed,
                 initializer=init.zeros if zeros else self.initializer,
@@ -121,6 +127,8 @@ class ResNet(nn.Module):
             as its shortcut (Goyal et al. 2017, arXiv 1706.02677, section 5.1).
         drop_path: probability that an example skips the convolutions of the last block; it grows linearly from the first
             (stochastic depth; Huang et al. 2016, arXiv 1603.09382, eq. 4).
+        dilated: number of the last stages that do not shrink the image: their convolutions are dilated instead, so that they
+            compute the same at more positions (Yu and Koltun 2016, arXiv 1511.07122); for segmentation.
         stem: `imagenet` (7x7 with stride 2, then 3x3 max pooling with stride 2) or `small` (3x3 with stride 1 and no pooling,
             as for CIFAR in section 4.2), for images of about 32x32.
         norm: applied after every convolution.
@@ -143,6 +151,7 @@ class ResNet(nn.Module):
     se_divisor: Count = 1
     zero_init: bool = False
     drop_path: Fraction = 0.0
+    dilated: Annotated[int, Range(0, 3)] = 0
     stem: Literal["imagenet", "small"] = "imagenet"
     norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
@@ -158,15 +167,18 @@ class ResNet(nn.Module):
             raise UsageError("a plain network has no shortcuts, so zero_init and drop_path would cut it. Take residual=True.")
         intermediates = {}
         intermediates["stem"] = x = self._stem(images, train=train)
-        done = 0
+        done, shrinking = 0, max(len(self.stages) - self.dilated, 1)  # the last stage whose output is smaller than its input
         for stage, depth in enumerate(self.stages, start=1):
+            dilations = [2 ** max(number - shrinking, 0) for number in (stage - 1, stage)]  # before it would shrink, after it
             channels = layers.scaled(self.channels * 2 ** (stage - 1), self.width)
             for number in range(1, depth + 1):
                 done += 1  # stochastic depth: the drop probability is proportional to the block's number
                 x = ResidualBlock(
                     block_convolutions(self.block, channels, self.groups, self.group_width),
-                    strides=2 if stage > 1 and number == 1 else 1,
+                    strides=2 if 1 < stage <= shrinking and number == 1 else 1,
                     stride_at=1 if self.stride_at == "first" else 2,
+                    dilation=dilations[number > 1],
+                    dilation_after=dilations[1],
                     shortcut=self.shortcut if self.residual else None,
                     se_divisor=self.se_divisor if self.se else None,
                     zero_init=self.zero_init,

@@ -80,7 +80,7 @@ class VGG(nn.Module):
                 intermediates[f"conv{place}"] = x = self.activation(self.norm(train=train, name=f"norm{place}")(x))
                 if self.lrn and place == "1_1":
                     x = local_response_normalization(x)
-            intermediates[f"stage{stage}"] = x = MaxPool(2, name=f"pool{stage}")(x)
+            intermediates[f"stage{stage}"] = x = self.pool(f"pool{stage}")(x)
         hidden = (scaled(self.hidden[0], self.width), scaled(self.hidden[1], self.width))
         x, last = fully_connected(
             x,
@@ -94,6 +94,10 @@ class VGG(nn.Module):
             initializer=self.initializer,
         )
         return x, {**intermediates, **last}
+
+    def pool(self, name: str) -> MaxPool:
+        """Makes the pooling at the end of a stage."""
+        return MaxPool(2, name=name)
 
 
 vgg11_a = functools.partial(VGG, depths=(1, 1, 2, 2, 2))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from cnnlab.ops.bounds import largest
 from cnnlab.ops.cpu.pooling import max_pool_from_slices, sum_pool_from_slices
 from cnnlab.ops.windows import Geometry, Pairs
 
@@ -21,6 +22,13 @@ def max_pool(x: jax.Array, *, window: tuple[int, int], strides: tuple[int, int],
         return max_pool_from_slices(window, Geometry(strides, padding), x)
     lowest = np.asarray(-np.inf, x.dtype)
     return lax.reduce_window(x, lowest, lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0)))
+
+
+def dilated_max_pool(x: jax.Array, *, window: int, dilation: int) -> jax.Array:
+    """Returns the largest of window² pixels, `dilation` apart, at every pixel: [B, H − (window − 1) · dilation, …, C]."""
+    height, width = (side - (window - 1) * dilation for side in x.shape[1:3])
+    starts = [(i * dilation, j * dilation) for i in range(window) for j in range(window)]
+    return largest(jnp.stack([x[:, i : i + height, j : j + width] for i, j in starts]), axis=0)
 
 
 def average_pool(

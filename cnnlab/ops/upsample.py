@@ -42,6 +42,22 @@ def bilinear_weights(to: int, of: int) -> np.ndarray:
     return weights
 
 
+def spread(x: jax.Array, factor: int) -> jax.Array:
+    """Computes the transposed convolution with `bilinear_kernel` of stride `factor`: [B, (H + 1) · factor, …, C].
+
+    The factor is even, so that the kernel has 2 · factor rows. Without the outermost factor / 2 rows and columns the
+    result is bilinear interpolation, but for a border of as many pixels, where zeros take the place of the repeated border.
+    """
+    for axis in (1, 2):
+        count, triangle = x.shape[axis], _triangle(2 * factor)
+        weights = np.zeros(((count + 1) * factor, count))
+        for place in range(count):
+            weights[place * factor : (place + 2) * factor, place] = triangle
+        # [H', H] x […, H, …] -> [H', …] -> […, H', …]
+        x = jnp.moveaxis(jnp.tensordot(jnp.asarray(weights, x.dtype), x, axes=(1, axis)), 0, axis)
+    return x
+
+
 def bilinear_kernel(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Returns the kernel [h, w, C, O] of a transposed convolution that interpolates each channel to the output of its number.
 
