@@ -276,7 +276,7 @@ def test_a_rule_that_makes_other_pixels_has_another_format(rule: str):
 
 @pytest.mark.parametrize("settings", [{"name": "resize"}, {"name": "resize", "format": 3}, {"name": "mine"}])
 def test_a_rule_that_this_version_does_not_have_is_refused(settings: dict[str, object]):
-    with pytest.raises(UsageError, match=r"cannot be brought to size(.|\n)*Known: resize, pad, crop"):
+    with pytest.raises(UsageError, match=r"cannot be brought to size(.|\n)*Known: resize, pad, crop, canvas"):
         rule_of(settings)
 
 

@@ -228,7 +228,7 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
     choices["adversarial"] = ATTACKS
     for path, options in choices.items():
         for option in options:
-            if option in (*IN_COLOUR, *FOR_NUMBERS):
+            if option in (*IN_COLOUR, *FOR_NUMBERS, *OTHER_SIZES):
                 continue
             if path != "model" or option not in ZOO:  # whose knobs depend on one another: test_zoo.py and test_models_*.py
                 found.append((f"{path}={option}", {path: option}))
@@ -238,6 +238,8 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+OTHER_SIZES = ("random_crop",)
+"""Variations after which images have another size than the network of these tests takes; tests/test_data_canvas.py has them."""
 IN_COLOUR = ("saturation", "hue", "grayscale", "drop_channel", "color_jitter")
 """Variations that refuse the grey images of these tests, or do only a part to them: see tests/test_data_colours.py."""
 FOR_NUMBERS = ("absolute", "huber")

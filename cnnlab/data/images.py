@@ -15,7 +15,7 @@ from cnnlab.data.folds import Folds, folds_of
 from cnnlab.data.negative_controls import permute_pixels, shuffle_drawn_labels, shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
-from cnnlab.data.resize import FITS, resize
+from cnnlab.data.resize import ALL_FITS, resize
 from cnnlab.data.select import select
 from cnnlab.data.source import Source, require_source
 from cnnlab.data.stream_order import ORDERS, shuffled_order
@@ -40,7 +40,7 @@ def images(
     fold: Annotated[int, Range(0)] | Literal["run"] = "run",
     stratify: bool = True,
     image_size: Count | None = None,
-    image_fit: Choice[FITS] = resize,
+    image_fit: Choice[ALL_FITS] = resize,
     normalize: Choice[NORMALIZERS] = standard,
     augment: Choices[AUGMENTS] = (),
     only_classes: tuple[int, ...] = (),
@@ -62,7 +62,8 @@ def images(
         fold: number of that part, from 0; run: the run of seed s holds out part s mod folds, so --seeds=FOLDS trains them all.
         stratify: whether every fold has its share of every class. A column of groups keeps these whole in any case.
         image_size: height and width in pixels to which images are brought; none: images keep their size.
-        image_fit: how images are brought to that size: resize (bilinear), pad with zeros (LeCun's 28 to 32) or a centre crop.
+        image_fit: how images are brought to that size: resize (bilinear), pad with zeros (LeCun's 28 to 32), a centre crop; or
+            canvas, without --image_size: they keep unequal sizes, in the corner of a canvas as large as the largest one.
         normalize: scaling of the inputs by statistics of the training split, or by fixed numbers such as those of ImageNet.
         augment: random variations of the training images, on the device, in this order.
         only_classes: numbers of the classes that are kept, counted from 0; empty: all.

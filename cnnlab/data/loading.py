@@ -14,7 +14,7 @@ from cnnlab.data.decoder import decoder_versions
 from cnnlab.data.kinds import Image, Kind
 from cnnlab.data.kinds.kind import Values, leaves, shape_of
 from cnnlab.data.placement import Placement, placement
-from cnnlab.data.resize import FITS, Fit, fit_images, settings_of
+from cnnlab.data.resize import ALL_FITS, Fit, fit_images, settings_of
 from cnnlab.data.source import LazyImages, Source, Split, sizes_of
 from cnnlab.data.stored_images import stored
 from cnnlab.digests import combined_digest, file_digest
@@ -66,7 +66,7 @@ def code_of(fit: Fit) -> str:
     inner: Any = fit
     while isinstance(inner, functools.partial):
         inner = inner.func
-    if inner in FITS.values():
+    if inner in ALL_FITS.values():
         return ""
     code = getattr(inner, "__code__", None)
     file = pathlib.Path(getattr(code, "co_filename", ""))

@@ -115,6 +115,25 @@ def window(size: tuple[int, int], top: Array, left: Array, *, pad: int, edge: Ed
     return Motion(pixels, points, size, edge)
 
 
+def cut(size: tuple[int, int], top: Array, left: Array) -> Motion:
+    """Returns the motion that cuts a part out of an example at whole pixels.
+
+    Args:
+        size: (H', W') of the part.
+        top: its first row, i32 [] in [0, H - H'].
+        left: its first column, likewise.
+    """
+
+    def pixels(values: Array, method: Method, fill: Fill) -> Array:
+        corner = (top, left, *[jnp.zeros_like(top)] * (values.ndim - 2))
+        return jax.lax.dynamic_slice(values, corner, (*size, *values.shape[2:]))  # [H, W, …] -> [H', W', …]
+
+    def points(xy: Array) -> Array:
+        return xy - jnp.stack([left, top]).astype(xy.dtype).reshape(*(1,) * (xy.ndim - 1), 2)
+
+    return Motion(pixels, points, size)
+
+
 def affine(size: tuple[int, int], matrix: tuple[Array, Array, Array, Array], offset: Array, edge: Edge = "zeros") -> Motion:
     """Returns the motion whose inverse is linear about the middle of the image: one warp, however many maps it joins.
 

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree, Rows
+from cnnlab.data.canvas import on_canvas, without_padding
 from cnnlab.data.decoder import decoder_key, decoder_versions
 from cnnlab.data.draws import Draws, draws_of
 from cnnlab.data.examine import remarks_on
 from cnnlab.data.folds import Folds
 from cnnlab.data.kinds import Image, Kind
+from cnnlab.data.kinds.extent import EXTENT
 from cnnlab.data.kinds.kind import each_leaf, shape_of
 from cnnlab.data.loading import at_final_size, code_of, fit_key, fixed_shape, in_memory
 from cnnlab.data.normalize import Normalisation, standard
@@ -57,6 +59,7 @@ def build(
     Raises UsageError for a batch or an image_size that is impossible, and DataError where images differ in size without one.
     """
     require_image(source)
+    source, image_fit, image_size = on_canvas(source, image_fit, image_size)
     fit = settings_of(image_fit) if image_size else {"name": "none"}
     parts, resident = at_final_size(source, image_size, image_fit, resident_mib * 2**20)
     found = remarks_on(source, parts, resident, combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}"))
@@ -209,6 +212,8 @@ def _normalisations(
             own_key = combined_digest(key, column, decoder_versions())
             found[column], more = normalisation_of(name, train.columns[column], shape, normalize, own_key)
             remarks += more
+            if EXTENT in train.columns and normalize is standard:
+                found[column] = without_padding(found[column], train.columns[EXTENT], shape)
     return found, remarks
 
 

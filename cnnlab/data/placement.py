@@ -41,10 +41,18 @@ def placement(fit: Mapping[str, Any], shape: tuple[int, int], size: int) -> Plac
         tall, wide = (short * side // min(height, width) for side in (height, width))
         top, left = round((tall - size) / 2), round((wide - size) / 2)
         return Placement((tall / height, wide / width), (-float(top), -float(left)), target, shape)
+    if name == "canvas":
+        down, right = (scaled_side(side, fit["scale"]) / side for side in shape)
+        return Placement((down, right), (0.0, 0.0), (fit["height"], fit["width"]), shape)
     raise UsageError(
         f"--image_fit={name}: masks, boxes and points cannot follow images through a rule that cnnlab does not know.\n"
-        "Expected resize, pad or crop. Choose one of them, or bring images and columns to one size in the data set."
+        "Expected resize, pad, crop or canvas. Choose one of them, or bring images and columns to one size in the data set."
     )
+
+
+def scaled_side(side: int, scale: float) -> int:
+    """Returns a side of an image on the canvas, in pixels: one at least."""
+    return max(1, int(side * scale + 0.5))
 
 
 def moved_points(points: np.ndarray, place: Callable[[int], Placement]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Brings images to one size on the host, before anything else: the rules from which the knob `image_fit` chooses.
 
-Each is `f(images: u8 or f32 [B, H, W, C], size) -> [B, size, size, C]`; its keyword arguments are knobs.
+Each is `f(images: u8 or f32 [B, H, W, C], size) -> [B, size, size, C]`; its keyword arguments are knobs. `canvas` has a size of
+its own.
 
 Pillow resizes u8 in whole numbers, with the same result on every machine. A product of matrices has the order of the machine's
 BLAS: 1 to 18 of 2.95 million values differed by one grey level between processors, and an image took three times as long.
@@ -13,28 +14,38 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from cnnlab.data.placement import scaled_side
 from cnnlab.data.source import Images
 from cnnlab.errors import UsageError
-from cnnlab.values import Range
+from cnnlab.values import Count, Positive, Range
 
 Fit = Callable[[np.ndarray, int], np.ndarray]
 CHUNK = 1024
 
 
 def fit_images(images: Images, size: int, one: Fit) -> Images:
-    """Brings images to one size, [N, H, W, C] -> [N, size, size, C]; lazily decoded images stay lazy and may differ in size."""
+    """Brings images to one size, [N, H, W, C] -> [N, size, size, C] or, on a canvas, [N, height, width, C].
+
+    Lazily decoded images stay lazy and may differ in size.
+    """
+    height, width = target_of(settings_of(one), size)
     if not isinstance(images, np.ndarray):
-        read, shape = images.read, (size, size, images.image_shape[2])
+        read, shape = images.read, (height, width, images.image_shape[2])
         return dataclasses.replace(
             images,
             read=lambda positions: [one(image[None], size)[0] for image in read(positions)],
             image_shape=shape,
             is_array=False,
         )
-    out = np.empty((len(images), size, size, images.shape[3]), images.dtype)
+    out = np.empty((len(images), height, width, images.shape[3]), images.dtype)
     for start in range(0, len(images), CHUNK):
         out[start : start + CHUNK] = one(images[start : start + CHUNK], size)
     return out
+
+
+def target_of(settings: Mapping[str, Any], size: int) -> tuple[int, int]:
+    """Returns (H, W) to which a rule with these settings brings images: a square, or the canvas."""
+    return (settings["height"], settings["width"]) if settings["name"] == "canvas" else (size, size)
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
@@ -89,6 +100,35 @@ def crop(
     return np.stack([_pillow(image, wide, tall, filter)[top : top + size, left : left + size] for image in images])
 
 
+def canvas(
+    images: np.ndarray,
+    size: int,
+    *,
+    scale: Positive = 1.0,
+    multiple: Count = 32,
+    height: Count | None = None,
+    width: Count | None = None,
+) -> np.ndarray:
+    """Lays images in the upper left corner of zeros, [B, H, W, C] -> [B, height, width, C], each at its own size times `scale`.
+
+    Args:
+        scale: factor by which both sides of every image are multiplied, bilinearly; 1: images keep their pixels.
+        multiple: the canvas is as large as the largest image, rounded up to a multiple of this: of what the network halves.
+        height: height of the canvas in pixels; none: that of the largest image.
+        width: width of the canvas in pixels; none: that of the largest image.
+    """
+    assert height and width, "on_canvas gives the size"
+    tall, wide = (scaled_side(side, scale) for side in images.shape[1:3])
+    if tall > height or wide > width:
+        raise UsageError(
+            f"an image of {tall} x {wide} at scale {scale:g} (height x width) is larger than the canvas, {height} x {width}.\n"
+            "Expected images that fit on it. Reduce them, or cut them in parts."
+        )
+    if (tall, wide) != images.shape[1:3]:
+        images = resize_to(images, tall, wide)
+    return np.pad(images, ((0, 0), (0, height - tall), (0, width - wide), (0, 0)))
+
+
 def _pillow(image: np.ndarray, width: int, height: int, filter: str) -> np.ndarray:
     """Resizes one image with Pillow, [H, W, C] -> [height, width, C]: u8 with its rounding, floats without."""
     from PIL import Image
@@ -108,24 +148,26 @@ def settings_of(fit: Fit) -> dict[str, Any]:
     """
     inner: Any = fit.func if isinstance(fit, functools.partial) else fit
     name = inner.__name__
-    numbered = {"format": FORMATS[name]} if FITS.get(name) is inner and name in FORMATS else {}
+    numbered = {"format": FORMATS[name]} if ALL_FITS.get(name) is inner and name in FORMATS else {}
     return {"name": name, **(inner.__kwdefaults__ or {}), **getattr(fit, "keywords", {}), **numbered}
 
 
 def rule_of(settings: Mapping[str, Any]) -> Fit:
     """Returns the rule of which `settings_of` gave the settings; raises UsageError for one that this version does not have."""
     chosen = {name: value for name, value in settings.items() if name not in ("name", "format")}
-    rule = functools.partial(FITS[settings["name"]], **chosen) if settings["name"] in FITS else None
+    rule = functools.partial(ALL_FITS[settings["name"]], **chosen) if settings["name"] in ALL_FITS else None
     if rule is None or settings_of(rule) != dict(settings):
         raise UsageError(
             f"images cannot be brought to size as the settings {dict(settings)} say.\n"
-            f"Known: {', '.join(FITS)}, with the pixels of this version. Bring them to size yourself, or train again."
+            f"Known: {', '.join(ALL_FITS)}, with the pixels of this version. Bring them to size yourself, or train again."
         )
     return rule
 
 
 FITS: dict[str, Fit] = {"resize": resize, "pad": pad, "crop": crop}
-"""Rules by name, for `Choice[FITS]`."""
+"""Rules for squares by name, for `Choice[FITS]`."""
+ALL_FITS: dict[str, Fit] = {**FITS, "canvas": canvas}
+"""All rules by name, for `Choice[ALL_FITS]`: also the one that keeps the sizes of images (canvas.py)."""
 
 FORMATS = {"resize": 2}
 """Number of the pixels of a rule that has changed. It enters fingerprints and the keys of the cache; a test compares the pixels

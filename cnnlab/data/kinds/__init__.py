@@ -4,6 +4,7 @@ Importing this module imports NumPy and nothing heavier.
 """
 
 from cnnlab.data.kinds.boxes import Boxes
+from cnnlab.data.kinds.extent import Extent
 from cnnlab.data.kinds.image import Image
 from cnnlab.data.kinds.instance_masks import InstanceMasks
 from cnnlab.data.kinds.kind import Kind
@@ -15,4 +16,17 @@ from cnnlab.data.kinds.points import Points
 from cnnlab.data.kinds.target import Target
 from cnnlab.data.kinds.tokens import Tokens
 
-__all__ = ["Boxes", "Image", "InstanceMasks", "Kind", "Label", "Mask", "MultiLabel", "Name", "Points", "Target", "Tokens"]
+__all__ = [
+    "Boxes",
+    "Extent",
+    "Image",
+    "InstanceMasks",
+    "Kind",
+    "Label",
+    "Mask",
+    "MultiLabel",
+    "Name",
+    "Points",
+    "Target",
+    "Tokens",
+]

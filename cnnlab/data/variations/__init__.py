@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnlab.data.variations.colour import brightness, color_jitter, contrast, drop_channel, grayscale, hue, saturation
-from cnnlab.data.variations.crop import alternating_flip_crop, flip_crop, pad_crop, random_resized_crop
+from cnnlab.data.variations.crop import alternating_flip_crop, flip_crop, pad_crop, random_crop, random_resized_crop
 from cnnlab.data.variations.elastic import elastic
 from cnnlab.data.variations.erase import cutout, random_erasing
 from cnnlab.data.variations.mirror import alternating_flip, flip, vertical_flip
@@ -40,6 +40,7 @@ AUGMENTS: dict[str, Callable[..., Any]] = {
     "pad_crop": pad_crop,
     "flip_crop": flip_crop,
     "alternating_flip_crop": alternating_flip_crop,
+    "random_crop": random_crop,
     "random_resized_crop": random_resized_crop,
     "shift": shift,
     "shift_rotate": shift_rotate,

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.core import Array
-from cnnlab.data.motion import Edge, Motion, resized_crop, window
+from cnnlab.data.kinds.extent import EXTENT
+from cnnlab.data.motion import Edge, Motion, cut, resized_crop, window
 from cnnlab.data.variations.examples import Examples, folded, moved
 from cnnlab.data.variations.mirror import alternating_flip, flip
 from cnnlab.data.variations.parts import random_part, require_range
+from cnnlab.errors import UsageError
 from cnnlab.values import Count, Probability
 
 
@@ -26,6 +28,33 @@ def pad_crop(examples: Examples, keys: Array, *, pad: Count = 4, edge: Edge = "z
         return window(size, top, left, pad=pad, edge=edge)
 
     return moved(examples, keys, draw)
+
+
+def random_crop(examples: Examples, keys: Array, *, size: Count = 128) -> Examples:
+    """Cuts out a square at a random place: training sees crops of this size, evaluation whole images.
+
+    On a canvas (--image_fit=canvas) the crop lies on the image; where a side of it is shorter than the crop, it begins at the
+    edge and the padding fills the rest.
+
+    Args:
+        size: height and width of the crop in pixels, not more than those of the images.
+    """
+    height, width = examples.size
+    if size > min(height, width):
+        raise UsageError(
+            f"--augment.random_crop.size={size}: the images have {height} x {width} pixels (height x width).\n"
+            f"Expected a crop of at most {min(height, width)}. Give a smaller size."
+        )
+    whole = jnp.broadcast_to(jnp.asarray((height, width), jnp.int32), (len(keys), 2))
+    extents = examples.columns.get(EXTENT, whole)  # i32 [B, 2]
+
+    def draw(drawn: tuple[Array, Array], _: tuple[int, int]) -> Motion:
+        key, extent = drawn
+        top, left = jax.random.randint(key, (2,), 0, jnp.maximum(extent - size, 0) + 1)
+        return cut((size, size), top, left)
+
+    cropped = moved(examples, (keys, extents), draw)
+    return cropped.with_columns({EXTENT: jnp.minimum(extents, size)}) if EXTENT in examples.columns else cropped
 
 
 def flip_crop(
