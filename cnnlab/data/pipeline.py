@@ -58,8 +58,7 @@ def build(
     that share; where runs draw examples (draws.py), from all of training. `examples_of_run` of each class are drawn; None: all.
     Raises UsageError for a batch or an image_size that is impossible, and DataError where images differ in size without one.
     """
-    require_image(source)
-    source, image_fit, image_size = on_canvas(source, image_fit, image_size)
+    source, image_fit, image_size = on_canvas(require_image(source), image_fit, image_size)
     fit = settings_of(image_fit) if image_size else {"name": "none"}
     parts, resident = at_final_size(source, image_size, image_fit, resident_mib * 2**20)
     found = remarks_on(source, parts, resident, combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}"))
@@ -182,13 +181,14 @@ def _share_training(parts: dict[str, Split], resident: set[str], sizes: Mapping[
         resident |= {"validation"} if "train" in resident else set()
 
 
-def require_image(source: Source) -> None:
-    """Raises DataError for a source without a column `image`."""
+def require_image(source: Source) -> Source:
+    """Returns the source; raises DataError for one without a column `image`."""
     if "image" not in source.kinds:
         raise DataError(
             f"{source.name} has no column `image`; it has {', '.join(source.kinds)}.\n"
             "Expected images to train on. Give another data set, or name the column of its images `image`."
         )
+    return source
 
 
 def seen(part: Split, kinds: Mapping[str, Kind]) -> Split:
