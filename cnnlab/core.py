@@ -25,6 +25,8 @@ Params = dict[str, PyTree]
 
 CLASSIFIER = "classifier"
 """The player that trains a classifier: the owner of the layers that move."""
+SEGMENTER = "segmenter"
+"""The player that trains a network with an output for every pixel."""
 FROZEN = "frozen"
 """The player that never moves: the owner of layers that keep the weights they start with."""
 OUTPUT = "output"
@@ -83,6 +85,11 @@ class Prediction:
     """(arrays of an image, inputs) -> the one class of the image, by which pictures are sorted; empty: it has none."""
     picture: Callable[[np.ndarray, Predicted], np.ndarray] = lambda image, arrays: image
     """(image f32 [H, W, C] in [0, 1], its arrays) -> the picture f32 [h, w, C] that shows the prediction."""
+    maps: Callable[[np.ndarray, Predicted, Any], Mapping[str, np.ndarray]] | None = None
+    """(image f32 [h, w, C] in [0, 1] at its own size, its arrays, its place in what the network took: data.placement.Placement)
+    -> {name of a folder: a map u8 [h, w], or a picture f32 [h, w, 3]}, written in place of `picture`; None: there are none."""
+    palette: np.ndarray | None = None
+    """u8 [256, 3]: the colours in which maps are stored; None: grey."""
 
 
 @dataclasses.dataclass(frozen=True)

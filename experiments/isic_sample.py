@@ -4,7 +4,8 @@ Data:     P. Tschandl, C. Rosendahl, H. Kittler, The HAM10000 dataset, 2018, arX
 Command:  python launch.py --experiment=isic_sample --start=features --weights=efficientnet_lite0.safetensors
 Study:    python launch.py ablate --experiment=isic_sample --weights=efficientnet_lite0.safetensors --dataset=csv:labels.csv
           --dataset.labels=dx --dataset.below=images --eval_every="100 steps" --save_every="100 steps"
-Result:   not run yet.
+Result:   validation balanced accuracy over 3 seeds: 33.9 ± 3.3 % from a random start, 35.7 ± 3.9 % with ImageNet's features,
+          40.5 ± 4.7 % fine-tuned; the differences are undecided (p = 0.69 and 0.08). All nine runs: 9 min on 2 busy CPU cores.
 
 The study of the course's final assignment at the size of two CPU cores: images of 64x64, 100 steps. The seed of a run divides
 320 images into 192 that are trained on and 128 that are measured, the split called validation, by which nothing is chosen; the

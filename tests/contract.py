@@ -23,6 +23,7 @@ from cnnlab.recipes.autoencoder import principal_components, reconstruction, sta
 from cnnlab.recipes.classification import classification, ensemble_classification, nearest_neighbours
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.recipes.pixels import pixel_by_pixel
+from cnnlab.recipes.segmentation import segmentation
 from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
 from cnnlab.recipes.vae import quantized_autoencoder, variational_autoencoder
 
@@ -64,6 +65,9 @@ SEEN = {
     "classes": 10,
     "optimizer": "momentum",
 }
+STEADY_MOVES = {"model.up": "bilinear", "optimizer": "momentum", "augment": "flip"}
+SCENES = {"dataset": "scenes", "dataset.examples": 90, "dataset.size": 16, "batch_size": 24}
+SEEN_WHOLE = {**SCENES, "model": "unet", "model.width": 2, "model.levels": 1, "model.activation": "silu", **STEADY_MOVES}
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -95,6 +99,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
         pixel_by_pixel, {**TRAINED, "dataset.size": 6}, average_decay=0.9, **{"model.width": 4, "model.blocks": 1}
     ),
     "synthesis": small(picture_synthesis, {**TRAINED, "dataset.examples": 48}, objective="style_transfer", **OCTAVES, **STYLED),
+    "segment": small(segmentation, SEEN_WHOLE, losses="cross_entropy,dice", average_decay=0.9),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
 """{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""
@@ -116,6 +121,7 @@ REMEMBERING = {"knn", "pca"}
 MIXING = {
     "classify": "batch norm",
     "gan": "batch norm",
+    "segment": "batch norm",
     "reconstruct": "a penalty of the batch's mean code",
     "surgery": "weights",
 }

@@ -49,6 +49,7 @@ ONE_A_RECIPE = (
     "pca_mnist",
     "pixelcnn_mnist",
     "stacked_dae_mnist",
+    "unet_scenes",
     "vae_mnist",
     "vq_vae_fashion",
 )
@@ -100,6 +101,8 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
     """Knobs that put stripes of ten classes, and random weights, in place of what not every machine has."""
     if "objective" in values:
         return {"control": "random_parameters", **(SEEN if values["objective"] == "class_score" else {})}
+    if "losses" in values:
+        return {"data.dataset": "scenes", "data.dataset.size": 16, "data.dataset.examples": 24, "model.width": 2}
     if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}
@@ -149,7 +152,7 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
     assert 0.0 <= result["metrics"].get("test/accuracy", 0.0) <= 1.0
 
 
-RECIPES = ("autoencoder", "classification", "gan", "pixels", "synthesis", "vae")
+RECIPES = ("autoencoder", "classification", "gan", "pixels", "segmentation", "synthesis", "vae")
 
 
 def is_recipe(function: Callable[..., Any]) -> bool:

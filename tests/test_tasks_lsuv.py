@@ -15,8 +15,9 @@ from cnnlab.models.convnet import ConvNet
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import normal
 from cnnlab.recipes.classification import classification
-from cnnlab.tasks.classify import PLAYER, classify, joined
+from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.lsuv import lsuv, output_variances
+from cnnlab.tasks.network_player import joined
 
 IMAGES = 3 * np.random.default_rng(0).normal(size=(32, 8, 8, 1)).astype(np.float32) + 1
 NETWORK = ConvNet(classes=10, widths=(6, 8), depth=2, activation=ACTIVATIONS["tanh"], initializer=normal)

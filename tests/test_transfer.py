@@ -20,7 +20,8 @@ from cnnlab.ops import trees
 from cnnlab.ops.averaging import ema
 from cnnlab.ops.optimizers import adam, momentum, scale_by_layer, sgd
 from cnnlab.ops.schedules import constant
-from cnnlab.tasks.classify import PLAYER, classify, joined
+from cnnlab.tasks.classify import PLAYER, classify
+from cnnlab.tasks.network_player import joined
 
 NETWORK = ConvNet(classes=10, widths=(4, 8), depth=1, dropout=0.1)
 

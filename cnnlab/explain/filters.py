@@ -9,7 +9,8 @@ from cnnlab import figures
 from cnnlab.core import CLASSIFIER, OUTPUT
 from cnnlab.explain.page import Picture, Section, figure
 from cnnlab.explain.scene import Scene
-from cnnlab.tasks.classify import first_kernels, joined
+from cnnlab.tasks.classify import first_kernels
+from cnnlab.tasks.network_player import joined
 
 
 def png_of(drawn: Any) -> bytes:

@@ -7,6 +7,7 @@ same picture.
 Letters in shapes: N images or filters, H W space, C channels, K classes.
 """
 
+from cnnlab.figures.bars import bars
 from cnnlab.figures.checks import training_check
 from cnnlab.figures.confusion import confusion_matrix
 from cnnlab.figures.curves import learning_curves
@@ -22,6 +23,7 @@ __all__ = [
     "GOOD",
     "animate",
     "as_pixels",
+    "bars",
     "class_labels",
     "code_plane",
     "confusion_matrix",

@@ -18,6 +18,7 @@ from cnnlab.figures.page import (
     format_number,
     place_heading,
     text_style,
+    text_width,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def image_grid(
     title: str,
     columns: int = 8,
     colors: Sequence[str] | None = None,
+    legend: Sequence[tuple[str, str]] = (),
+    inches: float = 1.0,
 ) -> "Figure":
     """Draws images in rows, without interpolation, each with its caption beneath; the page says "none" for no images.
 
@@ -44,6 +47,8 @@ def image_grid(
       title: one line above the images.
       columns: number of images in a row.
       colors: N colours of the captions (GOOD and BAD for right and wrong predictions); None: INK for all.
+      legend: (name, colour) of what the colours in the images mean, in lines below the title.
+      inches: largest side of an image on the page.
     """
     images = np.asarray(images)
     count = len(images)
@@ -53,7 +58,8 @@ def image_grid(
     if not count:
         return _grid(np.zeros((0, 1, 1, 3), np.uint8), captions, title=title, note="none", columns=columns, colors=())
     pixels, note = _to_rgb(images)
-    return _grid(pixels, captions, title=title, note=note, columns=columns, colors=colors or [INK] * count)
+    colours = colors or [INK] * count
+    return _grid(pixels, captions, title=title, note=note, columns=columns, colors=colours, legend=legend, inches=inches)
 
 
 def filters(kernels: np.ndarray, *, title: str, captions: Sequence[str] = (), columns: int = 12) -> "Figure":
@@ -120,6 +126,7 @@ def _grid(
     note: str,
     columns: int,
     colors: Sequence[str],
+    legend: Sequence[tuple[str, str]] = (),
     inches: float = 1.0,
 ) -> "Figure":
     """Draws u8 [N, H, W, 3] in rows; a small enough image takes a whole number of printed dots for each pixel."""
@@ -133,9 +140,11 @@ def _grid(
     width, height = wide * dots / SAVED_DPI, high * dots / SAVED_DPI
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
     step = (width + gap, height + 0.14 * lines + (0.14 if lines else gap))
-    first = below_heading(note)
+    across = max(2 * MARGIN + columns * step[0] - gap, 4.0)
+    keys = _placed_keys(legend, across - 2 * MARGIN)
+    first = below_heading(note) + (keys[-1][1] + 0.28 if keys else 0.0)
     rows = math.ceil(count / columns)
-    figure = blank_page(max(2 * MARGIN + columns * step[0] - gap, 4.0), first + max(rows * step[1], 0.2) + 0.2)
+    figure = blank_page(across, first + max(rows * step[1], 0.2) + 0.2)
     place_heading(figure, title, note)
     page = figure.add_axes((0, 0, 1, 1))
     across, down = figure.get_size_inches()
@@ -149,6 +158,23 @@ def _grid(
         for line, text in enumerate(captions[i].split("\n") if captions else ()):
             fitted = fit_text(text, step[0] - 0.1, SMALL)
             page.text(left, top + height + 0.04 + 0.14 * line, fitted, **text_style(size=SMALL, color=colors[i]))
+    for (name, colour), (right, below) in zip(legend, keys, strict=True):
+        place = (MARGIN + right, below_heading(note) + below)
+        page.add_patch(Rectangle(place, 0.11, 0.11, facecolor=colour, edgecolor=RULE, linewidth=0.6))
+        page.text(place[0] + 0.16, place[1] - 0.005, name, **text_style(size=SMALL, color=INK))
     page.set(xlim=(0, across), ylim=(down, 0))
     page.set_axis_off()
     return figure
+
+
+def _placed_keys(legend: Sequence[tuple[str, str]], width: float) -> list[tuple[float, float]]:
+    """Returns (inches from the left, inches down) of each entry of a legend, in lines of some width."""
+    places: list[tuple[float, float]] = []
+    left, line = 0.0, 0.0
+    for name, _ in legend:
+        needed = 0.16 + text_width(name, SMALL) + 0.2
+        if left and left + needed > width:
+            left, line = 0.0, line + 0.19
+        places.append((left, line))
+        left += needed
+    return places

@@ -6,7 +6,7 @@ Letters in shapes: B batch, H W space, C channels, K classes.
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from cnnlab.core import OUTPUT
 from cnnlab.errors import UsageError
+from cnnlab.models.classifiers import MODELS
 from cnnlab.models.layers import Conv, ConvTranspose
 from cnnlab.ops import init, upsample
 from cnnlab.ops.init import INITIALIZERS
@@ -69,8 +70,23 @@ def features_by_level(backbone: nn.Module, images: jax.Array, *, train: bool) ->
     return dict(sorted(found.items()))
 
 
-def encoder(backbone: Callable[..., nn.Module]) -> nn.Module:
-    """Makes the encoder `backbone` of a network of MODELS: without classes and without dense layers."""
+def own_encoder(*, classes: int) -> None:
+    """No network of the zoo: a network of segmentation has its own encoder."""
+
+
+WITH_DENSE_ENDS = ("linear", "mlp", "lenet_300_100", "lenet5", "lenet5_1998", "lenet5_20_50_500", "convnet", "airbench94")
+"""Networks of MODELS that cannot be without classes."""
+BACKBONES: dict[str, Any] = {
+    "none": own_encoder,
+    **{name: network for name, network in MODELS.items() if name not in WITH_DENSE_ENDS},
+}
+"""Encoders by name, for the knob `backbone`; none: the network's own."""
+
+
+def encoder(backbone: Callable[..., nn.Module | None]) -> nn.Module | None:
+    """Makes the encoder `backbone` of a network of BACKBONES, without classes and without dense layers; None for none."""
+    if backbone is own_encoder:
+        return None
     takes_head = "head" in inspect.signature(backbone).parameters
     return backbone(classes=0, name="backbone", **({"head": "pooled"} if takes_head else {}))
 

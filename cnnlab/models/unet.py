@@ -10,8 +10,18 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.models import norms
-from cnnlab.models.classifiers import MODELS
-from cnnlab.models.dense_maps import Up, Upsample, encoder, features_by_level, fitted, pixel_logits, to_multiple, with_output
+from cnnlab.models.dense_maps import (
+    BACKBONES,
+    Up,
+    Upsample,
+    encoder,
+    features_by_level,
+    fitted,
+    own_encoder,
+    pixel_logits,
+    to_multiple,
+    with_output,
+)
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.layers import ConvNorm, ConvTranspose, Dropout, MaxPool
 from cnnlab.models.norms import NORMS
@@ -79,7 +89,7 @@ class UNet(nn.Module):
     levels: Count = 4
     skips: bool = True
     up: Up = "transposed"
-    backbone: Choice[MODELS] | None = None
+    backbone: Choice[BACKBONES] = own_encoder
     norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     dropout: Fraction = 0.0
@@ -89,8 +99,9 @@ class UNet(nn.Module):
     @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Maps images f32 [B, H, W, C] to (logits f32 [B, H, W, K], the features of each level, the output)."""
-        padded = to_multiple(images, 2**self.levels if self.backbone is None else BACKBONE_MULTIPLE)
-        features = self._encode(padded, train=train)
+        trunk = encoder(self.backbone)
+        padded = to_multiple(images, 2**self.levels if trunk is None else BACKBONE_MULTIPLE)
+        features = self._encode(padded, train=train) if trunk is None else features_by_level(trunk, padded, train=train)
         intermediates = {f"encoder{level}": value for level, value in features.items()}
         deepest = max(features)
         x = Dropout(self.dropout, name="dropout")(features[deepest], train=train)
@@ -106,9 +117,7 @@ class UNet(nn.Module):
         return with_output(pixel_logits(x, self.classes, self.initializer), intermediates)
 
     def _encode(self, images: jax.Array, *, train: bool) -> dict[int, jax.Array]:
-        """Returns the features {level: [B, H / 2^level, W / 2^level, C]} of padded images."""
-        if self.backbone is not None:
-            return features_by_level(encoder(self.backbone), images, train=train)
+        """Returns the features {level: [B, H / 2^level, W / 2^level, C]} of padded images by U-Net's own encoder."""
         x, features = images, {}
         for level in range(self.levels + 1):
             x = MaxPool(2, name=f"pool{level}")(x) if level else x

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnnlab.data.decode import MAX_PIXELS, BadImage, read_image
+from cnnlab.data.placement import Placement, placement
 from cnnlab.data.resize import Fit, resize_to, rule_of
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec
@@ -30,6 +31,10 @@ class Prepared(NamedTuple):
     """u8 or f32 [H, W, C] of the input specification."""
     remarks: tuple[str, ...]
     """How it was changed beyond what was done to every training image."""
+    original: np.ndarray
+    """The image u8 or f32 [h, w, C] at its own size, with the network's number of channels."""
+    place: Placement
+    """Where the original lies in the pixels that the network takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +65,15 @@ class Preparation:
             remarks.append(remark)
         if self.inputs.fit["name"] == "none" and source.shape[:2] != (height, width):
             remarks.append(RESIZED.format(height=height, width=width))
+        settings = self.inputs.fit
+        if settings["name"] == "none" and source.shape[:2] != (height, width):
+            scale = (height / source.shape[0], width / source.shape[1])
+            place = Placement(scale, (0.0, 0.0), (height, width), source.shape[:2])
+        else:
+            place = placement(settings, source.shape[:2], height)
         try:
-            return Prepared(self.fit(source[None], height)[0], tuple(remarks))  # [H, W, C] -> [1, H, W, C] and back
+            pixels = self.fit(source[None], height)[0]  # [h, w, C] -> [1, h, w, C] -> [H, W, C]
+            return Prepared(pixels, tuple(remarks), source, place)
         except UsageError as error:
             raise BadImage(str(error).partition("\n")[0]) from None
 

@@ -151,19 +151,38 @@ def _of_them(count: int) -> str:
 
 
 def write_pictures(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
-    """Writes a picture for each image, FOLDER/NAME.png, or FOLDER/CLASS/NAME.png where a class is predicted."""
-    from PIL import Image
+    """Writes a picture for each image: FOLDER/NAME.png, FOLDER/CLASS/NAME.png where a class is predicted, or each of its maps.
 
+    Maps have the size of the image itself, and a folder for each kind of them: FOLDER/masks/NAME.png, FOLDER/overlays/NAME.png.
+    """
     labels: set[str] = set()
     for one in predictions:
         labels.add(label := prediction.label(one.arrays, inputs).replace("/", "_").replace("\\", "_"))
-        name = one.found.place if one.found.place.lower().endswith(".png") else f"{one.found.place}.png"
-        target = path / label / name
-        files.make_folder(target.parent)
-        pixels = np.rint(255 * np.clip(np.nan_to_num(_picture(one, prediction)), 0, 1)).astype(np.uint8)
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)  # [H, W, 1] -> [H, W]
-        files.replace_file(target, functools.partial(image.save, format="PNG"))
+        place = pathlib.PurePath(one.found.place)
+        name = str(place) if place.suffix.lower() == ".png" else f"{place}.png"
+        if prediction.maps is None:
+            _write_picture(path / label / name, _picture(one, prediction), None)
+            continue
+        original = one.prepared.original
+        image = original.astype(np.float32) / np.float32(unit_value(original.dtype))
+        for folder, values in prediction.maps(image, one.arrays, one.prepared.place).items():
+            _write_picture(path / folder / name, values, prediction.palette)
     return f"{path} ({counted(len(labels), 'class', 'classes')})" if labels - {""} else str(path)
+
+
+def _write_picture(target: pathlib.Path, values: np.ndarray, palette: np.ndarray | None) -> None:
+    """Writes a picture f32 [H, W, 1 or 3] in [0, 1], or a map u8 [H, W] with the colours of a palette u8 [256, 3]."""
+    from PIL import Image
+
+    if values.ndim == 2:
+        picture = Image.fromarray(values)
+        if palette is not None:
+            picture.putpalette(palette.tobytes())
+    else:
+        pixels = np.rint(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)  # [H, W, 1] -> [H, W]
+    files.make_folder(target.parent)
+    files.replace_file(target, functools.partial(picture.save, format="PNG"))
 
 
 def _picture(one: PredictedImage, prediction: Prediction) -> np.ndarray:

@@ -1,28 +1,23 @@
 """Classification of images: the game of one player, the classifier."""
 
-import contextlib
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from cnnlab.core import CLASSIFIER, FROZEN, OUTPUT, Array, Batch, Dataset, Params, PyTree, Stats, Task
-from cnnlab.errors import UsageError
-from cnnlab.ops import trees
+from cnnlab.core import CLASSIFIER, OUTPUT, Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.views import Views, over_views
 from cnnlab.tasks.class_weights import EQUAL_WEIGHTS, MeanLoss
 from cnnlab.tasks.goals import CLASS, Goal
+from cnnlab.tasks.network_player import NetworkPlayer, joined
 
 PLAYER = CLASSIFIER
-
-FEATURES = "features"
-"""Word among `frozen` that stands for every layer but the last."""
 
 AUXILIARY_WEIGHT = 0.3
 """Weight of the losses of auxiliary heads (Szegedy et al. 2014, arXiv 1409.4842, section 5)."""
@@ -51,36 +46,29 @@ def classify(
         views: views of an image over which its logits are averaged outside training.
         mean_loss: (losses, column) -> the mean that training minimises; the losses that are reported have no weights.
     """
-    patterns = [f"(?!{OUTPUT}(?:/|$)).*" if pattern == FEATURES else pattern for pattern in frozen]
-    is_frozen = functools.partial(_matches_any, patterns)
+    classifier = NetworkPlayer(model, PLAYER, frozen)
 
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
     ) -> tuple[Array, tuple[PyTree, Stats]]:
-        variables = {"params": joined(params), **model_state}
-        # Without frozen layers nothing is intercepted, so that the program is that of a plain classifier.
-        with _running_statistics(is_frozen) if frozen else contextlib.nullcontext():
-            (logits, intermediates), updated = model.apply(
-                variables, batch["image"], train=True, rngs={"dropout": key}, mutable=sorted(model_state)
-            )
+        (logits, intermediates), updated = classifier.train(params, model_state, batch["image"], key)
         logits = at_least_f32(logits)
         losses = loss(logits, batch[goal.column])
         total = mean_loss(losses, batch[goal.column])
         for name in sorted(name for name in intermediates if name.startswith("auxiliary")):
             auxiliary = loss(at_least_f32(intermediates[name]), batch[goal.column])
             total += AUXILIARY_WEIGHT * mean_loss(auxiliary, batch[goal.column])
-        return total, (dict(updated), {"sums": goal.sums(logits, losses, batch), "rows": {}})
+        return total, (updated, {"sums": goal.sums(logits, losses, batch), "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        variables = {"params": joined(params), **model_state}
-        return over_views(lambda images: at_least_f32(model.apply(variables, images, train=False)[0]), views)(inputs)
+        return over_views(lambda images: at_least_f32(classifier.evaluate(params, model_state, images)[0]), views)(inputs)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         logits = predict(params, model_state, batch["image"])
         return goal.measure(logits, loss(logits, batch[goal.column]), batch)
 
     return Task(
-        init=functools.partial(_init, model, patterns),
+        init=classifier.init,
         loss=loss_of,
         predict=predict,
         measure=measure,
@@ -88,42 +76,6 @@ def classify(
         turns=(PLAYER,),
         **goal.fields(),
     )
-
-
-def _init(model: nn.Module, frozen: Sequence[str], key: Array, batch: Batch) -> tuple[Params, PyTree]:
-    """Implements Task.init of `classify`; `frozen` are the regular expressions of layers that belong to no player."""
-    variables = dict(model.init(key, batch["image"][:1], train=False))
-    params = variables.pop("params", {})
-    if not frozen:
-        return {PLAYER: params}, variables
-    trees.require_match(frozen, trees.flatten(params), knob="frozen")
-    stay, move = trees.partition(params, functools.partial(_matches_any, frozen))
-    if not move:
-        raise UsageError("--frozen leaves no layer to train. Leave one out, or evaluate instead of training.")
-    return {PLAYER: move, FROZEN: stay}, variables
-
-
-def _matches_any(patterns: Sequence[str], path: str) -> bool:
-    """Returns whether one of the regular expressions matches the path of a layer."""
-    return any(trees.matches(pattern, path) for pattern in patterns)
-
-
-def joined(params: Params) -> PyTree:
-    """Returns the network's parameters, whichever player owns them."""
-    return params[PLAYER] if FROZEN not in params else trees.join(params.values())
-
-
-def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.AbstractContextManager:
-    """Returns a context in which the batch norms of frozen layers normalise by, and keep, their running statistics."""
-
-    def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        # A batch norm is recognised by its running statistics; every one in models/ takes `train`.
-        normalises = "train" in kwargs and context.module.has_variable("batch_stats", "mean")
-        if normalises and is_frozen("/".join(context.module.path)):
-            kwargs = {**kwargs, "train": False}
-        return call(*args, **kwargs)
-
-    return nn.intercept_methods(intercept)
 
 
 def draw_figures(

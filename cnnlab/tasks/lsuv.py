@@ -11,7 +11,8 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, PyTree, TrainState
 from cnnlab.ops import trees
-from cnnlab.tasks.classify import PLAYER, joined
+from cnnlab.tasks.classify import PLAYER
+from cnnlab.tasks.network_player import joined
 from cnnlab.values import Count, Positive
 
 Begin = Callable[[TrainState, Batch], TrainState]

@@ -1,0 +1,197 @@
+"""The recipe of segmentation, which experiments fill in with defaults of their own (functools.partial)."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab import own
+from cnnlab.core import OUTPUT, Dataset, Experiment
+from cnnlab.data.images import PIPELINES
+from cnnlab.data.kinds import Label, Mask
+from cnnlab.errors import UsageError
+from cnnlab.interop import files
+from cnnlab.interop.start import part_started_from, started_from
+from cnnlab.models import SEGMENTERS
+from cnnlab.models.dense_maps import encoder, own_encoder
+from cnnlab.ops import trees
+from cnnlab.ops.averaging import AVERAGES, ema
+from cnnlab.ops.dense_losses import DENSE_LOSSES
+from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
+from cnnlab.ops.regularizers import REGULARIZERS, penalties
+from cnnlab.tasks.segment import segment
+from cnnlab.tasks.segmentation_metrics import GROUP, MaskMetrics
+from cnnlab.values import Choice, Choices, Count, Duration, PathText
+
+BACKBONE = "backbone"
+"""Name of the part of a network that is taken from the networks of classification."""
+ClassWeights = Literal["balanced", "median_frequency"] | tuple[float, ...] | None
+"""The knob: balanced, median_frequency, one number >= 0 for each class, or none."""
+Control = Literal["none", "random_parameters"]
+
+
+def segmentation(
+    *,
+    model: Choice[SEGMENTERS] = "unet",
+    data: Choice[PIPELINES] = "images",
+    losses: Choices[DENSE_LOSSES] = ("cross_entropy",),
+    class_weights: ClassWeights = None,
+    optimizer: Choice[OPTIMIZERS] = "adam",
+    regularizer: Choice[REGULARIZERS] = penalties,
+    duration: Duration = Duration(20, "epochs"),
+    early_stopping: Count | None = None,
+    average: Choice[AVERAGES] = ema,
+    init_from: PathText | None = None,
+    new_head: bool = False,
+    frozen: tuple[str, ...] = (),
+    lr_multipliers: tuple[str, ...] = (),
+    control: Control = "none",
+) -> Experiment:
+    """Semantic segmentation: one player, the segmenter, gives every pixel its class.
+
+    Args:
+        model: network with an output for every pixel.
+        data: images with a mask each, and how they become batches.
+        losses: terms of the loss, which are added, such as cross_entropy,dice; each has a weight.
+        class_weights: weights of the classes in cross-entropy: balanced, median_frequency, or numbers.
+        optimizer: rule by which the weights are updated, with its learning rate and schedule.
+        regularizer: L1 and L2 penalties on the weights, and a bound on the norm of each unit's.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
+        early_stopping: validations in a row without an improvement after which training ends, with the best weights; none: off.
+        average: average of the parameters over training that is evaluated in their place; ema with average_decay=0: none.
+        init_from: weights to start from: of the whole network, or, where it has a backbone, a file of that network alone.
+        new_head: with init_from, whether the last layer is initialised anew (needed where the classes differ).
+        frozen: regular expressions of layers that are not trained, such as backbone; features: all but the last.
+        lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as backbone=0.1; the first match counts.
+        control: random_parameters trains nothing, as a baseline without parameters asks for.
+    """
+    dataset = data()
+    column, kind = _masks(dataset)
+    metrics = MaskMetrics(kind.names, kind.ignore, column, _groups(dataset))
+    network = as_segmenter(model(classes=len(kind.names)), dataset.image_shape, len(kind.names))
+    if early_stopping and "validation" not in dataset.sizes:
+        raise UsageError(
+            f"--early_stopping={early_stopping}: {dataset.name} has no validation split by which training could be stopped.\n"
+            "Hold out a share of the training examples with --validation=0.1, or leave it out."
+        )
+    if not losses:
+        raise UsageError("--losses is empty, and training needs one.\nExpected terms such as cross_entropy,dice.")
+    weights = weights_of(class_weights, dataset, column, kind)
+    task = segment(network, metrics=metrics, losses=losses, class_weights=weights, frozen=frozen)
+    steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
+    rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
+    steps = 0 if control == "random_parameters" else steps
+    start = None if init_from is None else start_of(network, init_from, new_head=new_head)
+    return Experiment(task, dataset, rules, steps, average(steps), start, (), early_stopping)
+
+
+def _masks(data: Dataset) -> tuple[str, Mask]:
+    """Returns the column of masks and its kind; raises UsageError for a data set without one, or with a single class."""
+    found = next(((name, kind) for name, kind in data.kinds.items() if isinstance(kind, Mask)), None)
+    if found is None:
+        raise UsageError(
+            f"segmentation needs the class of every pixel, and {data.name} has no column of masks (its columns: "
+            f"{', '.join(data.kinds)}).\nGive a data set with masks, such as --dataset=scenes or masks:PATH."
+        )
+    if len(found[1].names) < 2:
+        raise UsageError(
+            f"{data.name} has one class, {found[1].names[0]}: every pixel is right whatever a network does.\n"
+            "Expected two classes at least, such as the background and an object."
+        )
+    return found
+
+
+def _groups(data: Dataset) -> tuple[str, ...]:
+    """Returns the names of the kinds of images by which metrics are given apart, where the data have them."""
+    kind = data.kinds.get(GROUP)
+    return kind.names if isinstance(kind, Label) else ()
+
+
+def start_of(network: nn.Module, path: str, *, new_head: bool) -> Any:
+    """Returns what gives the first state the weights of a file or run: of the whole network, or of its backbone.
+
+    A file that has every layer of the network by our names, as a run of it does, is that of the whole network. Where the
+    network has a backbone, any other file is that of the backbone.
+
+    Args:
+        network: the network.
+        path: a file that `interop.files.read` takes, or the folder of a run.
+        new_head: whether the last layer keeps its initial values.
+    """
+    whole = started_from(network, path, new_head=new_head)
+    trunk = encoder(getattr(network, BACKBONE, own_encoder))
+    if trunk is None:
+        return whole
+
+    def start(params: Any, model_state: Any) -> Any:
+        leaves = trees.flatten(trees.join(params.values()))
+        needed = {f"params/{name}" for name in leaves if not (new_head and name.startswith(f"{OUTPUT}/"))}
+        if needed <= set(files.read(path)):
+            return whole(params, model_state)
+        owner = next(player for player, tree in params.items() if BACKBONE in tree)
+        return part_started_from(path, into=f"{owner}/{BACKBONE}", model=trunk)(params, model_state)
+
+    return start
+
+
+def as_segmenter(network: Any, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Returns the network; raises UsageError for one of a user's own file that gives no logits [B, H, W, K] of every pixel.
+
+    Args:
+        network: the network as the chosen function made it.
+        image_shape: (H, W, C) of its images.
+        classes: number K of classes.
+    """
+    name = type(network).__name__
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"--model: a network is a flax.linen.Module, and this is {name}.\nSee docs/own.md for one.")
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    with own.explained(f"--model: {name}", while_=f"it is called on images [B, {', '.join(map(str, image_shape))}]"):
+        returned, _ = jax.eval_shape(lambda key, images: network.init_with_output(key, images, train=False), key, images)
+    logits = returned[0] if isinstance(returned, tuple) else None
+    if not isinstance(returned, tuple) or getattr(logits, "shape", None) != (2, *image_shape[:2], classes):
+        shape = list(getattr(logits, "shape", getattr(returned, "shape", ())))
+        raise UsageError(
+            f"--model: {name} returns {shape} for 2 images {list(image_shape)} of {classes} classes.\n"
+            f"Expected (logits float [B, {', '.join(map(str, image_shape[:2]))}, {classes}], intermediates)."
+        )
+    return network
+
+
+def weights_of(wanted: ClassWeights, data: Dataset, column: str, kind: Mask) -> np.ndarray | None:
+    """Returns the weights f32 [K] of the classes; None for no weights.
+
+    `balanced` gives class k the weight (pixels) / (K · pixels of k); `median_frequency` gives it the median of all frequencies
+    over its own, a frequency being its pixels over those of the images that have it (Eigen and Fergus 2015, arXiv 1411.4734,
+    section 6.3.2; Badrinarayanan et al. 2017, arXiv 1511.00561, section 4.1).
+
+    Raises UsageError for numbers that do not fit the classes, and where the pixels cannot be counted.
+    """
+    if wanted is None:
+        return None
+    names = kind.names
+    if not isinstance(wanted, str):
+        if len(wanted) != len(names) or min(wanted) < 0 or max(wanted) == 0:
+            raise UsageError(
+                f"--class_weights={','.join(f'{number:g}' for number in wanted)}: there are {len(names)} classes "
+                f"({', '.join(names[:5])}{', …' if len(names) > 5 else ''}).\nExpected one number >= 0 for each, not all 0."
+            )
+        return np.asarray(wanted, np.float32)
+    masks = data.resident.get("train", {}).get(column)
+    if masks is None:
+        raise UsageError(
+            f"--class_weights={wanted}: the masks of {data.name} are streamed, so their pixels are not counted.\n"
+            "Raise --resident_mib, or give the weights as numbers."
+        )
+    pixels = np.stack([np.bincount(mask.reshape(-1), minlength=256)[: len(names)] for mask in np.asarray(masks)])  # [N, K]
+    total = pixels.sum(axis=0)
+    if missing := [name for name, count in zip(names, total, strict=True) if count == 0]:
+        raise UsageError(f"--class_weights={wanted}: no training pixel is of class {missing[0]}.\nGive the weights as numbers.")
+    if wanted == "balanced":
+        return (total.sum() / (len(names) * total)).astype(np.float32)
+    beside = np.where(pixels > 0, pixels.sum(axis=1, keepdims=True), 0).sum(axis=0)  # pixels of the images that have class k
+    frequency = total / beside
+    return (np.median(frequency) / frequency).astype(np.float32)
