@@ -148,7 +148,9 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
         built = built or run.build(resolved, spec)
         assert run.train_seeds(resolved, spec, {0: folder}, overwrite=False, program=built) == 0
     result = files.read_json(folder / "result.json")
-    assert result["steps"] in (0, 2) and all(math.isfinite(value) for value in result["metrics"].values())
+    metrics = result["metrics"].items()
+    # A class that six scenes do not have has no IoU.
+    assert result["steps"] in (0, 2) and all(math.isfinite(value) for metric, value in metrics if "/iou_" not in metric)
     assert 0.0 <= result["metrics"].get("test/accuracy", 0.0) <= 1.0
 
 
