@@ -70,7 +70,7 @@ def features_by_level(backbone: nn.Module, images: jax.Array, *, train: bool) ->
     return dict(sorted(found.items()))
 
 
-def own_encoder(*, classes: int) -> None:
+def own_encoder(*, classes: int) -> Any:
     """No network of the zoo: a network of segmentation has its own encoder."""
 
 
@@ -83,10 +83,8 @@ BACKBONES: dict[str, Any] = {
 """Encoders by name, for the knob `backbone`; none: the network's own."""
 
 
-def encoder(backbone: Callable[..., nn.Module | None]) -> nn.Module | None:
-    """Makes the encoder `backbone` of a network of BACKBONES, without classes and without dense layers; None for none."""
-    if backbone is own_encoder:
-        return None
+def encoder(backbone: Callable[..., nn.Module]) -> nn.Module:
+    """Makes the encoder `backbone` of a network of BACKBONES but `none`, without classes and without dense layers."""
     takes_head = "head" in inspect.signature(backbone).parameters
     return backbone(classes=0, name="backbone", **({"head": "pooled"} if takes_head else {}))
 

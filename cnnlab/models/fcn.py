@@ -12,8 +12,17 @@ import jax
 
 from cnnlab.core import OUTPUT
 from cnnlab.models import norms
-from cnnlab.models.classifiers import MODELS
-from cnnlab.models.dense_maps import encoder, features_by_level, fitted, maps_of, pixel_logits, to_multiple, with_output
+from cnnlab.models.dense_maps import (
+    BACKBONES,
+    encoder,
+    features_by_level,
+    fitted,
+    maps_of,
+    own_encoder,
+    pixel_logits,
+    to_multiple,
+    with_output,
+)
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.layers import Conv, ConvNorm, ConvTranspose, Dropout, MaxPool
 from cnnlab.models.norms import NORMS
@@ -69,7 +78,7 @@ class FCN(nn.Module):
 
     classes: int
     skips: Annotated[int, Range(0, 2)] = 2
-    backbone: Choice[MODELS] | None = None
+    backbone: Choice[BACKBONES] = own_encoder
     upsampling: Literal["fixed", "learnt"] = "fixed"
     at_once: bool = False
     activation: Choice[ACTIVATIONS] = jax.nn.relu
@@ -82,7 +91,7 @@ class FCN(nn.Module):
     @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Maps images f32 [B, H, W, C] to (logits f32 [B, H, W, K], the joined scores of each level, the output)."""
-        published, intermediates = self.backbone is None, {}
+        published, intermediates = self.backbone is own_encoder, {}
         padded = to_multiple(images, 1 if published else BACKBONE_MULTIPLE)
         maps = self._published_maps(images, train=train) if published else self._maps(padded, train=train)
         (level, deepest), *finer = maps.items()
@@ -119,13 +128,12 @@ class FCN(nn.Module):
 
     def _maps(self, images: jax.Array, *, train: bool) -> dict[int, jax.Array]:
         """Returns {level: maps} of the backbone from the deepest on, as many as are scored."""
-        assert self.backbone is not None
         maps = features_by_level(encoder(self.backbone), images, train=train)
         return dict(sorted(maps.items(), reverse=True)[: 1 + self.skips])
 
     def _enlarged(self, x: jax.Array, levels: int, name: str) -> jax.Array:
         """Enlarges scores [B, H, W, K] by 2^levels; those of the published network overlap the border by half of that."""
-        factor, published = 2**levels, self.backbone is None
+        factor, published = 2**levels, self.backbone is own_encoder
         if factor == 1:
             return x
         if self.upsampling == "fixed":
@@ -165,7 +173,7 @@ class DilatedFCN(nn.Module):
     """
 
     classes: int
-    backbone: Choice[MODELS] = functools.partial(resnet50_v1_5, dilated=2)
+    backbone: Choice[BACKBONES] = functools.partial(resnet50_v1_5, dilated=2)
     auxiliary: bool = False
     dropout: Fraction = 0.1
     norm: Choice[NORMS] = norms.batch_norm

@@ -99,9 +99,8 @@ class UNet(nn.Module):
     @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Maps images f32 [B, H, W, C] to (logits f32 [B, H, W, K], the features of each level, the output)."""
-        trunk = encoder(self.backbone)
-        padded = to_multiple(images, 2**self.levels if trunk is None else BACKBONE_MULTIPLE)
-        features = self._encode(padded, train=train) if trunk is None else features_by_level(trunk, padded, train=train)
+        padded = to_multiple(images, 2**self.levels if self.backbone is own_encoder else BACKBONE_MULTIPLE)
+        features = self._encode(padded, train=train)
         intermediates = {f"encoder{level}": value for level, value in features.items()}
         deepest = max(features)
         x = Dropout(self.dropout, name="dropout")(features[deepest], train=train)
@@ -117,7 +116,9 @@ class UNet(nn.Module):
         return with_output(pixel_logits(x, self.classes, self.initializer), intermediates)
 
     def _encode(self, images: jax.Array, *, train: bool) -> dict[int, jax.Array]:
-        """Returns the features {level: [B, H / 2^level, W / 2^level, C]} of padded images by U-Net's own encoder."""
+        """Returns the features {level: [B, H / 2^level, W / 2^level, C]} of padded images."""
+        if self.backbone is not own_encoder:
+            return features_by_level(encoder(self.backbone), images, train=train)
         x, features = images, {}
         for level in range(self.levels + 1):
             x = MaxPool(2, name=f"pool{level}")(x) if level else x

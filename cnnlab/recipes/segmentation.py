@@ -121,9 +121,10 @@ def start_of(network: nn.Module, path: str, *, new_head: bool) -> Any:
         new_head: whether the last layer keeps its initial values.
     """
     whole = started_from(network, path, new_head=new_head)
-    trunk = encoder(getattr(network, BACKBONE, own_encoder))
-    if trunk is None:
+    backbone = getattr(network, BACKBONE, own_encoder)
+    if backbone is own_encoder:
         return whole
+    trunk = encoder(backbone)
 
     def start(params: Any, model_state: Any) -> Any:
         leaves = trees.flatten(trees.join(params.values()))
