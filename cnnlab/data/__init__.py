@@ -5,6 +5,7 @@ machine without TFDS or grain can still run experiments on arrays.
 """
 
 from cnnlab.data.arrays import digits
+from cnnlab.data.cityscapes import cityscapes
 from cnnlab.data.csv_files import csv_table
 from cnnlab.data.folders import folder
 from cnnlab.data.isic import isic
@@ -22,6 +23,7 @@ DATASETS = {
     "folder": folder,
     "csv": csv_table,
     "isic": isic,
+    "cityscapes": cityscapes,
     "masks": masks,
     "nuclei": nuclei,
     "npz": npz,

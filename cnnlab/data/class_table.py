@@ -47,10 +47,14 @@ class ClassTable:
     """{key: the name in its row}, with the rows that are ignored."""
     remarks: tuple[str, ...] = ()
     """What was decided, a sentence each."""
+    own_colours: tuple[tuple[int, int, int], ...] = ()
+    """The colours in which pictures show classes that masks hold as numbers."""
 
     @property
     def colours(self) -> tuple[tuple[int, int, int], ...]:
-        """The colour of each class, that of its first row; () where masks hold numbers."""
+        """The colour of each class: that of its first row, or of its own where masks hold numbers; () if there is none."""
+        if self.own_colours:
+            return self.own_colours
         first = {number: key for key, number in reversed(list(self.keys.items()))}
         return tuple(unpacked(first[number]) for number in range(len(self.names))) if self.by_colour else ()
 
