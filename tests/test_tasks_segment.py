@@ -101,7 +101,7 @@ def test_an_image_of_which_nothing_counts_and_padding_change_nothing():
 
 
 def test_kinds_of_images_are_told_apart_and_names_fit_into_metrics():
-    measured = MaskMetrics(("background", "cell wall"), 255, "segmentation", ("fluorescence", "H&E"))
+    measured = MaskMetrics(("background", "cell wall"), 255, "segmentation", "label", ("fluorescence", "H&E"))
     names = [metric.name for metric in measured.declared]
     assert {"iou_cell_wall", "miou_H_E", "dice_fluorescence"} <= set(names) and in_metric("a b/c") == "a_b_c"
     task = segment(Pixelwise(2), metrics=measured)

@@ -1,6 +1,6 @@
 """The networks by name, one dict for each kind of network; what one of a kind is called with stands below its dict."""
 
-from cnnlab.models import fcn, full_resolution, gan, localizer, segnet, unet, vae, vq_vae
+from cnnlab.models import fcn, full_resolution, gan, localizer, segnet, thresholds, unet, vae, vq_vae
 from cnnlab.models.autoencoder import ConvAutoencoder, MLPAutoencoder, linear_autoencoder
 from cnnlab.models.classifiers import MODELS, native_shape
 from cnnlab.models.deconvnet import DeconvNet
@@ -32,6 +32,7 @@ SEGMENTERS = {
     "segnet_basic": segnet.SegNetBasic,
     "full_resolution": full_resolution.FullResolution,
     "patch_classifier": full_resolution.PatchClassifier,
+    "otsu": thresholds.Otsu,
 }
 """Networks that classify every pixel, by name: `model(images f32 [B, H, W, C], train=…) -> (logits f32 [B, H, W, K],
 intermediates)`, at any size of images. Logits of further heads, for deep supervision, are the intermediates `auxiliary…`."""

@@ -22,7 +22,7 @@ from cnnlab.ops.dense_losses import DENSE_LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.tasks.segment import segment
-from cnnlab.tasks.segmentation_metrics import GROUP, MaskMetrics
+from cnnlab.tasks.segmentation_metrics import MaskMetrics
 from cnnlab.values import Choice, Choices, Count, Duration, PathText
 
 BACKBONE = "backbone"
@@ -69,7 +69,7 @@ def segmentation(
     """
     dataset = data()
     column, kind = _masks(dataset)
-    metrics = MaskMetrics(kind.names, kind.ignore, column, _groups(dataset))
+    metrics = MaskMetrics(kind.names, kind.ignore, column, *_groups(dataset))
     network = as_segmenter(model(classes=len(kind.names)), dataset.image_shape, len(kind.names))
     if early_stopping and "validation" not in dataset.sizes:
         raise UsageError(
@@ -103,10 +103,9 @@ def _masks(data: Dataset) -> tuple[str, Mask]:
     return found
 
 
-def _groups(data: Dataset) -> tuple[str, ...]:
-    """Returns the names of the kinds of images by which metrics are given apart, where the data have them."""
-    kind = data.kinds.get(GROUP)
-    return kind.names if isinstance(kind, Label) else ()
+def _groups(data: Dataset) -> tuple[str, tuple[str, ...]]:
+    """Returns the column of the kinds of images by which metrics are given apart, and their names; ("", ()) without one."""
+    return next(((name, kind.names) for name, kind in data.kinds.items() if isinstance(kind, Label)), ("", ()))
 
 
 def start_of(network: nn.Module, path: str, *, new_head: bool) -> Any:

@@ -23,7 +23,7 @@ from cnnlab.tasks.segmentation_metrics import MaskMetrics, predicted_classes
 PLAYER = SEGMENTER
 AUXILIARY_WEIGHT = 0.5
 """Weight of the losses of auxiliary heads, as in torchvision's training of fcn_resnet50."""
-KEPT_ROWS = ("index", "confusion", "borders", "trimap", "loss_terms", "label")
+KEPT_ROWS = ("index", "confusion", "borders", "trimap", "loss_terms", "group")
 """Names of the rows that a run keeps of the test split, those of them that there are."""
 
 Loss = Callable[[Array, Array, Array, Array], Terms]

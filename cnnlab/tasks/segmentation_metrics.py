@@ -17,8 +17,8 @@ MOST_NAMED = 40
 """Largest number of classes whose own IoU is a metric each; of more there are figures alone."""
 DILATION = 0.02
 """Width of the band along a border as a share of the image's diagonal (Cheng et al. 2021, arXiv 2103.16562, section 5)."""
-GROUP = "label"
-"""Name of the column that says of which kind an image is, such as fluorescence or histology, where data have one."""
+GROUP = "group"
+"""Name of the rows that say of which kind an image is, such as fluorescence or histology, where data have such a column."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,10 @@ class MaskMetrics:
     """Value of pixels that do not count."""
     column: str
     """Name of the column of masks."""
+    group_column: str = ""
+    """Name of the column that says of which kind an image is; empty: the data have none."""
     group_names: tuple[str, ...] = ()
-    """Names of the kinds of images in the column GROUP; (): the data have none."""
+    """Names of the kinds of images."""
 
     @property
     def classes(self) -> int:
@@ -80,7 +82,7 @@ class MaskMetrics:
             "confusion": mask_counts.confusion(labels, guess, valid, self.classes),
             "borders": jnp.stack(borders, axis=-1),
             "trimap": jnp.stack(trimap, axis=-1),
-            **({GROUP: batch[GROUP]} if self.group_names else {}),
+            **({GROUP: batch[self.group_column]} if self.group_names else {}),
         }
 
     def summary(self, stats: Stats) -> dict[str, float]:
