@@ -10,15 +10,8 @@ import sys
 
 import numpy as np
 import torch
+from conventions import ATTACKS
 from torch.nn import functional
-
-ATTACKS = {  # norm, ε, steps, step as a share of ε, targeted
-    "fgsm": ("linf", 0.03, 1, 1.0, False),
-    "linf": ("linf", 0.1, 7, 0.25, False),
-    "linf-targeted": ("linf", 0.05, 12, 0.2, True),
-    "l2": ("l2", 0.8, 7, 0.25, False),
-    "l2-targeted": ("l2", 1.5, 12, 0.2, True),
-}
 
 
 def main() -> None:

@@ -5,7 +5,7 @@
 A case is a network of cases_*.py, or `functions`: those of torch.nn.functional that test_functions.py compares, or `photos`:
 the image files of ../shared/data that test_photos.py classifies, or `variations`: those of torchvision that
 test_variations.py compares, or `explain`: the attributions of captum and pytorch-grad-cam that test_explain.py compares, or
-`saved`: files of torch.save that test_saved.py reads, or `attacks`: the attacks that test_attacks.py compares.
+`saved`: files of torch.save that test_saved.py reads, or `attacks` and `foolbox`: the attacks that test_attacks.py compares.
 
 Both are kept in $CNNLAB_PARITY (default: ~/.cache/cnnlab/parity). $CNNLAB_ORACLE_PYTHON names a Python that has the
 libraries already. tests/parity/test_parity.py reads the fixtures and skips those that are not there.
@@ -36,6 +36,8 @@ ATTRIBUTION = (
     ("--no-deps", "captum==0.9.0", "grad-cam==1.5.7", "ttach", "opencv-python-headless"),
 )
 """What the fixture of attributions needs beside them; the second part would bring another torch with it."""
+FOOLBOX = (("scipy", "GitPython", "setuptools"), ("--no-deps", "foolbox==3.3.4", "eagerpy==0.30.0"))
+"""What the fixture of foolbox's attacks needs beside them."""
 
 
 def request(case: Case) -> dict:
@@ -85,6 +87,11 @@ def attacks_path() -> pathlib.Path:
     return made_by("attacks_oracle.py", "attacks")
 
 
+def foolbox_path() -> pathlib.Path:
+    """Where the fixture of foolbox's attacks lies once it is made."""
+    return made_by("foolbox_oracle.py", "foolbox")
+
+
 def oracle_python() -> str:
     """A Python with the reference libraries, installed into the folder on first use."""
     if given := os.environ.get("CNNLAB_ORACLE_PYTHON"):
@@ -100,14 +107,14 @@ def oracle_python() -> str:
     return str(python)
 
 
-def add_attribution(python: str) -> None:
-    """Installs captum and pytorch-grad-cam beside the reference libraries on first use, unless the Python is a given one."""
-    marker = FOLDER / "environment" / "attribution"
+def add(name: str, packages: tuple[tuple[str, ...], ...]) -> None:
+    """Installs more packages beside the reference libraries on first use, unless the Python is a given one."""
+    python, marker = oracle_python(), FOLDER / "environment" / name
     if os.environ.get("CNNLAB_ORACLE_PYTHON") or marker.exists():
         return
-    for wanted in ATTRIBUTION:
+    for wanted in packages:
         if subprocess.run([python, "-m", "pip", "install", "-q", *wanted]).returncode:
-            print("captum and pytorch-grad-cam cannot be installed", file=sys.stderr)
+            print(f"what the fixture `{name}` needs cannot be installed: {' '.join(wanted)}", file=sys.stderr)
             sys.exit(NOT_INSTALLED)
     marker.touch()
 
@@ -152,10 +159,15 @@ if __name__ == "__main__":
     if not sys.argv[1:] or any(word in "explain" for word in sys.argv[1:]):
         if not explain_path().exists():
             FOLDER.mkdir(parents=True, exist_ok=True)
-            add_attribution(oracle_python())
+            add("attribution", ATTRIBUTION)
         make_by("explain_oracle.py", explain_path())
     if not sys.argv[1:] or any(word in "saved" for word in sys.argv[1:]):
         make_by("saved_oracle.py", saved_path())
-    if not sys.argv[1:] or any(word in "attacks" for word in sys.argv[1:]):
+    if not sys.argv[1:] or any(word in "attacks" or word in "foolbox" for word in sys.argv[1:]):
         make_by("attacks_oracle.py", attacks_path())
+    if not sys.argv[1:] or any(word in "foolbox" for word in sys.argv[1:]):
+        if not foolbox_path().exists():
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            add("foolbox", FOOLBOX)
+        make_by("foolbox_oracle.py", foolbox_path(), attacks_path())
     make([case for case in CASES if not sys.argv[1:] or any(word in case.name for word in sys.argv[1:])])
