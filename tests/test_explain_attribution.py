@@ -38,10 +38,26 @@ def test_integrated_gradients_are_complete(f64):
     (images, target), errors = examples(), []
     for activation, steps in ((jnp.tanh, 50), (jax.nn.relu, 50), (jax.nn.relu, 400)):
         net = network(Small(activation))
-        total = jnp.sum(attribution.integrated_gradient(net, images, target, steps=steps), axis=(1, 2, 3))
+        rule = attribution.gauss_legendre(steps)
+        total = jnp.sum(attribution.integrated_gradient(net, images, target, rule), axis=(1, 2, 3))
         change = attribution.target_scores(scores(net, images) - scores(net, 0 * images), target)
         errors.append(float(jnp.max(jnp.abs(total - change)) / jnp.max(jnp.abs(change))))
     assert errors[0] < 1e-9 and errors[1] < 0.02 and errors[2] < 0.002, errors
+
+
+def test_integrated_gradients_take_more_points_until_they_are_complete(f64, monkeypatch):
+    net, (images, target) = network(Small()), examples()
+    change = attribution.target_scores(scores(net, images) - scores(net, 0 * images), target)
+    for points, taken in (((1, 40, 80), 40), ((1, 1), 1)):  # within 5 % at 40 points; where none suffices, the last
+        monkeypatch.setattr(attribution, "POINTS", points)
+        found = attribution.integrated_gradients(net, images, target)
+        rule = attribution.denser_at_baseline(taken)
+        expected = jnp.sum(attribution.integrated_gradient(net, images, target, rule), axis=-1)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        error = jnp.abs(jnp.sum(found, axis=(1, 2)) - change) / jnp.maximum(jnp.abs(change), 1.0)
+        assert bool(jnp.max(error) < 0.05) == (taken > 1)
+    nodes, weights = attribution.denser_at_baseline(1000)
+    assert np.sum(weights) == pytest.approx(1) and np.sum(weights * nodes**2) == pytest.approx(1 / 3, rel=1e-5)
 
 
 def test_gradients_equal_finite_differences(f64):

