@@ -2,8 +2,9 @@
 
 Paper:    A. Mordvintsev, C. Olah, M. Tyka, Inceptionism: going deeper into neural networks, Google AI blog 2015
 Command:  python launch.py --experiment=deep_dream --init_from=WEIGHTS --dataset=photos:PHOTO.jpg
-Result:   the cat at 160 px, 3 octaves of 30 steps, --lr=0.1: scales, eyes and snouts in its fur. 256 px, the default, is not
-          measured yet.
+Result:   256 px, seed 0, EfficientNet-Lite0, a cat: mean square of the activations 1.60, from 1.13 as the mean of the first 8
+          steps. Heads of animals with eyes, snouts and fur fill the picture, and the cat's eyes and nose are among them. 87 CPU
+          seconds; 2 min 42 s of wall time on 2 cores that other work shared.
 """
 
 from functools import partial

@@ -2,13 +2,15 @@
 
 Paper:    L. Gatys, A. Ecker, M. Bethge, Image style transfer using convolutional neural networks, CVPR 2016
 Command:  python launch.py --experiment=style_transfer --init_from=WEIGHTS --dataset=photos:PHOTO.jpg --style=PAINTING.jpg
-Result:   Tübingen in the style of The Starry Night at 160 px, 100 steps: style loss 0.053; its swirls stand in the sky, and the
-          houses are there. 256 px and 300 steps, the defaults, are not measured yet.
+Result:   256 px, seed 0, EfficientNet-Lite0, Tübingen in the style of The Starry Night: style loss 0.017, from 0.42 as the mean of
+          the first 15 steps. Its swirls stand in the sky, its strokes on everything, and the houses are there. 87 CPU seconds;
+          3 min 46 s of wall time on 2 cores that other work shared.
 """
 
 from functools import partial
 
 from cnnlab.data.pictures import pictures
+from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.synthesis import picture_synthesis
 from cnnlab.values import Duration
 
@@ -19,6 +21,6 @@ experiment = partial(
     start="picture",
     octaves=2,
     octave_scale=2.0,
-    jitter=2,
+    optimizer=partial(adam, lr=0.05, schedule="cosine"),
     duration=Duration(300, "steps"),
 )

@@ -2,14 +2,16 @@
 
 Paper:    L. Gatys, A. Ecker, M. Bethge, Texture synthesis using convolutional neural networks, 2015, arXiv 1505.07376
 Command:  python launch.py --experiment=texture --init_from=WEIGHTS --style=BRICK.png
-Result:   brick at 128 px, 150 steps, without jitter and total variation: style loss 0.0118, from 0.69 as the mean of the
-          first 7 steps; rows of bricks with their joints. 67 ms a step on a loaded machine. The defaults are not measured yet.
+Result:   256 px, seed 0, EfficientNet-Lite0: style loss of brick 0.895 at the start and 0.00169 at the end (529 times less), of
+          grass 1131 times less, of gravel 2056 times less. All three are seen as what they are; bricks have their joints, but
+          some are crooked. 91 to 117 CPU seconds, 2 to 4 minutes of wall time on 2 cores that other work shared.
 """
 
 from functools import partial
 
 from cnnlab.data.photos import blank
 from cnnlab.data.pictures import pictures
+from cnnlab.ops.optimizers import adam
 from cnnlab.recipes.synthesis import picture_synthesis
 from cnnlab.values import Duration
 
@@ -17,9 +19,9 @@ experiment = partial(
     picture_synthesis,
     objective="texture",
     data=partial(pictures, dataset=partial(blank, size=256)),
-    octaves=2,
+    octaves=3,
     octave_scale=2.0,
-    jitter=2,
-    total_variation=0.05,
-    duration=Duration(500, "steps"),
+    total_variation=0.02,
+    optimizer=partial(adam, lr=0.05, schedule="cosine"),
+    duration=Duration(1200, "steps"),
 )
