@@ -2,7 +2,7 @@
 
 Paper:    L. Gatys, A. Ecker, M. Bethge, Image style transfer using convolutional neural networks, CVPR 2016
 Command:  python launch.py --experiment=style_transfer --init_from=WEIGHTS --dataset=photos:PHOTO.jpg --style=PAINTING.jpg
-Result:   256 px, seed 0, EfficientNet-Lite0, Tübingen in the style of The Starry Night: style loss 0.017, from a mean of 0.42 over
+Result:   256 px, EfficientNet-Lite0: Tübingen in the style of The Starry Night: style loss 0.017, from 0.42, the mean in
           the first 15 steps. Its swirls stand in the sky, its strokes on everything, and the houses are there. 87 CPU seconds;
           3 min 46 s of wall time on 2 cores that other work shared.
 """
