@@ -44,7 +44,7 @@ def test_nuclei_have_a_union_boxes_masks_and_a_kind_of_image(tmp_path):
     assert {split: len(part) for split, part in found.splits.items()} == {"train": 3, "test": 1}
     for split, ids in (("train", [0, 1, 3]), ("test", [2])):
         columns = found.splits[split].columns
-        assert columns["modality"].tolist() == [int(n == 2) for n in ids]
+        assert columns["label"].tolist() == [int(n == 2) for n in ids]
         assert np.array_equal(columns["segmentation"][np.arange(len(ids))], np.stack([unions[n] > 0 for n in ids]))
         objects, instances = columns["objects"], columns["instances"][np.arange(len(ids))]
         assert [own[:3].any(axis=(1, 2)).tolist() for own in instances] == objects["valid"].tolist()
@@ -91,7 +91,7 @@ def test_the_subset_has_the_split_and_the_areas_of_the_page_on_breadth(shared_da
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path, filter="data")
     found = nuclei(str(tmp_path))
-    assert {split: np.bincount(part.columns["modality"]).tolist() for split, part in found.splits.items()} == {
+    assert {split: np.bincount(part.columns["label"]).tolist() for split, part in found.splits.items()} == {
         "train": [113, 7],
         "test": [37, 3],
     }

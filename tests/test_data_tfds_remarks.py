@@ -1,5 +1,6 @@
 """What a TFDS set says of its splits, and what changes of its prepared folder do."""
 
+import io
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from cnnlab.data import tfds, tfds_sets
 from cnnlab.data.source import Source
@@ -168,3 +170,48 @@ def test_a_split_that_is_renamed_or_left_out_changes_the_remarks_and_not_the_exa
     third = opened(prepared)
     assert third.remarks == ("tfds:toy: 1 split left out: notes (1 example)",) and third.fingerprint == first.fingerprint
     np.testing.assert_array_equal(third.splits["train"].labels, first.splits["train"].labels)
+
+
+class Pets(Prepared):
+    """A set like oxford_iiit_pet, with the feature segmentation_mask of the values 1 to 3, encoded as TFDS encodes images."""
+
+    @property
+    def info(self) -> Any:
+        found = super().info
+        found.features["segmentation_mask"] = kinds.Image(shape=(8, 8, 1), dtype=np.uint8)
+        return found
+
+    def as_data_source(self, split: str, decoders: Mapping[str, Any]) -> Any:
+        examples = super().as_data_source(split, decoders)
+
+        class Examples(list[int]):
+            def __getitems__(self, positions: Iterable[int]) -> list[dict[str, Any]]:
+                masks = [Pets.mask(position) for position in positions]
+                shown = [png(mask) if "segmentation_mask" in decoders else mask[..., None] for mask in masks]
+                found = examples.__getitems__(positions)
+                return [one | {"segmentation_mask": mask} for one, mask in zip(found, shown, strict=True)]
+
+        return Examples(examples)
+
+    @staticmethod
+    def mask(number: int) -> np.ndarray:
+        """The mask of an example, u8 [8, 8], whose first row is 255."""
+        drawn = np.random.default_rng(number).integers(1, 4, (8, 8), dtype=np.uint8)
+        drawn[0] = 255
+        return drawn
+
+
+def png(mask: np.ndarray) -> bytes:
+    """A mask as the bytes of a PNG file."""
+    out = io.BytesIO()
+    Picture.fromarray(mask).save(out, "png")
+    return out.getvalue()
+
+
+def test_the_masks_of_a_set_become_classes_from_the_first_value_that_occurs(opened: Any, tmp_path: pathlib.Path):
+    source = opened(Pets(tmp_path / "toy", {"train": [0, 1] * 4, "test": [0, 1]}))
+    kind, values = source.kinds["segmentation_mask"], source.splits["train"].columns["segmentation_mask"]
+    truth = np.stack([Pets.mask(number) for number in range(8)])
+    assert kind.names == ("1", "2", "3") and values[np.arange(8)].shape == (8, 8, 8)
+    assert np.array_equal(values[np.arange(8)], np.where(truth == 255, 255, truth - 1))
+    assert kind.occurrences(values).tolist() == [int((truth == value).sum()) for value in (1, 2, 3)]

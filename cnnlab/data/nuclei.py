@@ -45,7 +45,7 @@ def nuclei(
 
     This is the layout of stage 1 of the Data Science Bowl 2018 (Caicedo et al. 2019, Nature Methods 16), below `path` or in its
     folder stage1_train. A mask is the union of its nuclei; brought to --image_size, a pixel is a nucleus where half of its area
-    is. The column `modality` says whether an image is fluorescence (grey) or histology (coloured). Of the sorted images the
+    is. The column `label` says whether an image is fluorescence (grey) or histology (coloured). Of the sorted images the
     first quarter of `numpy.random.default_rng(0).permutation(N)` is the test split.
 
     Args:
@@ -54,7 +54,7 @@ def nuclei(
     """
     found = _read_folders(files.absolute(path), max_pixels)
     about = _surveyed(found)
-    kinds: dict[str, Kind] = {"image": Image(), "segmentation": Mask(CLASSES, by_area=True), "modality": Label(MODALITIES)}
+    kinds: dict[str, Kind] = {"image": Image(), "segmentation": Mask(CLASSES, by_area=True), "label": Label(MODALITIES)}
     if instances:
         kinds |= {"objects": Boxes(CLASSES[1:]), "instances": InstanceMasks()}
     order = np.random.default_rng(0).permutation(len(found.images.paths))
@@ -64,7 +64,7 @@ def nuclei(
         columns: dict[str, Values] = {
             "image": found.images.at(chosen.tolist()),
             "segmentation": found.union(chosen, about["pixels"]),
-            "modality": about["coloured"][chosen].astype(np.int32),
+            "label": about["coloured"][chosen].astype(np.int32),
         }
         if instances:
             valid = np.arange(found.most) < np.array(found.counts)[chosen, None]  # [M] < [n, 1] -> [n, M]

@@ -82,12 +82,12 @@ def read_columns(builder: Any, features: Features, split: str) -> dict[str, np.n
     """Returns what is read of every example of a split as the set is opened: small arrays, no image.
 
     They are `label` i32 [N]; `sizes` i32 [N, 2], (H, W); `corners` f32 [N, M, 4], `box_label` i32 [N, M] and `valid` bool
-    [N, M] of boxes; and for each mask `MASK-largest`, the largest number of a class.
+    [N, M] of boxes; and for each mask `MASK-counts` i32 [N, 256], the number of pixels of each value.
     """
     labels: list[int] = []
     sizes: list[tuple[int, int]] = []
     objects: list[Any] = []
-    largest = dict.fromkeys(features.masks, 0)
+    counts: dict[str, list[np.ndarray]] = {mask: [] for mask in features.masks}
     for number, record in enumerate(_records(builder, features, split)):
         size = _size(builder, split, number, features.image, record[features.image])
         if features.label:
@@ -102,14 +102,14 @@ def read_columns(builder: Any, features: Features, split: str) -> dict[str, np.n
                     f"{place_of(builder, split, number)}: {mask} is {other[1]} x {other[0]} pixels, and the image {size[1]} x "
                     f"{size[0]}.\nExpected a value for each pixel of the image. Choose another set."
                 )
-            values = np.unique(_decoded(record[mask]))
-            largest[mask] = max(largest[mask], int(values[values != Mask().ignore].max(initial=0)))
+            # [H, W] -> [256]
+            counts[mask].append(np.bincount(_decoded(record[mask]).reshape(-1), minlength=256).astype(np.int32))
     found: dict[str, np.ndarray] = {"label": np.array(labels, np.int32)} if features.label else {}
     if sizes:
         found["sizes"] = np.array(sizes, np.int32)
     if features.objects:
         found |= _stacked(features, objects, found["sizes"])
-    return found | {f"{mask}-largest": np.array(number) for mask, number in largest.items()}
+    return found | {f"{mask}-counts": np.stack(each) for mask, each in counts.items()}
 
 
 def _records(builder: Any, features: Features, split: str) -> Iterator[Mapping[str, Any]]:
@@ -183,7 +183,9 @@ def _size(builder: Any, split: str, number: int, feature: str, encoded: bytes | 
         ) from None
 
 
-def _decoded(encoded: bytes) -> np.ndarray:
+def _decoded(encoded: bytes | np.ndarray) -> np.ndarray:
+    if isinstance(encoded, np.ndarray):
+        return encoded
     from PIL import Image as Pillow
 
     with Pillow.open(io.BytesIO(encoded)) as picture:
@@ -231,9 +233,20 @@ def kinds_of(info: Any, features: Features, found: Mapping[str, Mapping[str, np.
             names = tuple(info.features[features.objects].feature[features.box_label].names)
         kinds["boxes"] = Boxes(names)
     for mask in features.masks:
-        largest = max(int(arrays[f"{mask}-largest"]) for arrays in found.values())
-        kinds[mask] = Mask(tuple(str(number) for number in range(largest + 1)))
+        kinds[mask] = Mask(tuple(map(str, values_of(mask, found))))
     return kinds
+
+
+def values_of(mask: str, found: Mapping[str, Mapping[str, np.ndarray]]) -> range:
+    """Returns the values of a mask that are classes: from 0, or from 1 where no pixel is 0, to the largest but 255.
+
+    Args:
+        mask: the feature.
+        found: {split: what `read_columns` returned}.
+    """
+    counts = np.sum([arrays[f"{mask}-counts"].sum(axis=0, dtype=np.int64) for arrays in found.values()], axis=0)  # [256]
+    used = np.flatnonzero(counts[: Mask().ignore])
+    return range(min(1, int(used[0])), int(used[-1]) + 1) if len(used) else range(1)
 
 
 def padded_boxes(found: Mapping[str, np.ndarray], most: int) -> Values:

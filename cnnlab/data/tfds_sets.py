@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cnnlab.data.cache import cached
+from cnnlab.data.kinds import Mask
 from cnnlab.data.source import LazyImages, Source, Split, decoding_threads, notify, with_test_split
 from cnnlab.data.split_names import named_splits
 from cnnlab.data.tfds_columns import (
@@ -34,6 +35,7 @@ from cnnlab.data.tfds_columns import (
     reading,
     remarks_of,
     undecoded,
+    values_of,
 )
 from cnnlab.digests import combined_digest
 from cnnlab.errors import CnnlabError, DataError, UsageError
@@ -74,14 +76,15 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     files = sorted(pathlib.Path(str(builder.data_path)).iterdir())
     states = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     states += [f"{part} is {split}" for split, part in parts.items() if part != split]
-    key = f"labels-{re.sub('[^a-z0-9_]+', '-', name.lower())}-{combined_digest(str(builder.data_path), *states)[:24]}"
+    key = f"labels-2-{re.sub('[^a-z0-9_]+', '-', name.lower())}-{combined_digest(str(builder.data_path), *states)[:24]}"
     found = cached(
         key, lambda: _columns_and_samples(tensorflow_datasets, name, builder, features, parts), about=f"labels of tfds:{name}"
     )
     arrays = {split: _arrays_of(found, split) for split in parts}
     most = max((part["valid"].shape[1] for part in arrays.values() if "valid" in part), default=0)
+    values = {mask: values_of(mask, arrays) for mask in features.masks}
     splits: dict[str, Split] = {
-        split: _split(builder, part, features, arrays[split], most)
+        split: _split(builder, part, features, arrays[split], most, values)
         for split, part in parts.items()
         # -1 throughout: a split without labels
         if split == "train" or features.label is None or not np.all(arrays[split]["label"] == -1)
@@ -107,7 +110,14 @@ def _arrays_of(found: Mapping[str, np.ndarray], split: str) -> dict[str, np.ndar
     return {**more, "label": found[split]} if split in found else more
 
 
-def _split(builder: Any, part: str, features: Features, found: Mapping[str, np.ndarray], most: int) -> Split:
+def _split(
+    builder: Any,
+    part: str,
+    features: Features,
+    found: Mapping[str, np.ndarray],
+    most: int,
+    values: Mapping[str, range],
+) -> Split:
     """Returns a split with all its columns.
 
     Args:
@@ -116,6 +126,7 @@ def _split(builder: Any, part: str, features: Features, found: Mapping[str, np.n
         features: the features that are read.
         found: what `read_columns` returned of it.
         most: largest number of objects of an image in any split.
+        values: for each mask the values that are its classes.
     """
     sizes = found.get("sizes")
     columns: dict[str, Any] = {"image": _lazy(builder, part, features.image, sizes)}
@@ -125,13 +136,18 @@ def _split(builder: Any, part: str, features: Features, found: Mapping[str, np.n
         columns["boxes"] = padded_boxes(found, most)
     for mask in features.masks:
         lazy = _lazy(builder, part, mask, sizes)
-        read = functools.partial(_without_channel, lazy.read)
-        columns[mask] = dataclasses.replace(lazy, read=read, image_shape=lazy.image_shape[:2])
+        read = functools.partial(_as_classes, lazy.read, values[mask].start)
+        counts = found[f"{mask}-counts"][:, list(values[mask])].astype(np.int64)  # [N, 256] -> [N, K]
+        columns[mask] = dataclasses.replace(lazy, read=read, image_shape=lazy.image_shape[:2], class_counts=counts)
     return Split(columns)
 
 
-def _without_channel(read: Callable[[list[int]], Sequence[np.ndarray] | np.ndarray], positions: list[int]) -> list[np.ndarray]:
-    return [mask[..., 0] for mask in read(positions)]  # [H, W, 1] -> [H, W]
+def _as_classes(
+    read: Callable[[list[int]], Sequence[np.ndarray] | np.ndarray], first: int, positions: list[int]
+) -> list[np.ndarray]:
+    """Returns masks [H, W, 1] as numbers of classes u8 [H, W], counted from 0 where their values are from `first` on."""
+    found = [mask[..., 0] for mask in read(positions)]
+    return [np.where(mask == Mask().ignore, mask, mask - first).astype(np.uint8) for mask in found] if first else found
 
 
 def _builder(tensorflow_datasets: Any, name: str, folder: pathlib.Path) -> Any:
