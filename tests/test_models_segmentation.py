@@ -215,8 +215,13 @@ def test_fcn16s_with_zero_skips_is_fcn32s():
         logits, joined = jitted.apply(models[skips], started, images, train=False)
         np.testing.assert_array_equal(joined["score5"], seen["score5"])
         np.testing.assert_allclose(joined["score4"], jax.jit(upsample.spread, static_argnums=1)(seen["score5"], 2), rtol=1e-6)
-        # Interpolating twice rounds off corners, so that it is not the same to the last digit.
-        assert float(jnp.linalg.norm(logits - expected)) < 0.05 * float(jnp.linalg.norm(expected))
+        # Interpolating in steps rounds off the corners of what is interpolated at once, and is equal between them.
+        steps, offset = (1, 4) if skips == 1 else (1, 1, 3), fcn.IMAGE_OFFSETS[skips]
+        whole = jax.jit(lambda x, steps=steps: functools.reduce(lambda x, n: upsample.spread(x, 2**n), steps, x))(
+            seen["score5"]
+        )
+        np.testing.assert_allclose(logits, whole[:, offset : offset + 40, offset : offset + 33], atol=1e-4)
+        assert float(jnp.linalg.norm(logits - expected)) < 0.2 * float(jnp.linalg.norm(expected))
 
 
 def test_the_offsets_of_fcn_put_scores_of_all_strides_to_the_same_pixels():

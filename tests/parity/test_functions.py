@@ -1,4 +1,4 @@
-"""Convolutions, pooling and local response normalisation against torch.nn.functional, with gradients, in f64."""
+"""Convolutions, pooling, unpooling, interpolation and LRN against torch.nn.functional, with gradients, in f64."""
 
 import functools
 
@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from cnnlab.models import layers
+from cnnlab.ops import unpool, upsample
 from cnnlab.ops.local_response_norm import local_response_normalization
 from cnnlab.ops.pooling import adaptive_average_pool
 from tests.parity import fixtures
-from tests.parity.torch_functions import ADAPTIVE, CONVOLUTIONS, RESPONSES, TRANSPOSED, WINDOWS
+from tests.parity.torch_functions import ADAPTIVE, CONVOLUTIONS, ENLARGED, RESPONSES, SPREAD, TRANSPOSED, UNPOOLED, WINDOWS
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
@@ -90,3 +91,23 @@ def test_adaptive_pooling_equals_the_reference(size, cells):
 def test_local_response_normalization_equals_the_reference(options):
     size, alpha, beta, k = options
     compare(f"lrn/{options}", lambda x: local_response_normalization(x, size=size, alpha=alpha, beta=beta, k=k))
+
+
+@pytest.mark.parametrize(("size", "window", "ceil"), UNPOOLED)
+def test_pooling_with_switches_and_unpooling_equal_the_reference(size, window, ceil):
+    name = f"{size}-{window}-{ceil}"
+    pool = functools.partial(unpool.max_pool_with_switches, window=window, ceil=ceil)
+    compare(f"switches/{name}", lambda x: pool(x)[0])
+    compare(f"unpool/{name}", lambda x: unpool.max_unpool(*pool(x), size, window))
+    _, switches = jax.jit(pool)(jnp.asarray(fixture()[f"switches/{name}/x"].transpose(0, 2, 3, 1), jnp.float32))
+    np.testing.assert_array_equal(switches, fixture()[f"switches/{name}/places"].transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("size", ENLARGED)
+def test_bilinear_interpolation_equals_the_reference(size):
+    compare(f"bilinear/{size}", lambda x: upsample.bilinear(x, size))
+
+
+@pytest.mark.parametrize("factor", SPREAD)
+def test_the_fixed_bilinear_transposed_convolution_equals_the_reference(factor):
+    compare(f"spread/{factor}", lambda x: upsample.spread(x, factor))

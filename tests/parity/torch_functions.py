@@ -42,6 +42,9 @@ WINDOWS = [
     if padding <= window // 2
 ]
 ADAPTIVE = [(size, cells) for size, cells in itertools.product(SIZES, ((1, 1), (3, 2), (6, 6), (7, 7)))]
+UNPOOLED = list(itertools.product(SIZES, (2, 3), (False, True)))
+ENLARGED = ((4, 3), (14, 16), (9, 20), (3, 4))
+SPREAD = (2, 4, 8)
 RESPONSES = list(itertools.product((1, 2, 3, 4, 5, 8), (1e-4, 0.5), (0.75, 0.5), (1.0, 2.0)))
 
 
@@ -78,6 +81,22 @@ def main() -> None:
     for size, cells in ADAPTIVE:
         x = random.normal(size=(2, 3, *size))
         add(f"adaptive_avg_pool/{size}-{cells}", lambda x, c=cells: functional.adaptive_avg_pool2d(x, c), x)
+    for size, window, ceil in UNPOOLED:
+        x, name = random.normal(size=(2, 3, *size)), f"{size}-{window}-{ceil}"
+        pool = {"kernel_size": window, "ceil_mode": ceil, "return_indices": True}
+        add(f"switches/{name}", lambda x, p=pool: functional.max_pool2d(x, **p)[0], x)
+        arrays[f"switches/{name}/places"] = functional.max_pool2d(torch.tensor(x), **pool)[1].numpy()
+        back = {"kernel_size": window, "output_size": size}
+        add(f"unpool/{name}", lambda x, p=pool, b=back: functional.max_unpool2d(*functional.max_pool2d(x, **p), **b), x)
+    for size in ENLARGED:
+        x = random.normal(size=(2, 3, 4, 5))
+        add(f"bilinear/{size}", lambda x, s=size: functional.interpolate(x, s, mode="bilinear", align_corners=False), x)
+    for factor in SPREAD:
+        place = np.arange(2 * factor)
+        line = 1 - abs(place / factor - (2 * factor - 1 - factor % 2) / (2 * factor))  # Caffe's filler `bilinear`
+        kernel = torch.tensor(np.outer(line, line)).expand(3, 1, 2 * factor, 2 * factor)
+        x = random.normal(size=(2, 3, 4, 5))
+        add(f"spread/{factor}", lambda x, k=kernel, f=factor: functional.conv_transpose2d(x, k, stride=f, groups=3), x)
     for options in RESPONSES:
         x = 3.0 * random.normal(size=(2, 7, 3, 4))
         add(f"lrn/{options}", lambda x, o=options: functional.local_response_norm(x, *o), x)

@@ -10,13 +10,14 @@ from cnnlab.interop.families import (
     keras,
     mobilenet,
     resnet,
+    segmentation,
     squeezenet,
     vgg,
     zfnet,
 )
 from cnnlab.interop.scheme import Scheme
 
-_TORCH = (alexnet, zfnet, vgg, inception, resnet, densenet, squeezenet, mobilenet, efficientnet)
+_TORCH = (alexnet, zfnet, vgg, inception, resnet, densenet, squeezenet, mobilenet, efficientnet, segmentation)
 
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     model: (*schemes, *keras.SCHEMES.get(model, ())) for family in _TORCH for model, schemes in family.SCHEMES.items()

@@ -5,13 +5,13 @@ from typing import Any
 
 import flax.linen as nn
 
-from cnnlab.interop.scheme import NOT_HERE, RELU, Form, Scheme, Unseen, by_rules, epsilon
+from cnnlab.interop.scheme import NOT_HERE, RELU, Form, Scheme, Unseen, always, by_rules, epsilon
 from cnnlab.models import norms
 from cnnlab.models.preact_resnet import PreActResNet
 from cnnlab.models.resnet import ResNet
 
 
-def _torch(name: str, model: nn.Module) -> str:
+def torch_name(name: str, model: nn.Module) -> str:
     """Renames `layer2.0.bn3` of torchvision and timm, which count blocks from 0, to `stage2_block1/norm3`."""
     name = re.sub(r"^layer(\d+)\.(\d+)\.", lambda found: f"stage{found[1]}_block{int(found[2]) + 1}/", name)
     return _TORCH_PARTS(name, model) or name
@@ -168,14 +168,15 @@ _KERNELS = Unseen(
 """Of timm's pre-activation networks with this stem, those with batch norm have plain kernels and the others do not."""
 
 _EPSILON = epsilon(1e-5)
+_SHRINKS = always("dilated", 0, "shrinks the image in all stages but the first")
 _SECOND = Unseen("stride_at", (Form(".*", "timm's resnetv2_50", SECOND, "second"),), _is_deep)
-_TORCH_UNSEEN = (_BASIC, _STRIDE_TORCH, _ANTIALIASED, _SMALL_STEM, *GROUPS, RELU, _EPSILON)
-_PYTORCHCV_UNSEEN = (_BASIC, _STRIDE_PYTORCHCV, _STRIDE_PYTORCHCV_ALWAYS, _DILATED, RELU, _EPSILON)
+_TORCH_UNSEEN = (_BASIC, _STRIDE_TORCH, _ANTIALIASED, _SMALL_STEM, _SHRINKS, *GROUPS, RELU, _EPSILON)
+_PYTORCHCV_UNSEEN = (_BASIC, _STRIDE_PYTORCHCV, _STRIDE_PYTORCHCV_ALWAYS, _DILATED, _SHRINKS, RELU, _EPSILON)
 
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     ResNet: (
-        Scheme("torchvision", _torch, unseen=_TORCH_UNSEEN),
-        Scheme("timm", _torch, unseen=_TORCH_UNSEEN),
+        Scheme("torchvision", torch_name, unseen=_TORCH_UNSEEN),
+        Scheme("timm", torch_name, unseen=_TORCH_UNSEEN),
         Scheme("pytorchcv", _PYTORCHCV, unseen=_PYTORCHCV_UNSEEN),
     ),
     PreActResNet: (
