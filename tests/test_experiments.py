@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,10 +25,11 @@ from cnnlab.ops.losses import LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.recipes.autoencoder import principal_components
-from cnnlab.recipes.classification import classification, nearest_neighbours
+from cnnlab.recipes.classification import classification, ensemble_classification, nearest_neighbours
 from cnnlab.runs import run
 from cnnlab.runs.catalogue import experiment_files
 from cnnlab.runs.folder import RunSpec
+from cnnlab.values import ChoiceOf, metadata
 from tests.flipping import require_every_knob_does_something
 from tests.stages import slow_but
 from tests.zoo import ZOO
@@ -239,6 +240,11 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
                 found.append((f"{path}={option}", {path: option}))
     found += [(f"activation={name}", {"model": "mlp", "model.activation": name}) for name in ACTIVATIONS]
     found += [(f"initializer={name}", {"model": "mlp", "model.initializer": name}) for name in INITIALIZERS]
+    found += [(f"normalize={name}", {"normalize": name, "image_size": 8}) for name in ("pca", "zca", "fixed")]
+    found += [("image_fit=crop", {"image_size": 24, "image_fit": "crop"}), ("dataset=stripes", {})]
+    normed = {"model": "mlp", "model.widths": "8", "model.norm": "batch"}
+    found += [("average=ema", {**normed, "average_decay": 0.9})]
+    found += [("average=swa", {**normed, "average": "swa", "average.statistics": "recomputed"})]
     found += [(f"norm={name}", {"model": "convnet", "model.norm": name}) for name in ("batch", "layer", "group", "instance")]
     return found
 
@@ -267,9 +273,53 @@ def test_every_knob_does_something(label: str, base: dict[str, Any]):
     base = {"model": "linear", **base, **NEEDS.get(option, {})} if path != "recipe" else {"model": "mlp", **base}
     small = {name: value for name, value in SMALL.items() if name.split(".")[0] not in base}
     own = {"recipe": None, "model": "model", "loss": "loss", "optimizer": "optimizer"}
+    own |= {"normalize": "data.normalize", "image_fit": "data.image_fit", "dataset": "data.dataset", "average": "average"}
     own |= {"schedule": "optimizer.schedule", "augment": "data.augment", "adversarial": "adversarial"}
     below = own.get(path, f"model.{path}")
     require_every_knob_does_something(classification, {**small, **base}, below=below, others=OTHERS, but=TOGETHER)
+
+
+@pytest.mark.slow
+def test_every_knob_of_an_ensemble_does_something():
+    small = {**SMALL, "dataset.size": 8, "image_size": 10, "image_fit": "pad", "members": 2, "model": "linear"}
+    require_every_knob_does_something(ensemble_classification, small)
+
+
+ELSEWHERE = {
+    "model": "test_zoo.py and test_models_*.py have those that are not here",
+    "dataset": "they read files or are of other tasks: test_data_*.py",
+    "data_init": "it acts before the first step: test_tasks_lsuv.py",
+    "metrics": "they are computed of what was measured: test_tasks_measures.py",
+    "attack": "it is one of robust_accuracy: test_tasks_adversarial.py",
+    "statistics": "its knob is below average=swa",
+    "huber": "test_tasks_goals.py",
+    **dict.fromkeys(IN_COLOUR, "test_data_colours.py"),
+}
+"""Choices and options that have no case, with the reason and the test that has them."""
+
+
+def options(function: Callable[..., Any]) -> Iterator[tuple[str, str, Any]]:
+    """Every (choice, option, its function), at any depth, of options that have knobs of their own."""
+    for name, annotation, default in parameters(function):
+        choice = metadata(annotation, ChoiceOf)
+        if choice is None or default is inspect.Parameter.empty:
+            continue
+        for option, chosen in choice.options.items():
+            below = [parameter for parameter, _, default in parameters(chosen) if default is not inspect.Parameter.empty]
+            if set(below) - choice.supplied:
+                yield name, option, innermost(chosen)
+            if name not in ELSEWHERE and name != "rule":  # the rules below reduce_on_plateau are the other optimisers
+                yield from options(chosen)
+
+
+def test_every_option_with_knobs_of_its_own_has_a_case_or_a_reason():
+    labels, found = {label for label, _ in cases()}, list(options(classification))
+    tested = {function for choice, option, function in found if f"{choice}={option}" in labels}
+    left_out = {
+        f"{choice}={option}" for choice, option, function in found if function not in tested and choice not in ELSEWHERE
+    }
+    left_out -= {"data=images", "regularizer=penalties"}  # the case of the recipe
+    assert {label for label in left_out if label.split("=")[1] not in ELSEWHERE} == set()
 
 
 @pytest.mark.parametrize("recipe", [nearest_neighbours, principal_components])

@@ -18,12 +18,18 @@ from cnnlab.models.layers import Conv, MaxPool, flatten
 from cnnlab.models.taps import layer_shapes, tapped
 from cnnlab.ops.gram import gram, relative_distance
 from cnnlab.ops.picture import gaussian_blur, jitter, total_variation
-from cnnlab.recipes.synthesis import picture_synthesis
+from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
 from cnnlab.tasks.makers import octave_sizes
+from cnnlab.tasks.objectives import style_transfer, texture
 from cnnlab.tasks.synthesis import TARGETS
 from tests.commands import read
+from tests.flipping import require_every_knob_does_something
+from tests.stages import slow_but
 
 SMALL = {"model": "convnet", "model.widths": "4,8", "control": "random_parameters", "classes": 10}
+STRIPES = {**SMALL, "optimizer": "momentum", "dataset": "stripes", "dataset.examples": 24, "dataset.size": 8}
+STYLE = {"objective": "style_transfer", "style_layers": "stage2", "content_layers": "stage2_conv1"}
+OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5, "image_size": 10}
 WORDS = [f"--{name}={value}" for name, value in SMALL.items()]
 
 
@@ -80,6 +86,8 @@ def test_layers_before_a_dense_head_are_read_at_any_size_and_maxima_may_become_m
     before = np.asarray(tapped(network, variables, images, ["conv"])["conv"]).reshape(1, 4, 2, 4, 2, 4)
     np.testing.assert_allclose(maxima, before.max(axis=(2, 4)), rtol=1e-6)
     np.testing.assert_allclose(means, before.mean(axis=(2, 4)), atol=1e-6)
+    with pytest.raises(UsageError, match="--average_pool: no MaxPool comes before conv whose maxima could become means"):
+        tapped(network, variables, images, ["conv"], average_pool=True)
     with pytest.raises(ScopeParamShapeError):
         tapped(network, variables, images, ["output"])
 
@@ -231,3 +239,57 @@ def read_lines(path: pathlib.Path):
     from cnnlab import files
 
     return files.read_lines(path)[0]
+
+
+FLIPPED = {
+    "layers": "stage1",
+    "style_layers": "stage1",
+    "content_layers": "stage1",
+    "layer": "stage2",
+    "channels": "1",
+    "at": "centre",
+    "by": "probability",
+    "objective": "class_score",
+    "image_size": 12,
+    "classes": 11,
+}
+"""Values of knobs that a rule does not find."""
+ELSEWHERE = ("init_from", "control", "model", "average_pool", "objective.style", "objective.style_scale")
+"""Knobs that need a file, weights, another network or a MaxPool, or act before the first step: tests above and below."""
+
+
+BASES = [
+    (None, {**STYLE, **OCTAVES}),
+    ("objective", STYLE),
+    ("basis", STYLE),
+    ("basis", {**STYLE, "basis": "pixels"}),
+    ("objective", {"objective": "texture", "objective.layers": "stage2"}),
+    ("objective", {"objective": "dream", "objective.layers": "stage2"}),
+    ("objective", {"objective": "inversion", "objective.layers": "stage2"}),
+    ("objective", {"objective": "activation", "objective.layer": "stage1"}),
+    ("objective", {"objective": "class_score"}),
+]
+
+
+@pytest.mark.parametrize(("below", "base"), slow_but(BASES, thorough=BASES[2:]))
+def test_every_knob_of_synthesis_does_something(below: str | None, base: dict[str, object]):
+    """Of class_score the layer, which is `output` or one of the same logits, is left out."""
+    but = (*ELSEWHERE, "objective.layer") if base["objective"] == "class_score" else ELSEWHERE
+    given = {**STRIPES, "duration": "40 steps", **base}
+    require_every_knob_does_something(picture_synthesis, given, below=below, others=FLIPPED, but=but)
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_every_knob_of_fast_style_transfer_and_its_network_does_something():
+    given = {**STRIPES, **STYLE, "duration": "40 steps", "image_size": 16, "batch_size": 4, "width": 2, "blocks": 1}
+    for below in (None, "transformer_network"):
+        require_every_knob_does_something(fast_style_transfer, given, below=below, others=FLIPPED, but=ELSEWHERE)
+
+
+@pytest.mark.parametrize("objective", [texture, style_transfer])
+def test_the_picture_of_a_style_has_the_size_that_is_asked_for(objective):
+    """It is read before the first step, so no step has the number in it."""
+    for scale, side in ((1.0, 16), (0.5, 8)):
+        reference = objective(style_scale=scale).reference
+        assert reference is not None and min(reference((16, 20, 3)).shape[:2]) == side

@@ -1,5 +1,6 @@
 """Activations inside a network by name, as `launch.py inspect` names its layers, without a change of the network."""
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -36,25 +37,35 @@ def tapped(
         names: the layers.
         average_pool: whether every MaxPool takes means instead (Gatys et al. 2015, section 2); for modules of `layers` alone.
 
-    Raises UsageError for a layer that there is none of.
+    Raises UsageError for a layer that there is none of, and where `average_pool` has no MaxPool to change.
     """
     wanted, found = set(names), dict[str, Array]()
+    averaged: list[str] = []
 
     def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         if context.method_name != "__call__":
             return call(*args, **kwargs)
         module = context.module
-        output = _averaged(module, *args) if average_pool and isinstance(module, MaxPool) else call(*args, **kwargs)
+        if average_pool and isinstance(module, MaxPool):
+            averaged.append("/".join(module.path))
+            output = _averaged(module, *args)
+        else:
+            output = call(*args, **kwargs)
         if (name := "/".join(module.path)) in wanted:
             found.setdefault(name, output[0] if isinstance(output, tuple) else output)
             if len(found) == len(wanted):
                 raise _AllSeen
         return output
 
-    try:
-        with nn.intercept_methods(intercept):
-            returned: Any = network.apply(variables, images, train=False)
-    except _AllSeen:
+    returned: Any = None
+    with contextlib.suppress(_AllSeen), nn.intercept_methods(intercept):
+        returned = network.apply(variables, images, train=False)
+    if average_pool and not averaged:
+        raise UsageError(
+            f"--average_pool: no MaxPool comes before {', '.join(sorted(wanted))} whose maxima could become means.\n"
+            "Leave it out, or read layers behind one; networks such as convnet have a knob of their own: --model.pool=average."
+        )
+    if wanted <= found.keys():
         return found
     intermediates = returned[1] if isinstance(returned, tuple) else {}
     found |= {name: intermediates[name] for name in wanted - found.keys() if name in intermediates}
