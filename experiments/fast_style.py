@@ -4,7 +4,9 @@ Paper:    J. Johnson, A. Alahi, L. Fei-Fei, Perceptual losses for real-time styl
           1603.08155; instance normalisation: D. Ulyanov, A. Vedaldi, V. Lempitsky, 2017, arXiv 1701.02096
 Command:  python launch.py --experiment=fast_style --init_from=WEIGHTS --style=PAINTING.jpg --dataset=folder:PHOTOS
           --dataset.classes=none, then python launch.py predict --workdir=RUN --images=PHOTO.jpg
-Result:   not measured yet.
+Result:   six photos, The Starry Night, seed 0: style loss 0.353 and content loss 1.30 over steps 151 to 165, from 1.03 and 1.32
+          over the first 15; 150 CPU seconds with compilation. It was stopped there: what the 500 steps of the defaults reach is
+          not measured yet.
 """
 
 from functools import partial
