@@ -9,8 +9,10 @@ import socket
 import subprocess
 import time
 
+import jax
 import numpy as np
 import pytest
+from jax._src.clusters import ClusterEnv
 from PIL import Image
 
 from cnnlab import files
@@ -264,6 +266,46 @@ def test_tasks_of_srun_are_processes_of_a_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv(supervise.CHILD)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     assert supervise.of_slurm() is None
+
+
+TPU_SLICE = {"TPU_WORKER_HOSTNAMES": "127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4", "TPU_WORKER_ID": "2"}
+TPU_SLICES = {"MEGASCALE_NUM_SLICES": "2", "MEGASCALE_SLICE_ID": "1", "MEGASCALE_COORDINATOR_ADDRESS": "127.0.0.9:8080"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        (TPU_SLICE, ("127.0.0.1:8482", 4, 2)),
+        ({**TPU_SLICE, "TPU_PROCESS_ADDRESSES": "127.0.0.5,127.0.0.6"}, ("127.0.0.5:8482", 2, 2)),
+        ({**TPU_SLICE, **TPU_SLICES}, ("127.0.0.9:8482", 8, 6)),
+        ({"TPU_WORKER_HOSTNAMES": "127.0.0.1", "TPU_WORKER_ID": "0"}, ("127.0.0.1:8482", 1, 0)),
+    ],
+)
+def test_hosts_of_a_tpu_slice_are_processes_of_a_run_as_jax_finds_them(
+    variables: dict[str, str], place: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch
+):
+    """No TPU is here: what jax would derive is asked of the function that jax.distributed.initialize calls."""
+    for name in ("SLURM_STEP_NODELIST", "KUBERNETES_SERVICE_HOST", supervise.CHILD, *TPU_SLICE, *TPU_SLICES):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("jax._src.clusters.cloud_tpu_cluster.running_in_cloud_tpu_vm", True)
+    monkeypatch.setattr("jax._src.clusters.cluster.running_in_cloud_tpu_vm", True)
+    monkeypatch.setattr("jax._src.clusters.cloud_tpu_cluster.get_tpu_env_value_from_metadata", lambda name: None)
+    given: list[dict] = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda **more: given.append(more))
+    monkeypatch.setattr(processes, "_connect_devices", lambda timeout: None)
+    before = jax.config.jax_enable_preemption_service
+    try:
+        processes.start(processes.Group(start_timeout=7))
+    finally:
+        jax.config.update("jax_enable_preemption_service", before)
+    asked = [given[0].pop(name) for name in ("coordinator_address", "num_processes", "process_id")]
+    assert asked == [None] * 3 and given == [{"initialization_timeout": 7, "heartbeat_timeout_seconds": 30}]
+    found = ClusterEnv.auto_detect_unset_distributed_params(*asked, None, None, 7)
+    assert found == (*place, None)
+    assert supervise.of_cluster() == (place[1:] if place[1] > 1 else None)
+    assert supervise.required(Processes()) == (place[1] > 1)
 
 
 def test_one_process_agrees_with_itself():

@@ -95,7 +95,8 @@ class Processes:
     """Several processes that train one run together, on one host or on several.
 
     Attributes:
-        num_processes: how many processes share the devices' work; none: one, or as many tasks as `srun` started.
+        num_processes: how many processes share the devices' work; none: one, or as many tasks as `srun` started, or as many
+            hosts as a TPU slice on Kubernetes has.
         process_id: number of this process, from 0; none: this command starts all of them on this host.
         coordinator: HOST:PORT at which process 0 awaits the others; none: a free port of this host.
     """

@@ -32,6 +32,8 @@ PARENT = "CNNLAB_PARENT"
 """The same for the system's number of the parent, with which it ends."""
 WORDS: list[str] = []
 """The words of the command after launch.py, as `main` got them: a parent starts its processes with the same ones."""
+SLICES = (("MEGASCALE_NUM_SLICES", 1), ("MEGASCALE_SLICE_ID", 0))
+"""Names of the variables with the number of TPU slices of a job and the number of this one, and what they are without them."""
 NOISE = re.compile(
     r"^(\[Gloo\] |[IWEF]\d{4} \d\d:\d\d|\s+@\s+0x|\*\*\* Check failure stack trace|terminate called|Fatal Python error)"
 )
@@ -81,6 +83,25 @@ def of_slurm() -> tuple[int, int] | None:
     return (tasks, index) if tasks > 1 else None
 
 
+def of_tpu() -> tuple[int, int] | None:
+    """Returns (number of hosts, number of this host) of a TPU slice, or of several, on Kubernetes (GKE); else None.
+
+    The variables are those by which jax finds the hosts too. On TPU VMs of Compute Engine only a server of metadata knows them.
+    """
+    hosts = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES")
+    if not hosts or "TPU_WORKER_ID" not in os.environ:
+        return None
+    in_slice = len(hosts.split(","))
+    slices, this_slice = (int(os.environ.get(name) or default) for name, default in SLICES)
+    count = in_slice * slices
+    return (count, this_slice * in_slice + int(os.environ["TPU_WORKER_ID"])) if count > 1 else None
+
+
+def of_cluster() -> tuple[int, int] | None:
+    """Returns (number of processes, number of this one) where a cluster started several of this command; else None."""
+    return of_slurm() or of_tpu()
+
+
 def required(processes: Processes) -> bool:
     """Returns whether this command is to be the parent of others. Raises UsageError for flags that do not go together."""
     if CHILD in os.environ:
@@ -100,7 +121,7 @@ def required(processes: Processes) -> bool:
         raise UsageError(f"--process_id={index}: expected 0 to {count - 1} with --num_processes={count}.")
     if processes.coordinator is not None and not re.fullmatch(r"[^:\s]+:\d{1,5}", processes.coordinator):
         raise UsageError(f"--coordinator={processes.coordinator}: expected HOST:PORT, such as 10.0.0.1:1234.")
-    return bool((count or 1) > 1 or of_slurm())
+    return bool((count or 1) > 1 or of_cluster())
 
 
 def run_supervised(processes: Processes, grace: float) -> int:
@@ -111,19 +132,15 @@ def run_supervised(processes: Processes, grace: float) -> int:
         grace: seconds from a signal to the end of all of them.
     """
     words = WORDS
-    if processes.process_id is not None or (processes.num_processes is None and of_slurm()):
-        index = processes.process_id if processes.process_id is not None else _of_slurm_index()
+    index = processes.process_id
+    if index is None and processes.num_processes is None and (found := of_cluster()):
+        index = found[1]
+    if index is not None:
         return _run([(index, list(words))], processes.coordinator or "that of the cluster", grace)
     count = processes.num_processes or 1
     address = f"127.0.0.1:{_free_port()}"
     each = [(index, [*words, f"--process_id={index}", f"--coordinator={address}"]) for index in range(count)]
     return _run(each, address, grace)
-
-
-def _of_slurm_index() -> int:
-    found = of_slurm()
-    assert found is not None
-    return found[1]
 
 
 def _free_port() -> int:

@@ -60,8 +60,10 @@ def start(group: Group) -> None:
         _connect_devices(group.start_timeout)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
+        place = f"at {group.coordinator}" if group.coordinator else "as the cluster names them"
+        name = "this process" if group.index is None else f"process {group.index} of {group.count}"
         raise UsageError(
-            f"process {group.index} of {group.count} could not join the others at {group.coordinator}: {reason}\n"
+            f"{name} could not join the others {place}: {reason}\n"
             "Start all of them with the same --num_processes and --coordinator, each with its own --process_id."
         ) from error
 
