@@ -61,6 +61,10 @@ class DiskError(CnnlabError):
     exit_code = 3
 
 
+OUT_OF_MEMORY = "out of memory"
+"""What the message of OutOfMemory begins with, by which a scheduler knows it in a run's status."""
+
+
 class OutOfMemory(CnnlabError):
     """The memory of the machine or of an accelerator does not suffice."""
 
@@ -131,7 +135,7 @@ def of_the_world(error: BaseException) -> CnnlabError | None:
         type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in first
     ):
         return OutOfMemory(
-            f"out of memory{f': {first}' if first else ''}\n"
+            f"{OUT_OF_MEMORY}{f': {first}' if first else ''}\n"
             "Give a smaller --batch_size, a larger --accumulate, --remat=full, a smaller network, smaller images "
             "(--image_size) or --precision=bf16; on several devices, --strategy=fsdp."
         )

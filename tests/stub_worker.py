@@ -58,6 +58,8 @@ def main() -> None:
                 time.sleep(2)
             if act == "fail":
                 write("FAILED", message="as requested")
+            elif act == "memory":
+                write("FAILED", message="out of memory: RESOURCE_EXHAUSTED")
             else:
                 (folder / "result.json").write_text("{}", encoding="utf-8")
                 write("DONE")

@@ -69,10 +69,10 @@ def test_one_killed_and_one_failing_run_leave_the_others_done_and_are_alone_repe
 
 def test_a_run_that_always_fails_is_begun_max_attempts_times(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "study"
-    study = study_of(folder, {"a0": ["fail"], "a1": ["crash"], "a2": ["kill", "good"]})
+    study = study_of(folder, {"a0": ["fail"], "a1": ["crash"], "a2": ["kill", "good"], "a3": ["memory"]}, arms=4)
     assert run(study, folder, max_attempts=2) == 1
-    assert statuses(study, folder) == [("FAILED", 2), ("FAILED", 2), ("DONE", 2)]
-    assert capsys.readouterr().err.count("it is tried again") == 3
+    assert statuses(study, folder) == [("FAILED", 2), ("FAILED", 2), ("DONE", 2), ("FAILED", 1)]
+    assert capsys.readouterr().err.count("it is tried again") == 3, "what lacks memory is not"
 
 
 def test_fail_fast_leaves_the_rest_alone(tmp_path: pathlib.Path):

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import jax
@@ -231,6 +232,11 @@ def test_a_peer_that_never_comes_and_a_port_in_use_are_one_line(tmp_path: pathli
             assert index or (code == 2 and f"process 0 cannot listen on port {port}" in err), err
             assert len(err.strip().splitlines()) <= 4 and "Traceback" not in err, err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_parent_imports_no_jax():
+    code = "import sys, cnnlab.cli.supervise; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_a_crash_is_never_taken_for_the_cause_of_the_end_of_another_process():

@@ -11,6 +11,7 @@ import pytest
 from commands import command, finish, kill, read, start
 
 from cnnlab.digests import file_digest
+from tests.stages import slow_but
 
 SMALL = [
     "--experiment=convnet_digits",
@@ -95,9 +96,10 @@ def test_stop_after_and_going_on_equal_an_uninterrupted_run(whole: pathlib.Path,
     assert_same(tmp_path / "run", whole)
 
 
-@pytest.mark.slow
-def test_kill_9_at_random_moments_changes_nothing(whole: pathlib.Path, tmp_path: pathlib.Path):
-    moments = random.Random(20261121)
+@pytest.mark.parametrize("seed", slow_but([20261121, 1, 2, 3], thorough=[1, 2, 3]))
+def test_kill_9_at_random_moments_changes_nothing(seed: int, whole: pathlib.Path, tmp_path: pathlib.Path):
+    """Six kills a seed, with a resumption after each."""
+    moments = random.Random(seed)
     process = start(*SMALL, *OFTEN, "--workdir=run", cwd=tmp_path, same_devices=True)
     while process.poll() is None and not (tmp_path / "run" / ".lock").exists():
         time.sleep(0.001)

@@ -21,6 +21,7 @@ from contract import (
     MIXING,
     OVER_PROCESSES,
     REMEMBERING,
+    STEPS,
     TASKS,
     batch_of,
     compiled_loss,
@@ -114,6 +115,20 @@ def test_what_the_backward_pass_computes_again_changes_no_number(name: str, rema
     assert other.keys() == curve.keys()
     for step, numbers in curve.items():
         assert by_name(other[step]) == pytest.approx(by_name(numbers), rel=2e-5, abs=1e-6), step
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_on_other_devices_and_strategies_keeps_its_curve():
+    """On one device to step 3, on three to step 6, on eight to the end: the same batches in the same order, within rounding."""
+    alone, _, curve, saved = reference("classify")
+    state, at, logged = saved[3], 3, {step: numbers for step, numbers in curve.items() if step <= 3}
+    for (strategy, devices), stop in ((("pmap", 3), 6), (("fsdp", 8), STEPS)):
+        built = program("classify", strategy, devices)
+        end, _, rest, kept = toys.run(built.experiment, program=built, intervals=INTERVALS, resume=(*state, at), stop=stop)
+        state, at, logged = kept[stop], stop, logged | rest
+    assert toys.gap(alone, end) < 1e-4 and logged.keys() == curve.keys()
+    for step, numbers in curve.items():
+        assert by_name(logged[step]) == pytest.approx(by_name(numbers), rel=2e-5, abs=1e-6), step
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any
 from cnnlab.ablation.plan.pruning import FINISHED, is_due
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run.runs import Targets, study_runs
+from cnnlab.errors import OUT_OF_MEMORY
 
 Attempt = tuple[pathlib.Path, int]
 """(folder of the run, number of the attempt)."""
@@ -99,11 +100,12 @@ class Attempts:
         return {str(folder): attempt for folder, attempt in map(self._attempt, failed)}
 
     def new_failures(self) -> list[int]:
-        """Counts and returns the failures that were not returned before."""
+        """Counts and returns the failures that were not returned before; a run that lacks memory is not tried again."""
         new = [number for number in self.failed() if self._attempt(number) not in self._reported]
         for number in new:
             self._reported.add(self._attempt(number))
-            self._failures[self.study_runs[number].folder] += 1
+            lacks_memory = self.statuses[number].get("message", "").startswith(OUT_OF_MEMORY)
+            self._failures[self.study_runs[number].folder] += self._max_attempts if lacks_memory else 1
         return new
 
     def record_end(self, worker_status: Mapping[str, Any], state: str, message: str) -> None:
