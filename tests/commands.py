@@ -93,8 +93,9 @@ def command(*words: str, cwd: pathlib.Path) -> tuple[int, str, str]:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """kill -9, with everything it started."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """kill -9, with everything it started; nothing where it is over already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
