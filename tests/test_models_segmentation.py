@@ -12,6 +12,7 @@ from jax.interpreters import partial_eval
 from cnnlab import inspect
 from cnnlab.errors import UsageError
 from cnnlab.models import MODELS, SEGMENTERS, fcn, norms, unet
+from cnnlab.models.dense_maps import BACKBONES
 from cnnlab.models.resnet import ResNet
 from cnnlab.ops import trees, upsample
 from tests import jitted
@@ -171,6 +172,12 @@ def test_a_network_without_maps_is_no_encoder():
     images = jnp.zeros((1, 8, 8, 1))
     with pytest.raises(UsageError, match=r"Linear cannot be an encoder: .*\nTake a convolutional network"):
         jitted.init(SEGMENTERS["unet"](classes=2, backbone=MODELS["linear"]), KEY, images, train=False)
+
+
+def test_the_fcn_of_torchvision_has_no_encoder_of_its_own():
+    model = SEGMENTERS["fcn_resnet50"](classes=2, backbone=BACKBONES["none"])
+    with pytest.raises(UsageError, match="no encoder of its own"):
+        jitted.init(model, KEY, jnp.zeros((1, 8, 8, 1)), train=False)
 
 
 @pytest.mark.slow

@@ -84,7 +84,12 @@ BACKBONES: dict[str, Any] = {
 
 
 def encoder(backbone: Callable[..., nn.Module]) -> nn.Module:
-    """Makes the encoder `backbone` of a network of BACKBONES but `none`, without classes and without dense layers."""
+    """Makes the encoder `backbone` of a network of BACKBONES, without classes and without dense layers.
+
+    Raises UsageError for `none`, where a network has no encoder of its own.
+    """
+    if backbone is own_encoder:
+        raise UsageError("--model.backbone=none: this network has no encoder of its own. Take one, such as resnet50_v1_5.")
     takes_head = "head" in inspect.signature(backbone).parameters
     return backbone(classes=0, name="backbone", **({"head": "pooled"} if takes_head else {}))
 
