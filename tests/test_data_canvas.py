@@ -19,6 +19,10 @@ from cnnlab.data.variations.compose import Augmentation
 from cnnlab.data.variations.crop import random_crop
 from cnnlab.data.variations.mirror import flip
 from cnnlab.errors import DataError, UsageError
+from cnnlab.models.unet import UNet
+from cnnlab.ops.dense_losses import cross_entropy
+from cnnlab.tasks.segment import segment
+from cnnlab.tasks.segmentation_metrics import MaskMetrics
 
 SIZES = ((20, 31), (9, 12), (40, 24), (16, 16))
 """(H, W) of the images in turn."""
@@ -122,3 +126,23 @@ def test_what_cannot_lie_on_a_canvas_is_one_clear_error(error, words, known, kno
     with pytest.raises(error, match=words):
         data = build(source(known=known), batch_size=2, validation=0.0, **{"image_fit": canvas, **knobs})
         jax.eval_shape(data.prepare, data.resident["train"], {"index": jnp.zeros(2, jnp.int32)}, jax.random.key(0))
+
+
+def test_a_network_of_segmentation_trains_on_crops_and_is_measured_on_canvases():
+    """On shapes alone: the loss of crops of 16 x 16 and the measure of canvases of 64 x 32 take the same parameters."""
+    augment = Augmentation((partial(random_crop, size=16),))
+    data = build(source(), batch_size=2, image_fit=canvas, validation=0.0, augment=augment)
+    metrics = MaskMetrics(("even", "odd"), 255, "segmentation")
+    task = segment(UNet(classes=2, width=2, levels=2), metrics=metrics, losses=(cross_entropy,))
+    key, feed = jax.random.key(0), {"index": jnp.zeros(2, jnp.int32), "mask": jnp.ones(2, bool)}
+    resident = data.resident["train"]
+
+    def losses(key: jax.Array) -> tuple[object, object]:
+        params, state = task.init(key, data.prepare(resident, feed, None))
+        crops = data.prepare(resident, feed, key)
+        assert crops["image"].shape == (2, 16, 16, 1)
+        loss, _ = task.loss(params, state, crops, key, task.turns[0])
+        return loss, task.measure(params, state, data.prepare(resident, feed, None))
+
+    loss, _ = jax.eval_shape(losses, key)
+    assert loss.shape == ()
