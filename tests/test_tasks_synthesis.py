@@ -21,6 +21,7 @@ from cnnlab.ops.picture import gaussian_blur, jitter, total_variation
 from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
 from cnnlab.tasks.makers import octave_sizes
 from cnnlab.tasks.objectives import style_transfer, texture
+from cnnlab.tasks.objectives import activation
 from cnnlab.tasks.synthesis import TARGETS
 from tests.commands import read
 from tests.flipping import require_every_knob_does_something
@@ -185,6 +186,12 @@ def test_what_cannot_be_synthesised_is_said_before_anything_compiles(values, sai
     base = {name: value for name, value in base.items() if base["dataset"] == "blank" or name != "dataset.size"}
     with pytest.raises(UsageError, match=said):
         knobs.resolve(picture_synthesis, base, {"data_dir": None}).call()
+
+
+def test_a_channel_that_does_not_exist_is_said_with_those_that_do():
+    batch = {"index": jnp.zeros(1, jnp.int32)}
+    with pytest.raises(UsageError, match=r"--channels=1,4: stage1 has the channels 0 … 3\."):
+        activation(layer="stage1", channels=(1, 4)).losses({"stage1": jnp.zeros((1, 2, 2, 4))}, {}, {}, batch)
 
 
 def test_a_run_of_synthesis_is_stopped_goes_on_and_leaves_its_pictures(here, tmp_path: pathlib.Path):
