@@ -20,8 +20,7 @@ from cnnlab.ops.gram import gram, relative_distance
 from cnnlab.ops.picture import gaussian_blur, jitter, total_variation
 from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
 from cnnlab.tasks.makers import octave_sizes
-from cnnlab.tasks.objectives import style_transfer, texture
-from cnnlab.tasks.objectives import activation
+from cnnlab.tasks.objectives import activation, style_transfer, texture
 from cnnlab.tasks.synthesis import TARGETS
 from tests.commands import read
 from tests.flipping import require_every_knob_does_something

@@ -86,9 +86,8 @@ def activation(*, layer: str = "stage4", channels: tuple[int, ...] = (0,), at: L
             middle = found[:, found.shape[1] // 2, found.shape[2] // 2]  # [B, H, W, C] -> [B, C]
             found = jnp.mean(found, axis=(1, 2)) if at == "mean" else middle
         if not 0 <= min(channels) <= max(channels) < found.shape[-1]:
-            raise UsageError(
-                f"--channels={','.join(map(str, channels))}: {layer} has the channels 0 … {found.shape[-1] - 1}.\nGive some of these."
-            )
+            given, last = ",".join(map(str, channels)), found.shape[-1] - 1
+            raise UsageError(f"--channels={given}: {layer} has the channels 0 … {last}.\nGive some of these.")
         wanted = jnp.asarray(channels, jnp.int32)[batch["index"] % len(channels)]
         reached = jnp.take_along_axis(found, wanted[:, None], axis=1, mode="clip")[:, 0]  # [B, C] at [B, 1] -> [B]
         return -reached, {"activation": reached}
