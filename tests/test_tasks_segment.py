@@ -192,8 +192,16 @@ def test_masks_come_back_to_the_size_of_the_image(fit, shape):
 
 
 def test_colours_of_classes_differ_and_what_is_ignored_is_white():
-    table = masks_shown.palette(60, 255)
+    measured = MaskMetrics(tuple(map(str, range(60))), 255, "segmentation")
+    table = masks_shown.palette(measured)
     assert len(np.unique(np.round(255 * table[:60]), axis=0)) == 60 and np.all(table[255] == 1) and np.all(table[60:] == 1)
+    own = MaskMetrics(("sky", "road"), 255, "segmentation", colours=((70, 130, 180), (128, 64, 128)), published=(23, 7))
+    np.testing.assert_allclose(255 * masks_shown.palette(own)[1], [128, 64, 128], atol=1e-4)
+    scores = np.zeros((4, 4, 2), np.float32)
+    scores[:, 2:, 1] = 1.0
+    place = placement({"name": "none"}, (4, 4), 4)
+    maps = masks_shown.prediction(own).maps(np.zeros((4, 4, 3), np.float32), {"scores": scores}, place)
+    np.testing.assert_array_equal(maps["submission"], np.where(maps["masks"] == 1, 7, 23))
 
 
 @pytest.mark.parametrize("resident", [2048, 0])

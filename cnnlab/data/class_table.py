@@ -49,6 +49,8 @@ class ClassTable:
     """What was decided, a sentence each."""
     own_colours: tuple[tuple[int, int, int], ...] = ()
     """The colours in which pictures show classes that masks hold as numbers."""
+    published: tuple[int, ...] = ()
+    """The numbers of the classes in submissions; (): they have none of their own."""
 
     @property
     def colours(self) -> tuple[tuple[int, int, int], ...]:

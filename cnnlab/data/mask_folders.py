@@ -90,7 +90,10 @@ def source_of_pairs(
             columns["group"] = np.array([pairs[place].group for place in chosen], np.str_)
         splits[split] = Split(columns)
     splits, carved = with_test_split(name, splits)
-    kinds: dict[str, Kind] = {"image": Image(), "segmentation": Mask(classes.names, colours=classes.colours)}
+    kinds: dict[str, Kind] = {
+        "image": Image(),
+        "segmentation": Mask(classes.names, colours=classes.colours, published=classes.published),
+    }
     kinds |= {"group": Name()} if grouped else {}
     where = " ".join(f"{pair.split} {pair.group}" for pair in pairs)
     fingerprint = combined_digest(images.fingerprint, mask_files.fingerprint, classes.digest, where)

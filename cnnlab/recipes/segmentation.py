@@ -69,7 +69,7 @@ def segmentation(
     """
     dataset = data()
     column, kind = _masks(dataset)
-    metrics = MaskMetrics(kind.names, kind.ignore, column, *_groups(dataset))
+    metrics = MaskMetrics(kind.names, kind.ignore, column, *_groups(dataset), kind.colours, kind.published)
     network = as_segmenter(model(classes=len(kind.names)), dataset.image_shape, len(kind.names))
     if early_stopping and "validation" not in dataset.sizes:
         raise UsageError(

@@ -45,13 +45,19 @@ def colours_of(classes: int) -> list[str]:
 
 
 @functools.cache
-def palette(classes: int, ignore: int) -> np.ndarray:
+def palette(metrics: MaskMetrics) -> np.ndarray:
     """Returns the colour of every value of a mask, f32 [256, 3] in [0, 1]; `ignore` and what is no class are white."""
     table = np.ones((256, 3), np.float32)
-    for number, colour in enumerate(colours_of(classes)):
-        table[number] = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    table[ignore] = 1.0
+    table[: metrics.classes] = np.asarray(_class_colours(metrics), np.float32) / 255
+    table[metrics.ignore] = 1.0
     return table
+
+
+def _class_colours(metrics: MaskMetrics) -> list[tuple[int, ...]]:
+    """Returns the colour (red, green, blue) of each class: that of the data, where they have one."""
+    if metrics.colours:
+        return list(metrics.colours)
+    return [tuple(int(colour[at : at + 2], 16) for at in (1, 3, 5)) for colour in colours_of(metrics.classes)]
 
 
 def prediction(metrics: MaskMetrics) -> Prediction:
@@ -73,13 +79,18 @@ def prediction(metrics: MaskMetrics) -> Prediction:
         return np.bincount(mask.reshape(-1), minlength=metrics.classes)[: metrics.classes] / mask.size
 
     def picture(image: np.ndarray, arrays: Predicted) -> np.ndarray:
-        return overlay(image, arrays["segmentation"], palette(metrics.classes, metrics.ignore))
+        return overlay(image, arrays["segmentation"], palette(metrics))
 
     def maps(image: np.ndarray, arrays: Predicted, place: Placement) -> dict[str, np.ndarray]:
         mask = at_own_size(arrays["scores"], place, metrics.ignore)
-        return {"masks": mask, "overlays": overlay(image, mask, palette(metrics.classes, metrics.ignore))}
+        shown = {"masks": mask, "overlays": overlay(image, mask, palette(metrics))}
+        if metrics.published:
+            numbers = np.zeros(256, np.uint8)
+            numbers[: metrics.classes] = metrics.published
+            shown["submission"] = numbers[mask]
+        return shown
 
-    colours = np.rint(255 * palette(metrics.classes, metrics.ignore)).astype(np.uint8)
+    colours = np.rint(255 * palette(metrics)).astype(np.uint8)
     return Prediction(arrays=arrays, rows=rows, caption=caption, picture=picture, maps=maps, palette=colours)
 
 
@@ -186,7 +197,7 @@ def _sheet(
     """Returns the figure of images [N, H, W, 3], each with its true mask, the predicted one and where they differ."""
     from cnnlab import figures
 
-    colours = palette(metrics.classes, metrics.ignore)
+    colours = palette(metrics)
     counts = truth != metrics.ignore
     wrong = (truth != guess) & counts
     dimmed = RIGHT * images.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
@@ -196,6 +207,7 @@ def _sheet(
     pictures = np.stack([images, colours[truth], colours[guess], errors], axis=1).reshape(-1, *images.shape[1:])
     captions = [text for iou in by_image for text in ("image", "truth", "prediction", f"errors, IoU {100 * iou:.0f} %")]
     present = sorted(set(np.unique(truth)) | set(np.unique(guess)))
-    legend = [(names[number], colours_of(metrics.classes)[number]) for number in present if number < metrics.classes]
+    colours_drawn = ["#" + bytes(colour).hex() for colour in _class_colours(metrics)]
+    legend = [(names[number], colours_drawn[number]) for number in present if number < metrics.classes]
     legend += [("not counted", IGNORED)] if metrics.ignore in present else []
     return figures.image_grid(pictures, captions, title=title, columns=8, legend=legend, inches=1.3)

@@ -124,7 +124,7 @@ def _snapshot(
     """Returns `masks`: the true mask of each image, then the predicted one, in the colours of their classes."""
     labels, _ = metrics.valid(batch)
     guess = predicted_classes(predict(params, model_state, batch["image"]))
-    colours = jnp.asarray(masks_shown.palette(metrics.classes, metrics.ignore))  # f32 [256, 3]
+    colours = jnp.asarray(masks_shown.palette(metrics))  # f32 [256, 3]
     pairs = jnp.stack([labels, guess], axis=1)  # two of [N, H, W] -> [N, 2, H, W]
     return {"masks": colours[pairs.reshape(-1, *labels.shape[1:])]}  # [256, 3] at [2 N, H, W] -> [2 N, H, W, 3]
 

@@ -34,6 +34,10 @@ class MaskMetrics:
     """Name of the column that says of which kind an image is; empty: the data have none."""
     group_names: tuple[str, ...] = ()
     """Names of the kinds of images."""
+    colours: tuple[tuple[int, int, int], ...] = ()
+    """The colour of each class, as the data have it; (): the usual ones."""
+    published: tuple[int, ...] = ()
+    """The number of each class in submissions; (): they have none of their own."""
 
     @property
     def classes(self) -> int:

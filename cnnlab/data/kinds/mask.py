@@ -27,6 +27,8 @@ class Mask(Kind):
     """The value of pixels that do not count."""
     colours: tuple[tuple[int, int, int], ...] = ()
     """The colour in which pictures show each class; (): they have none of their own."""
+    published: tuple[int, ...] = ()
+    """The number by which the publisher's own masks, and submissions, have each class; (): its place among the names."""
     by_area: bool = False
     """Whether a pixel of a mask that is brought to another size is the class of the largest part of its area, and not that of
     the nearest pixel."""
