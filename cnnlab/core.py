@@ -214,6 +214,8 @@ class Dataset:
     """Examples by split: train, test and, unless switched off, validation."""
     batch_size: int
     """Global batch size of `train`."""
+    recorded_kinds: Mapping[str, Any] = dataclasses.field(default_factory=dict, kw_only=True)
+    """`kinds` as JSON (data/kinds/recorded.py), which a run keeps; data that are opened without examples have these alone."""
     class_counts: tuple[int, ...] = dataclasses.field(default=(), kw_only=True)
     """Number of training examples of each class, in the order of `class_names`; (): they have no classes, or it is unknown."""
     accumulate: int = dataclasses.field(default=1, kw_only=True)

@@ -17,6 +17,7 @@ from cnnlab.data.folds import Folds
 from cnnlab.data.kinds import Image, Kind
 from cnnlab.data.kinds.extent import EXTENT
 from cnnlab.data.kinds.kind import each_leaf, shape_of
+from cnnlab.data.kinds.recorded import as_json
 from cnnlab.data.loading import at_final_size, code_of, fit_key, fixed_shape, in_memory
 from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.resize import Fit, resize, settings_of
@@ -65,8 +66,7 @@ def build(
     shares: Any = {"validation": validation, "split_seed": split_seed, "folds": folds}
     draws, held_out, more = _hold_out(source, parts, resident, examples_of_run, **shares)
     remarks = [*source.remarks, *found, *more]
-    stored_sizes = {split: len(part) for split, part in parts.items()}
-    sizes = stored_sizes | (draws.sizes() if draws else {})
+    sizes = (stored_sizes := {split: len(part) for split, part in parts.items()}) | (draws.sizes() if draws else {})
     batch_size = _batch_size(source, batch_size, accumulate, sizes)
     # What is stored does not depend on the draws of runs, so that data sets with other draws share it.
     of_stored = combined_digest(source.fingerprint, f"{stored_sizes} {image_size} {fit_key(fit)}{_decoder(source)}", held_out)
@@ -81,6 +81,7 @@ def build(
         name=source.name,
         inputs=_inputs(source, parts["train"].images, fit, normalizers),
         kinds=source.kinds,
+        recorded_kinds=as_json(source.kinds),
         stored={name: each_leaf(_stored, values) for name, values in shown["train"].columns.items()},
         sizes=sizes,
         batch_size=batch_size,

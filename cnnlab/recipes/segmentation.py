@@ -1,5 +1,6 @@
 """The recipe of segmentation, which experiments fill in with defaults of their own (functools.partial)."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ from cnnlab import own
 from cnnlab.core import OUTPUT, Dataset, Experiment
 from cnnlab.data.images import PIPELINES
 from cnnlab.data.kinds import Label, Mask
+from cnnlab.data.kinds.recorded import from_json
 from cnnlab.errors import UsageError
 from cnnlab.interop import files
 from cnnlab.interop.start import part_started_from, started_from
@@ -89,7 +91,7 @@ def segmentation(
 
 def _masks(data: Dataset) -> tuple[str, Mask]:
     """Returns the column of masks and its kind; raises UsageError for a data set without one, or with a single class."""
-    found = next(((name, kind) for name, kind in data.kinds.items() if isinstance(kind, Mask)), None)
+    found = next(((name, kind) for name, kind in _kinds(data).items() if isinstance(kind, Mask)), None)
     if found is None:
         raise UsageError(
             f"segmentation needs the class of every pixel, and {data.name} has no column of masks (its columns: "
@@ -103,9 +105,14 @@ def _masks(data: Dataset) -> tuple[str, Mask]:
     return found
 
 
+def _kinds(data: Dataset) -> Mapping[str, Any]:
+    """Returns the kinds of the columns, those that a run has kept where the data are opened without their examples."""
+    return data.kinds or from_json(data.recorded_kinds)
+
+
 def _groups(data: Dataset) -> tuple[str, tuple[str, ...]]:
     """Returns the column of the kinds of images by which metrics are given apart, and their names; ("", ()) without one."""
-    return next(((name, kind.names) for name, kind in data.kinds.items() if isinstance(kind, Label)), ("", ()))
+    return next(((name, kind.names) for name, kind in _kinds(data).items() if isinstance(kind, Label)), ("", ()))
 
 
 def start_of(network: nn.Module, path: str, *, new_head: bool) -> Any:

@@ -17,7 +17,6 @@ import jax
 
 from cnnlab import files
 from cnnlab.core import Experiment
-from cnnlab.data.kinds.recorded import as_json
 from cnnlab.engine import loss_scaling
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
@@ -276,7 +275,7 @@ def _content(spec: RunSpec, experiment: Experiment) -> dict[str, Any]:
             "class_names": list(data.class_names),
             "fit": dict(data.inputs.fit),
             "columns": jax.tree.map(lambda leaf: f"{leaf.dtype.name} {list(leaf.shape)}", dict(data.stored)),
-            "kinds": as_json(data.kinds),
+            "kinds": dict(data.recorded_kinds),
         },
         "sources": None if spec.sources is None else dict(spec.sources),
         "weights": spec.weights,

@@ -19,7 +19,6 @@ import numpy as np
 
 from cnnlab import own
 from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, PyTree
-from cnnlab.data.kinds.recorded import from_json
 from cnnlab.errors import CnnlabError, DataError
 from cnnlab.inputs import InputSpec
 from cnnlab.knobs import Resolved
@@ -75,8 +74,7 @@ def _opened(
     # A run of an older version has these two columns.
     label = {} if "columns" in recorded else {"label": "int32 []"}
     columns = {**label, **recorded.get("columns", {})}
-    kinds = from_json(recorded.get("kinds", {}))
-    return stand_in(recorded["name"], inputs, sizes, wanted or sizes["train"], fingerprint, columns, kinds)
+    return stand_in(recorded["name"], inputs, sizes, wanted or sizes["train"], fingerprint, columns, recorded.get("kinds", {}))
 
 
 def stand_in(
@@ -99,7 +97,7 @@ def stand_in(
         batch_size: number of examples in a training batch.
         fingerprint: that of the data set that it stands for.
         columns: {name: `int32 []`, type and shape of one example's value, or a dict of these}, as run.json holds them.
-        kinds: the kinds of the columns, as far as they are known.
+        kinds: the kinds of the columns as run.json holds them.
     """
     shape = jax.ShapeDtypeStruct(inputs.image_shape, np.dtype(inputs.dtype))
     stored = {**jax.tree.map(_shape_of, dict(columns)), "image": shape}
@@ -119,7 +117,8 @@ def stand_in(
     return Dataset(
         name=name,
         inputs=inputs,
-        kinds=kinds or {},
+        kinds={},
+        recorded_kinds=kinds or {},
         stored=stored,
         sizes=sizes,
         batch_size=batch_size,
