@@ -22,7 +22,7 @@ from cnnlab.values import Duration
 
 experiment = partial(
     segmentation,
-    model=partial(UNet, width=16),
+    model=partial(UNet, width=16, levels=3),
     data=partial(
         images,
         dataset="nuclei:stage1_train",
