@@ -103,7 +103,9 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
     if "objective" in values:
         return {"control": "random_parameters", **(SEEN if values["objective"] == "class_score" else {})}
     if "losses" in values:
-        return {"data.dataset": "scenes", "data.dataset.size": 16, "data.dataset.examples": 24, "model.width": 2}
+        small = {"data.dataset": "scenes", "data.dataset.size": 16, "data.dataset.examples": 24}
+        # Otsu's threshold has no width, and two classes alone.
+        return small | ({"model": "unet"} if values["model"] == "otsu" else {}) | {"model.width": 2}
     if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}
@@ -293,6 +295,8 @@ ELSEWHERE = {
     "attack": "it is one of robust_accuracy: test_tasks_adversarial.py",
     "statistics": "its knob is below average=swa",
     "huber": "test_tasks_goals.py",
+    "canvas": "it is for images of unequal sizes: test_data_canvas.py",
+    "random_crop": "batches of training have another size with it: test_data_canvas.py",
     **dict.fromkeys(IN_COLOUR, "test_data_colours.py"),
 }
 """Choices and options that have no case, with the reason and the test that has them."""

@@ -99,7 +99,7 @@ def test_a_clock_that_is_set_back_makes_no_time_negative(tmp_path: pathlib.Path,
     monkeypatch.setattr(time, "time", lambda: 1e9 - 3600.0 * next(steps))
     assert time.time() > time.time()
 
-    measured = types.SimpleNamespace(numbers={}, curves={})
+    measured = types.SimpleNamespace(numbers={}, curves={}, lower_bounds={})
     measurement = types.SimpleNamespace(measure=lambda seed: measured, check=lambda found: found)
     content = measure.run_measurement(cast(Any, measurement), [0], tmp_path, about={}, data_dir=None)
     assert content["seeds"]["0"]["seconds"] >= 0

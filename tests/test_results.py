@@ -9,7 +9,7 @@ from cnnlab.errors import UsageError
 from cnnlab.overview.results import BEGIN, END, collect, read_results, settings_of, write_results
 from tests.test_overview import write_run
 
-PAGE = f"# Title\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
+PAGE = f"# Title\n\n{BEGIN}\nwhat stood here before\n{END}\n\nAfter.\n"
 
 
 def run(folder: pathlib.Path, seed: int, accuracy: float, words: str = "", **more):
@@ -33,9 +33,8 @@ def place(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_runs_of_one_setting_are_one_row_with_an_interval(place: pathlib.Path):
     assert write_results([place / "runs"], place / "records", place / "README.md") == ["linear_digits"]
     text = (place / "README.md").read_text()
-    assert (
-        text.startswith(f"# Title\n\n{BEGIN}\n| experiment |") and text.endswith(f"\n{END}\n\nAfter.\n") and "old" not in text
-    )
+    assert text.startswith(f"# Title\n\n{BEGIN}\n| experiment |") and text.endswith(f"\n{END}\n\nAfter.\n")
+    assert "stood here" not in text
     rows = [line for line in text.splitlines() if line.startswith("| `linear_digits`")]
     # t with 2 degrees of freedom is 4.303: 92 ± 4.303 · 2 / √3.
     assert "accuracy 92.00 % [87.03, 96.97], 3 seeds | 40 |" in rows[1 - ("--lr" not in rows[0])] + rows[0]

@@ -166,10 +166,11 @@ def test_a_parent_ends_with_75_where_its_processes_outlast_the_grace_or_lose_one
     process = Process()
     child = supervise.Child(1, process, False, collections.deque(), [])  # type: ignore[arg-type]
     assert supervise._first_bad([child], [signal.SIGTERM], 0.01) is child
-    assert supervise._explain(child, [child], "a:1", 20, [signal.SIGTERM]) == 75
-    assert "process 1 did not end within --grace_s=20 seconds of SIGTERM. All processes" in capsys.readouterr().err
+    said = "process 1 did not end within --grace_s=20 seconds of SIGTERM"
+    assert supervise._explain(child, [child], "a:1", 20, [signal.SIGTERM]) == (75, said)
+    assert f"{said}. All processes" in capsys.readouterr().err
     process.returncode = -signal.SIGABRT
-    assert [supervise._explain(child, [child], "a:1", 20, given) for given in ([signal.SIGTERM], [])] == [75, 1]
+    assert [supervise._explain(child, [child], "a:1", 20, given)[0] for given in ([signal.SIGTERM], [])] == [75, 1]
 
 
 def test_what_does_not_end_within_the_grace_is_left_with_a_status(left: list[int], capsys: pytest.CaptureFixture[str]):
