@@ -17,14 +17,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 """Flags of XLA for programs that are compiled once and run a few times.
 
-With jaxlib 0.10.2 a step of a small network compiles in a third of the time, an operation on its own in a fifth. Level 0 with
-the emitters gives NaN for WGAN-GP under pmap.
+With jaxlib 0.10.2 a step of a small network compiles in a third of the time, an operation on its own in a fifth. What fails at
+this level alone may well be a fault of the package: three were, each a gradient that asked whether two numbers were equal
+(tests/equalities.py).
 """
 CAREFUL_COMPILATION = "--xla_backend_optimization_level=1"
 """Flags of XLA for the slow stage, whose trainings take longer than their compilation.
 
-At level 0 two of its tests fail: an ensemble's members differ from single ones by rounding (3e-7) where bits have to be equal,
-and WGAN-GP under pmap on 3 devices differs from one device by 0.02. The cause of the second is not known; it need not be XLA's.
+At level 0 an ensemble's members differ from single ones by rounding (3e-7) where bits have to be equal.
 """
 
 
