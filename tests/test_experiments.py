@@ -72,7 +72,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "fast_style": {**SEEN, "data.image_size": 16, "style_layers": "stage1", "content_layers": "stage2"},
     "feature_inversion": {**SEEN, "data.image_size": 16, "objective.layers": "stage1"},
     "style_transfer": {**SEEN, "data.image_size": 16, "style_layers": "stage1", "content_layers": "stage2"},
-    "texture": {**SEEN, "data.dataset.size": 16, "objective.layers": "stage1"},
+    "texture": {**SEEN, "octaves": 2, "data.dataset.size": 16, "objective.layers": "stage1"},
     "airbench_cifar10": {"model.widths": "4,8"},
     "c50_flips_digits": {"data.dataset.size": 16},  # the smallest for LeNet-5
     "c50_flips_photos": {"data.dataset.size": 16},
