@@ -7,6 +7,7 @@ from scipy import ndimage
 from sklearn import metrics
 
 from cnnlab.ops import mask_counts, metrics_of_masks
+from cnnlab.ops.metrics_of_counts import macro
 
 draw = np.random.default_rng(1)
 SMOOTH = ndimage.gaussian_filter(draw.normal(0, 1, (4, 3, 21, 26)), (0, 0, 3, 3)).argmax(axis=1).astype(np.int32)  # blobs
@@ -34,20 +35,18 @@ def test_metrics_are_those_of_scikit_learn_and_pool_before_they_divide():
         metrics_of_masks.accuracies(counts), metrics.recall_score(truth, guess, average=None), atol=1e-12
     )
     assert metrics_of_masks.pixel_accuracy(counts) == pytest.approx(metrics.accuracy_score(truth, guess), abs=1e-12)
-    assert metrics_of_masks.mean(metrics_of_masks.accuracies(counts)) == pytest.approx(
-        metrics.balanced_accuracy_score(truth, guess), abs=1e-12
-    )
+    assert macro(metrics_of_masks.accuracies(counts)) == pytest.approx(metrics.balanced_accuracy_score(truth, guess), abs=1e-12)
     weighted = metrics.jaccard_score(truth, guess, average="weighted")
     assert metrics_of_masks.frequency_weighted_iou(counts) == pytest.approx(weighted, abs=1e-12)
-    pooled, averaged = metrics_of_masks.mean(metrics_of_masks.ious(counts)), metrics_of_masks.ious(each).mean()
+    pooled, averaged = macro(metrics_of_masks.ious(counts)), metrics_of_masks.ious(each).mean()
     assert abs(pooled - averaged) > 1e-4  # the two are different numbers
 
 
 def test_a_class_without_labels_is_left_out_and_nothing_gives_nan():
     counts = np.asarray([[5, 1, 2], [1, 3, 0], [0, 0, 0]])
     ious = metrics_of_masks.ious(counts)
-    assert np.isnan(ious[2]) and metrics_of_masks.mean(ious) == pytest.approx((5 / 9 + 3 / 5) / 2)
-    assert np.isnan(metrics_of_masks.pixel_accuracy(np.zeros((2, 2)))) and np.isnan(metrics_of_masks.mean(np.asarray([np.nan])))
+    assert np.isnan(ious[2]) and macro(ious) == pytest.approx((5 / 9 + 3 / 5) / 2)
+    assert np.isnan(metrics_of_masks.pixel_accuracy(np.zeros((2, 2)))) and np.isnan(macro(np.asarray([np.nan])))
 
 
 @pytest.mark.parametrize("reach", [1, 2, 3, 5, 40])

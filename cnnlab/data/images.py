@@ -114,6 +114,16 @@ def require_labels(data: Dataset, what: str) -> None:
         )
 
 
+def require_validation(data: Dataset, early_stopping: int | None) -> Dataset:
+    """Returns the data set; raises UsageError where early stopping has no validation split to go by."""
+    if early_stopping and "validation" not in data.sizes:
+        raise UsageError(
+            f"--early_stopping={early_stopping}: {data.name} has no validation split by which training could be stopped.\n"
+            "Hold out a share of the training examples with --validation=0.1, or leave it out."
+        )
+    return data
+
+
 PIPELINES = {"images": images}
 """Pipelines by name, for the knob `data`."""
 

@@ -9,6 +9,8 @@ Letters in shapes: N images, K classes.
 
 import numpy as np
 
+from cnnlab.ops.metrics_of_counts import macro
+
 
 def ious(counts: np.ndarray) -> np.ndarray:
     """Returns the intersection over union of each class, f64 [..., K], of counts [..., K, K] (label, prediction).
@@ -43,10 +45,9 @@ def frequency_weighted_iou(counts: np.ndarray) -> float:
     return float(np.nansum(labelled * ious(counts)) / labelled.sum()) if labelled.sum() else float("nan")
 
 
-def mean(values: np.ndarray) -> float:
-    """Returns the mean of those of the values f64 [K] that are defined; NaN where none is."""
-    defined = values[~np.isnan(values)]
-    return float(np.mean(defined)) if len(defined) else float("nan")
+def means(values: np.ndarray) -> np.ndarray:
+    """Returns the mean of the defined values of each row, f64 [N], of values [N, K]; NaN for a row without any."""
+    return np.array([macro(row) for row in values], np.float64)
 
 
 def _parts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

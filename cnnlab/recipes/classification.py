@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from cnnlab.core import Dataset, Experiment, Phase
-from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit, require_labels
+from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit, require_labels, require_validation
 from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
 from cnnlab.interop.start import started_from
@@ -85,7 +85,7 @@ def classification(
             shuffle_pixels the pixels of each image, permute_pixels those of all alike, random_parameters trains nothing.
     """
     _require_start(init_from, control, data_init, new_head=new_head)
-    dataset = _with_validation(data(SHUFFLED.get(control, "none")), early_stopping)
+    dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
     goal = _goal(dataset, loss, control, class_weights, metrics, headline)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
@@ -124,16 +124,6 @@ def _goal(
     if goal.column != CLASS.column and class_weights is not None:
         raise UsageError(f"--class_weights: {dataset.name} has {goal.what} and no classes. Leave it out.")
     return goal
-
-
-def _with_validation(dataset: Dataset, early_stopping: int | None) -> Dataset:
-    """Returns the data set; raises UsageError where early stopping has nothing to go by."""
-    if early_stopping and "validation" not in dataset.sizes:
-        raise UsageError(
-            f"--early_stopping={early_stopping}: {dataset.name} has no validation split by which training could be stopped.\n"
-            "Hold out a share of the training examples with --validation=0.1, or leave it out."
-        )
-    return dataset
 
 
 def _require_start(init_from: str | None, control: Control, data_init: Callable[..., Any], *, new_head: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlab import own
 from cnnlab.core import OUTPUT, Dataset, Experiment
-from cnnlab.data.images import PIPELINES
+from cnnlab.data.images import PIPELINES, require_validation
 from cnnlab.data.kinds import Label, Mask
 from cnnlab.data.kinds.recorded import from_json
 from cnnlab.errors import UsageError
@@ -23,6 +23,7 @@ from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.dense_losses import DENSE_LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
+from cnnlab.tasks.class_weights import weights_of as weights_by_counts
 from cnnlab.tasks.segment import segment
 from cnnlab.tasks.segmentation_metrics import MaskMetrics
 from cnnlab.values import Choice, Choices, Count, Duration, PathText
@@ -69,15 +70,10 @@ def segmentation(
         lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as backbone=0.1; the first match counts.
         control: random_parameters trains nothing, as a baseline without parameters asks for.
     """
-    dataset = data()
+    dataset = require_validation(data(), early_stopping)
     column, kind = _masks(dataset)
     metrics = MaskMetrics(kind.names, kind.ignore, column, *_groups(dataset), kind.colours, kind.published)
     network = as_segmenter(model(classes=len(kind.names)), dataset.image_shape, len(kind.names))
-    if early_stopping and "validation" not in dataset.sizes:
-        raise UsageError(
-            f"--early_stopping={early_stopping}: {dataset.name} has no validation split by which training could be stopped.\n"
-            "Hold out a share of the training examples with --validation=0.1, or leave it out."
-        )
     if not losses:
         raise UsageError("--losses is empty, and training needs one.\nExpected terms such as cross_entropy,dice.")
     weights = weights_of(class_weights, dataset, column, kind)
@@ -177,16 +173,9 @@ def weights_of(wanted: ClassWeights, data: Dataset, column: str, kind: Mask) -> 
 
     Raises UsageError for numbers that do not fit the classes, and where the pixels cannot be counted.
     """
-    if wanted is None:
-        return None
     names = kind.names
     if not isinstance(wanted, str):
-        if len(wanted) != len(names) or min(wanted) < 0 or max(wanted) == 0:
-            raise UsageError(
-                f"--class_weights={','.join(f'{number:g}' for number in wanted)}: there are {len(names)} classes "
-                f"({', '.join(names[:5])}{', …' if len(names) > 5 else ''}).\nExpected one number >= 0 for each, not all 0."
-            )
-        return np.asarray(wanted, np.float32)
+        return weights_by_counts(wanted, names, ())
     masks = data.resident.get("train", {}).get(column)
     if masks is None:
         raise UsageError(
@@ -198,7 +187,7 @@ def weights_of(wanted: ClassWeights, data: Dataset, column: str, kind: Mask) -> 
     if missing := [name for name, count in zip(names, total, strict=True) if count == 0]:
         raise UsageError(f"--class_weights={wanted}: no training pixel is of class {missing[0]}.\nGive the weights as numbers.")
     if wanted == "balanced":
-        return (total.sum() / (len(names) * total)).astype(np.float32)
+        return weights_by_counts(wanted, names, total.tolist())
     beside = np.where(pixels > 0, pixels.sum(axis=1, keepdims=True), 0).sum(axis=0)  # pixels of the images that have class k
     frequency = total / beside
     return (np.median(frequency) / frequency).astype(np.float32)

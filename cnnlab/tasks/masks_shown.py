@@ -15,6 +15,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, Predicted, Prediction, Py
 from cnnlab.data.placement import Placement
 from cnnlab.inputs import InputSpec, unit_value
 from cnnlab.ops import metrics_of_masks
+from cnnlab.ops.metrics_of_counts import macro
 from cnnlab.tasks.segmentation_metrics import MaskMetrics, predicted_classes
 
 COLOURS = (
@@ -33,17 +34,6 @@ EXAMPLES = 6
 """Number of images in a figure."""
 
 
-def colours_of(classes: int) -> list[str]:
-    """Returns the colours of K classes, `#rrggbb`; beyond those of COLOURS they repeat in lighter tones."""
-    found = []
-    for number in range(classes):
-        again, place = divmod(number, len(COLOURS))
-        red, green, blue = (int(COLOURS[place][at : at + 2], 16) for at in (1, 3, 5))
-        lighter = 1.0 - 0.6**again
-        found.append("#" + "".join(f"{round(part + (255 - part) * lighter):02x}" for part in (red, green, blue)))
-    return found
-
-
 @functools.cache
 def palette(metrics: MaskMetrics) -> np.ndarray:
     """Returns the colour of every value of a mask, f32 [256, 3] in [0, 1]; `ignore` and what is no class are white."""
@@ -54,10 +44,15 @@ def palette(metrics: MaskMetrics) -> np.ndarray:
 
 
 def _class_colours(metrics: MaskMetrics) -> list[tuple[int, ...]]:
-    """Returns the colour (red, green, blue) of each class: that of the data, where they have one."""
+    """Returns the colour (red, green, blue) of each class: that of the data, or of COLOURS, in lighter tones as they repeat."""
     if metrics.colours:
         return list(metrics.colours)
-    return [tuple(int(colour[at : at + 2], 16) for at in (1, 3, 5)) for colour in colours_of(metrics.classes)]
+    found = []
+    for number in range(metrics.classes):
+        again, place = divmod(number, len(COLOURS))
+        lighter = 1.0 - 0.6**again
+        found.append(tuple(round(part + (255 - part) * lighter) for part in bytes.fromhex(COLOURS[place][1:])))
+    return found
 
 
 def prediction(metrics: MaskMetrics) -> Prediction:
@@ -151,20 +146,23 @@ def draw_figures(
     each = np.asarray(rows["confusion"], np.float64)
     counts = each.sum(axis=0)
     names, by_class = figures.class_labels(metrics.class_names), metrics_of_masks.ious(counts)
-    note = f"pooled over {len(each)} images; mean of the classes that occur {100 * metrics_of_masks.mean(by_class):.1f} %"
+    note = f"pooled over {len(each)} images; mean of the classes that occur {100 * macro(by_class):.1f} %"
     shown = {
         "confusion_matrix": figures.confusion_matrix(counts, metrics.class_names),
         "class_iou": figures.bars(by_class.tolist(), names, title=f"Intersection over union on {split}", note=note),
     }
-    by_image = np.asarray([metrics_of_masks.mean(ious) for ious in metrics_of_masks.ious(each)])
+    by_image = metrics_of_masks.means(metrics_of_masks.ious(each))
     worst = np.argsort(np.nan_to_num(by_image, nan=2.0), kind="stable")[:EXAMPLES]
-    for name, places in (("masks", np.arange(min(EXAMPLES, len(each)))), ("worst_masks", worst)):
-        title = {"masks": f"The first images of {split}", "worst_masks": f"The images of {split} with the lowest IoU"}[name]
-        batch = examples(data, split, np.asarray(rows["index"])[places])
-        guess = np.asarray(predicted_classes(predict(params, model_state, batch["image"])))
-        stored = data.images(split, np.asarray(rows["index"])[places])
-        images = in_colour(stored.astype(np.float32) / unit_value(stored.dtype))
-        shown[name] = _sheet(metrics, images, np.asarray(batch[metrics.column]), guess, by_image[places], names, title)
+    count = len(worst)  # the first ones are as many
+    places = np.concatenate([np.arange(count), worst])
+    positions = np.asarray(rows["index"])[places]
+    batch, stored = examples(data, split, positions), data.images(split, positions)
+    guess = np.asarray(predicted_classes(predict(params, model_state, batch["image"])))
+    images = in_colour(stored.astype(np.float32) / unit_value(stored.dtype))
+    truth = np.asarray(batch[metrics.column])
+    titles = {"masks": f"The first images of {split}", "worst_masks": f"The images of {split} with the lowest IoU"}
+    for name, part in (("masks", slice(count)), ("worst_masks", slice(count, None))):
+        shown[name] = _sheet(metrics, images[part], truth[part], guess[part], by_image[places[part]], names, titles[name])
     return shown
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from cnnlab.core import Array, Batch, Stats
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops import mask_counts, metrics_of_masks
+from cnnlab.ops.metrics_of_counts import macro
 
 MOST_NAMED = 40
 """Largest number of classes whose own IoU is a metric each; of more there are figures alone."""
@@ -104,8 +105,8 @@ class MaskMetrics:
         found = {
             "loss": loss_of(np.asarray(rows["loss_terms"], np.float64).sum(axis=0)),
             **_of_counts(counts),
-            "image_miou": metrics_of_masks.mean(_means(metrics_of_masks.ious(each))),
-            "boundary_iou": metrics_of_masks.mean(np.where(labelled, both / np.maximum(either, 1), np.nan)),
+            "image_miou": macro(metrics_of_masks.means(metrics_of_masks.ious(each))),
+            "boundary_iou": macro(np.where(labelled, both / np.maximum(either, 1), np.nan)),
             "trimap_accuracy": right / band if band else float("nan"),
         }
         if self.classes <= MOST_NAMED:
@@ -141,16 +142,9 @@ def _of_counts(counts: np.ndarray) -> dict[str, float]:
     """Returns the metrics of a pooled confusion matrix [K, K]; with two classes `dice` is that of the second."""
     dices = metrics_of_masks.dices(counts)
     return {
-        "miou": metrics_of_masks.mean(metrics_of_masks.ious(counts)),
+        "miou": macro(metrics_of_masks.ious(counts)),
         "pixel_accuracy": metrics_of_masks.pixel_accuracy(counts),
-        "mean_accuracy": metrics_of_masks.mean(metrics_of_masks.accuracies(counts)),
+        "mean_accuracy": macro(metrics_of_masks.accuracies(counts)),
         "frequency_weighted_iou": metrics_of_masks.frequency_weighted_iou(counts),
-        "dice": metrics_of_masks.mean(dices if len(dices) > 2 else dices[1:]),
+        "dice": macro(dices if len(dices) > 2 else dices[1:]),
     }
-
-
-def _means(values: np.ndarray) -> np.ndarray:
-    """Returns the mean of the defined values of each row, f64 [N], of values [N, K]; NaN for a row without any."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=1)
-    return np.where(count > 0, np.nansum(values, axis=1) / np.maximum(count, 1), np.nan)
