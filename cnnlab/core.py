@@ -90,6 +90,9 @@ class Prediction:
     -> {name of a folder: a map u8 [h, w], or a picture f32 [h, w, 3]}, written in place of `picture`; None: there are none."""
     palette: np.ndarray | None = None
     """u8 [256, 3]: the colours in which maps are stored; None: grey."""
+    example: str = "print(scores)"
+    """A line of Python that shows what an exported program gives for one picture: it has `scores`, the outputs [1, …] of
+    `Task.predict`, `about`, the input specification as JSON, `numpy` and Pillow's `Image`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from cnnlab.cli.main import main
 from cnnlab.data.arrays import digits
 from cnnlab.data.decode import read_image
-from cnnlab.data.resize import crop, pad, resize, settings_of
+from cnnlab.data.resize import canvas, crop, pad, resize, settings_of
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.interop import convert, export, files
@@ -131,7 +131,10 @@ def test_the_lines_that_are_documented_and_printed_classify_a_picture(
     assert capsys.readouterr().out == f"{int(np.argmax(expected))}\n"
 
 
-@pytest.mark.parametrize("fit", [functools.partial(crop, fraction=0.8), crop, pad, resize])
+CANVAS = functools.partial(canvas, scale=0.3, height=12, width=12)
+
+
+@pytest.mark.parametrize("fit", [functools.partial(crop, fraction=0.8), crop, pad, resize, CANVAS])
 def test_example_lines_do_what_the_data_pipeline_does_to_a_file(fit: Any, tmp_path: pathlib.Path):
     image = np.random.default_rng(0).integers(0, 256, (7, 5, 3) if fit is pad else (40, 31, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / "IMAGE.png")
@@ -142,9 +145,9 @@ def test_example_lines_do_what_the_data_pipeline_does_to_a_file(fit: Any, tmp_pa
 
 def seen_by_the_lines(inputs: InputSpec, file: pathlib.Path) -> np.ndarray:
     """The images u8 [1, H, W, C] that a program gets where the printed lines are executed on a file."""
-    lines = export.example_lines(pathlib.Path("x.stablehlo"), inputs)
+    lines = export.example_lines(pathlib.Path("x.stablehlo"), inputs, "print(scores)")
     scope: dict[str, Any] = {"predict": lambda images: images, "Image": Image, "ImageOps": ImageOps, "math": math, "numpy": np}
-    exec("\n".join(lines[2:-1]).replace("IMAGE.png", str(file)), scope)
+    exec("\n".join(lines[3:-1]).replace("IMAGE.png", str(file)), scope)
     return scope["scores"]
 
 
@@ -178,7 +181,7 @@ def test_example_lines_read_a_file_of_any_kind_as_training_does(kind: str, tmp_p
 def test_a_rule_of_an_own_file_is_named_in_the_lines():
     zero = np.zeros((1, 1, 1, 1), np.float32)
     inputs = InputSpec((12, 12, 3), "uint8", zero, zero + 1, ("a", "b"), {"name": "letterbox", "colour": 3})
-    lines = export.example_lines(pathlib.Path("x.stablehlo"), inputs)
+    lines = export.example_lines(pathlib.Path("x.stablehlo"), inputs, "print(scores)")
     assert any(line.endswith("# letterbox colour=3") for line in lines)
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from cnnlab import inspect, knobs, own
 from cnnlab.errors import UsageError
-from cnnlab.models.own_network import as_classifier
+from cnnlab.models.own_network import as_network
 from cnnlab.recipes.classification import classification
+from tests import jitted
 
 NETWORKS = """
 import flax.linen as nn
@@ -71,6 +72,12 @@ class Triple(Plain):
         return x, x, x
 
 
+class Pixelwise(Plain):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Conv(self.classes, (1, 1), name="output")(x)
+
+
 class Broken(Plain):
     @nn.compact
     def __call__(self, x):
@@ -112,7 +119,7 @@ def made(file: pathlib.Path, name: str) -> Any:
 @pytest.mark.parametrize(("name", "adapted"), [("Whole", False), ("Alone", True), ("Plain", True)])
 def test_a_network_may_leave_out_train_and_intermediates(file: pathlib.Path, name: str, adapted: bool):
     network = made(file, name)
-    classifier = as_classifier(network, (4, 4, 1), 3)
+    classifier = as_network(network, (4, 4, 1), (3,))
     assert (classifier is not network) == adapted
     images, key = jnp.ones((2, 4, 4, 1)), jax.random.key(0)
     how = {} if name == "Plain" else {"train": False}
@@ -158,6 +165,22 @@ def test_what_a_part_returns_is_checked_before_anything_compiles(file: pathlib.P
     resolved = knobs.resolve(classification, values, {"data_dir": None})
     with pytest.raises(UsageError, match=f"(?s){said}"), own.explained("the experiment"):
         resolved.call()
+
+
+def test_a_segmenter_is_taken_as_a_classifier_is(file: pathlib.Path):
+    network = made(file, "Pixelwise")
+    segmenter = as_network(network, (4, 5, 1), (4, 5, 3))
+    variables = jitted.init(segmenter, jax.random.key(0), jnp.ones((2, 4, 5, 1)), train=False)
+    logits, intermediates = jitted.apply(segmenter, variables, jnp.ones((2, 4, 5, 1)), train=True)
+    assert logits.shape == (2, 4, 5, 3) and list(intermediates) == ["output"]
+    with pytest.raises(UsageError, match=r"\[B, 4, 5, 3\] for B images of 3 .*\nExpected logits, float \[B, 3\]: .* nn\.Dense"):
+        as_network(network, (4, 5, 1), (3,))
+    with pytest.raises(UsageError, match=r"returns bfloat16 \[B, 3\] .*\n.* float \[B, 4, 5, 3\]: end with nn\.Conv\("):
+        as_network(made(file, "Plain"), (4, 5, 1), (4, 5, 3))
+    with pytest.raises(UsageError, match=r"flax\.linen\.Module, and this is int"):
+        as_network(3, (4, 5, 1), (4, 5, 3))
+    found = knobs.resolve(inspect.of_model, {"model": f"{file}:Pixelwise", "input": "4,4,1", "classes": "3"}).call()
+    assert [layer.output for layer in found if layer.params] == [(4, 4, 3)]
 
 
 def test_partials_and_compiled_functions_of_an_own_file_are_recognised(file: pathlib.Path):

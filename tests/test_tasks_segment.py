@@ -20,7 +20,7 @@ from cnnlab.data.source import Source, Split, digest_splits
 from cnnlab.errors import UsageError
 from cnnlab.interop.files import read
 from cnnlab.ops.dense_losses import cross_entropy, dice
-from cnnlab.recipes.segmentation import as_segmenter, segmentation, weights_of
+from cnnlab.recipes.segmentation import segmentation, weights_of
 from cnnlab.tasks import masks_shown
 from cnnlab.tasks.segment import segment
 from cnnlab.tasks.segmentation_metrics import MaskMetrics, in_metric
@@ -152,19 +152,6 @@ def test_weights_of_classes_are_those_of_their_papers():
 def test_what_cannot_be_trained_is_said_before_anything_compiles(values, said):
     with pytest.raises(UsageError, match=said):
         of(values)
-
-
-def test_a_network_has_to_give_a_class_for_every_pixel():
-    class Pooled(nn.Module):
-        @nn.compact
-        def __call__(self, images, *, train):
-            return nn.Dense(3)(images.mean((1, 2))), {}
-
-    assert isinstance(as_segmenter(Pixelwise(3), (8, 9, 3), 3), Pixelwise)
-    with pytest.raises(UsageError, match=r"Expected \(logits float \[B, 8, 9, 3\]"):
-        as_segmenter(Pooled(), (8, 9, 3), 3)
-    with pytest.raises(UsageError, match=r"flax.linen.Module"):
-        as_segmenter(3, (8, 9, 3), 3)
 
 
 @pytest.mark.parametrize(

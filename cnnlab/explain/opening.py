@@ -26,7 +26,7 @@ from cnnlab.inputs import InputSpec, fit_in_words
 from cnnlab.interop.start import started_from
 from cnnlab.knobs import Resolved
 from cnnlab.models import MODELS, native_shape
-from cnnlab.models.own_network import as_classifier
+from cnnlab.models.own_network import as_network
 from cnnlab.predict.prepare import Preparation, fit_of, preparation_of
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
@@ -183,7 +183,7 @@ def imported(
         rule = normalize or usual_normalization(name, channels)
         subtract, divide = rule(np.zeros((1, 1, 1, channels), np.uint8))
         inputs = InputSpec((height, width, channels), "uint8", subtract, divide, names, settings_of(image_fit))
-        network = as_classifier(model(classes=count), inputs.image_shape, count)
+        network = as_network(model(classes=count), inputs.image_shape, (count,))
         params, model_state = _weights(network, inputs.image_shape, init_from)
         facts = (
             ("Network", f"{name}, weights of {pathlib.Path(init_from).name}"),

@@ -23,7 +23,7 @@ from cnnlab.inspect.receptive_field.walk import LOST, Pair, mark, walk
 from cnnlab.models import LOCALIZERS, MODELS, SEGMENTERS
 from cnnlab.models.layers import Conv
 from cnnlab.models.lenet import LeNet5
-from cnnlab.models.own_network import as_classifier
+from cnnlab.models.own_network import as_network
 from cnnlab.values import Choice, Count
 
 FLOAT_BYTES = 4
@@ -84,7 +84,7 @@ def of_model(
         classes: number of classes; none: 10, or 1000 for images of more than 64 pixels a side.
     """
     count = classes or (1000 if max(input[:2]) > LARGE else 10)
-    return layers(as_classifier(model(classes=count), input, count), input)
+    return layers(as_network(model(classes=count), input, (count,), (*input[:2], count)), input)
 
 
 def of_experiment(experiment: Experiment) -> list[Layer]:

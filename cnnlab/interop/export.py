@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from cnnlab.core import Prediction
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.checkpoint import leaves
 from cnnlab.engine.precision import computing_in
@@ -63,7 +64,8 @@ def export_run(
         params, model_state = evaluated(state)
         used = {"params": params, "model_state": model_state}
         size = write_stablehlo(target, _predictor(program, spec.precision), used, inputs.image_shape, inputs.dtype)
-        lines = example_lines(target, inputs)
+        prediction = program.experiment.task.prediction
+        lines = example_lines(target, inputs, (prediction or Prediction).example)
         beside = {"pillow": _pillow(inputs), "other_sizes": _fit_in_words(inputs), "example": lines}
         write_json(_beside(target), {**inputs.as_json(), **notes, **beside})
         values = "u8, 0 … 255" if inputs.dtype == "uint8" else "f32, as the data store them"
@@ -108,13 +110,20 @@ def _fit_in_words(inputs: InputSpec) -> str:
         "pad": "smaller images were centred in black",
         "crop": f"the shorter side was resized to {height} / {inputs.fit.get('fraction')} ({inputs.fit.get('filter')}), "
         "then the centre was cut out",
+        "canvas": f"images were multiplied by {inputs.fit.get('scale')} and laid in the upper left corner of black",
     }
     own = f"images of other sizes were brought to it by {fit_in_words(inputs.fit)}, which is no rule of cnnlab"
     return f"size {width} x {height}: {rules.get(inputs.fit['name'], own)}"
 
 
-def example_lines(target: pathlib.Path, inputs: InputSpec) -> list[str]:
-    """Returns the lines of Python that load an exported program and classify the picture IMAGE.png, prepared as in training."""
+def example_lines(target: pathlib.Path, inputs: InputSpec, shown: str) -> list[str]:
+    """Returns the lines of Python that load an exported program and show what it gives for IMAGE.png, prepared as in training.
+
+    Args:
+        target: the file of the program.
+        inputs: what the program takes.
+        shown: the last line (`Prediction.example`).
+    """
     height, width, channels = inputs.image_shape
     scale = "" if inputs.dtype == "uint8" else ".astype('float32') / 255"
     mode = _pillow(inputs)["mode"]
@@ -135,15 +144,20 @@ def example_lines(target: pathlib.Path, inputs: InputSpec) -> list[str]:
             f"x, y = round((w - {width}) / 2), round((h - {height}) / 2)",
             f"image = image.resize((w, h), Image.Resampling.{how}).crop((x, y, x + {width}, y + {height}))",
         ],
+        "canvas": [
+            f"w, h = (max(1, int({inputs.fit.get('scale')} * side + 0.5)) for side in image.size)",
+            f"image = image.resize((w, h), Image.Resampling.BILINEAR).crop((0, 0, {width}, {height}))",
+        ],
     }.get(inputs.fit["name"], [] if fitted else [f"image = image.resize(({width}, {height}))  # {fit_in_words(inputs.fit)}"])
     return [
         "import jax.export, json, math, numpy, pathlib; from PIL import Image, ImageOps",
         f"predict = jax.export.deserialize(bytearray(pathlib.Path({str(target)!r}).read_bytes())).call",
+        f"about = json.loads(pathlib.Path({str(_beside(target))!r}).read_text())",
         f"{opened}{fitted}" if mode == "RGBA" else opened,
         *([] if mode == "RGBA" else [f"{on_black}{convert}{fitted}"]),
         *more,
         f"scores = predict(numpy.asarray(image).reshape(1, {height}, {width}, {channels}){scale})",
-        f"print(json.loads(pathlib.Path({str(_beside(target))!r}).read_text())['class_names'][int(scores.argmax())])",
+        shown,
     ]
 
 

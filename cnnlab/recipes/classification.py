@@ -10,7 +10,7 @@ from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
 from cnnlab.interop.start import started_from
 from cnnlab.models import MODELS
-from cnnlab.models.own_network import as_classifier
+from cnnlab.models.own_network import as_network
 from cnnlab.ops.attacks import ADVERSARIES, no_attack
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.losses import LOSSES, require_loss
@@ -88,7 +88,7 @@ def classification(
     dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
     goal = _goal(dataset, loss, control, class_weights, metrics, headline)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
-    network = as_classifier(model(classes=dataset.classes), dataset.image_shape, dataset.classes)
+    network = as_network(model(classes=dataset.classes), dataset.image_shape, (dataset.classes,))
     mean = mean_loss(weights_of(class_weights, dataset.class_names, dataset.class_counts))
     task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views, mean_loss=mean)
     task = robust(task, attack=adversarial, probes=goal.probes, loss=loss, column=goal.column, inputs=dataset.inputs)
@@ -163,7 +163,7 @@ def ensemble_classification(
         headline: metric by which checkpoints and studies rank; none: accuracy.
     """
     single = classification(model=model, data=data, loss=loss, optimizer=optimizer, duration=duration)
-    network = as_classifier(model(classes=single.data.classes), single.data.image_shape, single.data.classes)
+    network = as_network(model(classes=single.data.classes), single.data.image_shape, (single.data.classes,))
     require_labels(single.data, "an ensemble")
     goal = with_metrics(GOAL_OF_ENSEMBLE, metrics, headline, single.data.class_names)
     task = ensemble(network, members=members, loss=loss, goal=goal)

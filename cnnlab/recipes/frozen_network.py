@@ -16,7 +16,7 @@ from cnnlab.data.normalize import Normalisation, needs_images
 from cnnlab.errors import UsageError
 from cnnlab.inputs import unit_value
 from cnnlab.interop.start import part_started_from
-from cnnlab.models.own_network import as_classifier
+from cnnlab.models.own_network import as_network
 from cnnlab.models.taps import layer_shapes, require_layers, tapped
 from cnnlab.recipes.run_network import network_of_run
 from cnnlab.tasks.synthesis import FrozenNetwork
@@ -80,7 +80,7 @@ def chosen_network(
         raise UsageError("--normalize: expected the fixed numbers with which the weights were trained: half, imagenet, fixed.")
     subtract, divide = normalize(np.zeros((1, 1, 1, 3), np.float32))
     shape = (side, side, 3)
-    return Chosen(as_classifier(model(classes=classes), shape, classes), shape, subtract, divide)
+    return Chosen(as_network(model(classes=classes), shape, (classes,)), shape, subtract, divide)
 
 
 def frozen_network(

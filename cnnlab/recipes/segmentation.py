@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from cnnlab import own
 from cnnlab.core import OUTPUT, Dataset, Experiment
 from cnnlab.data.images import PIPELINES, require_validation
 from cnnlab.data.kinds import Label, Mask
@@ -18,6 +15,7 @@ from cnnlab.interop import files
 from cnnlab.interop.start import part_started_from, started_from
 from cnnlab.models import SEGMENTERS
 from cnnlab.models.dense_maps import encoder, own_encoder
+from cnnlab.models.own_network import as_network
 from cnnlab.ops import trees
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.dense_losses import DENSE_LOSSES
@@ -73,7 +71,8 @@ def segmentation(
     dataset = require_validation(data(), early_stopping)
     column, kind = _masks(dataset)
     metrics = MaskMetrics(kind.names, kind.ignore, column, *_groups(dataset), kind.colours, kind.published)
-    network = as_segmenter(model(classes=len(kind.names)), dataset.image_shape, len(kind.names))
+    logits = (*dataset.image_shape[:2], len(kind.names))  # of an image: (H, W, K)
+    network = as_network(model(classes=len(kind.names)), dataset.image_shape, logits)
     if not losses:
         raise UsageError("--losses is empty, and training needs one.\nExpected terms such as cross_entropy,dice.")
     weights = weights_of(class_weights, dataset, column, kind)
@@ -137,31 +136,6 @@ def start_of(network: nn.Module, path: str, *, new_head: bool) -> Any:
         return part_started_from(path, into=f"{owner}/{BACKBONE}", model=trunk)(params, model_state)
 
     return start
-
-
-def as_segmenter(network: Any, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Returns the network; raises UsageError for one of a user's own file that gives no logits [B, H, W, K] of every pixel.
-
-    Args:
-        network: the network as the chosen function made it.
-        image_shape: (H, W, C) of its images.
-        classes: number K of classes.
-    """
-    name = type(network).__name__
-    if not isinstance(network, nn.Module):
-        raise UsageError(f"--model: a network is a flax.linen.Module, and this is {name}.\nSee docs/own.md for one.")
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    with own.explained(f"--model: {name}", while_=f"it is called on images [B, {', '.join(map(str, image_shape))}]"):
-        returned, _ = jax.eval_shape(lambda key, images: network.init_with_output(key, images, train=False), key, images)
-    logits = returned[0] if isinstance(returned, tuple) else None
-    if not isinstance(returned, tuple) or getattr(logits, "shape", None) != (2, *image_shape[:2], classes):
-        shape = list(getattr(logits, "shape", getattr(returned, "shape", ())))
-        raise UsageError(
-            f"--model: {name} returns {shape} for 2 images {list(image_shape)} of {classes} classes.\n"
-            f"Expected (logits float [B, {', '.join(map(str, image_shape[:2]))}, {classes}], intermediates)."
-        )
-    return network
 
 
 def weights_of(wanted: ClassWeights, data: Dataset, column: str, kind: Mask) -> np.ndarray | None:

@@ -32,7 +32,8 @@ def of_classes(probabilities: Callable[[Array], Array] = jax.nn.softmax) -> Pred
         ranked = jax.lax.top_k(scores, min(TOP, scores.shape[1]))[1].astype(jnp.int32)  # [B, K] -> [B, TOP]
         return {"probabilities": probabilities(scores), "prediction": predicted(scores), "top_classes": ranked}
 
-    return Prediction(arrays=arrays, rows=_class_rows, caption=_class_caption, label=_class_name)
+    example = "print(about['class_names'][int(scores.argmax())])"
+    return Prediction(arrays=arrays, rows=_class_rows, caption=_class_caption, label=_class_name, example=example)
 
 
 def _class_rows(arrays: Predicted, inputs: InputSpec) -> list[dict[str, Any]]:
