@@ -66,7 +66,18 @@ def choose(path: str, choice: ChoiceOf, raw: Any, context: Mapping[str, Any]) ->
     for name, option in choice.options.items():
         if raw is option or (isinstance(raw, functools.partial) and not raw.args and raw.func is option):
             return name, raw
+    if extended := {name: len(option.keywords) for name, option in choice.options.items() if _extends(raw, option)}:
+        return max(extended, key=extended.__getitem__), raw
     raise UsageError(f"--{path}={raw!r}: not one of the functions {', '.join(choice.options)}.")
+
+
+def _extends(raw: Any, option: Any) -> bool:
+    """Returns whether a partial is one of an option that is a partial itself: Python makes one partial of the two."""
+    if not (isinstance(raw, functools.partial) and isinstance(option, functools.partial)) or raw.func is not option.func:
+        return False
+    return raw.args == option.args and all(
+        name in raw.keywords and raw.keywords[name] == option.keywords[name] for name in option.keywords
+    )
 
 
 def choose_list(path: str, choice: ChoiceOf, raw: Any, context: Mapping[str, Any]) -> dict[str, tuple[str, Callable[..., Any]]]:

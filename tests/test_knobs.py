@@ -142,6 +142,21 @@ FAMILY: dict[str, Callable[..., Any]] = {
 }
 
 
+def test_a_partial_of_an_option_that_is_a_partial_itself_is_that_option():
+    """Python makes one partial of the two, so the option is found by what it sets."""
+    nets = {"usual": functools.partial(Net), "wide": NETS["wide"]}
+    narrow = functools.partial(nets["wide"], shape=plain)
+
+    def recipe(*, net: Choice[nets] = narrow) -> Any:
+        return net(classes=3)
+
+    found = knobs.resolve(recipe, {})
+    assert found.values == {"net": "wide", "net.width": 64, "net.shape": "plain"}
+    assert knobs.resolve(recipe, found.values).digest == found.digest
+    with pytest.raises(UsageError, match="not one of the functions usual, wide"):
+        knobs.resolve(recipe, {"net": functools.partial(Opened, "x")})
+
+
 @pytest.mark.parametrize(
     ("given", "below"),
     [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.interpreters import partial_eval
 
-from cnnlab import inspect
+from cnnlab import inspect, knobs
 from cnnlab.errors import UsageError
 from cnnlab.models import MODELS, SEGMENTERS, fcn, norms, unet
 from cnnlab.models.dense_maps import BACKBONES
@@ -92,6 +92,11 @@ def test_parameters_and_macs_are_the_published_ones(name, knobs, shape, params, 
 
 def test_every_network_of_segmentation_is_tested():
     assert set(THIN) | {"otsu"} == set(SEGMENTERS)  # that has no parameters: tests/test_models_thresholds.py
+
+
+@pytest.mark.parametrize("name", inspect.INSPECTED)
+def test_every_network_can_be_chosen_with_its_defaults(name):
+    assert knobs.resolve(inspect.of_model, {"model": name}).values["model"] == name
 
 
 def assert_complete(model, shape):
