@@ -66,18 +66,17 @@ def choose(path: str, choice: ChoiceOf, raw: Any, context: Mapping[str, Any]) ->
     for name, option in choice.options.items():
         if raw is option or (isinstance(raw, functools.partial) and not raw.args and raw.func is option):
             return name, raw
-    if extended := {name: len(option.keywords) for name, option in choice.options.items() if _extends(raw, option)}:
+    partials = {name: option for name, option in choice.options.items() if isinstance(option, functools.partial)}
+    if extended := {name: len(option.keywords) for name, option in partials.items() if _extends(raw, option)}:
         return max(extended, key=extended.__getitem__), raw
     raise UsageError(f"--{path}={raw!r}: not one of the functions {', '.join(choice.options)}.")
 
 
-def _extends(raw: Any, option: Any) -> bool:
-    """Returns whether a partial is one of an option that is a partial itself: Python makes one partial of the two."""
-    if not (isinstance(raw, functools.partial) and isinstance(option, functools.partial)) or raw.func is not option.func:
+def _extends(raw: Any, option: functools.partial[Any]) -> bool:
+    """Returns whether a function is a partial of an option that is a partial itself: Python makes one partial of the two."""
+    if not isinstance(raw, functools.partial) or raw.func is not option.func or raw.args != option.args:
         return False
-    return raw.args == option.args and all(
-        name in raw.keywords and raw.keywords[name] == option.keywords[name] for name in option.keywords
-    )
+    return all(name in raw.keywords and raw.keywords[name] == value for name, value in option.keywords.items())
 
 
 def choose_list(path: str, choice: ChoiceOf, raw: Any, context: Mapping[str, Any]) -> dict[str, tuple[str, Callable[..., Any]]]:
