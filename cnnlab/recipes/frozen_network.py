@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ from cnnlab.errors import UsageError
 from cnnlab.inputs import unit_value
 from cnnlab.interop.start import part_started_from
 from cnnlab.models.own_network import as_network
-from cnnlab.models.taps import layer_shapes, require_layers, tapped
+from cnnlab.models.taps import kept, layer_shapes, require_layers, tapped
 from cnnlab.recipes.run_network import network_of_run
 from cnnlab.tasks.synthesis import FrozenNetwork
 
@@ -85,7 +85,7 @@ def chosen_network(
 
 def frozen_network(
     chosen: Chosen, taps: Sequence[str], sizes: Sequence[tuple[int, int]], *, channels: int, average_pool: bool
-) -> tuple[FrozenNetwork, dict[str, tuple[int, ...]]]:
+) -> tuple[FrozenNetwork, Mapping[str, tuple[int, ...]]]:
     """Returns the network as the task sees it, and the shapes of the activations that it reads, at the last size.
 
     Args:
@@ -113,11 +113,10 @@ def frozen_network(
         inputs = inputs.astype(leaves[0].dtype) if leaves else inputs
         return tapped(chosen.network, variables, inputs, taps, average_pool=average_pool)
 
-    variables, shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))), {}
+    shapes: Mapping[str, tuple[int, ...]] = {}
     for size in dict.fromkeys((sizes[0], sizes[-1])):
-        pictures = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
         try:
-            shapes = {name: leaf.shape[1:] for name, leaf in jax.eval_shape(see, variables, pictures).items()}
+            shapes = _seen_shapes(chosen.network, chosen.image_shape, tuple(taps), size, average_pool)
         except (ScopeParamShapeError, TypeError, ValueError) as error:
             if size == chosen.image_shape[:2]:
                 raise
@@ -128,6 +127,21 @@ def frozen_network(
                 "layers before them."
             ) from None
     return FrozenNetwork(init, see), shapes
+
+
+@kept
+def _seen_shapes(
+    network: nn.Module, image_shape: tuple[int, int, int], taps: tuple[str, ...], size: tuple[int, int], average_pool: bool
+) -> Mapping[str, tuple[int, ...]]:
+    """Returns {name: shape without the batch axis} of the layers `taps`, with parameters made for images of another size."""
+
+    def seen(key: Array, pictures: Array) -> dict[str, Array]:
+        variables = network.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False)
+        return tapped(network, variables, pictures, taps, average_pool=average_pool)
+
+    pictures = jax.ShapeDtypeStruct((1, *size, image_shape[2]), jnp.float32)
+    found = jax.eval_shape(seen, jax.eval_shape(lambda: jax.random.key(0)), pictures)
+    return {name: leaf.shape[1:] for name, leaf in found.items()}
 
 
 def started(chosen: Chosen, init_from: str | None) -> Callable[[Params, PyTree], tuple[Params, PyTree]] | None:
