@@ -27,7 +27,7 @@ def test_focal_loss_is_the_papers_and_without_gamma_cross_entropy():
     loss = jax.jit(box_losses.sigmoid_focal, static_argnames=("alpha", "gamma"))
     given = logits.astype(np.float32), targets.astype(np.float32)
     np.testing.assert_allclose(loss(*given), np.sum(-share * (1 - right) ** 2 * np.log(right), axis=1), rtol=1e-5)
-    np.testing.assert_allclose(loss(*given, alpha=-1.0, gamma=0.0), np.sum(-np.log(right), axis=1), rtol=1e-5)
+    np.testing.assert_allclose(loss(*given, alpha=None, gamma=0.0), np.sum(-np.log(right), axis=1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", [box_losses.smooth_l1, box_losses.sigmoid_focal, box_losses.giou])

@@ -33,13 +33,13 @@ def smooth_l1(codes: jax.Array, targets: jax.Array, *, beta: float = 1.0) -> jax
     return jnp.sum(0.5 * inner**2 / beta + (error - inner), axis=-1)
 
 
-def sigmoid_focal(logits: jax.Array, targets: jax.Array, *, alpha: float = 0.25, gamma: float = 2.0) -> jax.Array:
+def sigmoid_focal(logits: jax.Array, targets: jax.Array, *, alpha: float | None = 0.25, gamma: float = 2.0) -> jax.Array:
     """Returns Σ_k −α_t (1 − p_t)^γ log p_t over one-against-all classes, f32 [...] (Lin et al. 2017, arXiv 1708.02002, eq. 5).
 
     Args:
         logits: [..., K].
         targets: 1 at an anchor's class, else 0; all 0 for background, [..., K].
-        alpha: weight of the class itself, 1 − α that of the others; negative: no weights.
+        alpha: weight of the class itself, 1 − α that of the others; None: no weights.
         gamma: how strongly well-classified anchors are down-weighted; 0 gives cross-entropy.
     """
     logits = at_least_f32(logits)
