@@ -11,6 +11,7 @@ from jax.interpreters import partial_eval
 
 from cnnlab import inspect, knobs
 from cnnlab.errors import UsageError
+from cnnlab.interop import convert, export
 from cnnlab.models import MODELS, SEGMENTERS, fcn, norms, unet
 from cnnlab.models.dense_maps import BACKBONES
 from cnnlab.models.resnet import ResNet
@@ -145,7 +146,7 @@ def test_an_image_of_a_row_is_taken_and_no_gradient_compares_floats(name, knobs)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", THIN)
-def test_a_prediction_does_not_depend_on_company_or_much_on_precision(name):
+def test_a_prediction_does_not_depend_on_company_on_export_or_much_on_precision(name, tmp_path):
     model = SEGMENTERS[name](classes=3, **THIN[name])
     images = jax.random.normal(KEY, (3, 21, 18, 1))
     variables = random_variables(model, images)
@@ -156,10 +157,22 @@ def test_a_prediction_does_not_depend_on_company_or_much_on_precision(name):
     others, _ = jitted.apply(model, variables, images.at[jnp.array([0, 1])].multiply(2.0), train=False)
     np.testing.assert_allclose(others[2], exact[2], atol=1e-5 * scale)
     assert not np.allclose(others[1], exact[1], atol=1e-2 * scale)
+    assert_exported(model, variables, images, exact, tmp_path)
     halves = {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables["params"])}
     rough, _ = jitted.apply(model, halves, images.astype(jnp.bfloat16), train=False)
     assert rough.dtype == jnp.bfloat16 and np.isfinite(rough.astype(jnp.float32)).all()
     assert float(jnp.linalg.norm(rough.astype(jnp.float32) - exact)) < 0.2 * float(jnp.linalg.norm(exact))
+
+
+def assert_exported(model, variables, images, expected, folder):
+    """The weights come back from a file bit for bit, and the program from a file gives the same logits."""
+    export.write_safetensors(folder / "x.safetensors", variables, {})
+    given, report = convert.start_from(variables, model, folder / "x.safetensors")
+    assert report.library == "cnnlab" and jax.tree.all(jax.tree.map(np.array_equal, given, variables))
+    predict = functools.partial(model.apply, train=False)
+    export.write_stablehlo(folder / "x.stablehlo", lambda *given: predict(*given)[0], variables, images.shape[1:])
+    program = export.load_stablehlo(folder / "x.stablehlo")
+    np.testing.assert_allclose(program(images), expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
 ENCODERS = ("alexnet_two_tower", "vgg11_a", "resnet18", "preact_resnet18")
