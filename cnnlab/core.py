@@ -88,8 +88,8 @@ class Prediction:
     maps: Callable[[np.ndarray, Predicted, Any], Mapping[str, np.ndarray]] | None = None
     """(image f32 [h, w, C] in [0, 1] at its own size, its arrays, its place in what the network took: data.placement.Placement)
     -> {name of a folder: a map u8 [h, w], or a picture f32 [h, w, 3]}, written in place of `picture`; None: there are none."""
-    palette: np.ndarray | None = None
-    """u8 [256, 3]: the colours in which maps are stored; None: grey."""
+    palettes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """{folder of maps: u8 [256, 3], the colours in which they are stored}; others are grey."""
     example: str = "print(scores)"
     """A line of Python that shows what an exported program gives for one picture: it has `scores`, the outputs [1, …] of
     `Task.predict`, `about`, the input specification as JSON, `numpy` and Pillow's `Image`."""

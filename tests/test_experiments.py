@@ -63,7 +63,7 @@ OTHER_CLAIMS = [
 """Claims whose recipe and network another experiment trains: they are traced in the fast stage, and trained by hand."""
 DREAMS = ("deep_dream", "fast_style", "feature_inversion", "fooling", "style_transfer", "texture")
 """Experiments of synthesis, like class_image, whose network is large."""
-LARGE = ("c18_convolutions", "c22_lesions", "c22_transfer", "c40_skin_lesions", "isic_lesions", "isic_sample")
+LARGE = ("c18_convolutions", "c22_lesions", "c22_transfer", "c40_skin_lesions", "cityscapes", "isic_lesions", "isic_sample")
 """Experiments whose network takes long to trace; the fast stage fills in their knobs alone."""
 SEEN = {"model": "convnet", "model.widths": "4,8"}
 SMALLER: dict[str, dict[str, Any]] = {
@@ -74,6 +74,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "style_transfer": {**SEEN, "data.image_size": 16, "style_layers": "stage1", "content_layers": "stage2"},
     "texture": {**SEEN, "octaves": 2, "data.dataset.size": 16, "objective.layers": "stage1"},
     "airbench_cifar10": {"model.widths": "4,8"},
+    "cityscapes": {"model.backbone.width": 0.125},
     "c50_flips_digits": {"data.dataset.size": 16},  # the smallest for LeNet-5
     "c50_flips_photos": {"data.dataset.size": 16},
     "isic_lesions": {"model": "linear"},
@@ -105,6 +106,7 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
     if "losses" in values:
         small = {"data.dataset": "scenes", "data.dataset.size": 16, "data.dataset.examples": 24}
         # Otsu's threshold has no width, and two classes alone.
+        small |= {path: 8 for path in values if path.endswith("random_crop.size")}
         return small | ({"model": "unet"} if values["model"] == "otsu" else {}) | {"model.width": 2}
     if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):
         return {}

@@ -3,7 +3,7 @@
 import pathlib
 
 from cnnlab import files
-from cnnlab.data.cityscapes_labels import CLASSES, COLOURS, IMAGE_ENDING, LABEL_IDS, LABELS, MASK_ENDING
+from cnnlab.data.cityscapes_labels import CATEGORIES, CLASSES, COLOURS, IMAGE_ENDING, LABEL_IDS, LABELS, MASK_ENDING
 from cnnlab.data.class_table import ClassTable
 from cnnlab.data.decode import MAX_PIXELS
 from cnnlab.data.kinds.mask import IGNORE
@@ -47,7 +47,8 @@ def cityscapes(
         )
     keys = {label.id: label.train_id for label in LABELS} | {IGNORE: IGNORE}
     shown = {label.id: label.name for label in LABELS} | {IGNORE: "license plate"}
-    table = ClassTable("the labels of Cityscapes", CLASSES, keys, False, shown, own_colours=COLOURS, published=LABEL_IDS)
+    own = {"own_colours": COLOURS, "published": LABEL_IDS, "categories": CATEGORIES}
+    table = ClassTable("the labels of Cityscapes", CLASSES, keys, False, shown, **own)
     return source_of_pairs(name, ImageTree(root), pairs, table, Limits(False, skip_bad_images, max_pixels))
 
 

@@ -1,13 +1,10 @@
-"""The labels of Cityscapes, and what a submission to its server needs.
+"""The labels of Cityscapes.
 
 Names, numbers, categories and colours are those of the public table of the data set's authors: labels.py in
-github.com/mcordts/cityscapesScripts (Cordts et al. 2016, arXiv:1604.01685, section 3.1). Imports NumPy only.
+github.com/mcordts/cityscapesScripts (Cordts et al. 2016, arXiv:1604.01685, section 3.1).
 """
 
-import pathlib
 from typing import NamedTuple
-
-import numpy as np
 
 from cnnlab.data.kinds.mask import IGNORE
 
@@ -66,25 +63,8 @@ TRAINED = tuple(sorted((label for label in LABELS if label.train_id != IGNORE), 
 """The labels of the 19 classes, by their numbers."""
 CLASSES = tuple(label.name for label in TRAINED)
 COLOURS = tuple(label.colour for label in TRAINED)
-CATEGORIES = tuple(dict.fromkeys(label.category for label in TRAINED))
-"""The seven categories: flat, construction, object, nature, sky, human, vehicle."""
-CATEGORY_OF = tuple(CATEGORIES.index(label.category) for label in TRAINED)
-"""For each class the number of its category, for the official IoU of categories."""
+CATEGORIES = tuple(label.category for label in TRAINED)
+"""The category of each class: flat, construction, object, nature, sky, human or vehicle."""
 LABEL_IDS = tuple(label.id for label in TRAINED)
-IMAGE_ENDING, MASK_ENDING, SUBMITTED_ENDING = "_leftImg8bit", "_gtFine_labelIds", "_labelIds"
-
-
-def label_ids_of(classes: np.ndarray) -> np.ndarray:
-    """Returns the numbers of labels, as a submission holds them, for numbers of the 19 classes, u8 [H, W]; IGNORE becomes 0."""
-    table = np.zeros(256, np.uint8)
-    table[: len(LABEL_IDS)] = LABEL_IDS
-    return table[classes]
-
-
-def submission_name(image: str) -> str:
-    """Returns the name of the PNG file of a submission for the path of an image, `berlin_000000_000019_labelIds.png`.
-
-    The server finds it by the first three parts of the name: city, sequence and frame.
-    """
-    stem = pathlib.PurePath(image).stem.removesuffix(IMAGE_ENDING)
-    return f"{stem}{SUBMITTED_ENDING}.png"
+"""The number of each class in a submission."""
+IMAGE_ENDING, MASK_ENDING = "_leftImg8bit", "_gtFine_labelIds"

@@ -51,6 +51,8 @@ class ClassTable:
     """The colours in which pictures show classes that masks hold as numbers."""
     published: tuple[int, ...] = ()
     """The numbers of the classes in submissions; (): they have none of their own."""
+    categories: tuple[str, ...] = ()
+    """The category of each class; (): they have none."""
 
     @property
     def colours(self) -> tuple[tuple[int, int, int], ...]:

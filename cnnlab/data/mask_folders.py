@@ -92,7 +92,9 @@ def source_of_pairs(
     splits, carved = with_test_split(name, splits)
     kinds: dict[str, Kind] = {
         "image": Image(),
-        "segmentation": Mask(classes.names, colours=classes.colours, published=classes.published),
+        "segmentation": Mask(
+            classes.names, colours=classes.colours, published=classes.published, categories=classes.categories
+        ),
     }
     kinds |= {"group": Name()} if grouped else {}
     where = " ".join(f"{pair.split} {pair.group}" for pair in pairs)

@@ -33,6 +33,12 @@ def accuracies(counts: np.ndarray) -> np.ndarray:
     return _where_labelled(right, labelled, labelled)
 
 
+def pooled(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Returns the counts f64 [G, G] of groups of classes, of counts [K, K] and the number of each class's group, [K]."""
+    member = (groups[:, None] == np.arange(groups.max() + 1)).astype(np.float64)  # [K, G]
+    return member.T @ np.asarray(counts, np.float64) @ member
+
+
 def pixel_accuracy(counts: np.ndarray) -> float:
     """Returns the share of pixels that are right, of counts [K, K]; NaN without pixels."""
     whole = counts.sum(dtype=np.float64)

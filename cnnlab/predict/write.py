@@ -166,7 +166,7 @@ def write_pictures(path: pathlib.Path, predictions: Predictions, prediction: Pre
         original = one.prepared.original
         image = original.astype(np.float32) / np.float32(unit_value(original.dtype))
         for folder, values in prediction.maps(image, one.arrays, one.prepared.place).items():
-            _write_picture(path / folder / name, values, prediction.palette)
+            _write_picture(path / folder / name, values, prediction.palettes.get(folder))
     return f"{path} ({counted(len(labels), 'class', 'classes')})" if labels - {""} else str(path)
 
 

@@ -70,7 +70,7 @@ def segmentation(
     """
     dataset = require_validation(data(), early_stopping)
     column, kind = _masks(dataset)
-    metrics = MaskMetrics(kind.names, kind.ignore, column, *_groups(dataset), kind.colours, kind.published)
+    metrics = MaskMetrics(kind.names, kind.ignore, column, *_groups(dataset), kind.colours, kind.published, kind.categories)
     logits = (*dataset.image_shape[:2], len(kind.names))  # of an image: (H, W, K)
     network = as_network(model(classes=len(kind.names)), dataset.image_shape, logits)
     if not losses:

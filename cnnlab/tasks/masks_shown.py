@@ -85,9 +85,9 @@ def prediction(metrics: MaskMetrics) -> Prediction:
             shown["submission"] = numbers[mask]
         return shown
 
-    colours = np.rint(255 * palette(metrics)).astype(np.uint8)
+    colours = {"masks": np.rint(255 * palette(metrics)).astype(np.uint8)}
     example = "Image.fromarray(numpy.asarray(scores[0].argmax(-1), 'uint8')).save('MASK.png')  # numbers of class_names"
-    return Prediction(arrays=arrays, rows=rows, caption=caption, picture=picture, maps=maps, palette=colours, example=example)
+    return Prediction(arrays=arrays, rows=rows, caption=caption, picture=picture, maps=maps, palettes=colours, example=example)
 
 
 def at_own_size(scores: np.ndarray, place: Placement, ignore: int) -> np.ndarray:

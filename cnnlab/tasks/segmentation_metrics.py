@@ -39,11 +39,18 @@ class MaskMetrics:
     """The colour of each class, as the data have it; (): the usual ones."""
     published: tuple[int, ...] = ()
     """The number of each class in submissions; (): they have none of their own."""
+    categories: tuple[str, ...] = ()
+    """The category of each class, such as vehicle; (): they have none."""
 
     @property
     def classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """The categories, in the order of their first classes."""
+        return tuple(dict.fromkeys(self.categories))
 
     @functools.cached_property
     def declared(self) -> tuple[Metric, ...]:
@@ -56,6 +63,8 @@ class MaskMetrics:
             *map(share, ("pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "dice")),
             *map(share, ("image_miou", "boundary_iou", "trimap_accuracy")),
             *(share(f"iou_{in_metric(name)}") for name in named),
+            *map(share, ["category_miou"] * bool(self.categories)),
+            *(share(f"category_iou_{in_metric(name)}") for name in self.category_names),
             *(share(f"{metric}_{in_metric(group)}") for group in self.group_names for metric in ("miou", "dice")),
         )
 
@@ -111,10 +120,23 @@ class MaskMetrics:
         }
         if self.classes <= MOST_NAMED:
             found |= {f"iou_{in_metric(name)}": float(iou) for name, iou in zip(self.class_names, by_class, strict=True)}
+        found |= self._of_categories(counts)
         for number, group in enumerate(self.group_names):
             of_group = _of_counts(each[np.asarray(rows[GROUP]) == number].sum(axis=0))
             found |= {f"{metric}_{in_metric(group)}": of_group[metric] for metric in ("miou", "dice")}
         return found
+
+    def _of_categories(self, counts: np.ndarray) -> dict[str, float]:
+        """Returns the IoU of categories and its mean, of counts [K, K]; {} where classes have none.
+
+        Within a category one class may be taken for another (cityscapesScripts, `getIouScoreForCategory`).
+        """
+        if not self.categories:
+            return {}
+        numbers = np.array([self.category_names.index(category) for category in self.categories])
+        found = metrics_of_masks.ious(metrics_of_masks.pooled(counts, numbers))
+        named = zip(self.category_names, found.tolist(), strict=True)
+        return {"category_miou": macro(found), **{f"category_iou_{in_metric(name)}": iou for name, iou in named}}
 
 
 def loss_of(terms: Array) -> float:

@@ -29,6 +29,8 @@ class Mask(Kind):
     """The colour in which pictures show each class; (): they have none of their own."""
     published: tuple[int, ...] = ()
     """The number by which the publisher's own masks, and submissions, have each class; (): its place among the names."""
+    categories: tuple[str, ...] = ()
+    """The category of each class, for an IoU of categories; (): they have none."""
     by_area: bool = False
     """Whether a pixel of a mask that is brought to another size is the class of the largest part of its area, and not that of
     the nearest pixel."""
