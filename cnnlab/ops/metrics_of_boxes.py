@@ -102,7 +102,7 @@ def coco_curves(
                 for name in ("right", "wrong")
             )  # i64 [A, T, D over all images]
             for area in np.flatnonzero(needed):
-                at = _interpolated(right[area], wrong[area], int(needed[area]))
+                at = interpolated(right[area], wrong[area], int(needed[area]))
                 precision[:, :, number, area, place], recall[:, number, area, place] = at
     return Curves(precision, recall, np.asarray(thresholds), tuple(caps))
 
@@ -226,8 +226,14 @@ def _matched(image: Objects, label: int, thresholds: np.ndarray, cap: int) -> _M
     return _Matches(image.score[found], right, counts & ~right, np.sum(~optional, axis=1))
 
 
-def _interpolated(right: np.ndarray, wrong: np.ndarray, needed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns precisions at RECALLS, f64 [T, R], and the largest recall, f64 [T], from running counts i64 [T, N]."""
+def interpolated(right: np.ndarray, wrong: np.ndarray, needed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns precisions at RECALLS, f64 [T, R], and the largest recall, f64 [T].
+
+    Args:
+        right: how many of the first n found objects are right, i64 [T, N].
+        wrong: how many of them are wrong, i64 [T, N].
+        needed: how many true objects must be found, above 0.
+    """
     recall, precision = right / needed, right / (wrong + right + np.spacing(1))
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     at = [np.append(row, 0.0)[np.searchsorted(each, RECALLS, side="left")] for row, each in zip(best, recall, strict=True)]

@@ -87,9 +87,10 @@ def main() -> None:
         )
     masks = (random.random((3, 40, 50)) < 0.5).astype(np.float64)
     index = np.asarray([0, 2, 1, 1, 0, 2, 2, 0])
-    rows = torch.cat([torch.tensor(index, dtype=torch.float64)[:, None], given[0]], dim=1)
+    around = np.clip(rois * 0.4, 0, 40)
+    rows = torch.cat([torch.tensor(index, dtype=torch.float64)[:, None], torch.tensor(around)], dim=1)
     cut = ops.roi_align(torch.tensor(masks)[:, None], rows, (6, 6), 1.0, sampling_ratio=2, aligned=True)
-    arrays |= {"masks/x": masks, "masks/index": index, "masks/boxes": rois, "masks/y": cut[:, 0].numpy()}
+    arrays |= {"masks/x": masks, "masks/index": index, "masks/boxes": around, "masks/y": cut[:, 0].numpy()}
     sides = np.concatenate([np.linspace(5, 1200, 200), [111.99, 112, 223.99, 224, 448]])
     boxes = np.stack([0 * sides, 0 * sides, sides, sides * 0.9], axis=1).astype(np.float32)
     arrays |= {"levels/boxes": boxes, "levels/y": ops.poolers.LevelMapper(2, 5)([torch.tensor(boxes)]).numpy() + 2}
