@@ -89,19 +89,22 @@ def inspect(
         if not layers and (count := inspector.parameters(made)):
             raise UsageError(f"{experiment}: its {count:,} parameters are no Linen modules, which alone can be listed.")
     else:
-        from cnnlab.models import MODELS, SEGMENTERS, native_shape
+        from cnnlab.models import DETECTORS, MODELS, SEGMENTERS, native_shape
 
-        if values["model"] in {**MODELS, **SEGMENTERS}:
+        if values["model"] in {**MODELS, **SEGMENTERS, **DETECTORS}:
             values = {"input": ",".join(map(str, native_shape(values["model"]))), **values}
         if values["model"] in SEGMENTERS:
             values = {"classes": str(PASCAL_CLASSES), **values}
+        if values["model"] in DETECTORS:
+            values = {"classes": str(PASCAL_CLASSES - 1), **values}
         layers = knobs.resolve(inspector.of_model, values).call()
     print(json.dumps(inspector.as_json(layers), indent=1) if format == "json" else inspector.as_table(layers))
     return 0
 
 
 PASCAL_CLASSES = 21
-"""Number of classes with which networks of segmentation are listed where no other is given: those of PASCAL VOC."""
+"""Number of classes with which networks of segmentation are listed where no other is given: those of PASCAL VOC, with a
+background, which networks of detection do not count."""
 
 
 def refuse_unread(devices: Devices, memory: Memory) -> None:

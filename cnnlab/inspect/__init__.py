@@ -20,7 +20,7 @@ from cnnlab import text
 from cnnlab.core import Experiment, Params, PyTree
 from cnnlab.inspect.receptive_field.views import measures
 from cnnlab.inspect.receptive_field.walk import LOST, Pair, mark, walk
-from cnnlab.models import LOCALIZERS, MODELS, SEGMENTERS
+from cnnlab.models import DETECTORS, LOCALIZERS, MODELS, SEGMENTERS
 from cnnlab.models.layers import Conv
 from cnnlab.models.lenet import LeNet5
 from cnnlab.models.own_network import as_network
@@ -69,7 +69,7 @@ def layers(module: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
 LARGE = 64
 """Side in pixels above which images count as ImageNet's, with 1000 classes."""
 
-INSPECTED = {**MODELS, **LOCALIZERS, **SEGMENTERS}
+INSPECTED = {**MODELS, **LOCALIZERS, **SEGMENTERS, **DETECTORS}
 """Networks by name that `of_model` takes."""
 
 

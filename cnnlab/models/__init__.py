@@ -1,14 +1,17 @@
 """The networks by name, one dict for each kind of network; what one of a kind is called with stands below its dict."""
 
-from cnnlab.models import fcn, full_resolution, gan, localizer, segnet, thresholds, unet, vae, vq_vae
+from cnnlab.models import fcn, full_resolution, gan, localizer, retinanet, segnet, ssd, thresholds, unet, vae, vq_vae, yolo
 from cnnlab.models.autoencoder import ConvAutoencoder, MLPAutoencoder, linear_autoencoder
+from cnnlab.models.centre import Centre
 from cnnlab.models.classifiers import MODELS, native_shape
 from cnnlab.models.deconvnet import DeconvNet
 from cnnlab.models.pixelcnn import GatedPixelCNN, PixelCNN
 from cnnlab.models.pixelrnn import PixelRNN
+from cnnlab.models.yolo_grid import YOLOGrid
 
 __all__ = [
     "AUTOENCODERS",
+    "DETECTORS",
     "GANS",
     "LOCALIZERS",
     "MODELS",
@@ -36,6 +39,19 @@ SEGMENTERS = {
 }
 """Networks that classify every pixel, by name: `model(images f32 [B, H, W, C], train=…) -> (logits f32 [B, H, W, K],
 intermediates)`, at any size of images. Logits of further heads, for deep supervision, are the intermediates `auxiliary…`."""
+
+DETECTORS = {
+    "ssd": ssd.SSD,
+    "ssd300": ssd.SSD300,
+    "retinanet": retinanet.RetinaNet,
+    "retinanet_resnet50": retinanet.retinanet_resnet50,
+    "centre": Centre,
+    "yolo_grid": YOLOGrid,
+    "yolo_v1": yolo.yolo_v1,
+    "yolo_v1_tiny": yolo.yolo_v1_tiny,
+}
+"""Networks of detection by name: `model(images f32 [B, H, W, C], train=…) -> (outputs f32 [B, N, P], intermediates)`, and what
+the outputs mean, `model.head(image_size)`; see models/detection.py. Classes are those of objects, without a background."""
 
 LOCALIZERS = {"localizer": localizer.vgg16_localizer}
 """Networks of class and box: `model(images, train=…) -> ({"logits", "box"}, intermediates)`. No task trains them yet."""

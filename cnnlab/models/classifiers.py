@@ -117,9 +117,9 @@ MODELS = {
 
 
 def native_shape(name: str) -> tuple[int, int, int]:
-    """Returns (H, W, C) of the images that a model of MODELS or SEGMENTERS was published for."""
-    if name in SEGMENTED:
-        return SEGMENTED[name]
+    """Returns (H, W, C) of the images that a model of MODELS, SEGMENTERS or DETECTORS was published for."""
+    if name in (others := SEGMENTED | DETECTED):
+        return others[name]
     if name in ("linear", "mlp", "lenet_300_100", "lenet5_20_50_500"):
         return (28, 28, 1)
     if name in ("lenet5", "lenet5_1998"):
@@ -157,3 +157,15 @@ SEGMENTED = {
     "patch_classifier": (64, 64, 3),
 }
 """Images of the networks of SEGMENTERS: those of their papers, or of the code that they follow; 256x256 where any will do."""
+
+DETECTED = {
+    "ssd": (256, 256, 3),
+    "ssd300": (300, 300, 3),
+    "retinanet": (256, 256, 3),
+    "retinanet_resnet50": (800, 800, 3),
+    "centre": (256, 256, 3),
+    "yolo_grid": (256, 256, 3),
+    "yolo_v1": (448, 448, 3),
+    "yolo_v1_tiny": (448, 448, 3),
+}
+"""The same of the networks of DETECTORS."""

@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FAMILIES = {
     "models": "MODELS",
     "networks of segmentation": "SEGMENTERS",
+    "networks of detection": "DETECTORS",
     "localisers (inspect only)": "LOCALIZERS",
     "autoencoders": "AUTOENCODERS",
     "variational autoencoders": "VAES",
