@@ -40,6 +40,8 @@ def soak(experiment: str, steps: int, knobs: Sequence[str], folder: str) -> list
 
     def reading(recorder: RunRecorder, step: int, pending_stats: list[Any]) -> None:
         on_log(recorder, step, pending_stats)
+        if not found:
+            gc.freeze()  # what is there before the first reading would be searched at each of them
         found.append((step, resident_bytes()))
 
     RunRecorder.on_log = reading  # type: ignore[method-assign]
