@@ -104,13 +104,13 @@ def test_a_run_that_loses_a_process_three_times_ends_with_the_same_bits(whole: p
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "PREEMPTED"
     begun = last_step(tmp_path / "run")
     frozen = {"then": signal.SIGUSR2, "place": tmp_path}
-    code, _, err = signalled_at(begun + 60, signal.SIGSTOP, *words, "--grace_s=12", **frozen)
+    code, _, err = signalled_at(begun + 60, signal.SIGSTOP, *words, "--grace_s=8", **frozen)
     assert code == 75 and "SIGUSR2: all processes save a checkpoint" in err and "Traceback" not in err, err
-    assert "did not end within --grace_s=12 seconds; process 1 of 2 shows no sign of life" in err, err
+    assert "did not end within --grace_s=8 seconds; process 1 of 2 shows no sign of life" in err, err
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["state"] == "PREEMPTED" and status["step"] == status["checkpoint"] > 0
     begun = last_step(tmp_path / "run")
-    code, _, err = signalled_at(begun + 60, signal.SIGSTOP, *words, "--step_timeout=12", place=tmp_path)
+    code, _, err = signalled_at(begun + 60, signal.SIGSTOP, *words, "--step_timeout=10", place=tmp_path)
     assert code == 1 and "made no step for" in err and "process 1 of 2 shows no sign of life" in err
     code, _, err = launch(*words, cwd=tmp_path)
     assert code == 0 and "going on from step" in err, err
@@ -161,6 +161,8 @@ def test_fully_sharded_batch_norm_over_two_processes_goes_on_after_ctrl_c_with_t
             "--experiment=convnet_digits",
             "--dataset=stripes",
             "--dataset.examples=120",
+            "--dataset.size=8",
+            "--model.widths=8,16",
             "--batch_size=8",
             "--workdir=run",
         ),
