@@ -52,12 +52,10 @@ def failing(settings: Settings) -> Iterator[Row]:
 
 
 def stage(name: str) -> list[Any]:
-    """The marks of a case; of the tasks, which the contract has, and of the claims, few are run here but by hand."""
+    """The marks of a case; of the tasks, which the contract has, and of the claims, one is run here, the others by hand."""
     if name in FAST:
         return []
-    rarely = name in ("commands", *list(unfinished.DECLARED.values())[1:]) or (
-        name in contract.TASKS and name not in ("classify", "gan", "stacked")
-    )
+    rarely = name in ("commands", *list(unfinished.DECLARED.values())[1:]) or (name in contract.TASKS and name != "classify")
     return [pytest.mark.slow, *[pytest.mark.thorough] * rarely]
 
 
