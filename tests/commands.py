@@ -28,12 +28,18 @@ At level 0 an ensemble's members differ from single ones by rounding (3e-7) wher
 """
 
 
+LEVELS = {"quick": QUICK_COMPILATION, "careful": CAREFUL_COMPILATION}
+
+
 def compilation() -> str:
-    """Returns the flags for this session, which the workers of pytest-xdist take over from it."""
+    """Returns the flags for this session, which the workers of pytest-xdist take over from it.
+
+    $CNNLAB_TEST_COMPILATION names one of LEVELS; without it the slow stage is careful and the fast one quick.
+    """
     words = sys.argv[1:]
     marks = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
-    chosen = CAREFUL_COMPILATION if marks.startswith(("slow", "parity", "thorough")) else QUICK_COMPILATION
-    return os.environ.setdefault("CNNLAB_TEST_COMPILATION", chosen)
+    usual = "careful" if marks.startswith(("slow", "parity", "thorough")) else "quick"
+    return LEVELS[os.environ.setdefault("CNNLAB_TEST_COMPILATION", usual)]
 
 
 Here = Callable[..., tuple[int, str, str]]
