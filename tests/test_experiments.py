@@ -56,15 +56,14 @@ ONE_A_RECIPE = (
 )
 """An experiment of each recipe."""
 QUICK = ("knn_digits", "mlp_digits", "pca_mnist")
-"""Experiments that the fast stage trains; it only traces all others, which the slow stage trains."""
+"""Experiments that the fast stage trains; the slow stage trains the others."""
 OTHER_CLAIMS = [
     name for name in NAMES if "claims" in FILES[name].parts and name not in ("c23_pretraining", "c27_gan_vae", "c32_ensembles")
 ]
-"""Claims whose recipe and network another experiment trains: they are traced in the fast stage, and trained by hand."""
-DREAMS = ("deep_dream", "fast_style", "feature_inversion", "fooling", "style_transfer", "texture")
-"""Experiments of synthesis, like class_image, whose network is large."""
-LARGE = ("c18_convolutions", "c22_lesions", "c22_transfer", "c40_skin_lesions", "cityscapes", "isic_lesions", "isic_sample")
-"""Experiments whose network takes long to trace; the fast stage fills in their knobs alone."""
+"""Claims whose recipe and network another experiment trains: they are traced, and trained by hand."""
+TRACED_FIRST = [name for name in ONE_A_RECIPE if name not in ("class_image", "fast_style")]
+"""Experiments that the fast stage traces at full size, one of each recipe but for the large frozen networks of synthesis, which
+test_tasks_synthesis.py makes small; it fills in the knobs of all others, which the slow stage traces."""
 SEEN = {"model": "convnet", "model.widths": "4,8"}
 SMALLER: dict[str, dict[str, Any]] = {
     **{name: {**SEEN, "data.dataset.size": 16} for name in ("class_image", "fooling")},
@@ -123,13 +122,13 @@ def resolve_offline(name: str) -> knobs.Resolved:
     return knobs.resolve(experiment, offline(knobs.resolve(experiment, {}).values, side=28))
 
 
-@pytest.mark.parametrize("name", (*LARGE, *DREAMS))
-def test_the_knobs_of_an_experiment_with_a_large_network_are_filled_in(name: str):
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in TRACED_FIRST])
+def test_the_knobs_of_an_experiment_are_filled_in(name: str):
     values = resolve_offline(name).values
     assert values["data.dataset"] and not any(value is inspect.Parameter.empty for value in values.values())
 
 
-@pytest.mark.parametrize("name", slow_but(NAMES, *(name for name in NAMES if name not in (*LARGE, *DREAMS))))
+@pytest.mark.parametrize("name", slow_but(NAMES, *TRACED_FIRST))
 def test_an_experiment_traces_a_step_at_full_size(name: str):
     resolved = resolve_offline(name)
     tracing.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
