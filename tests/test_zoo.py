@@ -107,7 +107,7 @@ def test_too_small_an_image_names_the_layer_and_the_smallest_that_works(name):
 
 
 @pytest.mark.parametrize("norm", slow_but(NORMS, "none"))
-@pytest.mark.parametrize("name", kinds())
+@pytest.mark.parametrize("name", deep_later(kinds()))
 def test_every_normalisation_fits(name, norm):
     _, (output, _) = shapes(MODELS[name](classes=3, **{**thin(name), "norm": NORMS[norm]}))
     assert output.shape == (2, 3)
