@@ -14,7 +14,8 @@ from tests.equalities import float_equalities
 def test_smooth_l1_is_quadratic_up_to_beta(beta):
     errors = np.asarray([[0, beta / 2, beta, -3]], np.float32)
     expected = 0 + beta / 8 + beta / 2 + (3 - beta / 2)
-    np.testing.assert_allclose(box_losses.smooth_l1(errors, 0 * errors, beta=beta), [expected], rtol=1e-6)
+    loss = jax.jit(lambda codes: box_losses.smooth_l1(codes, 0 * codes, beta=beta))
+    np.testing.assert_allclose(loss(errors), [expected], rtol=1e-6)
     with pytest.raises(UsageError, match="a number above 0"):
         box_losses.smooth_l1(errors, errors, beta=0.0)
 
@@ -41,7 +42,9 @@ def test_gradients_are_finite_at_the_edges_and_compare_no_equals(loss):
 
 
 def test_a_box_on_its_target_has_no_loss():
-    box = np.asarray([[1, 2, 5, 9]], np.float32)
-    np.testing.assert_allclose(box_losses.giou(box, box), [0.0], atol=1e-6)
-    pulled = jax.jit(jax.grad(lambda x: jnp.sum(box_losses.giou(x, box))))(box + 100)
-    assert np.all(np.asarray(pulled)[0, :2] > 0), "far apart there is no gradient towards the target"
+    box = np.asarray([[1, 2, 5, 9], [1, 2, 5, 9]], np.float32)
+    away = box + np.asarray([[0], [100]], np.float32)
+    loss = jax.jit(jax.value_and_grad(lambda x: box_losses.giou(x, box)[1]))
+    value, pulled = loss(away)
+    assert value > 1 and np.all(np.asarray(pulled)[1, :2] > 0), "far apart there is no gradient towards the target"
+    np.testing.assert_allclose(jax.jit(box_losses.giou)(box, box), [0.0, 0.0], atol=1e-6)

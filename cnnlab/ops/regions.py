@@ -6,6 +6,7 @@ gradient, as in all public implementations.
 Letters in shapes: H W space, C channels, R boxes, P Q bins down and right, S samples a bin and axis, M objects.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -110,8 +111,11 @@ def roi_pool(features: jax.Array, boxes: jax.Array, size: Bins, scale: float) ->
 
     Section 2.1, with the rounding of its code (and of torchvision): a box covers the cells round(x1) to round(x2), both
     included, and one at least; bin p of P covers ⌊p h / P⌋ to ⌈(p + 1) h / P⌉ of its h cells, so that bins may share cells. A
-    bin without a cell on the map is 0. The gradient goes to the first of equal cells. It takes R · Q · (W + P) · H · C
-    comparisons.
+    bin without a cell on the map is 0. The gradient goes to the first of equal cells.
+
+    The largest numbers of all windows with sides of powers of two are computed once, and a bin is covered by four of them:
+    H · W · C · log H · log W + R · P · Q · C comparisons. A masked maximum over the map for each bin took 30 times as long for
+    64 boxes on 20 x 26 cells of 128 channels, 506 against 16 ms with the gradient on two busy CPU cores.
 
     Deviation: bins are counted in whole numbers; in f32, as there, 3 · (7 / 3) is above 7, and a bin has a cell too many.
 
@@ -129,21 +133,59 @@ def roi_pool(features: jax.Array, boxes: jax.Array, size: Bins, scale: float) ->
     # Halves are rounded away from zero, as in C.
     cells = lax.stop_gradient(at_least_f32(boxes)) * scale
     cells = (jnp.sign(cells) * jnp.floor(jnp.abs(cells) + 0.5)).astype(jnp.int32)
-    down = _covered(cells[:, 1], cells[:, 3], bins_down, height)  # bool [R, P, H]
-    right = _covered(cells[:, 0], cells[:, 2], bins_right, width)  # bool [R, Q, W]
-    values = lax.stop_gradient(features)
-    low = jnp.asarray(-jnp.inf, features.dtype)
-    in_rows = jnp.where(right[:, :, None, :, None], values[None, None], low)  # [R, Q, 1, W, 1] and [1, 1, H, W, C]
-    column = jnp.argmax(in_rows, axis=3)  # [R, Q, H, W, C] -> [R, Q, H, C]
-    best = jnp.max(in_rows, axis=3)
-    in_bins = jnp.where(down[:, :, None, :, None], best[:, None], low)  # [R, P, 1, H, 1] and [R, 1, Q, H, C]
-    row = jnp.argmax(in_bins, axis=3)  # [R, P, Q, H, C] -> [R, P, Q, C]
-    # [R, 1, Q, H, C] at [R, P, Q, 1, C] -> [R, P, Q, 1, C] -> [R, P, Q, C]
-    column = jnp.take_along_axis(jnp.broadcast_to(column[:, None], in_bins.shape), row[:, :, :, None], axis=3)[:, :, :, 0]
-    some = jnp.any(down, axis=2)[:, :, None, None] & jnp.any(right, axis=2)[:, None, :, None]  # [R, P, 1, 1] and [R, 1, Q, 1]
+    top, bottom = _covered(cells[:, 1], cells[:, 3], bins_down, height)  # i32 [R, P] each
+    left, right = _covered(cells[:, 0], cells[:, 2], bins_right, width)  # i32 [R, Q] each
+    windows = _largest_places(lax.stop_gradient(features))  # (f32, i32) [log H, log W, H, W, C]
+    (tall, *rows), (wide, *columns) = (_window(*each) for each in ((top, bottom, height), (left, right, width)))
+    quarters = [
+        # [log H, log W, H, W, C] at [R, P, 1] and [R, 1, Q] -> [R, P, Q, C]
+        jax.tree.map(lambda table, y=y, x=x: table[tall[:, :, None], wide[:, None], y[:, :, None], x[:, None]], windows)
+        for y in rows
+        for x in columns
+    ]
+    _, place = functools.reduce(_larger, quarters)
     flat = features.reshape(height * width, channels)  # [H, W, C] -> [H·W, C]
-    found = flat[row * width + column, jnp.arange(channels)[None, None, None]]  # [H·W, C] at [R, P, Q, C] -> [R, P, Q, C]
+    found = flat[place, jnp.arange(channels)[None, None, None]]  # [H·W, C] at [R, P, Q, C] -> [R, P, Q, C]
+    some = (bottom > top)[:, :, None, None] & (right > left)[:, None, :, None]  # [R, P, 1, 1] and [R, 1, Q, 1]
     return jnp.where(some, found, jnp.zeros((), features.dtype))
+
+
+Places = tuple[jax.Array, jax.Array]
+"""Numbers, and at which of the H · W cells they are."""
+
+
+def _largest_places(features: jax.Array) -> Places:
+    """Returns the largest of [H, W, C] in 2^i x 2^j cells from each one on, [log H, log W, H, W, C]; past the end anything."""
+    height, width, _ = features.shape
+    cell = jnp.arange(height * width, dtype=jnp.int32).reshape(height, width, 1)  # [H·W] -> [H, W, 1]
+    rows = _doubled((features, jnp.broadcast_to(cell, features.shape)), height, 0)  # of [H, W, C]
+    tables = [jax.tree.map(lambda *each: jnp.stack(each), *_doubled(each, width, 1)) for each in rows]
+    stacked: Places = jax.tree.map(lambda *each: jnp.stack(each), *tables)
+    return stacked
+
+
+def _doubled(places: Places, length: int, axis: int) -> list[Places]:
+    """Returns the largest of 1, 2, 4, … numbers along an axis of a length, from each of them on."""
+    found = [places]
+    while 2 ** len(found) <= length:
+        step = 2 ** (len(found) - 1)
+        found.append(_larger(found[-1], jax.tree.map(lambda each, step=step: jnp.roll(each, -step, axis), found[-1])))
+    return found
+
+
+def _larger(one: Places, other: Places) -> Places:
+    """Returns the larger numbers with their places, of equal ones the first place."""
+    (a, at), (b, by) = one, other
+    takes = (b > a) | (~(a > b) & (by < at))
+    return jnp.where(takes, b, a), jnp.where(takes, by, at)
+
+
+def _window(begin: jax.Array, end: jax.Array, length: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns i and the two starts of windows of 2^i cells that cover those from `begin` to before `end`, i32 [R, P] each."""
+    powers = np.floor(np.log2(np.arange(1, length + 1) + 1e-6)).astype(np.int32)  # of 1, 2, … cells
+    power = jnp.asarray(powers)[jnp.clip(end - begin, 1) - 1]  # [L] at [R, P] -> [R, P]
+    # A bin without a cell takes any.
+    return power, jnp.clip(begin, 0, length - 1), jnp.clip(end - (1 << power), 0, length - 1)
 
 
 def cropped_masks(masks: jax.Array, boxes: jax.Array, index: jax.Array, size: Bins, samples: int = 2) -> jax.Array:
@@ -221,11 +263,10 @@ def _interpolation(start: jax.Array, side: jax.Array, bins: int, samples: int, l
     return jnp.mean(share.reshape(-1, bins, samples, length), axis=2)  # [R, P·S, L] -> [R, P, S, L] -> [R, P, L]
 
 
-def _covered(first: jax.Array, last: jax.Array, bins: int, length: int) -> jax.Array:
-    """Returns the cells of an axis in each bin of boxes from cell `first` to `last` i32 [R], bool [R, P, L]."""
+def _covered(first: jax.Array, last: jax.Array, bins: int, length: int) -> tuple[jax.Array, jax.Array]:
+    """Returns where the bins of boxes from cell `first` to `last` i32 [R] begin and end on an axis, i32 [R, P] each."""
     side = jnp.clip(last - first + 1, 1)[:, None]  # [R, 1]
     number = jnp.arange(bins, dtype=jnp.int32)[None]  # [1, P]
-    begin = first[:, None] + number * side // bins  # [R, P]
+    begin = first[:, None] + number * side // bins
     end = first[:, None] - (-(number + 1) * side // bins)
-    cell = jnp.arange(length, dtype=jnp.int32)[None, None]  # [1, 1, L]
-    return (cell >= begin[:, :, None]) & (cell < end[:, :, None])
+    return jnp.clip(begin, 0, length), jnp.clip(end, 0, length)
