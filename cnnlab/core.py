@@ -27,6 +27,8 @@ CLASSIFIER = "classifier"
 """The player that trains a classifier: the owner of the layers that move."""
 SEGMENTER = "segmenter"
 """The player that trains a network with an output for every pixel."""
+DETECTOR = "detector"
+"""The player that trains a network that finds objects."""
 FROZEN = "frozen"
 """The player that never moves: the owner of layers that keep the weights they start with."""
 OUTPUT = "output"
@@ -88,6 +90,12 @@ class Prediction:
     maps: Callable[[np.ndarray, Predicted, Any], Mapping[str, np.ndarray]] | None = None
     """(image f32 [h, w, C] in [0, 1] at its own size, its arrays, its place in what the network took: data.placement.Placement)
     -> {name of a folder: a map u8 [h, w], or a picture f32 [h, w, 3]}, written in place of `picture`; None: there are none."""
+    placed: Callable[[Predicted, Any], Predicted] = lambda arrays, place: arrays
+    """(arrays of an image, its place) -> the arrays from which its rows and records are made, such as boxes in pixels of the
+    image at its own size."""
+    records: Callable[[Predicted, InputSpec, str], list[dict[str, Any]]] | None = None
+    """(arrays of an image, inputs, the name of its file) -> what JSON has of it, such as COCO's results, also beside
+    a folder of pictures; None: its rows, and nothing beside pictures."""
     palettes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     """{folder of maps: u8 [256, 3], the colours in which they are stored}; others are grey."""
     example: str = "print(scores)"

@@ -21,6 +21,7 @@ from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program, phases
 from cnnlab.recipes.autoencoder import principal_components, reconstruction, stacked_autoencoders
 from cnnlab.recipes.classification import classification, ensemble_classification, nearest_neighbours
+from cnnlab.recipes.detection import detection
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.recipes.segmentation import segmentation
@@ -68,6 +69,17 @@ SEEN = {
 STEADY_MOVES = {"model.up": "bilinear", "optimizer": "momentum", "augment": "flip"}
 SCENES = {"dataset": "scenes", "dataset.examples": 90, "dataset.size": 16, "batch_size": 24}
 SEEN_WHOLE = {**SCENES, "model": "unet", "model.width": 2, "model.levels": 1, "model.activation": "silu", **STEADY_MOVES}
+BOXED = {
+    **SCENES,
+    "dataset.most_objects": 2,
+    "model": "ssd",
+    "model.width": 2,
+    "model.levels": 2,
+    "model.maps": 2,
+    "model.activation": "silu",
+    "most_detections": 10,
+    "optimizer": "momentum",
+}
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -100,6 +112,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     ),
     "synthesis": small(picture_synthesis, {**TRAINED, "dataset.examples": 48}, objective="style_transfer", **OCTAVES, **STYLED),
     "segment": small(segmentation, SEEN_WHOLE, losses="cross_entropy,dice", average_decay=0.9),
+    "detect": small(detection, BOXED, average_decay=0.9),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
 """{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""
@@ -123,6 +136,7 @@ MIXING = {
     "gan": "batch norm",
     "segment": "batch norm",
     "reconstruct": "a penalty of the batch's mean code",
+    "detect": "the number of objects of the batch",
     "surgery": "weights",
 }
 """Tasks in whose training an example's loss depends on the others, with the reason."""

@@ -51,6 +51,7 @@ ONE_A_RECIPE = (
     "pixelcnn_mnist",
     "stacked_dae_mnist",
     "unet_scenes",
+    "yolo_scenes",
     "vae_mnist",
     "vq_vae_fashion",
 )
@@ -107,6 +108,9 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
         # Otsu's threshold has no width, and two classes alone.
         small |= {path: 8 for path in values if path.endswith("random_crop.size")}
         return small | ({"model": "unet"} if values["model"] == "otsu" else {}) | {"model.width": 2}
+    if "nms_threshold" in values:
+        scenes = {"data.dataset": "scenes", "data.dataset.size": 16, "data.dataset.examples": 24, "data.image_fit": "resize"}
+        return {**scenes, "model.width": 2, "model.levels": 3}
     if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}
@@ -158,7 +162,7 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
     assert 0.0 <= result["metrics"].get("test/accuracy", 0.0) <= 1.0
 
 
-RECIPES = ("autoencoder", "classification", "gan", "pixels", "segmentation", "synthesis", "vae")
+RECIPES = ("autoencoder", "classification", "detection", "gan", "pixels", "segmentation", "synthesis", "vae")
 
 
 def is_recipe(function: Callable[..., Any]) -> bool:

@@ -44,7 +44,7 @@ from tests.stages import slow_but
 
 TRAINED = [name for name in TASKS if name not in REMEMBERING]
 SEPARATE = [name for name in TRAINED if name not in MIXING]
-SILENT = ("pursuit", "surgery", "classify", "ensemble", "knn", "stacked", "segment", "synthesis", "fast_style")
+SILENT = ("pursuit", "surgery", "classify", "ensemble", "knn", "stacked", "segment", "detect", "synthesis", "fast_style")
 """Rows whose task draws no images."""
 SAMPLERS = [name for name in TASKS if name not in SILENT]
 LATER = ("denoise", "ensemble", "fast_style", "gan", "stacked_unsupervised", "synthesis", "vq_vae")

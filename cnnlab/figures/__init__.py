@@ -14,6 +14,7 @@ from cnnlab.figures.curves import learning_curves
 from cnnlab.figures.grids import filters, image_grid
 from cnnlab.figures.latent import code_plane, tiles
 from cnnlab.figures.page import BAD, GOOD, as_pixels, class_labels, save
+from cnnlab.figures.precision_recall import precision_recall
 from cnnlab.figures.reliability import reliability_diagram
 from cnnlab.figures.robustness import robustness
 from cnnlab.figures.sheets import animate, sheet
@@ -30,6 +31,7 @@ __all__ = [
     "filters",
     "image_grid",
     "learning_curves",
+    "precision_recall",
     "reliability_diagram",
     "robustness",
     "save",

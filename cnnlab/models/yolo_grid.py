@@ -29,10 +29,10 @@ LARGEST_LOG = 8.0
 
 @dataclasses.dataclass(frozen=True)
 class FreeGridHead:
-    """Rows of outputs are the cells: (x, y, log width, log height) in cells, the logit of an object, K logits of classes.
+    """Rows of outputs are the cells: (x, y, log width, log height) in cells, the logit of an object, K of classes.
 
-    Cells whose middle lies in an object and within `radius` cells of its centre answer for it, and the nearest cell in any case;
-    of several objects the smallest has the cell. Their boxes have the loss 1 − GIoU, their classes binary cross-entropy.
+    Cells whose middle lies in an object and within `radius` cells of its centre answer for it, and the nearest cell in any
+    case; of several objects the smallest has the cell. Their boxes have the loss 1 − GIoU, their classes binary cross-entropy.
     The logit of an object has binary cross-entropy in every cell, with the IoU of the box as its target where there is one (as
     in YOLO, version 1). All are divided by the number of cells that answer.
 

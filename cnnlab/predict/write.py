@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from cnnlab import files
-from cnnlab.core import Prediction
+from cnnlab.core import Predicted, Prediction
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec, unit_value
 from cnnlab.predict.predictor import PredictedImage
@@ -33,6 +33,9 @@ COLUMNS = 10
 TABLE_LINES = 100
 """Number of lines of a printed table after which the widths of its columns are chosen again."""
 
+RECORDS = "detections.json"
+"""File of the records beside a folder of pictures."""
+
 Table = Literal["top", "classes"]
 """The columns of a table: the most probable classes with their probabilities, or every class with its own."""
 Predictions = Iterable[PredictedImage]
@@ -42,8 +45,20 @@ Writer = Callable[[pathlib.Path, Predictions, Prediction, InputSpec], str]
 def rows_of(predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> Iterator[dict[str, Any]]:
     """Yields the rows of a table, each beginning with the column `file`; numbers are plain."""
     for one in predictions:
-        for row in prediction.rows(one.arrays, inputs):
+        for row in prediction.rows(_placed(one, prediction), inputs):
             yield {"file": printable(one.found.name), **{name: _plain(value) for name, value in row.items()}}
+
+
+def _placed(one: PredictedImage, prediction: Prediction) -> Predicted:
+    """Returns the arrays of an image from which its rows and records are made."""
+    return prediction.placed(one.arrays, one.prepared.place)
+
+
+def records_of(one: PredictedImage, prediction: Prediction, inputs: InputSpec) -> list[dict[str, Any]]:
+    """Returns what JSON has of an image: its records, or its rows."""
+    if prediction.records is None:
+        return list(rows_of([one], prediction, inputs))
+    return prediction.records(_placed(one, prediction), inputs, printable(one.found.name))
 
 
 def _plain(value: Any) -> Any:
@@ -94,15 +109,22 @@ def _write_lines(path: pathlib.Path, lines: Iterable[Iterable[Any]]) -> str:
 
 
 def write_json(path: pathlib.Path, predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> str:
-    """Writes a list of records, with the same names as the columns of the table."""
+    """Writes a list of records, as a rule with the same names as the columns of the table."""
+    records = (record for one in predictions for record in records_of(one, prediction, inputs))
+    _write_records(path, records)
+    return str(path)
+
+
+def _write_records(path: pathlib.Path, records: Iterable[dict[str, Any]]) -> None:
+    """Writes records as they come as one list of JSON, a line each."""
 
     def write(file: BinaryIO) -> None:
-        for number, row in enumerate(rows_of(predictions, prediction, inputs)):
-            file.write((",\n " if number else "[\n ").encode() + json.dumps(row, ensure_ascii=False).encode())
+        file.write(b"[")
+        for number, record in enumerate(records):
+            file.write((",\n " if number else "\n ").encode() + json.dumps(record, ensure_ascii=False).encode())
         file.write(b"\n]\n")
 
     files.replace_file(path, write)
-    return str(path)
 
 
 def print_table(predictions: Predictions, prediction: Prediction, inputs: InputSpec) -> None:
@@ -154,9 +176,13 @@ def write_pictures(path: pathlib.Path, predictions: Predictions, prediction: Pre
     """Writes a picture for each image: FOLDER/NAME.png, FOLDER/CLASS/NAME.png where a class is predicted, or each of its maps.
 
     Maps have the size of the image itself, and a folder for each kind of them: FOLDER/masks/NAME.png, FOLDER/overlays/NAME.png.
+    Records, where a prediction has any, are FOLDER/detections.json.
     """
     labels: set[str] = set()
+    records: list[dict[str, Any]] = []
     for one in predictions:
+        if prediction.records is not None:
+            records += records_of(one, prediction, inputs)
         labels.add(label := prediction.label(one.arrays, inputs).replace("/", "_").replace("\\", "_"))
         place = pathlib.PurePath(one.found.place)
         name = str(place) if place.suffix.lower() == ".png" else f"{place}.png"
@@ -167,6 +193,8 @@ def write_pictures(path: pathlib.Path, predictions: Predictions, prediction: Pre
         image = original.astype(np.float32) / np.float32(unit_value(original.dtype))
         for folder, values in prediction.maps(image, one.arrays, one.prepared.place).items():
             _write_picture(path / folder / name, values, prediction.palettes.get(folder))
+    if prediction.records is not None:
+        _write_records(path / RECORDS, records)
     return f"{path} ({counted(len(labels), 'class', 'classes')})" if labels - {""} else str(path)
 
 

@@ -44,11 +44,14 @@ def palette(metrics: MaskMetrics) -> np.ndarray:
 
 
 def _class_colours(metrics: MaskMetrics) -> list[tuple[int, ...]]:
-    """Returns the colour (red, green, blue) of each class: that of the data, or of COLOURS, in lighter tones as they repeat."""
-    if metrics.colours:
-        return list(metrics.colours)
+    """Returns the colour (red, green, blue) of each class: that of the data, or the usual one."""
+    return list(metrics.colours) or class_colours(metrics.classes)
+
+
+def class_colours(classes: int) -> list[tuple[int, ...]]:
+    """Returns the usual colour (red, green, blue) of each class: that of COLOURS, in lighter tones as they repeat."""
     found = []
-    for number in range(metrics.classes):
+    for number in range(classes):
         again, place = divmod(number, len(COLOURS))
         lighter = 1.0 - 0.6**again
         found.append(tuple(round(part + (255 - part) * lighter) for part in bytes.fromhex(COLOURS[place][1:])))

@@ -1,0 +1,106 @@
+"""The recipe of detection, which experiments fill in with defaults of their own (functools.partial)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cnnlab.core import Dataset, Experiment
+from cnnlab.data.images import PIPELINES, require_validation
+from cnnlab.data.kinds import Boxes
+from cnnlab.data.kinds.recorded import from_json
+from cnnlab.errors import UsageError
+from cnnlab.models import DETECTORS
+from cnnlab.models.detection import Head
+from cnnlab.ops.averaging import AVERAGES, ema
+from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
+from cnnlab.ops.regularizers import REGULARIZERS, penalties
+from cnnlab.recipes.segmentation import start_of
+from cnnlab.tasks.detect import detect
+from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
+from cnnlab.values import Choice, Count, Duration, Fraction, PathText, Probability
+
+
+def detection(
+    *,
+    model: Choice[DETECTORS] = "ssd",
+    data: Choice[PIPELINES] = "images",
+    least_score: Fraction = 0.01,
+    nms_threshold: Probability = 0.5,
+    most_detections: Count = 100,
+    optimizer: Choice[OPTIMIZERS] = "adam",
+    regularizer: Choice[REGULARIZERS] = penalties,
+    duration: Duration = Duration(20, "epochs"),
+    early_stopping: Count | None = None,
+    average: Choice[AVERAGES] = ema,
+    init_from: PathText | None = None,
+    new_head: bool = False,
+    frozen: tuple[str, ...] = (),
+    lr_multipliers: tuple[str, ...] = (),
+) -> Experiment:
+    """Detection in one stage: one player, the detector, finds the objects of an image and their classes.
+
+    Args:
+        model: network of detection, with its loss.
+        data: images with the boxes of their objects, and how they become batches.
+        least_score: what the score of a detection exceeds.
+        nms_threshold: largest IoU of two detections of a class: of more, the one of the lower score is left out.
+        most_detections: detections of an image at most; COCO's scoring takes 100.
+        optimizer: rule by which the weights are updated, with its learning rate and schedule.
+        regularizer: L1 and L2 penalties on the weights, and a bound on the norm of each unit's.
+        duration: length of training; --steps, --epochs and --examples_seen set it.
+        early_stopping: validations in a row without an improvement after which training ends, with the best weights; none: off.
+        average: average of the parameters over training that is evaluated in their place; ema with average_decay=0: none.
+        init_from: weights to start from: of the whole network, or, where it has a backbone, a file of that network alone.
+        new_head: with init_from, whether the last layer is initialised anew (needed where the classes differ).
+        frozen: regular expressions of layers that are not trained, such as backbone; features: all but the last.
+        lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as backbone=0.1; the first match counts.
+    """
+    dataset = require_validation(data(), early_stopping)
+    column, kind = boxes_of(dataset)
+    network = model(classes=len(kind.names))
+    head = checked_head(network, dataset.image_shape)
+    suppression = Suppression(least_score, nms_threshold, most=most_detections)
+    task = detect(network, metrics=BoxMetrics(kind.names, column, head.terms, suppression), frozen=frozen)
+    steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
+    rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
+    start = None if init_from is None else start_of(network, init_from, new_head=new_head)
+    return Experiment(task, dataset, rules, steps, average(steps), start, (), early_stopping)
+
+
+def boxes_of(data: Dataset) -> tuple[str, Boxes]:
+    """Returns the column of boxes and its kind; raises UsageError for a data set without one."""
+    kinds: Mapping[str, Any] = data.kinds or from_json(data.recorded_kinds)
+    found = next(((name, kind) for name, kind in kinds.items() if isinstance(kind, Boxes)), None)
+    if found is None:
+        raise UsageError(
+            f"detection needs the boxes of objects, and {data.name} has no column of boxes (its columns: {', '.join(kinds)}).\n"
+            "Give a data set with boxes, such as --dataset=scenes, tfds:NAME, coco:ANNOTATIONS.json or voc:PATH."
+        )
+    return found
+
+
+def checked_head(network: Any, image_shape: tuple[int, int, int]) -> Head:
+    """Returns the head of a detector for images (H, W, C).
+
+    Raises UsageError for a network of a user's own file that has none, or whose outputs are not what its head reads.
+    """
+    name = type(network).__name__
+    if not isinstance(network, nn.Module) or not callable(getattr(network, "head", None)):
+        raise UsageError(
+            f"--model: {name} is no detector.\nExpected a flax.linen.Module with a method head(image_size) that says what its "
+            "outputs [B, N, P] mean; see cnnlab/models/detection.py."
+        )
+    head: Head = network.head(image_shape[:2])
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    outputs, _ = jax.eval_shape(lambda key, images: network.init_with_output(key, images, train=False)[0], key, images)
+    try:
+        jax.eval_shape(head.decode, jax.ShapeDtypeStruct(outputs.shape[1:], jnp.float32))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"--model: {name} returns outputs {list(outputs.shape)}, which its head cannot read: {error}"
+        ) from None
+    return head

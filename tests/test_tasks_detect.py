@@ -1,0 +1,189 @@
+"""Detection: metrics of a run, the loss of a batch, images without objects, what is predicted, what is refused."""
+
+import functools
+import json
+import pathlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnlab import knobs
+from cnnlab.data.placement import placement
+from cnnlab.errors import UsageError
+from cnnlab.models.anchor_head import AnchorHead
+from cnnlab.models.ssd import SSD
+from cnnlab.ops import metrics_of_boxes
+from cnnlab.predict.write import RECORDS
+from cnnlab.recipes.detection import checked_head, detection
+from cnnlab.tasks import boxes_shown
+from cnnlab.tasks.detect import detect
+from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression, objects_of
+
+SCENES = {"dataset": "scenes", "dataset.examples": 24, "dataset.size": 16, "batch_size": 8, "duration": "3 steps"}
+SMALL = {**SCENES, "model": "ssd", "model.width": 2, "model.levels": 2, "model.maps": 1}
+NAMES = ("cat", "fire truck")
+CELLS = np.asarray([[x, y, x + 8, y + 8] for y in (0, 8) for x in (0, 8, 16)], np.float32)
+"""Anchors: the six squares of an image of 16 x 24."""
+
+
+class Squares(nn.Module):
+    """Predicts the class of each of six squares by its mean colour, in units of one weight, and no shift of its box."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        """Maps images [B, 16, 24, 3] to (outputs [B, 6, 4 + 1 + K], {})."""
+        scale = self.param("scale", nn.initializers.constant(10.0), ())
+        means = images.reshape(-1, 2, 8, 3, 8, 3).mean((2, 4)).reshape(-1, 6, 3)  # [B, 2, 8, 3, 8, 3] -> [B, 6, 3]
+        return jnp.concatenate([jnp.zeros((*means.shape[:2], 4)), scale * means], axis=-1), {}
+
+    def head(self, image_size):
+        """Returns what the outputs mean."""
+        return AnchorHead(CELLS, image_size, "softmax")
+
+
+METRICS = BoxMetrics(NAMES, "objects", ("box_loss", "class_loss"), Suppression(most=10))
+
+
+def batch(size=3):
+    """Images of squares in the colours of their classes: red is background, green a cat, blue a fire truck."""
+    colours = np.random.default_rng(0).integers(0, 3, (size, 2, 3))
+    colours[:, 0, 0] = 1  # an object in every image
+    images = np.eye(3, dtype=np.float32)[colours].repeat(8, axis=1).repeat(8, axis=2)
+    kinds = colours.reshape(size, 6)
+    return {
+        "image": jnp.asarray(images),
+        "objects": {
+            "corners": jnp.asarray(np.tile(CELLS, (size, 1, 1))),
+            "label": jnp.asarray(np.maximum(kinds - 1, 0), jnp.int32),
+            "valid": jnp.asarray(kinds > 0),
+        },
+        "index": jnp.arange(size),
+        "mask": jnp.ones(size, bool),
+    }
+
+
+@functools.cache
+def trained():
+    """(task, params, state, jitted measure) of the squares."""
+    task = detect(Squares(2), metrics=METRICS)
+    params, state = task.init(jax.random.key(0), batch())
+    return task, params, state, jax.jit(task.measure)
+
+
+def test_a_detector_that_sees_all_has_an_average_precision_of_one_and_one_that_is_wrong_has_less():
+    task, params, state, measure = trained()
+    found = task.summary(jax.device_get(measure(params, state, batch())))
+    assert found["ap"] == found["ap50"] == found["voc_ap"] == found["ap50_fire_truck"] == found["recall"] == pytest.approx(1)
+    assert found["loss"] == pytest.approx(found["class_loss"]) and found["box_loss"] == 0 and found["class_loss"] < 0.01
+    assert set(found) <= {metric.name for metric in task.metrics} and "ap_large" not in found
+    examples = batch()
+    blind = {**examples, "image": examples["image"].at[0].set(examples["image"][1])}
+    stats = jax.device_get(measure(params, state, blind))
+    worse, images = task.summary(stats), objects_of(stats["rows"])
+    assert worse["ap"] == pytest.approx(metrics_of_boxes.coco_summary(images, 2)["AP"], abs=1e-12) and worse["ap"] < 1
+    total, (_, sums) = task.loss(params, state, blind, jax.random.key(1), "detector")
+    assert float(total) == pytest.approx(worse["loss"], rel=1e-6)
+    assert task.summary(jax.device_get(sums))["loss"] == pytest.approx(worse["loss"], rel=1e-6)
+
+
+def test_images_without_objects_and_padding_are_finite_and_count_for_nothing():
+    task, params, state, measure = trained()
+    examples, key = batch(), jax.random.key(1)
+    graded = jax.jit(jax.value_and_grad(lambda params, given: task.loss(params, state, given, key, "detector")[0]))
+
+    def loss(given):
+        value, gradient = graded(params, given)
+        assert np.isfinite(gradient["detector"]["scale"])
+        return float(value)
+
+    plain = loss(examples)
+    void = {**examples["objects"], "valid": jnp.zeros((3, 6), bool)}
+    assert loss({**examples, "objects": void}) == 0
+    more = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:2]]), examples)
+    padded = {**more, "mask": jnp.arange(5) < 3}
+    assert loss(padded) == pytest.approx(plain, rel=1e-6)
+    last_two = {**more["objects"], "valid": more["objects"]["valid"].at[3:].set(False)}
+    # An image without objects adds no negatives to SSD's loss, which takes three for each positive.
+    assert loss({**more, "objects": last_two}) == pytest.approx(plain, rel=1e-6)
+    numbers = task.summary(jax.device_get(measure(params, state, {**examples, "objects": void})))
+    assert np.isnan(numbers["ap"]) and numbers["loss"] == 0
+
+
+def test_detections_are_given_in_pixels_of_the_image_itself():
+    task, params, state, _ = trained()
+    prediction, images = task.prediction, batch()["image"]
+    arrays = prediction.arrays(task.predict(params, state, images), images)
+    one = {name: np.asarray(values)[0] for name, values in arrays.items()}
+    place = placement({"name": "canvas", "scale": 0.5, "height": 16, "width": 24}, (30, 40), 16)
+    rows = prediction.rows(prediction.placed(one, place), None)
+    records = prediction.records(prediction.placed(one, place), None, "folder/000042.jpg")
+    assert len(rows) == len(records) == int(one["valid"].sum()) > 0
+    assert all(0 <= row["x1"] < row["x2"] <= 40 and 0 <= row["y1"] < row["y2"] <= 30 for row in rows)
+    first, record = rows[0], records[0]
+    assert record["image_id"] == 42 and record["category"] == first["class"] and json.dumps(records)
+    np.testing.assert_allclose(record["bbox"], [first["x1"], first["y1"], first["x2"] - first["x1"], first["y2"] - first["y1"]])
+    assert "cat" in prediction.caption(one, None)
+    picture = prediction.maps(np.zeros((200, 300, 1), np.float32), one, placement({"name": "none"}, (200, 300), 16))["boxes"]
+    assert picture.shape == (200, 300, 3) and picture.max() > 0
+
+
+def test_outlines_have_the_colour_of_their_class_and_the_first_lies_on_top():
+    drawn = jax.jit(boxes_shown.outlined)(
+        jnp.zeros((6, 8, 3)),
+        {
+            "corners": jnp.asarray([[1.0, 1.0, 5.0, 5.0], [1.0, 1.0, 7.0, 4.0], [0.0, 0.0, 8.0, 6.0]]),
+            "label": jnp.asarray([0, 1, 0]),
+            "valid": jnp.asarray([True, True, False]),
+        },
+        colours=jnp.asarray([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
+    )
+    shown = np.asarray(drawn)
+    assert shown[1, 1].tolist() == [1, 0, 0] and shown[1, 6].tolist() == [0, 1, 0] and shown[0, 0].tolist() == [0, 0, 0]
+    assert shown[4, 4].tolist() == [1, 0, 0] and shown[2, 3].tolist() == [0, 0, 0] and shown[3, 3].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"dataset": "stripes", "dataset.size": 16, "dataset.examples": 24}, "no column of boxes"),
+        ({"early_stopping": 3, "validation": 0.0}, "no validation split"),
+        ({"model": "ssd300", "model.width": 0.1, "model.levels": None, "model.maps": None}, "SSD300 takes 300x300 alone"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_compiles(values, said):
+    given = {name: value for name, value in {**SMALL, **values}.items() if value is not None}
+    with pytest.raises(UsageError, match=said):
+        knobs.resolve(detection, given, {"data_dir": None}).call()
+
+
+def test_a_network_without_a_head_is_no_detector():
+    assert checked_head(SSD(classes=2, width=2), (16, 16, 3)).terms == ("box_loss", "class_loss")
+    with pytest.raises(UsageError, match=r"Dense is no detector.\n.*method head"):
+        checked_head(nn.Dense(3), (16, 16, 3))
+
+
+@pytest.mark.slow
+def test_a_run_draws_its_figures_and_predicts_boxes_and_records(here, tmp_path: pathlib.Path):
+    words = ["--experiment=yolo_scenes", "--dataset.size=16", "--dataset.examples=24", "--batch_size=8", "--steps=2"]
+    words += ["--model.width=2", "--model.levels=2", "--model.channels=4", "--least_score=0"]
+    code, _, errors = here(*words, f"--workdir={tmp_path}/run")
+    assert code == 0, errors
+    drawn = {path.stem for path in (tmp_path / "run" / "figures").iterdir()}
+    assert {"boxes", "precision_recall", "errors", "mistakes"} <= drawn
+    (tmp_path / "photos").mkdir()
+    from PIL import Image
+
+    Image.fromarray(np.zeros((21, 33, 3), np.uint8)).save(tmp_path / "photos" / "7.png")
+    code, _, errors = here("predict", f"--workdir={tmp_path}/run", f"--images={tmp_path}/photos", f"--to={tmp_path}/out")
+    assert code == 0, errors
+    with Image.open(tmp_path / "out" / "boxes" / "7.png") as picture:
+        assert picture.size == (33, 21)
+    records = json.loads((tmp_path / "out" / RECORDS).read_text())
+    assert records and {record["image_id"] for record in records} == {7}
+    found = np.asarray([record["bbox"] for record in records])
+    assert np.all(found >= 0) and np.all(found[:, 0] + found[:, 2] <= 33.001)
