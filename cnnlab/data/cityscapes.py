@@ -47,8 +47,16 @@ def cityscapes(
         )
     keys = {label.id: label.train_id for label in LABELS} | {IGNORE: IGNORE}
     shown = {label.id: label.name for label in LABELS} | {IGNORE: "license plate"}
-    own = {"own_colours": COLOURS, "published": LABEL_IDS, "categories": CATEGORIES}
-    table = ClassTable("the labels of Cityscapes", CLASSES, keys, False, shown, **own)
+    table = ClassTable(
+        "the labels of Cityscapes",
+        CLASSES,
+        keys,
+        by_colour=False,
+        shown=shown,
+        own_colours=COLOURS,
+        published=LABEL_IDS,
+        categories=CATEGORIES,
+    )
     return source_of_pairs(name, ImageTree(root), pairs, table, Limits(False, skip_bad_images, max_pixels))
 
 
