@@ -15,7 +15,7 @@ from cnnlab.interop import convert, export
 from cnnlab.models import MODELS, SEGMENTERS, fcn, norms, unet
 from cnnlab.models.dense_maps import BACKBONES
 from cnnlab.models.resnet import ResNet
-from cnnlab.ops import trees, upsample
+from cnnlab.ops import tiles, trees, upsample
 from tests import jitted
 from tests.equalities import float_equalities
 from tests.stages import slow_but
@@ -225,6 +225,35 @@ def test_overlapping_tiles_of_the_published_unet_give_the_prediction_of_the_whol
         continued = np.pad(middle, ((0, 0), (20, 20), (20, 20), (0, 0)), mode="reflect")
         padded, _ = jitted.apply(model, variables, continued, train=False)
         np.testing.assert_allclose(jitted.apply(mirror, variables, middle, train=False)[0], padded, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(110, 133), (20, 31)])
+def test_tiles_of_a_large_image_give_what_the_whole_image_gives_where_they_see_enough(shape):
+    """A U-Net of one level sees 10 pixels around; half of the overlap is 16."""
+    model = unet.UNet(classes=2, width=2, levels=1)
+    images = jax.random.normal(KEY, (2, *shape, 1))
+    variables = random_variables(model, images[:, :16, :16])
+    expected, _ = jitted.apply(model, variables, images, train=False)
+    seen = []
+
+    def whole(part):
+        seen.append(part.shape)
+        return model.apply(variables, part, train=False)[0]
+
+    found = jax.jit(lambda images: tiles.in_tiles(whole, images, 96, 32))(images)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
+    assert set(seen) == {(2, 78, 69, 1) if shape[0] > 96 else (2, *shape, 1)}
+
+
+def test_tiles_that_see_too_little_differ_at_the_borders_between_them_alone():
+    def blurred(images):  # the mean of 41 pixels of a row
+        return jax.lax.reduce_window(images, 0.0, jax.lax.add, (1, 1, 41, 1), (1, 1, 1, 1), "SAME") / 41
+
+    images = jax.random.normal(KEY, (1, 3, 160, 1))
+    gap = np.abs(tiles.in_tiles(blurred, images, 96, 32) - blurred(images))[0, 0, :, 0]
+    assert set(np.flatnonzero(gap > 1e-6)) == set(
+        range(76, 84)
+    )  # less than 20 from an edge at 64 or 96, up to the border at 80
 
 
 @pytest.mark.slow

@@ -145,6 +145,8 @@ def test_weights_of_classes_are_those_of_their_papers():
     [
         ({"dataset": "stripes", "dataset.size": 16, "dataset.examples": 24}, "no column of masks"),
         ({"losses": "none"}, "--losses is empty"),
+        ({"tile": 100}, "would not begin at multiples of 32 pixels"),
+        ({"tile": 64, "overlap": 64}, "the overlap 64 below the tile or more"),
         ({"class_weights": "1,2"}, "there are 11 classes"),
         ({"early_stopping": 3, "validation": 0.0}, "no validation split"),
     ],

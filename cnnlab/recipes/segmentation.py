@@ -1,7 +1,7 @@
 """The recipe of segmentation, which experiments fill in with defaults of their own (functools.partial)."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import numpy as np
@@ -21,10 +21,11 @@ from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.dense_losses import DENSE_LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
+from cnnlab.ops.tiles import ALIGNMENT
 from cnnlab.tasks.class_weights import weights_of as weights_by_counts
 from cnnlab.tasks.segment import segment
 from cnnlab.tasks.segmentation_metrics import MaskMetrics
-from cnnlab.values import Choice, Choices, Count, Duration, PathText
+from cnnlab.values import Choice, Choices, Count, Duration, PathText, Range
 
 BACKBONE = "backbone"
 """Name of the part of a network that is taken from the networks of classification."""
@@ -48,6 +49,8 @@ def segmentation(
     new_head: bool = False,
     frozen: tuple[str, ...] = (),
     lr_multipliers: tuple[str, ...] = (),
+    tile: Count | None = None,
+    overlap: Annotated[int, Range(0)] = 64,
     control: Control = "none",
 ) -> Experiment:
     """Semantic segmentation: one player, the segmenter, gives every pixel its class.
@@ -66,6 +69,8 @@ def segmentation(
         new_head: with init_from, whether the last layer is initialised anew (needed where the classes differ).
         frozen: regular expressions of layers that are not trained, such as backbone; features: all but the last.
         lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as backbone=0.1; the first match counts.
+        tile: height and width of the tiles in which larger images are predicted and evaluated; none: as a whole.
+        overlap: pixels that neighbouring tiles share; a pixel's logits see half of them around it at least.
         control: random_parameters trains nothing, as a baseline without parameters asks for.
     """
     dataset = require_validation(data(), early_stopping)
@@ -73,15 +78,25 @@ def segmentation(
     metrics = MaskMetrics(kind.names, kind.ignore, column, *_groups(dataset), kind.colours, kind.published, kind.categories)
     logits = (*dataset.image_shape[:2], len(kind.names))  # of an image: (H, W, K)
     network = as_network(model(classes=len(kind.names)), dataset.image_shape, logits)
+    _require_tiles(tile, overlap)
     if not losses:
         raise UsageError("--losses is empty, and training needs one.\nExpected terms such as cross_entropy,dice.")
     weights = weights_of(class_weights, dataset, column, kind)
-    task = segment(network, metrics=metrics, losses=losses, class_weights=weights, frozen=frozen)
+    task = segment(network, metrics=metrics, losses=losses, class_weights=weights, frozen=frozen, tile=tile, overlap=overlap)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
     steps = 0 if control == "random_parameters" else steps
     start = None if init_from is None else start_of(network, init_from, new_head=new_head)
     return Experiment(task, dataset, rules, steps, average(steps), start, (), early_stopping)
+
+
+def _require_tiles(tile: int | None, overlap: int) -> None:
+    """Raises UsageError for tiles that do not begin where the cells of a network do, or do not move on."""
+    if tile is not None and (tile % ALIGNMENT or overlap % ALIGNMENT or overlap > tile - 2 * ALIGNMENT):
+        raise UsageError(
+            f"--tile={tile} --overlap={overlap}: tiles would not begin at multiples of {ALIGNMENT} pixels.\n"
+            f"Expected two multiples of {ALIGNMENT}, the overlap {2 * ALIGNMENT} below the tile or more, such as 512 and 128."
+        )
 
 
 def _masks(data: Dataset) -> tuple[str, Mask]:

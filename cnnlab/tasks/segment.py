@@ -16,6 +16,7 @@ from cnnlab.core import SEGMENTER, Array, Batch, Dataset, Params, PyTree, Stats,
 from cnnlab.ops import collectives
 from cnnlab.ops.dense_losses import Terms, cross_entropy
 from cnnlab.ops.precision import at_least_f32
+from cnnlab.ops.tiles import ALIGNMENT, in_tiles
 from cnnlab.tasks import masks_shown
 from cnnlab.tasks.network_player import NetworkPlayer
 from cnnlab.tasks.segmentation_metrics import MaskMetrics, predicted_classes
@@ -37,6 +38,8 @@ def segment(
     losses: Sequence[Loss] = (cross_entropy,),
     class_weights: np.ndarray | None = None,
     frozen: tuple[str, ...] = (),
+    tile: int | None = None,
+    overlap: int = ALIGNMENT,
 ) -> Task:
     """The task of training `network` to give every pixel its class.
 
@@ -50,6 +53,8 @@ def segment(
         losses: terms of the loss (ops/dense_losses.py).
         class_weights: weights f32 [K] of the classes in the terms that take them; None: all 1.
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
+        tile: side of the tiles in which larger images are predicted; None: images are predicted whole. Training takes none.
+        overlap: number of pixels that neighbouring tiles share (ops/tiles.py).
     """
     segmenter = NetworkPlayer(network, PLAYER, frozen)
     weights = np.ones(metrics.classes, np.float32) if class_weights is None else class_weights
@@ -68,7 +73,10 @@ def segment(
         return total, (updated, {"sums": sums, "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        return at_least_f32(segmenter.evaluate(params, model_state, inputs)[0])
+        def whole(images: Array) -> Array:
+            return at_least_f32(segmenter.evaluate(params, model_state, images)[0])
+
+        return whole(inputs) if tile is None else in_tiles(whole, inputs, tile, overlap)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         logits = predict(params, model_state, batch["image"])
