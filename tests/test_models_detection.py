@@ -12,9 +12,9 @@ from cnnlab import inspect
 from cnnlab.errors import UsageError
 from cnnlab.models import DETECTORS, MODELS, norms, ssd
 from cnnlab.models.centre import radius
-from cnnlab.models.detection import Objects
 from cnnlab.models.resnet import ResNet
 from cnnlab.ops import boxes, trees
+from cnnlab.ops.heads import Objects
 from tests import jitted
 from tests.equalities import float_equalities
 from tests.stages import slow_but

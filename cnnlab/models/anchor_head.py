@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.models.detection import Objects, rows
+from cnnlab.models.detection import rows
 from cnnlab.models.layers import Conv
 from cnnlab.ops import box_losses, boxes, init, matching
+from cnnlab.ops.heads import Objects
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice
 

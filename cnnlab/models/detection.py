@@ -1,7 +1,7 @@
-"""What all detectors share: what they are asked, what they answer, features by their stride, and a pyramid of them.
+"""What all detectors share: features by their stride, a pyramid of them, and the layers that predict.
 
 A detector is a Linen module `detector(images f32 [B, H, W, C], train=…) -> (outputs f32 [B, N, P], intermediates)`: P raw
-numbers for each of N anchors or cells. What the numbers mean is known by its `head(image_size)`, pure functions of one image.
+numbers for each of N anchors or cells. What they mean is known by its `head(image_size)`, see ops/heads.py.
 
 Letters in shapes: B batch, H W space, C channels, K classes of objects (without a background), M places for objects, N rows of
 outputs, P numbers of a row, T terms of the loss.
@@ -9,7 +9,6 @@ outputs, P numbers of a row, T terms of the loss.
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -24,37 +23,6 @@ from cnnlab.ops import init, upsample
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count
-
-
-class Objects(NamedTuple):
-    """The objects of one image, a column of kind `Boxes`."""
-
-    corners: jax.Array
-    """f32 [M, 4], (x1, y1, x2, y2) in pixels."""
-    label: jax.Array
-    """i32 [M] in [0, K)."""
-    valid: jax.Array
-    """bool [M]: the places that hold an object."""
-
-
-class Head(Protocol):
-    """What the outputs of a detector mean, at one size of images."""
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """Names of the T terms of the loss, which are added."""
-        ...
-
-    def losses(self, outputs: jax.Array, objects: Objects) -> tuple[jax.Array, jax.Array]:
-        """Returns (the terms of an image, weighted and summed over its rows: f32 [T]; what they are divided by: f32 []).
-
-        The loss of a batch is the sum of all terms over the sum of the divisors, which is taken as 1 where it is less.
-        """
-        ...
-
-    def decode(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns (corners f32 [N', 4] or [N', K, 4], scores f32 [N', K] in [0, 1]) of outputs f32 [N, P]."""
-        ...
 
 
 class SmallEncoder(nn.Module):

@@ -15,12 +15,12 @@ from cnnlab.core import OUTPUT
 from cnnlab.errors import UsageError
 from cnnlab.models import norms
 from cnnlab.models.dense_maps import with_output
-from cnnlab.models.detection import Objects
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.layers import ConvNorm, Dropout, MaxPool, flatten, scaled
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import boxes, init
 from cnnlab.ops.activations import ACTIVATIONS, leaky_relu
+from cnnlab.ops.heads import Objects
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count, Fraction, NonNegative, Positive
 

@@ -14,10 +14,11 @@ import optax
 from cnnlab.core import OUTPUT
 from cnnlab.models.anchor_head import logit_of
 from cnnlab.models.dense_maps import with_output
-from cnnlab.models.detection import Detector, Objects, Pyramid, SharedOutput, rows
+from cnnlab.models.detection import Detector, Pyramid, SharedOutput, rows
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.ops import box_losses, boxes
 from cnnlab.ops.bounds import at_most
+from cnnlab.ops.heads import Objects
 from cnnlab.values import Count, NonNegative, Positive, Range
 
 PRIOR = 0.01

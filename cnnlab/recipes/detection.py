@@ -13,8 +13,8 @@ from cnnlab.data.kinds import Boxes
 from cnnlab.data.kinds.recorded import from_json
 from cnnlab.errors import UsageError
 from cnnlab.models import DETECTORS
-from cnnlab.models.detection import Head
 from cnnlab.ops.averaging import AVERAGES, ema
+from cnnlab.ops.heads import Head
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.recipes.segmentation import start_of
@@ -91,7 +91,7 @@ def checked_head(network: Any, image_shape: tuple[int, int, int]) -> Head:
     if not isinstance(network, nn.Module) or not callable(getattr(network, "head", None)):
         raise UsageError(
             f"--model: {name} is no detector.\nExpected a flax.linen.Module with a method head(image_size) that says what its "
-            "outputs [B, N, P] mean; see cnnlab/models/detection.py."
+            "outputs [B, N, P] mean; see docs/detection.md."
         )
     head: Head = network.head(image_shape[:2])
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.core import DETECTOR, Array, Batch, Dataset, Params, PyTree, Stats, Task
-from cnnlab.models.detection import Objects
 from cnnlab.ops import collectives
+from cnnlab.ops.heads import Objects
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.tasks import boxes_shown
 from cnnlab.tasks.detection_metrics import BoxMetrics
@@ -26,7 +26,7 @@ PLAYER = DETECTOR
 def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] = ()) -> Task:
     """The task of training `network` to find objects.
 
-    The loss of a batch is the sum of the terms of all images over the sum of their divisors (models.detection.Head), both over
+    The loss of a batch is the sum of the terms of all images over the sum of their divisors (ops.heads.Head), both over
     the global batch: the number of positive anchors or cells, say, or of images. A batch without objects has the loss of its
     background alone, divided by 1.
 
