@@ -59,6 +59,7 @@ def segment(
     segmenter = NetworkPlayer(network, PLAYER, frozen)
     weights = np.ones(metrics.classes, np.float32) if class_weights is None else class_weights
     terms_of = functools.partial(_terms, tuple(losses), weights, metrics)
+    predict = functools.partial(_predict, segmenter, tile, overlap)
 
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
@@ -72,16 +73,9 @@ def segment(
         sums = {"loss_terms": jnp.sum(terms, axis=0), **metrics.sums(logits, batch)}
         return total, (updated, {"sums": sums, "rows": {}})
 
-    def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        def whole(images: Array) -> Array:
-            return at_least_f32(segmenter.evaluate(params, model_state, images)[0])
-
-        return whole(inputs) if tile is None else in_tiles(whole, inputs, tile, overlap)
-
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         logits = predict(params, model_state, batch["image"])
-        rows = {**metrics.rows(logits, batch), "loss_terms": terms_of(logits, batch)}
-        return {"sums": {}, "rows": rows}
+        return {"sums": {}, "rows": {**metrics.rows(logits, batch), "loss_terms": terms_of(logits, batch)}}
 
     return Task(
         init=segmenter.init,
@@ -97,6 +91,17 @@ def segment(
         prediction=masks_shown.prediction(metrics),
         kept_rows=KEPT_ROWS,
     )
+
+
+def _predict(
+    segmenter: NetworkPlayer, tile: int | None, overlap: int, params: Params, model_state: PyTree, inputs: Array
+) -> Array:
+    """Returns the logits f32 [B, H, W, K] of images, in tiles where there is a side of these."""
+
+    def whole(images: Array) -> Array:
+        return at_least_f32(segmenter.evaluate(params, model_state, images)[0])
+
+    return whole(inputs) if tile is None else in_tiles(whole, inputs, tile, overlap)
 
 
 def _terms(losses: Sequence[Loss], weights: np.ndarray, metrics: MaskMetrics, logits: Array, batch: Batch) -> Array:
