@@ -8,7 +8,8 @@ import pytest
 
 from cnnlab.data.arrays import digits
 from cnnlab.data.images import images
-from cnnlab.data.scenes import LEAST_VISIBLE, scenes
+from cnnlab.data.scenes import scenes
+from cnnlab.errors import UsageError
 
 DRAWN = scenes(examples=24, instances=True)
 
@@ -36,7 +37,18 @@ def test_scenes_have_every_class_and_most_of_each_object_is_seen():
     pixels, masks = (alone.splits["train"].columns[name] for name in ("image", "segmentation"))
     assert pixels.shape == (40, 64, 64, 1)
     assert np.all([image[mask > 0].mean() > image[mask == 0].mean() + 40 for image, mask in zip(pixels, masks, strict=True)])
-    assert LEAST_VISIBLE > 0.5  # so that no object is cut into scraps
+
+
+def test_an_object_that_would_hide_others_is_left_out_and_sides_are_shares():
+    """Where all may be hidden every object finds a place; where none may, some of a crowd find none."""
+    hidden, whole = (scenes(examples=20, size=32, visible=share).splits["train"].columns["objects"] for share in (0.0, 1.0))
+    counts, fewer = hidden["valid"].sum(axis=1), whole["valid"].sum(axis=1)
+    assert np.all(fewer <= counts) and fewer.sum() < counts.sum()
+    sides = scenes(examples=20, most_objects=1, sides=(0.5, 0.5)).splits["train"].columns["objects"]["corners"]
+    assert (sides[..., 3] - sides[..., 1]).max() <= 32 + 1
+    for wrong in ((0.5,), (0.5, 0.3), (0.3, 1.5)):
+        with pytest.raises(UsageError, match="0 < SMALLEST <= LARGEST <= 1"):
+            scenes(examples=1, sides=wrong)
 
 
 def test_a_scene_depends_on_its_number_and_the_seed_alone():

@@ -8,14 +8,11 @@ import numpy as np
 from cnnlab.data.arrays import digits
 from cnnlab.data.kinds import Boxes, Image, InstanceMasks, Kind, Mask
 from cnnlab.data.source import Source, Split, digest_splits
+from cnnlab.errors import UsageError
 from cnnlab.values import Count, Range
 
-SIDES = (0.3, 0.5)
-"""Smallest and largest side of a digit, as shares of the side of the canvas."""
 INK = 0.4
 """Share of the darkest ink above which a pixel of an enlarged digit belongs to its mask."""
-LEAST_VISIBLE = 0.75
-"""Share of its pixels that an object shows at least: a later one that would leave less of it lies elsewhere, or nowhere."""
 TRIES = 10
 """Places that are tried for an object."""
 FRAGMENT = 4
@@ -28,7 +25,9 @@ class _Canvas:
     """What all scenes of a data set have in common."""
 
     size: int
+    sides: tuple[float, float]
     most_objects: int
+    visible: float
     clutter: int
     channels: int
 
@@ -51,7 +50,9 @@ def scenes(
     *,
     examples: Count = 1000,
     size: Annotated[int, Range(16)] = 64,
+    sides: tuple[float, float] = (0.3, 0.5),
     most_objects: Count = 5,
+    visible: Annotated[float, Range(0, 1)] = 0.75,
     clutter: Annotated[int, Range(0)] = 6,
     colour: bool = True,
     instances: bool = False,
@@ -67,13 +68,21 @@ def scenes(
     Args:
         examples: size of the training split; the test split has a quarter of it.
         size: height and width of a scene in pixels.
+        sides: smallest and largest side of a digit, as shares of the side of the canvas.
         most_objects: largest number of digits in a scene; every number from one is as frequent.
+        visible: share of its pixels that a digit shows at least; a later one that would leave less of it lies elsewhere, or
+            nowhere.
         clutter: number of parts of digits that lie around and belong to the background.
         colour: whether digits, clutter and background have colours, C = 3, or are grey, C = 1.
         instances: whether there is a column of the masks of single objects, which takes `most_objects` bytes a pixel.
         data_seed: seed of the scenes, which do not depend on the run's seed.
     """
-    canvas = _Canvas(size, most_objects, clutter, 3 if colour else 1)
+    if not (len(sides) == 2 and 0 < sides[0] <= sides[1] <= 1):
+        raise UsageError(
+            f"--sides={','.join(map(str, sides))}: the smallest and the largest side of a digit are shares of the canvas.\n"
+            "Expected two numbers with 0 < SMALLEST <= LARGEST <= 1, such as 0.3,0.5."
+        )
+    canvas = _Canvas(size, sides, most_objects, visible, clutter, 3 if colour else 1)
     glyphs, splits = digits(), {}
     for number, (split, total) in enumerate((("train", examples), ("test", max(1, examples // 4)))):
         part = glyphs.splits[split]
@@ -97,7 +106,7 @@ def _scene(draw: np.random.Generator, glyphs: Split, canvas: _Canvas) -> _Scene:
         row, column = draw.integers(0, 8 - FRAGMENT + 1, 2)
         _, glyph = _drawn_digit(draw, glyphs)
         part = glyph[row : row + FRAGMENT, column : column + FRAGMENT]
-        side = round(draw.uniform(*SIDES) * canvas.size * FRAGMENT / 8)
+        side = round(draw.uniform(*canvas.sides) * canvas.size * FRAGMENT / 8)
         _blend(scene.pixels, _enlarged(part, side), _place(draw, side, canvas), _ink(draw, canvas))
     for _ in range(draw.integers(1, canvas.most_objects + 1)):
         _add_object(scene, draw, glyphs, canvas)
@@ -108,14 +117,14 @@ def _scene(draw: np.random.Generator, glyphs: Split, canvas: _Canvas) -> _Scene:
 
 def _add_object(scene: _Scene, draw: np.random.Generator, glyphs: Split, canvas: _Canvas) -> None:
     """Lays a digit over the scene, at a place where enough of every earlier one stays visible; none where there is no such."""
-    (label, stored), side, ink = _drawn_digit(draw, glyphs), round(draw.uniform(*SIDES) * canvas.size), _ink(draw, canvas)
+    (label, stored), side, ink = _drawn_digit(draw, glyphs), round(draw.uniform(*canvas.sides) * canvas.size), _ink(draw, canvas)
     glyph = _enlarged(stored, side)
     mask = glyph > INK
     for top, left in (_place(draw, side, canvas) for _ in range(TRIES)):
         owners = scene.owners.copy()
         owners[top : top + side, left : left + side][mask] = len(scene.labels)
         visible = [int((owners == number).sum()) for number in range(len(scene.labels))]
-        if all(seen >= LEAST_VISIBLE * area for seen, area in zip(visible, scene.areas, strict=True)):
+        if all(seen >= canvas.visible * area for seen, area in zip(visible, scene.areas, strict=True)):
             _blend(scene.pixels, glyph, (top, left), ink)
             scene.owners = owners
             scene.labels.append(label)
