@@ -117,7 +117,8 @@ def _scene(draw: np.random.Generator, glyphs: Split, canvas: _Canvas) -> _Scene:
 
 def _add_object(scene: _Scene, draw: np.random.Generator, glyphs: Split, canvas: _Canvas) -> None:
     """Lays a digit over the scene, at a place where enough of every earlier one stays visible; none where there is no such."""
-    (label, stored), side, ink = _drawn_digit(draw, glyphs), round(draw.uniform(*canvas.sides) * canvas.size), _ink(draw, canvas)
+    label, stored = _drawn_digit(draw, glyphs)
+    side, ink = round(draw.uniform(*canvas.sides) * canvas.size), _ink(draw, canvas)
     glyph = _enlarged(stored, side)
     mask = glyph > INK
     for top, left in (_place(draw, side, canvas) for _ in range(TRIES)):
