@@ -77,7 +77,7 @@ def boxes_of(data: Dataset) -> tuple[str, Boxes]:
     if found is None:
         raise UsageError(
             f"detection needs the boxes of objects, and {data.name} has no column of boxes (its columns: {', '.join(kinds)}).\n"
-            "Give a data set with boxes, such as --dataset=scenes, tfds:NAME, coco:ANNOTATIONS.json or voc:PATH."
+            "Give a data set with boxes, such as --dataset=scenes or tfds:NAME."
         )
     return found
 
