@@ -1,6 +1,6 @@
 """Networks without a decoder: a stack of convolutions at full resolution, and a classifier of patches at every pixel."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
@@ -15,13 +15,14 @@ from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.pooling import dilated_max_pool
-from cnnlab.values import Choice, Count, Fraction
+from cnnlab.values import Choice, Count, Fraction, Range
 
 
 class FullResolution(nn.Module):
     """A stack of padded convolutions at the resolution of the image, then one of 1x1 to the classes.
 
-    Every layer costs as much as the first of another network, and the receptive field grows by kernel − 1 with each.
+    Every layer costs as much as the first of another network, and the receptive field grows by kernel − 1 with each. With depth
+    0 it is the logistic regression of a pixel's class on its colour, the baseline of data in which colours say much.
 
     Attributes:
         classes: number of classes.
@@ -37,7 +38,7 @@ class FullResolution(nn.Module):
     """
 
     classes: int
-    depth: Count = 5
+    depth: Annotated[int, Range(0)] = 5
     width: Count = 64
     kernel: Count = 3
     dilated: bool = False
