@@ -211,7 +211,14 @@ def test_figures_show_the_first_and_the_worst_images(resident):
 @pytest.mark.slow
 def test_a_backbone_starts_from_a_file_of_its_own_and_a_whole_network_from_its_run(here, tmp_path: pathlib.Path):
     """Training, going on, prediction and a second start, by the commands."""
-    words = ["--experiment=unet_scenes", "--dataset.size=16", "--dataset.examples=24", "--batch_size=8", "--steps=2"]
+    words = [
+        "--experiment=unet_scenes",
+        "--optimizer=adam",
+        "--dataset.size=16",
+        "--dataset.examples=24",
+        "--batch_size=8",
+        "--steps=2",
+    ]
     words += ["--model.levels=1", "--model.width=2", "--model.backbone=cifar_resnet20", "--model.backbone.width=0.125"]
     code, _, errors = here(*words, f"--workdir={tmp_path}/first")
     assert code == 0, errors
