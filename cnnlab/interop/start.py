@@ -7,12 +7,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from cnnlab.core import Params, PyTree
+from cnnlab.core import OUTPUT, Params, PyTree
 from cnnlab.errors import UsageError, did_you_mean
+from cnnlab.interop import files
 from cnnlab.interop.convert import start_from, start_part
+from cnnlab.models.dense_maps import encoder, own_encoder
 from cnnlab.ops import trees
 
 log = logging.getLogger(__name__)
+
+BACKBONE = "backbone"
+"""Name of the part of a network that is taken from the networks of classification."""
 
 
 def started_from(model: nn.Module, path: str, *, new_head: bool = False) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:
@@ -66,6 +71,34 @@ def part_started_from(
             log.warning("%s: %s", path, caveat)
         given = {place: filled[name] for place, name in places.items() if name in filled}
         return _replaced(params, given), _replaced(model_state, given)
+
+    return start
+
+
+def network_started_from(network: nn.Module, path: str, *, new_head: bool) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:
+    """Makes the `Experiment.start` that reads the weights of a network or, from a file of that alone, of its backbone.
+
+    A file that has every layer of the network by our names, as a run of it does, is that of the whole network. Where the
+    network has a backbone, any other file is that of the backbone.
+
+    Args:
+        network: the network.
+        path: a file that `interop.files.read` takes, or the folder of a run.
+        new_head: whether the last layer keeps its initial values.
+    """
+    whole = started_from(network, path, new_head=new_head)
+    backbone = getattr(network, BACKBONE, own_encoder)
+    if backbone is own_encoder:
+        return whole
+    trunk = encoder(backbone)
+
+    def start(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
+        leaves = trees.flatten(trees.join(params.values()))
+        needed = {f"params/{name}" for name in leaves if not (new_head and name.startswith(f"{OUTPUT}/"))}
+        if needed <= set(files.read(path)):
+            return whole(params, model_state)
+        owner = next(player for player, tree in params.items() if BACKBONE in tree)
+        return part_started_from(path, into=f"{owner}/{BACKBONE}", model=trunk)(params, model_state)
 
     return start
 

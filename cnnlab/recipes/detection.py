@@ -1,6 +1,5 @@
 """The recipe of detection, which experiments fill in with defaults of their own (functools.partial)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,14 +9,15 @@ import jax.numpy as jnp
 from cnnlab.core import Dataset, Experiment
 from cnnlab.data.images import PIPELINES, require_validation
 from cnnlab.data.kinds import Boxes
-from cnnlab.data.kinds.recorded import from_json
+from cnnlab.data.kinds.recorded import kinds_of
 from cnnlab.errors import UsageError
+from cnnlab.interop.start import network_started_from
 from cnnlab.models import DETECTORS
+from cnnlab.models.taps import kept
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.heads import Head
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
-from cnnlab.recipes.segmentation import start_of
 from cnnlab.tasks.detect import detect
 from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
 from cnnlab.values import Choice, Count, Duration, Fraction, PathText, Probability
@@ -66,13 +66,13 @@ def detection(
     task = detect(network, metrics=BoxMetrics(kind.names, column, head.terms, suppression), frozen=frozen)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
-    start = None if init_from is None else start_of(network, init_from, new_head=new_head)
+    start = None if init_from is None else network_started_from(network, init_from, new_head=new_head)
     return Experiment(task, dataset, rules, steps, average(steps), start, (), early_stopping)
 
 
 def boxes_of(data: Dataset) -> tuple[str, Boxes]:
     """Returns the column of boxes and its kind; raises UsageError for a data set without one."""
-    kinds: Mapping[str, Any] = data.kinds or from_json(data.recorded_kinds)
+    kinds = kinds_of(data)
     found = next(((name, kind) for name, kind in kinds.items() if isinstance(kind, Boxes)), None)
     if found is None:
         raise UsageError(
@@ -94,13 +94,19 @@ def checked_head(network: Any, image_shape: tuple[int, int, int]) -> Head:
             "outputs [B, N, P] mean; see docs/detection.md."
         )
     head: Head = network.head(image_shape[:2])
+    shape = _output_shape(network, image_shape)
+    try:
+        jax.eval_shape(head.decode, jax.ShapeDtypeStruct(shape[1:], jnp.float32))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--model: {name} returns outputs {list(shape)}, which its head cannot read: {error}") from None
+    return head
+
+
+@kept
+def _output_shape(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Returns the shape [1, N, P] of the outputs of one image."""
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     outputs, _ = jax.eval_shape(lambda key, images: network.init_with_output(key, images, train=False)[0], key, images)
-    try:
-        jax.eval_shape(head.decode, jax.ShapeDtypeStruct(outputs.shape[1:], jnp.float32))
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"--model: {name} returns outputs {list(outputs.shape)}, which its head cannot read: {error}"
-        ) from None
-    return head
+    shape: tuple[int, ...] = outputs.shape
+    return shape

@@ -1,22 +1,17 @@
 """The recipe of segmentation, which experiments fill in with defaults of their own (functools.partial)."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import flax.linen as nn
 import numpy as np
 
-from cnnlab.core import OUTPUT, Dataset, Experiment
+from cnnlab.core import Dataset, Experiment
 from cnnlab.data.images import PIPELINES, require_validation
 from cnnlab.data.kinds import Label, Mask
-from cnnlab.data.kinds.recorded import from_json
+from cnnlab.data.kinds.recorded import kinds_of
 from cnnlab.errors import UsageError
-from cnnlab.interop import files
-from cnnlab.interop.start import part_started_from, started_from
+from cnnlab.interop.start import network_started_from
 from cnnlab.models import SEGMENTERS
-from cnnlab.models.dense_maps import encoder, own_encoder
 from cnnlab.models.own_network import as_network
-from cnnlab.ops import trees
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.dense_losses import DENSE_LOSSES
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
@@ -27,8 +22,6 @@ from cnnlab.tasks.segment import segment
 from cnnlab.tasks.segmentation_metrics import MaskMetrics
 from cnnlab.values import Choice, Choices, Count, Duration, PathText, Range
 
-BACKBONE = "backbone"
-"""Name of the part of a network that is taken from the networks of classification."""
 ClassWeights = Literal["balanced", "median_frequency"] | tuple[float, ...] | None
 """The knob: balanced, median_frequency, one number >= 0 for each class, or none."""
 Control = Literal["none", "random_parameters"]
@@ -86,7 +79,7 @@ def segmentation(
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
     steps = 0 if control == "random_parameters" else steps
-    start = None if init_from is None else start_of(network, init_from, new_head=new_head)
+    start = None if init_from is None else network_started_from(network, init_from, new_head=new_head)
     return Experiment(task, dataset, rules, steps, average(steps), start, (), early_stopping)
 
 
@@ -101,11 +94,11 @@ def _require_tiles(tile: int | None, overlap: int) -> None:
 
 def _masks(data: Dataset) -> tuple[str, Mask]:
     """Returns the column of masks and its kind; raises UsageError for a data set without one, or with a single class."""
-    found = next(((name, kind) for name, kind in _kinds(data).items() if isinstance(kind, Mask)), None)
+    found = next(((name, kind) for name, kind in kinds_of(data).items() if isinstance(kind, Mask)), None)
     if found is None:
         raise UsageError(
             f"segmentation needs the class of every pixel, and {data.name} has no column of masks (its columns: "
-            f"{', '.join(data.kinds)}).\nGive a data set with masks, such as --dataset=scenes or masks:PATH."
+            f"{', '.join(kinds_of(data))}).\nGive a data set with masks, such as --dataset=scenes or masks:PATH."
         )
     if len(found[1].names) < 2:
         raise UsageError(
@@ -115,42 +108,9 @@ def _masks(data: Dataset) -> tuple[str, Mask]:
     return found
 
 
-def _kinds(data: Dataset) -> Mapping[str, Any]:
-    """Returns the kinds of the columns, those that a run has kept where the data are opened without their examples."""
-    return data.kinds or from_json(data.recorded_kinds)
-
-
 def _groups(data: Dataset) -> tuple[str, tuple[str, ...]]:
     """Returns the column of the kinds of images by which metrics are given apart, and their names; ("", ()) without one."""
-    return next(((name, kind.names) for name, kind in _kinds(data).items() if isinstance(kind, Label)), ("", ()))
-
-
-def start_of(network: nn.Module, path: str, *, new_head: bool) -> Any:
-    """Returns what gives the first state the weights of a file or run: of the whole network, or of its backbone.
-
-    A file that has every layer of the network by our names, as a run of it does, is that of the whole network. Where the
-    network has a backbone, any other file is that of the backbone.
-
-    Args:
-        network: the network.
-        path: a file that `interop.files.read` takes, or the folder of a run.
-        new_head: whether the last layer keeps its initial values.
-    """
-    whole = started_from(network, path, new_head=new_head)
-    backbone = getattr(network, BACKBONE, own_encoder)
-    if backbone is own_encoder:
-        return whole
-    trunk = encoder(backbone)
-
-    def start(params: Any, model_state: Any) -> Any:
-        leaves = trees.flatten(trees.join(params.values()))
-        needed = {f"params/{name}" for name in leaves if not (new_head and name.startswith(f"{OUTPUT}/"))}
-        if needed <= set(files.read(path)):
-            return whole(params, model_state)
-        owner = next(player for player, tree in params.items() if BACKBONE in tree)
-        return part_started_from(path, into=f"{owner}/{BACKBONE}", model=trunk)(params, model_state)
-
-    return start
+    return next(((name, kind.names) for name, kind in kinds_of(data).items() if isinstance(kind, Label)), ("", ()))
 
 
 def weights_of(wanted: ClassWeights, data: Dataset, column: str, kind: Mask) -> np.ndarray | None:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from cnnlab.core import Dataset
 from cnnlab.data import kinds
 from cnnlab.data.kinds.kind import Kind
 
@@ -24,6 +25,11 @@ def from_json(recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, Kind]:
         own = {field.name for field in dataclasses.fields(kind)}
         found[name] = kind(**{key: _tuples(value) for key, value in fields.items() if key in own})
     return found
+
+
+def kinds_of(data: Dataset) -> Mapping[str, Kind]:
+    """Returns the kinds of the columns, those that a run has kept where the data are opened without their examples."""
+    return data.kinds or from_json(data.recorded_kinds)
 
 
 def _tuples(value: Any) -> Any:
