@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from cnnlab.core import OUTPUT
 from cnnlab.models.anchor_head import logit_of
 from cnnlab.models.dense_maps import with_output
-from cnnlab.models.detection import Detector, Pyramid, SharedOutput, rows
+from cnnlab.models.detection import Detector, SharedOutput, cells, rows
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.ops import boxes, pooling
 from cnnlab.ops.bounds import at_least, at_most
@@ -98,8 +98,7 @@ class CentreHead:
         heat = logits.reshape(1, height, width, -1)  # [N, K] -> [1, h, w, K]
         around = pooling.max_pool(heat, window=(3, 3), strides=(1, 1), padding=((1, 1), (1, 1)))
         peak = (heat >= around).reshape(logits.shape)  # [1, h, w, K] -> [N, K]
-        row, column = jnp.divmod(jnp.arange(height * width), width)
-        middle = codes[:, :2] + jnp.stack([column, row], axis=-1).astype(codes.dtype)
+        middle = codes[:, :2] + cells(self.size).astype(codes.dtype)
         found = jnp.concatenate([middle, jnp.exp(at_most(codes[:, 2:], LARGEST_LOG))], axis=-1)
         corners = boxes.clipped(self.stride * boxes.corners(found), self.image_size)
         return corners, jnp.where(peak, jax.nn.sigmoid(logits), 0.0)
@@ -143,10 +142,7 @@ class Centre(Detector):
     @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Maps images f32 [B, H, W, C] to (outputs f32 [B, h · w, 4 + K], the map that predicts)."""
-        features = self.features(images, train=train)
-        self.require_levels(features, self.level)
-        x = Pyramid(self.channels, name="pyramid")(features, range(self.level, self.level + 1))[self.level]
-        ends = {part: self.conv_norm(self.channels, f"{part}_layer")(x, train=train) for part in ("box", "class")}
+        x, ends = self.map_and_ends(images, self.level, self.channels, train=train)
         found = SharedOutput({"box": 4, "class": self.classes}, {"class": logit_of(PRIOR)}, name=OUTPUT)(ends)
         return with_output(jnp.concatenate([rows(value) for value in found.values()], axis=-1), {"map": x})
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from cnnlab.errors import UsageError
 from cnnlab.models import norms
@@ -149,6 +150,22 @@ class Detector(nn.Module):
                 "Take another --model.backbone, or other levels."
             )
 
+    def map_and_ends(
+        self, images: jax.Array, level: int, channels: int, *, train: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns one map of a feature pyramid, and what a convolution of 3x3 makes of it for `box` and `class`.
+
+        Args:
+            images: images f32 [B, H, W, C].
+            level: the cells of the map are 2^level pixels apart.
+            channels: channels of the map and of both convolutions.
+            train: whether the network is trained.
+        """
+        features = self.features(images, train=train)
+        self.require_levels(features, level)
+        x = Pyramid(channels, name="pyramid")(features, range(level, level + 1))[level]
+        return x, {part: self.conv_norm(channels, f"{part}_layer")(x, train=train) for part in ("box", "class")}
+
     def conv_norm(self, features: int, name: str, kernel: int = 3, strides: int = 1) -> ConvNorm:
         """Makes a padded convolution with the norm and activation of the detector."""
         return ConvNorm(
@@ -161,6 +178,12 @@ class Detector(nn.Module):
             initializer=self.initializer,
             name=name,
         )
+
+
+def cells(size: tuple[int, int]) -> jax.Array:
+    """Returns (column, row) of each cell of a map of size (h, w), row by row as in `rows`: f32 [h · w, 2]."""
+    row, column = jnp.divmod(jnp.arange(size[0] * size[1]), size[1])
+    return jnp.stack([column, row], axis=-1).astype(jnp.float32)
 
 
 def rows(maps: jax.Array, boxes: int = 1) -> jax.Array:

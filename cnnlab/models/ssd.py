@@ -74,7 +74,7 @@ class SSD300(nn.Module):
     @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Maps images f32 [B, 300, 300, C] to (outputs f32 [B, 8732, 5 + K], maps by name)."""
-        require_side(images, SIDE, "SSD300", "ssd")
+        _require_side(images)
         x, maps = images, {}
         for stage, channels, depth in STAGES:
             for number in range(1, depth + 1):
@@ -108,12 +108,12 @@ class SSD300(nn.Module):
         return self.activation(layer(x))
 
 
-def require_side(images: jax.Array, side: int, name: str, other: str) -> None:
-    """Raises UsageError where images [B, H, W, C] are not as high and wide as the only ones that a network takes."""
-    if images.shape[1:3] != (side, side):
+def _require_side(images: jax.Array) -> None:
+    """Raises UsageError where images [B, H, W, C] are not as high and wide as the only ones that SSD300 takes."""
+    if images.shape[1:3] != (SIDE, SIDE):
         raise UsageError(
-            f"the images are {images.shape[1]}x{images.shape[2]}: {name} takes {side}x{side} alone.\n"
-            f"Give --image_size={side}, or take --model={other}, which takes any size."
+            f"the images are {images.shape[1]}x{images.shape[2]}: SSD300 takes {SIDE}x{SIDE} alone.\n"
+            f"Give --image_size={SIDE}, or take --model=ssd, which takes any size."
         )
 
 

@@ -15,6 +15,7 @@ from cnnlab.core import OUTPUT
 from cnnlab.errors import UsageError
 from cnnlab.models import norms
 from cnnlab.models.dense_maps import with_output
+from cnnlab.models.detection import cells
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.models.layers import ConvNorm, Dropout, MaxPool, flatten, scaled
 from cnnlab.models.norms import NORMS
@@ -107,8 +108,7 @@ class GridHead:
     def _corners(self, predicted: jax.Array) -> jax.Array:
         """Returns the corners f32 [N, A, 4] in pixels of boxes [N, A, 5]."""
         height, width = self.grid
-        row, column = jnp.divmod(jnp.arange(height * width), width)
-        first = jnp.stack([column, row], axis=-1).astype(predicted.dtype)[:, None]  # [N, 1, 2]
+        first = cells(self.grid).astype(predicted.dtype)[:, None]  # [N, 1, 2]
         middle = (predicted[..., :2] + first) / jnp.asarray([width, height], jnp.float32).reshape(1, 1, 2)
         shares = jnp.concatenate([middle, predicted[..., 2:4] ** 2], axis=-1)
         return boxes.corners(shares * self._sides()[None])

@@ -14,7 +14,7 @@ import optax
 from cnnlab.core import OUTPUT
 from cnnlab.models.anchor_head import logit_of
 from cnnlab.models.dense_maps import with_output
-from cnnlab.models.detection import Detector, Pyramid, SharedOutput, rows
+from cnnlab.models.detection import Detector, SharedOutput, cells, rows
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.ops import box_losses, boxes
 from cnnlab.ops.bounds import at_most
@@ -73,9 +73,7 @@ class FreeGridHead:
 
     def _middles(self) -> jax.Array:
         """Returns the middles (x, y) of the cells in pixels, f32 [N, 2]."""
-        height, width = self.size
-        row, column = jnp.divmod(jnp.arange(height * width), width)
-        return (jnp.stack([column, row], axis=-1).astype(jnp.float32) + 0.5) * self.stride
+        return (cells(self.size) + 0.5) * self.stride
 
     def _corners(self, outputs: jax.Array) -> jax.Array:
         """Returns the corners f32 [N, 4] in pixels of outputs [N, P]."""
@@ -120,10 +118,7 @@ class YOLOGrid(Detector):
     @checks_image_size
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Maps images f32 [B, H, W, C] to (outputs f32 [B, h · w, 5 + K], the map that predicts)."""
-        features = self.features(images, train=train)
-        self.require_levels(features, self.level)
-        x = Pyramid(self.channels, name="pyramid")(features, range(self.level, self.level + 1))[self.level]
-        ends = {part: self.conv_norm(self.channels, f"{part}_layer")(x, train=train) for part in ("box", "class")}
+        x, ends = self.map_and_ends(images, self.level, self.channels, train=train)
         ends["object"] = ends["box"]
         features_of = {"box": BOX, "object": 1, "class": self.classes}
         biases = {"object": logit_of(PRIOR), "class": logit_of(PRIOR)}
