@@ -39,6 +39,11 @@ use_compilation_cache()
 def forget_programs() -> Iterator[None]:
     """Drops the compiled programs of a file at its end: kept, those of all files take several GB a process."""
     yield
+    drop_programs()
+
+
+def drop_programs() -> None:
+    """Drops all compiled programs of this process; what is called again is compiled again, or read from the cache."""
     jax.clear_caches()
     gc.collect()
 
@@ -59,8 +64,7 @@ def keep_room_for_programs() -> Iterator[None]:
             crowded = sum(1 for _ in maps) > MOST_MAPS
         _maps_counted = time.monotonic()
         if crowded:
-            jax.clear_caches()
-            gc.collect()
+            drop_programs()
 
 
 @pytest.fixture(scope="session")
