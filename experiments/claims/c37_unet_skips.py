@@ -5,9 +5,10 @@ Paper:    O. Ronneberger, P. Fischer, T. Brox, U-Net: Convolutional networks for
 Command:  python launch.py ablate --experiment=c37_unet_skips
 Result:   not run yet.
 
-One part is left out: with --model.skips=false the decoder is given the features from below alone. It then has fewer weights; so
-a wider U-Net without skips, with more weights than the one that has them, is an arm of its own. Scenes, steps and endpoints are
-those of c37_fcn_strides; the rate is that of unet_scenes.
+One part is left out: with --model.skips=false the decoder is given the features from below alone. It then has fewer weights;
+so a wider U-Net without skips, with more weights than the one that has them, is an arm of its own. Scenes and endpoints are
+those of c37_fcn_strides. Pilots of 400 steps on seed 100, which the study does not use, had boundary IoU 0.619 with skips,
+0.529 without and 0.550 with the wider network; the study takes half the steps to be repeated in less time.
 """
 
 from functools import partial
@@ -18,7 +19,7 @@ from cnnlab.ablation.analyse.verdicts import contrast, on
 from cnnlab.ablation.plan.study import Card, Figure, StudySpec
 from cnnlab.models.unet import UNet
 from cnnlab.ops.optimizers import adam
-from cnnlab.values import with_options
+from cnnlab.values import Duration, with_options
 from experiments.claims import c37_fcn_strides as strides
 
 NETWORKS = {
@@ -32,6 +33,7 @@ experiment = partial(
     with_options(strides.experiment, model=NETWORKS),
     model="with_skips",
     optimizer=partial(adam, lr=0.006, schedule="cosine"),
+    duration=Duration(200, "steps"),
 )
 
 WITHOUT, WIDER = "model=without", "model=without_wider"
@@ -50,7 +52,7 @@ study = StudySpec(
             contrast("C37", WITHOUT, "worse", "Without skips the mIoU is lower", against="baseline", smallest=0.01),
         ),
         requires=(on(strides.MIOU, at_least("C37", "baseline", 0.5, "U-Net finds digits: background alone has about 0.36")),),
-        scope="scenes of 64x64 with one or two digits, a U-Net of 8 to 128 channels, 400 steps from scratch",
+        scope="scenes of 128x128 with one or two digits, a U-Net of 8 to 128 channels, 200 steps from scratch",
     ),
     card=Card(
         published="Long et al. (2015), table 2: FCN-32s 59.4 mIoU, FCN-8s 62.7. The paper on U-Net has no such number.",
