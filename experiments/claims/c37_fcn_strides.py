@@ -3,7 +3,7 @@
 Paper:    J. Long, E. Shelhamer, T. Darrell, Fully convolutional networks for semantic segmentation, 2015, arXiv 1411.4038,
           table 2 and figure 4
 Command:  python launch.py ablate --experiment=c37_fcn_strides
-Result:   not run yet.
+Result:   supported at small scale; docs/claims/c37.md has the numbers.
 
 The claim is about borders, so the endpoint is the boundary IoU (B. Cheng et al., Boundary IoU, 2021, arXiv 2103.16562), the IoU
 of the inner borders of all masks; the mIoU is a part of its own. All three networks have the same encoder, train from scratch
