@@ -1,6 +1,7 @@
 """Predictions of a run for images without labels: the numbers of `evaluate`, without the data set, whatever the images are."""
 
 import csv
+import dataclasses
 import io
 import json
 import pathlib
@@ -157,6 +158,28 @@ def test_an_image_is_brought_to_the_channels_and_the_size_of_the_network():
     np.testing.assert_allclose(floats.pixels, changed.pixels / 255, atol=2 / 255)
     with pytest.raises(BadImage, match="4 channels, and the network takes 1"):
         prepare(np.zeros((8, 8, 4), np.uint8))
+
+
+def test_an_image_larger_than_the_canvas_lies_on_a_larger_one():
+    canvas = {"name": "canvas", "scale": 0.5, "multiple": 4, "height": 8, "width": 12}
+    spec, image = dataclasses.replace(SPEC, image_shape=(8, 12, 1), fit=canvas), np.ones((40, 20, 1), np.uint8)
+    prepared = preparation_of(spec, {}, grows=True)(image)
+    assert prepared.pixels.shape == (32, 12, 1) and prepared.pixels.sum() == 20 * 10
+    assert prepared.place.size == (32, 12) and prepared.place.scale == (0.5, 0.5)
+    assert prepared.remarks == ("are larger than 8 x 12, the canvas of the training images, and lie on a larger one",)
+    assert preparation_of(spec, {}, grows=True)(image[:16]).pixels.shape == (8, 12, 1)
+    with pytest.raises(BadImage, match=r"20 x 10 at scale 0\.5"):
+        preparation_of(spec, {})(image)
+
+
+@pytest.mark.slow
+def test_a_network_of_one_size_leaves_larger_images_out(here: Here, tmp_path: pathlib.Path):
+    words = ("--image_fit=canvas", "--image_fit.multiple=8", "--steps=1", f"--workdir={tmp_path}/run")
+    code, _, err = here("--experiment=linear_digits", *words)
+    assert code == 0, err
+    np.savez(tmp_path / "images.npz", images=np.zeros((2, 9, 9, 1), np.uint8))
+    code, _, err = here("predict", f"--workdir={tmp_path}/run", f"--images={tmp_path}/images.npz")
+    assert code == 3 and "it needs 32 x 32 pixels (height x width), and the network takes 8 x 8 alone" in err
 
 
 def test_a_rule_that_this_version_does_not_have_takes_images_of_the_right_size_alone():

@@ -209,7 +209,7 @@ def test_figures_show_the_first_and_the_worst_images(resident):
 
 
 @pytest.mark.slow
-def test_a_backbone_starts_from_a_file_of_its_own_and_a_whole_network_from_its_run(here, tmp_path: pathlib.Path):
+def test_a_backbone_starts_from_a_file_of_its_own_and_a_whole_network_from_its_run(here, tmp_path: pathlib.Path, caplog):
     """Training, going on, prediction and a second start, by the commands."""
     words = [
         "--experiment=unet_scenes",
@@ -220,6 +220,7 @@ def test_a_backbone_starts_from_a_file_of_its_own_and_a_whole_network_from_its_r
         "--steps=2",
     ]
     words += ["--model.levels=1", "--model.width=2", "--model.backbone=cifar_resnet20", "--model.backbone.width=0.125"]
+    words += ["--image_fit=canvas", "--image_fit.multiple=16"]
     code, _, errors = here(*words, f"--workdir={tmp_path}/first")
     assert code == 0, errors
     numbers = read(tmp_path / "first")
@@ -237,12 +238,15 @@ def test_a_backbone_starts_from_a_file_of_its_own_and_a_whole_network_from_its_r
     third = read(tmp_path / "third")
     same = {name: np.array_equal(third[name], numbers[name]) for name in numbers if name.startswith("params/")}
     assert all(same[name] for name in same if "/backbone/" in name) and not same["params/output/kernel"]
-    pixels = draw.integers(0, 255, (21, 33, 3), np.uint8)
     (tmp_path / "photos").mkdir()
-    Image.fromarray(pixels).save(tmp_path / "photos" / "one.png")
+    sizes = {"small": (12, 9), "wide": (33, 21), "wider": (40, 16)}  # the canvas has 16 x 16 pixels
+    for name, (width, height) in sizes.items():
+        Image.fromarray(draw.integers(0, 255, (height, width, 3), np.uint8)).save(tmp_path / "photos" / f"{name}.png")
     code, _, errors = here("predict", f"--workdir={tmp_path}/first", f"--images={tmp_path}/photos", f"--to={tmp_path}/out")
     assert code == 0, errors
-    with Image.open(tmp_path / "out" / "masks" / "one.png") as mask:
-        assert mask.size == (33, 21) and mask.mode == "P" and np.asarray(mask).max() < 11
-    with Image.open(tmp_path / "out" / "overlays" / "one.png") as picture:
-        assert picture.size == (33, 21)
+    assert "2 of 3 images are larger than 16 x 16, the canvas of the training images, and lie on a larger one" in caplog.text
+    for name, size in sizes.items():
+        with Image.open(tmp_path / "out" / "masks" / f"{name}.png") as mask:
+            assert mask.size == size and mask.mode == "P" and np.asarray(mask).max() < 11
+        with Image.open(tmp_path / "out" / "overlays" / f"{name}.png") as picture:
+            assert picture.size == size

@@ -21,6 +21,8 @@ from cnnlab.values import Count, Positive, Range
 
 Fit = Callable[[np.ndarray, int], np.ndarray]
 CHUNK = 1024
+ROOM = 4
+"""A canvas that grows does so in steps of this many of its multiples."""
 
 
 def fit_images(images: Images, size: int, one: Fit) -> Images:
@@ -127,6 +129,20 @@ def canvas(
     if (tall, wide) != images.shape[1:3]:
         images = resize_to(images, tall, wide)
     return np.pad(images, ((0, 0), (0, height - tall), (0, width - wide), (0, 0)))
+
+
+def with_room(settings: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Any]:
+    """Returns the settings of a canvas on which an image of `shape` (H, W) lies whole; of another rule they stay.
+
+    A side that is too short grows to a multiple of ROOM times `multiple`, so that few sizes of a canvas are compiled.
+    """
+    if settings["name"] != "canvas":
+        return dict(settings)
+    step, sides = ROOM * settings["multiple"], {}
+    for name, side in zip(("height", "width"), shape, strict=True):
+        needed = scaled_side(side, settings["scale"])
+        sides[name] = settings[name] if needed <= settings[name] else -(-needed // step) * step
+    return {**settings, **sides}
 
 
 def _pillow(image: np.ndarray, width: int, height: int, filter: str) -> np.ndarray:

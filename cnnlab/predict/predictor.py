@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.errors import ScopeParamShapeError
 
 from cnnlab.core import Array, Params, Predicted, Prediction, PyTree, Stats, TrainState
 from cnnlab.data.decode import BadImage
@@ -36,7 +37,7 @@ class PredictedImage:
 
 
 class Predictor:
-    """The function that a run trained, compiled once for each size of a batch and each type of stored images."""
+    """The function that a run trained, compiled once for each shape of a batch and each type of stored images."""
 
     def __init__(self, program: Program, state: TrainState, *, precision: str, knobs: Mapping[str, Any]) -> None:
         """Places the state on the devices; raises UsageError where the task predicts nothing for single images.
@@ -55,10 +56,11 @@ class Predictor:
             )
         self.prediction: Prediction = task.prediction
         self.inputs: InputSpec = program.experiment.data.inputs
-        self.prepare = preparation_of(self.inputs, knobs)
+        self.prepare = preparation_of(self.inputs, knobs, grows=True)
         self._program, self._precision = program, precision
         self._weights = evaluated(program.strategy.to_devices(state))
         self._compiled: dict[np.dtype, Callable[..., Stats]] = {}
+        self._refusals: dict[tuple[int, ...], str] = {}
 
     def batch_size(self, count: int | None) -> int:
         """Returns the size of the batches for a number of images, None: not known; with that of `evaluate`, bits agree."""
@@ -106,7 +108,7 @@ class Predictor:
         """
         batch: list[tuple[Found, Prepared]] = []
         for found, prepared in self._prepared(images, unreadable, batch_size):
-            if batch and (len(batch) == batch_size or batch[0][1].pixels.dtype != prepared.pixels.dtype):
+            if batch and (len(batch) == batch_size or _type_of(batch[0][1]) != _type_of(prepared)):
                 yield from self._predict(batch, batch_size)
                 batch = []
             batch.append((found, prepared))
@@ -128,14 +130,37 @@ class Predictor:
                         return
                     found, future = waiting.popleft()
                     try:
-                        yield found, future.result()
+                        prepared = future.result()
+                        self._require_accepted(prepared.pixels)
+                        yield found, prepared
                     except BadImage as error:
                         unreadable(found, str(error))
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def _require_accepted(self, pixels: np.ndarray) -> None:
+        """Raises BadImage for an image [H, W, C] on a larger canvas that the network, of one size alone, does not take."""
+        shape = pixels.shape
+        if shape != self.inputs.image_shape and shape not in self._refusals:
+            feed = {"image": pixels[None, None], "index": np.zeros((1, 1), np.int32), "mask": np.ones((1, 1), bool)}
+            try:
+                jax.eval_shape(self._function(str(pixels.dtype)), *self._weights, feed)
+                self._refusals[shape] = ""
+            except (UsageError, ScopeParamShapeError, TypeError, ValueError) as error:
+                self._refusals[shape] = str(error).partition("\n")[0]
+        if reason := self._refusals.get(shape):
+            (height, width, _), (tall, wide) = self.inputs.image_shape, shape[:2]
+            raise BadImage(
+                f"it needs {tall} x {wide} pixels (height x width), and the network takes {height} x {width} alone ({reason})"
+            )
 
     def _predict(self, batch: list[tuple[Found, Prepared]], batch_size: int) -> Iterator[PredictedImage]:
         """Yields the predictions of one batch."""
         arrays = self.batch(np.stack([prepared.pixels for _, prepared in batch]), batch_size)
         for number, (found, prepared) in enumerate(batch):
             yield PredictedImage(found, prepared, {name: values[number] for name, values in arrays.items()})
+
+
+def _type_of(prepared: Prepared) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns the shape and the dtype of an image: those of a batch are alike."""
+    return prepared.pixels.shape, prepared.pixels.dtype

@@ -12,13 +12,14 @@ import numpy as np
 
 from cnnlab.data.decode import MAX_PIXELS, BadImage, read_image
 from cnnlab.data.placement import Placement, placement
-from cnnlab.data.resize import Fit, resize_to, rule_of
+from cnnlab.data.resize import Fit, resize_to, rule_of, with_room
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.runs.identity import is_data
 
 GREY, COLOURED = "are grey, and become images of {channels} channels", "are in colour, and become grey as the training images"
 RESIZED = "are not {height} x {width}, as all training images were, and are resized (bilinear)"
+LARGER = "are larger than {height} x {width}, the canvas of the training images, and lie on a larger one"
 """What is said of some images, after their number."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the grey value of Pillow (ITU-R BT.601)."""
@@ -28,7 +29,7 @@ class Prepared(NamedTuple):
     """An image as the network takes it, before normalisation."""
 
     pixels: np.ndarray
-    """u8 or f32 [H, W, C] of the input specification."""
+    """u8 or f32 [H, W, C] of the input specification, or on a larger canvas."""
     remarks: tuple[str, ...]
     """How it was changed beyond what was done to every training image."""
     original: np.ndarray
@@ -49,6 +50,8 @@ class Preparation:
     """Size of the largest image file that is decoded, in pixels."""
     draft: int | None = None
     """Size to which JPEGs are reduced as they are decoded (decode.read_image)."""
+    grows: bool = False
+    """Whether an image that is larger than the canvas gets a larger one; otherwise it is refused."""
 
     def __call__(self, source: pathlib.Path | np.ndarray) -> Prepared:
         """Returns an image file, or an image u8 or f32 [H, W, C], as the network takes it; raises BadImage where it cannot.
@@ -65,28 +68,32 @@ class Preparation:
             remarks.append(remark)
         if self.inputs.fit["name"] == "none" and source.shape[:2] != (height, width):
             remarks.append(RESIZED.format(height=height, width=width))
-        settings = self.inputs.fit
+        settings, fit = self.inputs.fit, self.fit
+        if self.grows and (larger := with_room(settings, source.shape[:2])) != settings:
+            settings, fit = larger, rule_of(larger)
+            remarks.append(LARGER.format(height=height, width=width))
         if settings["name"] == "none" and source.shape[:2] != (height, width):
             scale = (height / source.shape[0], width / source.shape[1])
             place = Placement(scale, (0.0, 0.0), (height, width), source.shape[:2])
         else:
             place = placement(settings, source.shape[:2], height)
         try:
-            pixels = self.fit(source[None], height)[0]  # [h, w, C] -> [1, h, w, C] -> [H, W, C]
+            pixels = fit(source[None], height)[0]  # [h, w, C] -> [1, h, w, C] -> [H, W, C]
             return Prepared(pixels, tuple(remarks), source, place)
         except UsageError as error:
             raise BadImage(str(error).partition("\n")[0]) from None
 
 
-def preparation_of(inputs: InputSpec, knobs: Mapping[str, Any]) -> Preparation:
+def preparation_of(inputs: InputSpec, knobs: Mapping[str, Any], *, grows: bool = False) -> Preparation:
     """Returns the preparation of a run's images, with the settings by which its image files were decoded.
 
     Args:
         inputs: what the network takes.
         knobs: {path: value} of the run; the data set is the knob `dataset`, and its settings are those below.
+        grows: as in `Preparation`.
     """
     settings = {path.rpartition(".")[2]: value for path, value in knobs.items() if is_data(path.rpartition(".")[0])}
-    return Preparation(inputs, fit_of(inputs), settings.get("max_pixels") or MAX_PIXELS, settings.get("draft"))
+    return Preparation(inputs, fit_of(inputs), settings.get("max_pixels") or MAX_PIXELS, settings.get("draft"), grows)
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> tuple[np.ndarray, str]:
