@@ -166,6 +166,17 @@ def test_a_picture_that_is_its_own_style_and_content_has_no_loss(tmp_path: pathl
     assert experiment.task.summary(jax.jit(other.task.measure)(*begun(other)))["style_loss"] > 1e-3
 
 
+def test_a_run_of_no_steps_measures_by_the_targets_that_training_begins_with():
+    values = {"objective": "texture", "layers": "stage1", "dataset": "blank", "dataset.size": 16}
+    trained, untrained = (resolved(**values, duration=f"{steps} steps").call() for steps in (1, 0))
+    params, state, batch = begun(trained)
+    zeros = jax.tree.map(jnp.zeros_like, state[TARGETS])
+    found = jax.jit(untrained.task.measure)(params, {**state, TARGETS: zeros}, batch)
+    expected = jax.jit(trained.task.measure)(params, state, batch)
+    np.testing.assert_allclose(found["sums"]["style_loss"], expected["sums"]["style_loss"], rtol=1e-5)
+    assert 0.01 < float(expected["sums"]["style_loss"]) < 100
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -86,8 +86,8 @@ def picture_synthesis(
     details = _details(basis, sizes, count=dataset.sizes["train"], channels=channels)
     maker = canvas(details, sizes=sizes, from_picture=start == "picture")
     regularisers = Regularisers(jitter, blur, total_variation, l2)
-    task, begin = synthesis_task(maker, frozen, goal, channels=channels, regularisers=regularisers)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
+    task, begin = synthesis_task(maker, frozen, goal, channels=channels, regularisers=regularisers, steps=steps)
     phases = _phases(task.turns, steps, begin)
     optimizers = {phase.turns[0]: optimizer(steps=phase.steps) for phase in phases}
     return Experiment(task, dataset, optimizers, steps, start=started(chosen, init_from), phases=phases)
@@ -167,7 +167,7 @@ def fast_style_transfer(
     frozen, _ = frozen_network(chosen, goal.taps, [(height, width)], channels=channels, average_pool=average_pool)
     maker = transformer(transformer_network(channels=channels), (height, width))
     regularisers = Regularisers(total_variation=total_variation)
-    task, begin = synthesis_task(maker, frozen, goal, channels=channels, regularisers=regularisers)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
+    task, begin = synthesis_task(maker, frozen, goal, channels=channels, regularisers=regularisers, steps=steps)
     rules = dict.fromkeys(task.turns, optimizer(steps=steps))
     return Experiment(task, dataset, rules, steps, start=started(chosen, init_from), phases=(Phase(steps, task.turns, begin),))

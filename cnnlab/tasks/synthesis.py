@@ -69,12 +69,13 @@ class Regularisers:
 
 
 def synthesis(
-    maker: Maker, frozen: FrozenNetwork, objective: Objective, *, channels: int, regularisers: Regularisers
+    maker: Maker, frozen: FrozenNetwork, objective: Objective, *, channels: int, regularisers: Regularisers, steps: int
 ) -> tuple[Task, Callable[[TrainState, Batch], TrainState] | None]:
     """The task of making pictures that lower the loss of an objective, and what the first phase begins with.
 
     The batch brings the pictures of the data, by which the objective may measure. Its targets, such as the Gram matrices of a
     style, are computed once, when the weights are there: by the second result, a `Phase.begin`, which is None without targets.
+    No phase begins in a run of 0 steps, which computes them wherever it measures.
 
     Args:
         maker: what makes the pictures.
@@ -82,7 +83,9 @@ def synthesis(
         objective: loss of its activations.
         channels: number of channels of the pictures.
         regularisers: what is done to the pictures before they are seen in training, and added to the loss.
+        steps: number of steps of the run.
     """
+    remember = functools.partial(_targets, maker, frozen, objective, channels)
     measured = functools.partial(_losses, maker, frozen, objective)
 
     def loss_of(
@@ -96,6 +99,8 @@ def synthesis(
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         last = len(maker.players) - 1
+        if not steps:
+            model_state = {**model_state, TARGETS: remember(_variables(params, model_state))}
         pictures, _ = maker.make(params, model_state[MADE], batch, last, False)
         losses, numbers = measured(params, model_state, batch, pictures, last, lambda pictures: pictures)
         rows = {"index": batch["index"], "mask": batch["mask"], "loss": losses, **numbers}
@@ -106,7 +111,6 @@ def synthesis(
             return maker.predict(params, model_state[MADE], inputs)
         return frozen.see(_variables(params, model_state), inputs)[objective.taps[-1]]
 
-    remember = functools.partial(_targets, maker, frozen, objective, channels)
     task = Task(
         init=functools.partial(_init, maker, frozen, remember),
         loss=loss_of,
