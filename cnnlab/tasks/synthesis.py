@@ -75,7 +75,6 @@ def synthesis(
 
     The batch brings the pictures of the data, by which the objective may measure. Its targets, such as the Gram matrices of a
     style, are computed once, when the weights are there: by the second result, a `Phase.begin`, which is None without targets.
-    No phase begins in a run of 0 steps, which computes them wherever it measures.
 
     Args:
         maker: what makes the pictures.
@@ -83,7 +82,7 @@ def synthesis(
         objective: loss of its activations.
         channels: number of channels of the pictures.
         regularisers: what is done to the pictures before they are seen in training, and added to the loss.
-        steps: number of steps of the run.
+        steps: number of steps of the run; one of 0 begins no phase, so it computes the targets where it measures.
     """
     remember = functools.partial(_targets, maker, frozen, objective, channels)
     measured = functools.partial(_losses, maker, frozen, objective)
@@ -99,8 +98,7 @@ def synthesis(
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         last = len(maker.players) - 1
-        if not steps:
-            model_state = {**model_state, TARGETS: remember(_variables(params, model_state))}
+        model_state = model_state if steps else {**model_state, TARGETS: remember(_variables(params, model_state))}
         pictures, _ = maker.make(params, model_state[MADE], batch, last, False)
         losses, numbers = measured(params, model_state, batch, pictures, last, lambda pictures: pictures)
         rows = {"index": batch["index"], "mask": batch["mask"], "loss": losses, **numbers}
