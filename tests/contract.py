@@ -80,6 +80,22 @@ BOXED = {
     "most_detections": 10,
     "optimizer": "momentum",
 }
+TWO_STAGES = {
+    **{name: value for name, value in BOXED.items() if not name.startswith("model")},
+    "model": "faster_rcnn",
+    "model.width": 2,
+    "model.levels": 2,
+    "model.maps": 1,
+    "model.channels": 4,
+    "model.hidden": 8,
+    "model.activation": "silu",
+    "model.anchor_scales": "3",
+    "model.anchor_samples": 24,
+    # All 48 anchors are proposed and all regions learnt from, lest rounding decides which are.
+    "model.proposal_threshold": 1.0,
+    "model.proposals": 48,
+    "model.positive_share": 1.0,
+}
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -113,6 +129,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "synthesis": small(picture_synthesis, {**TRAINED, "dataset.examples": 48}, objective="style_transfer", **OCTAVES, **STYLED),
     "segment": small(segmentation, SEEN_WHOLE, losses="cross_entropy,dice", average_decay=0.9),
     "detect": small(detection, BOXED, average_decay=0.9),
+    "detect_regions": small(detection, TWO_STAGES),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
 """{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""
@@ -137,6 +154,7 @@ MIXING = {
     "segment": "batch norm",
     "reconstruct": "a penalty of the batch's mean code",
     "detect": "the number of objects of the batch",
+    "detect_regions": "the number of regions of the batch",
     "surgery": "weights",
 }
 """Tasks in whose training an example's loss depends on the others, with the reason."""

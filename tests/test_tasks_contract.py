@@ -44,10 +44,22 @@ from tests.stages import slow_but
 
 TRAINED = [name for name in TASKS if name not in REMEMBERING]
 SEPARATE = [name for name in TRAINED if name not in MIXING]
-SILENT = ("pursuit", "surgery", "classify", "ensemble", "knn", "stacked", "segment", "detect", "synthesis", "fast_style")
+SILENT = (
+    "pursuit",
+    "surgery",
+    "classify",
+    "ensemble",
+    "knn",
+    "stacked",
+    "segment",
+    "detect",
+    "detect_regions",
+    "synthesis",
+    "fast_style",
+)
 """Rows whose task draws no images."""
 SAMPLERS = [name for name in TASKS if name not in SILENT]
-LATER = ("denoise", "ensemble", "fast_style", "gan", "stacked_unsupervised", "synthesis", "vq_vae")
+LATER = ("denoise", "detect_regions", "ensemble", "fast_style", "gan", "stacked_unsupervised", "synthesis", "vq_vae")
 """Rows like others of their kind, which the fast stage leaves to the slow one."""
 PLACES = [("jit", 8), ("pmap", 3), ("fsdp", 8)]
 UNEVEN = [(name, "jit", 3) for name in ("pursuit", "classify", "gan", "knn")]

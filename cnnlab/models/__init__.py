@@ -1,6 +1,20 @@
 """The networks by name, one dict for each kind of network; what one of a kind is called with stands below its dict."""
 
-from cnnlab.models import fcn, full_resolution, gan, localizer, retinanet, segnet, ssd, thresholds, unet, vae, vq_vae, yolo
+from cnnlab.models import (
+    faster_rcnn,
+    fcn,
+    full_resolution,
+    gan,
+    localizer,
+    retinanet,
+    segnet,
+    ssd,
+    thresholds,
+    unet,
+    vae,
+    vq_vae,
+    yolo,
+)
 from cnnlab.models.autoencoder import ConvAutoencoder, MLPAutoencoder, linear_autoencoder
 from cnnlab.models.centre import Centre
 from cnnlab.models.classifiers import MODELS, native_shape
@@ -46,12 +60,15 @@ DETECTORS = {
     "retinanet": retinanet.RetinaNet,
     "retinanet_resnet50": retinanet.retinanet_resnet50,
     "centre": Centre,
+    "faster_rcnn": faster_rcnn.FasterRCNN,
+    "faster_rcnn_resnet50": faster_rcnn.faster_rcnn_resnet50,
     "yolo_grid": YOLOGrid,
     "yolo_v1": yolo.yolo_v1,
     "yolo_v1_tiny": yolo.yolo_v1_tiny,
 }
 """Networks of detection by name: `model(images f32 [B, H, W, C], train=…) -> (outputs f32 [B, N, P], intermediates)`, and what
-the outputs mean, `model.head(image_size)`; see models/detection.py. Classes are those of objects, without a background."""
+the outputs mean, `model.head(image_size)`; see models/detection.py. Classes are those of objects, without a background. One
+that takes `objects` and `keys`, too, is told the objects in training and returns what its loss reads (faster_rcnn.py)."""
 
 LOCALIZERS = {"localizer": localizer.vgg16_localizer}
 """Networks of class and box: `model(images, train=…) -> ({"logits", "box"}, intermediates)`. No task trains them yet."""

@@ -45,9 +45,9 @@ def checks_image_size(call: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates a model's `__call__` (below nn.compact): an error about an image that is too small names the smallest size."""
 
     @functools.wraps(call)
-    def checked(self: nn.Module, images: jax.Array, *, train: bool) -> Any:
+    def checked(self: nn.Module, images: jax.Array, *, train: bool, **told: Any) -> Any:
         try:
-            return call(self, images, train=train)
+            return call(self, images, train=train, **told)
         except TooSmall as error:
             if _searching.get():
                 raise

@@ -4,7 +4,7 @@ Letters in shapes: K classes of objects (without a background), M places for obj
 T terms of the loss.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -28,10 +28,15 @@ class Head(Protocol):
         """Names of the T terms of the loss, which are added."""
         ...
 
-    def losses(self, outputs: jax.Array, objects: Objects) -> tuple[jax.Array, jax.Array]:
-        """Returns (the terms of an image, weighted and summed over its rows: f32 [T]; what they are divided by: f32 []).
+    def losses(self, outputs: Any, objects: Objects) -> tuple[jax.Array, jax.Array]:
+        """Returns (the terms of an image, weighted and summed over its rows: f32 [T]; what they are divided by).
 
-        The loss of a batch is the sum of all terms over the sum of the divisors, which is taken as 1 where it is less.
+        The divisor is one number f32 [], or one for each term f32 [T]. The loss of a batch is the sum of all terms, each summed
+        over the images and divided by the sum of its divisors, which is taken as 1 where it is less.
+
+        Args:
+            outputs: f32 [N, P]; of a network that is told the objects, what it then returns for an image.
+            objects: of the image.
         """
         ...
 

@@ -40,7 +40,7 @@ def detection(
     frozen: tuple[str, ...] = (),
     lr_multipliers: tuple[str, ...] = (),
 ) -> Experiment:
-    """Detection in one stage: one player, the detector, finds the objects of an image and their classes.
+    """Detection: one player, the detector, in one stage or two, finds the objects of an image and their classes.
 
     Args:
         model: network of detection, with its loss.

@@ -1,10 +1,11 @@
-"""Detection in one stage: boxes of objects with their classes, the game of one player, the detector.
+"""Detection: boxes of objects with their classes, the game of one player, the detector, in one stage or two.
 
 Letters in shapes: B batch, H W space, C channels, K classes, M places for objects, D places for detections, T terms of the
 loss.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from cnnlab.core import DETECTOR, Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.ops import collectives
 from cnnlab.ops.heads import Objects
+from cnnlab.ops.keys import stream
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.tasks import boxes_shown
 from cnnlab.tasks.detection_metrics import BoxMetrics
@@ -26,9 +28,13 @@ PLAYER = DETECTOR
 def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] = ()) -> Task:
     """The task of training `network` to find objects.
 
-    The loss of a batch is the sum of the terms of all images over the sum of their divisors (ops.heads.Head), both over
-    the global batch: the number of positive anchors or cells, say, or of images. A batch without objects has the loss of its
-    background alone, divided by 1.
+    Each term of the loss of a batch is its sum over all images divided by the sum of their divisors (ops.heads.Head), both
+    over the global batch: the number of positive anchors or cells, say, or of images. A batch without objects has the loss of
+    its background alone, divided by 1 at least.
+
+    A network that takes `objects` and `keys` beside the images, one in two stages, is told the objects for its loss: in
+    training with keys of the step, and where the loss is measured with those of the examples' indices, so that it does not
+    depend on the batch.
 
     Args:
         network: a network of DETECTORS, `network(images, train=…) -> (outputs [B, N, P], intermediates)` with a `head`.
@@ -38,18 +44,32 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
     detector = NetworkPlayer(network, PLAYER, frozen)
     head_of = functools.cache(network.head)  # the anchors are the same for all calls of one size
 
-    def terms_of(outputs: Array, batch: Batch) -> Array:
-        """Returns the terms of each image, and what they are divided by: f32 [B, T + 1]; zeros for padding."""
-        head, objects = head_of(size_of(batch["image"])), batch[metrics.column]
-        terms, divisors = jax.vmap(head.losses)(outputs, Objects(objects["corners"], objects["label"], objects["valid"]))
-        joined = jnp.concatenate([terms, divisors[:, None]], axis=1)  # [B, T] and [B] -> [B, T + 1]
-        return jnp.where(batch["mask"][:, None], joined, 0.0)
+    is_told = "objects" in inspect.signature(type(network).__call__).parameters
+
+    def objects_in(batch: Batch) -> Objects:
+        column = batch[metrics.column]
+        return Objects(column["corners"], column["label"], column["valid"])
+
+    def told(batch: Batch, keys: Array) -> dict[str, Any]:
+        """Returns what the network takes beside the images for its loss, with keys [B]."""
+        return {"objects": objects_in(batch), "keys": keys} if is_told else {}
+
+    def terms_of(outputs: Any, batch: Batch) -> Array:
+        """Returns the terms of each image, and what they are divided by: f32 [B, 2, T]; zeros for padding."""
+        head = head_of(size_of(batch["image"]))
+
+        def each(outputs: Any, objects: Objects) -> Array:
+            terms, divisors = head.losses(outputs, objects)
+            return jnp.stack([terms, jnp.broadcast_to(divisors, terms.shape)])
+
+        return jnp.where(batch["mask"][:, None, None], jax.vmap(each)(outputs, objects_in(batch)), 0.0)
 
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
     ) -> tuple[Array, tuple[PyTree, Stats]]:
-        (outputs, _), updated = detector.train(params, model_state, batch["image"], key)
-        terms = jnp.sum(terms_of(at_least_f32(outputs), batch), axis=0)  # [B, T + 1] -> [T + 1]
+        keys = collectives.example_keys(stream(key, "regions"), len(batch["image"]))
+        (outputs, _), updated = detector.train(params, model_state, batch["image"], key, **told(batch, keys))
+        terms = jnp.sum(terms_of(_wide(outputs), batch), axis=0)  # [B, 2, T] -> [2, T]
         return _mean(collectives.global_sum(terms)), (updated, {"sums": {"loss_terms": terms}, "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
@@ -60,8 +80,11 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         return jax.vmap(lambda each: metrics.suppression(*head.decode(each)))(outputs)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
-        outputs = predict(params, model_state, batch["image"])
-        rows = {**metrics.rows(found_in(outputs, batch["image"]), batch), "loss_terms": terms_of(outputs, batch)}
+        outputs = learnt = predict(params, model_state, batch["image"])
+        if is_told:  # the layers below the regions are the same, and XLA computes them once
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), batch["index"])
+            learnt = _wide(detector.evaluate(params, model_state, batch["image"], **told(batch, keys))[0])
+        rows = {**metrics.rows(found_in(outputs, batch["image"]), batch), "loss_terms": terms_of(learnt, batch)}
         return {"sums": {}, "rows": rows}
 
     def detections(params: Params, model_state: PyTree, images: Array) -> dict[str, Array]:
@@ -87,10 +110,15 @@ def size_of(images: Array) -> tuple[int, int]:
     return images.shape[1], images.shape[2]
 
 
+def _wide(outputs: Any) -> Any:
+    """Returns outputs, or a lesson, with real numbers in f32 at least."""
+    return jax.tree.map(lambda x: at_least_f32(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, outputs)
+
+
 def _mean(terms: Array) -> Array:
-    """Returns the sum of the terms over the divisor, at least 1, of sums f32 [T + 1]."""
-    divisor = terms[-1]
-    return jnp.sum(terms[:-1]) / jnp.where(divisor > 1, divisor, 1.0)
+    """Returns the sum of the terms over their divisors, at least 1, of sums f32 [2, T]."""
+    divisors = terms[1]
+    return jnp.sum(terms[0] / jnp.where(divisors > 1, divisors, 1.0))
 
 
 def _snapshot(

@@ -103,8 +103,8 @@ class BoxMetrics:
         return found | {name: value for name, value in partial.items() if not np.isnan(value)}
 
     def _losses(self, sums: np.ndarray) -> dict[str, float]:
-        """Returns the loss and its terms, of the sums f64 [T + 1] of the terms and of what they are divided by."""
-        means = sums[:-1] / max(sums[-1], 1.0)
+        """Returns the loss and its terms, of the sums f64 [2, T] of the terms and of what they are divided by."""
+        means = sums[0] / np.maximum(sums[1], 1.0)
         return {"loss": float(means.sum()), **dict(zip(self.terms, means.tolist(), strict=True))}
 
 

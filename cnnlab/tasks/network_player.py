@@ -42,22 +42,33 @@ class NetworkPlayer:
             raise UsageError("--frozen leaves no layer to train. Leave one out, or evaluate instead of training.")
         return {self.player: move, FROZEN: stay}, variables
 
-    def train(self, params: Params, model_state: PyTree, images: Array, key: Array) -> tuple[tuple[Array, Any], PyTree]:
-        """Returns ((outputs, intermediates), new model state) of images [B, H, W, C] in training."""
+    def train(
+        self, params: Params, model_state: PyTree, images: Array, key: Array, **told: Any
+    ) -> tuple[tuple[Any, Any], PyTree]:
+        """Returns ((outputs, intermediates), new model state) of images [B, H, W, C] in training.
+
+        Args:
+            params: of the players.
+            model_state: of the network.
+            images: of the batch.
+            key: of the dropout.
+            told: further keyword arguments of the network, such as the objects of the images.
+        """
         # Without frozen layers nothing is intercepted, so that the program is that of the plain network.
         with _running_statistics(self._is_frozen) if self.frozen else contextlib.nullcontext():
             returned, updated = self.network.apply(
                 {"params": joined(params), **model_state},
                 images,
                 train=True,
+                **told,
                 rngs={"dropout": key},
                 mutable=sorted(model_state),
             )
         return returned, dict(updated)
 
-    def evaluate(self, params: Params, model_state: PyTree, images: Array) -> tuple[Array, Any]:
-        """Returns (outputs, intermediates) of images [B, H, W, C], with nothing random and nothing updated."""
-        returned: tuple[Array, Any] = self.network.apply({"params": joined(params), **model_state}, images, train=False)
+    def evaluate(self, params: Params, model_state: PyTree, images: Array, **told: Any) -> tuple[Any, Any]:
+        """Returns (outputs, intermediates) of images [B, H, W, C], with nothing updated; `told` as in `train`."""
+        returned: tuple[Any, Any] = self.network.apply({"params": joined(params), **model_state}, images, train=False, **told)
         return returned
 
     @functools.cached_property
