@@ -39,6 +39,7 @@ THIN = {
     "retinanet": {"width": 2, "levels": 3, "channels": 4, "depth": 1},
     "retinanet_resnet50": {"backbone": SMALL, "channels": 4, "depth": 1},
     "centre": {"width": 2, "levels": 3, "channels": 4},
+    "fast_rcnn": {"width": 2, "levels": 3, "channels": 4, "hidden": 8, "region_samples": 8, "anchor_scales": (3.0,)},
     "faster_rcnn": {"width": 2, "levels": 3, **FEW},
     "faster_rcnn_resnet50": {"backbone": SMALL, **FEW},
     "yolo_grid": {"width": 2, "levels": 3, "channels": 4},

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.models.region_head import BETA, PROPOSAL_VARIANCES, Lesson, RegionHead
+from cnnlab.models.region_head import BETA, PROPOSAL_VARIANCES, Lesson, ProposalHead
 from cnnlab.ops import boxes, matching
 from cnnlab.ops.heads import Objects
 from cnnlab.ops.proposals import Regions
@@ -30,7 +30,7 @@ REGIONS = Regions(
 
 
 def head(**more):
-    return RegionHead((ANCHORS[:8], ANCHORS[8:]), SIZE, CLASSES, before=8, after=10, **more)
+    return ProposalHead(anchors=(ANCHORS[:8], ANCHORS[8:]), image_size=SIZE, classes=CLASSES, before=8, after=10, **more)
 
 
 def outputs(count, codes, scale=1.0):
@@ -64,7 +64,7 @@ def test_losses_of_regions_are_those_of_a_loop(codes):
 def test_losses_of_anchors_are_those_of_a_loop_over_all_where_all_are_drawn():
     given = jax.random.normal(KEY, (12, 5))
     own = head(anchor_samples=64)
-    lesson = Lesson(given, REGIONS, outputs(4, 1), KEY)
+    lesson = Lesson(REGIONS, outputs(4, 1), given, KEY)
     terms, divisors = jax.jit(own.losses)(lesson, OBJECTS)
     matched = matching.match(boxes.iou(OBJECTS.corners, jnp.asarray(ANCHORS)), OBJECTS.valid, 0.7, 0.3)
     box = kind = count = 0.0
@@ -85,7 +85,7 @@ def test_without_objects_the_losses_of_boxes_are_zero_and_all_gradients_finite()
 
     def loss(of_anchors, of_regions, objects):
         regions = own.sample(own.propose(of_anchors), objects, KEY)
-        terms, divisors = own.losses(Lesson(of_anchors, regions, of_regions, KEY), objects)
+        terms, divisors = own.losses(Lesson(regions, of_regions, of_anchors, KEY), objects)
         return jnp.sum(terms / divisors), terms
 
     graded = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))

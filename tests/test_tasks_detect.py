@@ -8,12 +8,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cnnlab import knobs
 from cnnlab.data.placement import placement
 from cnnlab.errors import UsageError
 from cnnlab.models.anchor_head import AnchorHead
+from cnnlab.models.fast_rcnn import FastRCNN
+from cnnlab.models.faster_rcnn import FasterRCNN
 from cnnlab.models.ssd import SSD
 from cnnlab.ops import metrics_of_boxes
 from cnnlab.predict.write import RECORDS
@@ -114,6 +117,57 @@ def test_images_without_objects_and_padding_are_finite_and_count_for_nothing():
     assert np.isnan(numbers["ap"]) and numbers["loss"] == 0
 
 
+def test_proposals_of_the_batch_are_what_fast_rcnn_classifies():
+    """Only what overlaps a proposal is found; images alone get a grid of boxes."""
+    network = FastRCNN(classes=2, width=2, levels=2, maps=1, channels=4, hidden=8, depth=1, region_samples=8)
+    metrics = BoxMetrics(NAMES, "objects", network.head((16, 24)).terms, Suppression(0.0, 1.0, most=10))
+    task, examples = detect(network, metrics=metrics), batch()
+    wide = jnp.asarray([[[0.0, 0.0, 8.0, 8.0], [10.0, 2.0, 20.0, 14.0], [0.0, 0.0, 0.0, 0.0]]] * 3)
+    examples["proposals"] = {"corners": wide, "valid": jnp.asarray([[True, True, False]] * 3)}
+    params, state = task.init(jax.random.key(0), examples)
+
+    @jax.jit
+    def graded(params, given):
+        slopes = jax.grad(lambda params: task.loss(params, state, given, jax.random.key(1), "detector")[0])(params)
+        return task.measure(params, state, given), slopes, task.predict(params, state, given["image"])
+
+    stats, slopes, alone = jax.device_get(graded(params, examples))
+    assert all(np.isfinite(slope).all() and np.any(slope) for slope in jax.tree.leaves(slopes["detector"]["output"]))
+    found = stats["rows"]
+    assert found["found_valid"].sum(axis=1).tolist() == [4, 4, 4], "two classes of each of two proposals"
+    assert np.abs(found["found_corners"][:, :4] - np.asarray(wide)[:, None, 0]).max(axis=-1).min(axis=1).max() < 1
+    assert alone.shape[1] == 4 * 6 * 6, "anchors of 4 x 6 cells"
+    assert set(task.summary(stats)) >= {"box_loss", "class_loss", "ap"}
+
+
+@pytest.mark.slow
+def test_two_stages_learn_to_find_the_squares_of_a_few_images():
+    """The proposals come to be the squares, and the regions their classes: by Adam, on the images themselves."""
+    network = FasterRCNN(
+        classes=2, width=8, levels=2, maps=1, channels=16, hidden=32, depth=1, anchor_scales=(2.0,), proposals=16
+    )
+    head = network.head((16, 24))
+    task, examples = detect(network, metrics=BoxMetrics(NAMES, "objects", head.terms, Suppression(most=10))), batch(8)
+    params, state = task.init(jax.random.key(0), examples)
+    rule = optax.adam(0.01)
+
+    @jax.jit
+    def trained(params):
+        def step(carried, number):
+            params, memory = carried
+            key = jax.random.fold_in(jax.random.key(1), number)
+            (loss, _), slopes = jax.value_and_grad(task.loss, has_aux=True)(params, state, examples, key, "detector")
+            moves, memory = rule.update(slopes, memory)
+            return (optax.apply_updates(params, moves), memory), loss
+
+        (params, _), losses = jax.lax.scan(step, (params, rule.init(params)), jnp.arange(250))
+        return losses, task.measure(params, state, examples)
+
+    losses, stats = jax.device_get(trained(params))
+    found = task.summary(stats)
+    assert losses[-1] < 0.2 * losses[0] and found["ap50"] > 0.9, found
+
+
 def test_detections_are_given_in_pixels_of_the_image_itself():
     task, params, state, _ = trained()
     prediction, images = task.prediction, batch()["image"]
@@ -151,6 +205,10 @@ def test_outlines_have_the_colour_of_their_class_and_the_first_lies_on_top():
     ("values", "said"),
     [
         ({"dataset": "stripes", "dataset.size": 16, "dataset.examples": 24}, "no column of boxes"),
+        (
+            {"model": "fast_rcnn", "model.width": 2, "model.levels": 2, "model.maps": 1},
+            r"FastRCNN classifies boxes that are proposed, and scenes.* has no column proposals.*\n.*--model=faster_rcnn",
+        ),
         ({"early_stopping": 3, "validation": 0.0}, "no validation split"),
         ({"model": "ssd300", "model.width": 0.1, "model.levels": None, "model.maps": None}, "SSD300 takes 300x300 alone"),
     ],

@@ -19,6 +19,7 @@ from cnnlab.models.autoencoder import ConvAutoencoder, MLPAutoencoder, linear_au
 from cnnlab.models.centre import Centre
 from cnnlab.models.classifiers import MODELS, native_shape
 from cnnlab.models.deconvnet import DeconvNet
+from cnnlab.models.fast_rcnn import FastRCNN
 from cnnlab.models.pixelcnn import GatedPixelCNN, PixelCNN
 from cnnlab.models.pixelrnn import PixelRNN
 from cnnlab.models.yolo_grid import YOLOGrid
@@ -60,6 +61,7 @@ DETECTORS = {
     "retinanet": retinanet.RetinaNet,
     "retinanet_resnet50": retinanet.retinanet_resnet50,
     "centre": Centre,
+    "fast_rcnn": FastRCNN,
     "faster_rcnn": faster_rcnn.FasterRCNN,
     "faster_rcnn_resnet50": faster_rcnn.faster_rcnn_resnet50,
     "yolo_grid": YOLOGrid,
@@ -68,7 +70,8 @@ DETECTORS = {
 }
 """Networks of detection by name: `model(images f32 [B, H, W, C], train=…) -> (outputs f32 [B, N, P], intermediates)`, and what
 the outputs mean, `model.head(image_size)`; see models/detection.py. Classes are those of objects, without a background. One
-that takes `objects` and `keys`, too, is told the objects in training and returns what its loss reads (faster_rcnn.py)."""
+that takes `objects` and `keys`, too, is told the objects in training and returns what its loss reads, and one that takes
+`proposals` is given those of the data set (two_stages.py)."""
 
 LOCALIZERS = {"localizer": localizer.vgg16_localizer}
 """Networks of class and box: `model(images, train=…) -> ({"logits", "box"}, intermediates)`. No task trains them yet."""

@@ -1,4 +1,4 @@
-"""Detection in two stages: what the outputs of proposals and of regions mean, and the four terms of their loss.
+"""Detection in two stages: what the outputs of regions and of proposals mean, and the terms of their losses.
 
 Letters in shapes: K classes of objects, N anchors, R proposals, S regions that are learnt from, A anchors that are, P numbers
 of a region: K + 1 logits, the first of which is the background's, and 4 or 4 (K + 1) codes.
@@ -30,43 +30,28 @@ LEAST_SIDE = 1e-2
 class Lesson(NamedTuple):
     """What the loss of an image reads."""
 
-    proposals: jax.Array
-    """Outputs f32 [N, 5] for the anchors: a logit and four codes."""
     regions: Regions
     """Those that were drawn, S of them."""
     outputs: jax.Array
     """Outputs of these f32 [S, P]."""
-    key: jax.Array
+    proposals: jax.Array | None = None
+    """Outputs f32 [N, 5] for the anchors: a logit and four codes; None where the proposals are given."""
+    key: jax.Array | None = None
     """Of the draw of anchors, a key []."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class RegionHead:
     """Outputs for regions: rows of a box, whether it is a proposal (1 or 0), K + 1 logits, and codes against the box.
 
-    The loss is that of Faster R-CNN (Ren et al. 2015, arXiv 1506.01497, eq. 1): cross-entropy and smooth L1 of anchors that
-    are drawn in equal numbers from those with and without an object, and of regions that are drawn from the proposals and the
-    objects. Each term is divided by the number of anchors or regions that are drawn, also that of the boxes, as in torchvision.
+    The loss is cross-entropy and smooth L1 of regions that are drawn from the proposals and the objects (Girshick 2015, arXiv
+    1504.08083, eq. 1). Both are divided by the number of regions that are drawn, with and without an object.
     """
 
-    anchors: tuple[np.ndarray, ...]
-    """f32 [N, 4] of each level, corners in pixels."""
     image_size: tuple[int, int]
     """(H, W), to which boxes are clipped."""
     classes: int
     """K."""
-    proposal_threshold: float = 0.7
-    """Largest IoU of two proposals of a level."""
-    before: int = 1000
-    """Anchors of a level that enter the suppression."""
-    after: int = 1000
-    """R."""
-    anchor_samples: int = 256
-    """A, of which at most half have an object."""
-    positive_anchor: float = 0.7
-    """IoU from which an anchor has an object; the best anchor of each object always does."""
-    negative_anchor: float = 0.3
-    """IoU below which it has none."""
     region_samples: int = 512
     """S."""
     positive_share: float = 0.25
@@ -75,16 +60,7 @@ class RegionHead:
     """IoU from which a region has an object."""
     least_overlap: float = 0.0
     """IoU from which a region without one may be drawn."""
-    terms: tuple[str, ...] = ("proposal_box_loss", "proposal_loss", "box_loss", "class_loss")
-
-    def propose(self, outputs: jax.Array) -> Proposals:
-        """Returns the proposals of an image, for the outputs f32 [N, 5] of its anchors."""
-        outputs = lax.stop_gradient(outputs)
-        ends = np.cumsum([len(level) for level in self.anchors])[:-1].tolist()
-        decoded = boxes.decode(outputs[:, 1:], jnp.asarray(self._all_anchors), PROPOSAL_VARIANCES)
-        corners = jnp.split(boxes.clipped(decoded, self.image_size), ends)  # [N, 4] of all levels -> of each
-        scores = jnp.split(outputs[:, 0], ends)
-        return proposed(corners, scores, threshold=self.proposal_threshold, before=self.before, after=self.after)
+    terms: tuple[str, ...] = ("box_loss", "class_loss")
 
     def sample(self, proposals: Proposals, objects: Objects, key: jax.Array) -> Regions:
         """Returns the regions of an image from which is learnt."""
@@ -100,23 +76,7 @@ class RegionHead:
 
     def losses(self, outputs: Lesson, objects: Objects) -> tuple[jax.Array, jax.Array]:
         """Implements Head.losses."""
-        of_anchors, anchors = self._anchor_losses(outputs.proposals, objects, outputs.key)
-        of_regions, regions = self.region_losses(outputs.regions, outputs.outputs, objects)
-        return jnp.concatenate([of_anchors, of_regions]), jnp.stack([anchors, anchors, regions, regions])
-
-    def _anchor_losses(self, outputs: jax.Array, objects: Objects, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns (the terms of boxes and of objects, f32 [2]; the number of anchors f32 []) of outputs f32 [N, 5]."""
-        anchors = jnp.asarray(self._all_anchors)
-        overlaps = boxes.iou(objects.corners, anchors)  # [M, N]
-        matched = matching.match(overlaps, objects.valid, self.positive_anchor, self.negative_anchor)
-        index, weight = matching.sampled(matched, key, self.anchor_samples, 0.5)
-        drawn, owner = outputs[index], jnp.where(weight > 0, matched[index], matching.BACKGROUND)  # [N, …] at [A]
-        positive = owner >= 0
-        targets = boxes.encode(objects.corners[jnp.where(positive, owner, 0)], anchors[index], PROPOSAL_VARIANCES)  # [A, 4]
-        each = box_losses.smooth_l1(drawn[:, 1:], targets, beta=BETA)
-        entropy = optax.sigmoid_binary_cross_entropy(drawn[:, 0], positive.astype(drawn.dtype))
-        terms = [jnp.sum(jnp.where(positive, each, 0.0)), jnp.sum(jnp.where(weight > 0, entropy, 0.0))]
-        return jnp.stack(terms), jnp.sum(weight)
+        return self.region_losses(outputs.regions, outputs.outputs, objects)
 
     def region_losses(self, regions: Regions, outputs: jax.Array, objects: Objects) -> tuple[jax.Array, jax.Array]:
         """Returns (the terms of boxes and of classes, f32 [2]; the number of regions f32 []) of outputs f32 [S, P]."""
@@ -146,6 +106,62 @@ class RegionHead:
         is_box = jnp.all(found[..., 2:] - found[..., :2] >= LEAST_SIDE, axis=-1)
         scores = jnp.where(valid[:, None] & is_box, jax.nn.softmax(logits)[:, 1:], 0.0)  # [R, K]
         return (found if found.shape[1] == scores.shape[1] else found[:, 0]), scores
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ProposalHead(RegionHead):
+    """As RegionHead, with a network that proposes: it has a logit and four codes for each anchor.
+
+    The loss of Faster R-CNN (Ren et al. 2015, arXiv 1506.01497, eq. 1) has, beside that of regions, cross-entropy and smooth L1
+    of anchors that are drawn in equal numbers from those with and without an object. All terms are divided by the number of
+    anchors or regions that are drawn, also those of boxes, as in torchvision.
+    """
+
+    anchors: tuple[np.ndarray, ...]
+    """f32 [N, 4] of each level, corners in pixels."""
+    proposal_threshold: float = 0.7
+    """Largest IoU of two proposals of a level."""
+    before: int = 1000
+    """Anchors of a level that enter the suppression."""
+    after: int = 1000
+    """R."""
+    anchor_samples: int = 256
+    """A, of which at most half have an object."""
+    positive_anchor: float = 0.7
+    """IoU from which an anchor has an object; the best anchor of each object always does."""
+    negative_anchor: float = 0.3
+    """IoU below which it has none."""
+    terms: tuple[str, ...] = ("proposal_box_loss", "proposal_loss", "box_loss", "class_loss")
+
+    def propose(self, outputs: jax.Array) -> Proposals:
+        """Returns the proposals of an image, for the outputs f32 [N, 5] of its anchors."""
+        outputs = lax.stop_gradient(outputs)
+        ends = np.cumsum([len(level) for level in self.anchors])[:-1].tolist()
+        decoded = boxes.decode(outputs[:, 1:], jnp.asarray(self._all_anchors), PROPOSAL_VARIANCES)
+        corners = jnp.split(boxes.clipped(decoded, self.image_size), ends)  # [N, 4] of all levels -> of each
+        scores = jnp.split(outputs[:, 0], ends)
+        return proposed(corners, scores, threshold=self.proposal_threshold, before=self.before, after=self.after)
+
+    def losses(self, outputs: Lesson, objects: Objects) -> tuple[jax.Array, jax.Array]:
+        """Implements Head.losses."""
+        assert outputs.proposals is not None and outputs.key is not None
+        of_anchors, anchors = self._anchor_losses(outputs.proposals, objects, outputs.key)
+        of_regions, regions = super().losses(outputs, objects)
+        return jnp.concatenate([of_anchors, of_regions]), jnp.stack([anchors, anchors, regions, regions])
+
+    def _anchor_losses(self, outputs: jax.Array, objects: Objects, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns (the terms of boxes and of objects, f32 [2]; the number of anchors f32 []) of outputs f32 [N, 5]."""
+        anchors = jnp.asarray(self._all_anchors)
+        overlaps = boxes.iou(objects.corners, anchors)  # [M, N]
+        matched = matching.match(overlaps, objects.valid, self.positive_anchor, self.negative_anchor)
+        index, weight = matching.sampled(matched, key, self.anchor_samples, 0.5)
+        drawn, owner = outputs[index], jnp.where(weight > 0, matched[index], matching.BACKGROUND)  # [N, …] at [A]
+        positive = owner >= 0
+        targets = boxes.encode(objects.corners[jnp.where(positive, owner, 0)], anchors[index], PROPOSAL_VARIANCES)  # [A, 4]
+        each = box_losses.smooth_l1(drawn[:, 1:], targets, beta=BETA)
+        entropy = optax.sigmoid_binary_cross_entropy(drawn[:, 0], positive.astype(drawn.dtype))
+        terms = [jnp.sum(jnp.where(positive, each, 0.0)), jnp.sum(jnp.where(weight > 0, entropy, 0.0))]
+        return jnp.stack(terms), jnp.sum(weight)
 
     @property
     def _all_anchors(self) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The recipe of detection, which experiments fill in with defaults of their own (functools.partial)."""
 
+import inspect
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +19,7 @@ from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.heads import Head
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
-from cnnlab.tasks.detect import detect
+from cnnlab.tasks.detect import PROPOSALS, detect
 from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
 from cnnlab.values import Choice, Count, Duration, Fraction, PathText, Probability
 
@@ -61,6 +62,7 @@ def detection(
     dataset = require_validation(data(), early_stopping)
     column, kind = boxes_of(dataset)
     network = model(classes=len(kind.names))
+    require_proposals(network, dataset)
     head = checked_head(network, dataset.image_shape)
     suppression = Suppression(least_score, nms_threshold, most=most_detections)
     task = detect(network, metrics=BoxMetrics(kind.names, column, head.terms, suppression), frozen=frozen)
@@ -73,13 +75,24 @@ def detection(
 def boxes_of(data: Dataset) -> tuple[str, Boxes]:
     """Returns the column of boxes and its kind; raises UsageError for a data set without one."""
     kinds = kinds_of(data)
-    found = next(((name, kind) for name, kind in kinds.items() if isinstance(kind, Boxes)), None)
+    found = next(((name, kind) for name, kind in kinds.items() if isinstance(kind, Boxes) and name != PROPOSALS), None)
     if found is None:
         raise UsageError(
             f"detection needs the boxes of objects, and {data.name} has no column of boxes (its columns: {', '.join(kinds)}).\n"
             "Give a data set with boxes, such as --dataset=scenes or tfds:NAME."
         )
     return found
+
+
+def require_proposals(network: Any, data: Dataset) -> None:
+    """Raises UsageError where a network is given proposals, and a data set has none."""
+    takes = inspect.signature(type(network).__call__).parameters
+    if PROPOSALS in takes and PROPOSALS not in data.kinds:
+        raise UsageError(
+            f"--model: {type(network).__name__} classifies boxes that are proposed, and {data.name} has no column {PROPOSALS} "
+            f"(its columns: {', '.join(data.kinds)}).\nGive a data set with proposals, or take --model=faster_rcnn, which "
+            "proposes boxes itself."
+        )
 
 
 def checked_head(network: Any, image_shape: tuple[int, int, int]) -> Head:

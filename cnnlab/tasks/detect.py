@@ -18,11 +18,14 @@ from cnnlab.ops import collectives
 from cnnlab.ops.heads import Objects
 from cnnlab.ops.keys import stream
 from cnnlab.ops.precision import at_least_f32
+from cnnlab.ops.proposals import Proposals
 from cnnlab.tasks import boxes_shown
 from cnnlab.tasks.detection_metrics import BoxMetrics
 from cnnlab.tasks.network_player import NetworkPlayer
 
 PLAYER = DETECTOR
+PROPOSALS = "proposals"
+"""Name of the column of boxes that may hold an object, of which `corners` and `valid` are read."""
 
 
 def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] = ()) -> Task:
@@ -34,7 +37,7 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
 
     A network that takes `objects` and `keys` beside the images, one in two stages, is told the objects for its loss: in
     training with keys of the step, and where the loss is measured with those of the examples' indices, so that it does not
-    depend on the batch.
+    depend on the batch. One that takes `proposals` is given those of the batch, a column of that name.
 
     Args:
         network: a network of DETECTORS, `network(images, train=…) -> (outputs [B, N, P], intermediates)` with a `head`.
@@ -44,15 +47,21 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
     detector = NetworkPlayer(network, PLAYER, frozen)
     head_of = functools.cache(network.head)  # the anchors are the same for all calls of one size
 
-    is_told = "objects" in inspect.signature(type(network).__call__).parameters
+    takes = inspect.signature(type(network).__call__).parameters
+    is_told = "objects" in takes
 
     def objects_in(batch: Batch) -> Objects:
         column = batch[metrics.column]
         return Objects(column["corners"], column["label"], column["valid"])
 
+    def given(batch: Batch) -> dict[str, Any]:
+        """Returns what the network takes beside the images."""
+        column = batch[PROPOSALS] if PROPOSALS in takes else None
+        return {} if column is None else {PROPOSALS: Proposals(column["corners"], column["valid"])}
+
     def told(batch: Batch, keys: Array) -> dict[str, Any]:
-        """Returns what the network takes beside the images for its loss, with keys [B]."""
-        return {"objects": objects_in(batch), "keys": keys} if is_told else {}
+        """Returns what it takes for its loss, with keys [B]."""
+        return {**given(batch), **({"objects": objects_in(batch), "keys": keys} if is_told else {})}
 
     def terms_of(outputs: Any, batch: Batch) -> Array:
         """Returns the terms of each image, and what they are divided by: f32 [B, 2, T]; zeros for padding."""
@@ -80,7 +89,7 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         return jax.vmap(lambda each: metrics.suppression(*head.decode(each)))(outputs)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
-        outputs = learnt = predict(params, model_state, batch["image"])
+        outputs = learnt = at_least_f32(detector.evaluate(params, model_state, batch["image"], **given(batch))[0])
         if is_told:  # the layers below the regions are the same, and XLA computes them once
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), batch["index"])
             learnt = _wide(detector.evaluate(params, model_state, batch["image"], **told(batch, keys))[0])
