@@ -321,11 +321,17 @@ def merged(common: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 
 def argument_help(function: Callable[..., Any]) -> dict[str, str]:
-    """Returns {parameter: help} from the `Args:` or `Attributes:` section of the docstring."""
+    """Returns {parameter: help} from the `Args:` or `Attributes:` section of the docstring, or of those of a class's bases."""
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
-    section = re.search(r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", inspect.getdoc(inner) or "", re.DOTALL | re.MULTILINE)
+    described = reversed(inner.__mro__) if isinstance(inner, type) else (inner,)
+    return {name: text for each in described for name, text in _own_help(each).items()}
+
+
+def _own_help(function: Callable[..., Any]) -> dict[str, str]:
+    """Returns {parameter: help} from the docstring alone."""
+    section = re.search(r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", inspect.getdoc(function) or "", re.DOTALL | re.MULTILINE)
     if not section:
         return {}
     entries = re.findall(r"^ {4}(\w+)(?: \([^)]*\))?: (.*?)(?=^ {4}\w|\Z)", section[1], re.DOTALL | re.MULTILINE)

@@ -9,6 +9,7 @@ import pytest
 from jax.interpreters import partial_eval
 
 from cnnlab import inspect
+from cnnlab import knobs as knobs_of
 from cnnlab.errors import UsageError
 from cnnlab.models import DETECTORS, MODELS, norms, ssd
 from cnnlab.models.centre import radius
@@ -90,6 +91,11 @@ def test_parameters_and_macs_are_the_published_ones(name, knobs, shape, params, 
 
 def test_every_detector_is_tested():
     assert set(THIN) == set(DETECTORS)
+
+
+def test_knobs_of_a_detector_have_the_help_of_the_classes_below_it():
+    found = knobs_of.argument_help(DETECTORS["faster_rcnn_resnet50"])
+    assert found["before"].startswith("anchors of a level") and found["pool"].startswith("align: ") and found["width"]
 
 
 @pytest.mark.parametrize(("name", "knobs"), slow_but(FORMS, *FAST))
