@@ -117,6 +117,7 @@ def test_images_without_objects_and_padding_are_finite_and_count_for_nothing():
     assert np.isnan(numbers["ap"]) and numbers["loss"] == 0
 
 
+@pytest.mark.slow
 def test_proposals_of_the_batch_are_what_fast_rcnn_classifies():
     """Only what overlaps a proposal is found; images alone get a grid of boxes."""
     network = FastRCNN(classes=2, width=2, levels=2, maps=1, channels=4, hidden=8, depth=1, region_samples=8)
