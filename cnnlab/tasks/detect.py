@@ -6,7 +6,7 @@ loss.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from cnnlab.core import DETECTOR, Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.ops import collectives
-from cnnlab.ops.heads import Objects
+from cnnlab.ops.heads import Head, Objects
 from cnnlab.ops.keys import stream
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.proposals import Proposals
@@ -47,37 +47,16 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
     detector = NetworkPlayer(network, PLAYER, frozen)
     head_of = functools.cache(network.head)  # the anchors are the same for all calls of one size
 
-    takes = inspect.signature(type(network).__call__).parameters
-    is_told = "objects" in takes
-
-    def objects_in(batch: Batch) -> Objects:
-        column = batch[metrics.column]
-        return Objects(column["corners"], column["label"], column["valid"])
-
-    def given(batch: Batch) -> dict[str, Any]:
-        """Returns what the network takes beside the images."""
-        column = batch[PROPOSALS] if PROPOSALS in takes else None
-        return {} if column is None else {PROPOSALS: Proposals(column["corners"], column["valid"])}
-
-    def told(batch: Batch, keys: Array) -> dict[str, Any]:
-        """Returns what it takes for its loss, with keys [B]."""
-        return {**given(batch), **({"objects": objects_in(batch), "keys": keys} if is_told else {})}
+    takes = frozenset(inspect.signature(type(network).__call__).parameters)
 
     def terms_of(outputs: Any, batch: Batch) -> Array:
-        """Returns the terms of each image, and what they are divided by: f32 [B, 2, T]; zeros for padding."""
-        head = head_of(size_of(batch["image"]))
-
-        def each(outputs: Any, objects: Objects) -> Array:
-            terms, divisors = head.losses(outputs, objects)
-            return jnp.stack([terms, jnp.broadcast_to(divisors, terms.shape)])
-
-        return jnp.where(batch["mask"][:, None, None], jax.vmap(each)(outputs, objects_in(batch)), 0.0)
+        return _terms(head_of(size_of(batch["image"])), outputs, batch, metrics)
 
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
     ) -> tuple[Array, tuple[PyTree, Stats]]:
         keys = collectives.example_keys(stream(key, "regions"), len(batch["image"]))
-        (outputs, _), updated = detector.train(params, model_state, batch["image"], key, **told(batch, keys))
+        (outputs, _), updated = detector.train(params, model_state, batch["image"], key, **_told(batch, metrics, keys, takes))
         terms = jnp.sum(terms_of(_wide(outputs), batch), axis=0)  # [B, 2, T] -> [2, T]
         return _mean(collectives.global_sum(terms)), (updated, {"sums": {"loss_terms": terms}, "rows": {}})
 
@@ -89,15 +68,12 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         return jax.vmap(lambda each: metrics.suppression(*head.decode(each)))(outputs)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
-        outputs = learnt = at_least_f32(detector.evaluate(params, model_state, batch["image"], **given(batch))[0])
-        if is_told:  # the layers below the regions are the same, and XLA computes them once
+        outputs = learnt = at_least_f32(detector.evaluate(params, model_state, batch["image"], **_given(batch, takes))[0])
+        if "objects" in takes:  # the layers below the regions are the same, and XLA computes them once
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), batch["index"])
-            learnt = _wide(detector.evaluate(params, model_state, batch["image"], **told(batch, keys))[0])
+            learnt = _wide(detector.evaluate(params, model_state, batch["image"], **_told(batch, metrics, keys, takes))[0])
         rows = {**metrics.rows(found_in(outputs, batch["image"]), batch), "loss_terms": terms_of(learnt, batch)}
         return {"sums": {}, "rows": rows}
-
-    def detections(params: Params, model_state: PyTree, images: Array) -> dict[str, Array]:
-        return found_in(predict(params, model_state, images), images)
 
     return Task(
         init=detector.init,
@@ -109,7 +85,7 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         turns=(PLAYER,),
         metrics=metrics.declared,
         logged_metrics=("loss",),
-        snapshot=functools.partial(_snapshot, metrics, detections),
+        snapshot=functools.partial(_snapshot, metrics, lambda *given: found_in(predict(*given), given[-1])),
         prediction=boxes_shown.prediction(metrics, found_in),
     )
 
@@ -117,6 +93,34 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
 def size_of(images: Array) -> tuple[int, int]:
     """Returns (H, W) of images [B, H, W, C]."""
     return images.shape[1], images.shape[2]
+
+
+def _terms(head: Head, outputs: Any, batch: Batch, metrics: BoxMetrics) -> Array:
+    """Returns the terms of each image, and what they are divided by: f32 [B, 2, T]; zeros for padding."""
+
+    def each(outputs: Any, objects: Objects) -> Array:
+        terms, divisors = head.losses(outputs, objects)
+        return jnp.stack([terms, jnp.broadcast_to(divisors, terms.shape)])
+
+    return jnp.where(batch["mask"][:, None, None], jax.vmap(each)(outputs, _objects_in(batch, metrics)), 0.0)
+
+
+def _objects_in(batch: Batch, metrics: BoxMetrics) -> Objects:
+    """Returns the objects of the images, [B, …] each."""
+    column = batch[metrics.column]
+    return Objects(column["corners"], column["label"], column["valid"])
+
+
+def _given(batch: Batch, takes: Collection[str]) -> dict[str, Any]:
+    """Returns the proposals for a network whose call takes them among its arguments."""
+    column = batch[PROPOSALS] if PROPOSALS in takes else None
+    return {} if column is None else {PROPOSALS: Proposals(column["corners"], column["valid"])}
+
+
+def _told(batch: Batch, metrics: BoxMetrics, keys: Array, takes: Collection[str]) -> dict[str, Any]:
+    """Returns what a network takes beside the images for its loss, with keys [B] of the draws."""
+    objects = {"objects": _objects_in(batch, metrics), "keys": keys} if "objects" in takes else {}
+    return {**_given(batch, takes), **objects}
 
 
 def _wide(outputs: Any) -> Any:
