@@ -288,14 +288,20 @@ class Dataset:
         """(H, W, C) as the network sees an image."""
         return self.inputs.image_shape
 
-    def example(self, batch_size: int = 1) -> Batch:
-        """Returns the shapes and types (jax.ShapeDtypeStruct) of a prepared batch; nothing is read."""
+    def example(self, batch_size: int = 1, *, training: bool = False) -> Batch:
+        """Returns the shapes and types (jax.ShapeDtypeStruct) of a prepared batch; nothing is read.
+
+        Args:
+            batch_size: number of examples.
+            training: whether it is a batch of training, of crops, say, in place of whole images.
+        """
 
         def batched(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((batch_size, *leaf.shape), leaf.dtype)
 
         feed = {**jax.tree.map(batched, dict(self.stored)), "index": jax.ShapeDtypeStruct((batch_size,), np.int32)}
-        return jax.eval_shape(lambda feed: self.prepare({}, feed, None), feed)
+        key = jax.eval_shape(lambda: jax.random.key(0)) if training else None
+        return jax.eval_shape(lambda feed, key: self.prepare({}, feed, key), feed, key)
 
     @property
     def prepare(self) -> Callable[[PyTree, Mapping[str, Array], Array | None], Batch]:

@@ -2,7 +2,7 @@
 
 Data:     as unet_aerial
 Command:  python launch.py --experiment=colours_aerial --dataset=masks:PATH --dataset.test_groups=tile6
-Result:   not run yet.
+Result:   test mIoU 23.0 %, one seed, at two learning rates alike.
 """
 
 from functools import partial

@@ -7,7 +7,8 @@ Data:     Humans in the Loop, Semantic segmentation dataset of aerial imagery of
 Command:  python launch.py --experiment=unet_aerial --dataset=masks:PATH --dataset.test_groups=tile6
 Study:    python launch.py ablate --experiment=unet_aerial --dataset=masks:PATH --dataset.test_groups=tile6
           --vary=init_from:none,efficientnet_lite0.safetensors --seeds=3
-Result:   not run yet.
+Result:   test mIoU 52.8 ± 1.5 % from ImageNet's weights, 46.4 ± 5.7 % from scratch, 3 paired seeds: undecided, 6.4 [−4.4, 17.2]
+          points.
 
 Images lie on a canvas at half their size; training takes crops of 128x128. Most pixels are land; what colour alone can say is
 measured by colours_aerial.

@@ -92,6 +92,7 @@ def test_training_sees_crops_on_the_image_and_evaluation_whole_canvases():
     assert len({batch["image"][0].tobytes() for batch in seen}) >= 4
     whole = prepare(resident, {**feed, "mask": jnp.ones(8, bool)}, None)
     assert whole["image"].shape == (8, 64, 32, 1) == data.example(8)["image"].shape
+    assert data.example(8, training=True)["image"].shape == (8, 12, 12, 1)
     assert np.asarray(whole["extent"]).tolist() == [list(SIZES[number % 4]) for number in range(8)]
     # An image is the same whatever is beside it in a batch.
     alone = [prepare(resident, {"index": feed["index"][i : i + 1], "mask": jnp.ones(1, bool)}, None) for i in range(2)]

@@ -7,6 +7,7 @@ not declared but tried, by tracing a step over shapes; where it cannot, its valu
 
 import collections
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -55,6 +56,13 @@ class CheckedArm:
     def macs(self) -> int | None:
         """The multiply-accumulates of one example's forward pass; None for a network with unknown layers."""
         return sum(layer.macs for layer in self.layers) if self.layers or not self.parameters else None
+
+    @functools.cached_property
+    def training_share(self) -> float:
+        """The pixels of an image in training over those of a whole one: less than 1 where crops are taken."""
+        data = self.experiment.data
+        images = data.example(training=True)["image"]
+        return math.prod(images.shape[1:3]) / math.prod(data.image_shape[:2])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +203,8 @@ def estimate(arms: Sequence[CheckedArm], unfinished: Mapping[str, int], share: M
             operations[like] = _step_operations(one)
         seconds += whole_runs * steps * (STEP_SECONDS + operations.get(like, 0.0) / rate)
         examples = data_bytes(one.experiment.data)
-        held = -(-batch // one.experiment.data.accumulate)  # examples whose activations are in memory at once
+        # examples whose activations are in memory at once, in whole images
+        held = math.ceil(-(-batch // one.experiment.data.accumulate) * one.training_share)
         memory, data = max((memory, data), (examples + inspect.training_bytes(one.layers, weights, held), examples))
         disk += unfinished[one.arm.name] * KEPT * 12 * weights
     compilations = len({arm.arm.group for arm in arms if unfinished[arm.arm.name]})
@@ -208,7 +217,7 @@ def _step_operations(one: CheckedArm) -> float:
     For one player they follow from the layers: a pass forwards and two backwards, two operations for each
     multiply-accumulate. For several turns, phases or unknown layers they are as XLA counts them.
     """
-    macs, batch, task = one.macs, one.experiment.data.batch_size, one.experiment.task
+    macs, batch, task = one.macs, one.experiment.data.batch_size * one.training_share, one.experiment.task
     if macs is not None and len(task.turns) <= 1 and not one.experiment.phases:
         return 6.0 * macs * batch
     counted = step_operations(one.experiment)
