@@ -2,9 +2,10 @@
 
 Paper:    W. Liu et al., SSD: Single shot multibox detector, 2016, arXiv 1512.02325; a small encoder with group normalisation
 Command:  python launch.py --experiment=ssd_scenes
-Result:   test AP50 0.759, AP 0.460, one seed; 6 min beside other work on 2 CPU cores.
+Result:   test AP50 0.960, AP 0.722, one seed; 1,350 steps, 127 s of CPU time.
 
-Scenes of 48x48 with up to three digits. Boxes are found; most errors take a digit, or a piece of one, for another.
+Scenes of 48x48 with up to three digits, which may touch and never cover each other. Where digits hide a quarter of each other and
+may be smaller (--visible=0.75 --sides=0.3,0.5 --clutter=3) most errors take a digit, or a piece of one, for another.
 """
 
 from functools import partial
@@ -12,14 +13,18 @@ from functools import partial
 from cnnlab.data.images import images
 from cnnlab.data.scenes import scenes
 from cnnlab.models.ssd import SSD
-from cnnlab.ops.optimizers import adam
+from cnnlab.ops.optimizers import muon
 from cnnlab.recipes.detection import detection
 from cnnlab.values import Duration
 
 experiment = partial(
     detection,
     model=SSD,
-    data=partial(images, dataset=partial(scenes, size=48, examples=4000, most_objects=3, clutter=3), batch_size=16),
-    optimizer=partial(adam, lr=0.003, schedule="cosine"),
-    duration=Duration(5, "epochs"),
+    data=partial(
+        images,
+        dataset=partial(scenes, size=48, examples=6000, sides=(0.3, 0.45), most_objects=3, visible=1.0, clutter=2),
+        batch_size=16,
+    ),
+    optimizer=partial(muon, lr=0.02, schedule="cosine"),
+    duration=Duration(4, "epochs"),
 )

@@ -166,6 +166,22 @@ def test_an_image_without_objects_has_a_finite_loss_and_none_of_boxes(name):
 
 
 @pytest.mark.parametrize("name", slow_but(HEADS, "centre"))
+def test_nothing_is_learned_from_what_a_crowd_covers(name):
+    """With the image full of a crowd, of any class, outputs that answer for no object have no gradient, and others the same."""
+    head, outputs = heads()[name]
+    everything = jnp.asarray([-1000.0, -1000.0, 2000.0, 2000.0])  # anchors reach beyond the image
+    crowd = NOTHING._replace(corners=NOTHING.corners.at[2].set(everything), ignored=jnp.arange(3) == 2)
+    none = NOTHING._replace(ignored=jnp.zeros(3, bool))
+    slope = jax.jit(jax.grad(lambda outputs, objects: jnp.sum(head.losses(outputs, objects)[0])))
+    assert not np.asarray(slope(outputs, crowd)).any()
+    np.testing.assert_array_equal(slope(outputs, none), slope(outputs, NOTHING))
+    beside = OBJECTS._replace(corners=OBJECTS.corners.at[2].set(everything), ignored=jnp.arange(3) == 2)
+    both, alone = (np.asarray(slope(outputs, objects)) for objects in (beside, OBJECTS))
+    rows = both.any(axis=1)
+    assert rows.any() and not np.delete(both, np.flatnonzero(alone.any(axis=1)), axis=0).any()
+
+
+@pytest.mark.parametrize("name", slow_but(HEADS, "centre"))
 def test_training_on_the_outputs_themselves_finds_the_objects(name):
     """Gradient descent on raw outputs ends in the true boxes with the highest scores: coding, loss and decoding agree."""
     head, outputs = heads()[name]

@@ -94,6 +94,22 @@ def test_a_detector_that_sees_all_has_an_average_precision_of_one_and_one_that_i
     assert task.summary(jax.device_get(sums))["loss"] == pytest.approx(worse["loss"], rel=1e-6)
 
 
+def test_crowds_and_difficult_objects_need_not_be_found_and_only_crowds_are_left_out_of_the_loss():
+    """The flags reach the metrics, which tests/test_ops_metrics_of_boxes.py compares with pycocotools, and the loss."""
+    _, params, state, measure = trained()
+    examples = batch()
+    objects = examples["objects"]
+    crowd, difficult = (objects["valid"] & (objects["label"] == label) for label in (0, 1))
+    flagged = {**examples, "objects": {**objects, "crowd": crowd, "difficult": difficult}}
+    stats = jax.device_get(measure(params, state, flagged))
+    images = objects_of(stats["rows"])
+    assert sum(int(each.crowd.sum()) for each in images) == int(crowd.sum()) > 0
+    assert sum(int(each.difficult.sum()) for each in images) == int(difficult.sum()) > 0
+    assert all(each.optional.all() for each in images)
+    # Each object has an anchor of its own, and a crowd none: the divisor is the number of anchors that answer.
+    np.testing.assert_array_equal(stats["rows"]["loss_terms"][:, 1, 0], difficult.sum(axis=1))
+
+
 def test_images_without_objects_and_padding_are_finite_and_count_for_nothing():
     task, params, state, measure = trained()
     examples, key = batch(), jax.random.key(1)

@@ -6,6 +6,7 @@ machine without TFDS or grain can still run experiments on arrays.
 
 from cnnlab.data.arrays import digits
 from cnnlab.data.cityscapes import cityscapes
+from cnnlab.data.coco_files import coco
 from cnnlab.data.csv_files import csv_table
 from cnnlab.data.folders import folder
 from cnnlab.data.isic import isic
@@ -16,6 +17,7 @@ from cnnlab.data.photos import blank, photos, sample_photos
 from cnnlab.data.procedural import gaussians, stripes, xor
 from cnnlab.data.scenes import scenes
 from cnnlab.data.tfds_sets import tfds
+from cnnlab.data.voc_folders import voc
 
 DATASETS = {
     "digits": digits,
@@ -25,6 +27,8 @@ DATASETS = {
     "isic": isic,
     "cityscapes": cityscapes,
     "masks": masks,
+    "coco": coco,
+    "voc": voc,
     "nuclei": nuclei,
     "npz": npz,
     "xor": xor,

@@ -17,7 +17,7 @@ from cnnlab.models.detection import Detector, SharedOutput, cells, rows
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.ops import boxes, pooling
 from cnnlab.ops.bounds import at_least, at_most
-from cnnlab.ops.heads import Objects
+from cnnlab.ops.heads import Objects, points_on_crowds
 from cnnlab.values import Count, NonNegative, Range
 
 PRIOR = 0.1
@@ -65,7 +65,8 @@ class CentreHead:
         probability = jax.nn.sigmoid(logits)
         found = (1 - probability) ** ALPHA * jax.nn.log_sigmoid(logits)
         missed = (1 - target) ** BETA * probability**ALPHA * jax.nn.log_sigmoid(-logits)
-        heat = -jnp.sum(jnp.where(is_centre, found, missed))
+        on_crowd = points_on_crowds((cells(self.size) + 0.5) * self.stride, objects)[:, None]
+        heat = -jnp.sum(jnp.where(is_centre, found, jnp.where(on_crowd, 0.0, missed)))
         place = (row * width + column).astype(jnp.int32)
         wanted = jnp.concatenate([middle[:, :2] - jnp.stack([column, row], -1), jnp.log(sides)], axis=-1)  # [M, 4]
         errors = jnp.sum(jnp.abs(codes[place] - wanted), axis=-1)  # [N, 4] at [M] -> [M, 4] -> [M]

@@ -21,7 +21,7 @@ from cnnlab.models.layers import ConvNorm, Dropout, MaxPool, flatten, scaled
 from cnnlab.models.norms import NORMS
 from cnnlab.ops import boxes, init
 from cnnlab.ops.activations import ACTIVATIONS, leaky_relu
-from cnnlab.ops.heads import Objects
+from cnnlab.ops.heads import Objects, points_on_crowds
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice, Count, Fraction, NonNegative, Positive
 
@@ -84,10 +84,12 @@ class GridHead:
         errors = jnp.sum((predicted[..., :4] - wanted[:, None]) ** 2, axis=-1)  # [N, A]
         confidence = predicted[..., 4]
         truth = jax.nn.one_hot(objects.label[owner], classes.shape[-1])  # [N, K]
+        middles = (cells(self.grid) + 0.5) / jnp.asarray([[width, height]], jnp.float32) * self._sides()[:, :2]  # [N, 2]
+        counts_for_nothing = answers | points_on_crowds(middles, objects)[:, None]
         terms = (
             self.coordinate_weight * jnp.sum(jnp.where(answers, errors, 0.0)),
             jnp.sum(jnp.where(answers, (confidence - overlap) ** 2, 0.0)),
-            self.empty_weight * jnp.sum(jnp.where(answers, 0.0, confidence**2)),
+            self.empty_weight * jnp.sum(jnp.where(counts_for_nothing, 0.0, confidence**2)),
             jnp.sum(jnp.where(has_object[:, None], (classes - truth) ** 2, 0.0)),
         )
         return jnp.stack(terms), jnp.ones((), jnp.float32)

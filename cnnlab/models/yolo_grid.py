@@ -18,7 +18,7 @@ from cnnlab.models.detection import Detector, SharedOutput, cells, rows
 from cnnlab.models.image_size import checks_image_size
 from cnnlab.ops import box_losses, boxes
 from cnnlab.ops.bounds import at_most
-from cnnlab.ops.heads import Objects
+from cnnlab.ops.heads import Objects, points_on_crowds
 from cnnlab.values import Count, NonNegative, Positive, Range
 
 PRIOR = 0.01
@@ -60,6 +60,7 @@ class FreeGridHead:
         box = jnp.where(positive, box_losses.giou(predicted, truth), 0.0)
         overlap = jax.lax.stop_gradient(jnp.where(positive, boxes.iou_of_pairs(predicted, truth), 0.0))
         there = optax.sigmoid_binary_cross_entropy(outputs[:, BOX], overlap)
+        there = jnp.where(~positive & points_on_crowds(self._middles(), objects), 0.0, there)
         logits = outputs[:, BOX + 1 :]
         of_class = jax.nn.one_hot(objects.label[owner], logits.shape[-1])
         kind = jnp.sum(optax.sigmoid_binary_cross_entropy(logits, of_class), axis=-1)  # [N, K] -> [N]

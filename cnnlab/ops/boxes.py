@@ -44,6 +44,12 @@ def iou_of_pairs(a: jax.Array, b: jax.Array) -> jax.Array:
     return _ratio(intersection, union)
 
 
+def covered(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns the share of the area of each box of a [..., N, 4] that lies in each of b [..., M, 4], f32 [..., N, M]."""
+    one, other = at_least_f32(a)[..., :, None, :], at_least_f32(b)[..., None, :, :]
+    return _ratio(_overlap(one, other)[0], areas(one))  # [..., N, M] and [..., N, 1]
+
+
 def giou(a: jax.Array, b: jax.Array) -> jax.Array:
     """Returns the generalised IoU of each box of a [..., 4] with that in its place of b [..., 4], f32 [...] in [-1, 1].
 

@@ -7,6 +7,12 @@ T terms of the loss.
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
+
+from cnnlab.ops import boxes
+
+MOST_COVERED = 0.5
+"""Share of an anchor inside of a crowd above which it is no background."""
 
 
 class Objects(NamedTuple):
@@ -17,7 +23,9 @@ class Objects(NamedTuple):
     label: jax.Array
     """i32 [M] in [0, K)."""
     valid: jax.Array
-    """bool [M]: the places that hold an object."""
+    """bool [M]: the places that hold an object that is to be found."""
+    ignored: jax.Array | None = None
+    """bool [M]: the places that hold a crowd, on which a detection is neither right nor wrong; None: there are none."""
 
 
 class Head(Protocol):
@@ -43,3 +51,20 @@ class Head(Protocol):
     def decode(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns (corners f32 [N', 4] or [N', K, 4], scores f32 [N', K] in [0, 1]) of outputs f32 [N, P]."""
         ...
+
+
+def anchors_on_crowds(anchors: jax.Array, objects: Objects) -> jax.Array:
+    """Returns which anchors f32 [N, 4] lie on a crowd of any class by more than MOST_COVERED of their area, bool [N]."""
+    if objects.ignored is None or not len(objects.ignored):
+        return jnp.zeros(len(anchors), bool)
+    covered = boxes.covered(anchors, objects.corners)  # [N, M]
+    return jnp.any((covered > MOST_COVERED) & objects.ignored[None], axis=1)
+
+
+def points_on_crowds(points: jax.Array, objects: Objects) -> jax.Array:
+    """Returns which points (x, y) f32 [N, 2], such as the middles of cells, lie on a crowd of any class, bool [N]."""
+    if objects.ignored is None or not len(objects.ignored):
+        return jnp.zeros(len(points), bool)
+    low, high = objects.corners[None, :, :2], objects.corners[None, :, 2:]  # [1, M, 2]
+    inside = jnp.all((points[:, None] > low) & (points[:, None] < high), axis=-1)  # [N, 1, 2] -> [N, M]
+    return jnp.any(inside & objects.ignored[None], axis=1)

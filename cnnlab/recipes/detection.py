@@ -65,7 +65,7 @@ def detection(
     require_proposals(network, dataset)
     head = checked_head(network, dataset.image_shape)
     suppression = Suppression(least_score, nms_threshold, most=most_detections)
-    task = detect(network, metrics=BoxMetrics(kind.names, column, head.terms, suppression), frozen=frozen)
+    task = detect(network, metrics=BoxMetrics(kind.names, column, head.terms, suppression, kind.published), frozen=frozen)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
     start = None if init_from is None else network_started_from(network, init_from, new_head=new_head)

@@ -37,13 +37,15 @@ def palette(classes: int) -> np.ndarray:
 def prediction(metrics: BoxMetrics, found_in: Callable[[Array, Array], dict[str, Array]]) -> Prediction:
     """The prediction of boxes: a row for each detection, in pixels of the image itself, and a picture with the boxes.
 
-    Records are those of COCO's results, whose categories count from 1; a file's name without folder and ending is the image.
+    Records are those of COCO's results, whose categories have the publisher's numbers, or count from 1; a file's name without
+    folder and ending is the image.
 
     Args:
         metrics: the classes.
         found_in: (outputs, images) -> {corners f32 [B, D, 4], score, label, valid}.
     """
     names = metrics.class_names
+    numbers = metrics.published or range(1, 1 + len(names))
 
     def rows(arrays: Predicted, inputs: InputSpec) -> list[dict[str, Any]]:
         return [
@@ -56,7 +58,7 @@ def prediction(metrics: BoxMetrics, found_in: Callable[[Array, Array], dict[str,
         return [
             {
                 "image_id": int(stem) if stem.isdecimal() else stem,
-                "category_id": int(label) + 1,
+                "category_id": numbers[int(label)],
                 "category": names[label],
                 "bbox": [float(x) for x in (*corners[:2], *(corners[2:] - corners[:2]))],
                 "score": float(score),

@@ -106,9 +106,13 @@ def _terms(head: Head, outputs: Any, batch: Batch, metrics: BoxMetrics) -> Array
 
 
 def _objects_in(batch: Batch, metrics: BoxMetrics) -> Objects:
-    """Returns the objects of the images, [B, …] each."""
+    """Returns the objects of the images, [B, …] each: a crowd is no object to learn, and no background either."""
     column = batch[metrics.column]
-    return Objects(column["corners"], column["label"], column["valid"])
+    valid = column["valid"]
+    if "crowd" not in column:
+        return Objects(column["corners"], column["label"], valid)
+    crowd = column["crowd"]
+    return Objects(column["corners"], column["label"], valid & ~crowd, valid & crowd)
 
 
 def _given(batch: Batch, takes: Collection[str]) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class BoxMetrics:
     terms: tuple[str, ...]
     """Names of the terms of the loss."""
     suppression: Suppression = Suppression()
+    published: tuple[int, ...] = ()
+    """The number of each class in results for COCO; (): they count from 1."""
 
     @functools.cached_property
     def declared(self) -> tuple[Metric, ...]:
@@ -73,7 +75,7 @@ class BoxMetrics:
             "index": batch["index"],
             "mask": batch["mask"],
             **{f"{FOUND}_{name}": values for name, values in found.items()},
-            **{f"{TRUE}_{name}": truth[name] for name in ("corners", "label", "valid")},
+            **{f"{TRUE}_{name}": values for name, values in truth.items()},
         }
 
     def summary(self, stats: Stats) -> dict[str, float]:

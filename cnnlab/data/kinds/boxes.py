@@ -1,8 +1,8 @@
 """Boxes around objects: corners in pixels, the class of each, and which of the M places hold a box."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from cnnlab.text import counted, listed
 if TYPE_CHECKING:  # jax is needed on the device alone
     from cnnlab.data.motion import Motion
 
+FLAGS = ("crowd", "difficult")
+"""Arrays bool [N, M] that a column may also have. A crowd stands for many objects that nobody told apart, and a difficult one
+need not be found: neither counts as missed in evaluation. Training leaves crowds and what lies on them out, and learns
+difficult objects as the others (Liu et al. 2016, arXiv 1512.02325, in the authors' code)."""
 TOLERANCE = 0.5
 """Pixels by which a box may reach beyond its image: annotations are rounded."""
 
@@ -22,8 +26,8 @@ class Boxes(Kind):
     """At most M boxes for each example.
 
     The value is a dict: `corners` f32 [N, M, 4], (x1, y1, x2, y2) in pixels, x to the right and y down, continuous, so that the
-    whole image is (0, 0, W, H); `label` i32 [N, M]; `valid` bool [N, M]. The content of places that are not valid counts for
-    nothing.
+    whole image is (0, 0, W, H); `label` i32 [N, M]; `valid` bool [N, M]; and flags bool [N, M], those of FLAGS that the source
+    has. The content of places that are not valid counts for nothing.
     """
 
     is_spatial = True
@@ -31,14 +35,20 @@ class Boxes(Kind):
 
     least_remaining: float = 0.25
     """Share of its area that a box keeps at least when a variation moves it across the border; with less it is not valid."""
+    published: tuple[int, ...] = ()
+    """The number of each class in the publisher's files, and in results for it; (): they count from 1."""
 
     def check(self, values: Values, where: str) -> None:
         """Raises DataError unless valid boxes have a positive area and a class."""
-        require_arrays(
-            values, where, {"corners": (np.float32, 3, (4,)), "label": (np.int32, 2, ()), "valid": (np.bool_, 2, ())}
-        )
+        flags = [flag for flag in FLAGS if isinstance(values, dict) and flag in values]
+        types: dict[str, tuple[type[Any], int, Sequence[int | None]]] = {
+            "corners": (np.float32, 3, (4,)),
+            "label": (np.int32, 2, ()),
+            "valid": (np.bool_, 2, ()),
+        }
+        require_arrays(values, where, types | dict.fromkeys(flags, (np.bool_, 2, ())))
         corners, valid = values["corners"], values["valid"]
-        if corners.shape[:2] != valid.shape or values["label"].shape != valid.shape:
+        if any(array.shape[:2] != valid.shape for array in values.values()):
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in values.items())
             refuse(where, f"its arrays differ in size: {shapes}", "corners [N, M, 4], label [N, M] and valid [N, M]")
         require_finite(corners, where)
