@@ -4,8 +4,8 @@ Paper:    W. Liu et al., SSD: Single shot multibox detector, 2016, arXiv 1512.02
 Command:  python launch.py --experiment=ssd_scenes
 Result:   test AP50 0.960, AP 0.722, one seed; 1,350 steps, 127 s of CPU time.
 
-Scenes of 48x48 with up to three digits, which may touch and never cover each other. Where digits hide a quarter of each other and
-may be smaller (--visible=0.75 --sides=0.3,0.5 --clutter=3) most errors take a digit, or a piece of one, for another.
+Scenes of 48x48 with up to three digits, which may touch and never cover each other. With more clutter, and digits that hide
+a quarter of each other (--visible=0.75 --clutter=3), most errors take a digit, or a piece of one, for another.
 """
 
 from functools import partial
