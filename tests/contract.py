@@ -23,6 +23,7 @@ from cnnlab.recipes.autoencoder import principal_components, reconstruction, sta
 from cnnlab.recipes.classification import classification, ensemble_classification, nearest_neighbours
 from cnnlab.recipes.detection import detection
 from cnnlab.recipes.gan import adversarial_pair
+from cnnlab.recipes.localization import localization
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.recipes.segmentation import segmentation
 from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
@@ -96,6 +97,16 @@ TWO_STAGES = {
     "model.proposals": 48,
     "model.positive_share": 1.0,
 }
+PLACED = {
+    **SCENES,
+    "dataset.most_objects": 1,
+    "model.width": 2,
+    "model.levels": 2,
+    "model.hidden": 8,
+    "model.boxes": "per_class",
+    "model.activation": "silu",
+    "optimizer": "momentum",
+}
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -130,6 +141,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "segment": small(segmentation, SEEN_WHOLE, losses="cross_entropy,dice", average_decay=0.9),
     "detect": small(detection, BOXED, average_decay=0.9),
     "detect_regions": small(detection, TWO_STAGES),
+    "localize": small(localization, PLACED, average_decay=0.9),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
 """{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""

@@ -46,6 +46,7 @@ ONE_A_RECIPE = (
     "fast_style",
     "gan_gaussians",
     "knn_digits",
+    "localize_scenes",
     "mlp_digits",
     "pca_mnist",
     "pixelcnn_mnist",
@@ -162,7 +163,7 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
     assert 0.0 <= result["metrics"].get("test/accuracy", 0.0) <= 1.0
 
 
-RECIPES = ("autoencoder", "classification", "detection", "gan", "pixels", "segmentation", "synthesis", "vae")
+RECIPES = ("autoencoder", "classification", "detection", "gan", "localization", "pixels", "segmentation", "synthesis", "vae")
 
 
 def is_recipe(function: Callable[..., Any]) -> bool:

@@ -119,9 +119,9 @@ def test_trunk_names_the_smallest_image():
 
 
 def test_the_localizer_is_listed_and_its_heads_are_inspected():
-    rows = knobs.resolve(inspect.of_model, {"model": "localizer", "input": "224,224,3"}).call()
+    rows = knobs.resolve(inspect.of_model, {"model": "vgg16_localizer", "input": "224,224,3"}).call()
     heads = {row.name: row for row in rows[-2:]}
     features, classes = 4096, 1000  # the paper: 4 numbers for each of 1,000 classes
     assert heads["output"].params == classes * (features + 1)
     assert heads["box"].params == 4 * classes * (features + 1) and heads["box"].macs == 4 * classes * features
-    assert "localizer" in catalogue()["localisers (inspect only)"]
+    assert {"localizer", "vgg16_localizer"} == set(catalogue()["networks of localisation"])

@@ -54,6 +54,7 @@ SILENT = (
     "segment",
     "detect",
     "detect_regions",
+    "localize",
     "synthesis",
     "fast_style",
 )

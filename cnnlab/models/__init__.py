@@ -73,8 +73,9 @@ the outputs mean, `model.head(image_size)`; see models/detection.py. Classes are
 that takes `objects` and `keys`, too, is told the objects in training and returns what its loss reads, and one that takes
 `proposals` is given those of the data set (two_stages.py)."""
 
-LOCALIZERS = {"localizer": localizer.vgg16_localizer}
-"""Networks of class and box: `model(images, train=…) -> ({"logits", "box"}, intermediates)`. No task trains them yet."""
+LOCALIZERS = {"localizer": localizer.MapLocalizer, "vgg16_localizer": localizer.vgg16_localizer}
+"""Networks of class and box by name: `model(images f32 [B, H, W, C], train=…) -> ({"logits": f32 [B, K], "box": f32 [B, 4], or
+[B, K, 4] for a box of each class}, intermediates)`; see models/localizer.py."""
 
 AUTOENCODERS = {"mlp": MLPAutoencoder, "linear": linear_autoencoder, "conv": ConvAutoencoder}
 """Autoencoders by name: `model(images, train=…) -> (outputs [B, H, W, C], {"code": [B, Z]})`, with `encode` and `decode`."""

@@ -10,7 +10,7 @@ FAMILIES = {
     "models": "MODELS",
     "networks of segmentation": "SEGMENTERS",
     "networks of detection": "DETECTORS",
-    "localisers (inspect only)": "LOCALIZERS",
+    "networks of localisation": "LOCALIZERS",
     "autoencoders": "AUTOENCODERS",
     "variational autoencoders": "VAES",
     "vector-quantised autoencoders": "VQ_VAES",

@@ -8,10 +8,11 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Array, Dataset, Predicted, Prediction, Stats
+from cnnlab.core import Array, Batch, Dataset, Params, Predicted, Prediction, PyTree, Stats
 from cnnlab.data.placement import Placement
 from cnnlab.inputs import InputSpec, unit_value
 from cnnlab.ops.errors_of_boxes import KINDS, breakdown, verdicts
@@ -34,7 +35,9 @@ def palette(classes: int) -> np.ndarray:
     return np.asarray(class_colours(classes + 1)[1:], np.float32) / 255  # the first colour is that of a background
 
 
-def prediction(metrics: BoxMetrics, found_in: Callable[[Array, Array], dict[str, Array]]) -> Prediction:
+def prediction(
+    metrics: BoxMetrics, found_in: Callable[[Array, Array], dict[str, Array]], *, least: float = LEAST_SHOWN
+) -> Prediction:
     """The prediction of boxes: a row for each detection, in pixels of the image itself, and a picture with the boxes.
 
     Records are those of COCO's results, whose categories have the publisher's numbers, or count from 1; a file's name without
@@ -43,6 +46,7 @@ def prediction(metrics: BoxMetrics, found_in: Callable[[Array, Array], dict[str,
     Args:
         metrics: the classes.
         found_in: (outputs, images) -> {corners f32 [B, D, 4], score, label, valid}.
+        least: score from which a detection is drawn and named in captions; rows and records have all.
     """
     names = metrics.class_names
     numbers = metrics.published or range(1, 1 + len(names))
@@ -67,11 +71,11 @@ def prediction(metrics: BoxMetrics, found_in: Callable[[Array, Array], dict[str,
         ]
 
     def caption(arrays: Predicted, inputs: InputSpec) -> str:
-        shown = [names[label] for _, score, label in _each(arrays) if score >= LEAST_SHOWN]
+        shown = [names[label] for _, score, label in _each(arrays) if score >= least]
         return ", ".join(f"{shown.count(name)} {name}" for name in dict.fromkeys(shown)) or "nothing"
 
     def drawn(image: np.ndarray, arrays: Predicted) -> np.ndarray:
-        return with_boxes(image, [one for one in _each(arrays) if one[1] >= LEAST_SHOWN], names)
+        return with_boxes(image, [one for one in _each(arrays) if one[1] >= least], names)
 
     def maps(image: np.ndarray, arrays: Predicted, place: Placement) -> Mapping[str, np.ndarray]:
         return {"boxes": drawn(image, placed(arrays, place))}
@@ -144,6 +148,32 @@ def outlined(image: Array, boxes: Mapping[str, Array], *, colours: Array) -> Arr
     return jnp.where(jnp.any(outline, axis=0)[..., None], colour, image)
 
 
+def snapshot(
+    metrics: BoxMetrics,
+    detections: Callable[[Params, PyTree, Array], dict[str, Array]],
+    params: Params,
+    model_state: PyTree,
+    batch: Batch,
+    key: Array,
+    *,
+    least: float = LEAST_SHOWN,
+) -> dict[str, Array]:
+    """Returns `boxes`: each image with its true boxes, then with the predicted ones, in the colours of their classes.
+
+    Boxes of a score below `least` are not drawn; the other arguments are those of Task.snapshot.
+    """
+    found, truth = detections(params, model_state, batch["image"]), batch[metrics.column]
+    shown = {**found, "valid": found["valid"] & (found["score"] >= least)}
+    images = batch["image"]
+    low, high = jnp.min(images, (1, 2, 3), keepdims=True), jnp.max(images, (1, 2, 3), keepdims=True)
+    images = (images - low) / jnp.where(high > low, high - low, 1.0)  # the normalisation is not known here
+    images = images if images.shape[-1] == 3 else jnp.broadcast_to(jnp.mean(images, -1, keepdims=True), (*images.shape[:3], 3))
+    colours = jnp.asarray(palette(len(metrics.class_names)))
+    drawn = [jax.vmap(functools.partial(outlined, colours=colours))(images, each) for each in (truth, shown)]
+    pairs = jnp.stack(drawn, axis=1)  # two of [N, H, W, 3] -> [N, 2, H, W, 3]
+    return {"boxes": pairs.reshape(-1, *images.shape[1:])}  # [N, 2, H, W, 3] -> [2 N, H, W, 3]
+
+
 def draw_figures(metrics: BoxMetrics, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
     """Returns true and found boxes side by side, curves of precision, what errors cost, and the surest mistakes."""
     from cnnlab import figures
@@ -158,7 +188,14 @@ def draw_figures(metrics: BoxMetrics, stats: Stats, data: Dataset, split: str) -
     note = f"rise of AP50 where the errors of one kind are corrected; it is {100 * errors.average_precision:.1f} %"
     counted = [f"{kind} ({errors.counts[kind]})" for kind in errors.costs]
     return {
-        "boxes": _sheet(metrics, rows, data, split, np.arange(min(EXAMPLES, len(images)))),
+        "boxes": sheet(
+            metrics,
+            rows,
+            data,
+            split,
+            np.arange(min(EXAMPLES, len(images))),
+            title=f"The first images of {split}, and what was found with a score of at least {LEAST_SHOWN}",
+        ),
         "precision_recall": figures.precision_recall(
             curves.precision[0, :, :, 0, -1].T, names, title=f"Precision and recall on {split} at IoU 1/2"
         ),
@@ -181,17 +218,35 @@ def _stored(data: Dataset, split: str, rows: Mapping[str, Any], places: np.ndarr
     return stored.astype(np.float32) / unit_value(stored.dtype)
 
 
-def _sheet(metrics: BoxMetrics, rows: Mapping[str, Any], data: Dataset, split: str, places: np.ndarray) -> Any:
-    """Returns the figure of images, each with its true boxes and with what was found."""
+def sheet(
+    metrics: BoxMetrics,
+    rows: Mapping[str, Any],
+    data: Dataset,
+    split: str,
+    places: np.ndarray,
+    *,
+    title: str,
+    least: float = LEAST_SHOWN,
+) -> Any:
+    """Returns the figure of images at places among the rows, each with its true boxes and with what was found.
+
+    Args:
+        metrics: the classes.
+        rows: the rows of a split.
+        data: the data, which has the images.
+        split: name of the split.
+        places: of the images among the rows, i64 [n].
+        title: of the figure.
+        least: score from which a detection is drawn.
+    """
     from cnnlab import figures
 
     pictures, captions = [], []
     for place, image in zip(places.tolist(), _stored(data, split, rows, places), strict=True):
         truth, found = (boxes_at(rows, which, place) for which in (TRUE, FOUND))
-        sure = found["valid"] & (found["score"] >= LEAST_SHOWN)
+        sure = found["valid"] & (found["score"] >= least)
         pictures += [_picture(metrics, image, truth, truth["valid"]), _picture(metrics, image, found, sure)]
         captions += [f"truth: {int(truth['valid'].sum())}", f"found: {int(sure.sum())}"]
-    title = f"The first images of {split}, and what was found with a score of at least {LEAST_SHOWN}"
     return figures.image_grid(np.stack(pictures), captions, title=title, columns=8, legend=_legend(metrics), inches=1.5)
 
 

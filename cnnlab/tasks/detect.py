@@ -6,7 +6,7 @@ loss.
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import flax.linen as nn
@@ -85,7 +85,7 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         turns=(PLAYER,),
         metrics=metrics.declared,
         logged_metrics=("loss",),
-        snapshot=functools.partial(_snapshot, metrics, lambda *given: found_in(predict(*given), given[-1])),
+        snapshot=functools.partial(boxes_shown.snapshot, metrics, lambda *given: found_in(predict(*given), given[-1])),
         prediction=boxes_shown.prediction(metrics, found_in),
     )
 
@@ -136,27 +136,6 @@ def _mean(terms: Array) -> Array:
     """Returns the sum of the terms over their divisors, at least 1, of sums f32 [2, T]."""
     divisors = terms[1]
     return jnp.sum(terms[0] / jnp.where(divisors > 1, divisors, 1.0))
-
-
-def _snapshot(
-    metrics: BoxMetrics,
-    detections: Callable[[Params, PyTree, Array], dict[str, Array]],
-    params: Params,
-    model_state: PyTree,
-    batch: Batch,
-    key: Array,
-) -> dict[str, Array]:
-    """Returns `boxes`: each image with its true boxes, then with the predicted ones, in the colours of their classes."""
-    found, truth = detections(params, model_state, batch["image"]), batch[metrics.column]
-    shown = {**found, "valid": found["valid"] & (found["score"] >= boxes_shown.LEAST_SHOWN)}
-    images = batch["image"]
-    low, high = jnp.min(images, (1, 2, 3), keepdims=True), jnp.max(images, (1, 2, 3), keepdims=True)
-    images = (images - low) / jnp.where(high > low, high - low, 1.0)  # the normalisation is not known here
-    images = images if images.shape[-1] == 3 else jnp.broadcast_to(jnp.mean(images, -1, keepdims=True), (*images.shape[:3], 3))
-    colours = jnp.asarray(boxes_shown.palette(len(metrics.class_names)))
-    drawn = [jax.vmap(functools.partial(boxes_shown.outlined, colours=colours))(images, each) for each in (truth, shown)]
-    pairs = jnp.stack(drawn, axis=1)  # two of [N, H, W, 3] -> [N, 2, H, W, 3]
-    return {"boxes": pairs.reshape(-1, *images.shape[1:])}  # [N, 2, H, W, 3] -> [2 N, H, W, 3]
 
 
 def _figures(
