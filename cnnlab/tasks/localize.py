@@ -44,15 +44,9 @@ def localize(
         box_loss: (boxes f32 [B, 4], true ones f32 [B, 4]) -> f32 [B].
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
     """
-    localizer, classes = NetworkPlayer(network, PLAYER, frozen), len(metrics.class_names)
-
-    def terms_of(outputs: Array, batch: Batch) -> dict[str, Array]:
-        """Returns the terms of the loss of each image, f32 [B] each, finite without an object, too."""
-        objects, (logits, found) = batch[metrics.column], parted(outputs, classes)
-        label = jnp.where(has_object(objects), objects["label"][:, 0], 0)
-        corners = jnp.where(has_object(objects)[:, None], objects["corners"][:, 0], 0.0)
-        targets = boxes.centres(corners) / _unit(batch["image"])
-        return dict(zip(TERMS, (cross_entropy(logits, label), box_loss(_of_class(found, label), targets)), strict=True))
+    localizer = NetworkPlayer(network, PLAYER, frozen)
+    terms_of = functools.partial(_terms, metrics, box_loss)
+    found_in = functools.partial(_found, len(metrics.class_names))
 
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
@@ -66,16 +60,6 @@ def localize(
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
         return joined_outputs(localizer.evaluate(params, model_state, inputs)[0])
-
-    def found_in(outputs: Array, images: Array) -> dict[str, Array]:
-        """Returns {corners f32 [B, 1, 4] in pixels, score, label, valid [B, 1]}; no object where scores are NaN."""
-        logits, found = parted(outputs, classes)
-        label = predicted(logits)
-        known = jnp.maximum(label, 0)
-        corners = boxes.corners(_of_class(found, known) * _unit(images))
-        # [B, K] at [B, 1] -> [B, 1]
-        score = jnp.take_along_axis(jax.nn.softmax(logits), known[:, None], axis=1)
-        return {"corners": corners[:, None], "score": score, "label": known[:, None], "valid": (label >= 0)[:, None]}
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         outputs = predict(params, model_state, batch["image"])
@@ -98,6 +82,26 @@ def localize(
         snapshot=functools.partial(boxes_shown.snapshot, metrics.shown, located, least=0.0),
         prediction=boxes_shown.prediction(metrics.shown, found_in, least=0.0),
     )
+
+
+def _terms(metrics: PlaceMetrics, box_loss: Callable[[Array, Array], Array], outputs: Array, batch: Batch) -> dict[str, Array]:
+    """Returns the terms of the loss of each image, f32 [B] each, finite without an object, too."""
+    objects, (logits, found) = batch[metrics.column], parted(outputs, len(metrics.class_names))
+    label = jnp.where(has_object(objects), objects["label"][:, 0], 0)
+    corners = jnp.where(has_object(objects)[:, None], objects["corners"][:, 0], 0.0)
+    targets = boxes.centres(corners) / _unit(batch["image"])
+    return dict(zip(TERMS, (cross_entropy(logits, label), box_loss(_of_class(found, label), targets)), strict=True))
+
+
+def _found(classes: int, outputs: Array, images: Array) -> dict[str, Array]:
+    """Returns {corners f32 [B, 1, 4] in pixels, score, label, valid [B, 1]}; no object where scores are NaN."""
+    logits, found = parted(outputs, classes)
+    label = predicted(logits)
+    known = jnp.maximum(label, 0)
+    corners = boxes.corners(_of_class(found, known) * _unit(images))
+    # [B, K] at [B, 1] -> [B, 1]
+    score = jnp.take_along_axis(jax.nn.softmax(logits), known[:, None], axis=1)
+    return {"corners": corners[:, None], "score": score, "label": known[:, None], "valid": (label >= 0)[:, None]}
 
 
 def joined_outputs(located: Any) -> Array:
