@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from cnnlab import knobs
@@ -16,7 +15,6 @@ from cnnlab.data.placement import placement
 from cnnlab.errors import UsageError
 from cnnlab.models.anchor_head import AnchorHead
 from cnnlab.models.fast_rcnn import FastRCNN
-from cnnlab.models.faster_rcnn import FasterRCNN
 from cnnlab.models.ssd import SSD
 from cnnlab.ops import metrics_of_boxes
 from cnnlab.predict.write import RECORDS
@@ -155,34 +153,6 @@ def test_proposals_of_the_batch_are_what_fast_rcnn_classifies():
     assert np.abs(found["found_corners"][:, :4] - np.asarray(wide)[:, None, 0]).max(axis=-1).min(axis=1).max() < 1
     assert alone.shape[1] == 4 * 6 * 6, "anchors of 4 x 6 cells"
     assert set(task.summary(stats)) >= {"box_loss", "class_loss", "ap"}
-
-
-@pytest.mark.slow
-def test_two_stages_learn_to_find_the_squares_of_a_few_images():
-    """The proposals come to be the squares, and the regions their classes: by Adam, on the images themselves."""
-    network = FasterRCNN(
-        classes=2, width=8, levels=2, maps=1, channels=16, hidden=32, depth=1, anchor_scales=(2.0,), proposals=16
-    )
-    head = network.head((16, 24))
-    task, examples = detect(network, metrics=BoxMetrics(NAMES, "objects", head.terms, Suppression(most=10))), batch(8)
-    params, state = task.init(jax.random.key(0), examples)
-    rule = optax.adam(0.01)
-
-    @jax.jit
-    def trained(params):
-        def step(carried, number):
-            params, memory = carried
-            key = jax.random.fold_in(jax.random.key(1), number)
-            (loss, _), slopes = jax.value_and_grad(task.loss, has_aux=True)(params, state, examples, key, "detector")
-            moves, memory = rule.update(slopes, memory)
-            return (optax.apply_updates(params, moves), memory), loss
-
-        (params, _), losses = jax.lax.scan(step, (params, rule.init(params)), jnp.arange(250))
-        return losses, task.measure(params, state, examples)
-
-    losses, stats = jax.device_get(trained(params))
-    found = task.summary(stats)
-    assert losses[-1] < 0.2 * losses[0] and found["ap50"] > 0.9, found
 
 
 def test_detections_are_given_in_pixels_of_the_image_itself():
