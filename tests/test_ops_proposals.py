@@ -106,3 +106,11 @@ def test_with_a_least_overlap_only_regions_near_an_object_are_background():
 def test_without_objects_all_regions_are_background():
     found = drawing(4)(PROPOSED, OBJECTS._replace(valid=jnp.zeros(3, bool)), KEY)
     assert found.owner.tolist() == [matching.BACKGROUND] * 4 and found.weight.tolist() == [1.0] * 4
+
+
+def test_regions_on_a_crowd_are_no_background():
+    corners = OBJECTS.corners.at[2].set(jnp.asarray([30.0, 0.0, 40.0, 10.0]))
+    crowd = Objects(corners, OBJECTS.label, OBJECTS.valid, jnp.asarray([False, False, True]))
+    found = drawing(20, 1.0)(PROPOSED, crowd, KEY)
+    learnt = np.asarray(found.corners)[np.asarray(found.weight) > 0].tolist()
+    assert len(learnt) == 7 and [32.0, 0.0, 38.0, 6.0] not in learnt

@@ -15,7 +15,7 @@ from jax import lax
 
 from cnnlab.errors import UsageError
 from cnnlab.ops import boxes, matching
-from cnnlab.ops.heads import Objects
+from cnnlab.ops.heads import Objects, anchors_on_crowds
 from cnnlab.ops.nms import nms
 from cnnlab.ops.precision import at_least_f32
 
@@ -107,7 +107,8 @@ def sampled(
     overlaps = boxes.iou(objects.corners, corners)  # [M, R + M]
     owner = matching.match(overlaps, objects.valid, positive, positive, force=False)
     largest = jnp.max(jnp.where(objects.valid[:, None], overlaps, 0.0), axis=0, initial=0.0)
-    usable = there & ((owner >= 0) | (largest >= least))
+    is_background = (largest >= least) & ~anchors_on_crowds(corners, objects)
+    usable = there & ((owner >= 0) | is_background)
     kind = jnp.where(usable, owner, matching.IGNORED)
     index, weight = matching.sampled(kind, key, count, positive_share)
     # [R + M, 4] and [R + M] at [S]; a place without a region learns from none
