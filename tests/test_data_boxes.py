@@ -84,7 +84,7 @@ def test_files_of_splits_have_their_images_in_the_folders_that_coco_has(tmp_path
     assert source.fingerprint != coco(train).fingerprint
     with pytest.raises(DataError, match=r"is listed twice"):
         coco(train, test=train)
-    with pytest.raises(DataError, match=r"is in none of .*\n.*--dataset\.images=FOLDER"):
+    with pytest.raises(DataError, match=r"is in none of .*\n.*--dataset\.image_folder=FOLDER"):
         coco(str(tmp_path / "far" / "labels.json"))
 
 

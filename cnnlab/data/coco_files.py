@@ -38,7 +38,7 @@ def coco(
     *,
     validation: PathText | None = None,
     test: PathText | None = None,
-    images: PathText | None = None,
+    image_folder: PathText | None = None,
     bad_boxes: Policy = "clip",
     skip_bad_images: int = 0,
     max_pixels: Count = MAX_PIXELS,
@@ -52,7 +52,7 @@ def coco(
     Args:
         validation: the file of the validation split; none: a share of train, by --validation.
         test: the file of the test split; none: the validation split, or else a fifth of train.
-        images: folder of all images; none: for each file its own folder, the folder images in it or beside its folder, or,
+        image_folder: folder of all images; none: for each file its own folder, the folder images in it or beside it, or,
             as COCO has it, train2017 beside the folder of instances_train2017.json.
         bad_boxes: what becomes of a box that reaches beyond its image: it is clipped, dropped, or an error.
         skip_bad_images: largest number of unreadable images that are left out; more are an error.
@@ -67,7 +67,7 @@ def coco(
                 f"{part.path} has other categories than {first.path}: {_categories(part)} and {_categories(first)}.\n"
                 "Expected the same numbers and names in the files of all splits. Write them alike."
             )
-    folder = files.absolute(images) if images else None
+    folder = files.absolute(image_folder) if image_folder else None
     entries_of = [one for split, part in parts.items() for one in _listed(part, split, folder, first.path.parent)]
     _require_once(entries_of)
     kind = Boxes(tuple(first.categories.values()), published=tuple(first.categories))
@@ -176,7 +176,7 @@ def _folder(part: _File) -> pathlib.Path:
     found = next((folder for folder in tried if (folder / first).is_file()), None)
     if found is None:
         reason = f"its first image, {printable(first)}, is in none of {listed(tried, 4)}" if first else "it lists no image"
-        raise DataError(f"{part.path}: {reason}.\nExpected image files. Name their folder with --dataset.images=FOLDER.")
+        raise DataError(f"{part.path}: {reason}.\nExpected image files. Name their folder with --dataset.image_folder=FOLDER.")
     return found
 
 
