@@ -2,7 +2,7 @@
 
 Paper:    W. Liu et al., SSD: Single shot multibox detector, 2016, arXiv 1512.02325; a small encoder with group normalisation
 Command:  python launch.py --experiment=ssd_scenes
-Result:   test AP50 0.960, AP 0.722, one seed; 1,350 steps, 127 s of CPU time.
+Result:   test AP50 0.960, AP 0.722, one seed; 1,350 steps, 1 min 37 s on 2 CPU cores.
 
 Scenes of 48x48 with up to three digits, which may touch and never cover each other. With more clutter, and digits that hide
 a quarter of each other (--visible=0.75 --clutter=3), most errors take a digit, or a piece of one, for another.

@@ -2,9 +2,10 @@
 
 Paper:    Z. Ge et al., YOLOX: Exceeding YOLO series in 2021, arXiv 2107.08430; one map, a small encoder, group normalisation
 Command:  python launch.py --experiment=yolo_scenes
-Result:   test AP50 0.895, AP 0.627, one seed; 4,050 steps, 28 min beside five other jobs on 2 CPU cores.
+Result:   test AP50 0.950, AP 0.713, one seed; 2,250 steps, 1 min 52 s on 2 CPU cores.
 
-Scenes of 48x48 with up to three digits. Boxes are found; most errors take a digit for another, 1, 8 and 9 above all.
+The scenes of ssd_scenes. With Muon at 0.02, as there, nothing was learned. On scenes with more clutter, in which digits hide
+parts of each other, AP50 was 0.895 after 4,050 steps, and most errors took a digit for another.
 """
 
 from functools import partial
@@ -19,7 +20,11 @@ from cnnlab.values import Duration
 experiment = partial(
     detection,
     model=partial(YOLOGrid, channels=48),
-    data=partial(images, dataset=partial(scenes, size=48, examples=6000, most_objects=3, clutter=2), batch_size=16),
+    data=partial(
+        images,
+        dataset=partial(scenes, size=48, examples=6000, sides=(0.3, 0.45), most_objects=3, visible=1.0, clutter=2),
+        batch_size=16,
+    ),
     optimizer=partial(adam, lr=0.003, schedule="cosine"),
-    duration=Duration(12, "epochs"),
+    duration=Duration(6, "epochs"),
 )
