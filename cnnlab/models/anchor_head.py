@@ -17,7 +17,7 @@ import optax
 from cnnlab.models.detection import rows
 from cnnlab.models.layers import Conv
 from cnnlab.ops import box_losses, boxes, init, matching
-from cnnlab.ops.heads import Objects, anchors_on_crowds
+from cnnlab.ops.heads import Objects, beside_crowds
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.values import Choice
 
@@ -61,8 +61,7 @@ class AnchorHead:
         # SSD gives each object an anchor of its own; RetinaNet, as Faster R-CNN, lets two share the best one.
         match = matching.match_best_first if self.classification == "softmax" else matching.match
         matched = match(overlaps, objects.valid, self.positive, self.negative)
-        on_crowd = anchors_on_crowds(jnp.asarray(self.anchors), objects)
-        matched = jnp.where((matched == matching.BACKGROUND) & on_crowd, matching.IGNORED, matched)
+        matched = beside_crowds(matched, jnp.asarray(self.anchors), objects)
         positive = matched >= 0
         owner = jnp.where(positive, matched, 0)
         targets = boxes.encode(objects.corners[owner], jnp.asarray(self.anchors), self.variances)  # [M, 4] at [N] -> [N, 4]

@@ -14,7 +14,7 @@ import optax
 from jax import lax
 
 from cnnlab.ops import box_losses, boxes, matching
-from cnnlab.ops.heads import Objects, anchors_on_crowds
+from cnnlab.ops.heads import Objects, beside_crowds
 from cnnlab.ops.proposals import Proposals, Regions, proposed, sampled
 
 CODE = 4
@@ -154,8 +154,7 @@ class ProposalHead(RegionHead):
         anchors = jnp.asarray(self._all_anchors)
         overlaps = boxes.iou(objects.corners, anchors)  # [M, N]
         matched = matching.match(overlaps, objects.valid, self.positive_anchor, self.negative_anchor)
-        on_crowd = anchors_on_crowds(anchors, objects)
-        matched = jnp.where((matched == matching.BACKGROUND) & on_crowd, matching.IGNORED, matched)
+        matched = beside_crowds(matched, anchors, objects)
         index, weight = matching.sampled(matched, key, self.anchor_samples, 0.5)
         drawn, owner = outputs[index], jnp.where(weight > 0, matched[index], matching.BACKGROUND)  # [N, …] at [A]
         positive = owner >= 0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from cnnlab.ops import boxes
+from cnnlab.ops import boxes, matching
 
 MOST_COVERED = 0.5
 """Share of an anchor inside of a crowd above which it is no background."""
@@ -53,12 +53,19 @@ class Head(Protocol):
         ...
 
 
-def anchors_on_crowds(anchors: jax.Array, objects: Objects) -> jax.Array:
-    """Returns which anchors f32 [N, 4] lie on a crowd of any class by more than MOST_COVERED of their area, bool [N]."""
+def beside_crowds(matched: jax.Array, anchors: jax.Array, objects: Objects) -> jax.Array:
+    """Returns a match i32 [N] in which background on a crowd is ignored.
+
+    Args:
+        matched: the object of each anchor or region, BACKGROUND or IGNORED (ops/matching.py).
+        anchors: their corners f32 [N, 4]; one lies on a crowd of any class by more than MOST_COVERED of its area.
+        objects: of the image.
+    """
     if objects.ignored is None or not len(objects.ignored):
-        return jnp.zeros(len(anchors), bool)
+        return matched
     covered = boxes.covered(anchors, objects.corners)  # [N, M]
-    return jnp.any((covered > MOST_COVERED) & objects.ignored[None], axis=1)
+    on_crowd = jnp.any((covered > MOST_COVERED) & objects.ignored[None], axis=1)
+    return jnp.where((matched == matching.BACKGROUND) & on_crowd, matching.IGNORED, matched)
 
 
 def points_on_crowds(points: jax.Array, objects: Objects) -> jax.Array:

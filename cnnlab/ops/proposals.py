@@ -15,7 +15,7 @@ from jax import lax
 
 from cnnlab.errors import UsageError
 from cnnlab.ops import boxes, matching
-from cnnlab.ops.heads import Objects, anchors_on_crowds
+from cnnlab.ops.heads import Objects, beside_crowds
 from cnnlab.ops.nms import nms
 from cnnlab.ops.precision import at_least_f32
 
@@ -105,10 +105,9 @@ def sampled(
     corners = jnp.concatenate([proposals.corners, lax.stop_gradient(at_least_f32(objects.corners))])  # [R + M, 4]
     there = jnp.concatenate([proposals.valid, objects.valid])
     overlaps = boxes.iou(objects.corners, corners)  # [M, R + M]
-    owner = matching.match(overlaps, objects.valid, positive, positive, force=False)
+    owner = beside_crowds(matching.match(overlaps, objects.valid, positive, positive, force=False), corners, objects)
     largest = jnp.max(jnp.where(objects.valid[:, None], overlaps, 0.0), axis=0, initial=0.0)
-    is_background = (largest >= least) & ~anchors_on_crowds(corners, objects)
-    usable = there & ((owner >= 0) | is_background)
+    usable = there & ((owner >= 0) | (largest >= least))
     kind = jnp.where(usable, owner, matching.IGNORED)
     index, weight = matching.sampled(kind, key, count, positive_share)
     # [R + M, 4] and [R + M] at [S]; a place without a region learns from none
