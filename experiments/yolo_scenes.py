@@ -10,21 +10,14 @@ parts of each other, AP50 was 0.895 after 4,050 steps, and most errors took a di
 
 from functools import partial
 
-from cnnlab.data.images import images
-from cnnlab.data.scenes import scenes
 from cnnlab.models.yolo_grid import YOLOGrid
 from cnnlab.ops.optimizers import adam
-from cnnlab.recipes.detection import detection
 from cnnlab.values import Duration
+from experiments import ssd_scenes
 
 experiment = partial(
-    detection,
+    ssd_scenes.experiment,
     model=partial(YOLOGrid, channels=48),
-    data=partial(
-        images,
-        dataset=partial(scenes, size=48, examples=6000, sides=(0.3, 0.45), most_objects=3, visible=1.0, clutter=2),
-        batch_size=16,
-    ),
     optimizer=partial(adam, lr=0.003, schedule="cosine"),
     duration=Duration(6, "epochs"),
 )

@@ -107,7 +107,8 @@ def checked_head(network: Any, image_shape: tuple[int, int, int]) -> Head:
             "outputs [B, N, P] mean; see docs/detection.md."
         )
     head: Head = network.head(image_shape[:2])
-    shape = _output_shape(network, image_shape)
+    outputs, _ = returned_for_one(network, image_shape)
+    shape = outputs.shape  # [1, N, P]
     try:
         jax.eval_shape(head.decode, jax.ShapeDtypeStruct(shape[1:], jnp.float32))
     except (TypeError, ValueError) as error:
@@ -116,10 +117,8 @@ def checked_head(network: Any, image_shape: tuple[int, int, int]) -> Head:
 
 
 @kept
-def _output_shape(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """Returns the shape [1, N, P] of the outputs of one image."""
+def returned_for_one(network: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+    """Returns the shapes and types of what a network returns for one image (H, W, C)."""
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    outputs, _ = jax.eval_shape(lambda key, images: network.init_with_output(key, images, train=False)[0], key, images)
-    shape: tuple[int, ...] = outputs.shape
-    return shape
+    return jax.eval_shape(lambda key, images: network.init_with_output(key, images, train=False)[0], key, images)

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
 from cnnlab.core import Dataset, Experiment
 from cnnlab.data.images import PIPELINES, require_validation
@@ -16,7 +14,7 @@ from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.losses import absolute, huber, squared
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
-from cnnlab.recipes.detection import boxes_of
+from cnnlab.recipes.detection import boxes_of, returned_for_one
 from cnnlab.tasks.localization_metrics import PlaceMetrics
 from cnnlab.tasks.localize import localize
 from cnnlab.values import Choice, Count, Duration, NonNegative, PathText
@@ -89,9 +87,7 @@ def checked_localizer(network: Any, classes: int, image_shape: tuple[int, int, i
     """Returns a network that gives logits and boxes; UsageError for one of a user's own file that does not."""
     name, shapes = type(network).__name__, "nothing"
     if isinstance(network, nn.Module):
-        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        returned = jax.eval_shape(lambda key, x: network.init_with_output(key, x, train=False)[0], key, images)
+        returned = returned_for_one(network, image_shape)
         located = returned[0] if isinstance(returned, tuple) else returned
         if isinstance(located, dict) and {"logits", "box"} <= set(located):
             given = located["logits"].shape, located["box"].shape

@@ -117,8 +117,9 @@ def _objects_in(batch: Batch, metrics: BoxMetrics) -> Objects:
 
 def _given(batch: Batch, takes: Collection[str]) -> dict[str, Any]:
     """Returns the proposals for a network whose call takes them among its arguments."""
-    column = batch[PROPOSALS] if PROPOSALS in takes else None
-    return {} if column is None else {PROPOSALS: Proposals(column["corners"], column["valid"])}
+    if PROPOSALS not in takes:
+        return {}
+    return {PROPOSALS: Proposals(batch[PROPOSALS]["corners"], batch[PROPOSALS]["valid"])}
 
 
 def _told(batch: Batch, metrics: BoxMetrics, keys: Array, takes: Collection[str]) -> dict[str, Any]:
