@@ -17,6 +17,9 @@ from cnnlab.explain.scene import Scene
 MOST_LAYERS = 24
 """Layers that are drawn; of more, as many are drawn, evenly spaced."""
 
+NO_UNIT = (0.62, 0.71, 0.84)
+"""Colour of the tiles that fill the last row of a sheet of units, since black and white are values."""
+
 
 def section_of(scene: Scene) -> Section | str:
     """Returns the section with a sheet of each layer's channels for the first image that is shown."""
@@ -55,8 +58,9 @@ def sheet_of(layer: Layer, values: np.ndarray) -> tuple[np.ndarray, str]:
     else:
         columns = max(1, math.ceil(math.sqrt(scaled.size)))
         rows = math.ceil(scaled.size / columns)
-        grid = np.ones(rows * columns, np.float32)
-        grid[: scaled.size] = scaled.ravel()
-        sheet = enlarged(image_pixels(grid.reshape(rows, columns, 1)))  # [C′] -> [rows, columns, 1]
+        grid = np.full((rows * columns, 3), NO_UNIT, np.float32)
+        grid[: scaled.size] = scaled[:, None]  # grey: [C′] -> [C′, 3]
+        sheet = enlarged(image_pixels(grid.reshape(rows, columns, 3)))  # [C′, 3] -> [rows, columns, 3]
         what = f"{count} units; {int(np.sum(values == 0))} are 0"
+        what += "; blue tiles are no units" if grid.shape[0] > count else ""
     return sheet, f"{layer.name}: {what}; black {low:.3g}, white {high:.3g}"
