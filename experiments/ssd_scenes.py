@@ -17,14 +17,13 @@ from cnnlab.ops.optimizers import muon
 from cnnlab.recipes.detection import detection
 from cnnlab.values import Duration
 
+SCENES = partial(scenes, size=48, examples=6000, sides=(0.3, 0.45), most_objects=3, visible=1.0, clutter=2)
+DATA = partial(images, dataset=SCENES, batch_size=16)
+
 experiment = partial(
     detection,
     model=SSD,
-    data=partial(
-        images,
-        dataset=partial(scenes, size=48, examples=6000, sides=(0.3, 0.45), most_objects=3, visible=1.0, clutter=2),
-        batch_size=16,
-    ),
+    data=DATA,
     optimizer=partial(muon, lr=0.02, schedule="cosine"),
     duration=Duration(4, "epochs"),
 )

@@ -1,12 +1,10 @@
-"""Regions of an image and the boxes around their groups, on pictures whose objects one sees."""
+"""Boxes around the groups of an image's regions, on a picture whose objects one sees."""
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from cnnlab.errors import UsageError
 from cnnlab.ops import selective_search
-from cnnlab.ops.graph_segmentation import graph_segments
 
 OBJECTS = np.asarray([[6, 5, 26, 20], [34, 8, 52, 40], [10, 30, 24, 44]], np.float32)
 
@@ -18,22 +16,6 @@ def scene():
         image[y1:y2, x1:x2] = colour
     image[24:40, 34:52] = [70, 90, 220]
     return np.clip(image + np.random.default_rng(0).normal(0, 2, image.shape), 0, 255).astype(np.uint8)
-
-
-def test_segments_are_connected_large_enough_and_coarser_at_larger_scales():
-    image = scene()
-    counts = []
-    for scale in (5, 100, 3000):
-        segments = graph_segments(image, scale=scale, least=12)
-        counts.append(int(segments.max()) + 1)
-        assert np.bincount(segments.reshape(-1)).min() >= 12
-        for number in range(counts[-1]):
-            _, parts = ndimage.label(segments == number, np.ones((3, 3)))
-            assert parts == 1
-        firsts = [int(np.flatnonzero(segments == number)[0]) for number in range(counts[-1])]
-        assert firsts == sorted(firsts)
-    assert counts == sorted(counts, reverse=True) and counts[1] >= 5
-    assert np.all(graph_segments(np.full((9, 7, 3), 50), scale=1.0) == 0)
 
 
 def test_proposals_hold_every_object_and_the_whole_image_once():
@@ -59,5 +41,3 @@ def test_wrong_settings_are_refused():
         selective_search.proposals(scene(), spaces=("cmyk",))
     with pytest.raises(UsageError, match=r"\[48, 60\]"):
         selective_search.proposals(scene()[..., 0])
-    with pytest.raises(UsageError, match="scale=0"):
-        graph_segments(scene(), scale=0)

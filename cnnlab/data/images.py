@@ -15,6 +15,7 @@ from cnnlab.data.folds import Folds, folds_of
 from cnnlab.data.negative_controls import permute_pixels, shuffle_drawn_labels, shuffle_labels, shuffle_pixels
 from cnnlab.data.normalize import NORMALIZERS, standard
 from cnnlab.data.pipeline import build
+from cnnlab.data.proposals import Proposer, no_proposals, with_proposals
 from cnnlab.data.resize import ALL_FITS, resize
 from cnnlab.data.select import select
 from cnnlab.data.source import Source, require_source
@@ -30,6 +31,7 @@ Shuffle = Literal["none", "labels", "pixels", "same_pixels"]
 
 def images(
     shuffle: Shuffle = "none",
+    proposals: Proposer = no_proposals,
     *,
     dataset: Choice[DATASETS] = digits,
     batch_size: Count | None = 64,
@@ -53,6 +55,7 @@ def images(
 
     Args:
         shuffle: what a control permutes: the training labels, the pixels of every image, or all images alike. It is no knob.
+        proposals: what proposes boxes that may hold an object, which become a column; a knob of recipes that learn from them.
         dataset: data set; digits comes with scikit-learn; tfds:NAME, folder:PATH, csv:PATH, npz:PATH read others.
         batch_size: number of examples in a step, over all devices together; none: the whole training split in every step.
         accumulate: equal parts in which a step takes its batch in turn, to save memory; batch statistics are of a part alone.
@@ -74,11 +77,11 @@ def images(
     """
     cross = folds_of(folds, fold, stratify=stratify, split_seed=split_seed, examples_seed=examples_seed)
     opened = require_source(dataset(), "data.dataset")
-    source = select(opened, classes=only_classes, examples_per_class=examples_per_class, seed=examples_seed)
+    chosen = select(opened, classes=only_classes, examples_per_class=examples_per_class, seed=examples_seed)
     # Where the seed of a run chooses its examples, their labels are shuffled when it has chosen.
     is_late = shuffle == "labels" and (OF_RUN in (examples_seed, split_seed) or (cross is not None and cross.of_run))
     shares: Any = {"validation": validation, "split_seed": split_seed, "folds": cross}
-    source = _controlled(source, "none" if is_late else shuffle, **shares)
+    source = _controlled(with_proposals(chosen, proposals), "none" if is_late else shuffle, **shares)
     shares["examples_of_run"] = examples_per_class if examples_seed == OF_RUN else None
     batches: Any = {"batch_size": batch_size, "accumulate": accumulate, "order": order, "resident_mib": resident_mib}
     form: Any = {"image_size": image_size, "image_fit": image_fit, "normalize": normalize}

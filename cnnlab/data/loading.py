@@ -5,7 +5,7 @@ import math
 import pathlib
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,12 +61,12 @@ def fit_key(settings: Mapping[str, Any]) -> str:
     return "" if settings["name"] == "none" else " ".join(map(str, settings.values()))
 
 
-def code_of(fit: Fit) -> str:
-    """Returns a digest of the code of a user's own rule, whose name does not say which pixels it makes; "" for ours."""
-    inner: Any = fit
+def code_of(rule: Callable[..., Any], ours: Mapping[str, Callable[..., Any]] = ALL_FITS) -> str:
+    """Returns a digest of the code of a user's own rule, whose name does not say what it makes; "" for one of ours."""
+    inner: Any = rule
     while isinstance(inner, functools.partial):
         inner = inner.func
-    if inner in ALL_FITS.values():
+    if inner in ours.values():
         return ""
     code = getattr(inner, "__code__", None)
     file = pathlib.Path(getattr(code, "co_filename", ""))

@@ -157,7 +157,7 @@ def _pillow(image: np.ndarray, width: int, height: int, filter: str) -> np.ndarr
     return np.stack(planes, axis=-1)  # C of [height, width] -> [height, width, C]
 
 
-def settings_of(fit: Fit) -> dict[str, Any]:
+def settings_of(fit: Callable[..., np.ndarray]) -> dict[str, Any]:
     """Returns the name of a rule and its settings, for the input specification of a run and the fingerprint of its data.
 
     `format` is among them where the rule makes other pixels than its first version did.

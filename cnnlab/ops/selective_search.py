@@ -1,18 +1,20 @@
 """Boxes that may hold an object, by grouping regions of an image from small to large. NumPy, on the host.
 
-Selective search (Uijlings et al. 2013, IJCV 104(2)), the proposals of R-CNN and Fast R-CNN.
+Selective search (Uijlings et al. 2013, IJCV 104(2)), the proposals of R-CNN and Fast R-CNN. The first regions are those of a
+graph of the pixels (Felzenszwalb and Huttenlocher 2004, IJCV 59(2)), by scikit-image.
 """
 
 import dataclasses
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from cnnlab.errors import UsageError
-from cnnlab.ops.graph_segmentation import graph_segments
 
 COLOUR_BINS, TEXTURE_BINS, DIRECTIONS = 25, 10, 8
+COLOUR_SPACES = ("rgb", "hsv", "lab")
+"""Names of the colour spaces."""
 
 
 @dataclasses.dataclass
@@ -39,7 +41,7 @@ def proposals(
 ) -> np.ndarray:
     """Returns boxes that may hold an object, f32 [N, 4], the likelier ones first, none of them twice.
 
-    For each colour space and scale, regions of `graph_segments` are joined, two neighbours of the largest similarity at a time,
+    For each colour space and scale, the regions of a graph are joined, two neighbours of the largest similarity at a time,
     until one is left; the box of every region on the way is a proposal (section 3.1). The similarity is the sum of those of
     colour, texture and size and of how well the two fill their common box (section 3.2). The k-th last region of a grouping has
     the rank k times a random number (section 3.4). The defaults are those of the paper's fast version: eight groupings.
@@ -47,9 +49,9 @@ def proposals(
     Args:
         image: u8 [H, W, 3], red, green and blue.
         spaces: colour spaces, of COLOUR_SPACES.
-        scales: scales of the first regions.
+        scales: scales of the first regions, k of Felzenszwalb and Huttenlocher: a larger one gives larger regions.
         colour: whether the similarity has that of colour among its parts; both: once with it and once without.
-        sigma: as of `graph_segments`.
+        sigma: width in pixels of the Gaussian filter before the first regions.
         least: pixels of a first region at least.
         smallest_side: shortest side in pixels of a box that is kept.
         seed: of the random numbers.
@@ -57,6 +59,8 @@ def proposals(
     Raises:
         UsageError: there is no such colour space.
     """
+    from skimage.segmentation import felzenszwalb
+
     unknown = [space for space in spaces if space not in COLOUR_SPACES]
     if unknown or image.ndim != 3 or image.shape[2] != 3:
         raise UsageError(
@@ -65,9 +69,9 @@ def proposals(
         )
     random, ranks = np.random.default_rng(seed), dict[tuple[int, int, int, int], float]()
     for space in spaces:
-        colours = COLOUR_SPACES[space](np.asarray(image, np.float64) / 255) * 255
+        colours = _conversion(space)(image)
         for scale in scales:
-            first = _first_regions(colours, graph_segments(colours, scale=scale, sigma=sigma, least=least))
+            first = _first_regions(colours, felzenszwalb(colours, scale=scale, sigma=sigma, min_size=least))
             for has_colour in colour:
                 found = _hierarchy(first, float(colours.shape[0] * colours.shape[1]), has_colour)
                 for place, box in enumerate(reversed(found), start=1):
@@ -127,7 +131,7 @@ def _hierarchy(first: list[_Region], whole: float, has_colour: bool) -> list[tup
 
 
 def _first_regions(colours: np.ndarray, segments: np.ndarray) -> list[_Region]:
-    """Returns the regions of segments i64 [H, W] with their features, from colours f64 [H, W, C] in [0, 255].
+    """Returns the regions of segments i64 [H, W] with their features, from colours f64 [H, W, C] in [0, 1].
 
     Texture is the response to derivatives of a Gaussian in DIRECTIONS (section 3.2); its bins have one range for all of them.
     """
@@ -158,7 +162,7 @@ def _features(colours: np.ndarray) -> tuple[tuple[np.ndarray, int], tuple[np.nda
     down, right = (ndimage.gaussian_filter1d(colours, 1.0, axis=axis, order=1) for axis in (0, 1))
     angles = np.arange(DIRECTIONS) * 2 * np.pi / DIRECTIONS
     slopes = np.concatenate([np.maximum(np.cos(a) * right + np.sin(a) * down, 0) for a in angles], axis=2)
-    return (colours / 255, COLOUR_BINS), (slopes / max(float(slopes.max()), 1e-12), TEXTURE_BINS)
+    return (colours, COLOUR_BINS), (slopes / max(float(slopes.max()), 1e-12), TEXTURE_BINS)
 
 
 def _histograms(features: np.ndarray, segments: np.ndarray, count: int, bins: int) -> np.ndarray:
@@ -191,29 +195,12 @@ def _around(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
-def _hsv(rgb: np.ndarray) -> np.ndarray:
-    """Returns hue, saturation and value in [0, 1] of colours [H, W, 3] in [0, 1]."""
-    high, low = rgb.max(axis=2), rgb.min(axis=2)
-    spread = high - low
-    safe = np.where(spread > 0, spread, 1)
-    red, green, blue = np.moveaxis(rgb, 2, 0)  # [H, W, 3] -> three of [H, W]
-    turns = np.select(
-        [spread == 0, high == red, high == green],
-        [0.0, (green - blue) / safe % 6, (blue - red) / safe + 2],
-        (red - green) / safe + 4,
-    )
-    return np.stack([turns / 6, np.divide(spread, high, out=np.zeros_like(high), where=high > 0), high], axis=2)
+def _conversion(space: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function that brings colours u8 [H, W, 3] of sRGB into a space, f64 [H, W, 3] in [0, 1]."""
+    from skimage import color
 
+    def lab(image: np.ndarray) -> np.ndarray:
+        """L* is in [0, 100], the others in [-128, 127] about."""
+        return (color.rgb2lab(image) + np.asarray([0.0, 128.0, 128.0])) / np.asarray([100.0, 255.0, 255.0])
 
-def _lab(rgb: np.ndarray) -> np.ndarray:
-    """Returns CIE L*a*b* (white D65) of sRGB colours [H, W, 3], L* over 100 and the others plus 128 over 255."""
-    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    to_xyz = np.asarray([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-    share = linear @ to_xyz.T / np.asarray([0.95047, 1.0, 1.08883])
-    root = np.where(share > 0.008856, np.cbrt(share), 7.787 * share + 16 / 116)
-    x, y, z = np.moveaxis(root, 2, 0)  # [H, W, 3] -> three of [H, W]
-    return np.stack([(116 * y - 16) / 100, (500 * (x - y) + 128) / 255, (200 * (y - z) + 128) / 255], axis=2)
-
-
-COLOUR_SPACES = {"rgb": lambda rgb: rgb, "hsv": _hsv, "lab": _lab}
-"""{name: a function of colours f64 [H, W, 3] in [0, 1], to the same range}."""
+    return {"rgb": lambda image: np.asarray(image, np.float64) / 255, "hsv": color.rgb2hsv, "lab": lab}[space]

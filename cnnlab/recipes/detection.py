@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from cnnlab.core import Dataset, Experiment
 from cnnlab.data.images import PIPELINES, require_validation
 from cnnlab.data.kinds import Boxes
+from cnnlab.data.kinds.proposals import PROPOSALS
 from cnnlab.data.kinds.recorded import kinds_of
+from cnnlab.data.proposals import PROPOSERS, proposes
 from cnnlab.errors import UsageError
 from cnnlab.interop.start import network_started_from
 from cnnlab.models import DETECTORS
@@ -19,7 +21,7 @@ from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.heads import Head
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
-from cnnlab.tasks.detect import PROPOSALS, detect
+from cnnlab.tasks.detect import detect
 from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
 from cnnlab.values import Choice, Count, Duration, Fraction, PathText, Probability
 
@@ -28,6 +30,7 @@ def detection(
     *,
     model: Choice[DETECTORS] = "ssd",
     data: Choice[PIPELINES] = "images",
+    proposals: Choice[PROPOSERS] = "none",
     least_score: Fraction = 0.01,
     nms_threshold: Probability = 0.5,
     most_detections: Count = 100,
@@ -46,6 +49,7 @@ def detection(
     Args:
         model: network of detection, with its loss.
         data: images with the boxes of their objects, and how they become batches.
+        proposals: what proposes boxes that may hold an object, once for each image, for a network that classifies these.
         least_score: what the score of a detection exceeds.
         nms_threshold: largest IoU of two detections of a class: of more, the one of the lower score is left out.
         most_detections: detections of an image at most; COCO's scoring takes 100.
@@ -59,7 +63,8 @@ def detection(
         frozen: regular expressions of layers that are not trained, such as backbone; features: all but the last.
         lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as backbone=0.1; the first match counts.
     """
-    dataset = require_validation(data(), early_stopping)
+    # A pipeline of one's own need not know proposals.
+    dataset = require_validation(data(**({"proposals": proposals} if proposes(proposals) else {})), early_stopping)
     column, kind = boxes_of(dataset)
     network = model(classes=len(kind.names))
     require_proposals(network, dataset)
@@ -75,7 +80,7 @@ def detection(
 def boxes_of(data: Dataset) -> tuple[str, Boxes]:
     """Returns the column of boxes and its kind; raises UsageError for a data set without one."""
     kinds = kinds_of(data)
-    found = next(((name, kind) for name, kind in kinds.items() if isinstance(kind, Boxes) and name != PROPOSALS), None)
+    found = next(((name, kind) for name, kind in kinds.items() if isinstance(kind, Boxes)), None)
     if found is None:
         raise UsageError(
             f"detection needs the boxes of objects, and {data.name} has no column of boxes (its columns: {', '.join(kinds)}).\n"
@@ -86,11 +91,11 @@ def boxes_of(data: Dataset) -> tuple[str, Boxes]:
 
 def require_proposals(network: Any, data: Dataset) -> None:
     """Raises UsageError where a network is given proposals, and a data set has none."""
-    takes = inspect.signature(type(network).__call__).parameters
-    if PROPOSALS in takes and PROPOSALS not in data.kinds:
+    takes, kinds = inspect.signature(type(network).__call__).parameters, kinds_of(data)
+    if PROPOSALS in takes and PROPOSALS not in kinds:
         raise UsageError(
             f"--model: {type(network).__name__} classifies boxes that are proposed, and {data.name} has no column {PROPOSALS} "
-            f"(its columns: {', '.join(data.kinds)}).\nGive a data set with proposals, or take --model=faster_rcnn, which "
+            f"(its columns: {', '.join(kinds)}).\nGive --proposals=selective_search, or take --model=faster_rcnn, which "
             "proposes boxes itself."
         )
 

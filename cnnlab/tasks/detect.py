@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnlab.core import DETECTOR, Array, Batch, Dataset, Params, PyTree, Stats, Task
+from cnnlab.data.kinds.proposals import PROPOSALS
 from cnnlab.ops import collectives
 from cnnlab.ops.heads import Head, Objects
 from cnnlab.ops.keys import stream
@@ -24,8 +25,6 @@ from cnnlab.tasks.detection_metrics import BoxMetrics
 from cnnlab.tasks.network_player import NetworkPlayer
 
 PLAYER = DETECTOR
-PROPOSALS = "proposals"
-"""Name of the column of boxes that may hold an object, of which `corners` and `valid` are read."""
 
 
 def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] = ()) -> Task:

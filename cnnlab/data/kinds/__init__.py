@@ -13,6 +13,7 @@ from cnnlab.data.kinds.mask import Mask
 from cnnlab.data.kinds.multi_label import MultiLabel
 from cnnlab.data.kinds.name import Name
 from cnnlab.data.kinds.points import Points
+from cnnlab.data.kinds.proposals import Proposals
 from cnnlab.data.kinds.target import Target
 from cnnlab.data.kinds.tokens import Tokens
 
@@ -27,6 +28,7 @@ __all__ = [
     "MultiLabel",
     "Name",
     "Points",
+    "Proposals",
     "Target",
     "Tokens",
 ]

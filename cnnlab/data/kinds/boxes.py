@@ -22,46 +22,22 @@ TOLERANCE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Boxes(Kind):
-    """At most M boxes for each example.
+class Corners(Kind):
+    """What all kinds of boxes have in common: at most M of them for each example, and how they follow their image.
 
     The value is a dict: `corners` f32 [N, M, 4], (x1, y1, x2, y2) in pixels, x to the right and y down, continuous, so that the
-    whole image is (0, 0, W, H); `label` i32 [N, M]; `valid` bool [N, M]; and flags bool [N, M], those of FLAGS that the source
-    has. The content of places that are not valid counts for nothing.
+    whole image is (0, 0, W, H); `valid` bool [N, M]; and what a subclass adds. The content of places that are not valid counts
+    for nothing.
     """
 
     is_spatial = True
-    names_outputs = True
 
     least_remaining: float = 0.25
     """Share of its area that a box keeps at least when a variation moves it across the border; with less it is not valid."""
-    published: tuple[int, ...] = ()
-    """The number of each class in the publisher's files, and in results for it; (): they count from 1."""
 
     def check(self, values: Values, where: str) -> None:
-        """Raises DataError unless valid boxes have a positive area and a class."""
-        flags = [flag for flag in FLAGS if isinstance(values, dict) and flag in values]
-        types: dict[str, tuple[type[Any], int, Sequence[int | None]]] = {
-            "corners": (np.float32, 3, (4,)),
-            "label": (np.int32, 2, ()),
-            "valid": (np.bool_, 2, ()),
-        }
-        require_arrays(values, where, types | dict.fromkeys(flags, (np.bool_, 2, ())))
-        corners, valid = values["corners"], values["valid"]
-        if any(array.shape[:2] != valid.shape for array in values.values()):
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in values.items())
-            refuse(where, f"its arrays differ in size: {shapes}", "corners [N, M, 4], label [N, M] and valid [N, M]")
-        require_finite(corners, where)
-        empty = valid & ((corners[..., 2] <= corners[..., 0]) | (corners[..., 3] <= corners[..., 1]))
-        if empty.any():
-            example, place = (int(axis[0]) for axis in np.nonzero(empty))
-            refuse(
-                where,
-                f"box {place} of example {example} is {corners[example, place].tolist()} ({int(empty.sum())} such)",
-                "x1 < x2 and y1 < y2",
-                "Mark boxes without an area as not valid, or repair all with kinds.boxes.sound_boxes.",
-            )
-        require_numbers_of_classes(np.where(valid, values["label"], 0), len(self.names), where)
+        """Raises DataError unless valid boxes have a positive area."""
+        require_boxes(values, where, {})
 
     def check_on(self, values: Values, sizes: np.ndarray, where: str) -> None:
         """Raises DataError where a valid box reaches beyond its image."""
@@ -76,10 +52,6 @@ class Boxes(Kind):
                 "(x1, y1, x2, y2) in pixels within (0, 0, W, H)",
                 'Clip or drop such boxes with kinds.boxes.sound_boxes(…, policy="clip" or "drop").',
             )
-
-    def occurrences(self, values: Values) -> np.ndarray:
-        """Returns the number of boxes of each class."""
-        return np.bincount(values["label"][values["valid"]], minlength=len(self.names))
 
     def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
         """Returns the boxes on the fitted images, clipped to them; a box outside is not valid."""
@@ -104,6 +76,58 @@ class Boxes(Kind):
         area, seen = (jnp.prod(end - begin, axis=1) for begin, end in ((low, high), (seen_low, seen_high)))
         remains = (seen > 0) & (seen >= self.least_remaining * area)
         return {**value, "corners": jnp.concatenate([seen_low, seen_high], axis=1), "valid": value["valid"] & remains}
+
+
+@dataclasses.dataclass(frozen=True)
+class Boxes(Corners):
+    """Boxes around objects, each of a class: beside the corners `label` i32 [N, M], and flags bool [N, M], those of FLAGS that
+    the source has.
+    """
+
+    names_outputs = True
+
+    published: tuple[int, ...] = ()
+    """The number of each class in the publisher's files, and in results for it; (): they count from 1."""
+
+    def check(self, values: Values, where: str) -> None:
+        """Raises DataError unless valid boxes have a positive area and a class."""
+        flags = [flag for flag in FLAGS if isinstance(values, dict) and flag in values]
+        require_boxes(values, where, {"label": (np.int32, 2, ()), **dict.fromkeys(flags, (np.bool_, 2, ()))})
+        require_numbers_of_classes(np.where(values["valid"], values["label"], 0), len(self.names), where)
+
+    def occurrences(self, values: Values) -> np.ndarray:
+        """Returns the number of boxes of each class."""
+        return np.bincount(values["label"][values["valid"]], minlength=len(self.names))
+
+
+def require_boxes(values: Values, where: str, more: dict[str, tuple[type[Any], int, Sequence[int | None]]]) -> None:
+    """Raises DataError unless a column has corners of valid boxes with an area, and arrays of the other types.
+
+    Args:
+        values: the column.
+        where: the source, split and column, for the error.
+        more: what the column has beside corners and valid, as of `require_arrays`.
+    """
+    types: dict[str, tuple[type[Any], int, Sequence[int | None]]] = {
+        "corners": (np.float32, 3, (4,)),
+        "valid": (np.bool_, 2, ()),
+    }
+    require_arrays(values, where, types | more)
+    corners, valid = values["corners"], values["valid"]
+    if any(array.shape[:2] != valid.shape for array in values.values()):
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in values.items())
+        expected = " and ".join([f"{name} [N, M]" for name in types | more if name != "corners"])
+        refuse(where, f"its arrays differ in size: {shapes}", f"corners [N, M, 4], {expected}")
+    require_finite(corners, where)
+    empty = valid & ((corners[..., 2] <= corners[..., 0]) | (corners[..., 3] <= corners[..., 1]))
+    if empty.any():
+        example, place = (int(axis[0]) for axis in np.nonzero(empty))
+        refuse(
+            where,
+            f"box {place} of example {example} is {corners[example, place].tolist()} ({int(empty.sum())} such)",
+            "x1 < x2 and y1 < y2",
+            "Mark boxes without an area as not valid, or repair all with kinds.boxes.sound_boxes.",
+        )
 
 
 def beyond(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
