@@ -113,7 +113,9 @@ def test_sheets_show_channels_and_units():
     sheet, text = activations.sheet_of(layer, values)
     assert sheet.dtype == np.uint8 and "70 channels of 4x5, the first 64; 1 constant" in text
     sheet, text = activations.sheet_of(layer, np.array([0.0, 2.0, -1.0], np.float32))
-    assert "3 units; 1 are 0; black -1, white 2" in text and sheet.shape[:2] == (128, 128)
+    assert "3 units; 1 are 0; blue tiles are no units; black -1, white 2" in text and sheet.shape[:2] == (128, 128)
+    assert len(set(sheet[-1, -1])) == 3, "the tile without a unit looks like a value"
+    assert "blue" not in activations.sheet_of(layer, np.array([0.0, 2.0, -1.0, 1.0], np.float32))[1]
 
 
 def test_embeddings_are_those_of_scikit_learn_and_neighbours_are_the_nearest(net):

@@ -4,6 +4,7 @@ Letters in shapes: N images, F features, H W space, C channels, k neighbours.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -27,8 +28,8 @@ BATCH = 32
 """Images whose features are computed at once."""
 SIDE = 900
 """Height and width of a map in pixels."""
-THUMBNAIL = 28
-"""Height of a thumbnail on it."""
+THUMBNAILS = (28, 96)
+"""Least and greatest height of a thumbnail on it, which shrinks as images grow in number."""
 QUERIES, NEIGHBOURS = 8, 8
 """Images whose neighbours are shown, and the number of these."""
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#444444", "#999999", "#7B3294")
@@ -88,7 +89,8 @@ def thumbnail_map(places: np.ndarray, images: np.ndarray, labels: np.ndarray | N
 
     page = np.full((SIDE, SIDE, 3), 255, np.uint8)
     height, width = images.shape[1:3]
-    size = (THUMBNAIL, max(1, round(THUMBNAIL * width / height)))
+    tall = int(np.clip(SIDE / 1.6 / math.sqrt(len(images)), *THUMBNAILS))
+    size = (tall, max(1, round(tall * width / height)))
     small = np.asarray(jax.image.resize(jnp.asarray(images), (len(images), *size, images.shape[3]), "linear"))
     low, high = places.min(axis=0), places.max(axis=0)
     shares = (places - low) / np.maximum(high - low, 1e-30)
