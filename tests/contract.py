@@ -83,12 +83,16 @@ BOXED = {
 }
 TWO_STAGES = {
     **{name: value for name, value in BOXED.items() if not name.startswith("model")},
-    "model": "faster_rcnn",
+    "dataset.instances": True,
+    "model": "mask_rcnn",
     "model.width": 2,
     "model.levels": 2,
     "model.maps": 1,
     "model.channels": 4,
     "model.hidden": 8,
+    "model.mask_bins": 3,
+    "model.mask_channels": 4,
+    "model.mask_depth": 1,
     "model.activation": "silu",
     "model.anchor_scales": "3",
     "model.anchor_samples": 24,

@@ -111,7 +111,11 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
         return small | ({"model": "unet"} if values["model"] == "otsu" else {}) | {"model.width": 2}
     if "nms_threshold" in values:
         scenes = {"data.dataset": "scenes", "data.dataset.size": 16, "data.dataset.examples": 24, "data.image_fit": "resize"}
-        return {**scenes, "model.width": 2, "model.levels": 3}
+        scenes |= {path: 8 for path in values if path.endswith("random_crop.size")}
+        if values["model"] == "otsu_watershed":  # it has no width, and one class alone
+            return {**scenes, "model": "ssd", "model.width": 2, "model.levels": 3}
+        masks = {"data.dataset.instances": True} if "model.mask_bins" in values else {}
+        return {**scenes, **masks, "model.width": 2, "model.levels": 3}
     if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}

@@ -29,11 +29,14 @@ PUBLISHED = [  # name, knobs, image, parameters, multiply-accumulates, source
     ("retinanet_resnet50", {"classes": 91}, (128, 128, 3), 34_068_119, None, "torchvision"),
     ("faster_rcnn_resnet50", {"classes": 20}, (64, 64, 3), 41_449_656, None, "torchvision, 21 classes with the background"),
     ("faster_rcnn_resnet50", {"classes": 90}, (64, 64, 3), 41_808_406, None, "torchvision, 91 classes with the background"),
+    ("mask_rcnn_resnet50", {"classes": 20}, (64, 64, 3), 44_077_773, None, "torchvision, 21 classes with the background"),
+    ("mask_rcnn_resnet50", {"classes": 90}, (64, 64, 3), 44_454_513, None, "torchvision, 91 classes with the background"),
     ("yolo_v1", {"classes": 20}, (448, 448, 3), 271_703_550, 20_285_153_280, "figure 3 of the paper"),
     ("yolo_v1_tiny", {"classes": 20}, (448, 448, 3), 27_095_374, 1_608_015_360, "the authors' yolov1-tiny.cfg"),
 ]
 SMALL = functools.partial(ResNet, stages=(1, 1, 1), block="basic", channels=4)
 FEW = {"channels": 4, "hidden": 8, "before": 20, "proposals": 10, "anchor_samples": 16, "region_samples": 8}
+MASKS = {"mask_bins": 3, "mask_channels": 4, "mask_depth": 1}
 THIN = {
     "ssd": {"width": 2, "levels": 3},
     "ssd300": {"width": 0.03},
@@ -43,6 +46,8 @@ THIN = {
     "fast_rcnn": {"width": 2, "levels": 3, "channels": 4, "hidden": 8, "region_samples": 8, "anchor_scales": (3.0,)},
     "faster_rcnn": {"width": 2, "levels": 3, **FEW},
     "faster_rcnn_resnet50": {"backbone": SMALL, **FEW},
+    "mask_rcnn": {"width": 2, "levels": 3, **FEW, **MASKS},
+    "mask_rcnn_resnet50": {"backbone": SMALL, **FEW, **MASKS},
     "yolo_grid": {"width": 2, "levels": 3, "channels": 4},
     "yolo_v1": {"width": 0.03},
     "yolo_v1_tiny": {"width": 0.06},
@@ -54,6 +59,7 @@ FORMS = [
     ("ssd", {"width": 2, "levels": 2, "classification": "focal", "ratios": ()}),
     ("centre", {"backbone": SMALL, "channels": 4, "norm": norms.batch_norm}),
     ("faster_rcnn", {"width": 2, "levels": 2, **FEW, "pool": "max", "boxes": "shared"}),
+    ("mask_rcnn", {"width": 2, "levels": 2, **FEW, **MASKS, "pool": "max", "masks": "shared"}),
     ("yolo_v1", {"width": 0.03, "hidden": 0, "boxes": 3}),
 ]
 FAST = [(name, THIN[name]) for name in ("ssd", "centre", "yolo_grid")]
@@ -61,6 +67,7 @@ OBJECTS = Objects(
     jnp.asarray([[3.0, 4.0, 21.0, 30.0], [20.0, 2.0, 33.0, 12.0], [0.0, 0.0, 0.0, 0.0]]),
     jnp.asarray([1, 2, 0]),
     jnp.asarray([True, True, False]),
+    masks=jnp.asarray(np.arange(37)[:, None] % 3 < np.arange(3)[:, None, None], jnp.uint8) * jnp.ones((1, 1, 45), jnp.uint8),
 )
 NOTHING = OBJECTS._replace(valid=jnp.zeros(3, bool))
 
@@ -90,7 +97,7 @@ def test_parameters_and_macs_are_the_published_ones(name, knobs, shape, params, 
 
 
 def test_every_detector_is_tested():
-    assert set(THIN) == set(DETECTORS)
+    assert {*THIN, "otsu_watershed"} == set(DETECTORS), "the last one has no parameters: tests/test_models_watershed.py"
 
 
 def test_knobs_of_a_detector_have_the_help_of_the_classes_below_it():

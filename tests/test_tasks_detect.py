@@ -196,6 +196,10 @@ def test_outlines_have_the_colour_of_their_class_and_the_first_lies_on_top():
             {"model": "fast_rcnn", "model.width": 2, "model.levels": 2, "model.maps": 1},
             r"FastRCNN classifies boxes that are proposed, and scenes.* has no column proposals.*\n.*--model=faster_rcnn",
         ),
+        (
+            {"model": "mask_rcnn", "model.maps": 1, "model.levels": 2},
+            r"MaskRCNN learns a mask of each object, and scenes has no column of them.*\n.*--dataset.instances",
+        ),
         ({"early_stopping": 3, "validation": 0.0}, "no validation split"),
         ({"model": "ssd300", "model.width": 0.1, "model.levels": None, "model.maps": None}, "SSD300 takes 300x300 alone"),
     ],

@@ -6,6 +6,7 @@ from cnnlab.models import (
     full_resolution,
     gan,
     localizer,
+    mask_rcnn,
     retinanet,
     segnet,
     ssd,
@@ -22,6 +23,7 @@ from cnnlab.models.deconvnet import DeconvNet
 from cnnlab.models.fast_rcnn import FastRCNN
 from cnnlab.models.pixelcnn import GatedPixelCNN, PixelCNN
 from cnnlab.models.pixelrnn import PixelRNN
+from cnnlab.models.watershed import OtsuWatershed
 from cnnlab.models.yolo_grid import YOLOGrid
 
 __all__ = [
@@ -64,6 +66,9 @@ DETECTORS = {
     "fast_rcnn": FastRCNN,
     "faster_rcnn": faster_rcnn.FasterRCNN,
     "faster_rcnn_resnet50": faster_rcnn.faster_rcnn_resnet50,
+    "mask_rcnn": mask_rcnn.MaskRCNN,
+    "mask_rcnn_resnet50": mask_rcnn.mask_rcnn_resnet50,
+    "otsu_watershed": OtsuWatershed,
     "yolo_grid": YOLOGrid,
     "yolo_v1": yolo.yolo_v1,
     "yolo_v1_tiny": yolo.yolo_v1_tiny,
@@ -71,7 +76,8 @@ DETECTORS = {
 """Networks of detection by name: `model(images f32 [B, H, W, C], train=…) -> (outputs f32 [B, N, P], intermediates)`, and what
 the outputs mean, `model.head(image_size)`; see models/detection.py. Classes are those of objects, without a background. One
 that takes `objects` and `keys`, too, is told the objects in training and returns what its loss reads, and one that takes
-`proposals` is given those of the data set (two_stages.py)."""
+`proposals` is given those of the data set (two_stages.py). One that finds masks returns its detections (mask_head.py), which it
+chooses as `suppression` says where it takes that."""
 
 LOCALIZERS = {"localizer": localizer.MapLocalizer, "vgg16_localizer": localizer.vgg16_localizer}
 """Networks of class and box by name: `model(images f32 [B, H, W, C], train=…) -> ({"logits": f32 [B, K], "box": f32 [B, 4], or

@@ -7,6 +7,7 @@ Letters in shapes: as in models/detection.py and models/region_head.py.
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,6 +25,7 @@ from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.heads import Objects
 from cnnlab.ops.precision import at_least_f32
+from cnnlab.ops.proposals import Proposals
 from cnnlab.values import Choice, Count, Probability
 
 
@@ -86,27 +88,44 @@ class FasterRCNN(TwoStages):
             objects: of the images, [B, …] each; with them it returns a lesson of each image, [B, …].
             keys: of the draws of regions and anchors, keys [B].
         """
-        pooled, maps = self.pyramid(images, train=train)
         head = self.head((images.shape[1], images.shape[2]))
-        judged = ProposalOutput(len(self.anchor_scales) * len(ANCHOR_RATIOS), self.activation, name="proposal")(maps)
+        pooled, shown, judged = self.judged(images, train=train)
         proposals = jax.vmap(head.propose)(judged)
-        shown = {f"level{level}": value for level, value in maps.items()}
         if objects is None or keys is None:
             return with_output(self.described(pooled, proposals), shown)
+        return self.lesson(head, pooled, judged, proposals, objects, keys), shown
+
+    def judged(self, images: jax.Array, *, train: bool) -> tuple[Maps, dict[str, jax.Array], jax.Array]:
+        """Returns the levels from which regions are pooled, all levels by name, and the outputs f32 [B, N, 5] for the anchors.
+
+        It is called inside a compact module.
+        """
+        pooled, maps = self.pyramid(images, train=train)
+        judged = ProposalOutput(len(self.anchor_scales) * len(ANCHOR_RATIOS), self.activation, name="proposal")(maps)
+        return pooled, {f"level{level}": value for level, value in maps.items()}, judged
+
+    def lesson(
+        self, head: ProposalHead, pooled: Maps, judged: jax.Array, proposals: Proposals, objects: Objects, keys: jax.Array
+    ) -> Lesson:
+        """Returns what the loss reads of images whose objects are known, [B, …]; called inside a compact module."""
         drawn = jax.vmap(jax.random.split)(keys)  # [B] -> [B, 2]
         chosen = jax.vmap(head.sample)(proposals, objects, drawn[:, 0])
-        return Lesson(chosen, self.regions(pooled, chosen.corners), judged, drawn[:, 1]), shown
+        return Lesson(chosen, self.regions(pooled, chosen.corners), judged, drawn[:, 1])
 
     def head(self, image_size: tuple[int, int]) -> ProposalHead:
         """Returns what the outputs mean for images (H, W)."""
-        return ProposalHead(
+        return ProposalHead(**self.proposal_knobs(image_size))
+
+    def proposal_knobs(self, image_size: tuple[int, int]) -> dict[str, Any]:
+        """Returns what a head with proposals takes, for images (H, W)."""
+        return {
             **self.head_knobs(image_size),
-            anchors=self.anchors(image_size),
-            proposal_threshold=self.proposal_threshold,
-            before=self.before,
-            after=self.proposals,
-            anchor_samples=self.anchor_samples,
-        )
+            "anchors": self.anchors(image_size),
+            "proposal_threshold": self.proposal_threshold,
+            "before": self.before,
+            "after": self.proposals,
+            "anchor_samples": self.anchor_samples,
+        }
 
 
 faster_rcnn_resnet50 = functools.partial(

@@ -38,6 +38,9 @@ class Lesson(NamedTuple):
     """Outputs f32 [N, 5] for the anchors: a logit and four codes; None where the proposals are given."""
     key: jax.Array | None = None
     """Of the draw of anchors, a key []."""
+    masks: jax.Array | None = None
+    """Logits f32 [S', 2 Q, 2 Q, J] of the masks in the first regions, those that may have an object (mask_head.py); None: there
+    are none."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -30,10 +30,14 @@ class Otsu(nn.Module):
                 f"a threshold divides pixels into 2 classes, and there are {self.classes}.\nTake another --model, such as unet."
             )
         grey = jnp.mean(images.astype(jnp.float32), axis=-1)
-        bright = jax.vmap(lambda image: image > threshold(image))(grey)
-        is_object = jnp.where(jnp.mean(bright.astype(jnp.float32), (1, 2), keepdims=True) <= 0.5, bright, ~bright)
-        sign = jnp.where(is_object, 1.0, -1.0)
+        sign = jnp.where(jax.vmap(minority_side)(grey), 1.0, -1.0)
         return with_output(jnp.stack([-sign, sign], axis=-1), {})
+
+
+def minority_side(grey: jax.Array) -> jax.Array:
+    """Returns the pixels of an image [H, W] on the side of Otsu's threshold that has fewer of them, bool [H, W]."""
+    bright = grey > threshold(grey)
+    return jnp.where(jnp.mean(bright.astype(jnp.float32)) <= 0.5, bright, ~bright)
 
 
 def threshold(grey: jax.Array) -> jax.Array:

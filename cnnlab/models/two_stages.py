@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import OUTPUT
 from cnnlab.models.detection import Detector, Pyramid
 from cnnlab.models.region_head import CODE
 from cnnlab.ops import anchors, init, regions
@@ -109,6 +108,10 @@ class TwoStages(Detector):
     depth: Count = 2
     boxes: Literal["per_class", "shared"] = "per_class"
 
+    def setup(self) -> None:
+        """Makes the last layer."""
+        self.output = RegionOutput(self.classes, self.boxes)
+
     def pyramid(self, images: jax.Array, *, train: bool) -> tuple[Maps, Maps]:
         """Returns the levels from which regions are pooled, and those with anchors; called inside a compact module."""
         features = self.features(images, train=train)
@@ -132,7 +135,8 @@ class TwoStages(Detector):
         x = x.reshape(*x.shape[:2], -1)  # [B, S, Q, Q, C] -> [B, S, Q·Q·C]
         for number in range(1, self.depth + 1):
             x = self.activation(nn.Dense(self.hidden, kernel_init=self.initializer, name=f"region{number}")(x))
-        return RegionOutput(self.classes, self.boxes, name=OUTPUT)(x)
+        outputs: jax.Array = self.output(x)
+        return outputs
 
     @property
     def levels_of_anchors(self) -> range:

@@ -1,7 +1,7 @@
 """The head of a detector, by which its outputs become losses and boxes, and the objects of an image that it is told.
 
 Letters in shapes: K classes of objects (without a background), M places for objects, N rows of outputs, P numbers of a row,
-T terms of the loss.
+T terms of the loss, H W space.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -26,6 +26,8 @@ class Objects(NamedTuple):
     """bool [M]: the places that hold an object that is to be found."""
     ignored: jax.Array | None = None
     """bool [M]: the places that hold a crowd, on which a detection is neither right nor wrong; None: there are none."""
+    masks: jax.Array | None = None
+    """u8 [M, H, W] of 0 and 1, the pixels of each object, for a network that learns masks; None: it learns none."""
 
 
 class Head(Protocol):
@@ -50,6 +52,17 @@ class Head(Protocol):
 
     def decode(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns (corners f32 [N', 4] or [N', K, 4], scores f32 [N', K] in [0, 1]) of outputs f32 [N, P]."""
+        ...
+
+
+class InstanceHead(Head, Protocol):
+    """The head of a detector whose outputs are detections, with a mask each."""
+
+    def instances(self, outputs: jax.Array) -> dict[str, jax.Array]:
+        """Returns {corners f32 [N, 4], score f32 [N], label i32 [N], valid bool [N], mask f32 [N, B, B]} of outputs f32 [N, P].
+
+        A mask has the probability that each of its B·B bins, which divide the box evenly, belongs to the object.
+        """
         ...
 
 

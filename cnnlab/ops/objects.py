@@ -72,12 +72,31 @@ def of_masks(
         found: `score` [N], `label` [N] and `valid` bool [N].
         found_masks: of the found ones, bool [N, H, W].
     """
+    # [M, H, W] -> [M, H·W] and [N, H, W] -> [N, H·W]
+    own, guessed = (each.reshape(len(each), int(np.prod(each.shape[1:]))).astype(np.float64) for each in (masks, found_masks))
+    return of_counts(truth, own.sum(axis=1), found, guessed.sum(axis=1), guessed @ own.T)
+
+
+def of_counts(
+    truth: Mapping[str, np.ndarray],
+    pixels: np.ndarray,
+    found: Mapping[str, np.ndarray],
+    found_pixels: np.ndarray,
+    both: np.ndarray,
+) -> Objects:
+    """Returns the objects of an image from the numbers of pixels of their masks.
+
+    Args:
+        truth: as of `of_masks`.
+        pixels: of each true object, [M].
+        found: as of `of_masks`.
+        found_pixels: of each found object, [N].
+        both: of each found object that a true one has, too, [N, M].
+    """
     true, guess, order = _of_places(truth), _of_places(found), _order(found)
-    own, guessed = masks[np.asarray(truth["valid"])], found_masks[np.asarray(found["valid"])][order]
+    there, own = np.asarray(found["valid"]), np.asarray(truth["valid"])
+    pixels, found_pixels = np.asarray(pixels, np.float64)[own], np.asarray(found_pixels, np.float64)[there][order]
     crowd = _flags(true, "crowd")
-    # [G, H, W] -> [G, H·W] and [D, H, W] -> [D, H·W]
-    own, guessed = (each.reshape(len(each), int(np.prod(each.shape[1:]))).astype(np.float64) for each in (own, guessed))
-    pixels, guessed_pixels = own.sum(axis=1), guessed.sum(axis=1)
     return Objects(
         label=np.asarray(true["label"], np.int64),
         area=np.asarray(true["area"], np.float64) if "area" in true else pixels,
@@ -85,8 +104,8 @@ def of_masks(
         difficult=_flags(true, "difficult"),
         found_label=np.asarray(guess["label"], np.int64)[order],
         score=np.asarray(guess["score"], np.float64)[order],
-        found_area=guessed_pixels,
-        overlaps=_shares(guessed @ own.T, guessed_pixels, pixels, crowd),
+        found_area=found_pixels,
+        overlaps=_shares(np.asarray(both, np.float64)[there][order][:, own], found_pixels, pixels, crowd),
     )
 
 

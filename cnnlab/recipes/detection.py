@@ -1,5 +1,6 @@
 """The recipe of detection, which experiments fill in with defaults of their own (functools.partial)."""
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from cnnlab.core import Dataset, Experiment
 from cnnlab.data.images import PIPELINES, require_validation
-from cnnlab.data.kinds import Boxes
+from cnnlab.data.kinds import Boxes, InstanceMasks, Label
 from cnnlab.data.kinds.proposals import PROPOSALS
 from cnnlab.data.kinds.recorded import kinds_of
 from cnnlab.data.proposals import PROPOSERS, proposes
@@ -23,6 +24,7 @@ from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.tasks.detect import detect
 from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
+from cnnlab.tasks.instance_metrics import InstanceMetrics
 from cnnlab.values import Choice, Count, Duration, Fraction, PathText, Probability
 
 
@@ -70,7 +72,10 @@ def detection(
     require_proposals(network, dataset)
     head = checked_head(network, dataset.image_shape)
     suppression = Suppression(least_score, nms_threshold, most=most_detections)
-    task = detect(network, metrics=BoxMetrics(kind.names, column, head.terms, suppression, kind.published), frozen=frozen)
+    metrics = BoxMetrics(kind.names, column, head.terms, suppression, kind.published)
+    if hasattr(head, "instances"):
+        metrics = with_masks(network, metrics, dataset)
+    task = detect(network, metrics=metrics, frozen=frozen)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
     start = None if init_from is None else network_started_from(network, init_from, new_head=new_head)
@@ -98,6 +103,21 @@ def require_proposals(network: Any, data: Dataset) -> None:
             f"(its columns: {', '.join(kinds)}).\nGive --proposals=selective_search, or take --model=faster_rcnn, which "
             "proposes boxes itself."
         )
+
+
+def with_masks(network: Any, metrics: BoxMetrics, data: Dataset) -> BoxMetrics:
+    """Returns the metrics of boxes and masks for a network that finds both; raises UsageError where the data set has none."""
+    kinds = kinds_of(data)
+    masks = next((name for name, kind in kinds.items() if isinstance(kind, InstanceMasks)), None)
+    if masks is None:
+        raise UsageError(
+            f"--model: {type(network).__name__} learns a mask of each object, and {data.name} has no column of them (its "
+            f"columns: {', '.join(kinds)}).\nGive a data set with masks of objects, such as --dataset=scenes or nuclei:PATH "
+            "with --dataset.instances, or take --model=faster_rcnn, which learns boxes."
+        )
+    groups = next(((name, kind.names) for name, kind in kinds.items() if isinstance(kind, Label)), ("", ()))
+    own = {field.name: getattr(metrics, field.name) for field in dataclasses.fields(metrics)}
+    return InstanceMetrics(**own, masks=masks, group_column=groups[0], group_names=groups[1])
 
 
 def checked_head(network: Any, image_shape: tuple[int, int, int]) -> Head:

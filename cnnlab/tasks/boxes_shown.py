@@ -164,14 +164,18 @@ def snapshot(
     """
     found, truth = detections(params, model_state, batch["image"]), batch[metrics.column]
     shown = {**found, "valid": found["valid"] & (found["score"] >= least)}
-    images = batch["image"]
-    low, high = jnp.min(images, (1, 2, 3), keepdims=True), jnp.max(images, (1, 2, 3), keepdims=True)
-    images = (images - low) / jnp.where(high > low, high - low, 1.0)  # the normalisation is not known here
-    images = images if images.shape[-1] == 3 else jnp.broadcast_to(jnp.mean(images, -1, keepdims=True), (*images.shape[:3], 3))
+    images = in_unit_range(batch["image"])
     colours = jnp.asarray(palette(len(metrics.class_names)))
     drawn = [jax.vmap(functools.partial(outlined, colours=colours))(images, each) for each in (truth, shown)]
     pairs = jnp.stack(drawn, axis=1)  # two of [N, H, W, 3] -> [N, 2, H, W, 3]
     return {"boxes": pairs.reshape(-1, *images.shape[1:])}  # [N, 2, H, W, 3] -> [2 N, H, W, 3]
+
+
+def in_unit_range(images: Array) -> Array:
+    """Returns images [N, H, W, C] as pictures f32 [N, H, W, 3] from 0 to 1: the normalisation is not known here."""
+    low, high = jnp.min(images, (1, 2, 3), keepdims=True), jnp.max(images, (1, 2, 3), keepdims=True)
+    images = (images - low) / jnp.where(high > low, high - low, 1.0)
+    return images if images.shape[-1] == 3 else jnp.broadcast_to(jnp.mean(images, -1, keepdims=True), (*images.shape[:3], 3))
 
 
 def draw_figures(metrics: BoxMetrics, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
@@ -212,7 +216,7 @@ def _picture(metrics: BoxMetrics, image: np.ndarray, boxes: Mapping[str, np.ndar
     return with_boxes(image, drawn, metrics.class_names)
 
 
-def _stored(data: Dataset, split: str, rows: Mapping[str, Any], places: np.ndarray) -> np.ndarray:
+def stored_images(data: Dataset, split: str, rows: Mapping[str, Any], places: np.ndarray) -> np.ndarray:
     """Returns images f32 [n, H, W, C] in [0, 1] at places among the rows."""
     stored = data.images(split, np.asarray(rows["index"])[places])
     return stored.astype(np.float32) / unit_value(stored.dtype)
@@ -242,12 +246,12 @@ def sheet(
     from cnnlab import figures
 
     pictures, captions = [], []
-    for place, image in zip(places.tolist(), _stored(data, split, rows, places), strict=True):
+    for place, image in zip(places.tolist(), stored_images(data, split, rows, places), strict=True):
         truth, found = (boxes_at(rows, which, place) for which in (TRUE, FOUND))
         sure = found["valid"] & (found["score"] >= least)
         pictures += [_picture(metrics, image, truth, truth["valid"]), _picture(metrics, image, found, sure)]
         captions += [f"truth: {int(truth['valid'].sum())}", f"found: {int(sure.sum())}"]
-    return figures.image_grid(np.stack(pictures), captions, title=title, columns=8, legend=_legend(metrics), inches=1.5)
+    return figures.image_grid(np.stack(pictures), captions, title=title, columns=8, legend=legend(metrics), inches=1.5)
 
 
 def _mistakes(metrics: BoxMetrics, rows: Mapping[str, Any], images: Sequence[Objects], data: Dataset, split: str) -> Any:
@@ -260,7 +264,7 @@ def _mistakes(metrics: BoxMetrics, rows: Mapping[str, Any], images: Sequence[Obj
         wrong += [(float(image.score[number]), place, number, kind) for number, kind in enumerate(kinds) if kind in KINDS]
     wrong = sorted(wrong, key=lambda one: -one[0])[:EXAMPLES]
     pictures, captions = [], []
-    stored = _stored(data, split, rows, np.asarray([place for _, place, *_ in wrong], np.int64))
+    stored = stored_images(data, split, rows, np.asarray([place for _, place, *_ in wrong], np.int64))
     for image, (score, place, number, kind) in zip(stored, wrong, strict=True):
         truth, found = (boxes_at(rows, which, place) for which in (TRUE, FOUND))
         # Detections lie from the highest score down (nms.detections), as the objects of metrics do.
@@ -269,10 +273,10 @@ def _mistakes(metrics: BoxMetrics, rows: Mapping[str, Any], images: Sequence[Obj
         captions += ["truth", f"{label} {score:.2f}\n{kind}"]
     shown = np.stack(pictures) if pictures else np.zeros((0, 1, 1, 3), np.float32)
     title = f"The surest mistakes on {split}"
-    return figures.image_grid(shown, captions, title=title, columns=8, legend=_legend(metrics), inches=1.5)
+    return figures.image_grid(shown, captions, title=title, columns=8, legend=legend(metrics), inches=1.5)
 
 
-def _legend(metrics: BoxMetrics) -> list[tuple[str, str]]:
+def legend(metrics: BoxMetrics) -> list[tuple[str, str]]:
     """Returns the names of the classes, as many as have colours of their own, with their colours."""
     from cnnlab import figures
 

@@ -6,7 +6,7 @@ loss.
 
 import functools
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import flax.linen as nn
@@ -20,11 +20,14 @@ from cnnlab.ops.heads import Head, Objects
 from cnnlab.ops.keys import stream
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.proposals import Proposals
-from cnnlab.tasks import boxes_shown
+from cnnlab.tasks import boxes_shown, instances_shown
 from cnnlab.tasks.detection_metrics import BoxMetrics
+from cnnlab.tasks.instance_metrics import SHOWN, InstanceMetrics
 from cnnlab.tasks.network_player import NetworkPlayer
 
 PLAYER = DETECTOR
+SUPPRESSION = "suppression"
+"""Name of the argument by which a network is told how detections are chosen, whose masks it finds."""
 
 
 def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] = ()) -> Task:
@@ -36,7 +39,8 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
 
     A network that takes `objects` and `keys` beside the images, one in two stages, is told the objects for its loss: in
     training with keys of the step, and where the loss is measured with those of the examples' indices, so that it does not
-    depend on the batch. One that takes `proposals` is given those of the batch, a column of that name.
+    depend on the batch. One that takes `proposals` is given those of the batch, a column of that name. One whose head is an
+    InstanceHead returns detections with masks, chosen as `suppression` says if it takes that; its metrics are InstanceMetrics.
 
     Args:
         network: a network of DETECTORS, `network(images, train=…) -> (outputs [B, N, P], intermediates)` with a `head`.
@@ -44,8 +48,7 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
     """
     detector = NetworkPlayer(network, PLAYER, frozen)
-    head_of = functools.cache(network.head)  # the anchors are the same for all calls of one size
-
+    head_of: Any = functools.cache(network.head)  # the anchors are the same for all calls of one size
     takes = frozenset(inspect.signature(type(network).__call__).parameters)
 
     def terms_of(outputs: Any, batch: Batch) -> Array:
@@ -60,19 +63,19 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         return _mean(collectives.global_sum(terms)), (updated, {"sums": {"loss_terms": terms}, "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        return at_least_f32(detector.evaluate(params, model_state, inputs)[0])
+        return at_least_f32(detector.evaluate(params, model_state, inputs, **_chosen_by(metrics, takes))[0])
 
     def found_in(outputs: Array, images: Array) -> dict[str, Array]:
-        head = head_of(size_of(images))
-        return jax.vmap(lambda each: metrics.suppression(*head.decode(each)))(outputs)
+        return _detections(head_of(size_of(images)), metrics, outputs)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
-        outputs = learnt = at_least_f32(detector.evaluate(params, model_state, batch["image"], **_given(batch, takes))[0])
+        given = _given(batch, takes) | _chosen_by(metrics, takes)
+        outputs = learnt = at_least_f32(detector.evaluate(params, model_state, batch["image"], **given)[0])
         if "objects" in takes:  # the layers below the regions are the same, and XLA computes them once
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), batch["index"])
             learnt = _wide(detector.evaluate(params, model_state, batch["image"], **_told(batch, metrics, keys, takes))[0])
-        rows = {**metrics.rows(found_in(outputs, batch["image"]), batch), "loss_terms": terms_of(learnt, batch)}
-        return {"sums": {}, "rows": rows}
+        rows = metrics.rows(found_in(outputs, batch["image"]), batch)
+        return {"sums": {}, "rows": {**rows, "loss_terms": terms_of(learnt, batch)}}
 
     return Task(
         init=detector.init,
@@ -80,13 +83,32 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         predict=predict,
         measure=measure,
         summary=metrics.summary,
-        figures=functools.partial(_figures, metrics),
         turns=(PLAYER,),
         metrics=metrics.declared,
         logged_metrics=("loss",),
-        snapshot=functools.partial(boxes_shown.snapshot, metrics, lambda *given: found_in(predict(*given), given[-1])),
-        prediction=boxes_shown.prediction(metrics, found_in),
+        **_shown(metrics, predict, found_in),
     )
+
+
+def _detections(head: Any, metrics: BoxMetrics, outputs: Array) -> dict[str, Array]:
+    """Returns {corners f32 [B, D, 4], score, label, valid} of outputs [B, N, P], and `mask` [B, D, …] where there are masks."""
+    if isinstance(metrics, InstanceMetrics):
+        return jax.vmap(head.instances)(outputs)
+    return jax.vmap(lambda each: metrics.suppression(*head.decode(each)))(outputs)
+
+
+def _shown(
+    metrics: BoxMetrics, predict: Callable[..., Array], found_in: Callable[[Array, Array], dict[str, Array]]
+) -> dict[str, Any]:
+    """Returns what of a Task a person sees: its figures, snapshot and prediction."""
+    has_masks = isinstance(metrics, InstanceMetrics)
+    shown: Any = instances_shown if has_masks else boxes_shown
+    return {
+        "figures": functools.partial(_figures, shown.draw_figures, metrics),
+        "snapshot": functools.partial(shown.snapshot, metrics, lambda *given: found_in(predict(*given), given[-1])),
+        "prediction": shown.prediction(metrics, found_in),
+        "first_rows": SHOWN if has_masks else {},
+    }
 
 
 def size_of(images: Array) -> tuple[int, int]:
@@ -108,10 +130,11 @@ def _objects_in(batch: Batch, metrics: BoxMetrics) -> Objects:
     """Returns the objects of the images, [B, …] each: a crowd is no object to learn, and no background either."""
     column = batch[metrics.column]
     valid = column["valid"]
+    masks = batch[metrics.masks] if isinstance(metrics, InstanceMetrics) else None
     if "crowd" not in column:
-        return Objects(column["corners"], column["label"], valid)
+        return Objects(column["corners"], column["label"], valid, masks=masks)
     crowd = column["crowd"]
-    return Objects(column["corners"], column["label"], valid & ~crowd, valid & crowd)
+    return Objects(column["corners"], column["label"], valid & ~crowd, valid & crowd, masks)
 
 
 def _given(batch: Batch, takes: Collection[str]) -> dict[str, Any]:
@@ -119,6 +142,11 @@ def _given(batch: Batch, takes: Collection[str]) -> dict[str, Any]:
     if PROPOSALS not in takes:
         return {}
     return {PROPOSALS: Proposals(batch[PROPOSALS]["corners"], batch[PROPOSALS]["valid"])}
+
+
+def _chosen_by(metrics: BoxMetrics, takes: Collection[str]) -> dict[str, Any]:
+    """Returns how detections are chosen for a network whose call takes it among its arguments."""
+    return {SUPPRESSION: metrics.suppression} if SUPPRESSION in takes else {}
 
 
 def _told(batch: Batch, metrics: BoxMetrics, keys: Array, takes: Collection[str]) -> dict[str, Any]:
@@ -139,7 +167,13 @@ def _mean(terms: Array) -> Array:
 
 
 def _figures(
-    metrics: BoxMetrics, params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str
+    draw: Callable[..., dict[str, Any]],
+    metrics: BoxMetrics,
+    params: Params,
+    model_state: PyTree,
+    stats: Stats,
+    data: Dataset,
+    split: str,
 ) -> dict[str, Any]:
     """Returns images with true and found boxes, precision and recall of each class, and the worst mistakes."""
-    return boxes_shown.draw_figures(metrics, stats, data, split)
+    return draw(metrics, stats, data, split)
