@@ -25,6 +25,9 @@ SIZE = {
     "lenet5": 16,
     "lenet5_1998": 32,
     "lenet5_20_50_500": 16,
+    "rnn": 8,
+    "lstm": 8,
+    "gru": 8,
     "convnet": 8,
     "airbench94": 9,
 }
@@ -41,6 +44,10 @@ PUBLISHED = [  # shared by papers and independent implementations; MACs of convo
     ("mlp", {"widths": (100,) * 3}, (28, 28, 1), 99_710, 99_400),
     # Jordan's README has 0.29 PFLOP for training and evaluation: 200 steps of 2000 images, 6 FLOP each, are 0.284.
     ("airbench94", {}, (32, 32, 3), 1_972_792, 118_147_360),
+    # Those of torch.nn less its second vector of biases, which the GRU needs for its content alone; 784 steps.
+    ("rnn", {"widths": (100,), "read": "pixels"}, (28, 28, 1), 11_310 - 100, 7_919_400),
+    ("lstm", {"widths": (100,), "read": "pixels"}, (28, 28, 1), 42_210 - 400, 31_674_600),
+    ("gru", {"widths": (100,), "read": "pixels"}, (28, 28, 1), 31_910 - 200, 23_756_200),
     ("linear", {}, (28, 28, 1), 7_850, 7_840),
     ("linear", {"bias": False}, (32, 32, 3), 30_720, 30_720),
 ]

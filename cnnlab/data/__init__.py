@@ -16,6 +16,7 @@ from cnnlab.data.nuclei import nuclei
 from cnnlab.data.photos import blank, photos, sample_photos
 from cnnlab.data.procedural import gaussians, stripes, xor
 from cnnlab.data.scenes import scenes
+from cnnlab.data.sequences import adding, recall
 from cnnlab.data.tfds_sets import tfds
 from cnnlab.data.voc_folders import voc
 
@@ -35,6 +36,8 @@ DATASETS = {
     "stripes": stripes,
     "gaussians": gaussians,
     "scenes": scenes,
+    "adding": adding,
+    "recall": recall,
     "photos": photos,
     "sample_photos": sample_photos,
     "blank": blank,

@@ -12,6 +12,7 @@ from cnnlab.models import (
     inception_v4,
     mobilenet,
     preact_resnet,
+    recurrent,
     resnet,
     squeezenet,
     vgg,
@@ -31,6 +32,9 @@ MODELS = {
     "lenet5": LeNet5,
     "lenet5_1998": LeNet51998,
     "lenet5_20_50_500": LeNet5Caffe,
+    "rnn": recurrent.rnn,
+    "lstm": recurrent.lstm,
+    "gru": recurrent.gru,
     "convnet": ConvNet,
     "airbench94": Airbench94,
     "alexnet_two_tower": alexnet.alexnet_two_tower,
@@ -120,7 +124,7 @@ def native_shape(name: str) -> tuple[int, int, int]:
     """Returns (H, W, C) of the images that a model of MODELS, SEGMENTERS or DETECTORS was published for."""
     if name in (others := SEGMENTED | DETECTED):
         return others[name]
-    if name in ("linear", "mlp", "lenet_300_100", "lenet5_20_50_500"):
+    if name in ("linear", "mlp", "lenet_300_100", "lenet5_20_50_500", "rnn", "lstm", "gru"):
         return (28, 28, 1)
     if name in ("lenet5", "lenet5_1998"):
         return (32, 32, 1)
