@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,6 +12,7 @@ from cnnlab.data.loading import at_final_size
 from cnnlab.data.resize import resize
 from cnnlab.data.voc_folders import voc
 from cnnlab.errors import DataError
+from cnnlab.ops.objects import of_boxes
 
 WIDTH, HEIGHT = 40, 30
 
@@ -67,6 +69,26 @@ def test_a_file_of_coco_is_read_with_its_categories_by_number_and_images_without
     assert found["005.jpg"] == [] and len(found) == 6 and len(source.splits["test"]) == 1
     assert any("1 image of" in one and "without an object" in one for one in source.remarks)
     assert set(source.splits["train"].columns["boxes"]) == {"corners", "label", "valid"}
+
+
+def test_areas_are_those_of_the_file_in_pixels_of_the_image_whatever_its_size(tmp_path):
+    content = instances()
+    content["annotations"][0]["area"] = 31.5
+    source = coco(write_coco(tmp_path, content))
+    parts, _ = at_final_size(source, 20, resize, 0)
+    by_area = {}
+    for part in (*source.splits.values(), *parts.values()):
+        for place, name in enumerate(part.images.names):
+            truth = {key: values[place] for key, values in part.columns["boxes"].items()}
+            found = {**truth, "score": np.ones(len(truth["valid"]))}
+            objects = of_boxes(truth, found)
+            by_area.setdefault(pathlib.Path(name).name, []).append([*objects.area, *objects.found_area])
+    # The image is 40 x 30 and then 20 x 20; a found box has its own area, and the second has none in the file.
+    np.testing.assert_allclose(by_area["000.jpg"], [[31.5, 80.0]] * 2, rtol=1e-5)
+    np.testing.assert_allclose(by_area["001.jpg"], [[80.0, 80.0]] * 2, rtol=1e-5)
+    content["annotations"][2]["area"] = -1
+    with pytest.raises(DataError, match=r"annotations\[2\] \(id 7\): area is -1.\nExpected a number of square pixels"):
+        coco(write_coco(tmp_path, content))
 
 
 def test_files_of_splits_have_their_images_in_the_folders_that_coco_has(tmp_path):

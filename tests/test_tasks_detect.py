@@ -108,6 +108,30 @@ def test_crowds_and_difficult_objects_need_not_be_found_and_only_crowds_are_left
     np.testing.assert_array_equal(stats["rows"]["loss_terms"][:, 1, 0], difficult.sum(axis=1))
 
 
+def test_precision_is_that_at_the_size_of_the_images_themselves():
+    """Detections at half of the width and a quarter of the height, on a canvas: as at the images' own size, areas included."""
+    random, count = np.random.default_rng(0), 40
+    low = random.uniform(0, 200, (count, 6, 2))
+    own = np.concatenate([low, low + random.uniform(4, 120, low.shape)], axis=2).astype(np.float32)
+    guess = (own + random.normal(0, 6, own.shape)).clip(0).astype(np.float32)
+    there = {"label": random.integers(0, 2, (count, 6), np.int32), "valid": random.random((count, 6)) < 0.8}
+    found = {**there, "corners": guess, "score": random.random((count, 6)).astype(np.float32)}
+    batch = {"objects": {**there, "corners": own}, "index": np.arange(count), "mask": np.ones(count, bool)}
+    shrunk = np.asarray([0.5, 0.25, 0.5, 0.25], np.float32)
+    scaled = {**batch["objects"], "corners": own * shrunk, "scale": np.tile(np.float32([0.25, 0.5]), (count, 1))}
+    beside = np.float32(40) * (guess[..., 2:] > 300)  # what reaches into the padding of the canvas is cut off
+    cut = {**found, "corners": np.concatenate([guess[..., :2], np.minimum(guess[..., 2:], 300)], axis=2)}
+    wide = {**found, "corners": np.concatenate([guess[..., :2], np.minimum(guess[..., 2:], 300) + beside], axis=2) * shrunk}
+    on_canvas = {**batch, "objects": scaled, "extent": np.tile(np.int32([75, 150]), (count, 1))}
+    summaries = []
+    for detections, given in ((cut, batch), (wide, on_canvas)):
+        rows = METRICS.rows(detections, given) | {"loss_terms": np.ones((count, 2, 2))}
+        summaries.append(METRICS.summary({"sums": {}, "rows": rows}))
+    assert 0.1 < summaries[0]["ap"] < 0.9 and {"ap_small", "ap_medium", "ap_large"} <= set(summaries[0])
+    assert summaries[0].keys() == summaries[1].keys()
+    np.testing.assert_allclose(list(summaries[1].values()), list(summaries[0].values()), rtol=1e-6)
+
+
 def test_images_without_objects_and_padding_are_finite_and_count_for_nothing():
     task, params, state, measure = trained()
     examples, key = batch(), jax.random.key(1)

@@ -47,7 +47,8 @@ def coco(
 
     Classes are the categories in the order of their numbers, which may be any; results for COCO have these numbers. Images
     without an annotation are kept. A box without an area is left out and counted. Where `iscrowd` is 1, an object is a crowd:
-    it is no object to learn or to miss. Masks and key points are not read.
+    it is no object to learn or to miss. By its `area`, that of its mask, metrics tell whether it is small. Masks and key
+    points are not read.
 
     Args:
         validation: the file of the validation split; none: a share of train, by --validation.
@@ -127,6 +128,9 @@ def _check_entries(path: pathlib.Path, part: str, found: Sequence[Any], fields: 
         numbers = one["bbox"] if part == "annotations" else [0.0] * 4
         if len(numbers) != 4 or not all(_is_number(each) for each in numbers):
             raise DataError(f"{where} (id {one['id']}): bbox is {json.dumps(numbers):.80}.\nExpected [x, y, width, height].")
+        area = one.get("area", 0.0) if part == "annotations" else 0.0
+        if not _is_number(area) or area < 0:
+            raise DataError(f"{where} (id {one['id']}): area is {json.dumps(area):.80}.\nExpected a number of square pixels.")
 
 
 def _is_number(value: Any) -> bool:
@@ -151,6 +155,7 @@ def _listed(part: _File, split: str, folder: pathlib.Path | None, root: pathlib.
     objects: dict[int, list[dict[str, Any]]] = {one["id"]: [] for one in part.images}
     for annotation in part.annotations:
         objects[annotation["image_id"]].append(annotation)
+    has_area = any("area" in annotation for annotation in part.annotations)
     found = []
     for image in part.images:
         own = objects[image["id"]]
@@ -164,7 +169,8 @@ def _listed(part: _File, split: str, folder: pathlib.Path | None, root: pathlib.
         file, where = folder / image["file_name"], f"image {image['id']} of {part.path}"
         # With its folder: files of one name in the folders of two splits differ.
         name = printable(pathlib.Path(os.path.relpath(file, root)).as_posix())
-        found.append(Listed(file, name, split, where, size, corners, label, {"crowd": crowd}))
+        area = np.array([one.get("area", one["bbox"][2] * one["bbox"][3]) for one in own], np.float32) if has_area else None
+        found.append(Listed(file, name, split, where, size, corners, label, {"crowd": crowd}, area))
     return found
 
 

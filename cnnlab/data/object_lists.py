@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnlab.data.image_files import checked_images
 from cnnlab.data.kinds import Boxes, Image
-from cnnlab.data.kinds.boxes import FLAGS, sound_boxes
+from cnnlab.data.kinds.boxes import AREA, FLAGS, sound_boxes
 from cnnlab.data.kinds.kind import Values
 from cnnlab.data.source import Source, Split, with_test_split
 from cnnlab.digests import combined_digest
@@ -41,6 +41,8 @@ class Listed:
     """i32 [m]."""
     flags: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     """bool [m] each, of FLAGS."""
+    area: np.ndarray | None = None
+    """f32 [m], square pixels, as the annotation has it; None: it does not say."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +78,15 @@ def source_of_lists(
     sizes = checked.index.shapes[:, :2]
     _require_sizes(images, checked.good, sizes)
     places = max([1, *(len(one.label) for one in images)])
-    flags = [flag for flag in FLAGS if any(flag in one.flags and one.flags[flag].any() for one in images)]
+    more = [flag for flag in FLAGS if any(flag in one.flags and one.flags[flag].any() for one in images)]
+    more += [AREA] if any(one.area is not None for one in images) else []
     splits, said = {}, list(remarks)
     digests: list[str | np.ndarray] = [checked.fingerprint, *kind.names, limits.bad_boxes]
     for split in dict.fromkeys(one.split for one in images):
         chosen = [place for place, one in enumerate(images) if one.split == split and checked.good[place]]
         listed_here = [images[place] for place in chosen]
         values, found = sound_boxes(
-            _padded(listed_here, places, flags), sizes[chosen], f"{name}, {split}", policy=limits.bad_boxes
+            _padded(listed_here, places, more), sizes[chosen], f"{name}, {split}", policy=limits.bad_boxes
         )
         said += found
         splits[split] = Split({"image": checked.at(chosen), "boxes": values})
@@ -111,18 +114,26 @@ def _require_sizes(images: Sequence[Listed], good: np.ndarray, sizes: np.ndarray
         )
 
 
-def _padded(images: Sequence[Listed], places: int, flags: Sequence[str]) -> Values:
-    """Returns the objects of N images with M places each."""
+def _padded(images: Sequence[Listed], places: int, more: Sequence[str]) -> Values:
+    """Returns the objects of N images with M places each, with those of FLAGS and AREA that are named by `more`."""
     shape = (len(images), places)
     values = {"corners": np.zeros((*shape, 4), np.float32), "label": np.zeros(shape, np.int32), "valid": np.zeros(shape, bool)}
-    values |= {flag: np.zeros(shape, bool) for flag in flags}
+    values |= {name: np.zeros(shape, np.float32 if name == AREA else bool) for name in more}
     for number, one in enumerate(images):
         count = len(one.label)
         values["corners"][number, :count], values["label"][number, :count] = one.corners, one.label
         values["valid"][number, :count] = True
-        for flag in flags:
+        for flag in set(more) - {AREA}:
             values[flag][number, :count] = one.flags.get(flag, False)
+        if AREA in more:
+            values[AREA][number, :count] = one.area if one.area is not None else _areas(one.corners)
     return values
+
+
+def _areas(corners: np.ndarray) -> np.ndarray:
+    """Returns the areas f32 [m] of boxes [m, 4]."""
+    sides: np.ndarray = corners[:, 2:] - corners[:, :2]
+    return sides.prod(axis=1)
 
 
 def _occurrences(name: str, splits: Mapping[str, Split], kind: Boxes) -> list[str]:

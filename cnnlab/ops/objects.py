@@ -9,6 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 
 
+SCALE = "scale"
+"""Name, among the true objects of an image, of the sides (down, right) of a pixel of the image itself in those of the boxes."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objects:
     """The true objects of one image and those that a detector found in it."""
@@ -41,12 +45,15 @@ def of_boxes(truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -
 
     Args:
         truth: `corners` [M, 4], `label` [M] and `valid` bool [M]; `crowd` and `difficult`, bool [M], and `area`, [M], where
-            they are there. COCO's files give an object's area, that of its mask; else it is the box's.
+            they are there. COCO's files give an object's area, that of its mask; else it is the box's. With `scale` [2],
+            (down, right), boxes are in pixels of an image that was scaled so, and areas are those in the image itself. The
+            overlaps do not depend on it.
         found: `corners` [N, 4], `score` [N], `label` [N] and `valid` bool [N], as of `nms.detections`.
     """
     true, guess, order = _of_places(truth), _of_places(found), _order(found)
     boxes, guessed = (np.asarray(each["corners"], np.float64) for each in (true, guess))
-    sides, guessed_sides = boxes[:, 2:] - boxes[:, :2], guessed[order, 2:] - guessed[order, :2]
+    scale = np.asarray(truth.get(SCALE, (1.0, 1.0)), np.float64)[::-1]  # of (x, y)
+    sides, guessed_sides = ((each[:, 2:] - each[:, :2]) / scale for each in (boxes, guessed[order]))
     area = np.asarray(true["area"], np.float64) if "area" in true else sides.prod(axis=1)
     crowd = _flags(true, "crowd")
     return Objects(
@@ -127,7 +134,7 @@ def _shares(both: np.ndarray, found_area: np.ndarray, area: np.ndarray, crowd: n
 def _of_places(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns padded arrays [M, …] without the places that are not valid."""
     valid = np.asarray(values["valid"])
-    return {name: np.asarray(array)[valid] for name, array in values.items() if name != "valid"}
+    return {name: np.asarray(array)[valid] for name, array in values.items() if name not in ("valid", SCALE)}
 
 
 def _order(found: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -8,9 +8,11 @@ import functools
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Stats
+from cnnlab.data.kinds.extent import EXTENT
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops import metrics_of_boxes, nms
 from cnnlab.ops.metrics_of_counts import macro
@@ -19,7 +21,7 @@ from cnnlab.tasks.segmentation_metrics import MOST_NAMED, in_metric
 from cnnlab.values import Count, Fraction, Range
 
 SIZES = ("small", "medium", "large")
-"""Sizes of objects, by COCO's areas in pixels of the images as the network sees them."""
+"""Sizes of objects, by COCO's areas in pixels of the images themselves."""
 FOUND, TRUE = "found", "true"
 """First words of the names of rows: of detections, and of objects."""
 
@@ -69,8 +71,11 @@ class BoxMetrics:
         )
 
     def rows(self, found: dict[str, Array], batch: Batch) -> dict[str, Array]:
-        """Returns the detections and the objects of each held-out image, [B, …] each."""
+        """Returns the detections, clipped to their images on a canvas, and the objects of held-out images, [B, …] each."""
         truth = batch[self.column]
+        if EXTENT in batch:
+            sides = jnp.tile(batch[EXTENT][:, None, ::-1], (1, 1, 2)).astype(found["corners"].dtype)  # [B, 2] -> [B, 1, 4]
+            found = {**found, "corners": jnp.minimum(found["corners"], sides)}
         return {
             "index": batch["index"],
             "mask": batch["mask"],

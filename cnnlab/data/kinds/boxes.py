@@ -8,6 +8,7 @@ import numpy as np
 
 from cnnlab.data.kinds.kind import Kind, Value, Values, refuse, require_arrays, require_finite, require_numbers_of_classes
 from cnnlab.data.placement import Placement, moved_points
+from cnnlab.ops.objects import SCALE
 from cnnlab.text import counted, listed
 
 if TYPE_CHECKING:  # jax is needed on the device alone
@@ -17,6 +18,9 @@ FLAGS = ("crowd", "difficult")
 """Arrays bool [N, M] that a column may also have. A crowd stands for many objects that nobody told apart, and a difficult one
 need not be found: neither counts as missed in evaluation. Training leaves crowds and what lies on them out, and learns
 difficult objects as the others (Liu et al. 2016, arXiv 1512.02325, in the authors' code)."""
+AREA = "area"
+"""An array f32 [N, M] that a column may also have: the area of each object in square pixels of the image itself, where it is
+not that of its box. COCO's is that of the object's mask, by which its metrics tell small objects from large ones."""
 TOLERANCE = 0.5
 """Pixels by which a box may reach beyond its image: annotations are rounded."""
 
@@ -80,8 +84,8 @@ class Corners(Kind):
 
 @dataclasses.dataclass(frozen=True)
 class Boxes(Corners):
-    """Boxes around objects, each of a class: beside the corners `label` i32 [N, M], and flags bool [N, M], those of FLAGS that
-    the source has.
+    """Boxes around objects, each of a class: beside the corners `label` i32 [N, M], flags bool [N, M], those of FLAGS that the
+    source has, AREA where it has it, and on fitted images SCALE, f32 [N, 2].
     """
 
     names_outputs = True
@@ -92,12 +96,19 @@ class Boxes(Corners):
     def check(self, values: Values, where: str) -> None:
         """Raises DataError unless valid boxes have a positive area and a class."""
         flags = [flag for flag in FLAGS if isinstance(values, dict) and flag in values]
-        require_boxes(values, where, {"label": (np.int32, 2, ()), **dict.fromkeys(flags, (np.bool_, 2, ()))})
+        area: dict[str, Any] = {AREA: (np.float32, 2, ())} if isinstance(values, dict) and AREA in values else {}
+        require_boxes(values, where, {"label": (np.int32, 2, ()), **dict.fromkeys(flags, (np.bool_, 2, ())), **area})
+        require_finite(values.get(AREA, values["corners"]), where)
         require_numbers_of_classes(np.where(values["valid"], values["label"], 0), len(self.names), where)
 
     def occurrences(self, values: Values) -> np.ndarray:
         """Returns the number of boxes of each class."""
         return np.bincount(values["label"][values["valid"]], minlength=len(self.names))
+
+    def fitted(self, values: Values, place: Callable[[int], Placement]) -> Values:
+        """Returns the boxes on the fitted images, with SCALE."""
+        scale = np.array([place(number).scale for number in range(len(values["valid"]))], np.float32)
+        return {**super().fitted(values, place), SCALE: scale.reshape(-1, 2)}
 
 
 def require_boxes(values: Values, where: str, more: dict[str, tuple[type[Any], int, Sequence[int | None]]]) -> None:
