@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-
 SCALE = "scale"
 """Name, among the true objects of an image, of the sides (down, right) of a pixel of the image itself in those of the boxes."""
 
