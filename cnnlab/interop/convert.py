@@ -138,6 +138,18 @@ def start_part(
     return filled, dataclasses.replace(report, notes=notes, caveats=tuple(caveats))
 
 
+def names_all(leaves: Leaves, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], new_head: bool) -> bool:
+    """Whether leaves of a file have a name for every one of `shapes`, by our names or by one of the schemes of the family.
+
+    Args:
+        leaves: a state dict with the names of its library.
+        model: the network.
+        shapes: shapes of the network's parameters, {"params/layer/leaf": shape}.
+        new_head: whether the last layer may be missing.
+    """
+    return not _best(leaves, model, shapes, new_head)[1].missing
+
+
 def _parts_of_run(leaves: Leaves) -> list[tuple[str, Leaves]]:
     """Returns (path, its leaves by our names) of every part of the parameters of a run: a player, or a module of one."""
     paths = [name.removeprefix("params/").split("/") for name in leaves if name.startswith("params/")]

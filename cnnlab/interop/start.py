@@ -7,10 +7,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from cnnlab.core import OUTPUT, Params, PyTree
+from cnnlab.core import Params, PyTree
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.interop import files
-from cnnlab.interop.convert import start_from, start_part
+from cnnlab.interop.convert import names_all, start_from, start_part
 from cnnlab.models.dense_maps import encoder, own_encoder
 from cnnlab.ops import trees
 
@@ -78,8 +78,8 @@ def part_started_from(
 def network_started_from(network: nn.Module, path: str, *, new_head: bool) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:
     """Makes the `Experiment.start` that reads the weights of a network or, from a file of that alone, of its backbone.
 
-    A file that has every layer of the network by our names, as a run of it does, is that of the whole network. Where the
-    network has a backbone, any other file is that of the backbone.
+    A file that has every layer of the network by our names, as a run of it does, or by those of a library, is that of the whole
+    network. Where the network has a backbone, any other file is that of the backbone.
 
     Args:
         network: the network.
@@ -94,8 +94,7 @@ def network_started_from(network: nn.Module, path: str, *, new_head: bool) -> Ca
 
     def start(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
         leaves = trees.flatten(trees.join(params.values()))
-        needed = {f"params/{name}" for name in leaves if not (new_head and name.startswith(f"{OUTPUT}/"))}
-        if needed <= set(files.read(path)):
+        if names_all(files.read(path), network, {f"params/{name}": leaf.shape for name, leaf in leaves.items()}, new_head):
             return whole(params, model_state)
         owner = next(player for player, tree in params.items() if BACKBONE in tree)
         return part_started_from(path, into=f"{owner}/{BACKBONE}", model=trunk)(params, model_state)

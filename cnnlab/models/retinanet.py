@@ -29,7 +29,7 @@ ANCHOR_RATIOS = (0.5, 1.0, 2.0)
 ANCHORS = len(OCTAVE) * len(ANCHOR_RATIOS)
 """Number of anchors of a cell."""
 BETA = 1 / 9
-"""Error at which the loss of boxes turns linear (torchvision's, and the authors' Detectron)."""
+"""Error at which the loss of boxes turns linear (the authors' Detectron; torchvision's is linear from 0 on)."""
 
 
 class RetinaNet(Detector):

@@ -20,6 +20,7 @@ from cnnlab.models.layers import Conv, MaxPool, scaled
 from cnnlab.ops import anchors, init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
+from cnnlab.ops.precision import at_least_f32
 from cnnlab.values import Choice, Count, Fraction, NonNegative, Positive, Range
 
 STAGES = ((1, 64, 2), (2, 128, 2), (3, 256, 3), (4, 512, 3), (5, 512, 3))
@@ -45,7 +46,7 @@ class L2Norm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises x [B, H, W, C]."""
         factor = self.param("scale", nn.initializers.constant(self.scale), x.shape[-1:])
-        square = jnp.sum(x.astype(jnp.float32) ** 2, axis=-1, keepdims=True)
+        square = jnp.sum(at_least_f32(x) ** 2, axis=-1, keepdims=True)
         # A pixel of zeros stays so; 1e-10 is the authors' constant below the root.
         return (x * jax.lax.rsqrt(square + 1e-10).astype(x.dtype)) * factor.reshape(1, 1, 1, -1).astype(x.dtype)
 
@@ -58,14 +59,15 @@ class SSD300(nn.Module):
 
     Attributes:
         classes: number of classes of objects, without a background.
-        sides: sizes of the default boxes, for voc or for coco; torchvision's network has the latter.
+        sides: sizes of the default boxes, the authors' for voc or for coco; torchvision: those for coco, none larger than the
+            image.
         activation: applied after every convolution but those that predict.
         initializer: initialiser of the kernels, Xavier's uniform one in the authors' code; biases start at 0.
         width: factor on all numbers of channels but the outputs'.
     """
 
     classes: int
-    sides: Literal["voc", "coco"] = "voc"
+    sides: Literal["voc", "coco", "torchvision"] = "voc"
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     initializer: Choice[INITIALIZERS] = init.xavier
     width: Positive = 1.0
@@ -96,7 +98,7 @@ class SSD300(nn.Module):
         voc = (anchors.SSD300_SMALLEST, anchors.SSD300_LARGEST)
         smallest, largest = voc if self.sides == "voc" else (COCO_SIDES[:-1], COCO_SIDES[1:])
         sizes, ratios, steps = anchors.SSD300_SIZES, anchors.SSD300_RATIOS, anchors.SSD300_STEPS
-        defaults = anchors.default_boxes(sizes, (SIDE, SIDE), smallest, largest, ratios, steps)
+        defaults = anchors.default_boxes(sizes, (SIDE, SIDE), smallest, largest, ratios, steps, self.sides == "torchvision")
         return AnchorHead(defaults, (SIDE, SIDE), "softmax")
 
     def _conv(

@@ -5,6 +5,7 @@ import flax.linen as nn
 from cnnlab.interop.families import (
     alexnet,
     densenet,
+    detection,
     efficientnet,
     inception,
     keras,
@@ -17,7 +18,7 @@ from cnnlab.interop.families import (
 )
 from cnnlab.interop.scheme import Scheme
 
-_TORCH = (alexnet, zfnet, vgg, inception, resnet, densenet, squeezenet, mobilenet, efficientnet, segmentation)
+_TORCH = (alexnet, zfnet, vgg, inception, resnet, densenet, squeezenet, mobilenet, efficientnet, segmentation, detection)
 
 SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     model: (*schemes, *keras.SCHEMES.get(model, ())) for family in _TORCH for model, schemes in family.SCHEMES.items()
