@@ -6,6 +6,7 @@ import pytest
 
 from cnnlab.ops.pixel_distributions import bernoulli, softmax
 from experiments.claims import c28_pixelcnn_sampling as pixelcnn
+from experiments.claims import c35_shared_convolutions as shared
 from experiments.claims import c36_sliding_window as window
 
 
@@ -33,3 +34,9 @@ def test_a_pixelcnn_is_evaluated_once_for_each_value(way, shape, output):
 def test_lenet5_on_289_windows_multiplies_what_its_layers_say():
     assert window.macs() == window.expected_macs() == {"one pass": 22_531_080.0, "every window": 289 * 416_520.0}
     assert window.unseen_positions() == 16  # 4 x 4 of the 8 x 8 positions of a window
+
+
+def test_shared_convolutions_multiply_what_their_layers_say_and_vgg16_would_save_more():
+    assert shared.macs() == shared.macs_by_hand()
+    assert shared.inside().sum() == 9  # 3 x 3 of 8 x 8 cells, whose receptive field has 43 pixels
+    assert round(shared.ratio_of_the_paper(), 1) == 73.2

@@ -45,6 +45,7 @@ THIN = {
     "centre": {"width": 2, "levels": 3, "channels": 4},
     "fast_rcnn": {"width": 2, "levels": 3, "channels": 4, "hidden": 8, "region_samples": 8, "anchor_scales": (3.0,)},
     "faster_rcnn": {"width": 2, "levels": 3, **FEW},
+    "rcnn": {"width": 2, "levels": 3, "crop": 12, "context": 1, "hidden": 8, "region_samples": 8},
     "faster_rcnn_resnet50": {"backbone": SMALL, **FEW},
     "mask_rcnn": {"width": 2, "levels": 3, **FEW, **MASKS},
     "mask_rcnn_resnet50": {"backbone": SMALL, **FEW, **MASKS},
@@ -60,6 +61,7 @@ FORMS = [
     ("centre", {"backbone": SMALL, "channels": 4, "norm": norms.batch_norm}),
     ("faster_rcnn", {"width": 2, "levels": 2, **FEW, "pool": "max", "boxes": "shared"}),
     ("mask_rcnn", {"width": 2, "levels": 2, **FEW, **MASKS, "pool": "max", "masks": "shared"}),
+    ("rcnn", {"backbone": SMALL, "crop": 16, "depth": 0, "boxes": "shared", "classifier": "softmax", "region_samples": 8}),
     ("yolo_v1", {"width": 0.03, "hidden": 0, "boxes": 3}),
 ]
 FAST = [(name, THIN[name]) for name in ("ssd", "centre", "yolo_grid")]

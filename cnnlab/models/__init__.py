@@ -23,6 +23,7 @@ from cnnlab.models.deconvnet import DeconvNet
 from cnnlab.models.fast_rcnn import FastRCNN
 from cnnlab.models.pixelcnn import GatedPixelCNN, PixelCNN
 from cnnlab.models.pixelrnn import PixelRNN
+from cnnlab.models.rcnn import RCNN
 from cnnlab.models.watershed import OtsuWatershed
 from cnnlab.models.yolo_grid import YOLOGrid
 
@@ -63,6 +64,7 @@ DETECTORS = {
     "retinanet": retinanet.RetinaNet,
     "retinanet_resnet50": retinanet.retinanet_resnet50,
     "centre": Centre,
+    "rcnn": RCNN,
     "fast_rcnn": FastRCNN,
     "faster_rcnn": faster_rcnn.FasterRCNN,
     "faster_rcnn_resnet50": faster_rcnn.faster_rcnn_resnet50,

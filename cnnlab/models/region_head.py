@@ -100,14 +100,18 @@ class RegionHead:
         logits, codes = outputs[:, : self.classes + 1], outputs[:, self.classes + 1 :]
         return logits, codes.reshape(len(codes), -1, CODE)
 
+    def scores(self, outputs: jax.Array) -> jax.Array:
+        """Returns the score of each class of objects, f32 [S, K] in [0, 1], of outputs f32 [S, P]."""
+        return jax.nn.softmax(self.parts(outputs)[0])[:, 1:]
+
     def decode(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Implements Head.decode: corners f32 [R, K, 4], or [R, 4] for all classes, of outputs f32 [R, 5 + P]."""
         corners, valid = outputs[:, :CODE], outputs[:, CODE] > 0
-        logits, codes = self.parts(outputs[:, CODE + 1 :])
+        _, codes = self.parts(outputs[:, CODE + 1 :])
         codes = codes[:, 1:] if codes.shape[1] > 1 else codes  # without the background's
         found = boxes.clipped(boxes.decode(codes, corners[:, None]), self.image_size)  # [R, K or 1, 4]
         is_box = jnp.all(found[..., 2:] - found[..., :2] >= LEAST_SIDE, axis=-1)
-        scores = jnp.where(valid[:, None] & is_box, jax.nn.softmax(logits)[:, 1:], 0.0)  # [R, K]
+        scores = jnp.where(valid[:, None] & is_box, self.scores(outputs[:, CODE + 1 :]), 0.0)  # [R, K]
         return (found if found.shape[1] == scores.shape[1] else found[:, 0]), scores
 
 

@@ -116,9 +116,25 @@ def hard_negatives(losses: jax.Array, positive: jax.Array, candidates: jax.Array
         ratio: negatives for each positive.
     """
     candidates = candidates & ~positive
-    order = jnp.argsort(jnp.where(candidates, -lax.stop_gradient(at_least_f32(losses)), jnp.inf), stable=True)
-    rank = jnp.zeros(order.shape, jnp.int32).at[order].set(jnp.arange(len(order), dtype=jnp.int32))  # [N] at [N]
+    rank = _ranks(losses, candidates)
     return candidates & (rank.astype(jnp.float32) < ratio * jnp.sum(positive).astype(jnp.float32))
+
+
+def hardest(losses: jax.Array, candidates: jax.Array, count: int) -> jax.Array:
+    """Returns which anchors are the `count` candidates with the largest losses, or all if there are fewer, bool [N].
+
+    Args:
+        losses: loss of each anchor, f32 [N]; ties go to the first.
+        candidates: those that may be chosen, bool [N].
+        count: number of anchors.
+    """
+    return candidates & (_ranks(losses, candidates) < count)
+
+
+def _ranks(losses: jax.Array, candidates: jax.Array) -> jax.Array:
+    """Returns the place of each candidate by its loss, the largest first, i32 [N]; those that are no candidates come last."""
+    order = jnp.argsort(jnp.where(candidates, -lax.stop_gradient(at_least_f32(losses)), jnp.inf), stable=True)
+    return jnp.zeros(order.shape, jnp.int32).at[order].set(jnp.arange(len(order), dtype=jnp.int32))  # [N] at [N]
 
 
 def sampled(kind: jax.Array, key: jax.Array, count: int, positive_share: float) -> tuple[jax.Array, jax.Array]:
