@@ -101,6 +101,22 @@ TWO_STAGES = {
     "model.proposals": 48,
     "model.positive_share": 1.0,
 }
+CROPPED = {
+    **{name: value for name, value in BOXED.items() if not name.startswith("model")},
+    "proposals": "selective_search",
+    "proposals.least": 4,
+    "model": "rcnn",
+    "model.width": 2,
+    "model.levels": 2,
+    "model.crop": 8,
+    "model.context": 1,
+    "model.hidden": 8,
+    "model.activation": "silu",
+    # As above, and machines learn from all negatives.
+    "model.region_samples": 64,
+    "model.positive_share": 1.0,
+    "model.hard_negatives": 64,
+}
 PLACED = {
     **SCENES,
     "dataset.most_objects": 1,
@@ -145,6 +161,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "segment": small(segmentation, SEEN_WHOLE, losses="cross_entropy,dice", average_decay=0.9),
     "detect": small(detection, BOXED, average_decay=0.9),
     "detect_regions": small(detection, TWO_STAGES),
+    "detect_crops": small(detection, CROPPED),
     "localize": small(localization, PLACED, average_decay=0.9),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
@@ -171,6 +188,7 @@ MIXING = {
     "reconstruct": "a penalty of the batch's mean code",
     "detect": "the number of objects of the batch",
     "detect_regions": "the number of regions of the batch",
+    "detect_crops": "the number of regions of the batch",
     "surgery": "weights",
 }
 """Tasks in whose training an example's loss depends on the others, with the reason."""

@@ -54,13 +54,24 @@ SILENT = (
     "segment",
     "detect",
     "detect_regions",
+    "detect_crops",
     "localize",
     "synthesis",
     "fast_style",
 )
 """Rows whose task draws no images."""
 SAMPLERS = [name for name in TASKS if name not in SILENT]
-LATER = ("denoise", "detect_regions", "ensemble", "fast_style", "gan", "stacked_unsupervised", "synthesis", "vq_vae")
+LATER = (
+    "denoise",
+    "detect_crops",
+    "detect_regions",
+    "ensemble",
+    "fast_style",
+    "gan",
+    "stacked_unsupervised",
+    "synthesis",
+    "vq_vae",
+)
 """Rows like others of their kind, which the fast stage leaves to the slow one."""
 PLACES = [("jit", 8), ("pmap", 3), ("fsdp", 8)]
 UNEVEN = [(name, "jit", 3) for name in ("pursuit", "classify", "gan", "knn")]
