@@ -19,7 +19,9 @@ from cnnlab.values import Duration
 
 experiment = partial(
     detection,
-    model=partial(MaskRCNN, anchor_scales=(2.0, 3.5), proposals=300, mask_bins=7),
+    model=partial(
+        MaskRCNN, anchor_scales=(2.0, 3.5), anchor_samples=256, proposals=300, region_samples=128, mask_bins=7, mask_depth=2
+    ),
     data=partial(
         images,
         dataset="nuclei:stage1_train",

@@ -15,7 +15,7 @@ from experiments import ssd_scenes
 
 experiment = partial(
     ssd_scenes.experiment,
-    model=MaskRCNN,
+    model=partial(MaskRCNN, mask_bins=7, mask_depth=2),
     data=partial(
         images,
         dataset=partial(

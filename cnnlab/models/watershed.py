@@ -35,7 +35,7 @@ class OtsuWatershed(nn.Module):
     classes: int
     blur: Annotated[float, Range(0, 20)] = 1.0
     smooth: Annotated[float, Range(0, 20)] = 1.0
-    least_distance: Count = 5
+    least_distance: Count = 3
     least_pixels: Count = 20
     most: Count = 100
     bins: Count = 28
