@@ -49,13 +49,13 @@ def prediction(metrics: InstanceMetrics, found_in: Callable[[Array, Array], dict
         return [{**one, "segmentation": segmentation(mask)} for one, mask in zip(found, masks, strict=True)]
 
     def drawn(image: np.ndarray, arrays: Predicted) -> np.ndarray:
-        """Returns the picture of an image with boxes and masks, whose arrays were placed."""
+        """Returns the picture of an image with masks, and with named boxes where classes are several, of placed arrays."""
         sure = np.flatnonzero(arrays["valid"] & (arrays["score"] >= SURE))
         owner = np.full(image.shape[:2], instances.NOBODY)
         for number in sure[::-1].tolist():  # the surest lies on top
             owner[_mask(arrays, number)] = number
-        colours = _colours(metrics, np.asarray(arrays["label"]))
-        return boxes.picture(painted(in_colour(image), owner, colours), arrays)
+        shown: np.ndarray = painted(in_colour(image), owner, _colours(metrics, np.asarray(arrays["label"])))
+        return boxes.picture(shown, arrays) if len(metrics.class_names) > 1 else shown
 
     def picture(image: np.ndarray, arrays: Predicted) -> np.ndarray:
         return drawn(image, {**arrays, "frame": arrays["corners"], "size": np.asarray(image.shape[:2])})
