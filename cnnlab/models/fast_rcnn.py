@@ -52,7 +52,7 @@ class FastRCNN(TwoStages):
         """
         pooled, maps = self.pyramid(images, train=train)
         size = (images.shape[1], images.shape[2])
-        given = self._grid(size, len(images)) if proposals is None else proposals
+        given = self._grid(size, images.shape[0]) if proposals is None else proposals
         shown = {f"level{level}": value for level, value in maps.items()}
         if objects is None or keys is None:
             return with_output(self.described(pooled, given), shown)

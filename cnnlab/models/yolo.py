@@ -173,7 +173,7 @@ class YOLOv1(nn.Module):
             x = Dropout(self.dropout, name="dropout")(self.activation(x), train=train)
         x = nn.Dense(cells[0] * cells[1] * (BOX * self.boxes + self.classes), kernel_init=self.initializer, name=OUTPUT)(x)
         # [B, h·w·P] -> [B, h·w, P]
-        return with_output(x.reshape(len(x), cells[0] * cells[1], -1), intermediates)
+        return with_output(x.reshape(x.shape[0], cells[0] * cells[1], BOX * self.boxes + self.classes), intermediates)
 
     def head(self, image_size: tuple[int, int]) -> GridHead:
         """Returns what the outputs mean for images (H, W)."""

@@ -98,7 +98,9 @@ def _found(classes: int, outputs: Array, images: Array) -> dict[str, Array]:
     logits, found = parted(outputs, classes)
     label = predicted(logits)
     known = jnp.maximum(label, 0)
-    corners = boxes.corners(_of_class(found, known) * _unit(images))
+    placed = _of_class(found, known) * _unit(images)
+    # The numbers are not bounded: a box of a negative side has no area.
+    corners = boxes.corners(placed.at[:, 2:].max(0.0))
     # [B, K] at [B, 1] -> [B, 1]
     score = jnp.take_along_axis(jax.nn.softmax(logits), known[:, None], axis=1)
     return {"corners": corners[:, None], "score": score, "label": known[:, None], "valid": (label >= 0)[:, None]}

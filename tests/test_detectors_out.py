@@ -1,0 +1,84 @@
+"""What every detector and localiser gives out: its layers, an exported program, and rows, records and pictures of boxes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_models_detection import THIN, size_of
+
+from cnnlab import inspect
+from cnnlab.data.placement import Placement
+from cnnlab.inputs import InputSpec
+from cnnlab.interop import export
+from cnnlab.models import DETECTORS, LOCALIZERS
+from cnnlab.models.localizer import Localizer, MapLocalizer
+from cnnlab.models.two_stages import TwoStages
+from cnnlab.models.vgg import VGG
+from cnnlab.tasks.detect import detect
+from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
+from cnnlab.tasks.localization_metrics import PlaceMetrics
+from cnnlab.tasks.localize import localize
+
+NAMES = ("cat", "dog", "bird")
+TRUNK = functools.partial(VGG, classes=0, depths=(1, 1, 1, 1, 1), hidden=(8, 8), grid=1, width=0.03, dropout=0.0)
+PLACES = {
+    "localizer": functools.partial(MapLocalizer, width=2, levels=3, hidden=8),
+    "vgg16_localizer": functools.partial(Localizer, trunk=TRUNK(), boxes="per_class"),
+}
+"""The localisers in a cheap form; vgg16_localizer has no knob of its size."""
+
+
+def made(name):
+    """(the network, its task, (H, W) of its images)."""
+    if name in PLACES:
+        network = PLACES[name](classes=len(NAMES))
+        return network, localize(network, metrics=PlaceMetrics(NAMES, "objects", 1.0, 1.0)), (32, 48)
+    network = DETECTORS[name](classes=len(NAMES), **THIN[name])
+    terms = network.head(size_of(name)).terms
+    metrics = BoxMetrics(NAMES, "objects", terms, Suppression(least_score=0.0, most=20))
+    return network, detect(network, metrics=metrics), size_of(name)
+
+
+def test_every_localizer_is_tested():
+    assert PLACES.keys() == LOCALIZERS.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*DETECTORS, *PLACES])
+def test_a_network_is_inspected_exported_and_predicts(name, tmp_path):
+    network, task, (height, width) = made(name)
+    images = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
+    params, state = jax.jit(task.init)(jax.random.key(0), {"image": images})
+
+    listed = inspect.layers(network, (height, width, 3))  # layers that the levels share have a row for each
+    rows = {row.name: row for row in listed}
+    assert sum(row.params for row in listed) == sum(leaf.size for leaf in jax.tree.leaves(params))
+    if isinstance(network, TwoStages):  # the heads of regions: as many rows as there are proposals
+        assert rows["output/class"].output[-1] == len(NAMES) + 1 and rows["output/class"].macs > rows["output/class"].params
+        assert {"region1", "output/box"} <= set(rows)
+
+    def predicted(variables, images):
+        outputs = task.predict(variables["params"], variables["state"], images)
+        return {"outputs": outputs, **task.prediction.arrays(outputs, images)}
+
+    variables = {"params": params, "state": state}
+    expected = jax.device_get(jax.jit(predicted)(variables, images))
+    export.write_stablehlo(tmp_path / "x.stablehlo", lambda *given: predicted(*given)["outputs"], variables, images.shape[1:])
+    again = export.load_stablehlo(tmp_path / "x.stablehlo")
+    np.testing.assert_allclose(again(jnp.asarray(images[:1])), expected["outputs"][:1], rtol=1e-4, atol=1e-4)
+
+    one = {key: value[0] for key, value in expected.items() if key != "outputs"}
+    inputs = InputSpec((height, width, 3), "uint8", np.zeros((1, 1, 1, 3)), np.ones((1, 1, 1, 3)), NAMES, {"name": "none"})
+    place = Placement((0.5, 0.5), (0.0, 0.0), (height, width), (2 * height, 2 * width))
+    own = task.prediction.placed(one, place)
+    found, records = task.prediction.rows(own, inputs), task.prediction.records(own, inputs, "photos/12.jpg")
+    assert len(found) == len(records) == one["valid"].sum() >= 1
+    for row, record in zip(found, records, strict=True):
+        assert row["class"] in NAMES and 0 <= row["score"] <= 1
+        assert record["image_id"] == 12 and record["category_id"] == 1 + NAMES.index(row["class"])
+        assert 0 <= row["x1"] <= row["x2"] <= 2 * width and 0 <= row["y1"] <= row["y2"] <= 2 * height
+    picture = np.full((2 * height, 2 * width, 3), 0.5, np.float32)
+    assert task.prediction.maps(picture, one, place)["boxes"].shape == picture.shape
+    assert task.prediction.caption(one, inputs)
