@@ -28,6 +28,8 @@ from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.recipes.segmentation import segmentation
 from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
 from cnnlab.recipes.vae import quantized_autoencoder, variational_autoencoder
+from cnnlab.recipes.writing import writing
+from tests.commands import ROOT
 
 STRIPES = {"dataset": "stripes", "dataset.examples": 90, "dataset.size": 8}
 TRAINED = {**STRIPES, "batch_size": 24}
@@ -127,6 +129,17 @@ PLACED = {
     "model.activation": "silu",
     "optimizer": "momentum",
 }
+WRITTEN = {
+    "dataset": f"file:{ROOT / 'LICENSE'}",
+    "batch_size": 24,
+    "window": 5,
+    "context": 6,
+    "measured": 8,
+    "test": 0.1,
+    "model.widths": "6,4",
+    "model.dropout": 0.3,
+    "optimizer": "momentum",
+}
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -163,6 +176,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "detect_regions": small(detection, TWO_STAGES),
     "detect_crops": small(detection, CROPPED),
     "localize": small(localization, PLACED, average_decay=0.9),
+    "write": small(writing, WRITTEN, average_decay=0.9),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
 """{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""

@@ -54,18 +54,9 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     Args:
         data_dir: folder of prepared sets; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     """
-    try:
-        import tensorflow_datasets
-    except ImportError:
-        raise DataError(
-            f"tfds:{name} needs tensorflow-datasets, which is not installed.\n"
-            "Install it: pip install tensorflow-datasets array-record (reading needs no TensorFlow)."
-        ) from None
-    folder = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    builder = _builder(tensorflow_datasets, name, folder)
-    if not builder.is_prepared():
-        _prepare(name, folder)
-        builder = _builder(tensorflow_datasets, name, folder)
+    builder = prepared_builder(name, data_dir)
+    import tensorflow_datasets
+
     features = find_features(tensorflow_datasets, name, builder.info)
     published = named_splits(builder.info.splits)
     # A name that is exactly the split's comes before another spelling of it.
@@ -102,6 +93,28 @@ def tfds(name: str, /, *, data_dir: str | None = None) -> Source:
     remarks += remarks_of(name, features, arrays)
     splits, carved = with_test_split(f"tfds:{name}", splits)
     return Source(f"tfds:{name}", splits, kinds_of(builder.info, features, arrays), fingerprint, (*remarks, *carved))
+
+
+def prepared_builder(name: str, data_dir: str | None) -> Any:
+    """Returns the TFDS builder of a set, which is prepared first where it is not yet; raises as `tfds` does.
+
+    Args:
+        name: name of the set, such as `mnist` or `name/config`.
+        data_dir: folder of prepared sets; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    """
+    try:
+        import tensorflow_datasets
+    except ImportError:
+        raise DataError(
+            f"tfds:{name} needs tensorflow-datasets, which is not installed.\n"
+            "Install it: pip install tensorflow-datasets array-record (reading needs no TensorFlow)."
+        ) from None
+    folder = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    builder = _builder(tensorflow_datasets, name, folder)
+    if not builder.is_prepared():
+        _prepare(name, folder)
+        builder = _builder(tensorflow_datasets, name, folder)
+    return builder
 
 
 def _arrays_of(found: Mapping[str, np.ndarray], split: str) -> dict[str, np.ndarray]:

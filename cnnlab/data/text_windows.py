@@ -1,0 +1,150 @@
+"""The knob `data` of a recipe that learns from a text: windows that follow each other, so that a state can be carried along.
+
+The training text is cut into as many streams of equal length as a batch has examples. Step s takes window s of every stream, so
+that the state after a window is the one that the next window of the same row begins with.
+
+Letters in shapes: N windows, B streams and examples of a batch, T characters of a window.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab.core import Array, Batch, Dataset, Feed, PyTree, Rows
+from cnnlab.data.kinds import Tokens
+from cnnlab.data.kinds.recorded import as_json
+from cnnlab.data.kinds.tokens import PADDING
+from cnnlab.data.stream_order import evaluation_feeds
+from cnnlab.data.texts import TEXTS, Text, python_topics
+from cnnlab.digests import combined_digest
+from cnnlab.errors import DataError, UsageError, did_you_mean
+from cnnlab.inputs import InputSpec
+from cnnlab.values import Choice, Count, Fraction
+
+COLUMN = "text"
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """How a text is cut, which the task needs to know in which order its windows follow each other."""
+
+    streams: int
+    """Number B of streams of the training text, which is the batch size."""
+    each: int
+    """Number of windows of a stream."""
+    length: int
+    """Characters T of a training window that are predicted."""
+    context: int
+    """Characters that a held-out window has before those that are measured."""
+    measured: int
+    """Characters of a held-out window that are measured."""
+
+
+def text_windows(
+    *,
+    dataset: Choice[TEXTS] = python_topics,
+    batch_size: Count = 16,
+    window: Count = 64,
+    context: Count = 128,
+    measured: Count = 256,
+    validation: Fraction = 0.1,
+    test: Fraction = 0.0,
+) -> tuple[Dataset, Windows]:
+    """The characters of a text, with its end as the validation and the test split.
+
+    Args:
+        dataset: text; python_topics comes with Python; file:PATH and tfds:NAME read others.
+        batch_size: number of streams into which the training text is cut, over all devices together.
+        window: number of characters after which a step ends; the gradient reaches no further back, the state does.
+        context: number of characters that a held-out window reads before those that are measured.
+        measured: number of characters of a held-out window that are measured; each is measured once.
+        validation: share of the text that is held out for validation, before that of test.
+        test: share of the text at its end that is held out for test.
+    """
+    text: Text = dataset()
+    names = tuple(sorted(set(text.content)))
+    numbers = np.searchsorted(np.array(names), np.array(list(text.content))).astype(np.int32)
+    ends = [round(len(numbers) * share) for share in (1 - validation - test, 1 - test, 1)]
+    parts = {"train": numbers[: ends[0]], "validation": numbers[ends[0] : ends[1]], "test": numbers[ends[1] :]}
+    each = (len(parts["train"]) - 1) // batch_size // window
+    if each < 1:
+        raise UsageError(
+            f"{text.name} has {len(parts['train']):,} characters to train on, too few for {batch_size} windows of {window}.\n"
+            "Give a longer text, or less of --batch_size, --window or --validation."
+        )
+    for split in [name for name in ("validation", "test") if len(parts[name]) < 2]:
+        if len(parts.pop(split)):
+            raise DataError(f"{text.name}: its {split} split has one character. Give a larger share, or none.")
+    windows = {"train": _training(parts.pop("train"), batch_size, each, window)}
+    windows |= {split: _held_out(part, context, measured) for split, part in parts.items()}
+    sizes = {split: len(part) for split, part in windows.items()}
+    settings = f"{batch_size} {window} {context} {measured} {validation} {test}"
+    kinds = {COLUMN: Tokens(names)}
+    data = Dataset(
+        name=text.name,
+        inputs=InputSpec((window, 1, 1), "int32", np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32), names),
+        kinds=kinds,
+        recorded_kinds=as_json(kinds),
+        stored={COLUMN: jax.ShapeDtypeStruct((window + 1,), np.int32)},
+        sizes=sizes,
+        batch_size=batch_size,
+        train=functools.partial(_train, batch_size, each),
+        evaluate=functools.partial(_evaluate, sizes),
+        resident={split: {COLUMN: part} for split, part in windows.items()},
+        preparation=_prepare,
+        images=functools.partial(_pictures, windows, len(names)),
+        fingerprint=combined_digest(text.fingerprint, settings),
+    )
+    return data, Windows(batch_size, each, window, context, measured)
+
+
+def _training(numbers: np.ndarray, streams: int, each: int, length: int) -> np.ndarray:
+    """Returns the windows i32 [B · each, T + 1] of all streams, those of a stream one after another; they share an end."""
+    starts = np.arange(streams)[:, None] * (each * length) + np.arange(each)[None] * length  # [B, each]
+    return numbers[starts.reshape(-1, 1) + np.arange(length + 1)[None]]  # [B, each] -> [B · each, T + 1]
+
+
+def _held_out(numbers: np.ndarray, context: int, measured: int) -> np.ndarray:
+    """Returns windows i32 [N, context + measured + 1], PADDING behind the end of the text.
+
+    The first one begins with the text and is measured whole; window n measures the last `measured` characters of its own.
+    """
+    length = context + measured
+    count = max(1, -(-(len(numbers) - 1 - context) // measured))
+    padded = np.concatenate([numbers, np.full(max(0, (count - 1) * measured + length + 1 - len(numbers)), PADDING, np.int32)])
+    return padded[np.arange(count)[:, None] * measured + np.arange(length + 1)[None]]
+
+
+def _train(streams: int, each: int, seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
+    """Implements core.Dataset.train; the windows of a text have one order, whatever the seed."""
+    own = np.arange(streams) if rows is None else rows(streams)
+    while True:
+        yield {"index": (own * each + step % each).astype(np.int32)}
+        step += 1
+
+
+def _evaluate(sizes: Mapping[str, int], split: str, batch_size: int, *, rows: Rows | None = None) -> Iterator[Feed]:
+    """Implements core.Dataset.evaluate."""
+    if split not in sizes:
+        raise UsageError(f"no split {split!r}.{did_you_mean(split, list(sizes))} There are: {', '.join(sizes)}.")
+    return evaluation_feeds(sizes[split], batch_size, None, rows=rows)
+
+
+def _prepare(inputs: InputSpec, resident: PyTree, feed: Mapping[str, Array], key: Array | None) -> Batch:
+    """Implements core.Dataset.preparation."""
+    text = resident[COLUMN][feed["index"]] if resident else feed[COLUMN]  # [N, T + 1] at [B] -> [B, T + 1]
+    return {COLUMN: text, "index": feed["index"], "mask": feed.get("mask", jnp.ones(text.shape[:1], bool))}
+
+
+def _pictures(windows: Mapping[str, np.ndarray], characters: int, split: str, indices: np.ndarray) -> np.ndarray:
+    """Implements core.Dataset.images: a window as a strip of grey levels, f32 [B, T + 1, 1, 1]."""
+    return (windows[split][np.asarray(indices)] / np.float32(max(characters - 1, 1)))[..., None, None].astype(np.float32)
+
+
+TEXT_PIPELINES: Any = {"text_windows": text_windows}
+"""Pipelines of text by name, for the knob `data`."""

@@ -1,0 +1,37 @@
+"""The recipe of networks that write: from the characters so far to the next one."""
+
+from cnnlab.core import Experiment
+from cnnlab.data.images import require_validation
+from cnnlab.data.text_windows import TEXT_PIPELINES
+from cnnlab.models.writer import WRITERS
+from cnnlab.ops.averaging import AVERAGES, ema
+from cnnlab.ops.optimizers import OPTIMIZERS
+from cnnlab.tasks.write import write
+from cnnlab.values import Choice, Count, Duration
+
+
+def writing(
+    *,
+    model: Choice[WRITERS] = "recurrent",
+    data: Choice[TEXT_PIPELINES] = "text_windows",
+    optimizer: Choice[OPTIMIZERS] = "adam",
+    duration: Duration = Duration(1, "epochs"),
+    early_stopping: Count | None = None,
+    average: Choice[AVERAGES] = ema,
+) -> Experiment:
+    """A network that predicts every next character of a text, by back-propagation through time that is truncated to a window.
+
+    Args:
+        model: network.
+        data: text, and how it is cut into windows.
+        optimizer: rule by which the weights are updated, with its learning rate and schedule.
+        duration: length of training; --steps, --epochs and --examples_seen (windows) set it.
+        early_stopping: validations in a row without an improvement after which training ends, with the best weights; none: off.
+        average: average of the parameters over training that is evaluated in their place; ema with average_decay=0: none.
+    """
+    dataset, windows = data()
+    dataset = require_validation(dataset, early_stopping)
+    task = write(model(classes=dataset.classes), windows=windows)
+    steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
+    optimizers = {player: optimizer(steps=steps) for player in task.turns}
+    return Experiment(task, dataset, optimizers, steps, average(steps), None, (), early_stopping)

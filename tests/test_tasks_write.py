@@ -1,0 +1,117 @@
+"""Texts: how they are cut, the state that is carried from window to window, what is measured, what is refused."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnlab import knobs
+from cnnlab.data.text_windows import text_windows
+from cnnlab.data.texts import TEXTS, Text, python_topics, text_file, tfds_text
+from cnnlab.errors import DataError, UsageError
+from cnnlab.models.writer import RecurrentWriter
+from cnnlab.recipes.writing import writing
+from cnnlab.tasks.write import write
+
+LINE = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. "
+
+
+def windows_of(content=LINE * 4, **knobs):
+    data, windows = text_windows(dataset=lambda: Text("lines", content), **{"batch_size": 3, "window": 7, **knobs})
+    return data, windows
+
+
+def spelled(data, numbers):
+    return "".join(data.class_names[number] for number in np.asarray(numbers) if number >= 0)
+
+
+def test_a_step_goes_on_where_the_one_before_ended_in_every_stream():
+    data, windows = windows_of(validation=0.2)
+    text, feeds = LINE * 4, data.train(5, 0)
+    whole = round(0.8 * len(text))
+    assert windows.each == (whole - 1) // 3 // 7 and data.sizes["train"] == 3 * windows.each
+    rows = data.resident["train"]["text"]
+    for step in range(2 * windows.each):
+        index = next(feeds)["index"]
+        for stream, place in enumerate(index):
+            start = 7 * (stream * windows.each + step % windows.each)
+            assert spelled(data, rows[place]) == text[start : start + 8]
+    np.testing.assert_array_equal(next(data.train(0, 2))["index"], next(data.train(9, windows.each + 2))["index"])
+
+
+@pytest.mark.parametrize(("context", "measured", "length"), [(6, 8, 40), (6, 8, 43), (0, 5, 21), (20, 9, 15), (3, 4, 2)])
+def test_every_character_that_is_held_out_is_measured_once_after_as_much_context(context, measured, length):
+    data, windows = windows_of(LINE * 2 + "x" * length, context=context, measured=measured, validation=0.0, test=0.15)
+    size = len(LINE * 2) + length
+    held = (LINE * 2 + "x" * length)[round(0.85 * size) :]
+    task = write(RecurrentWriter(len(data.class_names)), windows=windows)
+    batch = {**data.resident["test"], "index": np.arange(data.sizes["test"]), "mask": np.ones(data.sizes["test"], bool)}
+    counted = np.asarray(task.measure.__self__.counted(batch))
+    assert counted.sum() == len(held) - 1 and (counted[1:].argmax(1) >= context).all()
+    found = "".join(spelled(data, row[1:][chosen]) for row, chosen in zip(batch["text"], counted, strict=True))
+    assert found == held[1:]
+
+
+def test_windows_with_their_states_give_what_one_long_window_gives_and_an_epoch_begins_anew():
+    data, windows = windows_of(validation=0.0, test=0.1)
+    model = RecurrentWriter(len(data.class_names), widths=(5, 4))
+    task = write(model, windows=windows)
+    batches = []
+    for feed in (feeds := data.train(0, 0)):
+        batches.append(data.prepare(data.resident["train"], jax.tree.map(jnp.asarray, feed), None))
+        if len(batches) > windows.each:
+            feeds.close()
+            break
+    params, state = jax.jit(task.init)(jax.random.key(0), batches[0])
+    assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(state))
+    loss = jax.jit(functools.partial(task.loss, player="writer"))
+    apart = []
+    for batch in batches[:-1]:
+        value, (state, _) = loss(params, state, batch, jax.random.key(1))
+        apart.append(float(value))
+    long = jnp.concatenate([batch["text"][:, :-1] for batch in batches[:-1]], axis=1)  # [B, T] of each -> [B, each · T]
+    after = jnp.concatenate([batch["text"][:, 1:] for batch in batches[:-1]], axis=1)
+    logits = jax.jit(task.predict)(params, {}, long)
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), after[..., None], axis=-1)
+    assert np.mean(apart) == pytest.approx(float(nats.mean()), rel=1e-6)
+    again, _ = loss(params, state, batches[-1], jax.random.key(1))  # the first window again, whatever the state
+    assert float(again) == pytest.approx(apart[0], rel=1e-6)
+
+
+def test_a_network_that_knows_nothing_has_the_entropy_of_the_uniform_and_bits_are_nats_over_their_logarithm():
+    made = knobs.resolve(writing, {"dataset": "python_topics", "model.output_initializer": "zeros"}, {"data_dir": None}).call()
+    data = made.data
+    batch = data.prepare(data.resident["validation"], {"index": jnp.arange(2), "mask": jnp.array([True, False])}, None)
+    params, state = jax.jit(made.task.init)(jax.random.key(0), batch)
+    numbers = made.task.summary(jax.device_get(jax.jit(made.task.measure)(params, state, batch)))
+    assert numbers["bits_per_character"] == pytest.approx(np.log2(len(data.class_names)), rel=1e-6)
+    assert numbers["loss"] == pytest.approx(np.log(len(data.class_names)), rel=1e-6)
+    assert {"e", " ", "\n"} <= set(data.class_names) and len(python_topics().content) > 400_000
+
+
+def test_what_is_no_text_is_one_clear_error(tmp_path: pathlib.Path):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(DataError, match=r"missing.txt: No such file"):
+        text_file(str(tmp_path / "missing.txt"))
+    with pytest.raises(DataError, match=r"empty.txt is empty"):
+        text_file(str(tmp_path / "empty.txt"))
+    with pytest.raises(DataError, match=r"latin.txt is no text in UTF-8: byte 3 is 0xe9.\nConvert it"):
+        text_file(str(tmp_path / "latin.txt"))
+    with pytest.raises(
+        UsageError, match=r"lines has 57 characters to train on, too few for 3 windows of 64.\nGive a longer text"
+    ):
+        windows_of("abc" * 19, window=64, validation=0.0)
+    assert set(TEXTS) == {"python_topics", "file", "tfds"} and tfds_text
+
+
+@pytest.mark.slow
+def test_shakespeare_is_read_as_published(shared_data: pathlib.Path, tmp_path: pathlib.Path):
+    file = shared_data / "tiny_shakespeare" / "input.txt"
+    text = text_file(str(file))
+    data, windows = text_windows(dataset=lambda: text)
+    assert len(text.content) == 1_115_394 and len(data.class_names) == 65
+    assert windows.each == (round(0.9 * 1_115_394) - 1) // 16 // 64
