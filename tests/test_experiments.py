@@ -116,6 +116,8 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
             return {**scenes, "model": "ssd", "model.width": 2, "model.levels": 3}
         masks = {"data.dataset.instances": True} if "model.mask_bins" in values else {}
         return {**scenes, **masks, "model.width": 2, "model.levels": 3}
+    if "data.window" in values:  # a text
+        return {"data.dataset": "python_topics", "model.widths": "8"}
     if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}
