@@ -67,6 +67,9 @@ class Sampler:
     """Whether images are drawn by class; otherwise the labels are ignored."""
 
 
+Writer = Callable[[Params, PyTree, Array, Array, Array, int], Array]
+"""(params, model_state, keys [N], beginning i32 [P], temperature f32 [], length) -> i32 [N, length], the characters that
+follow it. Each text is a function of its own key, independent of the others."""
 Predicted = Mapping[str, np.ndarray]
 """The arrays of one image in a prediction, without the axis of the batch."""
 
@@ -142,6 +145,8 @@ class Task:
     every evaluation; the batch and the key are always the same."""
     sampler: Sampler | None = None
     """Sampler of images from the trained model; None: it has none."""
+    writer: Writer | None = None
+    """Writes texts with the trained model; None: it does not write."""
     diagnosis: Callable[[Mapping[str, float]], str] = lambda metrics: ""
     """Final metrics, {"test/loss": …}, and the last ones of training, {"train/loss": …} -> a sentence that a person should
     read, such as that a generator collapsed; or an empty text."""

@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 
 from cnnlab import knobs
-from cnnlab.data.text_windows import text_windows
+from cnnlab.data.text_windows import text_windows, windows_of
 from cnnlab.data.texts import TEXTS, Text, python_topics, text_file, tfds_text
 from cnnlab.errors import DataError, UsageError
 from cnnlab.models.writer import RecurrentWriter
+from cnnlab.ops import init
 from cnnlab.recipes.writing import writing
 from cnnlab.tasks.write import write
 
 LINE = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. "
 
 
-def windows_of(content=LINE * 4, **knobs):
-    data, windows = text_windows(dataset=lambda: Text("lines", content), **{"batch_size": 3, "window": 7, **knobs})
-    return data, windows
+def cut(content=LINE * 4, **knobs):
+    data = text_windows(dataset=lambda: Text("lines", content), **{"batch_size": 3, "window": 7, **knobs})
+    return data, windows_of(data, context=knobs.get("context", 128), measured=knobs.get("measured", 256))
 
 
 def spelled(data, numbers):
@@ -29,7 +30,7 @@ def spelled(data, numbers):
 
 
 def test_a_step_goes_on_where_the_one_before_ended_in_every_stream():
-    data, windows = windows_of(validation=0.2)
+    data, windows = cut(validation=0.2)
     text, feeds = LINE * 4, data.train(5, 0)
     whole = round(0.8 * len(text))
     assert windows.each == (whole - 1) // 3 // 7 and data.sizes["train"] == 3 * windows.each
@@ -44,7 +45,7 @@ def test_a_step_goes_on_where_the_one_before_ended_in_every_stream():
 
 @pytest.mark.parametrize(("context", "measured", "length"), [(6, 8, 40), (6, 8, 43), (0, 5, 21), (20, 9, 15), (3, 4, 2)])
 def test_every_character_that_is_held_out_is_measured_once_after_as_much_context(context, measured, length):
-    data, windows = windows_of(LINE * 2 + "x" * length, context=context, measured=measured, validation=0.0, test=0.15)
+    data, windows = cut(LINE * 2 + "x" * length, context=context, measured=measured, validation=0.0, test=0.15)
     size = len(LINE * 2) + length
     held = (LINE * 2 + "x" * length)[round(0.85 * size) :]
     task = write(RecurrentWriter(len(data.class_names)), windows=windows)
@@ -56,7 +57,7 @@ def test_every_character_that_is_held_out_is_measured_once_after_as_much_context
 
 
 def test_windows_with_their_states_give_what_one_long_window_gives_and_an_epoch_begins_anew():
-    data, windows = windows_of(validation=0.0, test=0.1)
+    data, windows = cut(validation=0.0, test=0.1)
     model = RecurrentWriter(len(data.class_names), widths=(5, 4))
     task = write(model, windows=windows)
     batches = []
@@ -104,7 +105,7 @@ def test_what_is_no_text_is_one_clear_error(tmp_path: pathlib.Path):
     with pytest.raises(
         UsageError, match=r"lines has 57 characters to train on, too few for 3 windows of 64.\nGive a longer text"
     ):
-        windows_of("abc" * 19, window=64, validation=0.0)
+        cut("abc" * 19, window=64, validation=0.0)
     assert set(TEXTS) == {"python_topics", "file", "tfds"} and tfds_text
 
 
@@ -112,6 +113,40 @@ def test_what_is_no_text_is_one_clear_error(tmp_path: pathlib.Path):
 def test_shakespeare_is_read_as_published(shared_data: pathlib.Path, tmp_path: pathlib.Path):
     file = shared_data / "tiny_shakespeare" / "input.txt"
     text = text_file(str(file))
-    data, windows = text_windows(dataset=lambda: text)
+    data = text_windows(dataset=lambda: text)
+    windows = windows_of(data, context=128, measured=256)
     assert len(text.content) == 1_115_394 and len(data.class_names) == 65
     assert windows.each == (round(0.9 * 1_115_394) - 1) // 16 // 64
+
+
+def test_a_text_is_drawn_from_the_softmax_character_by_character_by_its_own_key():
+    data, windows = cut(validation=0.0, test=0.1)
+    model = RecurrentWriter(len(data.class_names), widths=(5,), output_initializer=functools.partial(init.normal, std=2.0))
+    task = write(model, windows=windows)
+    params, _ = jax.jit(task.init)(jax.random.key(0), {"text": jnp.zeros((1, 8), jnp.int32)})
+    beginning, keys = jnp.array([3, 1, 4]), jax.random.split(jax.random.key(1), 3)
+    writer = jax.jit(task.writer, static_argnums=5)
+    texts = np.asarray(writer(params, {}, keys, beginning, jnp.float32(0.7), 20))
+    np.testing.assert_array_equal(writer(params, {}, keys[1:2], beginning, jnp.float32(0.7), 20)[0], texts[1])
+    assert texts.shape == (3, 20) and not np.array_equal(texts[0], texts[2])
+    logits = jax.jit(task.predict)(params, {}, jnp.concatenate([jnp.tile(beginning, (3, 1)), texts], axis=1))[:, 2:-1]
+    for row in range(3):
+        for place in range(20):
+            key = jax.random.fold_in(keys[row], place)
+            assert texts[row, place] == jax.random.categorical(key, logits[row, place] / jnp.float32(0.7))
+    likeliest = np.asarray(writer(params, {}, keys, beginning, jnp.float32(0), 20))
+    assert (likeliest == likeliest[0]).all()
+
+
+@pytest.mark.slow
+def test_a_run_writes_after_a_prompt_goes_on_and_is_told_what_it_cannot_begin_with(here, tmp_path: pathlib.Path):
+    (tmp_path / "lines.txt").write_text(LINE * 40)
+    given = ("--experiment=lstm_shakespeare", f"--dataset=file:{tmp_path / 'lines.txt'}", "--model.widths=16", "--epochs=2")
+    run = f"--workdir={tmp_path / 'run'}"
+    code, _, said = here(*given, run, "--window=16", "--batch_size=8")
+    assert code == 0, said
+    (tmp_path / "lines.txt").unlink()  # what a run has learned needs no text
+    code, said, _ = here("sample", run, "--prompt=To be", "--characters=30", "--count=2")
+    assert code == 0 and said.count("To be") == 2 and "temperature 1, seed 0" in said
+    code, _, said = here("sample", run, "--prompt=To be%")
+    assert code == 2 and "'%' does not occur in the text of training" in said

@@ -354,10 +354,12 @@ def sample(
     experiment: str | None = None,
     workdir: Target | None = None,
     seed: Seed = 0,
-    count: Count = 64,
+    count: Count | None = None,
     temperature: NonNegative = 1.0,
     class_: Label | None = None,
     interpolate: bool = False,
+    prompt: str | None = None,
+    characters: Count = 500,
     best: bool = False,
     allow: tuple[str, ...] = (),
     to: Target | None = None,
@@ -365,17 +367,19 @@ def sample(
     devices: Devices,
     console: Console,
 ) -> int:
-    """Draws images from a trained autoencoder, VAE, GAN or PixelCNN: a sheet and the images.
+    """Draws images from a trained autoencoder, VAE, GAN or PixelCNN: a sheet and the images; or writes text with a writer.
 
     Args:
         values: the experiment's knobs; none given: those of the run in --workdir.
         experiment: experiment of the run; none: that of the run in --workdir.
         workdir: folder of the run; none: the folder in which train puts the run of these knobs.
         seed: seed of the images, and of the run where no --workdir names it.
-        count: number of images.
+        count: number of images, 64 if none; of texts, 1 if none.
         temperature: 1 samples the model's own distribution; lower values give images that the model considers more likely.
         class_: the class to draw, for a class-conditional model; none: all classes in turn.
         interpolate: draw rows of images that go from one code to another, instead of separate images.
+        prompt: what a text begins with, of a network that writes, such as ROMEO:.
+        characters: number of characters that are written after the prompt.
         best: use the checkpoint with the best validation metric, not the newest one.
         allow: what may have changed since the run was trained, of code, data, weights.
         to: .png file for the sheet; none: a file in the folder of the run.
@@ -385,9 +389,15 @@ def sample(
     """
     own = None if workdir else seed  # in a --workdir it is the seed of the images alone
     resolved, spec, folders = trained_run(values, experiment, workdir, own, length, devices, console, allow=allow)
+    target = pathlib.Path(to) if to else None
+    if prompt is not None:
+        from cnnlab.runs.written import TextRequest, write_run
+
+        wanted_text = TextRequest(prompt, characters, count or 1, temperature, seed)
+        print(write_run(resolved, spec, folders[own or 0], wanted_text, target=target, best=best))
+        return 0
     from cnnlab.runs.sample import SampleRequest, sample_run
 
-    wanted = SampleRequest(count, temperature, class_, interpolate, seed)
-    target = pathlib.Path(to) if to else None
+    wanted = SampleRequest(count or 64, temperature, class_, interpolate, seed)
     print(sample_run(resolved, spec, folders[own or 0], wanted, target=target, best=best))
     return 0

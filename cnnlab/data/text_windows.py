@@ -9,7 +9,7 @@ Letters in shapes: N windows, B streams and examples of a batch, T characters of
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from cnnlab.data.texts import TEXTS, Text, python_topics
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.inputs import InputSpec
-from cnnlab.values import Choice, Count, Fraction
+from cnnlab.values import Choice, Count, Fraction, Range
 
 COLUMN = "text"
 
@@ -45,16 +45,27 @@ class Windows:
     """Characters of a held-out window that are measured."""
 
 
+def windows_of(data: Dataset, *, context: int, measured: int) -> Windows:
+    """Returns how the text of a data set is cut; `context` and `measured` are those with which it was made."""
+    return Windows(
+        streams=data.batch_size,
+        each=data.sizes["train"] // data.batch_size,
+        length=data.stored[COLUMN].shape[0] - 1,
+        context=context,
+        measured=measured,
+    )
+
+
 def text_windows(
     *,
     dataset: Choice[TEXTS] = python_topics,
     batch_size: Count = 16,
     window: Count = 64,
-    context: Count = 128,
+    context: Annotated[int, Range(0)] = 128,
     measured: Count = 256,
     validation: Fraction = 0.1,
     test: Fraction = 0.0,
-) -> tuple[Dataset, Windows]:
+) -> Dataset:
     """The characters of a text, with its end as the validation and the test split.
 
     Args:
@@ -85,7 +96,7 @@ def text_windows(
     sizes = {split: len(part) for split, part in windows.items()}
     settings = f"{batch_size} {window} {context} {measured} {validation} {test}"
     kinds = {COLUMN: Tokens(names)}
-    data = Dataset(
+    return Dataset(
         name=text.name,
         inputs=InputSpec((window, 1, 1), "int32", np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32), names),
         kinds=kinds,
@@ -100,7 +111,6 @@ def text_windows(
         images=functools.partial(_pictures, windows, len(names)),
         fingerprint=combined_digest(text.fingerprint, settings),
     )
-    return data, Windows(batch_size, each, window, context, measured)
 
 
 def _training(numbers: np.ndarray, streams: int, each: int, length: int) -> np.ndarray:
@@ -146,5 +156,8 @@ def _pictures(windows: Mapping[str, np.ndarray], characters: int, split: str, in
     return (windows[split][np.asarray(indices)] / np.float32(max(characters - 1, 1)))[..., None, None].astype(np.float32)
 
 
-TEXT_PIPELINES: Any = {"text_windows": text_windows}
-"""Pipelines of text by name, for the knob `data`."""
+TEXT_PIPELINES = {"text_windows": text_windows}
+"""Pipelines of text by name."""
+
+TextWindows: Any = Choice(TEXT_PIPELINES, supplied=("context", "measured"))
+"""The knob `data` of a recipe whose task also needs to know how held-out windows are cut, which the recipe passes."""

@@ -1,19 +1,23 @@
 """The recipe of networks that write: from the characters so far to the next one."""
 
+from typing import Annotated
+
 from cnnlab.core import Experiment
 from cnnlab.data.images import require_validation
-from cnnlab.data.text_windows import TEXT_PIPELINES
+from cnnlab.data.text_windows import TextWindows, windows_of
 from cnnlab.models.writer import WRITERS
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.tasks.write import write
-from cnnlab.values import Choice, Count, Duration
+from cnnlab.values import Choice, Count, Duration, Range
 
 
 def writing(
     *,
     model: Choice[WRITERS] = "recurrent",
-    data: Choice[TEXT_PIPELINES] = "text_windows",
+    data: TextWindows = "text_windows",
+    context: Annotated[int, Range(0)] = 128,
+    measured: Count = 256,
     optimizer: Choice[OPTIMIZERS] = "adam",
     duration: Duration = Duration(1, "epochs"),
     early_stopping: Count | None = None,
@@ -24,13 +28,15 @@ def writing(
     Args:
         model: network.
         data: text, and how it is cut into windows.
+        context: number of characters that a held-out window reads before those that are measured.
+        measured: number of characters of a held-out window that are measured; each of the text is measured once.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training; --steps, --epochs and --examples_seen (windows) set it.
         early_stopping: validations in a row without an improvement after which training ends, with the best weights; none: off.
         average: average of the parameters over training that is evaluated in their place; ema with average_decay=0: none.
     """
-    dataset, windows = data()
-    dataset = require_validation(dataset, early_stopping)
+    dataset = require_validation(data(context=context, measured=measured), early_stopping)
+    windows = windows_of(dataset, context=context, measured=measured)
     task = write(model(classes=dataset.classes), windows=windows)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     optimizers = {player: optimizer(steps=steps) for player in task.turns}

@@ -70,7 +70,7 @@ def sample_run(
     if sampler is None:
         raise UsageError(
             f"{folder} holds a run of {spec.title}, whose model draws no images: it was trained for another task.\n"
-            "Give the --workdir of an autoencoder, a VAE, a GAN or a PixelCNN."
+            "Give the --workdir of an autoencoder, a VAE, a GAN or a PixelCNN; a network that writes needs a --prompt."
         )
     _check(sampler, wanted, experiment.data.classes, experiment.data.class_names)
     target = target or folder / "samples" / f"{_name(wanted)}.png"

@@ -51,6 +51,7 @@ def write(model: nn.Module, *, windows: Windows) -> Task:
         turns=(PLAYER,),
         metrics=METRICS,
         logged_metrics=("accuracy",),
+        writer=game.write,
     )
 
 
@@ -65,8 +66,8 @@ class _Game:
         """Returns (logits f32 [B, T, K] of the characters after each of text [B, T], the last states)."""
         dtype = jax.tree.leaves(params[PLAYER])[0].dtype
         rngs = {} if key is None else {"dropout": stream(key, "dropout")}
-        variables, how = {"params": params[PLAYER]}, {"train": key is not None, "dtype": dtype}
-        logits, last, _ = self.model.apply(variables, text, start, **how, rngs=rngs)
+        returned: Any = self.model.apply({"params": params[PLAYER]}, text, start, train=key is not None, dtype=dtype, rngs=rngs)
+        logits, last, _ = returned
         return at_least_f32(logits), last
 
     def init(self, key: Array, batch: Batch) -> tuple[Params, PyTree]:
@@ -112,6 +113,24 @@ class _Game:
         context = self.windows.context if is_held_out else 0
         is_own = (jnp.arange(after.shape[1]) >= context)[None] | (batch["index"] == 0)[:, None]
         return is_own & (after >= 0) & batch["mask"][:, None]
+
+    def write(
+        self, params: Params, model_state: PyTree, keys: Array, beginning: Array, temperature: Array, length: int
+    ) -> Array:
+        """Implements core.Writer: each character is drawn from softmax(logits / temperature); at 0 it is the likeliest."""
+        read = jnp.broadcast_to(beginning, (len(keys), len(beginning)))  # [P] -> [N, P]
+        logits, states = self.outputs(params, read, None, None)
+
+        def next_character(carry: tuple[Array, PyTree], place: Array) -> tuple[tuple[Array, PyTree], Array]:
+            logits, states = carry  # logits [N, K] of the character at this place
+            own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, place)
+            drawn = jax.vmap(jax.random.categorical)(own, logits / jnp.maximum(temperature, 1e-6))
+            written = jnp.where(temperature > 0, drawn, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
+            after, states = self.outputs(params, written[:, None], states, None)  # [N] -> [N, 1]
+            return (after[:, 0], states), written
+
+        _, text = jax.lax.scan(next_character, (logits[:, -1], states), jnp.arange(length))
+        return text.T  # [length, N] -> [N, length]
 
 
 def _nats(logits: Array, after: Array) -> Array:
