@@ -1,4 +1,4 @@
-"""Verbs that list what there is, or show what a run has learned: list, inspect, evaluate, predict, export, sample."""
+"""Verbs that list what there is, or show what a run has learned: list, inspect, evaluate, predict, export."""
 
 import dataclasses
 import json
@@ -6,21 +6,19 @@ import logging
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnlab.cli.common import NoExperiment, load, recorded_run, resolve, run_spec, seed_folders, seeds_from, setup_jax
 from cnnlab.cli.groups import Console, Devices, Length, Memory
 from cnnlab.errors import UsageError
 from cnnlab.runs.catalogue import catalogue
-from cnnlab.values import Count, Entries, NonNegative, Range, Seed, Target
+from cnnlab.values import Count, Entries, Seed, Target
 
 if TYPE_CHECKING:
     from cnnlab.knobs import Resolved
     from cnnlab.runs.folder import RunSpec
 
 log = logging.getLogger("cnnlab")
-
-Label = Annotated[int, Range(0)]
 
 
 def list_(*, format: Literal["text", "json"] = "text", console: Console) -> int:
@@ -344,60 +342,4 @@ def export(
     from cnnlab.interop.export import export_run
 
     print(export_run(resolved, spec, folders[seed or 0], pathlib.Path(to), best=best, replace=overwrite))
-    return 0
-
-
-def sample(
-    values: dict[str, str],
-    /,
-    *,
-    experiment: str | None = None,
-    workdir: Target | None = None,
-    seed: Seed = 0,
-    count: Count | None = None,
-    temperature: NonNegative = 1.0,
-    class_: Label | None = None,
-    interpolate: bool = False,
-    prompt: str | None = None,
-    characters: Count = 500,
-    best: bool = False,
-    allow: tuple[str, ...] = (),
-    to: Target | None = None,
-    length: Length,
-    devices: Devices,
-    console: Console,
-) -> int:
-    """Draws images from a trained autoencoder, VAE, GAN or PixelCNN: a sheet and the images; or writes text with a writer.
-
-    Args:
-        values: the experiment's knobs; none given: those of the run in --workdir.
-        experiment: experiment of the run; none: that of the run in --workdir.
-        workdir: folder of the run; none: the folder in which train puts the run of these knobs.
-        seed: seed of the images, and of the run where no --workdir names it.
-        count: number of images, 64 if none; of texts, 1 if none.
-        temperature: 1 samples the model's own distribution; lower values give images that the model considers more likely.
-        class_: the class to draw, for a class-conditional model; none: all classes in turn.
-        interpolate: draw rows of images that go from one code to another, instead of separate images.
-        prompt: what a text begins with, of a network that writes, such as ROMEO:.
-        characters: number of characters that are written after the prompt.
-        best: use the checkpoint with the best validation metric, not the newest one.
-        allow: what may have changed since the run was trained, of code, data, weights.
-        to: .png file for the sheet; none: a file in the folder of the run.
-        length: length of the run's training.
-        devices: on what it runs.
-        console: what is shown.
-    """
-    own = None if workdir else seed  # in a --workdir it is the seed of the images alone
-    resolved, spec, folders = trained_run(values, experiment, workdir, own, length, devices, console, allow=allow)
-    target = pathlib.Path(to) if to else None
-    if prompt is not None:
-        from cnnlab.runs.written import TextRequest, write_run
-
-        wanted_text = TextRequest(prompt, characters, count or 1, temperature, seed)
-        print(write_run(resolved, spec, folders[own or 0], wanted_text, target=target, best=best))
-        return 0
-    from cnnlab.runs.sample import SampleRequest, sample_run
-
-    wanted = SampleRequest(count or 64, temperature, class_, interpolate, seed)
-    print(sample_run(resolved, spec, folders[own or 0], wanted, target=target, best=best))
     return 0

@@ -8,6 +8,7 @@ from cnnlab.cli.explain import explain
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
 from cnnlab.cli.measure import measure
 from cnnlab.cli.results import results
+from cnnlab.cli.sample import sample
 from cnnlab.cli.train import train
 
 VERBS: dict[str, Verb] = {
@@ -15,7 +16,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": show.evaluate,
     "predict": show.predict,
     "export": show.export,
-    "sample": show.sample,
+    "sample": sample,
     "explain": explain,
     "inspect": show.inspect,
     "check": check,

@@ -222,5 +222,10 @@ class SequenceClassifier(nn.Module):
 
 
 rnn = functools.partial(SequenceClassifier, layer=VanillaRNN)
+"""The vanilla recurrent network, which reads an image row by row or pixel by pixel."""
+
 lstm = functools.partial(SequenceClassifier, layer=LSTM)
+"""The same with long short-term memory."""
+
 gru = functools.partial(SequenceClassifier, layer=GRU)
+"""The same with gated recurrent units."""

@@ -16,6 +16,7 @@ FAMILIES = {
     "vector-quantised autoencoders": "VQ_VAES",
     "adversarial pairs": "GANS",
     "models of one pixel after another": "PIXEL_MODELS",
+    "networks that write": "WRITERS",
 }
 """Titles in `list` of the dicts of cnnlab/models/."""
 
@@ -32,7 +33,8 @@ def catalogue() -> dict[str, dict[str, str]]:
 
     families = {title: _options("models", variable) for title, variable in FAMILIES.items()}
     measured = {"measurements of claims (measure)": described(measurement_files())}
-    return {"experiments": described(experiment_files()), **measured, **families, "data sets": _options("data", "DATASETS")}
+    data = {"texts": _options("data", "TEXTS"), "data sets": _options("data", "DATASETS")}
+    return {"experiments": described(experiment_files()), **measured, **families, **data}
 
 
 def experiment_files() -> dict[str, pathlib.Path]:
