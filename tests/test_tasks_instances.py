@@ -108,6 +108,13 @@ def test_counts_on_the_device_are_those_of_the_masks_on_the_host():
         theirs = objects.of_masks(truth, np.asarray(batch["instances"])[place] > 0, found, on)
         for name in ("overlaps", "area", "found_area", "label", "found_label", "score"):
             np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+        scaled = objects.of_counts(
+            {**truth, "scale": np.asarray([0.5, 0.25])},
+            *(rows["mask_true"][place], found, rows["mask_found"][place], rows["mask_both"][place]),
+        )
+        np.testing.assert_allclose(scaled.area, 8 * ours.area)
+        np.testing.assert_allclose(scaled.found_area, 8 * ours.found_area)
+        np.testing.assert_array_equal(scaled.overlaps, ours.overlaps)
         numbers = metrics_of_boxes.coco_summary([ours], 2)
         assert numbers["AP50"] == pytest.approx(1 if place == 0 else 0)
 

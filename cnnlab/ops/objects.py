@@ -93,7 +93,7 @@ def of_counts(
     """Returns the objects of an image from the numbers of pixels of their masks.
 
     Args:
-        truth: as of `of_masks`.
+        truth: as of `of_masks`; with `scale`, areas are those in the image itself, as in `of_boxes`.
         pixels: of each true object, [M].
         found: as of `of_masks`.
         found_pixels: of each found object, [N].
@@ -102,15 +102,15 @@ def of_counts(
     true, guess, order = _of_places(truth), _of_places(found), _order(found)
     there, own = np.asarray(found["valid"]), np.asarray(truth["valid"])
     pixels, found_pixels = np.asarray(pixels, np.float64)[own], np.asarray(found_pixels, np.float64)[there][order]
-    crowd = _flags(true, "crowd")
+    crowd, pixel = _flags(true, "crowd"), np.prod(np.asarray(truth.get(SCALE, (1.0, 1.0)), np.float64))
     return Objects(
         label=np.asarray(true["label"], np.int64),
-        area=np.asarray(true["area"], np.float64) if "area" in true else pixels,
+        area=np.asarray(true["area"], np.float64) if "area" in true else pixels / pixel,
         crowd=crowd,
         difficult=_flags(true, "difficult"),
         found_label=np.asarray(guess["label"], np.int64)[order],
         score=np.asarray(guess["score"], np.float64)[order],
-        found_area=found_pixels,
+        found_area=found_pixels / pixel,
         overlaps=_shares(np.asarray(both, np.float64)[there][order][:, own], found_pixels, pixels, crowd),
     )
 

@@ -3,9 +3,9 @@
     python detectors_oracle.py FILE
 
 For each network NAME the file holds NAME/state/LEAF and NAME/input [B, C, H, W] in f32, and in f64 the raw outputs of each
-image (NAME/codes, NAME/logits; Faster R-CNN: of anchors as NAME/anchor_…, and of proposals), NAME/signal, the largest change of
-a raw output between images, the detections of image n after suppression (NAME/n/boxes, labels, scores), and the terms of the
-loss of the batch with frozen statistics (NAME/loss/TERM) for the objects NAME/n/true_boxes and true_labels.
+image (NAME/codes, NAME/logits; in two stages: of anchors as NAME/anchor_…, and of proposals), NAME/signal, the largest change
+of a raw output between images, the detections of image n after suppression (NAME/n/boxes, labels, scores, masks), and the terms
+of the loss of the batch with frozen statistics (NAME/loss/TERM) for the objects NAME/n/true_boxes, true_labels and true_masks.
 
 Networks are calibrated as those of oracle.py are, and the layers that predict are scaled so that boxes lie near their anchors.
 Nothing is drawn: as many anchors and regions enter the losses of Faster R-CNN as there are. The wheel's nms, which a CPU build
@@ -22,7 +22,8 @@ import numpy as np
 
 CLASSES = 3
 """Classes of objects."""
-SIZES = {"ssd300_vgg16": (300, 300), "retinanet_resnet50_fpn": (75, 100), "fasterrcnn_resnet50_fpn": (75, 100)}
+TWO_STAGES = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn")
+SIZES = {"ssd300_vgg16": (300, 300), **dict.fromkeys(("retinanet_resnet50_fpn", *TWO_STAGES), (75, 100))}
 """(H, W) of the images; 75 and 100 are no multiples of a stride."""
 PROPOSALS = {"before": 60, "after": 40}
 """Boxes of a level that enter the suppression, and proposals of an image."""
@@ -69,16 +70,17 @@ def networks() -> dict:
         for mode in ("train", "test")
     }
     drawn = {"rpn_batch_size_per_image": DRAWN["anchors"], "box_batch_size_per_image": DRAWN["regions"]}
-    height, width = SIZES["fasterrcnn_resnet50_fpn"]
+    height, width = SIZES[TWO_STAGES[0]]
     size = {"min_size": height, "max_size": width}
     return {
         "ssd300_vgg16": detection.ssd300_vgg16(num_classes=1 + CLASSES, topk_candidates=DETECTIONS["before"], **plain, **cut),
         "retinanet_resnet50_fpn": detection.retinanet_resnet50_fpn(
             num_classes=1 + CLASSES, topk_candidates=EVERYTHING, **plain, **cut, **size
         ),
-        "fasterrcnn_resnet50_fpn": detection.fasterrcnn_resnet50_fpn(
-            num_classes=1 + CLASSES, **plain, **boxes, **proposals, **drawn, **size
-        ),
+        **{
+            name: getattr(detection, name)(num_classes=1 + CLASSES, **plain, **boxes, **proposals, **drawn, **size)
+            for name in TWO_STAGES
+        },
     }
 
 
@@ -100,10 +102,12 @@ def scaled(model, images, deviations: dict) -> None:
 
 def tame(name: str, model, images) -> None:
     """Scales the layers that predict, those of proposals first."""
-    if name == "fasterrcnn_resnet50_fpn":
+    if name in TWO_STAGES:
         of_boxes, of_anchors = model.roi_heads.box_predictor, model.rpn.head
         scaled(model, images, {of_anchors.cls_logits: 2.0, of_anchors.bbox_pred: 0.3})
         scaled(model, images, {of_boxes.cls_score: 2.0, of_boxes.bbox_pred: 1.5})
+        if model.roi_heads.has_mask():
+            scaled(model, images, {model.roi_heads.mask_predictor.mask_fcn_logits: 2.0})
     elif name == "retinanet_resnet50_fpn":
         scaled(model, images, {model.head.classification_head.cls_logits: 2.0, model.head.regression_head.bbox_reg: 0.3})
     else:
@@ -116,8 +120,9 @@ def raw_outputs(name: str, model, images) -> tuple[dict, list]:
     import torch
 
     found: dict = {}
-    if name == "fasterrcnn_resnet50_fpn":
+    if name in TWO_STAGES:
         hooks = [
+            model.roi_heads.register_forward_hook(lambda _, __, output: found.update(detections=list(map(dict, output[0])))),
             model.rpn.head.register_forward_hook(lambda _, __, output: found.update(anchors=output)),
             model.roi_heads.box_predictor.register_forward_hook(lambda _, __, output: found.update(boxes=output)),
             model.rpn.register_forward_hook(lambda _, __, output: found.update(proposals=output[0])),
@@ -128,7 +133,7 @@ def raw_outputs(name: str, model, images) -> tuple[dict, list]:
         detections = model(images)
     for hook in hooks:
         hook.remove()
-    if name != "fasterrcnn_resnet50_fpn":
+    if name not in TWO_STAGES:
         return {"codes": found["bbox_regression"], "logits": found["cls_logits"]}, detections
     # Of each level [B, A·P, h, w] -> [B, h·w·A, P], in the order of the anchors.
     by_anchor = [
@@ -139,7 +144,30 @@ def raw_outputs(name: str, model, images) -> tuple[dict, list]:
     assert all(len(each) == count for each in found["proposals"])
     logits, codes = (each.reshape(len(images), count, -1) for each in found["boxes"])
     named = {"anchor_logits": by_anchor[0], "anchor_codes": by_anchor[1], "logits": logits, "codes": codes}
+    for each, before in zip(detections, found["detections"], strict=True):
+        if "masks" in each:  # in the bins of the boxes, not yet on the image
+            each["masks"] = before["masks"][:, 0]
     return {**named, "proposals": torch.stack(found["proposals"])}, detections
+
+
+def ellipse(box: list, size: tuple) -> np.ndarray:
+    """The pixels of an ellipse in a box, u8 [H, W]."""
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    x1, y1, x2, y2 = box
+    far = ((2 * x - x1 - x2) / (x2 - x1)) ** 2 + ((2 * y - y1 - y2) / (y2 - y1)) ** 2
+    return (far <= 1).astype(np.uint8)
+
+
+def projected(masks, boxes, index, bins):
+    """The targets of masks [R, bins, bins] in boxes by RoI align at the centres of pixels and two points of a bin and axis.
+
+    torchvision's own are half a pixel off, and take as many points as the size of the box asks for.
+    """
+    import torch
+    from torchvision import ops
+
+    rows = torch.cat([index[:, None].to(boxes), boxes], dim=1)
+    return ops.roi_align(masks[:, None].to(boxes), rows, (bins, bins), 1.0, sampling_ratio=2, aligned=True)[:, 0]
 
 
 def losses(model, images, name: str) -> tuple[dict, list]:
@@ -152,6 +180,9 @@ def losses(model, images, name: str) -> tuple[dict, list]:
         {"boxes": factor * torch.tensor(boxes, dtype=torch.float64), "labels": torch.tensor(labels)}
         for boxes, labels in OBJECTS
     ]
+    if name == "maskrcnn_resnet50_fpn":
+        for each in objects:
+            each["masks"] = torch.stack([torch.tensor(ellipse(box.tolist(), SIZES[name])) for box in each["boxes"]])
     model.train()
     for module in norms(model):
         module.eval()
@@ -163,8 +194,10 @@ def main() -> None:
     """Writes the file."""
     import torch
     from oracle import calibrate
+    from torchvision.models.detection import roi_heads
 
     assert declared()
+    roi_heads.project_masks_on_boxes = projected
     torch.set_num_threads(2)
     arrays = {}
     for name, model in networks().items():

@@ -10,32 +10,35 @@ import pytest
 
 from cnnlab.interop import convert
 from cnnlab.models import DETECTORS
+from cnnlab.models.mask_head import MaskHead, unpacked
 from cnnlab.models.region_head import ProposalHead
 from cnnlab.ops.heads import Objects
 from cnnlab.tasks.detect import detect
 from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
+from cnnlab.tasks.instance_metrics import InstanceMetrics
 from tests.parity import detectors_oracle as oracle
 from tests.parity import fixtures
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
+DRAWN = {
+    "before": oracle.PROPOSALS["before"],
+    "proposals": oracle.PROPOSALS["after"],
+    "anchor_samples": oracle.DRAWN["anchors"],
+    "region_samples": oracle.DRAWN["regions"],
+}
 KNOBS = {
     "ssd300_vgg16": ("ssd300", {"sides": "torchvision"}),
     "retinanet_resnet50_fpn": ("retinanet_resnet50", {}),
-    "fasterrcnn_resnet50_fpn": (
-        "faster_rcnn_resnet50",
-        {
-            "before": oracle.PROPOSALS["before"],
-            "proposals": oracle.PROPOSALS["after"],
-            "anchor_samples": oracle.DRAWN["anchors"],
-            "region_samples": oracle.DRAWN["regions"],
-        },
-    ),
+    "fasterrcnn_resnet50_fpn": ("faster_rcnn_resnet50", DRAWN),
+    "maskrcnn_resnet50_fpn": ("mask_rcnn_resnet50", DRAWN),
 }
+OF_REGIONS = ("loss_rpn_box_reg", "loss_objectness", "loss_box_reg", "loss_classifier")
 TERMS = {
     "ssd300_vgg16": ("bbox_regression", "classification"),
     "retinanet_resnet50_fpn": ("bbox_regression", "classification"),
-    "fasterrcnn_resnet50_fpn": ("loss_rpn_box_reg", "loss_objectness", "loss_box_reg", "loss_classifier"),
+    "fasterrcnn_resnet50_fpn": OF_REGIONS,
+    "maskrcnn_resnet50_fpn": (*OF_REGIONS, "loss_mask"),
 }
 """torchvision's names of the terms of the loss, in our order."""
 HAS_BACKGROUND = ("retinanet_resnet50_fpn",)
@@ -70,12 +73,20 @@ def batch_of(name, fixture):
         np.zeros((len(images), 4), np.int32),
         np.zeros((len(images), 4), bool),
     )
+    masks = np.zeros((len(images), 4, *images.shape[1:3]), np.uint8)
     for number in range(len(images)):
         truth = fixture[f"{number}/true_boxes"]
         corners[number, : len(truth)], valid[number, : len(truth)] = truth, True
         label[number, : len(truth)] = fixture[f"{number}/true_labels"] - (name not in HAS_BACKGROUND)
+        if "0/true_masks" in fixture:
+            masks[number, : len(truth)] = fixture[f"{number}/true_masks"]
     there = {"mask": np.ones(len(images), bool), "index": np.arange(len(images), dtype=np.int32)}
-    return {"image": images.astype(np.float64), "objects": {"corners": corners, "label": label, "valid": valid}, **there}
+    return {
+        "image": images.astype(np.float64),
+        "objects": {"corners": corners, "label": label, "valid": valid},
+        "instances": masks,
+        **there,
+    }
 
 
 @functools.cache
@@ -90,14 +101,18 @@ def compared(name):
         object.__setattr__(model, "head", lambda size: head)
     before = {"before": oracle.EVERYTHING} if name == "retinanet_resnet50_fpn" else {}
     suppression = Suppression(**{**oracle.DETECTIONS, **before})
-    task = detect(model, metrics=BoxMetrics(names, "objects", head.terms, suppression))
+    given = (names, "objects", head.terms, suppression)
+    has_masks = isinstance(head, MaskHead)
+    task = detect(model, metrics=InstanceMetrics(*given, masks="instances") if has_masks else BoxMetrics(*given))
+    chosen = {"suppression": suppression} if has_masks else {}
 
     def everything(variables, batch):
         params, state = {"detector": variables["params"]}, {key: variables[key] for key in variables if key != "params"}
-        raw, _ = model.apply(variables, batch["image"], train=False)
+        raw, _ = model.apply(variables, batch["image"], train=False, **chosen)
         of_anchors = None
         if isinstance(head, ProposalHead):
-            told = {"objects": Objects(**batch["objects"]), "keys": jax.vmap(jax.random.key)(batch["index"])}
+            objects = Objects(**batch["objects"], masks=batch["instances"])
+            told = {"objects": objects, "keys": jax.vmap(jax.random.key)(batch["index"])}
             of_anchors = model.apply(variables, batch["image"], train=False, **told)[0].proposals
         return raw, of_anchors, task.measure(params, state, batch)["rows"]
 
@@ -113,6 +128,8 @@ def test_raw_outputs_equal_the_reference(name):
     fixture, raw, of_anchors, _ = compared(name)
     if of_anchors is None:
         ours = {"codes": raw[..., :4], "logits": raw[..., 4:]}
+    elif "0/masks" in fixture:  # whose outputs are detections: the test below
+        ours = {"anchor_logits": of_anchors[..., :1], "anchor_codes": of_anchors[..., 1:]}
     else:
         split = 5 + fixture["logits"].shape[-1]
         ours = {"proposals": raw[..., :4], "logits": raw[..., 5:split], "codes": raw[..., split:]}
@@ -127,7 +144,7 @@ def test_raw_outputs_equal_the_reference(name):
 
 @pytest.mark.parametrize("name", KNOBS)
 def test_detections_are_the_same_boxes_in_the_same_order_with_the_same_scores(name):
-    fixture, _, _, rows = compared(name)
+    fixture, raw, _, rows = compared(name)
     # The default boxes of SSD are f32 numbers here.
     tolerance = 1e-4 if name == "ssd300_vgg16" else 1e-8
     for number, valid in enumerate(rows["found_valid"]):
@@ -138,6 +155,10 @@ def test_detections_are_the_same_boxes_in_the_same_order_with_the_same_scores(na
         labels = fixture[f"{number}/labels"] - (name not in HAS_BACKGROUND)
         np.testing.assert_array_equal(rows["found_label"][number][valid], labels)
         assert len(set(labels.tolist())) > 1
+        if f"{number}/masks" in fixture:
+            masks, expected = unpacked(raw[number])["mask"][valid], fixture[f"{number}/masks"]
+            assert masks.shape == expected.shape == (len(labels), 28, 28) and np.ptp(expected) > 0.5
+            np.testing.assert_allclose(masks, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", KNOBS)

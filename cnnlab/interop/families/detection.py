@@ -1,4 +1,4 @@
-"""Names of the networks of detection in torchvision: SSD300, and RetinaNet and Faster R-CNN on ResNets.
+"""Names of the networks of detection in torchvision: SSD300, and RetinaNet, Faster R-CNN and Mask R-CNN on ResNets.
 
 Files of older releases, as the published weights are, lack a number in the names of some convolutions.
 """
@@ -12,6 +12,7 @@ import flax.linen as nn
 from cnnlab.interop.families import resnet
 from cnnlab.interop.scheme import RELU, Form, Leaves, Scheme, Unseen, always, by_rules
 from cnnlab.models.faster_rcnn import FasterRCNN
+from cnnlab.models.mask_rcnn import MaskRCNN
 from cnnlab.models.retinanet import RetinaNet
 from cnnlab.models.ssd import EXTRAS, SSD300, STAGES
 
@@ -107,6 +108,25 @@ _FASTER_RCNN = by_rules(
     ignored=(r"^roi_heads\.mask_",),
 )
 
+_MASK_ENDS = {"roi_heads.mask_predictor.conv5_mask": "mask/double", "roi_heads.mask_predictor.mask_fcn_logits": "output/mask"}
+
+
+def _mask_rcnn_head(name: str, model: nn.Module) -> str | None:
+    """Renames `roi_heads.mask_head.2.0`, or mask_fcn3 in files of older releases, and the layers of Faster R-CNN."""
+    if found := re.fullmatch(r"roi_heads\.mask_head\.(?:(\d+)\.0|mask_fcn(\d+))", name):
+        return f"mask/conv{found[2] or int(found[1]) + 1}"
+    return _MASK_ENDS.get(name) or _FASTER_RCNN(name, model)
+
+
+def _mask_rcnn_leaves(leaves: Leaves) -> tuple[Leaves, dict[str, str]]:
+    """Turns the kernel of the transposed convolution, which is [inputs, outputs, H, W] and not flipped there."""
+    name = "roi_heads.mask_predictor.conv5_mask.weight"
+    if name not in leaves:
+        return leaves, {}
+    # [inputs, outputs, H, W] -> [outputs, inputs, H, W], rows and columns from the last on
+    return {**leaves, name: leaves[name].swapaxes(0, 1)[:, :, ::-1, ::-1]}, {name: "a transposed convolution, flipped"}
+
+
 _EPSILON = Unseen(
     "backbone.norm.epsilon",
     (
@@ -123,5 +143,14 @@ SCHEMES: dict[type[nn.Module], tuple[Scheme, ...]] = {
     SSD300: (Scheme("torchvision", _ssd, prepare=_named_scale, unseen=(RELU, _SIDES), inputs=_FROM_255),),
     RetinaNet: (Scheme("torchvision", _on_pyramid(_retinanet_tower), prepare=_retinanet_leaves, unseen=(RELU, _EPSILON)),),
     FasterRCNN: (Scheme("torchvision", _on_pyramid(_FASTER_RCNN), {"region1": (7, 7)}, unseen=(RELU, _HALF_CELL, _EPSILON)),),
+    MaskRCNN: (
+        Scheme(
+            "torchvision",
+            _on_pyramid(_mask_rcnn_head),
+            {"region1": (7, 7)},
+            prepare=_mask_rcnn_leaves,
+            unseen=(RELU, _HALF_CELL, _EPSILON),
+        ),
+    ),
 }
 """Schemes by class of model. A file of Mask R-CNN starts Faster R-CNN: the layers of masks are left out."""
