@@ -14,10 +14,12 @@ from cnnlab.inputs import InputSpec
 from cnnlab.interop import export
 from cnnlab.models import DETECTORS, LOCALIZERS
 from cnnlab.models.localizer import Localizer, MapLocalizer
+from cnnlab.models.mask_rcnn import MaskRCNN
 from cnnlab.models.two_stages import TwoStages
 from cnnlab.models.vgg import VGG
 from cnnlab.tasks.detect import detect
 from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
+from cnnlab.tasks.instance_metrics import InstanceMetrics
 from cnnlab.tasks.localization_metrics import PlaceMetrics
 from cnnlab.tasks.localize import localize
 
@@ -35,9 +37,11 @@ def made(name):
     if name in PLACES:
         network = PLACES[name](classes=len(NAMES))
         return network, localize(network, metrics=PlaceMetrics(NAMES, "objects", 1.0, 1.0)), (32, 48)
-    network = DETECTORS[name](classes=len(NAMES), **THIN[name])
-    terms = network.head(size_of(name)).terms
-    metrics = BoxMetrics(NAMES, "objects", terms, Suppression(least_score=0.0, most=20))
+    names, knobs = (NAMES[:1], {"least_pixels": 2}) if name == "otsu_watershed" else (NAMES, THIN[name])
+    network = DETECTORS[name](classes=len(names), **knobs)
+    head, given = network.head(size_of(name)), (names, "objects")
+    kind = InstanceMetrics if hasattr(head, "instances") else BoxMetrics
+    metrics = kind(*given, head.terms, Suppression(least_score=0.0, most=20))
     return network, detect(network, metrics=metrics), size_of(name)
 
 
@@ -57,7 +61,7 @@ def test_a_network_is_inspected_exported_and_predicts(name, tmp_path):
     assert sum(row.params for row in listed) == sum(leaf.size for leaf in jax.tree.leaves(params))
     if isinstance(network, TwoStages):  # the heads of regions: as many rows as there are proposals
         assert rows["output/class"].output[-1] == len(NAMES) + 1 and rows["output/class"].macs > rows["output/class"].params
-        assert {"region1", "output/box"} <= set(rows)
+        assert {"region1", "output/box"} <= set(rows) and ("output/mask" in rows) == isinstance(network, MaskRCNN)
 
     def predicted(variables, images):
         outputs = task.predict(variables["params"], variables["state"], images)
@@ -79,6 +83,8 @@ def test_a_network_is_inspected_exported_and_predicts(name, tmp_path):
         assert row["class"] in NAMES and 0 <= row["score"] <= 1
         assert record["image_id"] == 12 and record["category_id"] == 1 + NAMES.index(row["class"])
         assert 0 <= row["x1"] <= row["x2"] <= 2 * width and 0 <= row["y1"] <= row["y2"] <= 2 * height
+        assert record.get("segmentation", {}).get("size", [2 * height, 2 * width]) == [2 * height, 2 * width]
     picture = np.full((2 * height, 2 * width, 3), 0.5, np.float32)
-    assert task.prediction.maps(picture, one, place)["boxes"].shape == picture.shape
+    (shown,) = task.prediction.maps(picture, one, place).values()
+    assert shown.shape == picture.shape
     assert task.prediction.caption(one, inputs)

@@ -12,6 +12,7 @@ import pytest
 from cnnlab.data.placement import placement
 from cnnlab.models.mask_head import MaskHead, packed
 from cnnlab.ops import instances, metrics_of_boxes, objects
+from cnnlab.predict.write import RECORDS
 from cnnlab.tasks import instances_shown
 from cnnlab.tasks.detect import detect
 from cnnlab.tasks.detection_metrics import FOUND, TRUE, Suppression, boxes_at
@@ -138,6 +139,37 @@ def test_records_have_the_mask_at_the_size_of_the_image_itself_and_pictures_show
     assert picture.shape == image.shape and picture[14, 12].any() and not picture[40:, :30].any()
     small = task.prediction.picture(np.zeros((*SIZE, 3), np.float32), one)
     assert small.shape == (*SIZE, 3) and small[7, 6].any()
+
+
+@pytest.mark.slow
+def test_a_run_without_training_measures_draws_and_predicts_instances(here, tmp_path):
+    """Discs of which two touch, in the layout of the Data Science Bowl; every second image is coloured."""
+    from PIL import Image
+
+    y, x = np.mgrid[:32, :40]
+    discs = [np.hypot(y - row, x - column) < 6 for row, column in ((9, 9), (11, 19), (24, 31))]
+    for number in range(12):
+        pixels = np.where(np.any(discs, axis=0), 200, 40).astype(np.uint8)
+        folder = tmp_path / "data" / f"image{number}"
+        for part, arrays in (("images", [np.stack([pixels, pixels, pixels - number % 2], -1)]), ("masks", discs)):
+            (folder / part).mkdir(parents=True)
+            for place, array in enumerate(arrays):
+                Image.fromarray(array.astype(np.uint8) * (255 if part == "masks" else 1)).save(folder / part / f"{place}.png")
+    words = ["--experiment=watershed_nuclei", f"--dataset=nuclei:{tmp_path}/data", "--dataset.instances"]
+    code, _, errors = here(*words, f"--workdir={tmp_path}/run")
+    assert code == 0, errors
+    found = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert found["test/mask_ap50"] == pytest.approx(1) == found["test/mask_recall50_touching"]
+    assert {"boxes", "masks", "mistakes"} <= {path.stem for path in (tmp_path / "run" / "figures").iterdir()}
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(pixels[:, :30]).save(tmp_path / "photos" / "7.png")
+    code, _, errors = here("predict", f"--workdir={tmp_path}/run", f"--images={tmp_path}/photos", f"--to={tmp_path}/out")
+    assert code == 0, errors
+    with Image.open(tmp_path / "out" / "instances" / "7.png") as picture:
+        assert picture.size == (30, 32)
+    records = json.loads((tmp_path / "out" / RECORDS).read_text())
+    masks = np.stack([mask_of(record["segmentation"]) for record in records])
+    assert masks.shape == (3, 32, 30) and masks[:, 9, 9].sum() == masks[:, 11, 19].sum() == 1
 
 
 def mask_of(coded):

@@ -52,16 +52,17 @@ def _classes(source: Source) -> list[str]:
     remarks: list[str] = []
     if "label" not in source.kinds:
         return remarks
+    classes = source.kinds["label"].names or source.class_names
     trained = set(np.unique(source.splits["train"].labels).tolist())
     for split, part in source.splits.items():
         found = set(np.unique(part.labels).tolist())
-        missing = sorted((set(range(len(source.class_names))) if split == "train" else trained) - found)
+        missing = sorted((set(range(len(classes))) if split == "train" else trained) - found)
         if missing:
-            names = listed([source.class_names[number] for number in missing], 5)
+            names = listed([classes[number] for number in missing], 5)
             remarks.append(f"{source.name}: {split} has no example of {counted(len(missing), 'class', 'classes')}: {names}")
         if unknown := sorted(found - trained):
             names, count = (
-                listed([source.class_names[number] for number in unknown], 5),
+                listed([classes[number] for number in unknown], 5),
                 int(np.isin(part.labels, unknown).sum()),
             )
             remarks.append(f"{source.name}: {split} has {counted(count, 'example')} of classes that train lacks: {names}")
