@@ -115,6 +115,14 @@ def test_images_that_are_decoded_on_request_may_differ_in_size_and_wide_ones_are
     assert with_proposals(dataclasses.replace(source, splits={"train": Split({"image": digests})}), SEARCH)
 
 
+def test_every_setting_of_selective_search_changes_what_it_finds():
+    image = scenes(examples=1, size=48).splits["train"].images[0]
+    first = SEARCH(image)
+    others = {"most": 5, "spaces": ("rgb",), "scales": (300.0,), "colour": "with", "sigma": 2.0, "least": 90}
+    for name, value in {**others, "smallest_side": 20, "widest": 30}.items():
+        assert not np.array_equal(SEARCH(image, **{name: value}), first), name
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [

@@ -14,7 +14,9 @@ from cnnlab.models.svm_head import SLOPE, SVMHead
 from cnnlab.ops import boxes, matching, trees
 from cnnlab.ops.heads import Objects
 from cnnlab.ops.proposals import Proposals, Regions
+from cnnlab.recipes.detection import detection
 from tests import jitted
+from tests.flipping import require_every_knob_does_something
 
 KEY = jax.random.key(0)
 SIZE, CLASSES = (24, 30), 3
@@ -159,3 +161,15 @@ def test_a_crop_of_context_alone_is_refused():
     network = rcnn.RCNN(**{**THIN, "context": 4})
     with pytest.raises(UsageError, match=r"--model.context=4: crops of 8 pixels.*\n.*such as 1"):
         jax.eval_shape(functools.partial(network.init, train=False), KEY, jnp.zeros((1, *SIZE, 3)))
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_every_knob_of_the_network_does_something():
+    small = {"dataset": "scenes", "dataset.examples": 24, "dataset.size": 16, "batch_size": 8, "duration": "3 steps"}
+    network = {
+        "model": "rcnn",
+        "proposals": "selective_search",
+        **{f"model.{name}": THIN[name] for name in THIN if name != "classes"},
+    }
+    require_every_knob_does_something(detection, {**small, **network}, below="model", but=("model.backbone",))

@@ -218,7 +218,7 @@ def test_outlines_have_the_colour_of_their_class_and_the_first_lies_on_top():
         ({"dataset": "stripes", "dataset.size": 16, "dataset.examples": 24}, "no column of boxes"),
         (
             {"model": "fast_rcnn", "model.width": 2, "model.levels": 2, "model.maps": 1},
-            r"FastRCNN classifies boxes that are proposed, and scenes.* has no column proposals.*\n.*--model=faster_rcnn",
+            r"FastRCNN classifies boxes that are proposed, and scenes.* no column proposals.*\n.*--proposals=selective_search",
         ),
         (
             {"model": "mask_rcnn", "model.maps": 1, "model.levels": 2},
@@ -241,9 +241,12 @@ def test_a_network_without_a_head_is_no_detector():
 
 
 @pytest.mark.slow
-def test_a_run_draws_its_figures_and_predicts_boxes_and_records(here, tmp_path: pathlib.Path):
-    words = ["--experiment=yolo_scenes", "--dataset.size=16", "--dataset.examples=24", "--batch_size=8", "--steps=2"]
-    words += ["--model.width=2", "--model.levels=2", "--model.channels=4", "--least_score=0"]
+@pytest.mark.parametrize(
+    ("name", "more"), [("yolo_scenes", ["--model.channels=4"]), ("rcnn_scenes", ["--model.crop=16", "--proposals.least=4"])]
+)
+def test_a_run_draws_its_figures_and_predicts_boxes_and_records(here, name: str, more: list[str], tmp_path: pathlib.Path):
+    words = [f"--experiment={name}", "--dataset.size=16", "--dataset.examples=24", "--batch_size=8", "--steps=2"]
+    words += ["--model.width=2", "--model.levels=2", "--least_score=0", *more]
     code, _, errors = here(*words, f"--workdir={tmp_path}/run")
     assert code == 0, errors
     drawn = {path.stem for path in (tmp_path / "run" / "figures").iterdir()}
