@@ -28,7 +28,7 @@ from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.recipes.segmentation import segmentation
 from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
 from cnnlab.recipes.vae import quantized_autoencoder, variational_autoencoder
-from cnnlab.recipes.writing import writing
+from cnnlab.recipes.writing import counted_ngrams, writing
 from tests.commands import ROOT
 
 STRIPES = {"dataset": "stripes", "dataset.examples": 90, "dataset.size": 8}
@@ -177,6 +177,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "detect_crops": small(detection, CROPPED),
     "localize": small(localization, PLACED, average_decay=0.9),
     "write": small(writing, WRITTEN, average_decay=0.9),
+    "ngram": small(counted_ngrams, {name: WRITTEN[name] for name in ("dataset", "window", "test")}, order=3),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
 """{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""
@@ -193,7 +194,7 @@ data that are streamed, and steps that are left out since one example, which lie
 OVER_PROCESSES = [*TASKS, *VARIANTS]
 """What several processes train (contract_process.py)."""
 
-REMEMBERING = {"knn", "pca"}
+REMEMBERING = {"knn", "ngram", "pca"}
 """Tasks that take no step."""
 MIXING = {
     "classify": "batch norm",

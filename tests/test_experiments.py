@@ -117,7 +117,7 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
         masks = {"data.dataset.instances": True} if "model.mask_bins" in values else {}
         return {**scenes, **masks, "model.width": 2, "model.levels": 3}
     if "data.window" in values:  # a text
-        return {"data.dataset": "python_topics", "model.widths": "8"}
+        return {"data.dataset": "python_topics"} | ({"model.widths": "8"} if "model" in values else {})
     if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):
         return {}
     given = {"data.dataset": "stripes", "data.dataset.size": side, "data.dataset.classes": 10, "data.dataset.examples": 2000}

@@ -59,6 +59,7 @@ SILENT = (
     "synthesis",
     "fast_style",
     "write",
+    "ngram",
 )
 """Rows whose task draws no images."""
 SAMPLERS = [name for name in TASKS if name not in SILENT]

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 from cnnlab import knobs
-from cnnlab.data.text_windows import text_windows, windows_of
+from cnnlab.data.text_windows import measured_places, text_windows, windows_of
 from cnnlab.data.texts import TEXTS, Text, python_topics, text_file, tfds_text
+from cnnlab.engine import train
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import build_program
 from cnnlab.errors import DataError, UsageError
 from cnnlab.models.writer import RecurrentWriter
 from cnnlab.ops import init
-from cnnlab.recipes.writing import writing
+from cnnlab.recipes.writing import counted_ngrams, writing
+from cnnlab.tasks.ngram import ngram
 from cnnlab.tasks.write import write
 
 LINE = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. "
@@ -48,9 +52,8 @@ def test_every_character_that_is_held_out_is_measured_once_after_as_much_context
     data, windows = cut(LINE * 2 + "x" * length, context=context, measured=measured, validation=0.0, test=0.15)
     size = len(LINE * 2) + length
     held = (LINE * 2 + "x" * length)[round(0.85 * size) :]
-    task = write(RecurrentWriter(len(data.class_names)), windows=windows)
     batch = {**data.resident["test"], "index": np.arange(data.sizes["test"]), "mask": np.ones(data.sizes["test"], bool)}
-    counted = np.asarray(task.measure.__self__.counted(batch))
+    counted = np.asarray(measured_places(batch, windows))
     assert counted.sum() == len(held) - 1 and (counted[1:].argmax(1) >= context).all()
     found = "".join(spelled(data, row[1:][chosen]) for row, chosen in zip(batch["text"], counted, strict=True))
     assert found == held[1:]
@@ -102,9 +105,7 @@ def test_what_is_no_text_is_one_clear_error(tmp_path: pathlib.Path):
         text_file(str(tmp_path / "empty.txt"))
     with pytest.raises(DataError, match=r"latin.txt is no text in UTF-8: byte 3 is 0xe9.\nConvert it"):
         text_file(str(tmp_path / "latin.txt"))
-    with pytest.raises(
-        UsageError, match=r"lines has 57 characters to train on, too few for 3 windows of 64.\nGive a longer text"
-    ):
+    with pytest.raises(UsageError, match=r"lines: 57 characters to train on, too few for 3 x 64.\nGive a longer text"):
         cut("abc" * 19, window=64, validation=0.0)
     assert set(TEXTS) == {"python_topics", "file", "tfds"} and tfds_text
 
@@ -150,3 +151,43 @@ def test_a_run_writes_after_a_prompt_goes_on_and_is_told_what_it_cannot_begin_wi
     assert code == 0 and said.count("To be") == 2 and "temperature 1, seed 0" in said
     code, _, said = here("sample", run, "--prompt=To be%")
     assert code == 2 and "'%' does not occur in the text of training" in said
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_an_ngram_model_is_witten_and_bells_recursion_over_counts(order):
+    content = LINE * 3 + "Whether to suffer is not the question, or to be. Not nobler, but noble; the mind whether in."
+    data = text_windows(
+        dataset=lambda: Text("lines", content), batch_size=None, window=5, context=6, measured=8, validation=0.3
+    )
+    windows = windows_of(data, context=6, measured=8)
+    task = ngram(order=order, characters=len(data.class_names), size=len(content), windows=windows)
+    feed = jax.tree.map(jnp.asarray, next(data.train(0, 0)))
+    _, state = jax.jit(task.init)(jax.random.key(0), data.prepare(data.resident["train"], feed, None))
+    split = round(0.7 * len(content))
+    train, held = content[: (split - 1) // 5 * 5 + 1], content[split:]
+
+    def probability(context, character):
+        if context is None:
+            return 1 / len(data.class_names)
+        shorter = probability(context[1:] if context else None, character)
+        after = [train[i + len(context)] for i in range(len(train) - len(context)) if train[i:].startswith(context)]
+        types = len(set(after))
+        return shorter if not after else (after.count(character) + types * shorter) / (len(after) + types)
+
+    nats = [-np.log(probability(held[max(0, i - order + 1) : i], held[i])) for i in range(1, len(held))]
+    batch = {**data.resident["validation"], "index": np.arange(data.sizes["validation"])}
+    batch = jax.tree.map(jnp.asarray, {**batch, "mask": np.ones(data.sizes["validation"], bool)})
+    numbers = task.summary(jax.device_get(jax.jit(task.measure)({}, state, batch)))
+    assert numbers["loss"] == pytest.approx(np.mean(nats), rel=2e-6)
+    assert numbers["bits_per_character"] == pytest.approx(np.mean(nats) / np.log(2), rel=2e-6)
+
+
+@pytest.mark.slow
+def test_an_ngram_model_of_shakespeare_has_the_bits_that_were_measured_elsewhere(shared_data: pathlib.Path):
+    """By another program on the same text and split: 3.586, 2.956 and 2.408 bits a character for orders 2, 3 and 5."""
+    file = f"file:{shared_data / 'tiny_shakespeare' / 'input.txt'}"
+    for order, bits in ((2, 3.586), (5, 2.408)):
+        made = knobs.resolve(counted_ngrams, {"dataset": file, "order": order}).call()
+        program = build_program(made, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+        stats = train.evaluate(program, program.init(0), "validation")
+        assert program.experiment.task.summary(stats)["bits_per_character"] == pytest.approx(bits, abs=5e-4)

@@ -24,6 +24,7 @@ from cnnlab.data.texts import TEXTS, Text, python_topics
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.inputs import InputSpec
+from cnnlab.text import counted
 from cnnlab.values import Choice, Count, Fraction, Range
 
 COLUMN = "text"
@@ -59,7 +60,7 @@ def windows_of(data: Dataset, *, context: int, measured: int) -> Windows:
 def text_windows(
     *,
     dataset: Choice[TEXTS] = python_topics,
-    batch_size: Count = 16,
+    batch_size: Count | None = 16,
     window: Count = 64,
     context: Annotated[int, Range(0)] = 128,
     measured: Count = 256,
@@ -70,7 +71,8 @@ def text_windows(
 
     Args:
         dataset: text; python_topics comes with Python; file:PATH and tfds:NAME read others.
-        batch_size: number of streams into which the training text is cut, over all devices together.
+        batch_size: number of streams into which the training text is cut, over all devices together; none: one stream, all
+            windows of which are one batch.
         window: number of characters after which a step ends; the gradient reaches no further back, the state does.
         context: number of characters that a held-out window reads before those that are measured.
         measured: number of characters of a held-out window that are measured; each is measured once.
@@ -82,16 +84,17 @@ def text_windows(
     numbers = np.searchsorted(np.array(names), np.array(list(text.content))).astype(np.int32)
     ends = [round(len(numbers) * share) for share in (1 - validation - test, 1 - test, 1)]
     parts = {"train": numbers[: ends[0]], "validation": numbers[ends[0] : ends[1]], "test": numbers[ends[1] :]}
-    each = (len(parts["train"]) - 1) // batch_size // window
+    streams = batch_size or 1
+    each = (len(parts["train"]) - 1) // streams // window
     if each < 1:
         raise UsageError(
-            f"{text.name} has {len(parts['train']):,} characters to train on, too few for {batch_size} windows of {window}.\n"
+            f"{text.name}: {counted(len(parts['train']), 'character')} to train on, too few for {streams} x {window}.\n"
             "Give a longer text, or less of --batch_size, --window or --validation."
         )
     for split in [name for name in ("validation", "test") if len(parts[name]) < 2]:
         if len(parts.pop(split)):
             raise DataError(f"{text.name}: its {split} split has one character. Give a larger share, or none.")
-    windows = {"train": _training(parts.pop("train"), batch_size, each, window)}
+    windows = {"train": _training(parts.pop("train"), streams, each, window)}
     windows |= {split: _held_out(part, context, measured) for split, part in parts.items()}
     sizes = {split: len(part) for split, part in windows.items()}
     settings = f"{batch_size} {window} {context} {measured} {validation} {test}"
@@ -103,7 +106,7 @@ def text_windows(
         recorded_kinds=as_json(kinds),
         stored={COLUMN: jax.ShapeDtypeStruct((window + 1,), np.int32)},
         sizes=sizes,
-        batch_size=batch_size,
+        batch_size=batch_size or each,
         train=functools.partial(_train, batch_size, each),
         evaluate=functools.partial(_evaluate, sizes),
         resident={split: {COLUMN: part} for split, part in windows.items()},
@@ -111,6 +114,15 @@ def text_windows(
         images=functools.partial(_pictures, windows, len(names)),
         fingerprint=combined_digest(text.fingerprint, settings),
     )
+
+
+def measured_places(batch: Batch, windows: Windows) -> Array:
+    """Returns which of the characters that a batch predicts are measured, bool [B, T]: each of a text once."""
+    after = batch[COLUMN][:, 1:]
+    is_held_out = after.shape[1] == windows.context + windows.measured  # training windows are measured whole
+    context = windows.context if is_held_out else 0
+    is_own = (jnp.arange(after.shape[1]) >= context)[None] | (batch["index"] == 0)[:, None]
+    return is_own & (after >= 0) & batch["mask"][:, None]
 
 
 def _training(numbers: np.ndarray, streams: int, each: int, length: int) -> np.ndarray:
@@ -130,11 +142,12 @@ def _held_out(numbers: np.ndarray, context: int, measured: int) -> np.ndarray:
     return padded[np.arange(count)[:, None] * measured + np.arange(length + 1)[None]]
 
 
-def _train(streams: int, each: int, seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
+def _train(streams: int | None, each: int, seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
     """Implements core.Dataset.train; the windows of a text have one order, whatever the seed."""
-    own = np.arange(streams) if rows is None else rows(streams)
+    size = streams or each
+    own = np.arange(size) if rows is None else rows(size)
     while True:
-        yield {"index": (own * each + step % each).astype(np.int32)}
+        yield {"index": (own if streams is None else own * each + step % each).astype(np.int32)}
         step += 1
 
 
@@ -161,3 +174,6 @@ TEXT_PIPELINES = {"text_windows": text_windows}
 
 TextWindows: Any = Choice(TEXT_PIPELINES, supplied=("context", "measured"))
 """The knob `data` of a recipe whose task also needs to know how held-out windows are cut, which the recipe passes."""
+
+WholeText: Any = Choice(TEXT_PIPELINES, supplied=("batch_size", "context", "measured"))
+"""The knob `data` of a recipe that takes the whole training text at once."""

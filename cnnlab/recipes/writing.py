@@ -4,10 +4,11 @@ from typing import Annotated
 
 from cnnlab.core import Experiment
 from cnnlab.data.images import require_validation
-from cnnlab.data.text_windows import TextWindows, windows_of
+from cnnlab.data.text_windows import TextWindows, WholeText, windows_of
 from cnnlab.models.writer import WRITERS
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.optimizers import OPTIMIZERS
+from cnnlab.tasks.ngram import ngram
 from cnnlab.tasks.write import write
 from cnnlab.values import Choice, Count, Duration, Range
 
@@ -41,3 +42,17 @@ def writing(
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     optimizers = {player: optimizer(steps=steps) for player in task.turns}
     return Experiment(task, dataset, optimizers, steps, average(steps), None, (), early_stopping)
+
+
+def counted_ngrams(*, order: Annotated[int, Range(1, 12)] = 5, data: WholeText = "text_windows") -> Experiment:
+    """An n-gram model of characters with Witten-Bell smoothing, counted once over the training text: the baseline of `writing`.
+
+    Args:
+        order: n, the number of characters of a context and the one that follows it.
+        data: text; the whole training text is one batch.
+    """
+    context, measured = max(order - 1, 1), 256
+    dataset = data(batch_size=None, context=context, measured=measured)
+    windows = windows_of(dataset, context=context, measured=measured)
+    size = dataset.sizes["train"] * windows.length
+    return Experiment(ngram(order=order, characters=dataset.classes, size=size, windows=windows), dataset, {}, steps=0)

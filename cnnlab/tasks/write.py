@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
-from cnnlab.data.text_windows import COLUMN, Windows
+from cnnlab.data.text_windows import COLUMN, Windows, measured_places
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import stream
@@ -104,15 +104,7 @@ class _Game:
         """Returns the sums of a held-out batch, over the characters that its windows measure."""
         text = batch[COLUMN]
         logits, _ = self.outputs(params, text[:, :-1], None, None)
-        return {"sums": _sums(logits, text[:, 1:], self.counted(batch)), "rows": {"mask": batch["mask"]}}
-
-    def counted(self, batch: Batch) -> Array:
-        """Returns which of the characters that are predicted are measured, bool [B, T]: each of a text once."""
-        after = batch[COLUMN][:, 1:]
-        is_held_out = after.shape[1] == self.windows.context + self.windows.measured  # training windows are measured whole
-        context = self.windows.context if is_held_out else 0
-        is_own = (jnp.arange(after.shape[1]) >= context)[None] | (batch["index"] == 0)[:, None]
-        return is_own & (after >= 0) & batch["mask"][:, None]
+        return {"sums": _sums(logits, text[:, 1:], measured_places(batch, self.windows)), "rows": {"mask": batch["mask"]}}
 
     def write(
         self, params: Params, model_state: PyTree, keys: Array, beginning: Array, temperature: Array, length: int
