@@ -84,7 +84,7 @@ class RCNN(Detector):
     """R-CNN on any encoder: crops through the network, a linear machine for each class, and a regression of boxes.
 
     Features, machines and boxes are three trainings in the paper and one here, in which each learns from its own loss.
-    `--frozen=encoder` or `backbone` leaves the features as they start.
+    `--frozen=features` leaves the features as they start.
 
     Deviation: the box is coded from the deepest map by gradient descent, in the paper by ridge regression. Images alone, as
     `predict` has them, get a grid of boxes of four sizes and three ratios.
