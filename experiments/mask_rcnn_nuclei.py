@@ -5,6 +5,11 @@ Paper:    K. He, G. Gkioxari, P. Dollár, R. Girshick, Mask R-CNN, 2017, arXiv 1
 Data:     a part of the Data Science Bowl 2018 (J. C. Caicedo et al., Nucleus segmentation across imaging experiments: the 2018
           Data Science Bowl, 2019): 160 images, 40 of which are the test split
 Command:  python launch.py --experiment=mask_rcnn_nuclei --dataset=nuclei:PATH --dataset.instances
+Result:   mask AP50 0.792, AP 0.455 on the 40 test images, one seed (a watershed: 0.711, 0.357); AP50 0.816 of fluorescence,
+          0.538 of histology, three images (0.759, 0.361); of nuclei that touch another one AP50 0.423, recall 0.588 (0.384,
+          0.591); 405 steps, 10 min 42 s of CPU time.
+
+Images keep their size, and training sees crops of 128x128. The watershed is the one of watershed_nuclei, which learns nothing.
 """
 
 from functools import partial

@@ -1,5 +1,6 @@
 """Instances by a threshold and a watershed: discs that touch, images of nothing, what is refused."""
 
+import dataclasses
 import functools
 
 import jax
@@ -42,6 +43,17 @@ def test_discs_that_touch_are_found_one_by_one_bright_or_dark(place):
     both = (masks[:, None] & discs()[None]).sum((2, 3))
     either = (masks[:, None] | discs()[None]).sum((2, 3))
     assert np.sort((both / either).max(axis=0))[0] > 0.85 and set((both / either).argmax(axis=0).tolist()) == {0, 1, 2}
+
+
+def test_every_knob_of_the_watershed_changes_its_program():
+    others = {"blur": 0.0, "smooth": 2.0, "least_distance": 4, "least_pixels": 3, "most": 5, "bins": 7}
+    assert others.keys() == {field.name for field in dataclasses.fields(OtsuWatershed)} - {"classes", "parent", "name"}
+    image = jnp.zeros((1, *SIZE, 3))
+    programs = [
+        str(jax.make_jaxpr(lambda x, knobs=knobs: OtsuWatershed(1, **knobs).apply({}, x, train=False)[0])(image))
+        for knobs in ({}, *({name: value} for name, value in others.items()))
+    ]
+    assert len(set(programs)) == 1 + len(others)
 
 
 def test_an_image_of_one_grey_has_no_object_and_objects_have_one_class():
