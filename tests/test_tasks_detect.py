@@ -263,3 +263,51 @@ def test_a_run_draws_its_figures_and_predicts_boxes_and_records(here, name: str,
     assert records and {record["image_id"] for record in records} == {7}
     found = np.asarray([record["bbox"] for record in records])
     assert np.all(found >= 0) and np.all(found[:, 0] + found[:, 2] <= 33.001)
+
+
+def write_coco(folder: pathlib.Path, count: int, first: int) -> str:
+    """Writes images of many sizes with red and green boxes, numbered from `first`; returns the file of annotations."""
+    from PIL import Image
+
+    random, images, annotations = np.random.default_rng(first), [], []
+    folder.mkdir()
+    for number in range(first, first + count):
+        height, width = (int(side) for side in random.integers(50, 110, 2))
+        pixels = random.integers(0, 60, (height, width, 3)).astype(np.uint8)
+        for _ in range(int(random.integers(1, 4))):
+            kind, (wide, high) = int(random.integers(0, 2)), (int(side) for side in random.integers(12, 46, 2))
+            x, y = int(random.integers(0, width - wide)), int(random.integers(0, height - high))
+            pixels[y : y + high, x : x + wide, kind] = 220
+            one = {"id": len(annotations) + 1, "image_id": number, "category_id": (3, 8)[kind], "bbox": [x, y, wide, high]}
+            area, crowd = float(wide * high * random.uniform(0.5, 1)), int(random.random() < 0.1)
+            annotations.append({**one, "area": area, "iscrowd": crowd})
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+    categories = [{"id": 3, "name": "red"}, {"id": 8, "name": "green"}]
+    (folder / "labels.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return str(folder / "labels.json")
+
+
+@pytest.mark.slow
+def test_the_precision_of_a_run_on_a_canvas_is_that_of_its_predictions_by_pycocotools(here, tmp_path: pathlib.Path):
+    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed (tests/requirements.txt)")
+    from pycocotools.cocoeval import COCOeval
+
+    train, test = write_coco(tmp_path / "train", 40, 1), write_coco(tmp_path / "test", 30, 1001)
+    words = ["--experiment=ssd_scenes", f"--dataset=coco:{train}", f"--dataset.test={test}", "--image_fit=canvas"]
+    words += ["--image_fit.scale=0.5", "--model.width=4", "--model.levels=2", "--model.maps=2", "--batch_size=8", "--steps=40"]
+    code, _, errors = here(*words, f"--workdir={tmp_path}/run", "--devices=1")
+    assert code == 0, errors
+    photos, found = f"--images={tmp_path}/test", f"--to={tmp_path}/found.json"
+    code, _, errors = here("predict", f"--workdir={tmp_path}/run", photos, found, "--devices=1")
+    assert code == 0, errors
+    truth = coco.COCO(test)
+    evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "found.json")), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    names = {"ap": 0, "ap50": 1, "ap75": 2, "ap_small": 3, "ap_medium": 4, "recall": 8}
+    ours = {name: metrics[f"test/{name}"] for name in names}
+    np.testing.assert_allclose(list(ours.values()), evaluation.stats[list(names.values())], rtol=1e-6)
+    assert ours["ap50"] > 0.01 and ours["ap_medium"] != ours["ap_small"]
