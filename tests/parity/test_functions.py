@@ -7,12 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.models import layers
+from cnnlab.models import layers, recurrent
 from cnnlab.ops import unpool, upsample
 from cnnlab.ops.local_response_norm import local_response_normalization
 from cnnlab.ops.pooling import adaptive_average_pool
 from tests.parity import fixtures
-from tests.parity.torch_functions import ADAPTIVE, CONVOLUTIONS, ENLARGED, RESPONSES, SPREAD, TRANSPOSED, UNPOOLED, WINDOWS
+from tests.parity.torch_functions import (
+    ADAPTIVE,
+    CONVOLUTIONS,
+    ENLARGED,
+    RECURRENT,
+    RESPONSES,
+    SPREAD,
+    TRANSPOSED,
+    UNPOOLED,
+    WINDOWS,
+)
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
@@ -80,6 +90,39 @@ def test_pooling_equals_the_reference(size, window, stride, padding, ceil):
     for counts in (False, True):
         module = layers.AveragePool(window, stride, padding, ceil, counts)
         compare(f"avg_pool/{name}-{counts}", lambda x, module=module: module.apply({}, x))
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_equal_the_reference(name):
+    """torch has two vectors of biases, which are added everywhere but in the content of the GRU."""
+    case = {key.rsplit("/", 1)[1]: array for key, array in fixture().items() if key.startswith(f"recurrent/{name}/")}
+    knobs = {"forget_bias": 0.0} if name == "lstm" else {}
+    layer = recurrent.LAYERS[name](width=5, **knobs)
+
+    def named(prefix):
+        """Their weights, or with the prefix d the gradients, as our parameters."""
+        kernel, before, bias, second = (case[f"{prefix}{part}_l0"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        added = bias if prefix else bias + np.where(np.arange(len(second)) < (10 if name == "gru" else 99), second, 0.0)
+        content = {"recurrent_bias": second[10:]} if name == "gru" else {}
+        return {"inputs": {"kernel": kernel.T, "bias": added}, "recurrent": before.T, **content}
+
+    def run(params, x, *start):
+        hidden, last = layer.apply({"params": params}, x, start if name == "lstm" else start[0])
+        return hidden, last[1] if name == "lstm" else last
+
+    starts = [key for key in ("hidden", "cell") if key in case]
+    with jax.enable_x64(True):
+        given = jax.tree.map(jnp.asarray, (named(""), case["x"], *(case[key][0] for key in starts)))
+
+        @jax.jit
+        def both(dy, *given):
+            y, pull, last = jax.vjp(run, *given, has_aux=True)
+            return y, pull(dy), last
+
+        y, gradients, last = both(jnp.asarray(case["dy"]), *given)
+    expected = (case["y"], (named("d"), case["dx"], *(case[f"d{key}"][0] for key in starts)), case["last"][0])
+    for found, wanted in zip(jax.tree.leaves((y, gradients, last)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize(("size", "cells"), ADAPTIVE)

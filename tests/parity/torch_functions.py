@@ -45,6 +45,8 @@ ADAPTIVE = [(size, cells) for size, cells in itertools.product(SIZES, ((1, 1), (
 UNPOOLED = list(itertools.product(SIZES, (2, 3), (False, True)))
 ENLARGED = ((4, 3), (14, 16), (9, 20), (3, 4))
 SPREAD = (2, 4, 8)
+RECURRENT = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
+"""Recurrent layers of torch.nn, with 4 inputs, 5 units and 7 times, from a state that is not 0."""
 RESPONSES = list(itertools.product((1, 2, 3, 4, 5, 8), (1e-4, 0.5), (0.75, 0.5), (1.0, 2.0)))
 
 
@@ -100,6 +102,21 @@ def main() -> None:
     for options in RESPONSES:
         x = 3.0 * random.normal(size=(2, 7, 3, 4))
         add(f"lrn/{options}", lambda x, o=options: functional.local_response_norm(x, *o), x)
+    for name, kind in RECURRENT.items():
+        layer = getattr(torch.nn, kind)(4, 5, batch_first=True).double()
+        values = {"x": random.normal(size=(3, 7, 4)), "hidden": random.normal(size=(1, 3, 5))}
+        values |= {"cell": random.normal(size=(1, 3, 5))} if name == "lstm" else {}
+        for weight in layer.parameters():
+            weight.data = torch.tensor(random.normal(0, 0.7, tuple(weight.shape)))
+        given = {key: torch.tensor(value, requires_grad=True) for key, value in values.items()}
+        start = (given["hidden"], given["cell"]) if name == "lstm" else given["hidden"]
+        y, last = layer(given["x"], start)
+        dy = torch.tensor(random.normal(size=tuple(y.shape)))
+        given |= dict(layer.named_parameters())
+        gradients = torch.autograd.grad(y, list(given.values()), dy)
+        found = {**given, "y": y, "dy": dy, "last": last[1] if name == "lstm" else last}
+        found |= {f"d{key}": gradient for key, gradient in zip(given, gradients, strict=True)}
+        arrays.update({f"recurrent/{name}/{key}": value.detach().numpy() for key, value in found.items()})
     np.savez(sys.argv[1], **arrays)
 
 
