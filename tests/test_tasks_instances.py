@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from contract import TWO_STAGES
 
 from cnnlab.data.placement import placement
 from cnnlab.models.mask_head import MaskHead, packed
 from cnnlab.ops import instances, metrics_of_boxes, objects
 from cnnlab.predict.write import RECORDS
+from cnnlab.recipes.detection import detection
 from cnnlab.tasks import instances_shown
 from cnnlab.tasks.detect import detect
 from cnnlab.tasks.detection_metrics import FOUND, TRUE, Suppression, boxes_at
 from cnnlab.tasks.instance_metrics import InstanceMetrics, masks_of
+from tests.flipping import require_every_knob_does_something
 
 NAMES, SIZE, BINS = ("cat", "fire truck"), (24, 32), 8
 METRICS = InstanceMetrics(
@@ -139,6 +142,15 @@ def test_records_have_the_mask_at_the_size_of_the_image_itself_and_pictures_show
     assert picture.shape == image.shape and picture[14, 12].any() and not picture[40:, :30].any()
     small = task.prediction.picture(np.zeros((*SIZE, 3), np.float32), one)
     assert small.shape == (*SIZE, 3) and small[7, 6].any()
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_every_knob_of_mask_rcnn_does_something():
+    several_levels = {"model.levels": 3, "model.maps": 2, "model.before": 20, "model.proposals": 10}
+    values = {**TWO_STAGES, **several_levels, "duration": "3 steps"}
+    others = {"first_level": 1}
+    require_every_knob_does_something(detection, values, below="model", others=others, but=("model.backbone",))
 
 
 @pytest.mark.slow
