@@ -135,7 +135,7 @@ class RCNN(Detector):
             proposals: R of each image, [B, …] each; None: a grid.
         """
         size = (images.shape[1], images.shape[2])
-        given = grid(size, len(images)) if proposals is None else proposals
+        given = grid(size, images.shape[0]) if proposals is None else proposals
         if objects is None or keys is None:
             outputs, shown = self.judged(images, given.corners, train=train)
             valid = given.valid[..., None].astype(given.corners.dtype)
@@ -155,7 +155,7 @@ class RCNN(Detector):
         cut = cut.reshape(-1, *cut.shape[2:])  # [B, S, Q, Q, C] -> [B·S, Q, Q, C]
         maps = self.features(cut, train=train)
         deepest = maps[max(maps)]
-        x = flat = deepest.reshape(len(deepest), -1)  # [B·S, h, w, C] -> [B·S, h·w·C]
+        x = flat = deepest.reshape(deepest.shape[0], -1)  # [B·S, h, w, C] -> [B·S, h·w·C]
         for number in range(1, self.depth + 1):
             x = self.activation(nn.Dense(self.hidden, kernel_init=self.initializer, name=f"region{number}")(x))
         outputs = RegionOutputs(self.classes, self.boxes, self.classifier == "svm", name=OUTPUT)(flat, x)
