@@ -3,6 +3,10 @@
 Paper:    K. He, G. Gkioxari, P. Dollár, R. Girshick, Mask R-CNN, 2017, arXiv 1703.06870; a small encoder with group
           normalisation and a feature pyramid in place of ResNet
 Command:  python launch.py --experiment=mask_rcnn_scenes
+Result:   test mask AP50 0.905, mask AP 0.571, box AP50 0.905, box AP 0.658, one seed; 338 steps, 12 min 53 s on 2 CPU cores at
+          a load of 8, of which 2 min 43 s for the compilation.
+
+The scenes of ssd_scenes, seen once, with a mask of each digit.
 """
 
 from functools import partial
