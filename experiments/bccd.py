@@ -2,7 +2,8 @@
 
 Paper:    X. Zhou, D. Wang, P. Krähenbühl, Objects as points, 2019, arXiv 1904.07850; a small encoder and a feature pyramid
 Command:  python launch.py --experiment=bccd --data_dir=DIR
-Result:   not measured
+Result:   test AP50 0.848 ± 0.010 over 3 seeds (white cells 0.977 ± 0.012, red ones 0.781 ± 0.015, platelets 0.788 ± 0.025),
+          AP 0.481 ± 0.006; 6 CPU minutes a seed.
 
 Images of 156x208 pixels, a third of their size. Two boxes without an area are left out, which is said.
 """

@@ -22,6 +22,7 @@ from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
 from cnnlab.tasks.instance_metrics import InstanceMetrics
 from cnnlab.tasks.localization_metrics import PlaceMetrics
 from cnnlab.tasks.localize import localize
+from tests.stages import slow_but
 
 NAMES = ("cat", "dog", "bird")
 TRUNK = functools.partial(VGG, classes=0, depths=(1, 1, 1, 1, 1), hidden=(8, 8), grid=1, width=0.03, dropout=0.0)
@@ -49,8 +50,11 @@ def test_every_localizer_is_tested():
     assert PLACES.keys() == LOCALIZERS.keys()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*DETECTORS, *PLACES])
+LARGE = ("ssd300", "retinanet_resnet50", "faster_rcnn_resnet50", "mask_rcnn_resnet50", "yolo_v1", "yolo_v1_tiny", "fast_rcnn")
+"""Networks like others of their kind, which take longest to compile."""
+
+
+@pytest.mark.parametrize("name", slow_but([*DETECTORS, *PLACES], thorough=LARGE))
 def test_a_network_is_inspected_exported_and_predicts(name, tmp_path):
     network, task, (height, width) = made(name)
     images = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)

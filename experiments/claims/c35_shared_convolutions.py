@@ -3,7 +3,7 @@
 Paper:    R. Girshick, Fast R-CNN, 2015, arXiv 1504.08083, section 4.4 and table 4; R. Girshick et al., Rich feature hierarchies
           for accurate object detection and semantic segmentation, 2014, arXiv 1311.2524
 Command:  python launch.py measure --experiment=c35_shared_convolutions
-Result:   not measured
+Result:   supported at small scale; docs/claims/c35.md has the numbers.
 
 The same weights are applied in two ways to an image of 160x208, the size at which the blood cells of BCCD are trained: R-CNN
 warps each proposal to 64x64 and passes it through the convolutions and two dense layers; Fast R-CNN passes the image through
