@@ -180,7 +180,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "ngram": small(counted_ngrams, {name: WRITTEN[name] for name in ("dataset", "window", "test")}, order=3),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
-"""{name: (number of steps) -> a small experiment}; at least one for every task. Two tasks take no steps."""
+"""{name: (number of steps) -> a small experiment}; at least one for every task. Three tasks take no steps."""
 
 VARIANTS = {
     "in_parts": small(classification, TRAINED, accumulate=3, **MLP),
