@@ -16,6 +16,6 @@ from cnnlab.values import Duration
 experiment = partial(
     writing,
     data=partial(text_windows, dataset="tfds:tiny_shakespeare"),
-    optimizer=partial(adam, lr=0.003, schedule="cosine", clip_norm=1.0),
-    duration=Duration(2, "epochs"),
+    optimizer=partial(adam, lr=0.003, schedule="linear", clip_norm=1.0),
+    duration=Duration(6, "epochs"),
 )

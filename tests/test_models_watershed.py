@@ -32,7 +32,7 @@ def found():
     images = jnp.asarray(np.stack([bright, 1 - bright, np.full_like(bright, 0.5)]))
     outputs, seen = jitted.apply(MODEL, {}, images, train=False)
     np.testing.assert_array_equal(outputs, seen["output"])
-    return jax.device_get(jax.vmap(unpacked)(outputs))
+    return jax.device_get(jax.jit(jax.vmap(unpacked))(outputs))
 
 
 @pytest.mark.parametrize("place", [0, 1])
