@@ -81,9 +81,12 @@ UNEVEN = [(name, "jit", 3) for name in ("pursuit", "classify", "gan", "knn")]
 that move, with and without batch norm."""
 RARE = [("jit", 2), ("jit", 3), ("jit", 4), ("pmap", 1), ("pmap", 8), ("fsdp", 1), ("fsdp", 3)]
 """Places that say little beside these: tests/test_parallel.py has them for one network, a run by hand for every task."""
-COVERED = [*[(name, "jit", 8) for name in LATER], ("denoise", "pmap", 3), ("stacked_unsupervised", "pmap", 3)]
+COVERED = [
+    *[(name, "jit", 8) for name in (*LATER, "write")],
+    *[(name, "pmap", 3) for name in ("denoise", "stacked_unsupervised", "detect_crops")],
+]
 """Places of rows like others of their kind, run by hand too: fsdp on eight devices splits the batch as jit does, and the state
-besides; those two rows have no sum over a batch that reconstruct and stacked have not."""
+besides; the others have no sum over a batch that reconstruct, stacked and detect_regions have not."""
 PLACED = slow_but(
     [(name, *place) for place in [*PLACES, *RARE] for name in TASKS],
     ("surgery", "pmap", 3),
