@@ -107,6 +107,9 @@ def test_what_is_no_text_is_one_clear_error(tmp_path: pathlib.Path):
         text_file(str(tmp_path / "latin.txt"))
     with pytest.raises(UsageError, match=r"lines: 57 characters to train on, too few for 3 x 64.\nGive a longer text"):
         cut("abc" * 19, window=64, validation=0.0)
+    with pytest.raises(UsageError, match=r"--validation=0.6 and --test=0.4 leave no text to train on"):
+        cut(validation=0.6, test=0.4)
+    assert cut("ab" * 22, validation=0.0)[0].remarks == ("lines: no window has the last 1 character of the training part",)
     assert set(TEXTS) == {"python_topics", "file", "tfds"} and tfds_text
 
 

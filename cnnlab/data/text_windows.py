@@ -24,6 +24,7 @@ from cnnlab.data.texts import TEXTS, Text, python_topics
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError, did_you_mean
 from cnnlab.inputs import InputSpec
+from cnnlab.remarks import print_once
 from cnnlab.text import counted
 from cnnlab.values import Choice, Count, Fraction, Range
 
@@ -82,8 +83,7 @@ def text_windows(
     text: Text = dataset()
     names = tuple(sorted(set(text.content)))
     numbers = np.searchsorted(np.array(names), np.array(list(text.content))).astype(np.int32)
-    ends = [round(len(numbers) * share) for share in (1 - validation - test, 1 - test, 1)]
-    parts = {"train": numbers[: ends[0]], "validation": numbers[ends[0] : ends[1]], "test": numbers[ends[1] :]}
+    parts = _divided(numbers, validation, test)
     streams = batch_size or 1
     each = (len(parts["train"]) - 1) // streams // window
     if each < 1:
@@ -94,6 +94,9 @@ def text_windows(
     for split in [name for name in ("validation", "test") if len(parts[name]) < 2]:
         if len(parts.pop(split)):
             raise DataError(f"{text.name}: its {split} split has one character. Give a larger share, or none.")
+    unused = len(parts["train"]) - 1 - streams * each * window
+    remarks = [f"{text.name}: no window has the last {counted(unused, 'character')} of the training part"] if unused else []
+    print_once(remarks)
     windows = {"train": _training(parts.pop("train"), streams, each, window)}
     windows |= {split: _held_out(part, context, measured) for split, part in parts.items()}
     sizes = {split: len(part) for split, part in windows.items()}
@@ -113,6 +116,7 @@ def text_windows(
         preparation=_prepare,
         images=functools.partial(_pictures, windows, len(names)),
         fingerprint=combined_digest(text.fingerprint, settings),
+        remarks=tuple(remarks),
     )
 
 
@@ -123,6 +127,16 @@ def measured_places(batch: Batch, windows: Windows) -> Array:
     context = windows.context if is_held_out else 0
     is_own = (jnp.arange(after.shape[1]) >= context)[None] | (batch["index"] == 0)[:, None]
     return is_own & (after >= 0) & batch["mask"][:, None]
+
+
+def _divided(numbers: np.ndarray, validation: float, test: float) -> dict[str, np.ndarray]:
+    """Returns the characters i32 [N] of train, validation and test, one part of the text after the other."""
+    if validation + test >= 1:
+        raise UsageError(
+            f"--validation={validation:g} and --test={test:g} leave no text to train on. Expected less than 1 together."
+        )
+    ends = [round(len(numbers) * share) for share in (1 - validation - test, 1 - test, 1)]
+    return {"train": numbers[: ends[0]], "validation": numbers[ends[0] : ends[1]], "test": numbers[ends[1] :]}
 
 
 def _training(numbers: np.ndarray, streams: int, each: int, length: int) -> np.ndarray:
