@@ -23,11 +23,11 @@ from cnnlab.data.normalize import Normalisation, standard
 from cnnlab.data.resize import Fit, resize, settings_of
 from cnnlab.data.source import FEED, Images, LazyImages, Source, Split
 from cnnlab.data.statistics import normalisation_of
-from cnnlab.data.stream_order import At, evaluation_feeds, shuffled_order, train_feeds
+from cnnlab.data.stream_order import At, evaluation_feeds, require_split, shuffled_order, train_feeds
 from cnnlab.data.variations.compose import NO_AUGMENTATION, Augmentation
 from cnnlab.data.variations.examples import Examples
 from cnnlab.digests import combined_digest
-from cnnlab.errors import DataError, UsageError, did_you_mean
+from cnnlab.errors import DataError, UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.ops.whitening import normalised
 from cnnlab.remarks import print_once
@@ -256,8 +256,7 @@ def _evaluate(
     rows: Rows | None = None,
 ) -> Iterator[Feed]:
     """Implements core.Dataset.evaluate; a seed's own examples are those that it draws."""
-    if split not in sizes:
-        raise UsageError(f"no split {split!r}.{did_you_mean(split, list(sizes))} There are: {', '.join(sizes)}.")
+    require_split(split, sizes)
     chosen = draws(split, seed) if draws and split in draws.sizes() else None
     size = sizes[split] if chosen is None else len(chosen)
     return evaluation_feeds(size, batch_size, streamed[split], chosen, rows=rows)

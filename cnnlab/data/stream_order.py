@@ -1,13 +1,13 @@
 """The order of examples: a pure function of (seed, step), whether they are on the device or streamed through grain."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from cnnlab.core import Feed, Rows
 from cnnlab.data.source import Split, at_positions, shuffled
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, did_you_mean
 
 ENDLESS = 2**40
 """Number of steps in an endless stream: more than any run takes."""
@@ -137,6 +137,12 @@ def _among(chosen: np.ndarray, groups: np.ndarray, seed: int, order: Callable[[i
 def _rows(rows: Rows | None, batch_size: int) -> np.ndarray:
     """Returns the rows i64 [b] of a batch that are read; all, where nothing says which."""
     return np.arange(batch_size) if rows is None else rows(batch_size)
+
+
+def require_split(split: str, sizes: Mapping[str, int]) -> None:
+    """Raises UsageError for a split that is not among those with sizes."""
+    if split not in sizes:
+        raise UsageError(f"no split {split!r}.{did_you_mean(split, list(sizes))} There are: {', '.join(sizes)}.")
 
 
 def evaluation_feeds(

@@ -19,10 +19,10 @@ from cnnlab.core import Array, Batch, Dataset, Feed, PyTree, Rows
 from cnnlab.data.kinds import Tokens
 from cnnlab.data.kinds.recorded import as_json
 from cnnlab.data.kinds.tokens import PADDING
-from cnnlab.data.stream_order import evaluation_feeds
+from cnnlab.data.stream_order import evaluation_feeds, require_split
 from cnnlab.data.texts import TEXTS, Text, python_topics
 from cnnlab.digests import combined_digest
-from cnnlab.errors import DataError, UsageError, did_you_mean
+from cnnlab.errors import DataError, UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.remarks import print_once
 from cnnlab.text import counted
@@ -167,8 +167,7 @@ def _train(streams: int | None, each: int, seed: int, step: int, *, rows: Rows |
 
 def _evaluate(sizes: Mapping[str, int], split: str, batch_size: int, *, rows: Rows | None = None) -> Iterator[Feed]:
     """Implements core.Dataset.evaluate."""
-    if split not in sizes:
-        raise UsageError(f"no split {split!r}.{did_you_mean(split, list(sizes))} There are: {', '.join(sizes)}.")
+    require_split(split, sizes)
     return evaluation_feeds(sizes[split], batch_size, None, rows=rows)
 
 

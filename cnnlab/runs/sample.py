@@ -90,10 +90,10 @@ def sample_run(
     if wanted.interpolate:
         assert sampler.codes is not None
         rows = -(-wanted.count // INTERPOLATED)  # whole rows: the last one is not cut short
-        ends = sampler.codes(params, model_state, _keys(wanted.seed, 2 * rows), jnp.float32(wanted.temperature))
+        ends = sampler.codes(params, model_state, keys_of(wanted.seed, 2 * rows), jnp.float32(wanted.temperature))
         images = _in_parts(decode, _between(ends), labels)
     else:
-        images = _in_parts(draw, _keys(wanted.seed, wanted.count), labels)
+        images = _in_parts(draw, keys_of(wanted.seed, wanted.count), labels)
     files.make_folder(target.parent)
     sheet = Image.fromarray(figures.sheet(images, columns=INTERPOLATED if wanted.interpolate else None))
     files.replace_file(target, functools.partial(sheet.save, format="PNG"))
@@ -124,9 +124,9 @@ def _name(wanted: SampleRequest) -> str:
     return "_".join([*parts, f"seed{wanted.seed}"])
 
 
-def _keys(seed: int, count: int) -> Array:
-    """Returns a key for each image, key [N]."""
-    key = stream(jax.random.key(seed), "sample")
+def keys_of(seed: int, count: int, purpose: str = "sample") -> Array:
+    """Returns a key for each image or text, key [N]; each purpose has a stream of its own."""
+    key = stream(jax.random.key(seed), purpose)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count, dtype=jnp.int32))
 
 

@@ -4,7 +4,6 @@ Letters in shapes: N texts, P characters of the beginning.
 """
 
 import dataclasses
-import functools
 import pathlib
 
 import jax
@@ -15,9 +14,9 @@ from cnnlab import files
 from cnnlab.engine.averages import evaluated
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
-from cnnlab.ops.keys import stream
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.sample import keys_of
 from cnnlab.runs.without_data import experiment_without_data
 
 
@@ -57,9 +56,7 @@ def write_run(
         raise UsageError(f"--prompt: {folder} holds a run of {spec.title}, whose model writes no text. Leave it out.")
     beginning = numbers_of(wanted.prompt, names)
     _, host, step = run.restore_run(resolved, spec, folder, best=best, opens_data=False)
-    keys = jax.vmap(functools.partial(jax.random.fold_in, stream(jax.random.key(wanted.seed), "samples")))(
-        jnp.arange(wanted.count)
-    )
+    keys = keys_of(wanted.seed, wanted.count, "samples")
     write = jax.jit(writer, static_argnums=5)
     numbers = write(*evaluated(host), keys, jnp.asarray(beginning), jnp.float32(wanted.temperature), wanted.characters)
     texts = [wanted.prompt + "".join(names[number] for number in row) for row in np.asarray(numbers).tolist()]

@@ -16,6 +16,7 @@ from cnnlab.ops import knn
 from cnnlab.ops.knn import Distance
 from cnnlab.tasks import classification_metrics, prediction
 from cnnlab.tasks.goals import CLASS, Goal
+from cnnlab.tasks.untrained import no_loss
 from cnnlab.values import Count
 
 Pixels = Literal["whole", "real"]
@@ -123,7 +124,7 @@ def knn_task(
     neighbours = _NearestNeighbours(classes, k, distance, pixels, memory_chunk, query_chunk, goal)
     return Task(
         init=neighbours.init,
-        loss=_no_loss,
+        loss=no_loss("nearest neighbours remember examples and are not trained"),
         predict=neighbours.predict,
         measure=neighbours.measure,
         figures=lambda params, model_state, stats, data, split: goal.figures(stats, data, split),
@@ -143,11 +144,6 @@ def _stored(images: Array, pixels: str) -> tuple[Array, Array]:
 def _shares(votes: Array) -> Array:
     """Returns the shares f32 [Q, K] of votes f32 [Q, K]."""
     return votes / jnp.sum(votes, axis=1, keepdims=True)
-
-
-def _no_loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
-    """Raises UsageError: there is no player."""
-    raise UsageError("nearest neighbours remember examples and are not trained: there is no loss to train. Take 0 steps.")
 
 
 def _measure(votes: Array, losses: Array, batch: Batch) -> Stats:

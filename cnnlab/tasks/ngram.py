@@ -8,7 +8,6 @@ Letters in shapes: N characters of the training text, B batch, T characters of a
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -18,16 +17,11 @@ import numpy as np
 from cnnlab.core import Array, Batch, Params, PyTree, Stats, Task
 from cnnlab.data.text_windows import COLUMN, Windows, measured_places
 from cnnlab.errors import UsageError
-from cnnlab.metric import Metric
+from cnnlab.tasks.untrained import no_loss
+from cnnlab.tasks.write import BITS, NATS, in_bits
 
 NONE = np.iinfo(np.int32).max
 """Key behind those that occur, so that arrays of keys are sorted."""
-
-METRICS = (
-    Metric("bits_per_character", "bits/char", higher_is_better=False),
-    Metric("loss", "nats", higher_is_better=False),
-)
-"""The metrics that `summary` gives: −log p of a character, in bits and in nats."""
 
 
 def ngram(*, order: int, characters: int, size: int, windows: Windows) -> Task:
@@ -50,13 +44,13 @@ def ngram(*, order: int, characters: int, size: int, windows: Windows) -> Task:
     game = _Counts(order, characters, windows)
     return Task(
         init=game.init,
-        loss=_no_loss,
+        loss=no_loss("an n-gram model is counted, not trained"),
         predict=_no_prediction,
         measure=game.measure,
-        summary=summary,
+        summary=in_bits,
         figures=lambda *_: {},
         turns=(),
-        metrics=METRICS,
+        metrics=(BITS, NATS),
         logged_metrics=(),
     )
 
@@ -134,17 +128,6 @@ def _found(known: Array, keys: Array) -> tuple[Array, Array]:
     """Returns (places i32 [T] in the sorted keys that are known, whether each of keys [T] is among them)."""
     places = jnp.minimum(jnp.searchsorted(known, keys), len(known) - 1).astype(jnp.int32)
     return places, known[places] == keys
-
-
-def summary(stats: Stats) -> dict[str, float]:
-    """Returns the metrics of METRICS."""
-    nats = float(stats["sums"]["nats"] / stats["sums"]["count"])
-    return {"bits_per_character": nats / math.log(2), "loss": nats}
-
-
-def _no_loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
-    """Raises UsageError: there is no player."""
-    raise UsageError("an n-gram model is counted, not trained: there is no loss to train. Take 0 steps.")
 
 
 def _no_prediction(params: Params, model_state: PyTree, inputs: Array) -> Any:

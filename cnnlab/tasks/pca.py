@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
-from cnnlab.errors import UsageError
 from cnnlab.ops import corruptions
 from cnnlab.ops.reconstruction_losses import squared
 from cnnlab.tasks import prediction
 from cnnlab.tasks.reconstruct import CODES, METRICS, Coder, draw_figures, measure, sampler, snapshot, summary
+from cnnlab.tasks.untrained import no_loss
 from cnnlab.values import Count
 
 Solver = Literal["exact", "randomised"]
@@ -61,7 +61,7 @@ def pca_task(image_shape: tuple[int, int, int], *, components: Count = 30, solve
     coder = Coder(encode, decode, squared())
     return Task(
         init=init,
-        loss=_no_loss,
+        loss=no_loss("principal components are computed by a decomposition, not trained"),
         predict=coder.reconstruct,
         measure=functools.partial(measure, coder),
         summary=summary,
@@ -108,10 +108,3 @@ def _range(centred: Array, width: int, key: Array) -> Array:
         other, _ = jnp.linalg.qr(centred.T @ basis)
         basis, _ = jnp.linalg.qr(centred @ other)
     return basis
-
-
-def _no_loss(params: Params, model_state: PyTree, batch: Batch, key: Array, player: str) -> tuple[Array, tuple[PyTree, Stats]]:
-    """Raises UsageError: there is no player."""
-    raise UsageError(
-        "principal components are computed by a decomposition, not trained: there is no loss to train. Take 0 steps."
-    )

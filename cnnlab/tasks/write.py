@@ -25,11 +25,9 @@ from cnnlab.ops.precision import at_least_f32
 
 PLAYER = "writer"
 
-METRICS = (
-    Metric("bits_per_character", "bits/char", higher_is_better=False),
-    Metric("loss", "nats", higher_is_better=False),
-    Metric("accuracy", "", higher_is_better=True),
-)
+BITS = Metric("bits_per_character", "bits/char", higher_is_better=False)
+NATS = Metric("loss", "nats", higher_is_better=False)
+METRICS = (BITS, NATS, Metric("accuracy", "", higher_is_better=True))
 """The metrics that `summary` gives: −log p of a character in bits and nats, and the share with the highest score."""
 
 
@@ -65,6 +63,7 @@ class _Game:
     def outputs(self, params: Params, text: Array, start: PyTree, key: Array | None) -> tuple[Array, PyTree]:
         """Returns (logits f32 [B, T, K] of the characters after each of text [B, T], the last states)."""
         dtype = jax.tree.leaves(params[PLAYER])[0].dtype
+        start = jax.tree.map(lambda leaf: leaf.astype(dtype), start)
         rngs = {} if key is None else {"dropout": stream(key, "dropout")}
         returned: Any = self.model.apply({"params": params[PLAYER]}, text, start, train=key is not None, dtype=dtype, rngs=rngs)
         logits, last, _ = returned
@@ -82,11 +81,11 @@ class _Game:
     ) -> tuple[Array, tuple[PyTree, Stats]]:
         """Returns the mean of −log p over the characters of a window, and the states with which the next step begins."""
         rows, number = batch["index"] // self.windows.each, batch["index"] % self.windows.each
-        dtype, states = jax.tree.leaves(params[PLAYER])[0].dtype, model_state["states"]
+        states = model_state["states"]
 
         def begin(table: Array) -> Array:
             """[S, U] at the streams [B] -> [B, U]; the first window of a stream begins with zeros."""
-            return jnp.where(number[:, None] == 0, jnp.zeros((), dtype), table[rows].astype(dtype))
+            return jnp.where(number[:, None] == 0, jnp.zeros((), table.dtype), table[rows])
 
         text = batch[COLUMN]
         logits, last = self.outputs(params, text[:, :-1], jax.tree.map(begin, states), key)
@@ -146,9 +145,13 @@ def _sums(logits: Array, after: Array, counted: Array) -> dict[str, Array]:
 
 def summary(stats: Stats) -> dict[str, float]:
     """Returns the metrics of METRICS."""
-    sums = stats["sums"]
-    nats = float(sums["nats"] / sums["count"])
-    return {"bits_per_character": nats / math.log(2), "loss": nats, "accuracy": float(sums["hits"] / sums["count"])}
+    return {**in_bits(stats), "accuracy": float(stats["sums"]["hits"] / stats["sums"]["count"])}
+
+
+def in_bits(stats: Stats) -> dict[str, float]:
+    """Returns the metrics BITS and NATS of sums of `nats` over `count` characters."""
+    nats = float(stats["sums"]["nats"] / stats["sums"]["count"])
+    return {BITS.name: nats / math.log(2), NATS.name: nats}
 
 
 def draw_figures(params: Params, model_state: PyTree, stats: Stats, data: Dataset, split: str) -> dict[str, Any]:
