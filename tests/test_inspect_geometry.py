@@ -1,6 +1,7 @@
 """The part of an image that a program depends on, rule by rule, against what changes when a row or a column changes."""
 
 import functools
+import itertools
 import math
 import zlib
 
@@ -97,6 +98,12 @@ def looped(x):
     return jax.lax.scan(lambda carry, weight: (carry * weight, None), conv(x), jnp.arange(1.0, 4.0))[0]
 
 
+def over_rows(step, x, start=1, **order):
+    """The results of a scan over the rows of x, from carries of zeros."""
+    zeros = jnp.zeros(x[:, 0].shape)
+    return jax.lax.scan(step, zeros if start == 1 else (zeros,) * start, x.transpose(1, 0, 2, 3), **order)
+
+
 def chosen(x):
     return jax.lax.cond(jnp.asarray(True), lambda x: conv(x, (1, 5)) + conv(x), conv, x)
 
@@ -139,6 +146,8 @@ PROGRAMS = {
     "rematerialised": jax.checkpoint(conv),
     "own gradient": own_gradient,
     "looped": looped,
+    "rows in turns": lambda x: jax.lax.map(lambda row: row * 2, conv(x).transpose(1, 2, 0, 3)),
+    "two rows before": lambda x: over_rows(lambda carry, row: ((row, carry[0]), carry[1]), x, start=2)[1],
     "chosen": chosen,
     "attended": lambda x: jnp.einsum("bhwc,bhwd->bhwcd", conv(x), x),
 }
@@ -212,6 +221,27 @@ def test_weights_see_nothing_and_what_is_computed_with_them_sees_the_image():
     assert views.measures(None) == (None, 0, None)
 
 
+@pytest.mark.parametrize(("turned", "is_reversed"), [*itertools.product((1, -1), (False, True))])
+def test_a_recurrence_sees_all_rows_up_to_its_own(turned, is_reversed):
+    def states(x, which):
+        rows = conv(x, strides=(2, 1))[:, ::turned]
+        return over_rows(lambda carry, row: (carry + row, (carry, carry + row)), rows, reverse=is_reversed)[1][which]
+
+    is_upward = (turned == -1) != is_reversed
+    for which in (0, 1):
+        height, width = seen_by(lambda x, which=which: states(x, which))
+        assert width == Grid(2, ((-1, 1),), 1) and isinstance(height, Grid) and views.measures(height)[:2] == (2, math.inf)
+        for position, window in enumerate(really_seen(lambda x, which=which: states(x, which), SHAPE, 1, height.axis)):
+            low, high = height.at(position)
+            assert (high if is_upward else low) in (math.inf, -math.inf)
+            assert window is None or window == (max(low, 0), min(high, SHAPE[1] - 1))
+
+
+def test_the_end_of_a_recurrence_over_rows_sees_the_whole_image():
+    assert seen_by(lambda x: over_rows(lambda carry, row: (carry + row, None), conv(x))[0])[0] == Fixed(WHOLE)
+    assert seen_by(lambda x: over_rows(lambda carry, row: (row, None), conv(x))[0])[0] == Fixed((18, 20))
+
+
 UNFOLLOWED = {
     "no rule": lambda x: jnp.linalg.qr(x)[0],
     "sorted over space": lambda x: jnp.sort(x, 1).mean(2),
@@ -224,7 +254,7 @@ UNFOLLOWED = {
     "grids of different strides": lambda x: x[:, :10, :9] + x[:, ::2, :18:2],
     "growing in a loop": lambda x: jax.lax.fori_loop(0, 3, lambda _, y: conv(y), x),
     "until it is enough": lambda x: jax.lax.while_loop(lambda y: y.sum() < 100, lambda y: y * 2, x),
-    "rows in turns": lambda x: jax.lax.map(lambda row: row * 2, x.transpose(1, 2, 0, 3)).transpose(1, 0, 2, 3).sum(0),
+    "rows in turns, and the image": lambda x: jax.lax.map(lambda row: row + x[:, 0], x.transpose(1, 0, 2, 3)),
 }
 
 

@@ -5,7 +5,8 @@ kernel count, also where a mask has set them to zero.
 """
 
 import enum
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -152,21 +153,50 @@ def _branches(equation: Any, operands: list[Traced], image: tuple[int, int], fou
 
 
 def _loop(equation: Any, operands: list[Traced], image: tuple[int, int], found: dict[int, Pair]) -> list[Traced]:
-    """Returns the views of the results of `scan`, by running its body once.
+    """Returns the views of the results of `scan`, by running its body until the views of the carry stay as they are.
 
-    They are known if an iteration leaves the views of the carry unchanged, since then all iterations have the same views, and
-    if the scan does not iterate over an axis of the image.
+    Along an axis of the image that the scan iterates over, views are those of turn 0, and move with each turn. Where a carry
+    sees more with every turn, its view reaches back without end, as if the image continued beyond its border. Nothing is known
+    where views go on to change otherwise, or where an operand that moves with the turns meets one that stays.
     """
-    start, stop = equation.params["num_consts"], equation.params["num_consts"] + equation.params["num_carry"]
-    before, marks = operands[start:stop], dict[int, Pair]()
-    turns = [_inside(traced) for traced in operands[stop:]]
-    after = _run(equation.params["jaxpr"], [*operands[:stop], *turns], image, marks)
-    same = all(_pair(one) == _pair(other) for one, other in zip(before, after, strict=False))
-    for place, pair in marks.items():
-        found.setdefault(place, pair if same else LOST)
-    if not same:
+    consts, carries = equation.params["num_consts"], equation.params["num_carry"]
+    length, is_reversed = equation.params["length"], equation.params["reverse"]
+    stacked = operands[consts + carries :]
+    steps = [_step_of_turns([_pair(traced)[which] for traced in stacked]) for which in (0, 1)]
+    back = [(step if is_reversed else -step) for step in steps]  # pixels from a turn to the one before it
+    fixed = [_mapped(traced, _still, steps) for traced in operands[: consts + carries]]
+    turns = [_inside(traced, steps) for traced in stacked]
+    before: list[Traced] = [traced if isinstance(traced, tuple) else _origin(traced) for traced in fixed[consts:]]
+    carry = before
+    for turn in range(2 * MOST_TURNS):
+        marks = dict[int, Pair]()
+        after = _run(equation.params["jaxpr"], [*fixed[:consts], *carry, *turns], image, marks)
+        seen = [_reaching(traced, back) if turn >= MOST_TURNS else traced for traced in after[:carries]]
+        again = [
+            _joined(first, _moved(now, back), atom.aval.shape, image)
+            for first, now, atom in zip(before, seen, equation.invars[consts:], strict=False)
+        ]
+        if list(map(_pair, again)) == list(map(_pair, carry)):
+            break
+        carry = again
+    else:
+        found.update({place: found.get(place, LOST) for place in marks})
         return [LOST] * len(after)
-    return [*after[: len(before)], *(_outside(traced) for traced in after[len(before) :])]
+    found.update({place: found.get(place, LOST if any(steps) else pair) for place, pair in marks.items()})
+    last = 0 if is_reversed else length - 1
+    ends = [_moved(traced, [step * last for step in steps]) for traced in seen]
+    return [*(_cut_off(traced, image) for traced in ends), *(_outside(traced, steps) for traced in after[carries:])]
+
+
+MOST_TURNS = 4
+"""Turns for which views of a carry may change, as those of a delay do, before they count as growing without end."""
+
+
+def _step_of_turns(given: list[View | None]) -> int:
+    """Returns by how many pixels the views of stacked operands move from turn to turn; 0 if none does, or not all alike."""
+    grids = [view for view in given if views.touches(view, 0)]
+    steps = {view.step for view in grids if isinstance(view, views.Grid) and len(view.windows) == 1}
+    return steps.pop() if len(steps) == 1 else 0
 
 
 def _pair(traced: Traced) -> Pair:
@@ -174,13 +204,77 @@ def _pair(traced: Traced) -> Pair:
     return traced if isinstance(traced, tuple) else NOTHING
 
 
-def _inside(traced: Traced) -> Traced:
-    """Returns what one iteration gets of an array [iterations, …]."""
-    height, width = (UNKNOWN if views.touches(view, 0) else views.moved(view, -1) for view in _pair(traced))
-    return (height, width) if isinstance(traced, tuple) else _origin(traced)
+def _mapped(traced: Traced, change: Callable[[View | None, int], View | None], by: Sequence[int]) -> Traced:
+    """Returns what is known after `change(view, by)` along each axis of the image."""
+    if not isinstance(traced, tuple):
+        return traced
+    height, width = (change(view, each) for view, each in zip(traced, by, strict=True))
+    return height, width
 
 
-def _outside(traced: Traced) -> Traced:
-    """Returns what is known of the results of all iterations, stacked along a new first axis."""
-    height, width = (views.moved(view, 1) for view in _pair(traced))
-    return (height, width) if isinstance(traced, tuple) else _origin(traced)
+def _still(view: View | None, step: int) -> View | None:
+    """Returns a view that stays while others move by a step with every turn: unknown where it shows a part of the image."""
+    return UNKNOWN if step and view not in (None, views.Fixed(views.WHOLE)) else view
+
+
+def _inside(traced: Traced, steps: Sequence[int]) -> Traced:
+    """Returns what turn 0 gets of an array [turns, …]."""
+
+    def first(view: View | None, step: int) -> View | None:
+        if isinstance(view, views.Grid) and view.axis == 0:
+            return views.Fixed(view.at(0)) if (len(view.windows), view.step) == (1, step) else UNKNOWN
+        return UNKNOWN if views.touches(view, 0) else views.moved(_still(view, step), -1)
+
+    return _mapped(traced if isinstance(traced, tuple) else _origin(traced), first, steps)
+
+
+def _reaching(traced: Traced, back: Sequence[int]) -> Traced:
+    """Returns what a carry has seen after any number of turns, from what a turn adds to it."""
+
+    def widened(view: View | None, step: int) -> View | None:
+        if not step or not isinstance(view, views.Fixed) or view.window is None:
+            return view
+        low, high = view.window
+        return views.Fixed((-math.inf, high) if step < 0 else (low, math.inf))
+
+    return _mapped(traced, widened, back)
+
+
+def _moved(traced: Traced, pixels: Sequence[int]) -> Traced:
+    """Returns what is known of an array whose windows, all the same, moved by a number of pixels."""
+
+    def change(view: View | None, by: int) -> View | None:
+        if not by or not isinstance(view, views.Fixed) or view.window is None:
+            return view
+        return views.Fixed((view.window[0] + by, view.window[1] + by))
+
+    return _mapped(traced, change, pixels)
+
+
+def _joined(first: Traced, second: Traced, shape: tuple[int, ...], image: tuple[int, int]) -> Traced:
+    """Returns what is known of an array of `shape` that is one of two arrays."""
+    if not isinstance(first, tuple) and not isinstance(second, tuple):
+        return max(_origin(first), _origin(second))
+    pairs = (_pair(first), _pair(second))
+    height, width = (rules.union([pair[which] for pair in pairs], shape, image[which]) for which in (0, 1))
+    return height, width
+
+
+def _cut_off(traced: Traced, image: tuple[int, int]) -> Traced:
+    """Returns what is known of an array, where a window of all pixels is the whole image."""
+
+    def change(view: View | None, size: int) -> View | None:
+        return views.Fixed(views.extent(view, 1, size)) if isinstance(view, views.Fixed) else view
+
+    return _mapped(traced, change, image)
+
+
+def _outside(traced: Traced, steps: Sequence[int]) -> Traced:
+    """Returns what is known of the results of all turns, stacked along a new first axis."""
+
+    def all_turns(view: View | None, step: int) -> View | None:
+        if not step or view in (None, views.Fixed(views.WHOLE)):
+            return views.moved(view, 1)
+        return views.Grid(0, (view.window,), step) if isinstance(view, views.Fixed) else UNKNOWN
+
+    return _mapped(traced if isinstance(traced, tuple) else _origin(traced), all_turns, steps)
