@@ -29,10 +29,14 @@ SEGMENTER = "segmenter"
 """The player that trains a network with an output for every pixel."""
 DETECTOR = "detector"
 """The player that trains a network that finds objects."""
+PRETEXT = "pretext"
+"""The player that trains a trunk and the head of a pretext task; the labels of the data never enter its loss."""
 FROZEN = "frozen"
 """The player that never moves: the owner of layers that keep the weights they start with."""
 OUTPUT = "output"
 """Name of a classifier's last layer, which computes the logits."""
+TRUNK = "trunk"
+"""Name of the module of PRETEXT's network that other tasks start from: a network of MODELS without its last layer."""
 
 Feed = dict[str, Any]
 """The host's input to one step, NumPy arrays: `index` i32 [B] (position in the split), `mask` bool [B] (False: padding),

@@ -25,6 +25,7 @@ from cnnlab.recipes.detection import detection
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.recipes.localization import localization
 from cnnlab.recipes.pixels import pixel_by_pixel
+from cnnlab.recipes.pretext import pretext_learning
 from cnnlab.recipes.segmentation import segmentation
 from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
 from cnnlab.recipes.vae import quantized_autoencoder, variational_autoencoder
@@ -140,6 +141,7 @@ WRITTEN = {
     "model.dropout": 0.3,
     "optimizer": "momentum",
 }
+SEEN_SMALL = {"model": "convnet", "model.widths": "4,8", "model.depth": 1, "model.norm": "none", "model.activation": "silu"}
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -177,6 +179,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "detect_crops": small(detection, CROPPED),
     "localize": small(localization, PLACED, average_decay=0.9),
     "write": small(writing, WRITTEN, average_decay=0.9),
+    "pretext": small(pretext_learning, {**TRAINED, **SEEN_SMALL}, turns="one"),
     "ngram": small(counted_ngrams, {name: WRITTEN[name] for name in ("dataset", "window", "test")}, order=3),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }

@@ -50,6 +50,7 @@ ONE_A_RECIPE = (
     "mlp_digits",
     "pca_mnist",
     "pixelcnn_mnist",
+    "pretext_digits",
     "stacked_dae_mnist",
     "unet_scenes",
     "yolo_scenes",
@@ -169,7 +170,18 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
     assert 0.0 <= result["metrics"].get("test/accuracy", 0.0) <= 1.0
 
 
-RECIPES = ("autoencoder", "classification", "detection", "gan", "localization", "pixels", "segmentation", "synthesis", "vae")
+RECIPES = (
+    "autoencoder",
+    "classification",
+    "detection",
+    "gan",
+    "localization",
+    "pixels",
+    "pretext",
+    "segmentation",
+    "synthesis",
+    "vae",
+)
 
 
 def is_recipe(function: Callable[..., Any]) -> bool:

@@ -60,6 +60,7 @@ SILENT = (
     "fast_style",
     "write",
     "ngram",
+    "pretext",
 )
 """Rows whose task draws no images."""
 SAMPLERS = [name for name in TASKS if name not in SILENT]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlab.core import CLASSIFIER, FROZEN, SEGMENTER
+from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, SEGMENTER, TRUNK
 from cnnlab.digests import arrays_digest
 from cnnlab.engine import averages
 from cnnlab.engine.checkpoint import MANIFEST, STATISTICS, Checkpoints
@@ -316,6 +316,7 @@ def weights_of(state: Mapping[str, Any]) -> Leaves:
     """Renames the leaves of a state to "params/layer/leaf" and "batch_stats/layer/leaf".
 
     It takes the averages where there are some. The layers of a classifier, or segmenter, and the frozen ones form one network.
+    Of a pretext task it takes the trunk, by the names that its layers have in a network of classification, without the head.
     """
     owned = "average/" if any(path.startswith("average/") for path in state) else "params/"
     leaves = {path.removeprefix(owned): leaf for path, leaf in state.items() if path.startswith(owned)}
@@ -327,7 +328,12 @@ def weights_of(state: Mapping[str, Any]) -> Leaves:
         for path, leaf in state.items()
         if path.startswith(prefix)
     }
-    return {**{f"params/{path}": leaf for path, leaf in leaves.items()}, **rest}
+    found = {**{f"params/{path}": leaf for path, leaf in leaves.items()}, **rest}
+    trunk = {f"params/{PRETEXT}/{TRUNK}/": "params/", f"batch_stats/{TRUNK}/": "batch_stats/"}
+    if not any(path.startswith(next(iter(trunk))) for path in found):
+        return found
+    places = [(path, old, new) for path in found for old, new in trunk.items() if path.startswith(old)]
+    return {new + path.removeprefix(old): found[path] for path, old, new in places}
 
 
 READERS: dict[str, Callable[[pathlib.Path], tuple[Leaves, dict[str, Any]]]] = {
