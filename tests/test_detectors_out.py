@@ -50,7 +50,16 @@ def test_every_localizer_is_tested():
     assert PLACES.keys() == LOCALIZERS.keys()
 
 
-LARGE = ("ssd300", "retinanet_resnet50", "faster_rcnn_resnet50", "mask_rcnn_resnet50", "yolo_v1", "yolo_v1_tiny", "fast_rcnn")
+LARGE = (
+    "ssd300",
+    "retinanet_resnet50",
+    "faster_rcnn_resnet50",
+    "faster_rcnn_vgg16",
+    "mask_rcnn_resnet50",
+    "yolo_v1",
+    "yolo_v1_tiny",
+    "fast_rcnn",
+)
 """Networks like others of their kind, which take longest to compile."""
 
 

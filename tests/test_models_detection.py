@@ -15,6 +15,7 @@ from cnnlab.models import DETECTORS, MODELS, norms, ssd
 from cnnlab.models.centre import radius
 from cnnlab.models.region_head import RegionHead
 from cnnlab.models.resnet import ResNet
+from cnnlab.models.vgg import VGG
 from cnnlab.ops import boxes, trees
 from cnnlab.ops.heads import Objects
 from tests import jitted
@@ -27,6 +28,7 @@ PUBLISHED = [  # name, knobs, image, parameters, multiply-accumulates, source
     ("ssd300", {"classes": 90}, (300, 300, 3), 35_641_826, 34_858_000_000, "torchvision, 91 classes with the background"),
     ("retinanet_resnet50", {"classes": 21}, (128, 128, 3), 32_615_969, None, "torchvision"),
     ("retinanet_resnet50", {"classes": 91}, (128, 128, 3), 34_068_119, None, "torchvision"),
+    ("faster_rcnn_vgg16", {"classes": 20}, (64, 64, 3), 137_078_239 - 9 * 513, None, "the authors', a softmax for each anchor"),
     ("faster_rcnn_resnet50", {"classes": 20}, (64, 64, 3), 41_449_656, None, "torchvision, 21 classes with the background"),
     ("faster_rcnn_resnet50", {"classes": 90}, (64, 64, 3), 41_808_406, None, "torchvision, 91 classes with the background"),
     ("mask_rcnn_resnet50", {"classes": 20}, (64, 64, 3), 44_077_773, None, "torchvision, 21 classes with the background"),
@@ -46,6 +48,7 @@ THIN = {
     "fast_rcnn": {"width": 2, "levels": 3, "channels": 4, "hidden": 8, "region_samples": 8, "anchor_scales": (3.0,)},
     "faster_rcnn": {"width": 2, "levels": 3, **FEW},
     "rcnn": {"width": 2, "levels": 3, "crop": 12, "context": 1, "hidden": 8, "region_samples": 8},
+    "faster_rcnn_vgg16": {"backbone": functools.partial(VGG, depths=(1, 1, 1, 1, 1), width=0.03), **FEW},
     "faster_rcnn_resnet50": {"backbone": SMALL, **FEW},
     "mask_rcnn": {"width": 2, "levels": 3, **FEW, **MASKS},
     "mask_rcnn_resnet50": {"backbone": SMALL, **FEW, **MASKS},
@@ -60,6 +63,7 @@ FORMS = [
     ("ssd", {"width": 2, "levels": 2, "classification": "focal", "ratios": ()}),
     ("centre", {"backbone": SMALL, "channels": 4, "norm": norms.batch_norm}),
     ("faster_rcnn", {"width": 2, "levels": 2, **FEW, "pool": "max", "boxes": "shared"}),
+    ("fast_rcnn", {"width": 2, "levels": 3, "neck": "none", "first_level": 3, "maps": 1, "hidden": 8, "region_samples": 8}),
     ("mask_rcnn", {"width": 2, "levels": 2, **FEW, **MASKS, "pool": "max", "masks": "shared"}),
     ("rcnn", {"backbone": SMALL, "crop": 16, "depth": 0, "boxes": "shared", "classifier": "softmax", "region_samples": 8}),
     ("yolo_v1", {"width": 0.03, "hidden": 0, "boxes": 3}),

@@ -67,6 +67,7 @@ DETECTORS = {
     "rcnn": RCNN,
     "fast_rcnn": FastRCNN,
     "faster_rcnn": faster_rcnn.FasterRCNN,
+    "faster_rcnn_vgg16": faster_rcnn.faster_rcnn_vgg16,
     "faster_rcnn_resnet50": faster_rcnn.faster_rcnn_resnet50,
     "mask_rcnn": mask_rcnn.MaskRCNN,
     "mask_rcnn_resnet50": mask_rcnn.mask_rcnn_resnet50,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnlab.errors import UsageError
 from cnnlab.models.detection import Detector, Pyramid
 from cnnlab.models.region_head import CODE
 from cnnlab.ops import anchors, init, regions
@@ -78,8 +79,10 @@ class TwoStages(Detector):
     In training it is told the objects: it draws regions from the proposals and the objects, and returns what the loss reads.
 
     Attributes:
-        first_level: the finest level of the pyramid, whose cells are 2^first_level pixels apart.
-        maps: number of levels; those beyond the encoder are every second cell of the one before, and regions do not use them.
+        neck: fpn: a feature pyramid; none: the encoder's features of `first_level`, as in the papers before pyramids.
+        first_level: the finest level with anchors, whose cells are 2^first_level pixels apart.
+        maps: number of levels, one without a pyramid; those beyond the encoder are every second cell of the one before, and
+            regions do not use them.
         channels: channels of the pyramid.
         anchor_scales: sides of the anchors of a level in units of its cells, each in three ratios.
         region_samples: regions of an image from which is learnt.
@@ -94,6 +97,7 @@ class TwoStages(Detector):
         boxes: per_class: a region has a box for each class, as in the papers; shared: one for all.
     """
 
+    neck: Literal["fpn", "none"] = "fpn"
     first_level: Annotated[int, Range(1)] = 2
     maps: Count = 3
     channels: Count = 64
@@ -116,12 +120,24 @@ class TwoStages(Detector):
         """Returns the levels from which regions are pooled, and those with anchors; called inside a compact module."""
         features = self.features(images, train=train)
         self.require_levels(features, self.first_level)
+        if self.neck == "none":
+            self._require_one_level()
+            alone = {self.first_level: features[self.first_level]}
+            return alone, alone
         own = range(self.first_level, min(self.levels_of_anchors[-1], max(features)) + 1)
         pooled = Pyramid(self.channels, name="pyramid")(features, own)
         maps = dict(pooled)
         for level in range(own[-1] + 1, self.levels_of_anchors[-1] + 1):
             maps[level] = maps[level - 1][:, ::2, ::2]
         return pooled, maps
+
+    def _require_one_level(self) -> None:
+        """Raises UsageError for levels that features without a pyramid do not have."""
+        if self.maps != 1:
+            raise UsageError(
+                f"--model.neck=none: without a pyramid one level has anchors, and --model.maps={self.maps}.\nGive "
+                "--model.maps=1, and --model.anchor_scales for objects of all sizes."
+            )
 
     def described(self, maps: Maps, proposals: Proposals) -> jax.Array:
         """Returns the proposals with the outputs for them, f32 [B, R, 5 + P]."""

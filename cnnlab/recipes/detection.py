@@ -22,7 +22,8 @@ from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.heads import Head
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
-from cnnlab.tasks.detect import detect
+from cnnlab.tasks import stages_in_turns
+from cnnlab.tasks.detect import PLAYER, Training, detect
 from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
 from cnnlab.tasks.instance_metrics import InstanceMetrics
 from cnnlab.values import Choice, Count, Duration, Fraction, PathText, Probability
@@ -39,6 +40,7 @@ def detection(
     optimizer: Choice[OPTIMIZERS] = "adam",
     regularizer: Choice[REGULARIZERS] = penalties,
     duration: Duration = Duration(20, "epochs"),
+    training: Training = "joint",
     early_stopping: Count | None = None,
     average: Choice[AVERAGES] = ema,
     init_from: PathText | None = None,
@@ -58,6 +60,8 @@ def detection(
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         regularizer: L1 and L2 penalties on the weights, and a bound on the norm of each unit's.
         duration: length of training; --steps, --epochs and --examples_seen set it.
+        training: joint: all layers learn together; alternating: the stages of Faster R-CNN learn in turns, in four steps of
+            equal length, the first two on features of their own (Ren et al. 2015, section 3.2).
         early_stopping: validations in a row without an improvement after which training ends, with the best weights; none: off.
         average: average of the parameters over training that is evaluated in their place; ema with average_decay=0: none.
         init_from: weights to start from: of the whole network, or, where it has a backbone, a file of that network alone.
@@ -75,11 +79,28 @@ def detection(
     metrics = BoxMetrics(kind.names, column, head.terms, suppression, kind.published)
     if hasattr(head, "instances"):
         metrics = with_masks(network, metrics, dataset)
-    task = detect(network, metrics=metrics, frozen=frozen)
+    if training == "alternating":
+        require_none_of(frozen=frozen, lr_multipliers=lr_multipliers, early_stopping=early_stopping)
+    task = detect(network, metrics=metrics, frozen=frozen, training=training)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
-    rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
     start = None if init_from is None else network_started_from(network, init_from, new_head=new_head)
-    return Experiment(task, dataset, rules, steps, average(steps), start, (), early_stopping)
+    if training == "joint":
+        rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
+        return Experiment(task, dataset, rules, steps, average(steps), start, (), early_stopping)
+    phases = stages_in_turns.phases(steps)
+    rules = {phase.turns[0]: regularizer(optimizer(steps=phase.steps)) for phase in phases}
+    start = None if start is None else stages_in_turns.started(start, PLAYER)
+    return Experiment(task, dataset, rules, steps, average(steps), start, phases, early_stopping)
+
+
+def require_none_of(**knobs: Any) -> None:
+    """Raises UsageError for a knob that has no meaning where the stages learn in turns."""
+    for name, value in knobs.items():
+        if value:
+            raise UsageError(
+                f"--{name} and --training=alternating: which layers learn when, and for how long, is what alternating training "
+                "says.\nLeave one of them out."
+            )
 
 
 def boxes_of(data: Dataset) -> tuple[str, Boxes]:

@@ -7,7 +7,7 @@ loss.
 import functools
 import inspect
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -24,13 +24,18 @@ from cnnlab.tasks import boxes_shown, instances_shown
 from cnnlab.tasks.detection_metrics import BoxMetrics
 from cnnlab.tasks.instance_metrics import SHOWN, InstanceMetrics
 from cnnlab.tasks.network_player import NetworkPlayer
+from cnnlab.tasks.stages_in_turns import PLAYERS, StagesInTurns, learnt
 
 PLAYER = DETECTOR
 SUPPRESSION = "suppression"
 """Name of the argument by which a network is told how detections are chosen, whose masks it finds."""
 
 
-def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] = ()) -> Task:
+Training = Literal["joint", "alternating"]
+"""How the two stages of a network are trained."""
+
+
+def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] = (), training: Training = "joint") -> Task:
     """The task of training `network` to find objects.
 
     Each term of the loss of a batch is its sum over all images divided by the sum of their divisors (ops.heads.Head), both
@@ -46,8 +51,10 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         network: a network of DETECTORS, `network(images, train=…) -> (outputs [B, N, P], intermediates)` with a `head`.
         metrics: the classes, and how outputs become detections that are measured.
         frozen: regular expressions of the layers that stay as they start (trees.matches); `features`: all but the last.
+        training: joint: one player moves all layers; alternating: those of stages_in_turns.py, of which none may be frozen.
     """
-    detector = NetworkPlayer(network, PLAYER, frozen)
+    in_turns = StagesInTurns(network) if training == "alternating" else None
+    detector: Any = in_turns or NetworkPlayer(network, PLAYER, frozen)
     head_of: Any = functools.cache(network.head)  # the anchors are the same for all calls of one size
     takes = frozenset(inspect.signature(type(network).__call__).parameters)
 
@@ -58,8 +65,10 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
     ) -> tuple[Array, tuple[PyTree, Stats]]:
         keys = collectives.example_keys(stream(key, "regions"), len(batch["image"]))
-        (outputs, _), updated = detector.train(params, model_state, batch["image"], key, **_told(batch, metrics, keys, takes))
+        told = _told(batch, metrics, keys, takes) | ({"player": player} if in_turns else {})
+        (outputs, _), updated = detector.train(params, model_state, batch["image"], key, **told)
         terms = jnp.sum(terms_of(_wide(outputs), batch), axis=0)  # [B, 2, T] -> [2, T]
+        terms = terms * learnt(player, metrics.terms)[None] if in_turns else terms
         return _mean(collectives.global_sum(terms)), (updated, {"sums": {"loss_terms": terms}, "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
@@ -83,7 +92,8 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         predict=predict,
         measure=measure,
         summary=metrics.summary,
-        turns=(PLAYER,),
+        turns=tuple(PLAYERS) if in_turns else (PLAYER,),
+        param_groups=PLAYERS if in_turns else {},
         metrics=metrics.declared,
         logged_metrics=("loss",),
         **_shown(metrics, predict, found_in),

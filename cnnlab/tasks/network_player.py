@@ -55,7 +55,7 @@ class NetworkPlayer:
             told: further keyword arguments of the network, such as the objects of the images.
         """
         # Without frozen layers nothing is intercepted, so that the program is that of the plain network.
-        with _running_statistics(self._is_frozen) if self.frozen else contextlib.nullcontext():
+        with running_statistics(self._is_frozen) if self.frozen else contextlib.nullcontext():
             returned, updated = self.network.apply(
                 {"params": joined(params), **model_state},
                 images,
@@ -86,7 +86,7 @@ def joined(params: Params) -> PyTree:
     return owned[0] if len(owned) == 1 else trees.join(owned)
 
 
-def _running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.AbstractContextManager:
+def running_statistics(is_frozen: Callable[[str], bool]) -> contextlib.AbstractContextManager:
     """Returns a context in which the batch norms of frozen layers normalise by, and keep, their running statistics."""
 
     def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
