@@ -15,7 +15,6 @@ from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program, phases
 from cnnlab.engine.train import Intervals
 from cnnlab.errors import UsageError
-from cnnlab.models.faster_rcnn import FasterRCNN
 from cnnlab.recipes.detection import detection
 from cnnlab.tasks.stages_in_turns import FEATURES, PLAYERS, PROPOSAL, PROPOSAL_FEATURES, REGIONS, divided
 
@@ -65,21 +64,16 @@ def test_each_step_moves_the_layers_of_its_player_alone_and_the_third_begins_wit
     assert [phase.turns for phase in phases(program.experiment)] == [(player,) for player in PLAYERS]
 
 
-def network():
-    """The network whose stages are trained."""
-    own = {name.removeprefix("model."): value for name, value in KNOBS.items() if name.startswith("model.")}
-    return knobs.resolve(FasterRCNN, own, {"classes": 10}).call()
-
-
 @pytest.mark.slow
 def test_at_the_end_both_stages_are_one_network():
     program, state, _, _ = trained()
     task, images = program.experiment.task, images_of(program.experiment)
-    shared = {"params": {**state.params[FEATURES], **state.params[PROPOSAL], **state.params[REGIONS]}}
-    expected, _ = jax.jit(functools.partial(network().apply, train=False))(shared, images)
+    shared = {**state.params[FEATURES], **state.params[PROPOSAL], **state.params[REGIONS]}
+    joint = knobs.resolve(detection, {**KNOBS, "training": "joint"}).call().task
+    expected = jax.jit(joint.predict)({"detector": shared}, {}, images)
     found = jax.jit(task.predict)(state.params, state.model_state, images)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    assert jax.tree.map(jnp.shape, divided(shared["params"])) == jax.tree.map(jnp.shape, state.params)
+    assert jax.tree.map(jnp.shape, divided(shared)) == jax.tree.map(jnp.shape, state.params)
 
 
 @pytest.mark.slow

@@ -83,13 +83,11 @@ def detection(
         require_none_of(frozen=frozen, lr_multipliers=lr_multipliers, early_stopping=early_stopping)
     task = detect(network, metrics=metrics, frozen=frozen, training=training)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
+    phases = () if training == "joint" else stages_in_turns.phases(steps)
+    lengths = {phase.turns[0]: phase.steps for phase in phases} or {PLAYER: steps}
+    rules = {player: regularizer(scale_by_layer(optimizer(steps=each), lr_multipliers)) for player, each in lengths.items()}
     start = None if init_from is None else network_started_from(network, init_from, new_head=new_head)
-    if training == "joint":
-        rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
-        return Experiment(task, dataset, rules, steps, average(steps), start, (), early_stopping)
-    phases = stages_in_turns.phases(steps)
-    rules = {phase.turns[0]: regularizer(optimizer(steps=phase.steps)) for phase in phases}
-    start = None if start is None else stages_in_turns.started(start, PLAYER)
+    start = stages_in_turns.started(start, PLAYER) if start and phases else start
     return Experiment(task, dataset, rules, steps, average(steps), start, phases, early_stopping)
 
 

@@ -24,7 +24,7 @@ from cnnlab.tasks import boxes_shown, instances_shown
 from cnnlab.tasks.detection_metrics import BoxMetrics
 from cnnlab.tasks.instance_metrics import SHOWN, InstanceMetrics
 from cnnlab.tasks.network_player import NetworkPlayer
-from cnnlab.tasks.stages_in_turns import PLAYERS, StagesInTurns, learnt
+from cnnlab.tasks.stages_in_turns import PLAYERS, StagesInTurns, weights
 
 PLAYER = DETECTOR
 SUPPRESSION = "suppression"
@@ -42,10 +42,10 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
     over the global batch: the number of positive anchors or cells, say, or of images. A batch without objects has the loss of
     its background alone, divided by 1 at least.
 
-    A network that takes `objects` and `keys` beside the images, one in two stages, is told the objects for its loss: in
-    training with keys of the step, and where the loss is measured with those of the examples' indices, so that it does not
-    depend on the batch. One that takes `proposals` is given those of the batch, a column of that name. One whose head is an
-    InstanceHead returns detections with masks, chosen as `suppression` says if it takes that; its metrics are InstanceMetrics.
+    A network that takes `objects` and `keys` beside the images, one in two stages, is told the objects for its loss, where that
+    is measured with keys of the examples' indices, so that it does not depend on the batch. One that takes `proposals` is given
+    those of the batch. One whose head is an InstanceHead returns detections with masks, chosen as `suppression` says if it
+    takes that; its metrics are InstanceMetrics.
 
     Args:
         network: a network of DETECTORS, `network(images, train=…) -> (outputs [B, N, P], intermediates)` with a `head`.
@@ -57,6 +57,7 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
     detector: Any = in_turns or NetworkPlayer(network, PLAYER, frozen)
     head_of: Any = functools.cache(network.head)  # the anchors are the same for all calls of one size
     takes = frozenset(inspect.signature(type(network).__call__).parameters)
+    found_in = functools.partial(_detections, head_of, metrics)
 
     def terms_of(outputs: Any, batch: Batch) -> Array:
         return _terms(head_of(size_of(batch["image"])), outputs, batch, metrics)
@@ -65,17 +66,14 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
     ) -> tuple[Array, tuple[PyTree, Stats]]:
         keys = collectives.example_keys(stream(key, "regions"), len(batch["image"]))
-        told = _told(batch, metrics, keys, takes) | ({"player": player} if in_turns else {})
+        told = {**_told(batch, metrics, keys, takes), **({"player": player} if in_turns else {})}
         (outputs, _), updated = detector.train(params, model_state, batch["image"], key, **told)
         terms = jnp.sum(terms_of(_wide(outputs), batch), axis=0)  # [B, 2, T] -> [2, T]
-        terms = terms * learnt(player, metrics.terms)[None] if in_turns else terms
+        terms *= weights(player, metrics.terms)[None] if in_turns else 1.0
         return _mean(collectives.global_sum(terms)), (updated, {"sums": {"loss_terms": terms}, "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
         return at_least_f32(detector.evaluate(params, model_state, inputs, **_chosen_by(metrics, takes))[0])
-
-    def found_in(outputs: Array, images: Array) -> dict[str, Array]:
-        return _detections(head_of(size_of(images)), metrics, outputs)
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         given = _given(batch, takes) | _chosen_by(metrics, takes)
@@ -100,8 +98,9 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
     )
 
 
-def _detections(head: Any, metrics: BoxMetrics, outputs: Array) -> dict[str, Array]:
+def _detections(head_of: Callable[..., Any], metrics: BoxMetrics, outputs: Array, images: Array) -> dict[str, Array]:
     """Returns {corners f32 [B, D, 4], score, label, valid} of outputs [B, N, P], and `mask` [B, D, …] where there are masks."""
+    head = head_of(size_of(images))
     if isinstance(metrics, InstanceMetrics):
         return jax.vmap(head.instances)(outputs)
     return jax.vmap(lambda each: metrics.suppression(*head.decode(each)))(outputs)

@@ -114,7 +114,7 @@ class StagesInTurns:
         return Proposals(outputs[..., :4], outputs[..., 4] > 0)
 
 
-def learnt(player: str, terms: Sequence[str]) -> np.ndarray:
+def weights(player: str, terms: Sequence[str]) -> np.ndarray:
     """Returns 1 for each term of the loss from which a player learns, 0 for the others, f32 [T]."""
     proposes = PROPOSAL in PLAYERS[player]
     return np.array([term.startswith("proposal") == proposes for term in terms], np.float32)
