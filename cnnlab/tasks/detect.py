@@ -58,9 +58,7 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
     head_of: Any = functools.cache(network.head)  # the anchors are the same for all calls of one size
     takes = frozenset(inspect.signature(type(network).__call__).parameters)
     found_in = functools.partial(_detections, head_of, metrics)
-
-    def terms_of(outputs: Any, batch: Batch) -> Array:
-        return _terms(head_of(size_of(batch["image"])), outputs, batch, metrics)
+    terms_of = functools.partial(_terms, head_of, metrics)
 
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
@@ -125,8 +123,9 @@ def size_of(images: Array) -> tuple[int, int]:
     return images.shape[1], images.shape[2]
 
 
-def _terms(head: Head, outputs: Any, batch: Batch, metrics: BoxMetrics) -> Array:
+def _terms(head_of: Callable[..., Any], metrics: BoxMetrics, outputs: Any, batch: Batch) -> Array:
     """Returns the terms of each image, and what they are divided by: f32 [B, 2, T]; zeros for padding."""
+    head: Head = head_of(size_of(batch["image"]))
 
     def each(outputs: Any, objects: Objects) -> Array:
         terms, divisors = head.losses(outputs, objects)
