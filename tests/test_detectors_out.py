@@ -1,15 +1,19 @@
 """What every detector and localiser gives out: its layers, an exported program, and rows, records and pictures of boxes."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from test_models_detection import THIN, size_of
 
-from cnnlab import inspect
+from cnnlab import inspect, knobs
 from cnnlab.data.placement import Placement
+from cnnlab.engine.checkpoint import tree_digest
+from cnnlab.engine.train import Intervals
 from cnnlab.inputs import InputSpec
 from cnnlab.interop import export
 from cnnlab.models import DETECTORS, LOCALIZERS
@@ -17,6 +21,7 @@ from cnnlab.models.localizer import Localizer, MapLocalizer
 from cnnlab.models.mask_rcnn import MaskRCNN
 from cnnlab.models.two_stages import TwoStages
 from cnnlab.models.vgg import VGG
+from cnnlab.recipes.detection import detection
 from cnnlab.tasks.detect import detect
 from cnnlab.tasks.detection_metrics import BoxMetrics, Suppression
 from cnnlab.tasks.instance_metrics import InstanceMetrics
@@ -101,3 +106,34 @@ def test_a_network_is_inspected_exported_and_predicts(name, tmp_path):
     (shown,) = task.prediction.maps(picture, one, place).values()
     assert shown.shape == picture.shape
     assert task.prediction.caption(one, inputs)
+
+
+SIDES = {"ssd300": 300, "yolo_v1": 128, "yolo_v1_tiny": 128}
+"""Sides of the images of networks whose size is given; others take 32 pixels."""
+ALL_REGIONS = {"proposal_threshold": 1.0, "proposals": 1000, "before": 1000, "anchor_samples": 1000, "region_samples": 64}
+"""Two stages in which rounding does not decide which anchors and proposals are learnt from."""
+
+
+def trained(name, devices):
+    """What toys.run returns of a short training of a network in its cheap form."""
+    network = DETECTORS[name]
+    fields = {field.name for field in dataclasses.fields(getattr(network, "func", network))}
+    model = functools.partial(network, **THIN[name], **{knob: value for knob, value in ALL_REGIONS.items() if knob in fields})
+    given = {"proposals": "selective_search"} if name in ("rcnn", "fast_rcnn") else {}
+    scenes = {"dataset.examples": 60, "dataset.size": SIDES.get(name, 32), "dataset.instances": True, "dataset.most_objects": 2}
+    knobs_given = {"dataset": "scenes", **scenes, "batch_size": 16, "optimizer": "momentum", "lr": 0.001, "model": model}
+    experiment = knobs.resolve(detection, {**knobs_given, **given, "duration": "4 steps"}).call()
+    return experiment, toys.run(experiment, devices=devices, intervals=Intervals(log=1, evaluate=100, save=2))
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", THIN)
+def test_every_network_resumes_to_the_bit_and_has_the_same_curve_on_eight_devices(name):
+    experiment, (whole, _, curve, saved) = trained(name, 1)
+    resumed, *_ = toys.run(experiment, resume=(*saved[2], 2))
+    assert tree_digest(resumed) == tree_digest(whole)
+    _, (shared, _, other, _) = trained(name, 8)
+    for step, numbers in curve.items():
+        assert other[step]["loss"] == pytest.approx(numbers["loss"], rel=1e-4), step
+    assert toys.gap(whole, shared) < 1e-3

@@ -64,6 +64,8 @@ OTHER_CLAIMS = [
     name for name in NAMES if "claims" in FILES[name].parts and name not in ("c23_pretraining", "c27_gan_vae", "c32_ensembles")
 ]
 """Claims whose recipe and network another experiment trains: they are traced, and trained by hand."""
+ALIKE = ("fast_rcnn_scenes", "mask_rcnn_nuclei", "localize_scenes")
+"""Experiments whose recipe and kind of network others have, and which take long: trained by hand, too."""
 TRACED_FIRST = [name for name in ONE_A_RECIPE if name not in ("class_image", "fast_style")]
 """Experiments that the fast stage traces at full size, one of each recipe but for the large frozen networks of synthesis, which
 test_tasks_synthesis.py makes small; it fills in the knobs of all others, which the slow stage traces."""
@@ -146,7 +148,7 @@ def test_an_experiment_traces_a_step_at_full_size(name: str):
     tracing.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
 
 
-@pytest.mark.parametrize("name", slow_but(NAMES, *QUICK, thorough=[*OTHER_CLAIMS, "isic_sample"]))
+@pytest.mark.parametrize("name", slow_but(NAMES, *QUICK, thorough=[*OTHER_CLAIMS, *ALIKE, "isic_sample"]))
 def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: pathlib.Path):
     experiment = load(name)
     given = offline(knobs.resolve(experiment, {}).values, side=8)

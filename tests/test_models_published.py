@@ -18,7 +18,11 @@ REPEATING = (
 
 @pytest.mark.parametrize(
     ("name", "knobs", "shape", "params", "macs", "source"),
-    slow_but(PUBLISHED, *(row for row in PUBLISHED if row[0] not in (*DEEP, *REPEATING))),
+    slow_but(
+        PUBLISHED,
+        *(row for row in PUBLISHED if row[0] not in (*DEEP, *REPEATING)),
+        thorough=("cifar_densenet_bc250_24", "cifar_densenet_bc190_40"),
+    ),
 )
 def test_parameters_and_macs_are_the_published_ones(name, knobs, shape, params, macs, source):
     assert shape == native_shape(name)

@@ -144,8 +144,7 @@ def test_an_image_of_a_row_is_taken_and_no_gradient_compares_floats(name, knobs)
     assert not equalities, f"compared by == are floats in {equalities}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", THIN)
+@pytest.mark.parametrize("name", slow_but(THIN, thorough=("deconvnet", "segnet")))
 def test_a_prediction_does_not_depend_on_company_on_export_or_much_on_precision(name, tmp_path):
     model = SEGMENTERS[name](classes=3, **THIN[name])
     images = jax.random.normal(KEY, (3, 21, 18, 1))

@@ -76,6 +76,8 @@ LATER = (
     "vq_vae",
 )
 """Rows like others of their kind, which the fast stage leaves to the slow one."""
+ALIKE = ("autoregress", "localize", "variational")
+"""Further rows that take long, for which tests of several processes and of f16, which others show, are run by hand."""
 PLACES = [("jit", 8), ("pmap", 3), ("fsdp", 8)]
 UNEVEN = [(name, "jit", 3) for name in ("pursuit", "classify", "gan", "knn")]
 """A count of devices that splits no batch of evaluation evenly, as pmap has it for every task: here one, two and no players
@@ -198,7 +200,7 @@ def over_processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     return folder
 
 
-@pytest.mark.parametrize("name", slow_but(OVER_PROCESSES, thorough=[*LATER, *REMEMBERING]))
+@pytest.mark.parametrize("name", slow_but(OVER_PROCESSES, thorough=[*LATER, *REMEMBERING, *ALIKE]))
 def test_two_processes_with_two_devices_each_give_the_same_curve(name: str, over_processes: pathlib.Path):
     alone, _, curve, _ = reference(name)
     found, leaves = read(over_processes / f"{name}.json"), np.load(over_processes / f"{name}.npz")
@@ -299,7 +301,7 @@ F16_TOLERANCE = 0.02
 """Largest difference of a loss in f16 from that in f32, relative to it and, for small ones, absolute: f16 has 11 bits."""
 
 
-@pytest.mark.parametrize("name", slow_but(TRAINED, thorough=LATER))
+@pytest.mark.parametrize("name", slow_but(TRAINED, thorough=[*LATER, *ALIKE, "segment"]))
 def test_f16_finds_its_loss_scale_and_trains_near_f32(name: str):
     """From the scale with which runs start, and from one with which no step overflows, which can be compared with f32."""
     built = program(name, precision="f16")
