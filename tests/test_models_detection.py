@@ -15,7 +15,6 @@ from cnnlab.models import DETECTORS, MODELS, norms, ssd
 from cnnlab.models.centre import radius
 from cnnlab.models.region_head import RegionHead
 from cnnlab.models.resnet import ResNet
-from cnnlab.models.vgg import VGG
 from cnnlab.ops import boxes, trees
 from cnnlab.ops.heads import Objects
 from tests import jitted
@@ -48,7 +47,7 @@ THIN = {
     "fast_rcnn": {"width": 2, "levels": 3, "channels": 4, "hidden": 8, "region_samples": 8, "anchor_scales": (3.0,)},
     "faster_rcnn": {"width": 2, "levels": 3, **FEW},
     "rcnn": {"width": 2, "levels": 3, "crop": 12, "context": 1, "hidden": 8, "region_samples": 8},
-    "faster_rcnn_vgg16": {"backbone": functools.partial(VGG, depths=(1, 1, 1, 1, 1), width=0.03), **FEW},
+    "faster_rcnn_vgg16": {"backbone": SMALL, **FEW},
     "faster_rcnn_resnet50": {"backbone": SMALL, **FEW},
     "mask_rcnn": {"width": 2, "levels": 3, **FEW, **MASKS},
     "mask_rcnn_resnet50": {"backbone": SMALL, **FEW, **MASKS},

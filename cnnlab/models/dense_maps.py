@@ -74,11 +74,14 @@ def own_encoder(*, classes: int) -> Any:
     """No network of the zoo: a network of segmentation has its own encoder."""
 
 
-WITH_DENSE_ENDS = ("linear", "mlp", "lenet_300_100", "lenet5", "lenet5_1998", "lenet5_20_50_500", "convnet", "airbench94")
-"""Networks of MODELS that cannot be without classes."""
+WITHOUT_ENCODER = (
+    *("linear", "mlp", "lenet_300_100", "lenet5", "lenet5_1998", "lenet5_20_50_500", "convnet", "airbench94"),
+    *("rnn", "lstm", "gru"),
+)
+"""Networks of MODELS that cannot be without classes, or that have no maps over the image."""
 BACKBONES: dict[str, Any] = {
     "none": own_encoder,
-    **{name: network for name, network in MODELS.items() if name not in WITH_DENSE_ENDS},
+    **{name: network for name, network in MODELS.items() if name not in WITHOUT_ENCODER},
 }
 """Encoders by name, for the knob `backbone`; none: the network's own."""
 
