@@ -27,6 +27,7 @@ from cnnlab.recipes.localization import localization
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.recipes.pretext import pretext_learning
 from cnnlab.recipes.segmentation import segmentation
+from cnnlab.recipes.semi_supervised import partly_labelled_classification
 from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
 from cnnlab.recipes.vae import quantized_autoencoder, variational_autoencoder
 from cnnlab.recipes.writing import counted_ngrams, writing
@@ -142,6 +143,8 @@ WRITTEN = {
     "optimizer": "momentum",
 }
 SEEN_SMALL = {"model": "convnet", "model.widths": "4,8", "model.depth": 1, "model.norm": "none", "model.activation": "silu"}
+PARTLY = {"model": "mlp", "model.widths": "8", "model.norm": "batch", "model.dropout": 0.3}
+LABELS_OF_ROUNDS = {"method": "self_training", "method.rounds": 2, "method.threshold": 0.3}
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -149,6 +152,10 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "pursuit": lambda steps=STEPS: toys.chase(steps=steps, batch_size=24),
     "surgery": lambda steps=STEPS: toys.surgery(steps=steps),
     "classify": small(classification, {**TRAINED, **NOISY, **SCORED}, model="convnet", **{"model.widths": "4,8"}),
+    "self_training": small(partly_labelled_classification, {**TRAINED, **PARTLY}, unlabelled_ratio=1, **LABELS_OF_ROUNDS),
+    "mean_teacher": small(
+        partly_labelled_classification, {**TRAINED, **PARTLY}, method="mean_teacher", wrong_labels=0.2, augment="flip"
+    ),
     "ensemble": small(ensemble_classification, TRAINED, model="mlp", members=2, **{"model.widths": "8", "dropout": 0.3}),
     "knn": small(nearest_neighbours, STRIPES, k=3),
     "pca": small(principal_components, STRIPES, components=5),
@@ -201,6 +208,8 @@ REMEMBERING = {"knn", "ngram", "pca"}
 """Tasks that take no step."""
 MIXING = {
     "classify": "batch norm",
+    "self_training": "batch norm",
+    "mean_teacher": "batch norm",
     "gan": "batch norm",
     "segment": "batch norm",
     "reconstruct": "a penalty of the batch's mean code",

@@ -51,6 +51,7 @@ ONE_A_RECIPE = (
     "pca_mnist",
     "pixelcnn_mnist",
     "pretext_digits",
+    "self_training_digits",
     "stacked_dae_mnist",
     "unet_scenes",
     "yolo_scenes",
@@ -181,6 +182,7 @@ RECIPES = (
     "pixels",
     "pretext",
     "segmentation",
+    "semi_supervised",
     "synthesis",
     "vae",
 )

@@ -1,7 +1,7 @@
-"""Training on all examples first and later on a few of each class: unsupervised pre-training, then few labels."""
+"""Training on a few examples of each class: after a phase on all of them, or beside the others without their labels."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -40,6 +40,71 @@ def few_per_class(labels: np.ndarray, classes: int, each: int, seed: int | None 
     return np.sort(np.concatenate([own[:each] for own in found])).astype(np.int32)
 
 
+def labels_of_training(data: Dataset) -> np.ndarray:
+    """Returns the labels i32 [N] of the training split.
+
+    Raises UsageError for one that is streamed, because its labels are not known before it is read.
+    """
+    resident = data.resident["train"]
+    if not resident:
+        raise UsageError(
+            f"--examples_per_class: the training images of {data.name} are too many to stay on the device, and their labels "
+            "are not known before they are read.\nGive a smaller --image_size, or leave --examples_per_class out."
+        )
+    return np.asarray(resident["label"])
+
+
+def few_and_others(
+    data: Dataset, examples_per_class: int, examples_seed: DrawSeed
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Returns the function from the seed of a run to the positions of the few, i32 [M], and of all others that it trains on.
+
+    Args:
+        data: data set whose training split is on the device.
+        examples_per_class: number of examples of each class.
+        examples_seed: seed by which they are drawn.
+    """
+    labels = labels_of_training(data)
+
+    def divided(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        within = np.arange(len(labels), dtype=np.int32) if data.draws is None else data.draws("train", seed)
+        few = few_per_class(labels[within], data.classes, examples_per_class, seed_of_draw(examples_seed, seed))
+        return within[few], np.delete(within, few)
+
+    return divided
+
+
+def feeds_of(
+    data: Dataset,
+    labels: np.ndarray,
+    chosen: np.ndarray,
+    batch_size: int,
+    seed: int,
+    step: int,
+    *,
+    rows: Rows | None = None,
+) -> Iterator[Feed]:
+    """Yields the endless feeds of steps step, step + 1, … over some examples, shuffled in every epoch.
+
+    Args:
+        data: data set whose training split is on the device.
+        labels: labels i32 [N] of the split.
+        chosen: positions i32 [M] of the examples in it.
+        batch_size: number of examples of a feed.
+        seed: seed of the run.
+        step: first step.
+        rows: rows of each feed that are read; None: all.
+    """
+    has_epochs = "epoch" in next(data.train(0, 0))
+    for feed in train_feeds(labels[chosen], batch_size, None, seed, step, epochs=has_epochs, rows=rows):
+        yield feed | {"index": chosen[feed["index"]]}
+
+
+def key_of(examples_per_class: int, examples_seed: DrawSeed) -> str:
+    """Returns what the draw of a few examples adds to the fingerprint of a data set."""
+    return f"examples {examples_per_class}{'' if examples_seed is None else f' drawn by {examples_seed}'}"
+
+
 def few_labels_after(
     data: Dataset, *, steps: int, examples_per_class: int, examples_seed: DrawSeed = None
 ) -> tuple[Dataset, int]:
@@ -53,34 +118,18 @@ def few_labels_after(
         examples_per_class: number of examples of each class.
         examples_seed: seed by which they are drawn.
     """
-    resident = data.resident["train"]
-    if not resident:
-        raise UsageError(
-            f"--examples_per_class: the training images of {data.name} are too many to stay on the device, and their labels "
-            "are not known before they are read.\nGive a smaller --image_size, or leave --examples_per_class out."
-        )
-    labels = np.asarray(resident["label"])
-
-    def chosen_by(seed: int) -> np.ndarray:
-        """Returns the positions i32 [M] of the few examples of a run's seed, of those that it trains on."""
-        within = np.arange(len(labels), dtype=np.int32) if data.draws is None else data.draws("train", seed)
-        drawn_by = seed_of_draw(examples_seed, seed)
-        return within[few_per_class(labels[within], data.classes, examples_per_class, drawn_by)]
-
-    size = len(chosen_by(0))
-    has_epochs = "epoch" in next(data.train(0, 0))
+    labels, divided = labels_of_training(data), few_and_others(data, examples_per_class, examples_seed)
+    size = len(divided(0)[0])
 
     def train(seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
-        feeds, chosen = data.for_process(rows).train(seed, step), chosen_by(seed)
+        feeds = data.for_process(rows).train(seed, step)
         while step < steps:
             yield next(feeds)
             step += 1
-        # From here on a stream of its own over the chosen examples, whose positions become positions in the whole split.
-        for feed in train_feeds(labels[chosen], data.batch_size, None, seed, step - steps, epochs=has_epochs, rows=rows):
-            yield feed | {"index": chosen[feed["index"]]}
+        # From here on a stream of its own over the chosen examples.
+        yield from feeds_of(data, labels, divided(seed)[0], data.batch_size, seed, step - steps, rows=rows)
 
-    drawn_by = "" if examples_seed is None else f" drawn by {examples_seed}"
-    fingerprint = combined_digest(data.fingerprint, f"examples {examples_per_class}{drawn_by}")
+    fingerprint = combined_digest(data.fingerprint, key_of(examples_per_class, examples_seed))
     remark = f"{data.name}: from step {steps} on, {size:,} of {counted(data.sizes['train'], 'training example')} are used"
     print_once([remark])
     return dataclasses.replace(data, train=train, fingerprint=fingerprint, remarks=(*data.remarks, remark)), size
