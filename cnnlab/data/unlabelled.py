@@ -39,8 +39,8 @@ def with_unlabelled(
     examples_seed: DrawSeed = None,
     wrong_labels: float = 0.0,
     ratio: int = 1,
-) -> tuple[Dataset, int]:
-    """Returns (the data with batches of labelled examples and others, the number of labelled examples).
+) -> Dataset:
+    """Returns the data with batches of labelled examples and others.
 
     A training batch is one of the labelled examples, with a batch of the others under `unlabelled`: `image` [U, H, W, C], two
     more views of the same images (AGAIN, CALM), `index`, `mask` and no `label`, but HIDDEN i32 [U]. Both streams are shuffled
@@ -76,11 +76,7 @@ def with_unlabelled(
     def train_others(seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
         return feeds_of(data, labels, divided(seed)[1], ratio * data.batch_size, seed, step, rows=rows)
 
-    wrong = round(wrong_labels * len(few))
-    remark = (
-        f"{data.name}: {len(few):,} of {counted(len(few) + len(others), 'training example')} have their label"
-        f"{f', {wrong:,} of them a wrong one' if wrong else ''}; of the others the images alone are used"
-    )
+    remark = _remark(data.name, len(few), len(others), round(wrong_labels * len(few)))
     print_once([remark])
     key = f"{key_of(examples_per_class, examples_seed)} beside the others, {wrong_labels:g} wrong"
     labelled = dataclasses.replace(
@@ -95,7 +91,16 @@ def with_unlabelled(
         data, train=train_others, preparation=functools.partial(_prepare_others, data), batch_size=ratio * data.batch_size
     )
     # Both have the same resident arrays, which are placed once.
-    return dataclasses.replace(paired(labelled, unlabelled), name=data.name), len(few)
+    return dataclasses.replace(paired(labelled, unlabelled), name=data.name)
+
+
+def _remark(name: str, few: int, others: int, wrong: int) -> str:
+    """Returns the remark on how many training examples have their label, and how many of them a wrong one."""
+    told = f", {wrong:,} of them a wrong one" if wrong else ""
+    return (
+        f"{name}: {few:,} of {counted(few + others, 'training example')} have their label{told}; of the others the images "
+        "alone are used"
+    )
 
 
 def _shifts(size: int, share: float, classes: int, seed: int | None) -> np.ndarray:

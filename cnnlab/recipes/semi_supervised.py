@@ -1,10 +1,11 @@
 """The recipe of semi-supervised classification, which experiments fill in with defaults of their own."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from cnnlab.core import Experiment, Phase
+from cnnlab.core import Dataset, Experiment, Phase
 from cnnlab.data.images import PIPELINES, images, require_labels
 from cnnlab.data.stream_order import shuffled_order
 from cnnlab.data.unlabelled import with_unlabelled
@@ -17,7 +18,7 @@ from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.tasks.adversarial import robust
 from cnnlab.tasks.chosen_metrics import with_metrics
-from cnnlab.tasks.goals import CLASS, goal_of
+from cnnlab.tasks.goals import Goal, goal_of
 from cnnlab.tasks.measures import MEASURES
 from cnnlab.tasks.semi_supervised import new_round, semi_supervised
 from cnnlab.tasks.unlabelled_methods import METHODS, Method
@@ -51,7 +52,7 @@ def partly_labelled_classification(
     Args:
         model: network.
         data: images with labels, and how they become batches; its batch size is that of the labelled examples.
-        examples_per_class: number of training examples of each class whose label is used. An epoch is one pass over these.
+        examples_per_class: number of training examples of each class whose label is used.
         examples_seed: seed by which these are drawn: a number, or run, by the seed of each run; none: always the same ones.
         wrong_labels: share of the labelled examples that are given another class than their own.
         unlabelled_ratio: number of images without labels in a step for each labelled one.
@@ -59,30 +60,35 @@ def partly_labelled_classification(
         loss: loss of the labelled examples, and of the classes that a method gives.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         regularizer: L1 and L2 penalties on the weights, and a bound on the norm of each unit's.
-        duration: length of training; --steps, --epochs and --examples_seen set it.
+        duration: length of training; --steps, --epochs and --examples_seen set it. An epoch shows labelled examples, again and
+            again, as often as there are training examples.
         metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece.
         headline: metric by which checkpoints and studies rank; none: accuracy.
     """
     whole = data(accumulate=1, order=shuffled_order, examples_per_class=None, examples_seed=None)
-    require_labels(whole, "learning from images partly without labels")
-    goal = goal_of(whole.name, whole.stored, loss)
-    assert goal is CLASS, "a data set with a column `label` is learned by class"
-    goal = with_metrics(goal, metrics, headline, whole.class_names)
-    require_loss(loss, whole.classes, whole.example(2)[goal.column])
-    dataset, size = with_unlabelled(
+    goal = _goal(whole, loss, metrics, headline)
+    dataset = with_unlabelled(
         whole,
         examples_per_class=examples_per_class,
         examples_seed=examples_seed,
         wrong_labels=wrong_labels,
         ratio=unlabelled_ratio,
     )
-    steps, chosen = duration.steps(size=size, batch_size=dataset.batch_size), method()
+    steps, chosen = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size), method()
     network = as_network(model(classes=dataset.classes), dataset.image_shape, (dataset.classes,))
     task = semi_supervised(network, method=chosen, steps=steps, loss=loss, goal=goal)
     phases = rounds_of(chosen, steps, task.turns)
     rules = dict.fromkeys(task.turns, regularizer(optimizer(steps=steps)))
     task = robust(task, attack=no_attack, probes=goal.probes, loss=loss, column=goal.column, inputs=dataset.inputs)
     return Experiment(task, dataset, rules, steps, phases=phases)
+
+
+def _goal(data: Dataset, loss: Callable[..., Any], metrics: Sequence[Any], headline: str | None) -> Goal:
+    """Returns what is learned, the class, with the metrics of choice; UsageError for data without it, and other losses."""
+    require_labels(data, "learning from images partly without labels")
+    goal = with_metrics(goal_of(data.name, data.stored, loss), metrics, headline, data.class_names)
+    require_loss(loss, data.classes, data.example(2)[goal.column])
+    return goal
 
 
 def rounds_of(method: Method, steps: int, turns: tuple[str, ...]) -> tuple[Phase, ...]:

@@ -64,12 +64,7 @@ def semi_supervised(
 
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
         params, collections = single.init(key, batch)
-        memory: dict[str, Any] = {"steps": jnp.zeros((), jnp.int32)}
-        if method.teacher != "none":
-            memory["teacher"] = jax.tree.map(jnp.copy, {"params": params, "collections": collections})
-        if method.teacher == "frozen":
-            memory["round"] = jnp.zeros((), jnp.int32)
-        return params, {**collections, MEMORY: memory}
+        return params, {**collections, MEMORY: _empty_memory(method, params, collections)}
 
     def loss_of(
         params: Params, model_state: PyTree, batch: Batch, key: Array, player: str
@@ -116,6 +111,14 @@ def new_round(state: TrainState, batch: Batch) -> TrainState:
 def collections_of(model_state: PyTree) -> dict[str, PyTree]:
     """Returns the collections of the network in a model state."""
     return {name: value for name, value in model_state.items() if name != MEMORY}
+
+
+def _empty_memory(method: Method, params: Params, collections: PyTree) -> dict[str, Any]:
+    """Returns the memory before the first step: a teacher starts as the network does."""
+    memory: dict[str, Any] = {"steps": jnp.zeros((), jnp.int32)}
+    if method.teacher != "none":
+        memory["teacher"] = jax.tree.map(jnp.copy, {"params": params, "collections": collections})
+    return memory | ({"round": jnp.zeros((), jnp.int32)} if method.teacher == "frozen" else {})
 
 
 def _moved(method: Method, params: Params, model_state: PyTree) -> dict[str, Any]:
