@@ -10,7 +10,7 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 LEVELS = [
     {"errors", "text", "digests", "progress", "remarks"},
     {"files", "own", "terminal"},
-    {"json_cache"},
+    {"json_cache", "compressed"},
     {"sources"},
     {"values", "metric", "inputs"},
     {"fitting"},
