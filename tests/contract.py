@@ -21,11 +21,13 @@ from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program, phases
 from cnnlab.recipes.autoencoder import principal_components, reconstruction, stacked_autoencoders
 from cnnlab.recipes.classification import classification, ensemble_classification, nearest_neighbours
+from cnnlab.recipes.contrastive import contrastive_learning
 from cnnlab.recipes.detection import detection
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.recipes.localization import localization
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.recipes.pretext import pretext_learning
+from cnnlab.recipes.probe import pretrained_probe
 from cnnlab.recipes.segmentation import segmentation
 from cnnlab.recipes.semi_supervised import partly_labelled_classification
 from cnnlab.recipes.synthesis import fast_style_transfer, picture_synthesis
@@ -145,6 +147,16 @@ WRITTEN = {
 SEEN_SMALL = {"model": "convnet", "model.widths": "4,8", "model.depth": 1, "model.norm": "none", "model.activation": "silu"}
 PARTLY = {"model": "mlp", "model.widths": "8", "model.norm": "batch", "model.dropout": 0.3}
 LABELS_OF_ROUNDS = {"method": "self_training", "method.rounds": 2, "method.threshold": 0.3}
+VIEWED = {"augment": "shift_rotate", "hidden": "6", "dimension": 5, "optimizer": "momentum", "lr": 0.05}
+PROBED = {
+    "start.turns": "one",
+    "start.augment": "shift_rotate",
+    "optimizer": "momentum",
+    "layers": "features,stage1",
+    "examples_per_class": 18,
+    "examples_seed": "run",
+}
+"""A pretext task, then three steps that remember 72 labelled examples, and one that has the solution."""
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -187,6 +199,11 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "localize": small(localization, PLACED, average_decay=0.9),
     "write": small(writing, WRITTEN, average_decay=0.9),
     "pretext": small(pretext_learning, {**TRAINED, **SEEN_SMALL}, turns="one"),
+    "contrast": small(contrastive_learning, {**TRAINED, **SEEN_SMALL, **VIEWED}),
+    "contrast_queue": small(
+        contrastive_learning, {**TRAINED, **SEEN_SMALL, **VIEWED}, negatives="queue", **{"negatives.size": 36}
+    ),
+    "probe": lambda steps=STEPS: small(pretrained_probe, {**TRAINED, **SEEN_SMALL, **PROBED})(steps - 4),
     "ngram": small(counted_ngrams, {name: WRITTEN[name] for name in ("dataset", "window", "test")}, order=3),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
@@ -216,6 +233,7 @@ MIXING = {
     "detect": "the number of objects of the batch",
     "detect_regions": "the number of regions of the batch",
     "detect_crops": "the number of regions of the batch",
+    "contrast": "negatives of the batch",
     "surgery": "weights",
 }
 """Tasks in whose training an example's loss depends on the others, with the reason."""

@@ -10,6 +10,7 @@ import scipy.ndimage
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from cnnlab.data.variations import colour, tones
+from cnnlab.data.variations.examples import folded
 from cnnlab.data.variations.noise import blurred
 from cnnlab.data.variations.rand_augment import OPERATIONS, USUAL, _motion, _toned
 from cnnlab.errors import UsageError
@@ -68,6 +69,20 @@ def test_color_jitter_is_its_four_parts_and_changes_grey_images_in_brightness_an
             vary(name, single, keys)
     with pytest.raises(UsageError, match="drop_channel: the images have 1 channel"):
         vary("drop_channel", single, keys)
+
+
+def test_color_distortion_changes_most_images_and_makes_some_grey():
+    images, keys = images_and_keys(batch=800, height=3, width=2, channels=3)
+    varied = np.asarray(vary("color_distortion", images, keys, probability=0.6, grey_share=0.25))
+    is_grey = np.ptp(varied, axis=3).max(axis=(1, 2)) < 1e-5
+    same = np.abs(varied - np.asarray(images)).max(axis=(1, 2, 3)) < 1e-5
+    assert is_grey.mean() == pytest.approx(0.25, abs=0.05) and same.mean() == pytest.approx(0.4 * 0.75, abs=0.05)
+    np.testing.assert_allclose(vary("color_distortion", images, keys, strength=0.0, grey_share=0.0), images, atol=1e-5)
+    jitter = dict.fromkeys(("brightness", "contrast", "saturation"), 0.4) | {"hue": 0.1}
+    sure = vary("color_distortion", images, keys, strength=0.5, probability=1.0, grey_share=0.0)
+    np.testing.assert_array_equal(sure, vary("color_jitter", images, folded(keys, 1), **jitter))
+    single = images[..., :1]
+    assert vary("color_distortion", single, keys).shape == single.shape
 
 
 def test_grey_images_and_dropped_channels_have_their_share():

@@ -10,11 +10,8 @@ import pytest
 
 from cnnlab import knobs
 from cnnlab.data.variations.compose import Augmentation
-from cnnlab.data.variations.crop import pad_crop
-from cnnlab.data.variations.examples import Examples, folded
-from cnnlab.data.variations.mirror import flip
+from cnnlab.data.variations.examples import Examples
 from cnnlab.data.variations.mix import _with_partners, cutmix, mixup
-from cnnlab.data.variations.views import TwoViews
 from cnnlab.engine import tracing
 from cnnlab.errors import UsageError
 from cnnlab.ops.losses import LOSSES
@@ -110,17 +107,3 @@ def test_a_classifier_trains_on_mixtures_and_a_loss_without_soft_labels_is_refus
     other = knobs.resolve(classification, {**base, "loss": "hinge"})
     with pytest.raises(UsageError, match="--loss=hinge: it takes one class"):
         tracing.trace(other.call(), precision="f32", experiment_of=other.call_with, traced_knobs={})
-
-
-def test_two_views_are_two_independent_draws_of_one_list_and_share_the_label():
-    images, keys = images_and_keys()
-    examples = examples_of(images, ("image", "mask", "label"))
-    augment = Augmentation((flip, pad_crop))
-    views = TwoViews(augment)(examples, keys)
-    assert (
-        set(views.columns) == {"image", "image_2", "mask", "mask_2", "label"} and views.kinds["image_2"] == views.kinds["image"]
-    )
-    for stream, name in enumerate(("image", "image_2")):
-        np.testing.assert_array_equal(views.columns[name], augment(examples, folded(keys, stream)).columns["image"])
-    assert not np.array_equal(views.columns["image"], views.columns["image_2"])
-    assert views.columns["label"] is examples.columns["label"]

@@ -26,6 +26,7 @@ from cnnlab.ops.optimizers import OPTIMIZERS
 from cnnlab.ops.schedules import SCHEDULES
 from cnnlab.recipes.autoencoder import principal_components
 from cnnlab.recipes.classification import classification, ensemble_classification, nearest_neighbours
+from cnnlab.recipes.probe import pretrained_probe
 from cnnlab.runs import run
 from cnnlab.runs.catalogue import experiment_files
 from cnnlab.runs.folder import RunSpec
@@ -52,6 +53,9 @@ ONE_A_RECIPE = (
     "pixelcnn_mnist",
     "pretext_digits",
     "self_training_digits",
+    "pretrained_probe_digits",
+    "probe_digits",
+    "simclr_digits",
     "stacked_dae_mnist",
     "unet_scenes",
     "yolo_scenes",
@@ -156,6 +160,8 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
     given |= SMALLER.get(name, {})
     if any(parameter == "duration" for parameter, *_ in parameters(experiment)):
         given["duration"] = "2 steps"
+    if innermost(experiment) is pretrained_probe:
+        given |= {"start": "random"}  # tests/contract.py has a run with both
     if any(parameter == "pretrain" for parameter, *_ in parameters(experiment)):
         given["pretrain"] = "0 steps"  # tests/test_tasks_stacked.py has the phases
     if any(parameter == "log_p_samples" for parameter, *_ in parameters(experiment)):
@@ -176,11 +182,13 @@ def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: p
 RECIPES = (
     "autoencoder",
     "classification",
+    "contrastive",
     "detection",
     "gan",
     "localization",
     "pixels",
     "pretext",
+    "probe",
     "segmentation",
     "semi_supervised",
     "synthesis",
@@ -281,7 +289,7 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
 
 OTHER_SIZES = ("random_crop",)
 """Variations after which images have another size than the network of these tests takes; tests/test_data_canvas.py has them."""
-IN_COLOUR = ("saturation", "hue", "grayscale", "drop_channel", "color_jitter")
+IN_COLOUR = ("saturation", "hue", "grayscale", "drop_channel", "color_jitter", "color_distortion")
 """Variations that refuse the grey images of these tests, or do only a part to them: see tests/test_data_colours.py."""
 FOR_NUMBERS = ("absolute", "huber")
 """Losses of numbers, which these tests do not predict; tests/test_tasks_goals.py has them."""

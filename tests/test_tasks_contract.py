@@ -63,10 +63,14 @@ SILENT = (
     "write",
     "ngram",
     "pretext",
+    "contrast",
+    "contrast_queue",
+    "probe",
 )
 """Rows whose task draws no images."""
 SAMPLERS = [name for name in TASKS if name not in SILENT]
 LATER = (
+    "contrast_queue",
     "denoise",
     "detect_crops",
     "detect_regions",
@@ -74,6 +78,7 @@ LATER = (
     "fast_style",
     "gan",
     "mean_teacher",
+    "probe",
     "stacked_unsupervised",
     "synthesis",
     "vq_vae",

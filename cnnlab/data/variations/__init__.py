@@ -12,7 +12,16 @@ Geometric variations draw one motion for each example (motion.py), by which ever
 from collections.abc import Callable
 from typing import Any
 
-from cnnlab.data.variations.colour import brightness, color_jitter, contrast, drop_channel, grayscale, hue, saturation
+from cnnlab.data.variations.colour import (
+    brightness,
+    color_distortion,
+    color_jitter,
+    contrast,
+    drop_channel,
+    grayscale,
+    hue,
+    saturation,
+)
 from cnnlab.data.variations.crop import alternating_flip_crop, flip_crop, pad_crop, random_crop, random_resized_crop
 from cnnlab.data.variations.elastic import elastic
 from cnnlab.data.variations.erase import cutout, random_erasing
@@ -28,6 +37,7 @@ AUGMENTS: dict[str, Callable[..., Any]] = {
     "saturation": saturation,
     "hue": hue,
     "color_jitter": color_jitter,
+    "color_distortion": color_distortion,
     "grayscale": grayscale,
     "drop_channel": drop_channel,
     "noise": noise,

@@ -14,6 +14,8 @@ from cnnlab.values import NonNegative, Probability, Range
 
 Turn = Annotated[float, Range(0, 0.5)]
 """A part of the circle of hues, of which 0.5 is the opposite one."""
+Strength = Annotated[float, Range(0, 2.5)]
+"""A strength of `color_distortion`, at whose largest value the hue may turn anywhere."""
 LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in a grey level (ITU-R BT.601, as in torchvision)."""
 RGB = 3
@@ -96,6 +98,26 @@ def grayscale(images: Array, keys: Array, *, probability: Probability = 0.2) -> 
     _require_colours("grayscale", images)
     chosen = jax.vmap(lambda key: jax.random.bernoulli(key, probability))(keys)
     return jnp.where(chosen[:, None, None, None], grey(images), images)
+
+
+def color_distortion(
+    images: Array, keys: Array, *, strength: Strength = 0.5, probability: Probability = 0.8, grey_share: Probability = 0.2
+) -> Array:
+    """Changes the colours of most images, and makes some of them grey, as contrastive learning needs it.
+
+    Chen et al. (2020, arXiv 2002.05709) take strength 1 on ImageNet (appendix A) and 0.5 on CIFAR-10 (appendix B.9). Images of
+    one channel only change in brightness and contrast. Deviation: the order of the changes is fixed (`color_jitter`).
+
+    Args:
+        strength: s: brightness, contrast and saturation change by up to 0.8 s, the hue by up to 0.2 s of the circle.
+        probability: probability that the colours of an image change.
+        grey_share: probability that an image becomes grey, after that.
+    """
+    amounts = {"brightness": 0.8 * strength, "contrast": 0.8 * strength, "saturation": 0.8 * strength, "hue": 0.2 * strength}
+    chosen = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 0), probability))(keys)
+    folded = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+    images = jnp.where(chosen[:, None, None, None], color_jitter(images, folded(keys, 1), **amounts), images)
+    return grayscale(images, folded(keys, 2), probability=grey_share) if images.shape[-1] == RGB else images
 
 
 def drop_channel(images: Array, keys: Array, *, probability: Probability = 0.2) -> Array:

@@ -1,35 +1,36 @@
 """Two views of every example, for tasks that compare them: two independent draws of one list of variations."""
 
 import dataclasses
+from collections.abc import Mapping
 
-from cnnlab.core import Array
-from cnnlab.data.variations.compose import Augmentation
-from cnnlab.data.variations.examples import Examples, folded
+import jax
+import jax.numpy as jnp
 
-SECOND = "_2"
-"""Ending of the names of the second view's columns: `image_2`."""
+from cnnlab.core import Array, Batch, Dataset, PyTree
+from cnnlab.inputs import InputSpec
+
+VIEWS = ("image_1", "image_2")
+"""Columns of the views; the column `image` keeps the image as it is."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TwoViews:
-    """Varies every example twice, and adds the second image, and all that lies on it, as columns of their own.
+def with_two_views(data: Dataset) -> Dataset:
+    """Returns the data with two views of every image beside it, each by a draw of its own of the variations of training.
 
-        views = TwoViews(Augmentation((random_resized_crop, flip, color_jitter)))
-        views(examples, keys).columns  # image, image_2, label
+    Held-out examples have views, too: always the same ones, which depend on the example's place in its split alone. All other
+    columns are those of the examples as they are.
 
-    Columns that do not lie on the image, such as the label, stand there once, as the first view has them.
+    Args:
+        data: data set whose training examples are varied (`--augment`).
     """
 
-    augment: Augmentation
+    def prepare(inputs: InputSpec, resident: PyTree, feed: Mapping[str, Array], key: Array | None) -> Batch:
+        root = jax.random.key(0) if key is None else key
+        # A variation may ask how often training has shown an example; held-out ones are shown for the first time.
+        told = {"epoch": jnp.zeros_like(feed["index"]), **feed}
+        views = {
+            name: data.preparation(inputs, resident, told, jax.random.fold_in(root, number))["image"]
+            for number, name in enumerate(VIEWS, start=1)
+        }
+        return {**data.preparation(inputs, resident, feed, None), **views}
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Returns the names of the feed's columns that a variation asks for."""
-        return self.augment.columns
-
-    def __call__(self, examples: Examples, keys: Array, **columns: Array) -> Examples:
-        """Returns both views; each draws from a stream of its own below the example's key."""
-        first, second = (self.augment(examples, folded(keys, stream), **columns) for stream in (0, 1))
-        spatial = [name for name in examples.columns if examples.kinds[name].is_spatial]
-        kinds = {**examples.kinds, **{f"{name}{SECOND}": examples.kinds[name] for name in spatial}}
-        return Examples({**first.columns, **{f"{name}{SECOND}": second.columns[name] for name in spatial}}, kinds)
+    return dataclasses.replace(data, preparation=prepare)

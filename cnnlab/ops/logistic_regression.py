@@ -1,0 +1,133 @@
+"""Multinomial logistic regression with an L2 penalty: a convex problem, solved on the host in f64, hence with one answer.
+
+Letters in shapes: N examples, F features, K classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import optimize, special
+
+PENALTIES = tuple(10.0**power for power in range(5, -4, -1))
+"""Penalties among which `choose_penalty` chooses, the largest first: those of scikit-learn's C = 1 / penalty, 1e-5 to 1e3."""
+WORSE = 2
+"""Number of penalties in a row that are worse than the best one, after which no smaller ones, which take longest, are tried."""
+TOLERANCE = 1e-8
+"""Largest entry of the gradient, as a share of the number of examples, with which the optimiser ends."""
+ROUGHLY = 1e-4
+"""The same while the penalty is chosen."""
+MOST_STEPS = 5000
+"""Largest number of steps of the optimiser."""
+EVERY = 5
+"""Every so manieth example of a class is held out while the penalty is chosen."""
+
+
+def fit(
+    features: np.ndarray, labels: np.ndarray, classes: int, *, penalty: float, tolerance: float = TOLERANCE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the kernel f64 [F, K] and the bias f64 [K] with the least Σ cross-entropy + penalty / 2 · ‖kernel‖².
+
+    The bias has no penalty; of all biases that only differ by a constant, it is the one with mean 0.
+
+    Args:
+        features: f64 [N, F].
+        labels: i32 [N] in [0, K).
+        classes: K.
+        penalty: weight of the penalty, > 0.
+        tolerance: as TOLERANCE.
+    """
+    count, width = features.shape
+    if width > count:
+        basis, coordinates = within_span(features)
+        kernel, bias = fit(coordinates, labels, classes, penalty=penalty, tolerance=tolerance)
+        return basis @ kernel, bias
+    targets = np.eye(classes)[labels]  # [N] -> one-hot [N, K]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """Returns the objective and its gradient, both divided by N, at the kernel and the bias below it, flat."""
+        rows = flat.reshape(width + 1, classes)  # [(F + 1) · K] -> [F + 1, K]
+        scores = features @ rows[:-1] + rows[-1]
+        logs = scores - special.logsumexp(scores, axis=1, keepdims=True)
+        residuals = np.exp(logs) - targets
+        gradient = np.concatenate([features.T @ residuals + penalty * rows[:-1], residuals.sum(axis=0)[None]])
+        value = -np.sum(logs * targets) + penalty / 2 * np.sum(rows[:-1] ** 2)
+        return float(value) / count, gradient.ravel() / count  # [F + 1, K] -> [(F + 1) · K]
+
+    options = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": tolerance, "ftol": 0.0, "maxcor": 20}
+    first = np.zeros((width + 1) * classes)
+    rows = optimize.minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x.reshape(width + 1, classes)
+    return rows[:-1], rows[-1] - rows[-1].mean()
+
+
+def within_span(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an orthonormal basis f64 [F, N] of the span of examples f64 [N, F], F > N, and their coordinates f64 [N, N].
+
+    A kernel with the least penalty lies in that span, so a regression on the coordinates is one on the features, but faster.
+    """
+    basis, coordinates = np.linalg.qr(features.T)  # of [F, N]
+    return basis, coordinates.T
+
+
+def hold_out(labels: np.ndarray) -> np.ndarray:
+    """Returns bool [N]: the examples that are held out, every fifth of each class and at least one of two; i32 [N] labels."""
+    chosen = np.zeros(len(labels), bool)
+    for number in np.unique(labels):
+        own = np.flatnonzero(labels == number)
+        chosen[own[EVERY - 1 :: EVERY] if len(own) >= EVERY else own[1::2]] = True
+    return chosen
+
+
+def choose_penalty(
+    features: np.ndarray, labels: np.ndarray, classes: int, penalties: Sequence[float] = PENALTIES
+) -> tuple[float, dict[float, float]]:
+    """Returns the penalty with the least mean cross-entropy on held-out examples, and that of each that was tried.
+
+    The cross-entropy has no ties, and shows that a penalty is too small before errors do. Where no class has two examples
+    nothing can be held out: the penalty is then 1, and there is no number.
+
+    Args:
+        features: f64 [N, F].
+        labels: i32 [N] in [0, K).
+        classes: K.
+        penalties: those among which is chosen, in the order in which they are tried.
+    """
+    held = hold_out(labels)
+    if not held.any():
+        return 1.0, {}
+    found: dict[float, float] = {}
+    for penalty in penalties:
+        best = min(found.values(), default=np.inf)
+        if len(found) > WORSE and all(loss > best for loss in list(found.values())[-WORSE:]):
+            break
+        kernel, bias = fit(features[~held], labels[~held], classes, penalty=penalty, tolerance=ROUGHLY)
+        scores = features[held] @ kernel + bias
+        logs = scores - special.logsumexp(scores, axis=1, keepdims=True)
+        found[penalty] = -float(np.mean(np.take_along_axis(logs, labels[held][:, None], axis=1)))  # [M, K] at [M, 1] -> [M, 1]
+    return min(found, key=lambda penalty: found[penalty]), found
+
+
+def standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns features f64 [N, F] with mean 0 and standard deviation 1, and both f64 [F]; a constant one is divided by 1."""
+    mean, std = features.mean(axis=0), features.std(axis=0)
+    # What is constant but for the rounding of f32 holds nothing, and divided by its deviation it would be noise.
+    std = np.where(std <= 1e-6 * np.maximum(np.abs(mean), 1e-6), 1.0, std)
+    return (features - mean) / std, mean, std
+
+
+def fit_standardised(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns the kernel f64 [F, K] and bias f64 [K] for features as they are, and the penalty that was chosen.
+
+    The regression is that of standardised features, by their mean and deviation over the examples; both are part of the kernel
+    and the bias that are returned.
+
+    Args:
+        features: [N, F].
+        labels: i32 [N] in [0, K).
+        classes: K.
+    """
+    scaled, mean, std = standardised(features.astype(np.float64))
+    basis, coordinates = within_span(scaled) if scaled.shape[1] > len(scaled) else (None, scaled)
+    penalty, _ = choose_penalty(coordinates, labels, classes)
+    kernel, bias = fit(coordinates, labels, classes, penalty=penalty)
+    kernel = (kernel if basis is None else basis @ kernel) / std[:, None]
+    return kernel, bias - mean @ kernel, penalty
