@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from cnnlab.core import Dataset, Experiment, Phase
+from cnnlab.core import Dataset, Experiment
 from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit, require_labels, require_validation
 from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
@@ -19,7 +19,7 @@ from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.ops.views import Views
 from cnnlab.tasks.adversarial import robust
 from cnnlab.tasks.chosen_metrics import with_metrics
-from cnnlab.tasks.class_weights import ClassWeights, mean_loss, weights_of
+from cnnlab.tasks.class_weights import ClassWeights, MeanLoss, mean_loss, weights_of
 from cnnlab.tasks.classify import PLAYER, classify
 from cnnlab.tasks.ensemble import GOAL as GOAL_OF_ENSEMBLE
 from cnnlab.tasks.ensemble import ensemble
@@ -28,6 +28,7 @@ from cnnlab.tasks.knn import GOAL as GOAL_OF_NEIGHBOURS
 from cnnlab.tasks.knn import Pixels, knn_task
 from cnnlab.tasks.lsuv import DATA_INITS, as_drawn
 from cnnlab.tasks.measures import MEASURES
+from cnnlab.tasks.prune import PRUNINGS, require_whole_training, whole
 from cnnlab.values import Choice, Choices, Count, Duration, PathText
 
 SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels", "permute_pixels": "same_pixels"}
@@ -54,18 +55,17 @@ def classification(
     lr_multipliers: tuple[str, ...] = (),
     views: Views = "one",
     adversarial: Choice[ADVERSARIES] = no_attack,
+    pruning: Choice[PRUNINGS] = whole,
     metrics: Choices[MEASURES] = (),
     headline: str | None = None,
     control: Control = "none",
 ) -> Experiment:
     """Image classification: one player, the classifier.
 
-    It learns several labels (column `tags`) with --loss=sigmoid, and numbers (column `target`) with squared, absolute or huber.
-
     Args:
         model: network.
         data: images with labels, and how they become batches.
-        loss: loss that the classifier minimises.
+        loss: loss that is minimised; sigmoid: several labels (column `tags`); squared, absolute, huber: numbers (`target`).
         class_weights: weights of the classes in that loss: balanced, or numbers; the losses that are reported have none.
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         regularizer: L1 and L2 penalties on the weights, and a bound on the norm of each unit's.
@@ -79,28 +79,29 @@ def classification(
         lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as stem=0.1; the first match counts.
         views: views over which the logits are averaged at evaluation: the image, its mirror image too, or four shifted more.
         adversarial: attack on the images of each step, with which the network is trained in their place (ops/attacks.py).
+        pruning: which weights are taken away in the course of training, and when (ops/pruning.py).
         metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece,robust_accuracy.
         headline: metric by which checkpoints and studies rank; none: accuracy, or that of tags or numbers.
-        control: run that has to fail, or there is a leak or a broken metric: shuffle_labels permutes training labels alone,
-            shuffle_pixels the pixels of each image, permute_pixels those of all alike, random_parameters trains nothing.
+        control: run that has to fail, or there is a leak: training labels, all pixels or their places permuted, or no training.
     """
     _require_start(init_from, control, data_init, new_head=new_head)
     dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
     goal = _goal(dataset, loss, control, class_weights, metrics, headline)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
     network = as_network(model(classes=dataset.classes), dataset.image_shape, (dataset.classes,))
-    mean = mean_loss(weights_of(class_weights, dataset.class_names, dataset.class_counts))
-    task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views, mean_loss=mean)
+    task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views, mean_loss=_mean(class_weights, dataset))
     task = robust(task, attack=adversarial, probes=goal.probes, loss=loss, column=goal.column, inputs=dataset.inputs)
-    rules = dict.fromkeys(task.turns, regularizer(scale_by_layer(optimizer(steps=steps), lr_multipliers)))
+    plan = require_whole_training(pruning(), early_stopping)
+    rule = regularizer(scale_by_layer(optimizer(steps=plan.longest(steps)), lr_multipliers))
+    rules = dict.fromkeys(task.turns, plan.rule(rule))
     steps = 0 if control == "random_parameters" else steps
-    phases, start = _phases(data_init(network), steps, task.turns), _start(network, init_from, new_head=new_head)
+    start, phases = _start(network, init_from, new_head=new_head), plan.phases(steps, rules, data_init(network))
     return Experiment(task, dataset, rules, steps, average(steps), start, phases, early_stopping)
 
 
-def _phases(begin: Any, steps: int, turns: tuple[str, ...]) -> tuple[Phase, ...]:
-    """Returns the phases of training: one, where it begins with surgery on the state, else ()."""
-    return () if begin is None else (Phase(steps, turns, begin),)
+def _mean(class_weights: ClassWeights, dataset: Dataset) -> MeanLoss:
+    """Returns the mean of losses that training minimises, with the weights of the data set's classes."""
+    return mean_loss(weights_of(class_weights, dataset.class_names, dataset.class_counts))
 
 
 def _start(network: Any, init_from: str | None, *, new_head: bool) -> Any:

@@ -1,0 +1,159 @@
+"""Training that prunes: the network is trained dense, then in rounds that each begin by taking the smallest weights away.
+
+The sources are those of ops/pruning.py.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import optax
+
+from cnnlab.core import Batch, Phase, PyTree, TrainState
+from cnnlab.errors import UsageError
+from cnnlab.ops import pruning, trees
+from cnnlab.ops.keys import stream
+from cnnlab.ops.pruning import Pruned, Schedule, Scope
+from cnnlab.values import Count, Fraction, Positive
+
+Rewind = Literal["none", "start", "redraw"]
+Begin = Callable[[TrainState, Batch], TrainState]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruning:
+    """What is taken away when, and with which weights each round begins."""
+
+    shares: tuple[float, ...]
+    """Share of the weights of a kernel that stay, after each round; (): nothing is pruned."""
+    layers: tuple[tuple[str, float], ...] = ()
+    """(pattern of a kernel's path, its share after the last round); other rounds are as far from 1 as those of `shares`."""
+    scope: Scope = "layer"
+    dense: float = 0.0
+    """Share of the steps before the first round."""
+    rewind: Rewind = "none"
+    restarts: bool = False
+    """Whether the optimiser, with its schedule, begins anew with each round."""
+
+    def lengths(self, steps: int) -> list[int]:
+        """Returns the steps of the dense part and of each round; rounds are equally long."""
+        first = round(self.dense * steps) if self.shares else steps
+        ends = np.linspace(first, steps, len(self.shares) + 1).round().astype(int)
+        return [first, *np.diff(ends).tolist()]
+
+    def longest(self, steps: int) -> int:
+        """Returns the steps for which the optimiser's schedule is made: all, or those of the longest part if it restarts."""
+        return max(self.lengths(steps)) if self.restarts else steps
+
+    def rule(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+        """Returns the optimiser of a player, regularised and all, as one that leaves pruned weights alone."""
+        return pruning.keeps_zeros(optimizer, remembers=self.rewind != "none") if self.shares else optimizer
+
+    def phases(self, steps: int, rules: dict[str, optax.GradientTransformation], begin: Begin | None) -> tuple[Phase, ...]:
+        """Returns the dense part, which `begin` begins, and the rounds; () where nothing happens at the start of any.
+
+        Args:
+            steps: of all of training.
+            rules: {player: what `rule` made}.
+            begin: the Phase.begin of training; None: it has none.
+        """
+        dense, *rounds = self.lengths(steps)
+        starts = [self._beginning(number, rules) for number in range(len(rounds))]
+        if begin is not None and starts and not dense:
+            starts[0] = _after(begin, starts[0])
+        parts = [(dense, begin), *zip(rounds, starts, strict=True)]
+        return tuple(Phase(length, tuple(rules), one) for length, one in parts) if begin or starts else ()
+
+    def _beginning(self, number: int, rules: dict[str, optax.GradientTransformation]) -> Begin:
+        """Returns the Phase.begin of a round, counted from 0."""
+
+        def begin(state: TrainState, batch: Batch) -> TrainState:
+            params, average, opt_state = dict(state.params), dict(state.average), dict(state.opt_state)
+            for player, rule in rules.items():
+                own: Pruned = opt_state[player]
+                mask = pruning.masks(params[player], self._shares(params[player], number), self.scope)
+                given = params[player] if self.rewind == "none" else self._rewound(own.start, state.key, number)
+                params[player] = pruning.pruned(given, mask)
+                if average:
+                    average[player] = params[player] if self.rewind != "none" else pruning.pruned(average[player], mask)
+                inner = jax.device_get(rule.init(params[player]).inner) if self.restarts else own.inner
+                opt_state[player] = own._replace(mask=mask, inner=inner)
+            return dataclasses.replace(state, params=params, average=average, opt_state=opt_state)
+
+        return begin
+
+    def _shares(self, params: PyTree, number: int) -> dict[str, float]:
+        """Returns the share of each kernel after a round."""
+        last, now = self.shares[-1], self.shares[number]
+        # A layer with a share of its own goes the same part of its way, by ratio, as the others do.
+        part = np.log(now) / np.log(last) if last < 1 else 1.0
+        return pruning.shares_of(params, now, [(pattern, share ** float(part)) for pattern, share in self.layers])
+
+    def _rewound(self, start: PyTree, key: Any, number: int) -> PyTree:
+        """Returns the weights with which training began, or as a control the same values of each kernel in another order."""
+        if self.rewind == "start":
+            return start
+        seed = np.asarray(jax.random.key_data(stream(jax.random.wrap_key_data(key), f"redraw{number}")))
+        random = np.random.default_rng(seed.tolist())
+        leaves = trees.flatten(start)
+        drawn = {path: random.permutation(leaf.reshape(-1)).reshape(leaf.shape) for path, leaf in leaves.items()}
+        return trees.unflatten({path: drawn[path] if leaf.ndim > 1 else leaf for path, leaf in leaves.items()})
+
+
+def _after(first: Begin, second: Begin) -> Begin:
+    """Returns the beginning that does one after the other."""
+    return lambda state, batch: second(first(state, batch), batch)
+
+
+def whole() -> Pruning:
+    """Prunes nothing."""
+    return Pruning(())
+
+
+def magnitude(
+    *,
+    density: Positive = 0.1,
+    rounds: Count = 4,
+    schedule: Schedule = "geometric",
+    scope: Scope = "layer",
+    layers: tuple[str, ...] = (),
+    dense: Fraction = 0.4,
+    rewind: Rewind = "none",
+    restarts: bool = False,
+) -> Pruning:
+    """Takes the weights of the smallest magnitude away, in rounds after each of which the others are trained further.
+
+    Args:
+        density: share of the weights of every kernel that stay in the end, at most 1; biases and norms are not pruned.
+        rounds: number of rounds; 1: one-shot.
+        schedule: how the density falls: geometric: by the same factor in each round; cubic: quickly at first (Zhu & Gupta).
+        scope: layer: each kernel keeps that share; network: all together do, wherever the largest weights are.
+        layers: REGEX=SHARE for kernels with a density of their own, such as output=0.26; the first match counts.
+        dense: share of the steps before the first round; 0: it prunes what it starts from, as with --init_from.
+        rewind: weights with which a round begins: none: those that training has reached; start: those with which it began, the
+            lottery ticket; redraw: as its control, those of each kernel in another order.
+        restarts: whether the optimiser and its schedule begin anew with each round; rewinding always does.
+    """
+    if density > 1:
+        raise UsageError(f"--pruning.density={density}: it is the share of weights that stay, at most 1.")
+    return Pruning(
+        tuple(pruning.densities(density, rounds, schedule)),
+        tuple(pruning.layer_shares(layers)),
+        scope,
+        dense,
+        rewind,
+        restarts or rewind != "none",
+    )
+
+
+def require_whole_training(plan: Pruning, early_stopping: int | None) -> Pruning:
+    """Returns the plan; raises UsageError where training might end, with its best weights, before the last round."""
+    if plan.shares and early_stopping is not None:
+        raise UsageError("--pruning and --early_stopping: the best weights may be those before the last round. Leave one out.")
+    return plan
+
+
+PRUNINGS: dict[str, Callable[..., Pruning]] = {"none": whole, "magnitude": magnitude}
+"""How training prunes, by name, for `Choice[PRUNINGS]`."""

@@ -1,0 +1,181 @@
+"""Pruning in the course of training: how much stays, exact zeros through everything, tickets, resuming, what is refused."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import toys
+from contract import TRAINED
+
+from cnnlab import knobs
+from cnnlab.engine import train
+from cnnlab.engine.batched import batch_programs, select_member, stack_members
+from cnnlab.engine.checkpoint import tree_digest
+from cnnlab.engine.parallel import STRATEGIES, pick_devices
+from cnnlab.engine.program import build_program
+from cnnlab.engine.train import Intervals
+from cnnlab.errors import UsageError
+from cnnlab.ops import pruning, trees
+from cnnlab.recipes.classification import classification
+
+KNOBS = {
+    **TRAINED,
+    "model": "mlp",
+    "model.widths": "12,8",
+    "model.norm": "batch",
+    "optimizer": "adamw",
+    "average_decay": 0.5,
+    "pruning": "magnitude",
+    "density": 0.2,
+    "layers": "output=0.5",
+    "rounds": 2,
+    "dense": 0.5,
+    "duration": "8 steps",
+}
+EVERY = Intervals(log=2, evaluate=100, save=1)
+FIRST, SECOND = 4, 6
+"""Steps at which the rounds begin."""
+
+
+def made(**more):
+    return knobs.resolve(classification, {**KNOBS, **more}).call()
+
+
+@functools.cache
+def trained(devices=1, rewind="none"):
+    """(the program, the state at the end, {step: curve}, {step: (state, pending statistics)}) of a run."""
+    experiment = made(rewind=rewind)
+    program = build_program(experiment, STRATEGIES["jit"](pick_devices(devices)), precision="f32")
+    state, _, curve, saved = toys.run(experiment, program=program, intervals=EVERY)
+    return program, state, curve, saved
+
+
+def kernels(tree):
+    return {path: np.asarray(leaf) for path, leaf in trees.flatten(tree).items() if path.endswith("kernel")}
+
+
+def kept(leaf):
+    return int(np.count_nonzero(leaf))
+
+
+def test_densities_fall_by_one_factor_or_as_zhu_and_gupta_have_it():
+    assert pruning.densities(0.1, 1, "geometric") == [0.1]
+    assert pruning.densities(0.0625, 4, "geometric") == pytest.approx([0.5, 0.25, 0.125, 0.0625])
+    final = 0.9  # sparsity; eq. 1 with s_i = 0, in units of n Δt
+    assert pruning.densities(0.1, 5, "cubic") == pytest.approx([1 - (final - final * (1 - t / 5) ** 3) for t in range(1, 6)])
+
+
+def test_the_largest_weights_stay_in_exact_numbers_also_among_equal_ones():
+    params = {
+        "a": {"kernel": np.float32([[3, -4], [1, 2]]), "bias": np.zeros(2, np.float32)},
+        "b": {"kernel": np.ones((1, 5), np.float32)},
+    }
+    shares = pruning.shares_of(params, 0.5, [("b", 0.4)])
+    assert shares == {"a/kernel": 0.5, "b/kernel": 0.4}
+    mask = pruning.masks(params, shares, "layer")
+    assert mask["a"]["kernel"].tolist() == [[1, 1], [0, 0]] and mask["a"]["bias"].tolist() == [1, 1]
+    assert mask["b"]["kernel"].tolist() == [[1, 1, 0, 0, 0]]
+    together = pruning.masks(params, {"a/kernel": 0.5, "b/kernel": 0.4}, "network")
+    assert kept(together["a"]["kernel"]) == 4 and kept(together["b"]["kernel"]) == 0  # 4 of 9, by magnitude
+
+
+def test_each_round_leaves_its_share_and_zeros_stay_exact_in_weights_and_averages():
+    _, _, _, saved = trained()
+    ratio = np.log(0.2**0.5) / np.log(0.2)
+    for step in range(1, 9):
+        state = saved[step][0]
+        share = 1.0 if step <= FIRST else 0.2**0.5 if step <= SECOND else 0.2
+        last = 1.0 if step <= FIRST else 0.5**ratio if step <= SECOND else 0.5
+        mask = state.opt_state["classifier"].mask
+        for path, leaf in kernels(state.params["classifier"]).items():
+            expected = int(np.ceil((last if path.startswith("output") else share) * leaf.size))
+            assert kept(leaf) == kept(kernels(state.average["classifier"])[path]) == expected, (step, path)
+            assert np.array_equal(leaf != 0, kernels(mask)[path] > 0)
+    before, after = (kernels(saved[step][0].params["classifier"]) for step in (FIRST, FIRST + 1))
+    for path, leaf in before.items():
+        gone = after[path] == 0
+        assert np.abs(leaf[gone]).max(initial=0) <= np.abs(leaf[~gone]).min(), "the smallest ones went"
+        assert np.any(after[path][~gone] != leaf[~gone]), "the others go on learning"
+
+
+def test_without_pruning_there_are_neither_phases_nor_masks():
+    whole = knobs.resolve(classification, {**TRAINED, "model": "mlp", "model.widths": "8", "duration": "2 steps"}).call()
+    assert whole.phases == ()
+    state = jax.eval_shape(lambda: whole.optimizers["classifier"].init({"kernel": np.ones((2, 2), np.float32)}))
+    assert all(leaf.dtype != np.uint8 for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.slow
+def test_resumed_equals_uninterrupted_bit_for_bit_at_the_borders_of_rounds():
+    program, whole, curve, saved = trained()
+    for at in (3, FIRST, FIRST + 1, SECOND):
+        resumed, _, rest, _ = toys.run(program.experiment, program=program, intervals=EVERY, resume=(*saved[at], at))
+        assert tree_digest(resumed) == tree_digest(whole), at
+        assert rest == {step: numbers for step, numbers in curve.items() if step > at}, at
+
+
+@pytest.mark.slow
+def test_eight_devices_prune_the_same_weights():
+    (_, alone, curve, _), (_, shared, other, _) = trained(), trained(8)
+    assert toys.gap(alone, shared) < 1e-4
+    assert tree_digest(alone.opt_state["classifier"].mask) == tree_digest(shared.opt_state["classifier"].mask)
+    for step, numbers in curve.items():
+        assert dict(sorted(other[step].items())) == pytest.approx(dict(sorted(numbers.items())), rel=2e-5, abs=1e-6), step
+
+
+@pytest.mark.slow
+def test_runs_in_one_batched_program_have_masks_of_their_own():
+    program, alone, _, _ = trained()
+    state, _ = train.fit(
+        batch_programs([program] * 2),
+        stack_members([program.init(seed) for seed in (0, 1)]),
+        seed=(0, 1),
+        step=0,
+        stop=8,
+        intervals=EVERY,
+        pending_stats=[],
+        on_log=lambda step, parts: None,
+        on_evaluate=lambda step, state: None,
+        on_save=lambda step, state, pending: None,
+        should_stop=lambda: False,
+    )
+    first, second = (jax.device_get(select_member(state, member)) for member in range(2))
+    assert tree_digest(first.opt_state["classifier"].mask) == tree_digest(alone.opt_state["classifier"].mask)
+    assert tree_digest(second.opt_state["classifier"].mask) != tree_digest(alone.opt_state["classifier"].mask)
+    assert toys.gap(first.params, alone.params) < 1e-4
+
+
+def test_a_ticket_goes_back_to_the_first_weights_and_its_control_draws_them_in_another_order():
+    first = kernels(jax.device_get(trained(rewind="start")[0].init(0).params["classifier"]))
+    for rewind in ("start", "redraw"):
+        program, _, _, saved = trained(rewind=rewind)
+        begun = program.experiment.phases[1].begin(saved[FIRST][0], {})
+        for path, leaf in kernels(begun.params["classifier"]).items():
+            mask = kernels(begun.opt_state["classifier"].mask)[path] > 0
+            assert kept(leaf) == mask.sum()
+            same = np.array_equal(leaf, np.where(mask, first[path], 0))
+            assert same == (rewind == "start")
+            assert set(leaf[mask]) <= set(first[path].reshape(-1))
+        moments = jax.tree.leaves(begun.opt_state["classifier"].inner)
+        assert all(not np.any(leaf) for leaf in moments), "the optimiser begins anew"
+        assert begun.average.keys() == saved[FIRST][0].average.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"density": 1.5}, "it is the share of weights that stay"),
+        ({"layers": "output"}, "is not REGEX=SHARE"),
+        ({"layers": "output=0"}, "is not REGEX=SHARE"),
+        ({"early_stopping": 2}, "--pruning and --early_stopping"),
+    ],
+)
+def test_knobs_that_fit_nothing_are_refused(given, expected):
+    with pytest.raises(UsageError, match=expected):
+        made(**given)
+
+
+def test_a_pattern_that_matches_no_kernel_is_refused_when_a_round_begins():
+    with pytest.raises(UsageError, match="matches no layer"):
+        pruning.shares_of({"a": {"kernel": np.ones((2, 2))}}, 0.5, [("z.*", 0.1)])
