@@ -4,11 +4,13 @@ import functools
 
 import jax
 import numpy as np
+import optax
 import pytest
 import toys
 from contract import TRAINED
 
 from cnnlab import knobs
+from cnnlab.compressed import codebook
 from cnnlab.engine import train
 from cnnlab.engine.batched import batch_programs, select_member, stack_members
 from cnnlab.engine.checkpoint import tree_digest
@@ -16,7 +18,8 @@ from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.engine.train import Intervals
 from cnnlab.errors import UsageError
-from cnnlab.ops import pruning, trees
+from cnnlab.ops import pruning, sharing, trees
+from cnnlab.ops.sharing import bits_of, moves_together
 from cnnlab.recipes.classification import classification
 
 KNOBS = {
@@ -28,7 +31,7 @@ KNOBS = {
     "average_decay": 0.5,
     "pruning": "magnitude",
     "density": 0.2,
-    "layers": "output=0.5",
+    "density_by_layer": "output=0.5",
     "rounds": 2,
     "dense": 0.5,
     "duration": "8 steps",
@@ -106,6 +109,68 @@ def test_without_pruning_there_are_neither_phases_nor_masks():
     assert all(leaf.dtype != np.uint8 for leaf in jax.tree.leaves(state))
 
 
+SHARING = {"sharing": "kmeans", "bits": 2, "bits_by_layer": "output=3", "part": 0.25}
+
+
+@functools.cache
+def shared(devices=1):
+    """As `trained`, with 4 steps before the round, 2 after it and 2 in which weights share values."""
+    experiment = made(**SHARING, rounds=1)
+    program = build_program(experiment, STRATEGIES["jit"](pick_devices(devices)), precision="f32")
+    state, _, curve, saved = toys.run(experiment, program=program, intervals=EVERY)
+    return program, state, curve, saved
+
+
+def test_shared_weights_stay_equal_to_the_bit_as_their_values_are_trained():
+    program, _, _, saved = shared()
+    before, end = saved[6][0], saved[8][0]
+    begun = program.experiment.phases[2].begin(before, {})
+    for tree in ("params", "average"):
+        for path, leaf in kernels(getattr(end, tree)["classifier"]).items():
+            codes = end.opt_state["classifier"].inner.codes[path]
+            values = np.unique(leaf[leaf != 0])
+            assert len(values) <= (8 if path.startswith("output") else 4) and len(np.unique(codes)) == len(values) + 1
+            assert all(len(np.unique(leaf[codes == code])) == 1 for code in np.unique(codes)), "one value of each code"
+            assert not np.any(leaf[codes == codes.max()]) and np.array_equal(
+                leaf == 0, kernels(before.params["classifier"])[path] == 0
+            )
+    first, last = (kernels(state.params["classifier"]) for state in (begun, end))
+    assert all(not np.array_equal(leaf, last[path]) for path, leaf in first.items())
+
+
+def test_the_gradient_of_a_value_is_the_sum_of_those_of_its_weights():
+    kernel, gradient = (np.random.default_rng(seed).normal(size=(6, 5)).astype(np.float32) for seed in (0, 1))
+    params = {"a": {"kernel": kernel, "bias": np.zeros(5, np.float32)}}
+    rule = moves_together(optax.sgd(0.5), lambda params: bits_of(params, 2, {}))
+    centres, codes = codebook.cluster(kernel.reshape(-1), 4)
+    values, of_each, first = sharing.shared(kernel, np.ones((6, 5)), centres, codes, 4)
+    assert np.array_equal(values, centres[codes].reshape(6, 5))
+    state = rule.init(params)._replace(is_on=np.asarray(True), codes={"a/kernel": of_each}, first={"a/kernel": first})
+    updates, _ = jax.jit(rule.update)({"a": {"kernel": gradient, "bias": np.ones(5, np.float32)}}, state, params)
+    expected = np.bincount(codes, gradient.reshape(-1).astype(float), 4)
+    np.testing.assert_allclose(updates["a"]["kernel"].reshape(-1), -0.5 * expected[codes], rtol=1e-5)
+    np.testing.assert_allclose(updates["a"]["bias"], -0.5)
+
+
+def test_bits_of_a_layer_are_checked():
+    assert sharing.layer_bits(("conv.*=8",)) == [("conv.*", 8)]
+    for text in ("conv", "conv=9", "conv=0", "=3", "conv=2.5"):
+        with pytest.raises(UsageError, match="is not REGEX=BITS"):
+            sharing.layer_bits((text,))
+
+
+@pytest.mark.slow
+def test_resumed_within_shared_values_is_the_same_to_the_bit_and_eight_devices_share_alike():
+    program, whole, curve, saved = shared()
+    for at in (6, 7):
+        resumed, *_ = toys.run(program.experiment, program=program, intervals=EVERY, resume=(*saved[at], at))
+        assert tree_digest(resumed) == tree_digest(whole), at
+    _, other, again, _ = shared(8)
+    assert toys.gap(whole, other) < 1e-4
+    for step, numbers in curve.items():
+        assert dict(sorted(again[step].items())) == pytest.approx(dict(sorted(numbers.items())), rel=2e-5, abs=1e-6), step
+
+
 @pytest.mark.slow
 def test_resumed_equals_uninterrupted_bit_for_bit_at_the_borders_of_rounds():
     program, whole, curve, saved = trained()
@@ -166,8 +231,8 @@ def test_a_ticket_goes_back_to_the_first_weights_and_its_control_draws_them_in_a
     ("given", "expected"),
     [
         ({"density": 1.5}, "it is the share of weights that stay"),
-        ({"layers": "output"}, "is not REGEX=SHARE"),
-        ({"layers": "output=0"}, "is not REGEX=SHARE"),
+        ({"density_by_layer": "output"}, "is not REGEX=SHARE"),
+        ({"density_by_layer": "output=0"}, "is not REGEX=SHARE"),
         ({"early_stopping": 2}, "--pruning and --early_stopping"),
     ],
 )

@@ -109,7 +109,7 @@ def shares_of(params: Any, density: float, layers: Sequence[tuple[str, float]]) 
     Raises UsageError for a pattern that matches no kernel.
     """
     kernels = [path for path, leaf in trees.flatten(params).items() if len(np.shape(leaf)) > 1]
-    trees.require_match([pattern for pattern, _ in layers], kernels, knob="pruning.layers")
+    trees.require_match([pattern for pattern, _ in layers], kernels, knob="density_by_layer")
     return {path: next((share for pattern, share in layers if trees.matches(pattern, path)), density) for path in kernels}
 
 
@@ -125,7 +125,7 @@ def _layer_share(text: str) -> tuple[str, float]:
     except ValueError:
         value = 0.0
     if not pattern or not 0.0 < value <= 1.0:
-        raise UsageError(f"--pruning.layers: {text!r} is not REGEX=SHARE with a share in (0, 1], such as output=0.26.")
+        raise UsageError(f"--density_by_layer: {text!r} is not REGEX=SHARE with a share in (0, 1], such as output=0.26.")
     return pattern, value
 
 

@@ -1,25 +1,65 @@
-"""Training that prunes: the network is trained dense, then in rounds that each begin by taking the smallest weights away.
+"""Training that prunes and shares: dense, then in rounds that begin by taking the smallest weights away, then with few values.
 
-The sources are those of ops/pruning.py.
+The sources are those of ops/pruning.py and ops/sharing.py.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
 import optax
 
+from cnnlab.compressed import codebook
 from cnnlab.core import Batch, Phase, PyTree, TrainState
 from cnnlab.errors import UsageError
-from cnnlab.ops import pruning, trees
+from cnnlab.ops import pruning, sharing, trees
 from cnnlab.ops.keys import stream
 from cnnlab.ops.pruning import Pruned, Schedule, Scope
-from cnnlab.values import Count, Fraction, Positive
+from cnnlab.values import Choice, Count, Fraction, Positive, Range
 
 Rewind = Literal["none", "start", "redraw"]
 Begin = Callable[[TrainState, Batch], TrainState]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharing:
+    """With how many values the weights of a kernel are shared, and for how long they are trained so."""
+
+    bits: int
+    layers: Mapping[str, int]
+    """{pattern of a kernel's path: bits of its own}."""
+    start: Callable[..., np.ndarray]
+    """First values, one of codebook.STARTS."""
+    part: float
+    """Share of the steps, the last ones, in which values are shared."""
+
+    def bits_of(self, params: PyTree) -> dict[str, int]:
+        """Returns {path of a kernel: bits of a code} of a player's parameters."""
+        return sharing.bits_of(params, self.bits, self.layers)
+
+    def beginning(self, players: tuple[str, ...]) -> Begin:
+        """Returns the Phase.begin with which values are shared."""
+
+        def begin(state: TrainState, batch: Batch) -> TrainState:
+            params, average, opt_state = dict(state.params), dict(state.average), dict(state.opt_state)
+            for player in players:
+                own: Pruned = opt_state[player]
+                leaves, masks = trees.flatten(params[player]), trees.flatten(own.mask)
+                codes, first = {}, {}
+                for path, bits in self.bits_of(params[player]).items():
+                    kept = np.asarray(leaves[path])[masks[path] > 0]
+                    centres, found = codebook.cluster(kept, 2**bits, start=self.start)
+                    leaves[path], codes[path], first[path] = sharing.shared(leaves[path], masks[path], centres, found, 2**bits)
+                params[player] = trees.unflatten(leaves)
+                if average:  # an average over other values would share none
+                    average[player] = params[player]
+                values = own.inner._replace(is_on=np.asarray(True), codes=codes, first=first)
+                opt_state[player] = own._replace(inner=values)
+            return dataclasses.replace(state, params=params, average=average, opt_state=opt_state)
+
+        return begin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +76,15 @@ class Pruning:
     rewind: Rewind = "none"
     restarts: bool = False
     """Whether the optimiser, with its schedule, begins anew with each round."""
+    sharing: Sharing | None = None
+    """How weights share values in the last part of training; None: they do not."""
 
     def lengths(self, steps: int) -> list[int]:
-        """Returns the steps of the dense part and of each round; rounds are equally long."""
+        """Returns the steps of the dense part, of each round, which are equally long, and of the part with shared values."""
+        last = 0 if self.sharing is None else round(self.sharing.part * steps)
         first = round(self.dense * steps) if self.shares else steps
-        ends = np.linspace(first, steps, len(self.shares) + 1).round().astype(int)
-        return [first, *np.diff(ends).tolist()]
+        ends = np.linspace(min(first, steps - last), steps - last, len(self.shares) + 1).round().astype(int)
+        return [int(ends[0]), *np.diff(ends).tolist(), *([] if self.sharing is None else [last])]
 
     def longest(self, steps: int) -> int:
         """Returns the steps for which the optimiser's schedule is made: all, or those of the longest part if it restarts."""
@@ -49,7 +92,10 @@ class Pruning:
 
     def rule(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
         """Returns the optimiser of a player, regularised and all, as one that leaves pruned weights alone."""
-        return pruning.keeps_zeros(optimizer, remembers=self.rewind != "none") if self.shares else optimizer
+        if not self.shares:
+            return optimizer
+        rule = optimizer if self.sharing is None else sharing.moves_together(optimizer, self.sharing.bits_of)
+        return pruning.keeps_zeros(rule, remembers=self.rewind != "none")
 
     def phases(self, steps: int, rules: dict[str, optax.GradientTransformation], begin: Begin | None) -> tuple[Phase, ...]:
         """Returns the dense part, which `begin` begins, and the rounds; () where nothing happens at the start of any.
@@ -60,7 +106,8 @@ class Pruning:
             begin: the Phase.begin of training; None: it has none.
         """
         dense, *rounds = self.lengths(steps)
-        starts = [self._beginning(number, rules) for number in range(len(rounds))]
+        starts = [self._beginning(number, rules) for number in range(len(self.shares))]
+        starts += [] if self.sharing is None else [self.sharing.beginning(tuple(rules))]
         if begin is not None and starts and not dense:
             starts[0] = _after(begin, starts[0])
         parts = [(dense, begin), *zip(rounds, starts, strict=True)]
@@ -112,16 +159,44 @@ def whole() -> Pruning:
     return Pruning(())
 
 
+def unshared() -> None:
+    """Leaves every weight its own value."""
+    return
+
+
+def kmeans(
+    *,
+    bits: Annotated[int, Range(1, sharing.MOST_BITS)] = 5,
+    bits_by_layer: tuple[str, ...] = (),
+    start: Choice[codebook.STARTS] = codebook.linear,
+    part: Fraction = 0.2,
+) -> Sharing:
+    """Gives the weights of each kernel few values, by k-means, and trains these in the last part of training.
+
+    Args:
+        bits: bits of a weight's code: a kernel has 2^bits values at most.
+        bits_by_layer: REGEX=BITS for kernels with bits of their own, such as conv.*=8; the first match counts.
+        start: first values: linear, at equal distances; density, parts of equal size; random, weights that are drawn.
+        part: share of the steps, the last ones, in which the values are trained; 0: weights keep their own.
+    """
+    return Sharing(bits, dict(sharing.layer_bits(bits_by_layer)), start, part)
+
+
+SHARINGS: dict[str, Callable[..., Sharing | None]] = {"none": unshared, "kmeans": kmeans}
+"""How weights share values, by name, for `Choice[SHARINGS]`."""
+
+
 def magnitude(
     *,
     density: Positive = 0.1,
     rounds: Count = 4,
     schedule: Schedule = "geometric",
     scope: Scope = "layer",
-    layers: tuple[str, ...] = (),
+    density_by_layer: tuple[str, ...] = (),
     dense: Fraction = 0.4,
     rewind: Rewind = "none",
     restarts: bool = False,
+    sharing: Choice[SHARINGS] = unshared,
 ) -> Pruning:
     """Takes the weights of the smallest magnitude away, in rounds after each of which the others are trained further.
 
@@ -130,21 +205,23 @@ def magnitude(
         rounds: number of rounds; 1: one-shot.
         schedule: how the density falls: geometric: by the same factor in each round; cubic: quickly at first (Zhu & Gupta).
         scope: layer: each kernel keeps that share; network: all together do, wherever the largest weights are.
-        layers: REGEX=SHARE for kernels with a density of their own, such as output=0.26; the first match counts.
+        density_by_layer: REGEX=SHARE for kernels with a density of their own, such as output=0.26; the first match counts.
         dense: share of the steps before the first round; 0: it prunes what it starts from, as with --init_from.
         rewind: weights with which a round begins: none: those that training has reached; start: those with which it began, the
             lottery ticket; redraw: as its control, those of each kernel in another order.
         restarts: whether the optimiser and its schedule begin anew with each round; rewinding always does.
+        sharing: how weights share values after the last round.
     """
     if density > 1:
         raise UsageError(f"--pruning.density={density}: it is the share of weights that stay, at most 1.")
     return Pruning(
         tuple(pruning.densities(density, rounds, schedule)),
-        tuple(pruning.layer_shares(layers)),
+        tuple(pruning.layer_shares(density_by_layer)),
         scope,
         dense,
         rewind,
         restarts or rewind != "none",
+        sharing(),
     )
 
 
