@@ -201,7 +201,10 @@ def test_the_best_checkpoint_can_be_exported_instead_of_the_newest(run: pathlib.
 
 REFUSED = {
     "no name": ([], "export to what?"),
-    "suffix": (["--to=network.onnx"], "--to=network.onnx: expected a name that ends in .safetensors (weights) or .stablehlo"),
+    "suffix": (
+        ["--to=network.onnx"],
+        "--to=network.onnx: expected a name that ends in .safetensors (weights) or .cnnz (weights) or .stablehlo",
+    ),
     "folder": (["--to=nowhere/network.safetensors"], "nowhere is no folder that can be written to"),
     "there already": (["--to=there.safetensors"], "--to=there.safetensors: there.safetensors is there already."),
     "seeds": (["--to=network.safetensors", "--seeds=2"], "--seeds is a flag of train, evaluate, ablate and measure."),

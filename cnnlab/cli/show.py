@@ -321,11 +321,12 @@ def export(
     devices: Devices,
     console: Console,
 ) -> int:
-    """Writes the network of a run to a file, --to=FILE.safetensors (weights) or --to=FILE.stablehlo (a program).
+    """Writes the network of a run to a file: its weights, its weights in few bytes, or a program.
 
     Args:
         values: the experiment's knobs; none given: those of the run in --workdir.
-        to: the file: FILE.safetensors (weights) or FILE.stablehlo (a program).
+        to: the file: FILE.safetensors (weights), FILE.cnnz (weights that are pruned or share values, in few bytes) or
+            FILE.stablehlo (a program).
         experiment: experiment of the run; none: that of the run in --workdir.
         workdir: folder of the run; none: the folder in which train puts the run of these knobs.
         seed: seed of the run; none: that of the run in --workdir, or 0.
@@ -337,7 +338,9 @@ def export(
         console: what is shown.
     """
     if not to:
-        raise UsageError("export to what? Add --to=FILE.safetensors (weights) or --to=FILE.stablehlo (a program).")
+        raise UsageError(
+            "export to what? Add --to=FILE.safetensors or FILE.cnnz (weights), or --to=FILE.stablehlo (a program)."
+        )
     resolved, spec, folders = trained_run(values, experiment, workdir, seed, length, devices, console, allow=allow)
     from cnnlab.interop.export import export_run
 

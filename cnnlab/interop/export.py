@@ -19,14 +19,14 @@ from cnnlab.engine.program import Program
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.files import write_bytes, write_json
 from cnnlab.inputs import InputSpec, fit_in_words
-from cnnlab.interop import files
+from cnnlab.interop import compact, files
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
 from cnnlab.runs.run_files import WHITENING, read_run
 
-SUFFIXES = (".safetensors", ".stablehlo")
+SUFFIXES = (".safetensors", compact.SUFFIX, ".stablehlo")
 """Suffixes of the files that a network can be exported to."""
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -43,7 +43,8 @@ def export_run(
 
     It takes the averages where there are some. A .safetensors file holds the weights; a .stablehlo file predicts from images
     [B, H, W, C] as the data set stores them (u8, or f32), which it normalises itself, and has the input specification and the
-    class names beside it, in a file of the same name that ends in .json.
+    class names beside it, in a file of the same name that ends in .json. A .cnnz file holds the weights as .safetensors does,
+    in few bytes where they are pruned or share values.
     """
     _check_target(target, replace=replace)
     run_json = read_run(folder)
@@ -52,13 +53,18 @@ def export_run(
     inputs = program.experiment.data.inputs
     height, width, channels = inputs.image_shape
     notes = {"experiment": spec.experiment, "step": str(step), "data": run_json["data"]["name"]}
-    if target.suffix == ".safetensors":
+    if target.suffix != ".stablehlo":
         variables = trees.unflatten(files.weights_of(leaves(state)))
         notes |= {"classes": json.dumps(inputs.class_names), "image": f"{height}x{width}x{channels}"}
         notes |= {"knobs": json.dumps(run_json["knobs"]), "inputs": json.dumps(inputs.as_json())}
-        size = write_safetensors(target, variables, notes)
         count = len(jax.tree.leaves(variables))
-        what = f"{count} leaves by the names of cnnlab\n  load it by --init_from={target}, or by safetensors.numpy.load_file"
+        what = f"{count} leaves by the names of cnnlab\n  load it by --init_from={target}"
+        if target.suffix == compact.SUFFIX:
+            what += "\n\n" + compact.write(target, trees.flatten(variables), notes)
+            size = target.stat().st_size
+        else:
+            what += ", or by safetensors.numpy.load_file"
+            size = write_safetensors(target, variables, notes)
         what += "" if inputs.whiten is None else f"\n  the matrix that whitens images is not in it: it is {folder / WHITENING}"
     else:
         params, model_state = evaluated(state)

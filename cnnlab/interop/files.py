@@ -22,7 +22,7 @@ from cnnlab.engine import averages
 from cnnlab.engine.checkpoint import MANIFEST, STATISTICS, Checkpoints
 from cnnlab.errors import CheckpointError
 from cnnlab.files import read_json
-from cnnlab.interop import torch_files, wrapped
+from cnnlab.interop import compact, torch_files, wrapped
 from cnnlab.interop.scheme import NAMES_OF_NETWORK, Leaves, Source, first_few
 from cnnlab.runs.early_stopping import reported_step
 
@@ -53,9 +53,9 @@ def read(path: str | pathlib.Path) -> Leaves:
 def load(path: str | pathlib.Path) -> tuple[Leaves, Source]:
     """Reads the weights of a file or of a run: ({name: array}, what the file says beyond them).
 
-    It takes .safetensors, .npz (the keys below `state/`, where there are any), .h5 and .keras of keras, .pt, .pth, .pth.tar,
-    .ckpt and .bin of torch (torch_files.py, without torch), or the folder of a run: its newest valid checkpoint, with the
-    averaged parameters where it has some. Half precision is converted to f32.
+    It takes .safetensors, .cnnz, .npz (the keys below `state/`, where there are any), .h5 and .keras of keras, .pt, .pth,
+    .pth.tar, .ckpt and .bin of torch (torch_files.py, without torch), or the folder of a run: its newest valid checkpoint, with
+    the averaged parameters where it has some. Half precision is converted to f32.
 
     Raises CheckpointError where the file is missing, damaged, of another kind or holds numbers that no network can have.
     """
@@ -339,6 +339,7 @@ def weights_of(state: Mapping[str, Any]) -> Leaves:
 READERS: dict[str, Callable[[pathlib.Path], tuple[Leaves, dict[str, Any]]]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,
+    compact.SUFFIX: compact.read,
     ".h5": _keras,
     ".keras": _keras,
     ".pt": torch_files.read,
