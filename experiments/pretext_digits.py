@@ -1,4 +1,4 @@
-"""A pretext task on the handwritten digits of scikit-learn, without their labels: by how many quarter turns is an image turned?
+"""Any pretext task on the handwritten digits of scikit-learn, without their labels; rotation unless --pretext=… is given.
 
 Paper:    S. Gidaris, P. Singh, N. Komodakis, Unsupervised representation learning by predicting image rotations, ICLR 2018,
           arXiv 1803.07728

@@ -157,6 +157,8 @@ PROBED = {
     "examples_seed": "run",
 }
 """A pretext task, then three steps that remember 72 labelled examples, and one that has the solution."""
+PLAIN = {**SEEN_SMALL, "optimizer": "momentum"}
+NARROW = {"pretext.width": 4}
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -198,12 +200,15 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "detect_crops": small(detection, CROPPED),
     "localize": small(localization, PLACED, average_decay=0.9),
     "write": small(writing, WRITTEN, average_decay=0.9),
-    "pretext": small(pretext_learning, {**TRAINED, **SEEN_SMALL}, turns="one"),
     "contrast": small(contrastive_learning, {**TRAINED, **SEEN_SMALL, **VIEWED}),
     "contrast_queue": small(
         contrastive_learning, {**TRAINED, **SEEN_SMALL, **VIEWED}, negatives="queue", **{"negatives.size": 36}
     ),
     "probe": lambda steps=STEPS: small(pretrained_probe, {**TRAINED, **SEEN_SMALL, **PROBED})(steps - 4),
+    "pretext": small(pretext_learning, {**TRAINED, **PLAIN}, turns="one"),
+    "pretext_counting": small(pretext_learning, {**TRAINED, **PLAIN}, pretext="counting", counts=6),
+    "pretext_inpainting": small(pretext_learning, {**TRAINED, **PLAIN, **NARROW}, pretext="inpainting", region="anywhere"),
+    "pretext_colours": small(pretext_learning, {**SCENES, **PLAIN, **NARROW}, pretext="colourisation"),
     "ngram": small(counted_ngrams, {name: WRITTEN[name] for name in ("dataset", "window", "test")}, order=3),
     "fast_style": small(fast_style_transfer, {**TRAINED, "image_size": 16}, width=2, blocks=1, lr=0.001, **STYLED),
 }
@@ -235,6 +240,7 @@ MIXING = {
     "detect_crops": "the number of regions of the batch",
     "contrast": "negatives of the batch",
     "surgery": "weights",
+    "pretext_counting": "another image of the batch",
 }
 """Tasks in whose training an example's loss depends on the others, with the reason."""
 

@@ -16,10 +16,10 @@ from cnnlab.data.variations import AUGMENTS
 from cnnlab.data.variations.compose import Augmentation
 from cnnlab.data.variations.crop import pad_crop
 from cnnlab.data.variations.elastic import _smoothing
-from cnnlab.data.variations.examples import folded
 from cnnlab.data.variations.mirror import alternating_flip, flip
 from cnnlab.data.variations.warp import rotation, shearing
 from cnnlab.errors import UsageError
+from cnnlab.ops.keys import folded
 from tests.stages import slow_but
 from tests.varied import KINDS, MIXED, examples_of, images_and_keys, vary
 

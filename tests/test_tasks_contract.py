@@ -66,6 +66,9 @@ SILENT = (
     "contrast",
     "contrast_queue",
     "probe",
+    "pretext_counting",
+    "pretext_inpainting",
+    "pretext_colours",
 )
 """Rows whose task draws no images."""
 SAMPLERS = [name for name in TASKS if name not in SILENT]
@@ -79,6 +82,9 @@ LATER = (
     "gan",
     "mean_teacher",
     "probe",
+    "pretext_colours",
+    "pretext_counting",
+    "pretext_inpainting",
     "stacked_unsupervised",
     "synthesis",
     "vq_vae",

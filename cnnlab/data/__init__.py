@@ -14,7 +14,7 @@ from cnnlab.data.mask_folders import masks
 from cnnlab.data.npz_files import npz
 from cnnlab.data.nuclei import nuclei
 from cnnlab.data.photos import blank, photos, sample_photos
-from cnnlab.data.procedural import gaussians, stripes, xor
+from cnnlab.data.procedural import gaussians, smooth_noise, stripes, xor
 from cnnlab.data.scenes import scenes
 from cnnlab.data.sequences import adding, recall
 from cnnlab.data.tfds_sets import tfds
@@ -35,6 +35,7 @@ DATASETS = {
     "xor": xor,
     "stripes": stripes,
     "gaussians": gaussians,
+    "smooth_noise": smooth_noise,
     "scenes": scenes,
     "adding": adding,
     "recall": recall,

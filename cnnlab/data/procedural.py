@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from cnnlab.data.source import Source, labelled
-from cnnlab.values import Count, NonNegative, Positive
+from cnnlab.data.kinds import Image
+from cnnlab.data.source import Source, Split, digest_splits, labelled
+from cnnlab.values import Count, NonNegative, Positive, Probability
 
 
 def xor() -> Source:
@@ -77,3 +78,35 @@ def gaussians(
     parts = {"train": slice(0, examples), "test": slice(examples, total)}
     splits = {name: (images[part], labels[part]) for name, part in parts.items()}
     return labelled("gaussians", splits, [f"mode {number}" for number in range(modes)])
+
+
+def smooth_noise(
+    *, examples: Count = 1000, size: Count = 48, scale: Positive = 1.5, colour: Probability = 0.0, data_seed: int = 0
+) -> Source:
+    """Makes images of smooth noise without content or labels, u8 [N, size, size, 3], alike in every place and direction.
+
+    So nothing tells where in an image a piece lies, but what a camera adds to all images (data/variations/lens.py), and where
+    pieces touch each other nothing but the noise that goes on. The mean is 1/2 and the standard deviation about 1/6.
+
+    Args:
+        examples: size of the training split; the test split has a quarter of it.
+        size: height and width of an image in pixels.
+        scale: standard deviation in pixels of the Gaussian by which white noise is smoothed; it goes on beyond the borders.
+        colour: share of each channel's variance that is its own; 0: the images are grey.
+        data_seed: seed of the examples, which do not depend on the run's seed.
+    """
+    draw = np.random.Generator(np.random.Philox(data_seed % 2**64))
+    total = examples + max(1, examples // 4)
+    waves = np.fft.fftfreq(size)
+    kernel = np.exp(-2 * (np.pi * scale) ** 2 * (waves[:, None] ** 2 + waves[None] ** 2))  # the Gaussian's transform
+
+    def smoothed(channels: int) -> np.ndarray:
+        white = draw.standard_normal((total, size, size, channels))
+        smooth = np.fft.ifft2(np.fft.fft2(white, axes=(1, 2)) * kernel[:, :, None], axes=(1, 2)).real
+        return smooth / np.sqrt(np.mean(kernel**2))
+
+    noise = np.sqrt(1 - colour) * smoothed(1) + (np.sqrt(colour) * smoothed(3) if colour else np.zeros(3))
+    images = np.rint(255 * np.clip(0.5 + noise / 6, 0, 1)).astype(np.uint8)
+    parts = {"train": slice(0, examples), "test": slice(examples, total)}
+    splits = {name: Split({"image": images[part]}) for name, part in parts.items()}
+    return Source("smooth_noise", splits, {"image": Image()}, digest_splits("smooth_noise", splits))

@@ -49,3 +49,28 @@ class PieceClassifier(nn.Module):
     def features(self, images: jax.Array) -> jax.Array:
         """Maps whole images [B, H, W, C] to the trunk's features [B, F], as in evaluation."""
         return without_output(self.trunk, images, train=False)[0]
+
+
+class PieceCounter(nn.Module):
+    """Counts something in each piece of an image: numbers from 0 on, whose meaning is not given.
+
+    Attributes:
+        trunk: a network of models/trunk.py.
+        counts: F, how many things are counted.
+    """
+
+    trunk: nn.Module
+    counts: int
+
+    @nn.compact
+    def __call__(self, pieces: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Maps pieces [B, P, h, w, C] to (counts [B, P, F], {"output": counts})."""
+        # [B, P, h, w, C] -> [B · P, h, w, C]
+        features, _ = without_output(self.trunk, pieces.reshape(-1, *pieces.shape[2:]), train=train)
+        counts = nn.relu(nn.Dense(self.counts, kernel_init=init.he, name=OUTPUT)(features))
+        counts = counts.reshape(*pieces.shape[:2], self.counts)  # [B · P, F] -> [B, P, F]
+        return counts, {OUTPUT: counts}
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """Maps whole images [B, H, W, C] to the trunk's features [B, F], as in evaluation."""
+        return without_output(self.trunk, images, train=False)[0]

@@ -8,3 +8,8 @@ import jax
 def stream(key: jax.Array, name: str) -> jax.Array:
     """Returns the key [] of the stream `name` below `key`; the same name gives the same stream on every machine."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+
+
+def folded(keys: jax.Array, number: int) -> jax.Array:
+    """Returns keys [B] of the stream with this number below each of the keys [B]."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

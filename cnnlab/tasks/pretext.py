@@ -30,8 +30,10 @@ METRICS = (
     Metric("loss", "nats", higher_is_better=False, log_scale=True),
 )
 """The metrics that `summary` gives: the share of the questions that are answered rightly, and the cross-entropy."""
-SHOWN = 6
+SHOWN = 8
 """Number of images whose pieces are shown."""
+COLUMNS = 8
+"""Number of pieces in a row, or those of one image."""
 MOST_ANSWERS = 20
 """Largest number of answers of which a matrix of confusion is drawn."""
 
@@ -54,8 +56,7 @@ class Puzzle:
 
     def examined(self, images: Array, index: Array) -> tuple[Array, Array]:
         """Returns the pieces and the right answers of held-out images; they depend on the indices i32 [B] alone."""
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), index)
-        return (self.examine or self.ask)(images, keys)
+        return (self.examine or self.ask)(images, keys_of(index))
 
 
 def solve(network: nn.Module, puzzle: Puzzle) -> Task:
@@ -88,14 +89,10 @@ def solve(network: nn.Module, puzzle: Puzzle) -> Task:
         kept = {name: rows[name] for name in ("loss", "answer", "prediction")}
         return {"sums": sums(rows, batch["mask"]), "rows": {"index": batch["index"], **kept, "mask": batch["mask"]}}
 
-    def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        features: Any = network.apply({"params": params[PRETEXT], **model_state}, inputs, method="features")
-        return at_least_f32(features)
-
     return Task(
         init=init,
         loss=loss_of,
-        predict=predict,
+        predict=features_of(network),
         measure=measure,
         summary=summary,
         figures=functools.partial(draw_figures, puzzle),
@@ -103,6 +100,21 @@ def solve(network: nn.Module, puzzle: Puzzle) -> Task:
         metrics=METRICS,
         logged_metrics=("loss",),
     )
+
+
+def keys_of(index: Array) -> Array:
+    """Returns a key for each held-out image, keys [B], which depends on its index i32 [B] alone."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), index)
+
+
+def features_of(network: nn.Module) -> Callable[[Params, PyTree, Array], Array]:
+    """Returns the `Task.predict` of a pretext task: the trunk's features f32 [B, F], by the network's method `features`."""
+
+    def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
+        features: Any = network.apply({"params": params[PRETEXT], **model_state}, inputs, method="features")
+        return at_least_f32(features)
+
+    return predict
 
 
 def answered(logits: Array, answers: Array) -> dict[str, Array]:
@@ -159,8 +171,9 @@ def draw_figures(
             colours[place] = figures.GOOD if one == other else figures.BAD
             captions[place] = f"{names[one]} → {names[other] if other >= 0 else 'none'}"
     shown = np.clip(pieces.reshape(-1, *pieces.shape[2:]), 0, 1)  # [N, P, h, w, C] -> [N · P, h, w, C]
-    title = f"The first images of {split}: pieces, right answer → predicted"
-    drawn = {"pieces": figures.image_grid(shown, captions, title=title, columns=pieces.shape[1], colors=colours)}
+    columns = pieces.shape[1] * max(1, COLUMNS // pieces.shape[1])
+    title = f"Pieces of {split}: answer → predicted"
+    drawn = {"pieces": figures.image_grid(shown, captions, title=title, columns=columns, colors=colours)}
     if len(names) <= MOST_ANSWERS:
         counts = confusion_counts(rows["answer"].ravel(), rows["prediction"].ravel(), len(names))
         drawn["confusion_matrix"] = figures.confusion_matrix(counts, names)

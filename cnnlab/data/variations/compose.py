@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from cnnlab import own
 from cnnlab.core import Array
-from cnnlab.data.variations.examples import Examples, folded
+from cnnlab.data.variations.examples import Examples
 from cnnlab.errors import UsageError
+from cnnlab.ops.keys import folded
 
 Variation = Callable[..., Examples | Array]
 """A variation of whole examples, `f(examples, keys [B]) -> examples`, or of images alone, `f(images, keys [B]) -> images`."""

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from cnnlab.core import Array
 from cnnlab.data.kinds.extent import EXTENT
 from cnnlab.data.motion import Edge, Motion, cut, resized_crop, window
-from cnnlab.data.variations.examples import Examples, folded, moved
+from cnnlab.data.variations.examples import Examples, moved
 from cnnlab.data.variations.mirror import alternating_flip, flip
 from cnnlab.data.variations.parts import random_part, require_range
 from cnnlab.errors import UsageError
+from cnnlab.ops.keys import folded
 from cnnlab.values import Count, Probability
 
 

@@ -52,8 +52,3 @@ def moved(examples: Examples, draws: Any, draw: Callable[[Any, tuple[int, int]],
         return {name: examples.kinds[name].moved(value, motion) for name, value in values.items()}
 
     return examples.with_columns(jax.vmap(move)(draws, spatial))
-
-
-def folded(keys: Array, stream: int) -> Array:
-    """Returns keys [B] of the stream with this number below each of the keys [B]."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)

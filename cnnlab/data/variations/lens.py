@@ -1,0 +1,63 @@
+"""What a camera leaves in all of its images: colour fringes of a lens, or a mark, by which a network can tell places and turns.
+
+Letters in shapes: B batch, H W space, C channels.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from cnnlab.core import Array
+from cnnlab.errors import UsageError
+from cnnlab.values import Count, NonNegative
+
+
+def lens_fringe(images: Array, keys: Array, *, strength: NonNegative = 1.0) -> Array:
+    """Moves red away from the centre of the image and blue towards it, by more the farther away (chromatic aberration).
+
+    A lens bends colours by different angles. Doersch, Gupta and Efros 2015, arXiv 1505.05192, section 4.2, found that a network
+    tells from it where in an image a piece lies, without looking at what it shows. Nothing is drawn: every image has the same.
+
+    Args:
+        strength: pixels by which red and blue are moved in the corners; in between it is proportional to the distance.
+    """
+    if images.shape[-1] != 3:
+        raise UsageError(
+            f"lens_fringe: it moves red against blue, and the images have {images.shape[-1]} channel(s).\n"
+            "Expected the three channels of RGB. Leave it out."
+        )
+    corner = math.hypot((images.shape[1] - 1) / 2, (images.shape[2] - 1) / 2)  # its distance from the centre
+    red, blue = (_magnified(images[..., i], 1.0 + sign * strength / corner) for i, sign in ((0, 1.0), (2, -1.0)))
+    return jnp.stack([red, images[..., 1], blue], axis=-1)
+
+
+def _magnified(images: Array, factor: Array | float) -> Array:
+    """Returns images [B, H, W] enlarged around their centre, bilinearly; beyond the border it is repeated."""
+    for axis in (1, 2):
+        length = images.shape[axis]
+        middle = (length - 1) / 2
+        places = jnp.clip(middle + (jnp.arange(length, dtype=jnp.float32) - middle) / factor, 0.0, length - 1)
+        # Triangles around each place: linear interpolation, f32 [to, from]
+        weights = jnp.maximum(1.0 - jnp.abs(places[:, None] - jnp.arange(length, dtype=jnp.float32)[None]), 0.0)
+        along = "btw,ht->bhw" if axis == 1 else "bht,wt->bhw"
+        images = jnp.einsum(along, images, weights.astype(images.dtype), precision="highest")
+    return images
+
+
+def corner_mark(images: Array, keys: Array, *, size: Count = 2) -> Array:
+    """Puts a white square into the upper left corner of every image, which tells how it was turned.
+
+    Args:
+        size: side of the square in pixels.
+    """
+    if size >= min(images.shape[1:3]):
+        raise UsageError(
+            f"corner_mark: a square of {size} pixels leaves little of images of {images.shape[1]}x{images.shape[2]}."
+        )
+    return images.at[:, :size, :size].set(1.0)
+
+
+LEAKS: dict[str, Callable[..., Any]] = {"lens_fringe": lens_fringe, "corner_mark": corner_mark}
+"""What all images of a camera have in common, by name: `f(images f32 [B, H, W, C] in [0, 1], keys [B], *, knobs) -> images`."""
