@@ -10,10 +10,10 @@ import scipy.ndimage
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from cnnlab.data.variations import colour, tones
-from cnnlab.data.variations.examples import folded
 from cnnlab.data.variations.noise import blurred
 from cnnlab.data.variations.rand_augment import OPERATIONS, USUAL, _motion, _toned
 from cnnlab.errors import UsageError
+from cnnlab.ops.keys import folded
 from tests.varied import images_and_keys, vary
 
 LEVELS = np.asarray(jax.random.randint(jax.random.key(7), (12, 10, 3), 20, 220)).astype(np.uint8)

@@ -22,6 +22,8 @@ RGB = DRAW.uniform(size=(4, 8, 8, 3))
 BASE = {"model": "convnet", "model.widths": "8,16", "model.depth": 1, "duration": "16 steps", "lr": 0.01}
 ON_SCENES = {"dataset": "scenes", "dataset.size": 16, "dataset.examples": 60, "batch_size": 16}
 
+IN_COLOUR = {"dataset": "smooth_noise", "dataset.size": 8}
+
 
 def test_quarters_and_the_whole_are_those_of_numpy():
     images = DRAW.normal(size=(2, 6, 8, 3)).astype(np.float32)
@@ -177,10 +179,7 @@ def test_training_lowers_the_loss_of_held_out_images(name: str):
     [
         ({"pretext": "counting", "image_size": 9}, r"images of 9x9 have no four equal quarters.*\n.*--image_size=10"),
         ({"pretext": "colourisation"}, r"the images have 1 channel\(s\), and no colours"),
-        (
-            {"pretext": "colourisation", "dataset": "smooth_noise", "dataset.size": 8, "normalize": "zca"},
-            r"whitened by a matrix",
-        ),
+        ({"pretext": "colourisation", **IN_COLOUR, "normalize": "zca"}, r"whitened by a matrix"),
         ({"pretext": "inpainting", "share": 0.99}, r"nothing is left of an image around the hole"),
         ({"pretext": "inpainting", "model": "mlp"}, r"MLP returns no maps"),
         ({"leak": "corner_mark", "normalize": "zca"}, r"--leak: the images are whitened"),
