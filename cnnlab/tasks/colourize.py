@@ -71,11 +71,7 @@ def colourize(network: nn.Module, inputs: InputSpec, *, cell: int, uniform: floa
     player, pixels = NetworkPlayer(network, PRETEXT), Pixels.of(inputs)
     bins = len(colours.bins())
 
-    def seen(images: Array) -> tuple[Array, Array, Array]:
-        """Returns (grey images [B, H, W, 3] normalised, lightness [B, H, W, 1], true a and b of cells [B, h, w, 2])."""
-        lab = colours.rgb_to_lab(pixels.of_images(images))
-        grey = colours.lab_to_rgb(lab * jnp.asarray([1.0, 0.0, 0.0])[None, None, None])
-        return ((grey - pixels.subtract) / pixels.divide).astype(images.dtype), lab[..., :1], of_cells(lab[..., 1:], cell)
+    seen = functools.partial(grey_and_colours, pixels, cell)
 
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
         params, collections = player.init(key, batch)
@@ -122,6 +118,19 @@ def colourize(network: nn.Module, inputs: InputSpec, *, cell: int, uniform: floa
         logged_metrics=("loss", "bin_accuracy"),
         for_inputs=lambda inputs: colourize(network, inputs, cell=cell, uniform=uniform, temperature=temperature),
     )
+
+
+def grey_and_colours(pixels: Pixels, cell: int, images: Array) -> tuple[Array, Array, Array]:
+    """Returns (grey images [B, H, W, 3] normalised, lightness [B, H, W, 1], true a and b of cells [B, h, w, 2]).
+
+    Args:
+        pixels: how images are normalised.
+        cell: side in pixels of a cell.
+        images: [B, H, W, 3], normalised.
+    """
+    lab = colours.rgb_to_lab(pixels.of_images(images))
+    grey = colours.lab_to_rgb(lab * jnp.asarray([1.0, 0.0, 0.0])[None, None, None])
+    return ((grey - pixels.subtract) / pixels.divide).astype(images.dtype), lab[..., :1], of_cells(lab[..., 1:], cell)
 
 
 def _parted(model_state: PyTree) -> tuple[PyTree, dict[str, Array]]:
