@@ -91,25 +91,22 @@ def colourize(network: nn.Module, inputs: InputSpec, *, cell: int, uniform: floa
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         grey, _, true = seen(batch["image"])
-        logits, _ = player.evaluate(params, _parted(model_state)[0], grey)
+        logits, _ = player.evaluate(params, model_state, grey)
         each, _ = compared(at_least_f32(logits), colours.soft_bins(true), true, temperature)
         rows = {name: values for name, values in each.items() if name != "count"}
         return {"sums": {}, "rows": {"index": batch["index"], **rows, "mask": batch["mask"]}}
 
-    def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:
-        return features_of(network)(params, _parted(model_state)[0], inputs)
-
     def coloured(params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array]:
         """Returns grey pixels, and pixels with the predicted colours, both f32 [B, H, W, 3] in [0, 1]."""
         grey, lightness, _ = seen(images)
-        logits, _ = player.evaluate(params, _parted(model_state)[0], grey)
+        logits, _ = player.evaluate(params, model_state, grey)
         ab = upsample.bilinear(colours.annealed_mean(at_least_f32(logits), temperature), inputs.image_shape[:2])
         return pixels.of_images(grey), colours.lab_to_rgb(jnp.concatenate([lightness, ab], axis=-1))
 
     return Task(
         init=init,
         loss=loss_of,
-        predict=predict,
+        predict=features_of(network),
         measure=measure,
         summary=summary,
         figures=functools.partial(draw_figures, inputs, coloured),
