@@ -68,9 +68,7 @@ def colourize(network: nn.Module, inputs: InputSpec, *, cell: int, uniform: floa
         uniform: λ, the uniform share of each bin in the weights of the colours; 1: all weigh the same (1/2 in the paper).
         temperature: T of the annealed mean by which logits become colours (0.38 in the paper).
     """
-    player, pixels = NetworkPlayer(network, PRETEXT), Pixels.of(inputs)
-    bins = len(colours.bins())
-
+    player, pixels, bins = NetworkPlayer(network, PRETEXT), Pixels.of(inputs), len(colours.bins())
     seen = functools.partial(grey_and_colours, pixels, cell)
 
     def init(key: Array, batch: Batch) -> tuple[Params, PyTree]:
@@ -85,16 +83,15 @@ def colourize(network: nn.Module, inputs: InputSpec, *, cell: int, uniform: floa
         soft = colours.soft_bins(true)
         each, losses = compared(at_least_f32(logits), soft, true, temperature)
         weights = colours.rarity(shares["shares"], uniform)[colours.nearest_bin(true)]  # [Q] at [B, h, w] -> [B, h, w]
+        each["count"] = jnp.ones(len(logits), jnp.float32)
         sums = {name: jnp.sum(jnp.where(batch["mask"], values, 0.0)) for name, values in each.items()}
-        state = {**updated, COLOURS: _counted(shares, soft)}
-        return jnp.mean(weights * losses), (state, {"sums": sums, "rows": {}})
+        return jnp.mean(weights * losses), ({**updated, COLOURS: _counted(shares, soft)}, {"sums": sums, "rows": {}})
 
     def measure(params: Params, model_state: PyTree, batch: Batch) -> Stats:
         grey, _, true = seen(batch["image"])
         logits, _ = player.evaluate(params, model_state, grey)
         each, _ = compared(at_least_f32(logits), colours.soft_bins(true), true, temperature)
-        rows = {name: values for name, values in each.items() if name != "count"}
-        return {"sums": {}, "rows": {"index": batch["index"], **rows, "mask": batch["mask"]}}
+        return {"sums": {}, "rows": {"index": batch["index"], **each, "mask": batch["mask"]}}
 
     def coloured(params: Params, model_state: PyTree, images: Array) -> tuple[Array, Array]:
         """Returns grey pixels, and pixels with the predicted colours, both f32 [B, H, W, 3] in [0, 1]."""
@@ -170,7 +167,7 @@ def compared(logits: Array, soft: Array, true: Array, temperature: float) -> tup
         "grey_error": jnp.linalg.norm(true, axis=-1),
     }
     each = {name: jnp.mean(values, axis=(1, 2)) for name, values in by_cell.items()}
-    return {**each, "count": jnp.ones(len(logits), jnp.float32)}, losses
+    return each, losses
 
 
 def summary(stats: Stats) -> dict[str, float]:
