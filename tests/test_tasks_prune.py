@@ -21,6 +21,8 @@ from cnnlab.errors import UsageError
 from cnnlab.ops import pruning, sharing, trees
 from cnnlab.ops.sharing import bits_of, moves_together
 from cnnlab.recipes.classification import classification
+from cnnlab.runs import final_figures
+from cnnlab.runs.folder import RunSpec
 
 KNOBS = {
     **TRAINED,
@@ -244,3 +246,13 @@ def test_knobs_that_fit_nothing_are_refused(given, expected):
 def test_a_pattern_that_matches_no_kernel_is_refused_when_a_round_begins():
     with pytest.raises(UsageError, match="matches no layer"):
         pruning.shares_of({"a": {"kernel": np.ones((2, 2))}}, 0.5, [("z.*", 0.1)])
+
+
+def test_curves_are_read_from_the_last_phase_on():
+    """A loss that leaps where weights are taken away is no sign of a rate that is too high."""
+    resolved = knobs.resolve(classification, {**KNOBS, "duration": "800 steps"})
+    experiment = resolved.call()
+    begun = experiment.steps - experiment.phases[-1].steps
+    leaps = [{"step": step, "train/loss": 0.1 if step <= begun else 0.5, "train/accuracy": 0.9} for step in range(20, 801, 20)]
+    spec = RunSpec("pruned", resolved.values, "f32", "")
+    assert final_figures.read(leaps, spec, experiment) == []

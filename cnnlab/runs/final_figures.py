@@ -10,19 +10,24 @@ from PIL import Image
 
 from cnnlab import figures, files
 from cnnlab.core import Experiment
+from cnnlab.engine.program import phases
 from cnnlab.runs.curve_reading import read_curves
 from cnnlab.runs.folder import RunSpec
 from cnnlab.runs.rates import learning_rates
 
 
 def read(records: Sequence[Mapping[str, float]], spec: RunSpec, experiment: Experiment) -> list[str]:
-    """Returns what the curves of a run show, a line each (curve_reading.py).
+    """Returns what the curves of a run show, a line each (curve_reading.py); of several phases, those of the last one.
+
+    Curves may leap where a phase begins, with another player or with surgery on the weights, and no rule is made for that.
 
     Args:
         records: lines of metrics.jsonl, and the results on the test split.
         spec: specification of the run.
         experiment: what was trained.
     """
+    begun = experiment.steps - phases(experiment)[-1].steps
+    records = [record for record in records if record["step"] > begun]
     if not records:
         return []
     rates = learning_rates(spec.knobs, experiment)
