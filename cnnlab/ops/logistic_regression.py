@@ -106,28 +106,31 @@ def choose_penalty(
     return min(found, key=lambda penalty: found[penalty]), found
 
 
-def standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns features f64 [N, F] with mean 0 and standard deviation 1, and both f64 [F]; a constant one is divided by 1."""
-    mean, std = features.mean(axis=0), features.std(axis=0)
-    # What is constant but for the rounding of f32 holds nothing, and divided by its deviation it would be noise.
-    std = np.where(std <= 1e-6 * np.maximum(np.abs(mean), 1e-6), 1.0, std)
-    return (features - mean) / std, mean, std
+def centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns features f64 [N, F] with mean 0 and a mean variance of 1, their means f64 [F], and what all were divided by.
+
+    All are divided by the same number. Divided by its own deviation, a unit that is nearly silent on a few labelled examples
+    would speak loudest on others.
+    """
+    mean = features.mean(axis=0)
+    scale = float(np.sqrt(np.mean((features - mean) ** 2)))
+    scale = scale if scale > 0 else 1.0
+    return (features - mean) / scale, mean, scale
 
 
-def fit_standardised(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, float]:
+def fit_features(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Returns the kernel f64 [F, K] and bias f64 [K] for features as they are, and the penalty that was chosen.
 
-    The regression is that of standardised features, by their mean and deviation over the examples; both are part of the kernel
-    and the bias that are returned.
+    The regression is that of `centred` features; their means and scale are part of the kernel and the bias that are returned.
 
     Args:
         features: [N, F].
         labels: i32 [N] in [0, K).
         classes: K.
     """
-    scaled, mean, std = standardised(features.astype(np.float64))
-    basis, coordinates = within_span(scaled) if scaled.shape[1] > len(scaled) else (None, scaled)
+    moved, mean, scale = centred(features.astype(np.float64))
+    basis, coordinates = within_span(moved) if moved.shape[1] > len(moved) else (None, moved)
     penalty, _ = choose_penalty(coordinates, labels, classes)
     kernel, bias = fit(coordinates, labels, classes, penalty=penalty)
-    kernel = (kernel if basis is None else basis @ kernel) / std[:, None]
+    kernel = (kernel if basis is None else basis @ kernel) / scale
     return kernel, bias - mean @ kernel, penalty

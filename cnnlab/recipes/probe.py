@@ -43,7 +43,7 @@ def linear_probe(
 ) -> Experiment:
     """A linear classifier and nearest neighbours on the features of a network that is not trained: what these are worth.
 
-    The classifier is a multinomial logistic regression on standardised features, solved exactly; its L2 penalty is chosen on a
+    The classifier is a multinomial logistic regression on the centred features, solved exactly; its L2 penalty is chosen on a
     fifth of the labelled examples, and all of them are then used.
 
     Args:
@@ -83,6 +83,7 @@ def pretrained_probe(
     data: PretrainedImages = "images",
     optimizer: Choice[OPTIMIZERS] = "adam",
     duration: Duration = Duration(10, "epochs"),
+    images_per_class: Count | None = None,
     layers: tuple[str, ...] = (FEATURES,),
     grid: Count = 4,
     examples_per_class: Count | None = None,
@@ -102,6 +103,8 @@ def pretrained_probe(
         optimizer: rule by which the weights are updated, with its learning rate and schedule.
         duration: length of training before the probe; --steps, --epochs and --examples_seen set it. A probe takes as many more
             steps as show every labelled example once, and one.
+        images_per_class: number of training images of each class on which the trunk is trained, and of which those with labels
+            are drawn; none: all.
         layers: layers whose features are probed, each by a classifier of its own, as `launch.py inspect` names them; features
             is what the last layer takes. The first one is the result, and neighbours are sought by it.
         grid: side of the grid of cells over which maps are averaged before they are probed.
@@ -111,7 +114,7 @@ def pretrained_probe(
         metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece.
         headline: metric by which studies rank; none: accuracy.
     """
-    before, trunk = start(model, partial(data, examples_per_class=None), optimizer, duration)
+    before, trunk = start(model, partial(data, examples_per_class=images_per_class), optimizer, duration)
     return _probe_after(
         before,
         trunk,

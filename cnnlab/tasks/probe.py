@@ -254,7 +254,7 @@ def solve(classes: int) -> Callable[[TrainState, Batch], TrainState]:
     def begin(state: TrainState, batch: Batch) -> TrainState:
         memory, heads = state.model_state[MEMORY], {}
         for place, features in memory["features"].items():
-            kernel, bias, penalty = logistic_regression.fit_standardised(features, memory["label"], classes)
+            kernel, bias, penalty = logistic_regression.fit_features(features, memory["label"], classes)
             log.info("probe of %s: %d features, penalty %g", place, features.shape[1], penalty)
             heads[place] = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
         return dataclasses.replace(state, params={**state.params, PROBE: heads})
