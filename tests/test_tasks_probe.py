@@ -11,7 +11,7 @@ import toys
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from cnnlab import knobs
+from cnnlab import inspect, knobs
 from cnnlab.core import FROZEN, TRUNK
 from cnnlab.data.images import images
 from cnnlab.data.labelled_once import each_once_after
@@ -229,3 +229,8 @@ def test_every_knob_does_something():
     for start, more in (("pretext", {}), ("contrastive", {"hidden": "7"}), ("supervised", {})):
         more = {**others, **more, "start.augment": "shift"}
         require_every_knob_does_something(pretrained_probe, {**before, "start": start}, below="start", others=more)
+
+
+def test_the_table_of_layers_has_the_trunk_and_not_the_layer_that_it_does_without():
+    names = [layer.name for layer in inspect.layers(experiment())]
+    assert "stage2_conv1" in names and "output" not in names

@@ -28,6 +28,8 @@ from cnnlab.values import Choice, Count
 
 FLOAT_BYTES = 4
 """Bytes of one number in f32, in which memory is given."""
+WITH_KERNEL = (Conv, nn.Conv, nn.ConvTranspose, nn.Dense, nn.DenseGeneral)
+"""Modules whose multiplications are counted by their kernel."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +136,9 @@ def trace(function: Callable[..., Any], *arguments: Any) -> list[Layer]:
         own = {} if module.path in counted else _own_parameters(module)
         counted.add(module.path)
         is_parent = parents.pop()
-        if own or not is_parent:
+        # A layer that a trunk does without (models/trunk.py) is called, but computes nothing and has no kernel.
+        is_left_out = isinstance(module, WITH_KERNEL) and "params" not in module.variables
+        if (own or not is_parent) and not is_left_out:
             output = result[0] if isinstance(result, tuple) else result
             found[place] = _layer(module, args[0], output, own)
             mark(output, place)
@@ -159,7 +163,7 @@ def _layer(module: nn.Module, first: Any, output: Any, own: dict[str, tuple[int,
     """Makes the entry of a module that was called with `first` and returned `output`, still without receptive field."""
     if hasattr(module, "macs"):
         macs = module.macs(output.shape)
-    elif isinstance(module, Conv | nn.Conv | nn.ConvTranspose | nn.Dense | nn.DenseGeneral):
+    elif isinstance(module, WITH_KERNEL):
         kernel = np.shape(module.variables["params"]["kernel"])
         where = first if isinstance(module, nn.ConvTranspose) else output
         # Each position of the output takes the whole kernel once; the features of a DenseGeneral may have several axes.
