@@ -232,5 +232,5 @@ def test_every_knob_does_something():
 
 
 def test_the_table_of_layers_has_the_trunk_and_not_the_layer_that_it_does_without():
-    names = [layer.name for layer in inspect.layers(experiment())]
+    names = [layer.name for layer in inspect.of_experiment(experiment())]
     assert "stage2_conv1" in names and "output" not in names
