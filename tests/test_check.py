@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import Here
+from commands import ROOT, Here
 
 from cnnlab.check import findings
 from cnnlab.check.derivative import largest_error
@@ -261,3 +261,8 @@ def test_an_experiment_that_trains_nothing_and_a_wrong_name_of_a_figure_are_refu
     assert code == 2 and "trains nothing" in err
     code, _, err = here("check", "--experiment=mlp_digits", "--to=figure.jpg")
     assert code == 2 and "the figure is a PNG" in err
+
+
+def test_texts_are_refused_before_anything_is_trained(here: Here):
+    code, _, err = here("check", "--experiment=lstm_shakespeare", f"--dataset=file:{ROOT / 'LICENSE'}", "--window=8")
+    assert code == 2 and "check: it looks at images" in err

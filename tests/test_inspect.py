@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from contract import REMEMBERING, TASKS, experiment
 
 from cnnlab import inspect, knobs
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
@@ -151,6 +152,14 @@ def test_models_can_be_inspected_by_name_and_all_their_layers_are_followed(name)
     assert rows == inspect.layers(MODELS[name](classes=10, **thin), (32, 32, 3))
     assert [row.name for row in rows if None in row.receptive_field] == []
     assert rows[-1].receptive_field == (math.inf, math.inf) or name.startswith("squeezenet")  # whose last is a convolution
+
+
+@pytest.mark.parametrize("name", slow_but(TASKS, "classify", "knn", "ngram", "write", "detect"))
+def test_what_any_task_predicts_with_can_be_inspected(name):
+    made = experiment(name)
+    rows = inspect.of_experiment(made)
+    assert bool(rows) == (name not in (*REMEMBERING, "pursuit", "surgery", "stacked", "stacked_unsupervised"))
+    assert sum(row.params for row in rows) <= inspect.parameters(made)
 
 
 @functools.cache

@@ -60,6 +60,8 @@ def check(resolved: Resolved, *, seconds: float, say: Callable[[str], None] = la
     task, data = experiment.task, experiment.data
     if not task.turns:
         raise UsageError("check: this experiment trains nothing, it only remembers. Nothing is to be checked before it.")
+    if "image" not in data.example():
+        raise UsageError(f"check: it looks at images, and {data.name} has none. Train for a few steps: --steps=20.")
     has_one_loss = len(set(task.turns)) == 1 and any(metric.name == "loss" for metric in task.metrics)
     path = trials.own_rate(resolved) if has_one_loss else None
     programs = trials.programs_at(steady, experiment, path) if path else {}

@@ -92,8 +92,16 @@ def of_model(
 def of_experiment(experiment: Experiment) -> list[Layer]:
     """The layers that a prediction of the experiment's task passes through; none for a task without a network."""
     params, model_state = _started(experiment)
-    images = experiment.data.example()["image"]
-    return trace(lambda *arguments: experiment.task.predict(*arguments), params, model_state, images)
+    if not jax.tree.leaves(params):
+        return []
+    example = experiment.data.example()
+    inputs = example["image"] if "image" in example else _read(example["text"])
+    return trace(lambda *arguments: experiment.task.predict(*arguments), params, model_state, inputs)
+
+
+def _read(windows: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Returns the shape of what a network that writes reads of windows [B, T + 1]: all characters but the last, [B, T]."""
+    return jax.ShapeDtypeStruct((windows.shape[0], windows.shape[1] - 1), windows.dtype)
 
 
 def training_bytes(layers: Sequence[Layer], parameters: int, batch_size: int) -> int:
@@ -107,15 +115,15 @@ def parameters(experiment: Experiment) -> int:
 
 
 def _started(experiment: Experiment) -> tuple[Params, PyTree]:
-    """Shapes of the parameters and of the model state."""
+    """Returns the shapes of the parameters and of the model state, in which some tasks keep their first batch."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(experiment.task.init, key, experiment.data.example())
+    return jax.eval_shape(experiment.task.init, key, experiment.data.example(experiment.data.batch_size))
 
 
 def trace(function: Callable[..., Any], *arguments: Any) -> list[Layer]:
     """Returns the layers of all Linen modules that `function` calls at batch size 1.
 
-    Arguments may be arrays or their shapes; the last one is images.
+    Arguments may be arrays or their shapes; the last one is images [B, H, W, C], or characters [B, T], which count as rows.
 
     A module is listed when it calls no other, or has parameters of its own.
     """
@@ -146,8 +154,7 @@ def trace(function: Callable[..., Any], *arguments: Any) -> list[Layer]:
 
     with nn.intercept_methods(intercept):
         program = jax.make_jaxpr(lambda *inputs: function(*inputs))(*arguments)
-    height, width = arguments[-1].shape[1:3]
-    found_views = walk(program, (height, width))
+    found_views = walk(program, (*arguments[-1].shape[1:3], 1)[:2])
     return [
         _with_receptive_field(layer, found_views.get(place, LOST)) for place, layer in enumerate(found) if layer is not None
     ]

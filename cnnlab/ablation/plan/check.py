@@ -59,9 +59,11 @@ class CheckedArm:
 
     @functools.cached_property
     def training_share(self) -> float:
-        """The pixels of an image in training over those of a whole one: less than 1 where crops are taken."""
+        """The pixels of an image in training over those of a whole one: less than 1 where crops are taken; 1 of texts."""
         data = self.experiment.data
-        images = data.example(training=True)["image"]
+        images = data.example(training=True).get("image")
+        if images is None:
+            return 1.0
         return math.prod(images.shape[1:3]) / math.prod(data.image_shape[:2])
 
 

@@ -50,12 +50,13 @@ def walk(program: ClosedJaxpr, image: tuple[int, int]) -> dict[int, Pair]:
     """Returns the views of the marked arrays, by their marks.
 
     Args:
-        program: the traced network; its last argument is images [B, H, W, C], the others are weights.
-        image: (H, W).
+        program: the traced network; its last argument is images [B, H, W, C], or characters [B, T], the others are weights.
+        image: (H, W), or (T, 1).
     """
     found: dict[int, Pair] = {}
     given: list[Traced] = [Origin.WEIGHTS] * (len(program.jaxpr.invars) - 1)
-    _run(program, [*given, (views.pixels(1), views.pixels(2))], image, found)
+    has_width = program.jaxpr.invars[-1].aval.ndim > 2
+    _run(program, [*given, (views.pixels(1), views.pixels(2) if has_width else views.Fixed(views.WHOLE))], image, found)
     return found
 
 
