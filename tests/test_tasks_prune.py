@@ -23,6 +23,7 @@ from cnnlab.ops.sharing import bits_of, moves_together
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import final_figures
 from cnnlab.runs.folder import RunSpec
+from cnnlab.tasks.prune import Pruning, Sharing
 
 KNOBS = {
     **TRAINED,
@@ -171,6 +172,16 @@ def test_resumed_within_shared_values_is_the_same_to_the_bit_and_eight_devices_s
     assert toys.gap(whole, other) < 1e-4
     for step, numbers in curve.items():
         assert dict(sorted(again[step].items())) == pytest.approx(dict(sorted(numbers.items())), rel=2e-5, abs=1e-6), step
+
+
+def test_rounds_divide_the_steps_and_the_last_one_settles():
+    assert Pruning(()).lengths(100) == [100]
+    assert Pruning((0.5, 0.2), dense=0.4).lengths(100) == [40, 30, 30]
+    assert Pruning((0.5, 0.2), dense=0.4, settle=0.2).lengths(100) == [40, 20, 40]
+    shared = Sharing(5, {}, codebook.linear, 0.1)
+    assert Pruning((0.5, 0.2), dense=0.4, settle=0.2, sharing=shared).lengths(100) == [40, 20, 30, 10]
+    assert Pruning((0.5, 0.2), sharing=shared).lengths(100) == [0, 45, 45, 10]
+    assert sum(Pruning((0.5,) * 3, dense=0.9, settle=0.5, sharing=shared).lengths(77)) == 77
 
 
 @pytest.mark.slow

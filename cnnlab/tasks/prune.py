@@ -73,6 +73,8 @@ class Pruning:
     scope: Scope = "layer"
     dense: float = 0.0
     """Share of the steps before the first round."""
+    settle: float = 0.0
+    """Share of the steps, the last ones, in which no round begins but that of shared values."""
     rewind: Rewind = "none"
     restarts: bool = False
     """Whether the optimiser, with its schedule, begins anew with each round."""
@@ -80,10 +82,16 @@ class Pruning:
     """How weights share values in the last part of training; None: they do not."""
 
     def lengths(self, steps: int) -> list[int]:
-        """Returns the steps of the dense part, of each round, which are equally long, and of the part with shared values."""
+        """Returns the steps of the dense part, of each round and of the part with shared values.
+
+        Rounds are equally long, but for the last one, which settles.
+        """
+        if not self.shares:
+            return [steps]
         last = 0 if self.sharing is None else round(self.sharing.part * steps)
-        first = round(self.dense * steps) if self.shares else steps
-        ends = np.linspace(min(first, steps - last), steps - last, len(self.shares) + 1).round().astype(int)
+        first, end = (min(round(part * steps), steps - last) for part in (self.dense, 1.0 - self.settle))
+        ends = np.linspace(min(first, end), min(end, steps - last), len(self.shares) + 1).round().astype(int)
+        ends[-1] = steps - last
         return [int(ends[0]), *np.diff(ends).tolist(), *([] if self.sharing is None else [last])]
 
     def longest(self, steps: int) -> int:
@@ -194,6 +202,7 @@ def magnitude(
     scope: Scope = "layer",
     density_by_layer: tuple[str, ...] = (),
     dense: Fraction = 0.4,
+    settle: Fraction = 0.0,
     rewind: Rewind = "none",
     restarts: bool = False,
     sharing: Choice[SHARINGS] = unshared,
@@ -207,6 +216,7 @@ def magnitude(
         scope: layer: each kernel keeps that share; network: all together do, wherever the largest weights are.
         density_by_layer: REGEX=SHARE for kernels with a density of their own, such as output=0.26; the first match counts.
         dense: share of the steps before the first round; 0: it prunes what it starts from, as with --init_from.
+        settle: share of the steps, the last ones, by which the last round is longer, shared values included.
         rewind: weights with which a round begins: none: those that training has reached; start: those with which it began, the
             lottery ticket; redraw: as its control, those of each kernel in another order.
         restarts: whether the optimiser and its schedule begin anew with each round; rewinding always does.
@@ -219,6 +229,7 @@ def magnitude(
         tuple(pruning.layer_shares(density_by_layer)),
         scope,
         dense,
+        settle,
         rewind,
         restarts or rewind != "none",
         sharing(),
