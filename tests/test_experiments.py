@@ -124,6 +124,8 @@ def offline(values: dict[str, Any], *, side: int) -> dict[str, Any]:
             return {**scenes, "model": "ssd", "model.width": 2, "model.levels": 3}
         masks = {"data.dataset.instances": True} if "model.mask_bins" in values else {}
         return {**scenes, **masks, "model.width": 2, "model.levels": 3}
+    if values.get("pretext"):  # pieces of images in colour need some pixels
+        return {"data.dataset": "smooth_noise", "data.dataset.size": 24, "data.dataset.examples": 400}
     if "data.window" in values:  # a text
         return {"data.dataset": "python_topics"} | ({"model.widths": "8"} if "model" in values else {})
     if not str(values.get("data.dataset", "")).startswith(("tfds:", "csv:", "isic:")):

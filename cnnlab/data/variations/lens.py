@@ -14,7 +14,7 @@ from cnnlab.errors import UsageError
 from cnnlab.values import Count, NonNegative
 
 
-def lens_fringe(images: Array, keys: Array, *, strength: NonNegative = 1.0) -> Array:
+def lens_fringe(images: Array, keys: Array, *, strength: NonNegative = 2.0) -> Array:
     """Moves red away from the centre of the image and blue towards it, by more the farther away (chromatic aberration).
 
     A lens bends colours by different angles. Doersch, Gupta and Efros 2015, arXiv 1505.05192, section 4.2, found that a network
