@@ -71,6 +71,8 @@ OTHER_CLAIMS = [
 """Claims whose recipe and network another experiment trains: they are traced, and trained by hand."""
 ALIKE = ("fast_rcnn_scenes", "mask_rcnn_nuclei", "localize_scenes")
 """Experiments whose recipe and kind of network others have, and which take long: trained by hand, too."""
+OTHER_PRETEXTS = ("counting_cifar10", "inpainting_cifar10", "jigsaw_cifar10", "relative_position_cifar10", "rotation_cifar10")
+"""Pretext tasks, which test_tasks_pretext.py and test_tasks_pretext_images.py train small: trained by hand, too."""
 TRACED_FIRST = [name for name in ONE_A_RECIPE if name not in ("class_image", "fast_style")]
 """Experiments that the fast stage traces at full size, one of each recipe but for the large frozen networks of synthesis, which
 test_tasks_synthesis.py makes small; it fills in the knobs of all others, which the slow stage traces."""
@@ -155,7 +157,7 @@ def test_an_experiment_traces_a_step_at_full_size(name: str):
     tracing.trace(resolved.call(), precision="f32", experiment_of=resolved.call_with, traced_knobs={})
 
 
-@pytest.mark.parametrize("name", slow_but(NAMES, *QUICK, thorough=[*OTHER_CLAIMS, *ALIKE, "isic_sample"]))
+@pytest.mark.parametrize("name", slow_but(NAMES, *QUICK, thorough=[*OTHER_CLAIMS, *ALIKE, *OTHER_PRETEXTS, "isic_sample"]))
 def test_an_experiment_trains_a_step_is_saved_and_goes_on(name: str, tmp_path: pathlib.Path):
     experiment = load(name)
     given = offline(knobs.resolve(experiment, {}).values, side=8)

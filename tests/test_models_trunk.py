@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from zoo import kinds, thin
 
-from cnnlab import knobs
+from cnnlab import inspect, knobs
 from cnnlab.core import OUTPUT, PRETEXT, TRUNK
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
@@ -86,6 +86,12 @@ def test_a_layer_whose_size_depends_on_the_image_is_refused_for_pieces():
     require_same_weights(trunk_of(MODELS["convnet"], (32, 32, 3)), (32, 32, 3), (16, 16, 3))
     with pytest.raises(UsageError, match=r"layer dense1 of LeNet5 has a size for pieces of 16x16"):
         require_same_weights(trunk_of(MODELS["lenet5"], (32, 32, 3)), (32, 32, 3), (16, 16, 3))
+
+
+def test_the_inspector_lists_a_trunk_without_the_layer_that_is_left_out():
+    experiment = knobs.resolve(pretext_learning, {**DATA, **NETWORK}).call()
+    names = [layer.name for layer in inspect.of_experiment(experiment)]
+    assert "trunk/stage1_conv1" in names and not [name for name in names if name.endswith(OUTPUT)]
 
 
 @pytest.fixture(scope="module")
