@@ -122,7 +122,7 @@ def pi_model(*, weight: NonNegative = 10.0, full: Probability = 0.4) -> Method:
         logits = passes.noisy()
         return squared_gap(logits, passes.again()), logits
 
-    return Method(judge, lambda progress: jnp.asarray(weight, jnp.float32) * gaussian_rise(progress, full))
+    return Method(judge, lambda progress: _gaussian(weight, progress, full))
 
 
 def mean_teacher(*, weight: NonNegative = 10.0, full: Probability = 0.4, decay: Fraction = 0.99) -> Method:
@@ -142,8 +142,12 @@ def mean_teacher(*, weight: NonNegative = 10.0, full: Probability = 0.4, decay: 
         given = passes.teacher()
         return squared_gap(passes.noisy(), given), given
 
-    rise = lambda progress: jnp.asarray(weight, jnp.float32) * gaussian_rise(progress, full)  # noqa: E731
-    return Method(judge, rise, teacher="average", decay=decay)
+    return Method(judge, lambda progress: _gaussian(weight, progress, full), teacher="average", decay=decay)
+
+
+def _gaussian(weight: float | Array, progress: Array, full: float | Array) -> Array:
+    """Returns the weight f32 [] that rises to `weight` over the share `full` of training."""
+    return jnp.asarray(weight, jnp.float32) * gaussian_rise(progress, full)
 
 
 def _taken(passes: Passes, given: Array, threshold: float | Array) -> Array:
