@@ -3,19 +3,23 @@
 Paper:    T. Chen, S. Kornblith, M. Norouzi, G. Hinton, A simple framework for contrastive learning of visual representations,
           2020, arXiv 2002.05709
 Command:  python launch.py --experiment=simclr_digits
+          python launch.py --experiment=probe_digits --init_from=RUN
 Result:   not measured.
 """
 
 from functools import partial
 
 from cnnlab.data.images import images
+from cnnlab.data.variations import color_distortion, random_resized_crop
 from cnnlab.recipes.contrastive import contrastive_learning
 from cnnlab.values import Duration
 
+# Crops of 8 % of an image of 8x8 pixels are of two or three of them.
+VIEWS = (partial(random_resized_crop, area=(0.4, 1.0)), color_distortion)
+
 experiment = partial(
     contrastive_learning,
-    data=partial(images, dataset="digits", batch_size=128, augment="random_resized_crop,color_distortion"),
-    hidden=(64,),
-    dimension=32,
-    duration=Duration(20, "epochs"),
+    data=partial(images, dataset="digits", batch_size=128, augment=VIEWS),
+    tau=0.2,
+    duration=Duration(30, "epochs"),
 )
