@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from unittest import mock
 
 import jax
 import numpy as np
@@ -11,8 +12,10 @@ import toys
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+import cnnlab
 from cnnlab import inspect, knobs
 from cnnlab.core import FROZEN, TRUNK
+from cnnlab.data import few_labels
 from cnnlab.data.images import images
 from cnnlab.data.labelled_once import each_once_after
 from cnnlab.engine import train
@@ -30,6 +33,7 @@ from cnnlab.recipes.contrastive import contrastive_learning
 from cnnlab.recipes.pretext import pretext_learning
 from cnnlab.recipes.probe import _probe_after, linear_probe, pretrained_probe
 from cnnlab.tasks.probe import MEMORY, PROBE, trunk_of_pretext
+from tests.commands import command
 from tests.flipping import require_every_knob_does_something
 
 DATA = {"dataset": "digits", "batch_size": 64}
@@ -212,6 +216,10 @@ STRIPES = {
 SEEN = {**STRIPES, **NETWORK, "layers": "features", "examples_per_class": 5}
 
 
+RESIDENT = ("data.resident_mib",)
+"""Labels of a split that is streamed are not known, which test_labelled_examples_… asserts."""
+
+
 @pytest.mark.slow
 def test_every_knob_does_something():
     others = {
@@ -223,12 +231,21 @@ def test_every_knob_does_something():
         "duration": "41 steps",
         "examples_per_class": 6,
     }
-    require_every_knob_does_something(linear_probe, SEEN, others=others, but=("init_from",))
+    require_every_knob_does_something(linear_probe, SEEN, others=others, but=("init_from", *RESIDENT))
     before = {**SEEN, "duration": "40 steps"}
-    require_every_knob_does_something(pretrained_probe, before, others={**others, "start": "contrastive"})
+    require_every_knob_does_something(pretrained_probe, before, others={**others, "start": "contrastive"}, but=RESIDENT)
     for start, more in (("pretext", {}), ("contrastive", {"hidden": "7"}), ("supervised", {})):
         more = {**others, **more, "start.augment": "shift"}
         require_every_knob_does_something(pretrained_probe, {**before, "start": start}, below="start", others=more)
+
+
+def test_a_run_predicts_without_its_data(tmp_path: pathlib.Path):
+    words = ["--experiment=probe_digits", "--model.widths=4,8", "--model.depth=1", "--layers=stage2,stage1"]
+    assert command("train", *words, "--workdir=run", cwd=tmp_path)[0] == 0
+    shades = np.random.default_rng(0).random((3, 8, 8, 1)).astype(np.float32)
+    with mock.patch.object(few_labels, "few_per_class", side_effect=AssertionError("the data were opened")):
+        found = cnnlab.load(tmp_path / "run").predict(shades)
+    assert found["probabilities"].shape == (3, 10)
 
 
 def test_the_table_of_layers_has_the_trunk_and_not_the_layer_that_it_does_without():

@@ -33,15 +33,18 @@ def each_once_after(
 
     Raises UsageError for a training split that is streamed, because its labels are not known before it is read.
     """
-    count = len(labels_of_training(data))
 
     def chosen_by(seed: int) -> np.ndarray:
         """Returns the positions i32 [M], ascending, of the examples of a run's seed."""
         if examples_per_class is not None:
             return few_and_others(data, examples_per_class, examples_seed)(seed)[0]
-        return np.arange(count, dtype=np.int32) if data.draws is None else data.draws("train", seed)
+        return np.arange(data.sizes["train"], dtype=np.int32) if data.draws is None else data.draws("train", seed)
 
-    size = len(chosen_by(0))
+    size = data.sizes["train"] if examples_per_class is None else examples_per_class * data.classes
+    if "train" not in data.resident:
+        return data, size  # a run is opened without its data, to predict
+    labels_of_training(data)
+    assert len(chosen_by(0)) == size
 
     def train(seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
         feeds, chosen = data.for_process(rows).train(seed, step), chosen_by(seed)
