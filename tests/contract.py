@@ -23,6 +23,7 @@ from cnnlab.recipes.autoencoder import principal_components, reconstruction, sta
 from cnnlab.recipes.classification import classification, ensemble_classification, nearest_neighbours
 from cnnlab.recipes.contrastive import contrastive_learning
 from cnnlab.recipes.detection import detection
+from cnnlab.recipes.distillation import distillation
 from cnnlab.recipes.gan import adversarial_pair
 from cnnlab.recipes.localization import localization
 from cnnlab.recipes.pixels import pixel_by_pixel
@@ -159,6 +160,15 @@ PROBED = {
 """A pretext task, then three steps that remember 72 labelled examples, and one that has the solution."""
 PLAIN = {**SEEN_SMALL, "optimizer": "momentum"}
 NARROW = {"pretext.width": 4}
+DISTILLED = {
+    "model": "mlp",
+    "model.widths": "6",
+    "teacher": "mlp",
+    "teacher.widths": "8",
+    "teacher.dropout": 0.3,
+    "optimizer": "momentum",
+    "teacher_duration": "4 steps",
+}
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -170,6 +180,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "mean_teacher": small(
         partly_labelled_classification, {**TRAINED, **PARTLY}, method="mean_teacher", wrong_labels=0.2, augment="flip"
     ),
+    "distil": lambda steps=STEPS: small(distillation, {**TRAINED, **DISTILLED})(steps - 4),  # the teacher's
     "ensemble": small(ensemble_classification, TRAINED, model="mlp", members=2, **{"model.widths": "8", "dropout": 0.3}),
     "knn": small(nearest_neighbours, STRIPES, k=3),
     "pca": small(principal_components, STRIPES, components=5),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, SEGMENTER, TRUNK
+from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, SEGMENTER, TEACHER, TRUNK
 from cnnlab.digests import arrays_digest
 from cnnlab.engine import averages
 from cnnlab.engine.checkpoint import MANIFEST, STATISTICS, Checkpoints
@@ -315,10 +315,12 @@ def _shapes(step: pathlib.Path) -> Leaves:
 def weights_of(state: Mapping[str, Any]) -> Leaves:
     """Renames the leaves of a state to "params/layer/leaf" and "batch_stats/layer/leaf".
 
-    It takes the averages where there are some. The layers of a classifier, or segmenter, and the frozen ones form one network.
+    It takes the averages where there are some, and nothing of a teacher. The layers of a classifier, or segmenter, and the
+    frozen ones form one network.
     Of a pretext task it takes the trunk, by the names that its layers have in a network of classification, without the head.
     """
     owned = "average/" if any(path.startswith("average/") for path in state) else "params/"
+    state = {path: leaf for path, leaf in state.items() if path.split("/")[1:2] != [TEACHER]}
     leaves = {path.removeprefix(owned): leaf for path, leaf in state.items() if path.startswith(owned)}
     if {path.partition("/")[0] for path in leaves} - {FROZEN} in ({CLASSIFIER}, {SEGMENTER}):
         leaves = {path.partition("/")[2]: leaf for path, leaf in leaves.items()}

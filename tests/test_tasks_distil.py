@@ -1,0 +1,108 @@
+"""Distillation: the loss and its limit, who moves when, a teacher from a run with its own normalisation, what leaves a run."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from commands import command, read
+from contract import TRAINED, batch_of
+from scipy.special import log_softmax
+
+from cnnlab import knobs
+from cnnlab.engine.checkpoint import tree_digest
+from cnnlab.engine.train import Intervals
+from cnnlab.errors import UsageError
+from cnnlab.interop import files
+from cnnlab.recipes.classification import classification
+from cnnlab.recipes.distillation import distillation
+from cnnlab.tasks.distil import soft_losses
+
+KNOBS = {
+    **TRAINED,
+    "model": "mlp",
+    "model.widths": "6",
+    "teacher": "mlp",
+    "teacher.widths": "12",
+    "optimizer": "momentum",
+    "teacher_duration": "4 steps",
+    "duration": "4 steps",
+}
+
+
+def made(**more):
+    return knobs.resolve(distillation, {**KNOBS, **more}).call()
+
+
+@functools.cache
+def trained():
+    return made(), toys.run(made(), intervals=Intervals(log=2, evaluate=100, save=4))
+
+
+def logits(seed, shape=(5, 7)):
+    found = np.random.default_rng(seed).normal(size=shape)
+    return found - found.mean(1, keepdims=True)
+
+
+@pytest.mark.parametrize("temperature", (1.0, 4.0))
+def test_the_loss_is_the_divergence_times_the_squared_temperature(temperature):
+    student, teacher = logits(0), logits(1)
+    given, asked = (log_softmax(each / temperature, axis=1) for each in (teacher, student))
+    expected = temperature**2 * np.sum(np.exp(given) * (given - asked), axis=1)
+    found = jax.jit(soft_losses)(jnp.float32(student), jnp.float32(teacher), temperature)
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+    np.testing.assert_allclose(soft_losses(jnp.float32(student), jnp.float32(student), temperature), 0, atol=1e-6)
+
+
+def test_at_a_high_temperature_the_gradient_is_that_of_matched_logits():
+    """Hinton et al. 2015, eq. 4, times T²: (s − t) / K for logits whose mean is 0."""
+    student, teacher = logits(2), logits(3)
+    gradient = jax.jit(jax.grad(lambda s: jnp.sum(soft_losses(s, jnp.float32(teacher), 200.0))))(jnp.float32(student))
+    np.testing.assert_allclose(gradient, (student - teacher) / student.shape[1], rtol=0.05, atol=2e-3)
+
+
+def test_the_teacher_learns_first_and_then_only_speaks():
+    experiment, (end, _, curve, saved) = trained()
+    first, last = saved[4][0].params, end.params
+    assert tree_digest(first["teacher"]) == tree_digest(last["teacher"])
+    assert tree_digest(first["classifier"]) != tree_digest(last["classifier"])
+    assert "soft_loss" not in curve[4] and curve[8]["soft_loss"] > 0
+    assert [phase.turns for phase in experiment.phases] == [("teacher",), ("classifier",)]
+
+
+def test_without_soft_targets_the_student_is_a_classifier_alone():
+    alone = knobs.resolve(classification, {name: KNOBS[name] for name in KNOBS if not name.startswith("teacher")}).call()
+    task, batch = made(soft_weight=0.0).task, batch_of("classify", "train", 24)
+    params, state = jax.jit(task.init)(jax.random.key(0), batch)
+    own, own_state = jax.jit(alone.task.init)(jax.random.key(0), batch)
+    assert tree_digest(jax.device_get(params["classifier"])) == tree_digest(jax.device_get(own["classifier"]))
+    losses = [
+        jax.jit(lambda p, s, each=each: each.loss(p, s, batch, jax.random.key(1), "classifier")[0])(*given)
+        for each, given in ((task, (params, state)), (alone.task, (own, own_state)))
+    ]
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_teacher_of_a_run_sees_images_as_it_did_there_and_the_student_leaves_without_it(tmp_path: pathlib.Path):
+    train = ["--experiment=mlp_digits", "--widths=12", "--normalize=half", "--steps=20", "--workdir=teacher"]
+    code, _, err = command(*train, cwd=tmp_path)
+    assert code == 0, err
+    flags = ["--steps=2", "--model.widths=6", "--teacher_from=teacher", "--workdir=run"]
+    code, _, err = command("--experiment=distil_digits", *flags, cwd=tmp_path)
+    assert code == 0, err
+    own, taught = (read(tmp_path / name / "result.json")["metrics"] for name in ("teacher", "run"))
+    assert taught["test/teacher_accuracy"] == own["test/accuracy"], "the student's images have another normalisation"
+    found, source = files.load(tmp_path / "run")
+    assert set(found) == {f"params/{layer}/{part}" for layer in ("dense1", "output") for part in ("bias", "kernel")}
+    assert found["params/dense1/kernel"].shape == (64, 6) and source.knobs["soft_weight"] == 0.9
+
+
+def test_a_teacher_of_other_classes_or_sizes_is_refused(tmp_path: pathlib.Path):
+    code, _, err = command("--experiment=mlp_digits", "--widths=4", "--steps=1", "--workdir=teacher", cwd=tmp_path)
+    assert code == 0, err
+    with pytest.raises(UsageError, match="Expected the same size and the same classes"):
+        made(teacher_from=str(tmp_path / "teacher"))
