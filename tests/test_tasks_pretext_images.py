@@ -15,7 +15,9 @@ from cnnlab.engine.program import build_program
 from cnnlab.errors import UsageError
 from cnnlab.ops import colours
 from cnnlab.recipes.pretext import pretext_learning
+from cnnlab.recipes.pretexts import PRETEXTS
 from cnnlab.tasks import colourize, count, inpaint
+from tests.flipping import require_every_knob_does_something
 
 DRAW = np.random.default_rng(0)
 RGB = DRAW.uniform(size=(4, 8, 8, 3))
@@ -172,6 +174,24 @@ def test_training_lowers_the_loss_of_held_out_images(name: str):
     assert experiment.task.summary(stats)["loss"] < first and chance in (None, pytest.approx(first, abs=0.05))
     host = program.strategy.to_host(state)
     assert experiment.task.figures(host.params, host.model_state, stats, experiment.data, "test")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRETEXTS)
+def test_every_knob_of_a_pretext_task_does_something(name: str):
+    small = {**IN_COLOUR, "dataset.size": 24, "dataset.examples": 60, "batch_size": 8, "model.widths": "4", "model.depth": 1}
+    few = {"permutations": 10} if name == "jigsaw" else {}
+    require_every_knob_does_something(pretext_learning, {**small, "pretext": name, **few}, below="pretext", others={"gap": 0.4})
+
+
+@pytest.mark.slow
+def test_every_knob_of_the_recipe_and_of_leaks_does_something():
+    small = {"dataset.size": 8, "dataset.examples": 60, "batch_size": 8, "model.widths": "4", "model.depth": 1}
+    given = {"dataset": "stripes", "image_size": 10, "image_fit": "pad", "l1": 0.001, "leak": "corner_mark"}
+    others = {"lr_multipliers": "trunk=0.5", "leak": "none", "model": "cifar_resnet20"}
+    require_every_knob_does_something(pretext_learning, {**small, **given}, others=others, but=("init_from",))
+    leaks = {"dataset": "smooth_noise", "leak": "lens_fringe,corner_mark"}
+    require_every_knob_does_something(pretext_learning, {**small, **leaks}, below="leak")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def jigsaw(
     trunk: nn.Module,
     inputs: InputSpec,
     *,
-    grid: Count = 3,
+    grid: Literal[2, 3] = 3,
     permutations: Count = 64,
     gap: Fraction = 0.15,
     jitter: bool = True,

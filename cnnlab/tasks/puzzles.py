@@ -57,17 +57,17 @@ def shuffled_pieces(
 
     Args:
         image_shape: (H, W, C) of the images.
-        grid: cells in a row; there are grid² pieces.
+        grid: cells in a row, 2 or 3; there are grid² pieces.
         permutations: number of orders, which are the answers.
         gap: share of a cell that lies between neighbouring pieces.
         jitter: whether a piece lies anywhere in its cell; else in its middle.
         normalize: whether each piece has a mean of 0 and a standard deviation of 1 in every channel.
     """
     count = grid * grid
-    if grid < 2 or not 2 <= permutations <= math.factorial(count):
+    if not 2 <= permutations <= math.factorial(count):
         raise UsageError(
             f"--grid={grid} --permutations={permutations}: {count} pieces have {math.factorial(count)} orders.\n"
-            "Expected a grid of 2 or 3 cells in a row, and from two permutations to as many as there are."
+            "Expected from two permutations to as many as there are."
         )
     cells, orders = Grid(image_shape[:2], grid, gap), distant_permutations(count, permutations)
 
