@@ -13,8 +13,8 @@ of its second block of three, averaged over 4x4 cells. The arm that the claim is
 does so on images that were whitened (ZCA), which helps random filters. A seed draws the weights, the batches and the labelled
 images, the same labelled images for all arms. The penalty of the regression is chosen on a fifth of these.
 
-What is fixed in advance: the second block decides, since the features of the last one belong to the pretext task (Gidaris et
-al. 2018 probe the second block, too); other layers and nearest neighbours are shown. Nothing was tuned.
+What is fixed in advance: the second block decides, since the features of the last one belong to the pretext task; other layers
+and nearest neighbours are shown. Nothing was tuned.
 """
 
 from functools import partial
