@@ -27,7 +27,18 @@ MIXING = ("mixup", "cutmix")
 QUICK = ("alternating_flip_crop", "quarter_turns", "shift_rotate", "drop_channel", "cutout")
 """One of each kind in the fast stage, in which tests/test_data_mixing.py has the partners of mixtures on eight devices.
 tests/test_data_canvas.py has random_crop, which changes shapes."""
-IN_PLACE = ("brightness", "contrast", "saturation", "hue", "color_jitter", "grayscale", "drop_channel", "noise", "blur")
+IN_PLACE = (
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue",
+    "color_jitter",
+    "grayscale",
+    "drop_channel",
+    "random_fringe",
+    "noise",
+    "blur",
+)
 ERASING = ("cutout", "random_erasing")
 
 

@@ -293,7 +293,7 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
 
 OTHER_SIZES = ("random_crop",)
 """Variations after which images have another size than the network of these tests takes; tests/test_data_canvas.py has them."""
-IN_COLOUR = ("saturation", "hue", "grayscale", "drop_channel", "color_jitter", "color_distortion", "lens_fringe")
+IN_COLOUR = ("saturation", "hue", "grayscale", "drop_channel", "color_jitter", "color_distortion", "random_fringe")
 """Variations that refuse the grey images of these tests, or do only a part to them: see tests/test_data_colours.py."""
 FOR_NUMBERS = ("absolute", "huber")
 """Losses of numbers, which these tests do not predict; tests/test_tasks_goals.py has them."""

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from cnnlab import knobs
 from cnnlab.data.procedural import smooth_noise
-from cnnlab.data.variations.lens import corner_mark, lens_fringe
+from cnnlab.data.variations.lens import corner_mark, lens_fringe, random_fringe
 from cnnlab.errors import UsageError
 from cnnlab.recipes.pretext import pretext_learning
 from cnnlab.tasks.leaks import diagnosis
@@ -31,6 +31,14 @@ def test_a_fringe_moves_red_outwards_and_blue_inwards_by_more_the_farther_away()
         places = centre + offsets / (1 + moved / corner)
         expected = [ndimage.map_coordinates(each[..., channel], places, order=1, mode="nearest") for each in images]
         np.testing.assert_allclose(found[..., channel], expected, atol=1e-5)
+
+
+def test_a_random_fringe_has_another_strength_in_each_image_up_to_the_largest():
+    images = np.random.default_rng(0).uniform(size=(1, 9, 9, 3)).astype(np.float32).repeat(2, axis=0)
+    found = jax.jit(lambda x: random_fringe(x, KEYS, strength=2.0))(images)
+    strengths = 2 * np.array([jax.random.uniform(key, minval=-1.0, maxval=1.0) for key in KEYS])
+    for image, strength, one in zip(images, strengths, found, strict=True):
+        np.testing.assert_allclose(lens_fringe(jnp.asarray(image[None]), KEYS[:1], strength=strength)[0], one, atol=1e-5)
 
 
 def test_a_mark_lies_in_the_upper_left_corner_alone():

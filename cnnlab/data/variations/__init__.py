@@ -25,7 +25,7 @@ from cnnlab.data.variations.colour import (
 from cnnlab.data.variations.crop import alternating_flip_crop, flip_crop, pad_crop, random_crop, random_resized_crop
 from cnnlab.data.variations.elastic import elastic
 from cnnlab.data.variations.erase import cutout, random_erasing
-from cnnlab.data.variations.lens import lens_fringe
+from cnnlab.data.variations.lens import random_fringe
 from cnnlab.data.variations.mirror import alternating_flip, flip, vertical_flip
 from cnnlab.data.variations.mix import cutmix, mixup
 from cnnlab.data.variations.noise import blur, noise
@@ -41,7 +41,7 @@ AUGMENTS: dict[str, Callable[..., Any]] = {
     "color_distortion": color_distortion,
     "grayscale": grayscale,
     "drop_channel": drop_channel,
-    "lens_fringe": lens_fringe,
+    "random_fringe": random_fringe,
     "noise": noise,
     "blur": blur,
     "cutout": cutout,
