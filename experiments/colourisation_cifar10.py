@@ -3,8 +3,8 @@
 Paper:    R. Zhang, P. Isola, A. Efros, Colorful image colorization, ECCV 2016, arXiv 1603.08511
 Data:     A. Krizhevsky, Learning multiple layers of features from tiny images, 2009
 Command:  python launch.py --experiment=colourisation_cifar10
-Result:   not measured at this length; with --examples_per_class=200 --epochs=5 test loss 3.515 (5.565 at first), one seed; 2 min on 2 CPU cores
-          while many other programs ran.
+Result:   not measured at this length; with --examples_per_class=200 --epochs=5
+          test loss 3.515 (5.565 at first), one seed; 2 min on 2 CPU cores while many other programs ran.
 """
 
 from functools import partial

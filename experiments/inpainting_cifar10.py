@@ -4,8 +4,8 @@ Paper:    D. Pathak, P. Krähenbühl, J. Donahue, T. Darrell, A. Efros, Context 
           CVPR 2016, arXiv 1604.07379
 Data:     A. Krizhevsky, Learning multiple layers of features from tiny images, 2009
 Command:  python launch.py --experiment=inpainting_cifar10
-Result:   not measured at this length; with --examples_per_class=200 --epochs=5 test error 0.542 (0.936 with a flat hole), one seed; 5 min on 2 CPU cores
-          while many other programs ran.
+Result:   not measured at this length; with --examples_per_class=200 --epochs=5
+          test error 0.542 (0.936 with a flat hole), one seed; 5 min on 2 CPU cores while many other programs ran.
 """
 
 from functools import partial

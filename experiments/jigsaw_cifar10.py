@@ -4,8 +4,8 @@ Paper:    M. Noroozi, P. Favaro, Unsupervised learning of visual representations
           arXiv 1603.09246
 Data:     A. Krizhevsky, Learning multiple layers of features from tiny images, 2009
 Command:  python launch.py --experiment=jigsaw_cifar10
-Result:   not measured at this length; with --examples_per_class=200 --epochs=5 test accuracy 0.0284 (chance 0.0156), one seed; 2 min on 2 CPU cores
-          while many other programs ran.
+Result:   not measured at this length; with --examples_per_class=200 --epochs=5
+          test accuracy 0.0284 (chance 0.0156), one seed; 2 min on 2 CPU cores while many other programs ran.
 """
 
 from functools import partial

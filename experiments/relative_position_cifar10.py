@@ -4,8 +4,8 @@ Paper:    C. Doersch, A. Gupta, A. Efros, Unsupervised visual representation lea
           arXiv 1505.05192
 Data:     A. Krizhevsky, Learning multiple layers of features from tiny images, 2009
 Command:  python launch.py --experiment=relative_position_cifar10
-Result:   not measured at this length; with --examples_per_class=200 --epochs=5 test accuracy 0.1413 (chance 0.125), one seed; 1 min on 2 CPU cores
-          while many other programs ran.
+Result:   not measured at this length; with --examples_per_class=200 --epochs=5
+          test accuracy 0.1413 (chance 0.125), one seed; 1 min on 2 CPU cores while many other programs ran.
 """
 
 from functools import partial

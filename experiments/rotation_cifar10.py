@@ -4,8 +4,8 @@ Paper:    S. Gidaris, P. Singh, N. Komodakis, Unsupervised representation learni
           arXiv 1803.07728
 Data:     A. Krizhevsky, Learning multiple layers of features from tiny images, 2009
 Command:  python launch.py --experiment=rotation_cifar10
-Result:   not measured at this length; with --examples_per_class=200 --epochs=5 test accuracy 0.4559 (chance 0.25), one seed; 6 min on 2 CPU cores
-          while many other programs ran.
+Result:   not measured at this length; with --examples_per_class=200 --epochs=5
+          test accuracy 0.4559 (chance 0.25), one seed; 6 min on 2 CPU cores while many other programs ran.
 """
 
 from functools import partial

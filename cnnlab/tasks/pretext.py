@@ -51,6 +51,8 @@ class Puzzle:
     """Makes the pieces and the right answers of training."""
     together: bool
     """Whether the question is about all pieces of an image together; else each piece has one of its own."""
+    is_normalized: bool = False
+    """Whether every piece has a mean of 0 and a standard deviation of 1, as which it is shown."""
     examine: Ask | None = None
     """Makes those of held-out images; None: as in training."""
 
@@ -170,6 +172,7 @@ def draw_figures(
             place = i * pieces.shape[1] + j
             colours[place] = figures.GOOD if one == other else figures.BAD
             captions[place] = f"{names[one]} → {names[other] if other >= 0 else 'none'}"
+    pieces = 0.5 + pieces / 4 if puzzle.is_normalized else pieces  # two deviations below the mean are black
     shown = np.clip(pieces.reshape(-1, *pieces.shape[2:]), 0, 1)  # [N, P, h, w, C] -> [N · P, h, w, C]
     columns = pieces.shape[1] * max(1, COLUMNS // pieces.shape[1])
     title = f"Pieces of {split}: answer → predicted"

@@ -78,7 +78,7 @@ def shuffled_pieces(
         pieces = jnp.take_along_axis(pieces, order[:, :, None, None, None], axis=1)  # [B, P, h, w, C] at [B, P, 1, 1, 1]
         return normalized(pieces) if normalize else pieces, number
 
-    return Puzzle(tuple(f"order {number}" for number in range(permutations)), ask, together=True)
+    return Puzzle(tuple(map(str, range(permutations))), ask, together=True, is_normalized=normalize)
 
 
 PLACES = ("↖", "↑", "↗", "←", "→", "↙", "↓", "↘")
