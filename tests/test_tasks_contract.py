@@ -87,6 +87,7 @@ LATER = (
     "pretext_colours",
     "pretext_counting",
     "pretext_inpainting",
+    "self_training",
     "stacked_unsupervised",
     "synthesis",
     "vq_vae",
