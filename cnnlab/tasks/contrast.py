@@ -38,7 +38,7 @@ SHOWN = 6
 """Number of images whose views are shown."""
 
 METRICS = (
-    Metric("matched", SHARE, higher_is_better=True, is_proportion=True),
+    Metric("matched", SHARE, higher_is_better=True),
     Metric("loss", "nats", higher_is_better=False, log_scale=True),
     Metric("alignment", higher_is_better=None),
     Metric("spread", higher_is_better=None),
