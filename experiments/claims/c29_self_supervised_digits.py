@@ -5,7 +5,7 @@ Paper:    S. Gidaris, P. Singh, N. Komodakis, Unsupervised representation learni
           T. Chen, S. Kornblith, M. Norouzi, G. Hinton, A simple framework for contrastive learning of visual representations,
           2020, arXiv 2002.05709
 Command:  python launch.py ablate --experiment=c29_self_supervised_digits
-Result:   views +4.7 points (95 %: 1.8 to 7.7, 6 seeds), rotations +1.6 (−2.5 to 5.7, not shown); docs/claims/c29.md has the numbers.
+Result:   views +4.7 points [1.8, 7.7], rotations +1.6 [−2.5, 5.7]: not shown as a whole; docs/claims/c29.md has the numbers.
 
 The small companion of c29_self_supervised, on data that need no download: 1,438 images of 8x8, 30 epochs, 10 labels a class,
 and 2x2 cells of the second block of three. Several digits look alike when they are turned.
