@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import pathlib
 from typing import Any
 
 import jax
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from commands import command, read
 from flipping import require_every_knob_does_something
+from PIL import Image
 
 from cnnlab import knobs
 from cnnlab.core import CLASSIFIER, Experiment
@@ -21,10 +24,13 @@ from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import UsageError
+from cnnlab.interop import files
 from cnnlab.models import norms
 from cnnlab.models.mlp import MLP
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.recipes.semi_supervised import partly_labelled_classification, rounds_of
+from cnnlab.runs.experiments import load_experiment
+from cnnlab.runs.without_data import experiment_without_data
 from cnnlab.tasks.classify import classify
 from cnnlab.tasks.semi_supervised import MEMORY, collections_of
 from cnnlab.tasks.unlabelled_methods import METHODS, Passes, self_training
@@ -263,3 +269,16 @@ def test_every_knob_of_the_recipe_does_something():
 def test_every_knob_of_a_method_does_something(method: str):
     small = {name: value for name, value in SMALL.items() if name != "duration"} | {"duration": "40 steps", "method": method}
     require_every_knob_does_something(partly_labelled_classification, small, below="method")
+
+
+@pytest.mark.slow
+def test_a_run_predicts_without_its_data_and_leaves_its_teacher_behind(tmp_path: pathlib.Path):
+    code, _, err = command("--experiment=self_training_digits", "--steps=4", "--rounds=1", "--workdir=run", cwd=tmp_path)
+    assert code == 0, err
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    resolved = knobs.resolve(load_experiment("self_training_digits").function, read(tmp_path / "run" / "run.json")["knobs"])
+    experiment = experiment_without_data(resolved, tmp_path / "run")
+    assert experiment is not None and not experiment.data.resident
+    code, out, err = command("predict", "--workdir=run", "--images=a.png", cwd=tmp_path)
+    assert code == 0 and "a.png" in out, err
+    assert {name.partition("/")[0] for name in files.read(tmp_path / "run")} <= {"params", "batch_stats"}

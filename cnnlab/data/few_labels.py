@@ -40,6 +40,11 @@ def few_per_class(labels: np.ndarray, classes: int, each: int, seed: int | None 
     return np.sort(np.concatenate([own[:each] for own in found])).astype(np.int32)
 
 
+def has_examples(data: Dataset) -> bool:
+    """Whether the data set was opened; a stand-in without examples takes its place where a run predicts (without_data.py)."""
+    return "train" in data.resident
+
+
 def labels_of_training(data: Dataset) -> np.ndarray:
     """Returns the labels i32 [N] of the training split.
 
@@ -118,6 +123,8 @@ def few_labels_after(
         examples_per_class: number of examples of each class.
         examples_seed: seed by which they are drawn.
     """
+    if not has_examples(data):
+        return data, examples_per_class * data.classes
     labels, divided = labels_of_training(data), few_and_others(data, examples_per_class, examples_seed)
     size = len(divided(0)[0])
 

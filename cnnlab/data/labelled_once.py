@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree, Rows
-from cnnlab.data.few_labels import few_and_others, key_of, labels_of_training
+from cnnlab.data.few_labels import few_and_others, has_examples, key_of, labels_of_training
 from cnnlab.digests import combined_digest
 from cnnlab.inputs import InputSpec
 from cnnlab.remarks import print_once
@@ -41,8 +41,8 @@ def each_once_after(
         return np.arange(data.sizes["train"], dtype=np.int32) if data.draws is None else data.draws("train", seed)
 
     size = data.sizes["train"] if examples_per_class is None else examples_per_class * data.classes
-    if "train" not in data.resident:
-        return data, size  # a run is opened without its data, to predict
+    if not has_examples(data):
+        return data, size
     labels_of_training(data)
     assert len(chosen_by(0)) == size
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Feed, PyTree, Rows
-from cnnlab.data.few_labels import feeds_of, few_and_others, key_of, labels_of_training
+from cnnlab.data.few_labels import feeds_of, few_and_others, has_examples, key_of, labels_of_training
 from cnnlab.data.paired import paired
 from cnnlab.data.source import drawn
 from cnnlab.digests import combined_digest
@@ -56,6 +56,8 @@ def with_unlabelled(
         wrong_labels: share of the labelled examples whose label is that of another class, drawn with them.
         ratio: examples without labels for each labelled one of a batch.
     """
+    if not has_examples(data):
+        return data
     labels, divided = labels_of_training(data), few_and_others(data, examples_per_class, examples_seed)
     few, others = divided(0)
     if not len(others):

@@ -316,19 +316,20 @@ def weights_of(state: Mapping[str, Any]) -> Leaves:
     """Renames the leaves of a state to "params/layer/leaf" and "batch_stats/layer/leaf".
 
     It takes the averages where there are some, and nothing of a teacher. The layers of a classifier, or segmenter, and the
-    frozen ones form one network.
+    frozen ones form one network, which has no other state than its statistics.
     Of a pretext task it takes the trunk, by the names that its layers have in a network of classification, without the head.
     """
     owned = "average/" if any(path.startswith("average/") for path in state) else "params/"
     state = {path: leaf for path, leaf in state.items() if path.split("/")[1:2] != [TEACHER]}
     leaves = {path.removeprefix(owned): leaf for path, leaf in state.items() if path.startswith(owned)}
-    if {path.partition("/")[0] for path in leaves} - {FROZEN} in ({CLASSIFIER}, {SEGMENTER}):
+    is_network = {path.partition("/")[0] for path in leaves} - {FROZEN} in ({CLASSIFIER}, {SEGMENTER})
+    if is_network:
         leaves = {path.partition("/")[2]: leaf for path, leaf in leaves.items()}
     rest = {
         path.removeprefix(prefix): leaf
         for prefix in ("model_state/", STATISTICS)  # the averages last: they take the place of the raw statistics
         for path, leaf in state.items()
-        if path.startswith(prefix)
+        if path.startswith(prefix) and (not is_network or path.removeprefix(prefix).startswith(COLLECTIONS))
     }
     found = {**{f"params/{path}": leaf for path, leaf in leaves.items()}, **rest}
     trunk = {f"params/{PRETEXT}/{TRUNK}/": "params/", f"batch_stats/{TRUNK}/": "batch_stats/"}

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cnnlab import figures, files
-from cnnlab.core import Experiment
+from cnnlab.core import PRETEXT, Experiment
 from cnnlab.engine.program import phases
 from cnnlab.runs.curve_reading import read_curves
 from cnnlab.runs.folder import RunSpec
@@ -35,7 +35,7 @@ def read(records: Sequence[Mapping[str, float]], spec: RunSpec, experiment: Expe
     found = read_curves(
         records,
         experiment.task.watched_metrics,
-        classes=experiment.data.classes,
+        classes=0 if PRETEXT in experiment.task.turns else experiment.data.classes,
         rate=(lambda step: next(iter(rates(step).values()))) if is_known else None,
     )
     return list(map(str, found))
