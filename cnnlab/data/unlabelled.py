@@ -60,13 +60,7 @@ def with_unlabelled(
         return data
     labels, divided = labels_of_training(data), few_and_others(data, examples_per_class, examples_seed)
     few, others = divided(0)
-    if not len(others):
-        raise UsageError(
-            f"--examples_per_class={examples_per_class}: all {len(few):,} training examples of {data.name} would be labelled, "
-            "and none is left to learn from without its label.\nGive a smaller number."
-        )
-    if wrong_labels and data.example(2, training=True)["label"].ndim != 1:
-        raise UsageError("--wrong_labels changes the class of an image, and mixup and cutmix make soft ones. Leave one out.")
+    _require(data, examples_per_class, len(few), len(others), wrong_labels)
 
     def train_labelled(seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
         chosen = divided(seed)[0]
@@ -94,6 +88,17 @@ def with_unlabelled(
     )
     # Both have the same resident arrays, which are placed once.
     return dataclasses.replace(paired(labelled, unlabelled), name=data.name)
+
+
+def _require(data: Dataset, examples_per_class: int, few: int, others: int, wrong_labels: float) -> None:
+    """Raises UsageError where no example is left without its label, and for wrong labels of images whose labels are soft."""
+    if not others:
+        raise UsageError(
+            f"--examples_per_class={examples_per_class}: all {few:,} training examples of {data.name} would be labelled, "
+            "and none is left to learn from without its label.\nGive a smaller number."
+        )
+    if wrong_labels and data.example(2, training=True)["label"].ndim != 1:
+        raise UsageError("--wrong_labels changes the class of an image, and mixup and cutmix make soft ones. Leave one out.")
 
 
 def _remark(name: str, few: int, others: int, wrong: int) -> str:
