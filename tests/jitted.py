@@ -73,5 +73,5 @@ def _calls(node: ast.AST, depth: int) -> list[ast.Call]:
 def _is_uncompiled(call: ast.Call) -> bool:
     made = call.func
     if isinstance(made, ast.Attribute) and made.attr in METHODS:
-        return ast.unparse(made.value) not in ("jitted", "optimizer")
+        return ast.unparse(made.value) not in ("jitted", "optimizer", "program")  # the last is compiled
     return isinstance(made, ast.Call) and ast.unparse(made.func) in [f"jax.{name}" for name in TRANSFORMS]

@@ -335,6 +335,8 @@ ELSEWHERE = {
     "model": "test_zoo.py and test_models_*.py have those that are not here",
     "dataset": "they read files or are of other tasks: test_data_*.py",
     "data_init": "it acts before the first step: test_tasks_lsuv.py",
+    "pruning": "it acts where a phase begins: test_tasks_prune.py",
+    "sharing": "as pruning, below which it is",
     "metrics": "they are computed of what was measured: test_tasks_measures.py",
     "attack": "it is one of robust_accuracy: test_tasks_adversarial.py",
     "statistics": "its knob is below average=swa",

@@ -103,10 +103,10 @@ RARE = [("jit", 2), ("jit", 3), ("jit", 4), ("pmap", 1), ("pmap", 8), ("fsdp", 1
 """Places that say little beside these: tests/test_parallel.py has them for one network, a run by hand for every task."""
 COVERED = [
     *[(name, "jit", 8) for name in (*LATER, "write")],
-    *[(name, "pmap", 3) for name in ("denoise", "stacked_unsupervised", "detect_crops")],
+    *[(name, "pmap", 3) for name in LATER],
 ]
 """Places of rows like others of their kind, run by hand too: fsdp on eight devices splits the batch as jit does, and the state
-besides; the others have no sum over a batch that reconstruct, stacked and detect_regions have not."""
+besides, and the rows of which these are alike have pmap."""
 PLACED = slow_but(
     [(name, *place) for place in [*PLACES, *RARE] for name in TASKS],
     ("surgery", "pmap", 3),
@@ -300,7 +300,7 @@ def test_every_task_that_draws_is_tested():
     assert [name for name in TASKS if experiment(name).task.sampler] == SAMPLERS
 
 
-@pytest.mark.parametrize("name", slow_but(TASKS, "pursuit", "pca", "reconstruct", "variational"))
+@pytest.mark.parametrize("name", slow_but(TASKS, "pursuit", "pca", "reconstruct", "variational", thorough=LATER))
 def test_bf16_trains_and_measures_near_f32_and_keeps_everything_else_in_f32(name: str):
     state, _, curve, _ = reference(name, precision="bf16")
     kept = jax.tree.leaves((state.params, state.average, state.model_state))

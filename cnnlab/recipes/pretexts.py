@@ -103,7 +103,7 @@ def colourisation(
     *,
     cell: Literal[1, 2, 4, 8] = 4,
     uniform: Annotated[float, Range(0, 1, open_low=True)] = 0.5,
-    temperature: Positive = 0.38,
+    annealing: Positive = 0.38,
     width: Count = 64,
 ) -> Task:
     """The colours of an image from its lightness (Zhang, Isola and Efros 2016, arXiv 1603.08511).
@@ -111,13 +111,13 @@ def colourisation(
     Args:
         cell: side in pixels of the cells whose mean colour is predicted.
         uniform: how little more rare colours weigh in the loss: 1, not at all.
-        temperature: at which predicted shares of colours become one colour: 1, their mean, which is dull.
+        annealing: temperature at which predicted shares of colours become one colour: 1, their mean, which is dull.
         width: channels of the decoder.
     """
     require_colours(inputs)
     network = TrunkDecoder(trunk, len(bins()), cell, width)
     _require_maps(network, inputs)
-    return colourize(network, inputs, cell=cell, uniform=uniform, temperature=temperature)
+    return colourize(network, inputs, cell=cell, uniform=uniform, temperature=annealing)
 
 
 def inpainting(
