@@ -29,6 +29,7 @@ from cnnlab.data.variations.examples import Examples
 from cnnlab.digests import combined_digest
 from cnnlab.errors import DataError, UsageError
 from cnnlab.inputs import InputSpec
+from cnnlab.ops.keys import of_each
 from cnnlab.ops.whitening import normalised
 from cnnlab.remarks import print_once
 from cnnlab.values import Count, DrawSeed, Fraction, Range
@@ -302,7 +303,7 @@ def _prepare(
     )
     if key is not None and augment.variations:
         # The key depends on the example's index in the split, not on the device count nor on its place in the batch.
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+        keys = of_each(key, index)
         columns = _varied(augment, kinds, columns, keys, {name: feed[name] for name in augment.columns})
     mask = feed["mask"] if "mask" in feed else jnp.ones(index.shape, bool)
     for name, (subtract, divide) in inputs.others.items():

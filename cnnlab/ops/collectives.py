@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cnnlab.ops.keys import of_each
+
 AXIS = "devices"
 
 
@@ -83,4 +85,4 @@ def example_keys(key: jax.Array, size: int) -> jax.Array:
 
     Each key depends on the example's position in the global batch, so noise is the same on one device and on eight.
     """
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions(size))
+    return of_each(key, positions(size))

@@ -104,13 +104,9 @@ def _largest(magnitudes: np.ndarray, count: int) -> np.ndarray:
 def shares_of(params: Any, density: float, layers: Sequence[tuple[str, float]]) -> dict[str, float]:
     """Returns {path of a kernel: share of its weights that stays}: `density`, or that of the first pattern that matches it.
 
-    Kernels are the parameters with two axes and more; biases and the scales of norms are not pruned.
-
-    Raises UsageError for a pattern that matches no kernel.
+    Biases and the scales of norms are not pruned. Raises UsageError for a pattern that matches no kernel.
     """
-    kernels = [path for path, leaf in trees.flatten(params).items() if len(np.shape(leaf)) > 1]
-    trees.require_match([pattern for pattern, _ in layers], kernels, knob="density_by_layer")
-    return {path: next((share for pattern, share in layers if trees.matches(pattern, path)), density) for path in kernels}
+    return trees.by_kernel(params, density, layers, knob="density_by_layer")
 
 
 def layer_shares(texts: Sequence[str]) -> list[tuple[str, float]]:

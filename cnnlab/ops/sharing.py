@@ -100,9 +100,7 @@ def bits_of(params: Any, bits: int, layers: Mapping[str, int]) -> dict[str, int]
 
     Raises UsageError for a pattern that matches no kernel.
     """
-    kernels = [path for path, leaf in trees.flatten(params).items() if len(np.shape(leaf)) > 1]
-    trees.require_match(list(layers), kernels, knob="bits_by_layer")
-    return {path: next((own for pattern, own in layers.items() if trees.matches(pattern, path)), bits) for path in kernels}
+    return trees.by_kernel(params, bits, layers.items(), knob="bits_by_layer")
 
 
 def layer_bits(texts: Sequence[str]) -> list[tuple[str, int]]:

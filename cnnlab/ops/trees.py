@@ -44,6 +44,23 @@ def matches(pattern: str, path: str) -> bool:
     return re.fullmatch(f"(?:{pattern})(?:/.*)?", path) is not None
 
 
+def by_kernel(params: Any, default: Any, chosen: Iterable[tuple[str, Any]], *, knob: str) -> dict[str, Any]:
+    """Returns {path of a kernel: the value of the first pattern that matches it, else `default`}.
+
+    Kernels are the parameters with two axes and more; biases and the scales of norms have fewer.
+
+    Args:
+        params: nested parameters.
+        default: value of the kernels that no pattern matches.
+        chosen: (pattern, value) pairs.
+        knob: the flag that gave the patterns; UsageError names it where one matches no kernel.
+    """
+    pairs = list(chosen)
+    kernels = [path for path, leaf in flatten(params).items() if len(leaf.shape) > 1]
+    require_match([pattern for pattern, _ in pairs], kernels, knob=knob)
+    return {path: next((value for pattern, value in pairs if matches(pattern, path)), default) for path in kernels}
+
+
 def require_match(patterns: Sequence[str], paths: Iterable[str], *, knob: str) -> None:
     """Raises UsageError for a pattern that is no regular expression or matches no path; `knob` is the flag that gave it."""
     paths = list(paths)

@@ -20,7 +20,7 @@ from cnnlab.core import Array, Sampler
 from cnnlab.engine.averages import evaluated
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
-from cnnlab.ops.keys import stream
+from cnnlab.ops.keys import of_each, stream
 from cnnlab.ops.slerp import slerp
 from cnnlab.progress import ProgressLine
 from cnnlab.runs import run
@@ -127,7 +127,7 @@ def _name(wanted: SampleRequest) -> str:
 def keys_of(seed: int, count: int, purpose: str = "sample") -> Array:
     """Returns a key for each image or text, key [N]; each purpose has a stream of its own."""
     key = stream(jax.random.key(seed), purpose)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count, dtype=jnp.int32))
+    return of_each(key, jnp.arange(count, dtype=jnp.int32))
 
 
 def _labels(wanted: SampleRequest, classes: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, T
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
-from cnnlab.ops.keys import stream
+from cnnlab.ops.keys import of_each, stream
 from cnnlab.ops.labels import labels_of
 from cnnlab.ops.pixel_distributions import PixelDistribution, on_levels
 from cnnlab.ops.precision import at_least_f32
@@ -88,7 +88,7 @@ class _Game:
         if key is not None and self.output.resample_targets:
             keys = collectives.example_keys(stream(key, "values"), len(images))
         else:  # the same targets every time that an example is measured
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(stream(jax.random.key(0), "values"), batch["index"])
+            keys = of_each(stream(jax.random.key(0), "values"), batch["index"])
         return on_levels(at_least_f32(jax.vmap(self.output.targets)(images, keys)), self.output.levels)
 
     def nll_per_pixel(self, params: Params, model_state: PyTree, batch: Batch, key: Array | None) -> Array:
@@ -141,9 +141,7 @@ class _Game:
         count, half = len(batch["index"]), self.image_shape[0] // 2
         order = jnp.arange(count, dtype=jnp.int32)
         # Every image has a key of its own in each stream: a snapshot of fewer images shows the same ones.
-        sample_keys, completion_keys = (
-            jax.vmap(jax.random.fold_in, in_axes=(None, 0))(stream(key, name), order) for name in ("samples", "completions")
-        )
+        sample_keys, completion_keys = (of_each(stream(key, name), order) for name in ("samples", "completions"))
         labels = order % max(self.classes, 1)
         given = self.values({**batch, "image": batch["image"].astype(jnp.float32)}, None)
         canvas = given.at[:, half:].set(0.0)

@@ -21,7 +21,7 @@ from cnnlab.ops import collectives, colours, upsample
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.tasks.adversarial import Pixels
 from cnnlab.tasks.network_player import NetworkPlayer
-from cnnlab.tasks.pretext import features_of
+from cnnlab.tasks.pretext import features_of, means
 
 METRICS = (
     Metric("loss", "nats", higher_is_better=False, log_scale=True),
@@ -105,7 +105,7 @@ def colourize(network: nn.Module, inputs: InputSpec, *, cell: int, uniform: floa
         loss=loss_of,
         predict=features_of(network),
         measure=measure,
-        summary=summary,
+        summary=functools.partial(means, METRICS),
         figures=functools.partial(draw_figures, inputs, coloured),
         turns=(PRETEXT,),
         metrics=METRICS,
@@ -168,15 +168,6 @@ def compared(logits: Array, soft: Array, true: Array, temperature: float) -> tup
     }
     each = {name: jnp.mean(values, axis=(1, 2)) for name, values in by_cell.items()}
     return each, losses
-
-
-def summary(stats: Stats) -> dict[str, float]:
-    """Returns the means over images, f64 where they are of rows."""
-    rows, sums = stats["rows"], stats["sums"]
-    names = [metric.name for metric in METRICS]
-    if rows:
-        return {name: float(np.mean(rows[name], dtype=np.float64)) for name in names}
-    return {name: float(sums[name]) / max(float(sums["count"]), 1.0) for name in names}
 
 
 def draw_figures(

@@ -17,7 +17,7 @@ from cnnlab.core import DETECTOR, Array, Batch, Dataset, Params, PyTree, Stats, 
 from cnnlab.data.kinds.proposals import PROPOSALS
 from cnnlab.ops import collectives
 from cnnlab.ops.heads import Head, Objects
-from cnnlab.ops.keys import stream
+from cnnlab.ops.keys import of_each, stream
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.proposals import Proposals
 from cnnlab.tasks import boxes_shown, instances_shown
@@ -77,7 +77,7 @@ def detect(network: nn.Module, *, metrics: BoxMetrics, frozen: tuple[str, ...] =
         given = _given(batch, takes) | _chosen_by(metrics, takes)
         outputs = learnt = at_least_f32(detector.evaluate(params, model_state, batch["image"], **given)[0])
         if "objects" in takes:  # the layers below the regions are the same, and XLA computes them once
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), batch["index"])
+            keys = of_each(jax.random.key(0), batch["index"])
             learnt = _wide(detector.evaluate(params, model_state, batch["image"], **_told(batch, metrics, keys, takes))[0])
         rows = metrics.rows(found_in(outputs, batch["image"]), batch)
         return {"sums": {}, "rows": {**rows, "loss_terms": terms_of(learnt, batch)}}

@@ -22,7 +22,7 @@ from cnnlab.ops.keys import stream
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.tasks.adversarial import Pixels
 from cnnlab.tasks.network_player import NetworkPlayer
-from cnnlab.tasks.pretext import features_of, keys_of
+from cnnlab.tasks.pretext import features_of, keys_of, means
 
 METRICS = (
     Metric("error", higher_is_better=False, log_scale=True),
@@ -101,7 +101,7 @@ def inpaint(network: nn.Module, inputs: InputSpec, *, region: Region, share: flo
         loss=loss_of,
         predict=features_of(network),
         measure=measure,
-        summary=summary,
+        summary=functools.partial(means, METRICS),
         figures=functools.partial(draw_figures, inputs, filled),
         turns=(PRETEXT,),
         metrics=METRICS,
@@ -123,15 +123,6 @@ def errors(found: Array, images: Array, hole: Array) -> dict[str, Array]:
     error = jnp.sum(jnp.where(missing, (found - images) ** 2, 0.0), axis=(1, 2, 3)) / number
     flat = jnp.sum(jnp.where(missing, (seen[:, None, None] - images) ** 2, 0.0), axis=(1, 2, 3)) / number
     return {"error": error, "flat_error": flat, "loss": error, "count": jnp.ones_like(error)}
-
-
-def summary(stats: Stats) -> dict[str, float]:
-    """Returns the means over images, f64 where they are of rows."""
-    rows, sums = stats["rows"], stats["sums"]
-    names = [metric.name for metric in METRICS]
-    if rows:
-        return {name: float(np.mean(rows[name], dtype=np.float64)) for name in names}
-    return {name: float(sums[name]) / max(float(sums["count"]), 1.0) for name in names}
 
 
 def draw_figures(

@@ -21,6 +21,7 @@ from cnnlab.metric import SHARE, Metric
 from cnnlab.ops import metrics_of_counts as of_counts
 from cnnlab.ops import metrics_of_scores as of_scores
 from cnnlab.ops.attacks import ATTACKS, LogitsOf, noise, pgd
+from cnnlab.ops.keys import of_each
 from cnnlab.ops.metrics import predicted
 from cnnlab.ops.metrics_of_counts import Counts, KappaWeights
 from cnnlab.tasks.adversarial import Probe
@@ -259,7 +260,7 @@ def robust_accuracy(
 
     def probe(outputs_of: LogitsOf, images: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         # The key of an example does not depend on its batch.
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), batch["index"])
+        keys = of_each(jax.random.key(0), batch["index"])
         labels = batch[LABEL]
         given: tuple[Any, ...] = (outputs_of, images, labels, keys)
 

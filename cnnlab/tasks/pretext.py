@@ -7,7 +7,7 @@ Letters in shapes: B batch, P pieces of an image, H W space, C channels, K answe
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ from cnnlab.core import PRETEXT, Array, Batch, Dataset, Params, PyTree, Stats, T
 from cnnlab.inputs import unit_value
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops import collectives
-from cnnlab.ops.keys import stream
+from cnnlab.ops.keys import of_each, stream
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.metrics import confusion_counts, predicted
 from cnnlab.ops.precision import at_least_f32
@@ -106,7 +106,7 @@ def solve(network: nn.Module, puzzle: Puzzle) -> Task:
 
 def keys_of(index: Array) -> Array:
     """Returns a key for each held-out image, keys [B], which depends on its index i32 [B] alone."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), index)
+    return of_each(jax.random.key(0), index)
 
 
 def features_of(network: nn.Module) -> Callable[[Params, PyTree, Array], Array]:
@@ -150,6 +150,15 @@ def summary(stats: Stats) -> dict[str, float]:
         return {name: float(np.mean(values, dtype=np.float64)) for name, values in numbers.items()}
     count = max(float(stats["sums"]["count"]), 1.0)
     return {"accuracy": float(stats["sums"]["correct"]) / count, "loss": float(stats["sums"]["loss"]) / count}
+
+
+def means(metrics: Sequence[Metric], stats: Stats) -> dict[str, float]:
+    """Returns the means over images of rows, or of sums of training, that have the names of the metrics; f64 of rows."""
+    rows, sums = stats["rows"], stats["sums"]
+    names = [metric.name for metric in metrics]
+    if rows:
+        return {name: float(np.mean(rows[name], dtype=np.float64)) for name in names}
+    return {name: float(sums[name]) / max(float(sums["count"]), 1.0) for name in names}
 
 
 def draw_figures(

@@ -29,7 +29,7 @@ import numpy as np
 from cnnlab.core import Array, Batch
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops.frechet import frechet, moments
-from cnnlab.ops.keys import stream
+from cnnlab.ops.keys import of_each, stream
 from cnnlab.ops.sample_metrics import (
     classes_hit,
     classifier_score,
@@ -134,7 +134,7 @@ def _projection(size: int) -> np.ndarray:
 def sampling_keys(batch: Batch, name: str = "judged") -> Array:
     """Returns a key for each held-out example, by its index, in the stream `name`: measuring is a pure function. Key [B]."""
     key = stream(jax.random.key(0), name)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
+    return of_each(key, batch["index"])
 
 
 def evaluation_rows(evaluator: SampleEvaluator, real: Array, generated: Array) -> dict[str, Array]:

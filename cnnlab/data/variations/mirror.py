@@ -5,6 +5,7 @@ import jax
 from cnnlab.core import Array
 from cnnlab.data.motion import mirror
 from cnnlab.data.variations.examples import Examples, moved
+from cnnlab.ops.keys import of_each
 from cnnlab.values import Probability
 
 
@@ -36,6 +37,6 @@ def alternating_flip(examples: Examples, keys: Array, *, index: Array, epoch: Ar
         index: place of each example in the split, i32 [B].
         epoch: number of times that training has shown each example before, i32 [B].
     """
-    draws = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), index)
+    draws = of_each(jax.random.key(0), index)
     begins = jax.vmap(jax.random.bernoulli)(draws)
     return moved(examples, begins ^ (epoch % 2 == 1), lambda chosen, size: mirror(size, chosen))
