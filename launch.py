@@ -5,17 +5,7 @@
 `python launch.py --experiment=NAME --help` the knobs of an experiment.
 """
 
-import os
-import sys
+from cnnlab.__main__ import run
 
 if __name__ == "__main__":
-    try:
-        from cnnlab.cli.main import main
-
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:  # before `main` handles signals
-        print("stopped by SIGINT before anything was begun.", file=sys.stderr)
-        sys.exit(75)
-    except BrokenPipeError:  # the reader of a pipe, such as head, left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    run()

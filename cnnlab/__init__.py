@@ -7,6 +7,8 @@ From Python, `cnnlab.load(folder)` opens a run or a study, `cnnlab.experiment(na
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cnnlab.home import VERSION as __version__
+
 if TYPE_CHECKING:
     from cnnlab.python.configured import ConfiguredExperiment, experiment, train
     from cnnlab.python.opened import load
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from cnnlab.python.run import Run
     from cnnlab.python.study import Study
 
-__all__ = ["ConfiguredExperiment", "Predictions", "Run", "Study", "experiment", "load", "train"]
+__all__ = ["ConfiguredExperiment", "Predictions", "Run", "Study", "__version__", "experiment", "load", "train"]
 
 _MODULES = {
     "ConfiguredExperiment": "configured",

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from cnnlab import home
 from cnnlab.digests import digest
 from cnnlab.json_cache import JsonCache
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-OURS = ("cnnlab", "experiments")
-"""Packages below ROOT."""
+OURS = {"cnnlab": str(home.ABOVE), "experiments": str(home.EXPERIMENTS.parent)}
+"""The folder of each package of this project."""
 ALWAYS = ("cnnlab/runs/run.py", "cnnlab/knobs.py")
 """Files that every run goes through, with what they import."""
 SILENT = (
@@ -34,6 +34,7 @@ SILENT = (
     "text",
     "errors",
     "files",
+    "home",
     "json_cache",
     "digests",
     "own",
@@ -51,7 +52,6 @@ Known = tuple[str, list[str]]
 """Digest of a file's code, and the dotted names that it imports; relative ones begin with their dots."""
 Place = tuple[str, str]
 """Path of a file, and the folder that its name begins at."""
-_ROOT = str(ROOT)
 
 
 def code_digests(path: pathlib.Path, *parts: pathlib.Path) -> dict[str, str]:
@@ -68,12 +68,12 @@ def code_digests(path: pathlib.Path, *parts: pathlib.Path) -> dict[str, str]:
     found: dict[str, str] = {}
     seen: set[str] = set()
     own = [one.resolve() for one in (path, *parts)]
-    waiting = [(str(one), _ROOT if one.is_relative_to(ROOT / "experiments") else str(one.parent)) for one in own]
-    waiting += [(os.path.join(_ROOT, *name.split("/")), _ROOT) for name in ALWAYS]
+    waiting = [(str(one), OURS["experiments"] if one.is_relative_to(home.EXPERIMENTS) else str(one.parent)) for one in own]
+    waiting += [(os.path.join(OURS["cnnlab"], *name.split("/")), OURS["cnnlab"]) for name in ALWAYS]
     while waiting:
         file, root = waiting.pop()
         name = file[len(root) :].lstrip(os.sep).replace(os.sep, "/")
-        if file in seen or (root == _ROOT and _is_silent(name)):
+        if file in seen or (root in OURS.values() and _is_silent(name)):
             continue
         seen.add(file)
         code, imported = _known(file, cache)
@@ -100,7 +100,7 @@ class _Search:
     def located(self, dotted: str, file: str, root: str) -> list[Place]:
         """Returns the packages and the module that a dotted name imports, in a file with its root."""
         # In the project a name means the same in every file; elsewhere it depends on the file.
-        key = dotted, root if root == _ROOT and not dotted.startswith(".") else file
+        key = dotted, root if root in OURS.values() and not dotted.startswith(".") else file
         if key not in self.places:
             self.places[key] = list(self._located(dotted, file, root))
         return self.places[key]
@@ -123,8 +123,8 @@ class _Search:
     def _root_of(self, top: str, file: str, root: str) -> str | None:
         """Returns the folder that holds the package or module `top`; None for those of Python and installed ones."""
         if top in OURS:
-            return _ROOT
-        if top in sys.stdlib_module_names or (root == _ROOT and os.path.dirname(file) != _ROOT):
+            return OURS[top]
+        if top in sys.stdlib_module_names or (root in OURS.values() and os.path.dirname(file) != root):
             return None
         if self._module_file(root, top) not in (None, file) or os.path.isdir(os.path.join(root, top)):
             return root

@@ -17,8 +17,8 @@ from cnnlab.ablation.report.cards.means import curve_point, numbers_of
 from cnnlab.ablation.report.cards.numbers import conditions, effect, number, with_interval
 from cnnlab.ablation.report.cards.record import Arm, Record
 from cnnlab.ablation.report.cards.series import MOST_ROWS, lines_of, rows_of
+from cnnlab.home import ABOVE as ROOT
 from cnnlab.metric import Metric
-from cnnlab.runs.catalogue import ROOT
 from experiments.claims.catalogue import CHAPTERS, CLAIMS
 
 WORKS = read_bibliography((ROOT / "experiments" / "claims" / "references.bib").read_text(encoding="utf-8"))

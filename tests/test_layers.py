@@ -8,7 +8,7 @@ PACKAGE = sorted((ROOT / "cnnlab").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 
 LEVELS = [
-    {"errors", "text", "digests", "progress", "remarks"},
+    {"errors", "home", "text", "digests", "progress", "remarks"},
     {"files", "own", "terminal"},
     {"json_cache", "compressed"},
     {"sources"},
@@ -27,6 +27,7 @@ LEVELS = [
     {"overview", "explain"},
     {"cli"},
     {"python"},
+    {"__main__"},
 ]
 """From the ground up. A room imports those below it."""
 
@@ -135,7 +136,7 @@ def test_only_one_module_writes_files():
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in PACKAGE
-        if path != ROOT / "cnnlab" / "files.py"
+        if path not in (ROOT / "cnnlab" / "files.py", ROOT / "cnnlab" / "__main__.py")  # the latter opens os.devnull
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and written(node)
     ]

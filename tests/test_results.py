@@ -72,7 +72,7 @@ def test_settings_are_the_flags_that_change_what_is_trained():
 
 
 def test_the_table_of_this_repository_is_that_of_its_records(tmp_path: pathlib.Path):
-    from cnnlab.runs.catalogue import ROOT
+    from cnnlab.home import ABOVE as ROOT
 
     page = tmp_path / "README.md"
     page.write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")

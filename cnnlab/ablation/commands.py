@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab import own as own_files
 from cnnlab.ablation.analyse import claim_verdict
 from cnnlab.ablation.analyse.analysis import Analysis, analyse
@@ -326,7 +326,7 @@ def report_runs(
     outcomes = []
     for folder, run in found:
         arm = by_key[json.dumps(run["knobs"], sort_keys=True)]
-        outcomes.append(runs.read_result(arm.name, run["flags"]["seed"], folder, f"python launch.py reproduce {folder}"))
+        outcomes.append(runs.read_result(arm.name, run["flags"]["seed"], folder, f"{home.COMMAND} reproduce {folder}"))
     first = found[0][1]
     compared = metric or _first_metric(outcomes)
     study = Study(

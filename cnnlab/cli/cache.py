@@ -2,6 +2,7 @@
 
 import time
 
+from cnnlab import home
 from cnnlab.cli.groups import Console
 from cnnlab.text import counted, format_bytes, format_duration
 
@@ -28,5 +29,5 @@ def cache(*, clear: bool = False, console: Console) -> int:
         used = f"{format_duration(max(now - entry.used, 0))} ago"
         print(f"{format_bytes(entry.size):>11}  {used:>15}  {entry.folder.name}  {entry.about}".rstrip())
     if found:
-        print("Delete all of it: python launch.py cache --clear")
+        print(f"Delete all of it: {home.COMMAND} cache --clear")
     return 0

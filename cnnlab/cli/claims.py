@@ -4,17 +4,17 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from cnnlab import own
+from cnnlab import home, own
 from cnnlab.cli.common import setup_jax
 from cnnlab.cli.groups import Console
 from cnnlab.errors import UsageError
-from cnnlab.runs.catalogue import ROOT, launchable_files
+from cnnlab.runs.catalogue import launchable_files
 from cnnlab.values import Target
 
 if TYPE_CHECKING:
     from cnnlab.ablation.report.cards.card import ClaimFile
 
-CATALOGUE = ROOT / "experiments" / "claims" / "catalogue.py"
+CATALOGUE = home.EXPERIMENTS / "claims" / "catalogue.py"
 BIBLIOGRAPHY = CATALOGUE.with_name("references.bib")
 
 
@@ -31,7 +31,7 @@ def claims(*folders: str, to: Target | None = None, console: Console) -> int:
 
     target = pathlib.Path(to or "docs/claims")
     if not folders and not (target / PAGE).is_file():
-        raise UsageError("claims of what? Give the folders of studies, or the folder above them: python launch.py claims runs")
+        raise UsageError(f"claims of what? Give the folders of studies, or the folder above them: {home.COMMAND} claims runs")
     catalogue: Any = own.load_module(CATALOGUE, where="the catalogue of claims") if CATALOGUE.is_file() else None
     works = read_bibliography(BIBLIOGRAPHY.read_text(encoding="utf-8")) if BIBLIOGRAPHY.is_file() else {}
     print(
@@ -56,7 +56,7 @@ def declared_files(target: pathlib.Path) -> "list[ClaimFile]":
     setup_jax(None)
     from cnnlab.ablation.report.cards.card import ClaimFile
 
-    found, is_here = [], target.resolve().is_relative_to(ROOT)
+    found, is_here = [], target.resolve().is_relative_to(home.EXPERIMENTS.parent)
     for name, path in sorted(launchable_files().items()):
         if "claims" not in path.parts:
             continue

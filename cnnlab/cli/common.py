@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cnnlab import home
 from cnnlab.cli.groups import Console, Devices, Length, Memory, Pace
 from cnnlab.errors import UsageError
 from cnnlab.values import LARGEST_SEED
@@ -25,7 +26,7 @@ class NoExperiment(UsageError):
     """No experiment is named; `words` are those among which its name may be misspelt."""
 
     def __init__(self, words: Mapping[str, str]) -> None:
-        super().__init__("which experiment? Add --experiment=NAME; `python launch.py list` shows them.")
+        super().__init__(f"which experiment? Add --experiment=NAME; `{home.COMMAND} list` shows them.")
         self.words = tuple(words)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from cnnlab import knobs
+from cnnlab import home, knobs
 from cnnlab.choices import parameters
 from cnnlab.cli import flag_files
 from cnnlab.cli.groups import Console
@@ -149,9 +149,9 @@ def parse(verb: Verb, words: Sequence[str]) -> Call:
     for flag in known.values():
         values[flag.name] = _Flag(flag)
     try:
-        rest = values(["launch.py", *flag_files.expand(words)], known_only=True)[1:]
+        rest = values([home.COMMAND, *flag_files.expand(words)], known_only=True)[1:]
     except (flags.Error, ValueError) as error:
-        raise UsageError(f"{error}\n`python launch.py VERB --help` lists the flags of a verb.") from None
+        raise UsageError(f"{error}\n`{home.COMMAND} VERB --help` lists the flags of a verb.") from None
     words, given = _split(rest)
     folders = tuple(str(expand_home(word)) if word.startswith("~") else word for word in words)
     arguments: dict[str, Any] = {}
@@ -196,7 +196,7 @@ def help_of(name: str, verb: Verb) -> str:
     known = flags_of(verb)
     words = f"{' [FOLDER …]' if takes_folders(verb) else ''}{' [--knob=value …]' if takes_knobs(verb) else ''}"
     text = (inspect.getdoc(verb) or "").partition("\nArgs:")[0].strip()
-    lines = [f"python launch.py {name}{words} [flags]", "", text]
+    lines = [f"{home.COMMAND} {name}{words} [flags]", "", text]
     titles: Mapping[type | None, str] = {None: f"Flags of {name}."} | {
         flag.group: (inspect.getdoc(flag.group) or "").partition("\n")[0] for flag in known.values() if flag.group
     }

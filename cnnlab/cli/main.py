@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from cnnlab import own
+from cnnlab import home, own
 from cnnlab.cli import flags, signals, suggest, supervise
 from cnnlab.cli.common import NoExperiment, load, resolve
 from cnnlab.cli.groups import Console, Devices
@@ -15,21 +15,22 @@ from cnnlab.cli.verbs import VERBS
 from cnnlab.errors import Preempted, UsageError, did_you_mean, of_the_world
 from cnnlab.knobs import UnknownKnob
 from cnnlab.remarks import begin_command
+from cnnlab.runs.revision import code_revision
 
-OVERVIEW = """Trains and studies convolutional networks: python launch.py [VERB] --experiment=NAME [--knob=value …] [flags]
+OVERVIEW = """Trains and studies convolutional networks: {command} [VERB] --experiment=NAME [--knob=value …] [flags]
 
 Verbs
 {verbs}
   help         shows the flags of a verb: help VERB, or VERB --help. Without a verb the command trains
 
 Knobs are the keyword arguments of the experiment's function and, below its choices, of the chosen functions:
-  python launch.py --experiment=lenet5_digits --optimizer=adam --lr=0.001 --model.activation=tanh
-  python launch.py --experiment=lenet5_digits --help      shows them all
-  python launch.py ablate --experiment=convnet_digits --vary=norm:batch,none --vary=lr:0.1,0.01 --seeds=5
-  python launch.py ablate --experiment=convnet_digits --design=leave_one_out --toggle=norm,augment
+  {command} --experiment=lenet5_digits --optimizer=adam --lr=0.001 --model.activation=tanh
+  {command} --experiment=lenet5_digits --help      shows them all
+  {command} ablate --experiment=convnet_digits --vary=norm:batch,none --vary=lr:0.1,0.01 --seeds=5
+  {command} ablate --experiment=convnet_digits --design=leave_one_out --toggle=norm,augment
 
---flagfile=FILE reads flags from a text file in UTF-8, one on each line. Flags of the verb train follow; the others are shown
-by VERB --help.
+--version shows the version. --flagfile=FILE reads flags from a text file in UTF-8, one on each line. Flags of the verb train
+follow; the others are shown by VERB --help.
 
 """
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs one command; returns its exit code. May be called any number of times in a process.
 
     Args:
-        argv: the words after `launch.py`.
+        argv: the words of the command, without its beginning.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -65,6 +66,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(words: list[str]) -> int:
+    if words == ["--version"]:
+        commit = code_revision()[0]
+        print(f"cnnlab {home.VERSION}{f', commit {commit[:12]}' if commit else ''}")
+        return 0
     if words and words[0] == "help":
         words = [*words[1:], "--help"]
     is_named = bool(words) and not words[0].startswith("-")
@@ -112,7 +117,7 @@ def help_text(name: str | None, call: flags.Call) -> str:
         lines = {verb: (function.__doc__ or "").partition("\n")[0].rstrip(".") for verb, function in VERBS.items()}
         width = max(map(len, VERBS))
         verbs = "\n".join(f"  {verb.ljust(width)} {text[0].lower()}{text[1:]}" for verb, text in lines.items())
-        return OVERVIEW.format(verbs=verbs) + own.partition("\n\n")[2].partition("\n\n")[2]
+        return OVERVIEW.format(command=home.COMMAND, verbs=verbs) + own.partition("\n\n")[2].partition("\n\n")[2]
     if experiment is None or not flags.takes_knobs(call.verb):
         return own
     from cnnlab.knobs import as_text

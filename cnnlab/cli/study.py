@@ -4,14 +4,13 @@ import dataclasses
 import functools
 import pathlib
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.ablation.plan.request import Comparison, DesignRequest, PruningRequest
 from cnnlab.ablation.plan.study import Study
-from cnnlab.ablation.run.command import LAUNCHER, Batching, worker_command
+from cnnlab.ablation.run.command import Batching, worker_command
 from cnnlab.cli import supervise
 from cnnlab.cli.common import announce_code, load, resolve, run_spec, seeds_from
 from cnnlab.cli.groups import Console, Devices, Launching, Length, Limits, Memory, Pace, Processes, as_words
@@ -266,7 +265,7 @@ def report(
     from cnnlab.ablation.run import runs
 
     if not folders:
-        raise UsageError("report on what? Give the folder of a study, or folders of runs: python launch.py report runs/…")
+        raise UsageError(f"report on what? Give the folder of a study, or folders of runs: {home.COMMAND} report runs/…")
     places = [pathlib.Path(folder) for folder in folders]
     if len(places) == 1 and (places[0] / runs.STUDY).exists():
         study = runs.load_study(places[0])
@@ -372,5 +371,5 @@ def reproduce(
 
 
 def main_again(words: Sequence[str]) -> int:
-    """Runs another command of launch.py in a process of its own; returns its exit code."""
-    return subprocess.run([sys.executable, str(LAUNCHER), *words], check=False).returncode
+    """Runs another command in a process of its own; returns its exit code."""
+    return subprocess.run(home.process(words), check=False).returncode

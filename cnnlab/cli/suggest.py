@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from cnnlab import knobs
+from cnnlab import home, knobs
 from cnnlab.cli.flags import Verb, flags_of, takes_folders, takes_knobs
 from cnnlab.errors import UsageError
 from cnnlab.runs.renamed import RENAMED, renamed_message
@@ -96,7 +96,7 @@ def _of_another_verb(name: str, owners: Sequence[str], verbs: Mapping[str, Verb]
     first = verbs[owners[0]]
     place = "FOLDER" if takes_folders(first) else "--experiment=…" if takes_knobs(first) else "--workdir=…"
     value = "" if flags_of(first)[name].annotation is bool else "=…"
-    return f"--{name} is a flag of {_listed(owners)}. Did you mean: python launch.py {owners[0]} {place} --{name}{value}?"
+    return f"--{name} is a flag of {_listed(owners)}. Did you mean: {home.COMMAND} {owners[0]} {place} --{name}{value}?"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -21,17 +21,17 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, TextIO
 
+from cnnlab import home
 from cnnlab.cli.groups import Processes
 from cnnlab.errors import STOP_SIGNALS, WARNING_SIGNAL, Preempted, UsageError
 from cnnlab.runs import ends
 
-LAUNCHER = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 CHILD = "CNNLAB_PROCESS"
 """Name of the variable in the environment of a process that has a parent here: its number."""
 PARENT = "CNNLAB_PARENT"
 """The same for the system's number of the parent, with which it ends."""
 WORDS: list[str] = []
-"""The words of the command after launch.py, as `main` got them: a parent starts its processes with the same ones."""
+"""The words of the command after its beginning, as `main` got them: a parent starts its processes with the same ones."""
 SLICES = (("MEGASCALE_NUM_SLICES", 1), ("MEGASCALE_SLICE_ID", 0))
 """Names of the variables with the number of TPU slices of a job and the number of this one, and what they are without them."""
 NOISE = re.compile(
@@ -193,7 +193,7 @@ def _start(index: int, words: list[str], note: pathlib.Path) -> Child:
     """
     shown = index == 0
     process = subprocess.Popen(
-        [sys.executable, str(LAUNCHER), *words],
+        home.process(words),
         env={"PJRT_NPROC": "16"}
         | os.environ
         | {CHILD: str(index), PARENT: str(os.getpid()), ends.NOTE: str(note), "PYTHONUNBUFFERED": "1"},

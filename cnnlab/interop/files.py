@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlab import home
 from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, SEGMENTER, TEACHER, TRUNK
 from cnnlab.digests import arrays_digest
 from cnnlab.engine import averages
@@ -171,7 +172,7 @@ def _safetensors(path: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
     if recorded is None and ours:
         raise CheckpointError(
             f"{path} is named like a file of cnnlab and lacks its digest: it is damaged, or was written by something else.\n"
-            "Copy it again, or write it by `python launch.py export`."
+            f"Copy it again, or write it by `{home.COMMAND} export`."
         )
     if recorded is not None and recorded != leaves_digest(leaves, notes):
         raise CheckpointError(f"{path} is damaged: its numbers do not agree with the digest that it holds.\nCopy it again.")

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnlab import home
 from cnnlab.core import Array, PyTree
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.models.layers import MaxPool, pool_geometry
@@ -133,6 +134,6 @@ def require_layers(names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             outer = [one for one in known if "/" not in one]
-            more = f", … ({len(known)} in all; `launch.py inspect` lists them)" if len(known) > len(outer[:SHOWN]) else ""
+            more = f", … ({len(known)} in all; `{home.COMMAND} inspect` lists them)" if len(known) > len(outer[:SHOWN]) else ""
             hint = did_you_mean(name, list(known))
             raise UsageError(f"the network has no layer {name!r}.{hint}\nLayers: {', '.join(outer[:SHOWN])}{more}.")

@@ -8,6 +8,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnlab import home
 from cnnlab.ablation.analyse.comparable import what_differs
 from cnnlab.ablation.report.formatting import NOTHING, format_number, seconds
 from cnnlab.errors import UsageError
@@ -53,7 +54,7 @@ def compare(folders: Sequence[pathlib.Path]) -> Comparison:
     if not 2 <= len(folders) <= len(LETTERS):
         raise UsageError(
             f"runs compare takes 2 to {len(LETTERS)} runs, got {len(folders)}.\n"
-            "Give their folders: python launch.py runs compare runs/A/seed_0 runs/B/seed_0"
+            f"Give their folders: {home.COMMAND} runs compare runs/A/seed_0 runs/B/seed_0"
         )
     places = [_only_run(folder) for folder in folders]
     contents = [run_files.read_run(place) for place in places]
@@ -71,7 +72,7 @@ def _only_run(folder: pathlib.Path) -> pathlib.Path:
         if below:
             raise UsageError(
                 f"{folder} holds {len(below)} runs, such as {below[0]}.\nGive one of them, or compare all of them with "
-                f"statistics: python launch.py report {folder} OTHER_FOLDER"
+                f"statistics: {home.COMMAND} report {folder} OTHER_FOLDER"
             )
     return folder
 

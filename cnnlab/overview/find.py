@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.ablation.plan.pruning import FINISHED, is_due
 from cnnlab.ablation.plan.study import Study
 from cnnlab.ablation.run import runs
@@ -39,7 +39,7 @@ def look(places: Sequence[pathlib.Path], reader: Reader | None = None) -> Overvi
     for place in places:
         if not place.is_dir():
             kind = "a file, expected a folder" if place.exists() else "not there"
-            raise UsageError(f"{place} is {kind}.\nGive a folder of runs: python launch.py runs FOLDER")
+            raise UsageError(f"{place} is {kind}.\nGive a folder of runs: {home.COMMAND} runs FOLDER")
         run_folders, study_folders = folders_below(place, problems)
         for folder in run_folders:
             rows[os.path.abspath(folder)], found = reader.row(folder, _name(folder, place, len(places)))
@@ -111,7 +111,7 @@ def _study_row(
         tuple(found),
         f"{study.claim} {verdict.get('verdict', '')}".strip() if verdict else "exploratory" if study.exploratory else "",
         max((run.changed for run in found if run.changed is not None), default=status.get("time")),
-        "" if is_finished else status.get("command") or f"python launch.py work --workdir={folder}",
+        "" if is_finished else status.get("command") or f"{home.COMMAND} work --workdir={folder}",
     )
 
 

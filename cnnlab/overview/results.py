@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.ablation.analyse.statistics import student_interval
 from cnnlab.ablation.analyse.words import ALPHA
 from cnnlab.ablation.plan.study import metrics_from_json
@@ -70,6 +70,8 @@ def write_results(places: Sequence[pathlib.Path], records: pathlib.Path, page: p
     Returns:
         The names of the experiments whose records were written.
     """
+    if not page.is_file():
+        raise UsageError(f"{page}: no such file.\nExpected one with the lines {BEGIN} and {END}. Name it by --to=FILE.")
     text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise UsageError(f"{page} has no place for the table.\nExpected the lines {BEGIN} and {END}, each once. Add them.")
@@ -100,7 +102,7 @@ def collect(places: Sequence[pathlib.Path]) -> dict[str, list[Result]]:
     if not groups:
         raise UsageError(
             f"there is no finished run of an experiment of this repository in {', '.join(map(str, places))}.\n"
-            "Train one: python launch.py --experiment=lenet5_digits --seeds=5"
+            f"Train one: {home.COMMAND} --experiment=lenet5_digits --seeds=5"
         )
     found: dict[str, list[Result]] = {}
     for (experiment, settings), rows in groups.items():
@@ -143,11 +145,11 @@ def results_table(records: pathlib.Path) -> str:
         results = read_results(records / f"{name}.json")
         for one in results:
             seeds = f" --seeds={len(one.values)}" if len(one.values) > 1 else ""
-            command = shlex.join(["python", "launch.py", f"--experiment={name}", *one.settings]) + seeds
+            command = shlex.join([*home.WORDS, f"--experiment={name}", *one.settings]) + seeds
             cells = (f"`{name}`", what, describe(one), f"{one.steps:,}", published, f"`{command}`")
             lines.append(f"| {' | '.join(cells)} |")
         if not results:
-            command = f"`python launch.py --experiment={name}`"
+            command = f"`{home.COMMAND} --experiment={name}`"
             cells = (f"`{name}`", what, _earlier(doc), "–", published, command)
             lines.append(f"| {' | '.join(cells)} |")
     last = max((one.finished for path in records.glob("*.json") for one in read_results(path)), default=None)

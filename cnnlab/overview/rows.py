@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnlab import home
 from cnnlab.ablation.plan.study import metrics_from_json
 from cnnlab.errors import DamagedFile
 from cnnlab.metric import Metric, name_of
@@ -261,7 +262,7 @@ def _command(row: RunRow) -> str:
     """Returns the command that goes on with a run; empty where there is none."""
     if row.state not in MAY_GO_ON or not row.experiment:
         return ""
-    return shlex.join(["python", "launch.py", "train", f"--workdir={row.folder}", *row.flags])
+    return shlex.join([*home.WORDS, "train", f"--workdir={row.folder}", *row.flags])
 
 
 def iso_time(seconds: float | None) -> str:

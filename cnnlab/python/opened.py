@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
+from cnnlab import home
 from cnnlab.errors import UsageError
 from cnnlab.files import absolute
 from cnnlab.python.run import Run
@@ -26,7 +27,7 @@ def load(folder: str | pathlib.Path, *, best: bool = False, allow: Sequence[str]
     place = absolute(folder)
     if not place.exists():
         raise UsageError(
-            f"there is no folder {place}.\nGive the folder of a run or of a study: `python launch.py runs` lists them."
+            f"there is no folder {place}.\nGive the folder of a run or of a study: `{home.COMMAND} runs` lists them."
         )
     if (place / run_files.STUDY).exists():
         return Study(place, best=best, allow=allow, devices=devices)

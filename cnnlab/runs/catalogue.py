@@ -4,7 +4,7 @@ import ast
 import itertools
 import pathlib
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from cnnlab import home
 
 FAMILIES = {
     "models": "MODELS",
@@ -58,7 +58,7 @@ def launchable_files() -> dict[str, pathlib.Path]:
 def _launchable() -> dict[str, tuple[pathlib.Path, bool]]:
     """Returns {name: (path, whether it is a measurement)} of the files below experiments/ that a command can name."""
     found = {}
-    for path in sorted((ROOT / "experiments").rglob("*.py")):
+    for path in sorted(home.EXPERIMENTS.rglob("*.py")):
         defined: set[str] = set()
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             defined |= {node.name} if isinstance(node, ast.FunctionDef) else set()
@@ -72,7 +72,7 @@ def _options(room: str, variable: str) -> dict[str, str]:
     """Returns {key: first line of its docstring} of the dict literal `variable` in a file of cnnlab/<room>/."""
     # First the docstrings of the room's functions, classes and assigned partials, then the keys that name them.
     docs: dict[str, str] = {}
-    bodies = {path: ast.parse(path.read_text(encoding="utf-8")).body for path in sorted((ROOT / "cnnlab" / room).glob("*.py"))}
+    bodies = {path: ast.parse(path.read_text(encoding="utf-8")).body for path in sorted((home.PACKAGE / room).glob("*.py"))}
     for path, body in bodies.items():
         for node, following in zip(body, [*body[1:], None], strict=True):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):

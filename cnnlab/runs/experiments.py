@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cnnlab import knobs, own
+from cnnlab import home, knobs, own
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.runs.catalogue import launchable_files
 from cnnlab.runs.identity import own_parts
@@ -97,7 +97,7 @@ def load_experiment(name: str, *, data_dir: str | None = None) -> ExperimentFile
     if not callable(function):
         if hasattr(module, "measurement"):
             raise UsageError(
-                f"{title} measures a claim and trains nothing. Run it with: python launch.py measure --experiment={title}"
+                f"{title} measures a claim and trains nothing. Run it with: {home.COMMAND} measure --experiment={title}"
             )
         raise UsageError(f"{path} defines no function `experiment`. See experiments/lenet5_digits.py for one.")
     return ExperimentFile(title, function, path, getattr(module, "study", None), data_dir)
@@ -111,7 +111,7 @@ def load_measurement(name: str) -> MeasurementFile:
         verb = "ablate" if hasattr(module, "study") else "train"
         raise UsageError(
             f"{title} declares no measurement, so there is nothing to measure. "
-            f"Run it with: python launch.py {verb} --experiment={title}"
+            f"Run it with: {home.COMMAND} {verb} --experiment={title}"
         )
     return MeasurementFile(title, path, measurement)
 
@@ -123,7 +123,8 @@ def _imported(name: str) -> tuple[str, pathlib.Path, Any]:
     known = launchable_files()
     path = own.real_path(pathlib.Path(name)) if name.endswith(".py") else known.get(name)
     if path is None:
-        raise UsageError(f"no experiment {name!r}.{did_you_mean(name, list(known))} `python launch.py list` shows them.")
+        raise UsageError(f"no experiment {name!r}.{did_you_mean(name, list(known))} `{home.COMMAND} list` shows them.")
+    home.make_experiments_importable()
     module = own.load_module(path, where=f"--experiment={name}")
     # One file is one experiment, however it is named.
     return (path.stem if known.get(path.stem) == path else str(path)), path, module

@@ -5,9 +5,7 @@ import functools
 import os
 import pathlib
 import platform
-import shlex
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from importlib import metadata
@@ -15,14 +13,14 @@ from typing import Any
 
 import jax
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.core import Experiment
 from cnnlab.engine import loss_scaling
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
 from cnnlab.runs import identity, run_files
 from cnnlab.runs.identity import Identity, Reread
-from cnnlab.runs.revision import ROOT, code_revision, git
+from cnnlab.runs.revision import code_revision, uncommitted
 from cnnlab.runs.trained_function import keep_matrix
 from cnnlab.values import Duration
 
@@ -206,7 +204,7 @@ def conditions(spec: RunSpec) -> dict[str, Any]:
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
         "host": socket.gethostname(),
         "platform": platform.platform(),
-        "versions": {"python": platform.python_version(), **versions()},
+        "versions": {"cnnlab": home.VERSION, "python": platform.python_version(), **versions()},
     }
 
 
@@ -220,7 +218,7 @@ def record_attempt(folder: pathlib.Path, spec: RunSpec, experiment: Experiment, 
     now = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "step": step,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": home.this_command(),
         "commit": commit,
         "uncommitted_changes": has_changes,
         "changes": _keep_changes(folder, len(attempts) + 1) if has_changes else None,
@@ -244,7 +242,7 @@ def record_allowed(folder: pathlib.Path, spec: RunSpec, allowed: tuple[str, ...]
     run = run_files.read_run(folder)
     entry = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": home.this_command(),
         "allowed": list(allowed),
     }
     files.write_record(folder / run_files.RUN, {**run, "accepted": [*run.get("accepted", ()), entry]})
@@ -252,7 +250,7 @@ def record_allowed(folder: pathlib.Path, spec: RunSpec, allowed: tuple[str, ...]
 
 def _keep_changes(folder: pathlib.Path, attempt: int) -> str | None:
     """Writes the uncommitted changes to changes-N.diff, or finds them in the file of an earlier attempt; returns its name."""
-    content = (git(ROOT, "diff", "HEAD") or "").encode()
+    content = uncommitted().encode()
     if len(content) > LONGEST_DIFF:
         content = content[:LONGEST_DIFF] + f"\n… {len(content) - LONGEST_DIFF} more bytes\n".encode()
     for path in sorted(folder.glob("changes-*.diff")):

@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from cnnlab import home
+
 OURS = ("cnnlab/", "experiments/")
 """Beginnings of the names that the files of this project have in `sources.code_digests`."""
 
@@ -31,12 +32,12 @@ def revision_of(own: Iterable[pathlib.Path], sources: Iterable[str]) -> Revision
         sources: names of the files that its code imports, as in `sources.code_digests`.
     """
     commit, _ = code_revision()
-    changed = _changed(ROOT, ".")
+    changed = _changed(home.ABOVE, ".") if home.IS_CHECKOUT else []
     if commit is not None:
-        known = set((git(ROOT, "ls-files", "--", *OURS) or "").splitlines())
+        known = set((git(home.ABOVE, "ls-files", "--", *OURS) or "").splitlines())
         changed += [name for name in sources if name.startswith(OURS) and name not in known]
     for path in own:
-        if not path.resolve().is_relative_to(ROOT) and git(path.parent, "rev-parse", "HEAD") is not None:
+        if not path.resolve().is_relative_to(home.ABOVE) and git(path.parent, "rev-parse", "HEAD") is not None:
             is_known = git(path.parent, "ls-files", "--error-unmatch", "--", path.name) is not None
             changed += _changed(path.parent, path.name) if is_known else [path.name]
     return Revision(commit, tuple(dict.fromkeys(changed)))
@@ -55,8 +56,15 @@ def _changed(folder: pathlib.Path, name: str) -> list[str]:
 @functools.cache
 def code_revision() -> tuple[str | None, bool | None]:
     """Returns (commit of this code, whether files differ from it); None where git does not know."""
-    changes = git(ROOT, "status", "--porcelain", "--untracked-files=no")
-    return git(ROOT, "rev-parse", "HEAD"), None if changes is None else bool(changes)
+    if not home.IS_CHECKOUT:  # a repository around an environment is another project's
+        return None, None
+    changes = git(home.ABOVE, "status", "--porcelain", "--untracked-files=no")
+    return git(home.ABOVE, "rev-parse", "HEAD"), None if changes is None else bool(changes)
+
+
+def uncommitted() -> str:
+    """Returns the uncommitted changes of this code as a diff; empty without any."""
+    return (git(home.ABOVE, "diff", "HEAD") or "") if home.IS_CHECKOUT else ""
 
 
 @functools.cache

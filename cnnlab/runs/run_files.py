@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.digests import file_digest
 from cnnlab.errors import CheckpointError, DamagedFile, DataError, UsageError
 
@@ -57,7 +57,7 @@ ADVICE = {
     RESULT: MEASURE_AGAIN,
     ROWS: MEASURE_AGAIN,
     METRICS: "Restore it from a copy. The final numbers in result.json do not depend on it.",
-    EVALUATION: "`python launch.py evaluate` writes it again.",
+    EVALUATION: f"`{home.COMMAND} evaluate` writes it again.",
     STUDY: "Restore it from a copy, or give the ablate command again: it repeats no run that is finished.",
 }
 """{file: what a person can do where it is damaged}."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cnnlab import text
+from cnnlab import home, text
 from cnnlab.engine.clock import StepClock
 from cnnlab.progress import ProgressLine
 
@@ -127,5 +127,5 @@ def describe_waiting(result: Mapping[str, Any]) -> str:
         return said
     return (
         f"{said}\n  What helps against waiting: more memory for the examples (--resident_mib), smaller images, and a cache "
-        "that holds them all (python launch.py cache)"
+        f"that holds them all ({home.COMMAND} cache)"
     )

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnlab import home
 from cnnlab.core import OUTPUT, Array, Batch, PyTree
 from cnnlab.data.photos import read_picture, scaled_picture
 from cnnlab.errors import UsageError
@@ -193,7 +194,7 @@ def style_transfer(
 def _names(layers: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the names of layers; raises UsageError where there is none."""
     if not layers:
-        raise UsageError("an objective needs the name of at least one layer, as `launch.py inspect` lists them.")
+        raise UsageError(f"an objective needs the name of at least one layer, as `{home.COMMAND} inspect` lists them.")
     return layers
 
 

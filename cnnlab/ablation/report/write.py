@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report.csv_tables import arms_csv, runs_csv
@@ -56,7 +56,7 @@ def require_no_fewer_runs(folder: pathlib.Path, outcomes: Sequence[RunResult]) -
     raise UsageError(
         f"the report in {folder} rests on {before} finished runs, and only {len(now)} can be read now, so it is left as it is."
         f"{named}\nRestore the runs or train them again, give another folder by --workdir, or replace the report by "
-        "`python launch.py report … --overwrite`."
+        f"`{home.COMMAND} report … --overwrite`."
     )
 
 

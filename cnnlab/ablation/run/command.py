@@ -2,15 +2,12 @@
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Literal
 
+from cnnlab import home
 from cnnlab.ablation.plan.study import Study
-from cnnlab.runs.catalogue import ROOT
 from cnnlab.values import Count
-
-LAUNCHER = ROOT / "launch.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +52,11 @@ def worker_command(
     if len({everything[number].group for number in numbers}) < jobs:
         part = max(-(-len(numbers) // jobs), 1)
         batching = dataclasses.replace(batching, max_batched_runs=min(batching.max_batched_runs, part))
-    return [
-        sys.executable,
-        str(LAUNCHER),
+    words = [
         "work",
         f"--workdir={folder}",
         f"--runs={','.join(map(str, numbers))}",
         *(f"--{field.name}={getattr(batching, field.name)}" for field in dataclasses.fields(batching)),
         *study.flags,
     ]
+    return home.process(words)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.ablation.plan.measurement import Measured, Measurement
 from cnnlab.runs import revision
 from cnnlab.runs.folder import versions
@@ -50,7 +50,7 @@ def run_measurement(
             "time": time.time(),
             "commit": commit,
             "uncommitted_changes": changed,
-            "versions": {"python": platform.python_version(), **versions()},
+            "versions": {"cnnlab": home.VERSION, "python": platform.python_version(), **versions()},
         }
         files.write_record(folder / MEASUREMENT, content)
         log.info("seed %d, %d of %d: %.1f s", seed, number + 1, len(seeds), seconds)

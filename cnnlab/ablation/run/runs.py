@@ -5,14 +5,13 @@ import os
 import pathlib
 import shlex
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.ablation.plan import curve_metrics, pruning
 from cnnlab.ablation.plan.pruning import FINISHED
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, merge_knobs, metrics_from_json
@@ -140,7 +139,7 @@ def save_study(study: Study, folder: pathlib.Path) -> Study:
 
 def write_owner(folder: pathlib.Path) -> None:
     """Writes which process works on the study and by which command, so that others can name it and go on."""
-    command = shlex.join(["python", *sys.argv])
+    command = home.this_command()
     files.write_record(folder / run_files.STATUS, {"process": this_process(), "time": time.time(), "command": command})
 
 
@@ -148,7 +147,7 @@ def load_study(folder: pathlib.Path) -> Study:
     """Returns the study of a folder; raises UsageError where there is none, DamagedFile where its study.json is damaged."""
     content = run_files.read(folder, STUDY)
     if content is None:
-        raise UsageError(f"{folder} is not a study: it has no {STUDY}.\nGive the folder that `launch.py ablate` named.")
+        raise UsageError(f"{folder} is not a study: it has no {STUDY}.\nGive the folder that `{home.COMMAND} ablate` named.")
     try:
         return Study.from_json(content)
     except (KeyError, TypeError, AttributeError) as error:
@@ -174,7 +173,7 @@ def run_command(study: Study, study_run: StudyRun) -> str:
     """Returns the command that trains one run alone."""
     knobs = {**merge_knobs(study.knobs, study_run.arm), "seed": str(study_run.seed), "workdir": str(study_run.folder)}
     given = [f"--experiment={study.experiment}", *(f"--{name}={value}" for name, value in knobs.items()), *study.flags]
-    return shlex.join(["python", "launch.py", "train", *given])
+    return shlex.join([*home.WORDS, "train", *given])
 
 
 def read_results(study: Study, folder: pathlib.Path) -> list[RunResult]:

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
+from cnnlab import home
 from cnnlab.ablation.analyse import summary, words
 from cnnlab.ablation.plan.claim import Claim
 from cnnlab.ablation.plan.study import Card, Verdict
@@ -40,7 +41,7 @@ class ClaimFile:
     @property
     def command(self) -> str:
         """The command that runs the test."""
-        return f"python launch.py {self.verb} --experiment={self.name}"
+        return f"{home.COMMAND} {self.verb} --experiment={self.name}"
 
 
 def line(text: str) -> str:

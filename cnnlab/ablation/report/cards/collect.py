@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.ablation.plan.declaration import DECLARATION, read_declaration
 from cnnlab.ablation.plan.study import Card, RunResult, Study, Verdict, find_declaration, metrics_from_json
 from cnnlab.ablation.report.cards.means import curve_point, numbers_of
@@ -45,7 +45,7 @@ def collect_records(folders: Sequence[pathlib.Path], card_of: CardOf) -> list[Re
     """
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
-        raise UsageError(f"{missing[0]}: there is no such folder. Give the folders that `launch.py ablate` printed, or runs.")
+        raise UsageError(f"{missing[0]}: no such folder. Give the folders that `{home.COMMAND} ablate` printed, or runs.")
     found = {path.resolve(): path.parent for folder in folders for path in sorted(folder.rglob(VERDICT))}
     reasons = {folder: text for folder in _tests(folders, found.values()) if (text := _why_not(folder))}
     for folder, text in reasons.items():
@@ -55,12 +55,12 @@ def collect_records(folders: Sequence[pathlib.Path], card_of: CardOf) -> list[Re
         folder, text = next(iter(reasons.items()))
         raise UsageError(
             f"{folder} {text}, so it has no verdict for the page.\n"
-            "Run it as its file declares it: `launch.py ablate --experiment=NAME`, or `measure`, without other flags."
+            f"Run it as its file declares it: `{home.COMMAND} ablate --experiment=NAME`, or `measure`, without other flags."
         )
     if not records:
         raise UsageError(
-            f"there is no {VERDICT} in {', '.join(map(str, folders))}.\n"
-            "`launch.py ablate` and `measure` write it for an experiment that declares a claim, such as c07_plain_vs_residual."
+            f"there is no {VERDICT} in {', '.join(map(str, folders))}.\n`{home.COMMAND} ablate` and `measure` write it for an "
+            "experiment that declares a claim, such as c07_plain_vs_residual."
         )
     return in_order(records)
 
@@ -95,10 +95,10 @@ def _why_not(folder: pathlib.Path) -> str:
 
 def _read(folder: pathlib.Path, card_of: CardOf) -> Record:
     """Returns the record of one folder."""
-    content = files.read_record(folder / VERDICT, advice="`launch.py report` or `measure` writes it again.")
+    content = files.read_record(folder / VERDICT, advice=f"`{home.COMMAND} report` or `measure` writes it again.")
     if content is None:
         raise UsageError(
-            f"{folder / VERDICT} is not JSON.\nWrite it again with `launch.py ablate`, which repeats no finished run."
+            f"{folder / VERDICT} is not JSON.\nWrite it again with `{home.COMMAND} ablate`, which repeats no finished run."
         )
     verdict, declaration = Verdict.from_json(content), read_declaration(folder) or {}
     if verdict.declaration != declaration.get("digest", ""):
@@ -219,7 +219,7 @@ def _of_measurement(folder: pathlib.Path, verdict: Verdict, declaration: Mapping
         arms.append(Arm(case, numbers, planned=len(seeds)))
     every = [content["seeds"][str(seed)] for seed in measured]
     name = pathlib.Path(content["experiment"]).name
-    command = ["python", "launch.py", "measure", f"--experiment={name}"]
+    command = [*home.WORDS, "measure", f"--experiment={name}"]
     card = card_of(content["experiment"]) or _kept_card(declaration)
     return Record(
         name=pathlib.Path(name).stem,
@@ -283,5 +283,5 @@ def _command(study: Study) -> str:
     """
     given = [f"--experiment={pathlib.Path(study.experiment).name}"]
     given += [f"--{name}={value}" for name, value in study.knobs.items()]
-    texts = ["python", "launch.py", "ablate", *given, *study.flags]
+    texts = [*home.WORDS, "ablate", *given, *study.flags]
     return shlex.join(map(without_own_paths, texts))

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from cnnlab import home
 from cnnlab.ablation.analyse import words
 from cnnlab.ablation.plan.claim import Claim
 from cnnlab.ablation.report.cards.card import KINDS, ClaimFile, is_whole, line, result_line
@@ -59,7 +60,7 @@ def index(claims: Sequence[Claim], chapters: Sequence[str], records: Sequence[Re
         lines += ["", f"## {chapter}", "", "| | claim | kind | verdict | result |", "|---|---|---|---|---|"]
         for claim in here:
             lines += _rows(claim, rows[claim.id], whole=is_whole(claim, records, declared))
-    lines += ["", "Written by `python launch.py claims FOLDER …` from the records in [records](records)."]
+    lines += ["", f"Written by `{home.COMMAND} claims FOLDER …` from the records in [records](records)."]
     return "\n".join(lines) + "\n"
 
 

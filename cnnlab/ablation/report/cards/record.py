@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.ablation.plan.study import Card, Verdict, metrics_from_json
 from cnnlab.ablation.report import formatting
 from cnnlab.errors import UsageError
@@ -153,8 +153,8 @@ def _read(path: pathlib.Path) -> Record:
         return Record.from_json(files.read_json(path) or {})
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UsageError(
-            f"{path} is no record of a claim.\nExpected what `launch.py claims` writes there. Remove the file, and name the "
-            "study's folder again if it still exists."
+            f"{path} is no record of a claim.\nExpected what `{home.COMMAND} claims` writes there. Remove the file, and name "
+            "the study's folder again if it still exists."
         ) from None
 
 
