@@ -161,6 +161,9 @@ class Task:
     measure_final: Callable[[Params, PyTree, Batch], Stats] | None = None
     """As `measure`, for statistics that take too long to be measured often: they are added for the test split at the end of
     a run."""
+    count_file: Callable[[Mapping[str, np.ndarray], int], dict[str, float]] | None = None
+    """(arrays of the network by name, bytes of the file that `export --to=FILE.cnnz` writes of them) -> named numbers of the
+    weights themselves, which are added to the results at the end of a run; None: there are none."""
     kept_rows: tuple[str, ...] | None = None
     """Names of the rows of the test split that a run keeps in test_rows.npz; None: all. A task whose rows are large, such as
     feature vectors, names those that are read again."""

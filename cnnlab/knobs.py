@@ -98,6 +98,11 @@ class Resolved:
         """Returns every knob's JSON-like value by path."""
         return {path: knob.value for path, knob in self.knobs.items()}
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """Returns the values of those knobs that are not as the function has them."""
+        return {path: knob.value for path, knob in self.knobs.items() if knob.value != knob.default}
+
     def path_of(self, name: str) -> str:
         """Returns the path of the knob `name`, a path or a shorter one that is unique; UsageError where there is none."""
         matches = matching(name, self.knobs)

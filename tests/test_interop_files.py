@@ -17,6 +17,7 @@ from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.errors import CheckpointError
 from cnnlab.interop import export, files
 from cnnlab.metric import Metric
+from cnnlab.runs.network_leaves import weights_of
 from tests import torch_writer
 
 RANDOM = np.random.default_rng(0)
@@ -272,7 +273,7 @@ def test_a_run_with_only_damaged_checkpoints_is_refused(tmp_path: pathlib.Path):
 
 def test_the_players_of_other_games_keep_their_names():
     players = {f"params/{player}/at": np.ones(4, np.float32) for player in chase().task.turns}
-    assert set(files.weights_of(players)) == set(players)
+    assert set(weights_of(players)) == set(players)
 
 
 def test_the_digest_is_of_names_types_shapes_numbers_and_notes():

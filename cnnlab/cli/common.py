@@ -158,6 +158,7 @@ def run_spec(
     return RunSpec(
         experiment=experiment.name,
         knobs=resolved.values,
+        given=resolved.given,
         source=experiment.source,
         precision=devices.precision,
         strategy=devices.strategy,

@@ -245,7 +245,7 @@ def evaluate(
     Args:
         values: the experiment's knobs; none given: those of the run in --workdir.
         experiment: experiment of the run; none: that of the run in --workdir.
-        workdir: folder of the run; none: the folder in which train puts the run of these knobs.
+        workdir: folder of the run, or the FILE.cnnz of its network; none: where train puts the run of these knobs.
         seed: seed of the run; none: that of the run in --workdir, or 0.
         seeds: number of runs, from --seed on.
         best: use the checkpoint with the best validation metric, not the newest one.
@@ -280,7 +280,7 @@ def predict(
     The images are prepared as those of the training were. The data set of the run is not needed.
 
     Args:
-        workdir: folder of the run.
+        workdir: folder of the run, or the FILE.cnnz of its network.
         images: a folder (any depth), image files, FILE.npz with an array of images (FILE.npz:NAME where it has several), or
             - for paths from standard input, one a line; several are separated by commas, or the flag is given again.
         to: a .csv or .json file for the table, a .png for a sheet of the first 100 pictures, a folder for a picture of each
@@ -328,7 +328,7 @@ def export(
         to: the file: FILE.safetensors (weights), FILE.cnnz (weights that are pruned or share values, in few bytes) or
             FILE.stablehlo (a program).
         experiment: experiment of the run; none: that of the run in --workdir.
-        workdir: folder of the run; none: the folder in which train puts the run of these knobs.
+        workdir: folder of the run, or the FILE.cnnz of its network; none: where train puts the run of these knobs.
         seed: seed of the run; none: that of the run in --workdir, or 0.
         best: use the checkpoint with the best validation metric, not the newest one.
         allow: what may have changed since the run was trained, of code, data, weights.

@@ -9,7 +9,8 @@ Every byte that decoding needs is in the file. Integers are little-endian:
 
 A plain array is its numbers. A shared one is its codebook f32, the lengths of the words of its codes (two in a byte) and of its
 gaps, then both in these words; there are no gaps where no weight is left out. The code after the last of the codebook is that
-of a filler.
+of a filler. A sparse one is the numbers that are not zero, the lengths of the words of its gaps, and these; the number of a
+filler is zero.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ import numpy as np
 
 from cnnlab.compressed import gaps, huffman
 from cnnlab.errors import DamagedFile
-from cnnlab.files import naming_errors, replace_file
+from cnnlab.files import naming_errors, write_bytes
 
 MAGIC, VERSION = b"CNNZ", 1
 PREFIX = struct.Struct("<4sBI")
@@ -60,7 +61,24 @@ class Shared:
         return whole.reshape(self.shape)  # [numbers] -> shape
 
 
-Stored = np.ndarray | Shared
+@dataclasses.dataclass(frozen=True)
+class Sparse:
+    """An array f32 many of whose numbers are zero."""
+
+    shape: tuple[int, ...]
+    values: np.ndarray
+    """f32 [m], the numbers of which a bit is set."""
+    positions: np.ndarray
+    """i64 [m] of these, growing."""
+
+    def dense(self) -> np.ndarray:
+        """Returns the array f32."""
+        whole = np.zeros(math.prod(self.shape), np.float32)
+        whole[self.positions] = self.values
+        return whole.reshape(self.shape)  # [numbers] -> shape
+
+
+Stored = np.ndarray | Shared | Sparse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +105,10 @@ class Size:
         return self.codebook + self.tables + self.codes + self.gaps + self.plain
 
 
-def write(path: pathlib.Path, arrays: Mapping[str, Stored], meta: Mapping[str, Any]) -> dict[str, Size]:
-    """Writes a file, whole or not at all; returns what each array takes.
+def packed(arrays: Mapping[str, Stored], meta: Mapping[str, Any]) -> tuple[bytes, dict[str, Size]]:
+    """Returns (the content of a file, what each array takes of it).
 
     Args:
-        path: the file.
         arrays: {name: array}.
         meta: JSON-like content that is kept beside the arrays.
     """
@@ -102,7 +119,13 @@ def write(path: pathlib.Path, arrays: Mapping[str, Stored], meta: Mapping[str, A
         streams += parts
     header = zlib.compress(json.dumps({"meta": meta, "arrays": described}, separators=(",", ":")).encode(), 9)
     content = b"".join([PREFIX.pack(MAGIC, VERSION, len(header)), header, *streams])
-    replace_file(path, lambda file: file.write(content + _digest(content)))
+    return content + _digest(content), sizes
+
+
+def write(path: pathlib.Path, arrays: Mapping[str, Stored], meta: Mapping[str, Any]) -> dict[str, Size]:
+    """Writes a file, whole or not at all; returns what each array takes. The arguments are those of `packed`."""
+    content, sizes = packed(arrays, meta)
+    write_bytes(path, content)
     return sizes
 
 
@@ -131,6 +154,8 @@ def _packed(array: Stored) -> tuple[dict[str, Any], list[bytes], Size]:
         data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
         plain: dict[str, Any] = {"kind": "plain", "shape": list(array.shape), "dtype": array.dtype.name}
         return plain, [data], Size(array.size, array.size, array.size, 0, 0, 0, 0, len(data))
+    if isinstance(array, Sparse):
+        return _packed_sparse(array)
     codes, filler = array.codes, len(array.codebook)
     row: dict[str, Any] = {"kind": "shared", "shape": list(array.shape), "values": filler}
     between = np.zeros(0, np.int64)
@@ -160,6 +185,29 @@ def _packed(array: Stored) -> tuple[dict[str, Any], list[bytes], Size]:
         gap_entropy=gaps.entropy(gap_counts),
     )
     return row, [book, *tables, *packed], size
+
+
+def _packed_sparse(array: Sparse) -> tuple[dict[str, Any], list[bytes], Size]:
+    """Returns what `_packed` does of an array without its zeros."""
+    bits = gaps.best_bits(array.positions, 8 * array.values.itemsize)
+    between, is_filler = gaps.to_gaps(array.positions, bits)
+    values = np.zeros(len(between), "<f4")
+    values[~is_filler] = array.values
+    counts = np.bincount(between, minlength=2**bits)
+    lengths = huffman.code_lengths(counts)
+    parts = [values.tobytes(), _nibbles(lengths) if len(between) else b"", huffman.encode(between, lengths)]
+    size = Size(
+        numbers=math.prod(array.shape),
+        kept=len(array.values),
+        entries=len(between),
+        codebook=0,
+        tables=len(parts[1]),
+        codes=0,
+        gaps=len(parts[2]),
+        plain=len(parts[0]),
+        gap_entropy=gaps.entropy(counts),
+    )
+    return {"kind": "sparse", "shape": list(array.shape), "entries": len(between), "gap_bits": bits}, parts, size
 
 
 def _unpacked(content: bytes) -> tuple[dict[str, Stored], dict[str, Any]]:
@@ -202,6 +250,8 @@ def _array(row: Mapping[str, Any], parts: list[bytes]) -> Stored:
         if row["dtype"] not in PLAIN_TYPES:
             raise ValueError(f"array {row['name']}: numbers of type {row['dtype']} are not read")
         return np.frombuffer(parts[0], np.dtype(row["dtype"]).newbyteorder("<")).astype(row["dtype"]).reshape(shape)
+    if row["kind"] == "sparse":
+        return _sparse(row, shape, parts)
     entries, values = row["entries"], row["values"]
     book, table, gap_table, packed, packed_gaps = parts
     codebook = np.frombuffer(book, "<f4").astype(np.float32)
@@ -212,12 +262,30 @@ def _array(row: Mapping[str, Any], parts: list[bytes]) -> Stored:
         if entries != numbers or np.any(codes >= values):
             raise ValueError(f"array {row['name']}: weights are missing")
         return Shared(shape, codebook, codes)
-    lengths = _lengths(gap_table, 2 ** int(row["gap_bits"])) if entries else np.zeros(0, np.uint8)
+    positions = _positions(row, numbers, gap_table, packed_gaps)
+    kept = codes < values
+    return Shared(shape, codebook, codes[kept], positions[kept])
+
+
+def _sparse(row: Mapping[str, Any], shape: tuple[int, ...], parts: list[bytes]) -> Sparse:
+    """Returns an array without its zeros from its row of the header and its streams."""
+    numbers, table, packed_gaps = parts
+    values = np.frombuffer(numbers, "<f4").astype(np.float32)
+    if len(values) != row["entries"]:
+        raise ValueError(f"array {row['name']}: its counts do not fit together")
+    positions = _positions(row, math.prod(shape), table, packed_gaps)
+    kept = values.view(np.uint32) != 0
+    return Sparse(shape, values[kept], positions[kept])
+
+
+def _positions(row: Mapping[str, Any], numbers: int, table: bytes, packed_gaps: bytes) -> np.ndarray:
+    """Returns the positions i64 of all entries of an array of so many numbers, fillers included."""
+    entries = row["entries"]
+    lengths = _lengths(table, 2 ** int(row["gap_bits"])) if entries else np.zeros(0, np.uint8)
     positions = gaps.to_positions(huffman.decode(packed_gaps, lengths, entries))
     if len(positions) and positions[-1] >= numbers:
         raise ValueError(f"array {row['name']}: weights lie beyond its end")
-    kept = codes < values
-    return Shared(shape, codebook, codes[kept], positions[kept])
+    return positions
 
 
 def _nibbles(lengths: np.ndarray) -> bytes:

@@ -6,6 +6,9 @@ value zero, fillers, divide it.
 
 import numpy as np
 
+MOST_BITS = 8
+"""Largest number of bits of a gap."""
+
 
 def to_gaps(positions: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns (the gap i64 before each entry, whether it is a filler), fillers included.
@@ -29,7 +32,7 @@ def to_positions(gaps: np.ndarray) -> np.ndarray:
     return np.cumsum(gaps.astype(np.int64) + 1) - 1
 
 
-def best_bits(positions: np.ndarray, code_bits: float, most: int = 8) -> int:
+def best_bits(positions: np.ndarray, code_bits: float, most: int = MOST_BITS) -> int:
     """Returns the number of bits of a gap with which gaps and codes take least by their entropy, the codes of fillers included.
 
     Args:

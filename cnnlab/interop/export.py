@@ -11,22 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from cnnlab.compressed import network
 from cnnlab.core import Prediction
 from cnnlab.engine.averages import evaluated
-from cnnlab.engine.checkpoint import leaves
 from cnnlab.engine.precision import computing_in
 from cnnlab.engine.program import Program
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.files import write_bytes, write_json
 from cnnlab.inputs import InputSpec, fit_in_words
-from cnnlab.interop import compact, files
+from cnnlab.interop import files
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
-from cnnlab.runs import run
+from cnnlab.runs import network_file, run
 from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.network_leaves import network_of
 from cnnlab.runs.run_files import WHITENING, read_run
+from cnnlab.terminal import Terminal
+from cnnlab.text import format_bytes
 
-SUFFIXES = (".safetensors", compact.SUFFIX, ".stablehlo")
+SUFFIXES = (".safetensors", network.SUFFIX, ".stablehlo")
 """Suffixes of the files that a network can be exported to."""
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -54,17 +57,21 @@ def export_run(
     height, width, channels = inputs.image_shape
     notes = {"experiment": spec.experiment, "step": str(step), "data": run_json["data"]["name"]}
     if target.suffix != ".stablehlo":
-        variables = trees.unflatten(files.weights_of(leaves(state)))
-        notes |= {"classes": json.dumps(inputs.class_names), "image": f"{height}x{width}x{channels}"}
-        notes |= {"knobs": json.dumps(run_json["knobs"]), "inputs": json.dumps(inputs.as_json())}
-        count = len(jax.tree.leaves(variables))
-        what = f"{count} leaves by the names of cnnlab\n  load it by --init_from={target}"
-        if target.suffix == compact.SUFFIX:
-            what += "\n\n" + compact.write(target, trees.flatten(variables), notes)
-            size = target.stat().st_size
+        found = network_of(state)
+        what = f"{len(found)} leaves by the names of cnnlab\n  load it by --init_from={target}"
+        if target.suffix == network.SUFFIX:
+            seed = run_json["flags"]["seed"]
+            content, sizes, _ = network_file.packed(spec, program.experiment, seed, state, step)
+            write_bytes(target, content)
+            what += f"\n  measure it by `python launch.py evaluate --workdir={target}`"
+            what += "\n\n" + network.as_table(sizes, len(content), Terminal.of_stdout())
+            size = len(content)
         else:
+            notes |= {"classes": json.dumps(inputs.class_names), "image": f"{height}x{width}x{channels}"}
+            known = {**spec.knobs, **run_json["knobs"]}  # a file has those alone that its experiment does not say
+            notes |= {"knobs": json.dumps(known), "inputs": json.dumps(inputs.as_json())}
             what += ", or by safetensors.numpy.load_file"
-            size = write_safetensors(target, variables, notes)
+            size = write_safetensors(target, trees.unflatten(found), notes)
         what += "" if inputs.whiten is None else f"\n  the matrix that whitens images is not in it: it is {folder / WHITENING}"
     else:
         params, model_state = evaluated(state)
@@ -82,7 +89,7 @@ def export_run(
             f"  {_beside(target)}: class names, input specification, and these lines\n"
             f"load it by\n" + "\n".join(f"  {line}" for line in lines)
         )
-    return f"{folder}, step {step}\n  {target}: {size / 2**20:.2f} MiB, {what}"
+    return f"{folder}, step {step}\n  {target}: {format_bytes(size)}, {what}"
 
 
 def _check_target(target: pathlib.Path, *, replace: bool) -> None:

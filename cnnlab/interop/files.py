@@ -17,18 +17,16 @@ from typing import Any
 import numpy as np
 
 from cnnlab import home
-from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, SEGMENTER, TEACHER, TRUNK
+from cnnlab.compressed import network
 from cnnlab.digests import arrays_digest
 from cnnlab.engine import averages
 from cnnlab.engine.checkpoint import MANIFEST, STATISTICS, Checkpoints
 from cnnlab.errors import CheckpointError
 from cnnlab.files import read_json
-from cnnlab.interop import compact, torch_files, wrapped
+from cnnlab.interop import torch_files, wrapped
 from cnnlab.interop.scheme import NAMES_OF_NETWORK, Leaves, Source, first_few
 from cnnlab.runs.early_stopping import reported_step
-
-COLLECTIONS = ("params/", "batch_stats/")
-"""Prefixes of the names in files of cnnlab."""
+from cnnlab.runs.network_leaves import COLLECTIONS, weights_of
 
 DIGEST = "sha256"
 """Name of the entry of a safetensors header with `leaves_digest` of the leaves and of the other entries."""
@@ -87,7 +85,8 @@ def load(path: str | pathlib.Path) -> tuple[Leaves, Source]:
     taken = wrapped.network_of(leaves) if path.suffix.lower() not in KERAS_SUFFIXES else (leaves, [])
     leaves, notes = _checked(taken[0], path)
     architecture, given_by = _architecture(path, header)
-    recorded = json.loads(header.get("knobs", "{}"))
+    recorded = header.get("knobs", {})
+    recorded = json.loads(recorded) if isinstance(recorded, str) else recorded  # text in .safetensors
     return leaves, Source(architecture, given_by, recorded, (*taken[1], *header.get("notes", []), *notes))
 
 
@@ -313,37 +312,10 @@ def _shapes(step: pathlib.Path) -> Leaves:
         return {}
 
 
-def weights_of(state: Mapping[str, Any]) -> Leaves:
-    """Renames the leaves of a state to "params/layer/leaf" and "batch_stats/layer/leaf".
-
-    It takes the averages where there are some, and nothing of a teacher. The layers of a classifier, or segmenter, and the
-    frozen ones form one network, which has no other state than its statistics.
-    Of a pretext task it takes the trunk, by the names that its layers have in a network of classification, without the head.
-    """
-    owned = "average/" if any(path.startswith("average/") for path in state) else "params/"
-    state = {path: leaf for path, leaf in state.items() if path.split("/")[1:2] != [TEACHER]}
-    leaves = {path.removeprefix(owned): leaf for path, leaf in state.items() if path.startswith(owned)}
-    is_network = {path.partition("/")[0] for path in leaves} - {FROZEN} in ({CLASSIFIER}, {SEGMENTER})
-    if is_network:
-        leaves = {path.partition("/")[2]: leaf for path, leaf in leaves.items()}
-    rest = {
-        path.removeprefix(prefix): leaf
-        for prefix in ("model_state/", STATISTICS)  # the averages last: they take the place of the raw statistics
-        for path, leaf in state.items()
-        if path.startswith(prefix) and (not is_network or path.removeprefix(prefix).startswith(COLLECTIONS))
-    }
-    found = {**{f"params/{path}": leaf for path, leaf in leaves.items()}, **rest}
-    trunk = {f"params/{PRETEXT}/{TRUNK}/": "params/", f"batch_stats/{TRUNK}/": "batch_stats/"}
-    if not any(path.startswith(next(iter(trunk))) for path in found):
-        return found
-    places = [(path, old, new) for path in found for old, new in trunk.items() if path.startswith(old)]
-    return {new + path.removeprefix(old): found[path] for path, old, new in places}
-
-
 READERS: dict[str, Callable[[pathlib.Path], tuple[Leaves, dict[str, Any]]]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,
-    compact.SUFFIX: compact.read,
+    network.SUFFIX: network.read,
     ".h5": _keras,
     ".keras": _keras,
     ".pt": torch_files.read,

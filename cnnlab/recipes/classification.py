@@ -96,7 +96,7 @@ def classification(
     rules = dict.fromkeys(task.turns, plan.rule(rule))
     steps = 0 if control == "random_parameters" else steps
     start, phases = _start(network, init_from, new_head=new_head), plan.phases(steps, rules, data_init(network))
-    return Experiment(task, dataset, rules, steps, average(steps), start, phases, early_stopping)
+    return Experiment(plan.counted(task), dataset, rules, steps, average(steps), start, phases, early_stopping)
 
 
 def _mean(class_weights: ClassWeights, dataset: Dataset) -> MeanLoss:

@@ -14,11 +14,12 @@ from typing import Any
 import jax
 
 from cnnlab import files, home
-from cnnlab.core import Experiment
+from cnnlab.core import Dataset, Experiment
+from cnnlab.digests import SHORT, json_digest
 from cnnlab.engine import loss_scaling
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
-from cnnlab.runs import identity, run_files
+from cnnlab.runs import identity, network_notes, run_files
 from cnnlab.runs.identity import Identity, Reread
 from cnnlab.runs.revision import code_revision, uncommitted
 from cnnlab.runs.trained_function import keep_matrix
@@ -41,6 +42,8 @@ class RunSpec:
     precision: str
     source: str
     """Text of the experiment's file."""
+    given: Mapping[str, Any] | None = None
+    """Those of the knobs that are not as the experiment has them; None: not known."""
     strategy: str = "jit"
     devices: int | None = None
     stop_after: int | None = None
@@ -104,7 +107,7 @@ class RunSpec:
 
     def with_knobs(self, resolved: Resolved, sources: Mapping[str, str] | None) -> "RunSpec":
         """Returns the specification of the same run with other knobs, and with the code that these need."""
-        return dataclasses.replace(self, knobs=resolved.values, reread=resolved.reread, sources=sources)
+        return dataclasses.replace(self, knobs=resolved.values, given=resolved.given, reread=resolved.reread, sources=sources)
 
 
 def check_folder(
@@ -157,7 +160,11 @@ def compare_run(
     """
     recorded = run_files.read_run(folder)
     there, now = identity.recorded_identity(recorded, spec.reread), spec.identity(seed, experiment)
-    if not has_progress(folder):  # nothing there depends on code, data or weights yet: a first attempt may be mended
+    if network_notes.is_network_file(folder):  # which holds no digests of code or of first weights
+        network_notes.require_same_knobs(folder, recorded["digest"], json_digest(there.knobs)[:SHORT])
+        data = now.data and now.data[: network_notes.FINGERPRINT_DIGITS]
+        now = dataclasses.replace(now, sources=None, weights=None, data=data)
+    elif not has_progress(folder):  # nothing there depends on code, data or weights yet: a first attempt may be mended
         now = dataclasses.replace(now, sources=None, weights=None, data=None)
     if spec.changed:  # data and weights follow from the knobs
         knobs = {**now.knobs, **{name: there.knobs.get(name) for name in spec.changed}}
@@ -261,6 +268,12 @@ def _keep_changes(folder: pathlib.Path, attempt: int) -> str | None:
     return name
 
 
+def columns_of(data: Dataset) -> dict[str, Any]:
+    """Returns the types, shapes and kinds of the columns of a data set as JSON, by which it is stood in for."""
+    columns = jax.tree.map(lambda leaf: f"{leaf.dtype.name} {list(leaf.shape)}", dict(data.stored))
+    return {"columns": columns, "kinds": dict(data.recorded_kinds)}
+
+
 def _content(spec: RunSpec, experiment: Experiment) -> dict[str, Any]:
     """Returns what makes the run by content: its data, code and initial weights."""
     data = experiment.data
@@ -272,8 +285,7 @@ def _content(spec: RunSpec, experiment: Experiment) -> dict[str, Any]:
             "remarks": list(data.remarks),
             "class_names": list(data.class_names),
             "fit": dict(data.inputs.fit),
-            "columns": jax.tree.map(lambda leaf: f"{leaf.dtype.name} {list(leaf.shape)}", dict(data.stored)),
-            "kinds": dict(data.recorded_kinds),
+            **columns_of(data),
         },
         "sources": None if spec.sources is None else dict(spec.sources),
         "weights": spec.weights,

@@ -25,7 +25,7 @@ from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program
 from cnnlab.engine.skipping import LeftOut
 from cnnlab.errors import CnnlabError, DataError, DivergedError, Preempted, of_the_world
-from cnnlab.runs import early_stopping, final_figures, finite, run_files, writers
+from cnnlab.runs import early_stopping, final_figures, finite, network_file, run_files, writers
 from cnnlab.runs.early_stopping import EarlyStopping
 from cnnlab.runs.folder import RunSpec, record_attempt
 from cnnlab.runs.identity import say_once
@@ -33,7 +33,7 @@ from cnnlab.runs.lock import locked
 from cnnlab.runs.open_writers import EVENTS, open_writers
 from cnnlab.runs.restoring import LEFT_OUT, LOSS_SCALE, noted, restore_or_init
 from cnnlab.runs.run_progress import RunProgress
-from cnnlab.runs.summaries import declarations, flat_metrics, summarise, summarise_training
+from cnnlab.runs.summaries import declarations, summarise, summarise_training
 from cnnlab.runs.trained_function import META, kept_rows, untrained_remark
 from cnnlab.runs.ways_on import last_checkpoint
 from cnnlab.runs.writers import Writer
@@ -301,10 +301,10 @@ class RunRecorder:
         # The results are measured by `final`, which may be slow; another split as it was in training.
         split = experiment.data.report_split
         stats = {each: self._measure(state, each, final=each == split, at_end=True) for each in experiment.data.measured_splits}
-        metrics = flat_metrics({each: summarise(task, part) for each, part in stats.items()}, task.primary_metric.name)
+        host = self.program.strategy.to_host(state)
+        metrics = network_file.final_metrics(self.spec, experiment, self.seed, stats, host, reported)
         if bad := finite.not_finite(metrics):
             log.warning("WARNING: %s cannot be computed: not a finite number", listed(bad))
-        host = self.program.strategy.to_host(state)
         records = writers.read_metrics(self.folder / run_files.METRICS)
         trained = {name: value for record in records for name, value in record.items() if name.startswith("train/")}
         tested = {name: value for name, value in metrics.items() if name.startswith("test/")}

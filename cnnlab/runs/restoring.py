@@ -11,9 +11,10 @@ from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program
 from cnnlab.engine.skipping import LeftOut
 from cnnlab.errors import DataError
-from cnnlab.runs import run_files
-from cnnlab.runs.early_stopping import begun
+from cnnlab.runs import network_file, run_files
+from cnnlab.runs.early_stopping import begun, reported_step
 from cnnlab.runs.folder import RunSpec
+from cnnlab.runs.network_notes import is_network_file
 from cnnlab.runs.trained_function import check_inputs, read_inputs, with_inputs
 
 log = logging.getLogger("cnnlab")
@@ -80,3 +81,15 @@ def noted(program: Program, meta: Mapping[str, Any], start: int) -> dict[str, An
 def pending_of(meta: Mapping[str, Any]) -> list[Stats]:
     """Returns the statistics since the last log that the notes of a checkpoint keep."""
     return [train.as_part({"sums": meta["recent"], "rows": {}})] if meta.get("recent") else []
+
+
+def restore(program: Program, folder: pathlib.Path, *, best: bool) -> tuple[TrainState, dict[str, Any], int] | None:
+    """Returns (host state, notes, step) of the checkpoint of a run whose weights are its result, or of the best one.
+
+    In place of the folder of a run it may be the file of its network.
+    """
+    if is_network_file(folder):
+        return network_file.restore(program.shapes, folder, best=best)
+    checkpoints = Checkpoints(folder / "checkpoints", ranked_by=program.experiment.task.primary_metric)
+    wanted = checkpoints.best() if best else reported_step(checkpoints.newest_meta())
+    return checkpoints.restore(program.shapes, step=wanted, trains=False)

@@ -25,13 +25,11 @@ from cnnlab import files, own, text
 from cnnlab.core import Experiment, TrainState
 from cnnlab.engine import processes, train
 from cnnlab.engine.batched import batch_programs, select_member, stack_members
-from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.parallel import STRATEGIES, check_batch, fsdp_bytes, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import CheckpointError, DivergedError, Preempted
 from cnnlab.knobs import Resolved
-from cnnlab.runs import ends, run_files, run_progress
-from cnnlab.runs.early_stopping import reported_step
+from cnnlab.runs import ends, network_notes, restoring, run_files, run_progress
 from cnnlab.runs.folder import RunSpec, check_folder, compare_run, record_allowed
 from cnnlab.runs.following import open_follower
 from cnnlab.runs.recorder import RunRecorder, open_run
@@ -364,7 +362,7 @@ def summarise(results: Mapping[int, Mapping[str, Any]], folder: pathlib.Path, sp
 def restore_run(
     resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool, opens_data: bool = True
 ) -> tuple[Program, TrainState, int]:
-    """Returns (program, host state, step) of a run's newest checkpoint, or of the best on validation.
+    """Returns (program, host state, step) of a run's newest checkpoint, of the best on validation, or of the file of a network.
 
     The program prepares images as the checkpoint says, not by statistics of the data at hand. Raises an error, before anything
     is restored, where the run is not the one that is meant (`folder.compare_run`).
@@ -372,25 +370,25 @@ def restore_run(
     Args:
         resolved: the experiment's function and its knobs.
         spec: specification of the run.
-        folder: folder of the run.
+        folder: folder of the run, or the file of its network (network_file.py).
         best: whether to restore the best checkpoint on validation instead of the newest.
         opens_data: whether the data set is opened; otherwise the program has a stand-in without examples, wherever the
             experiment can be built with one (`without_data.experiment_without_data`).
     """
     compare_run(folder, spec)
+    is_file = network_notes.is_network_file(folder)
     nothing = CheckpointError(f"{folder} holds no checkpoint yet. Train it first.")
-    if not (folder / "checkpoints").is_dir() or not any((folder / "checkpoints").iterdir()):
+    if not is_file and not any((folder / "checkpoints").glob("*")):
         run_files.require_checkpoint_kept(folder, [])
         raise nothing
     experiment = (None if opens_data else experiment_without_data(resolved, folder)) or call(resolved)
-    record_allowed(folder, spec, compare_run(folder, spec, experiment=experiment))
+    allowed = compare_run(folder, spec, experiment=experiment)
+    if not is_file:
+        record_allowed(folder, spec, allowed)
     program = build(resolved, spec, experiment=experiment)
-    task = program.experiment.task
-    checkpoints = Checkpoints(folder / "checkpoints", ranked_by=task.primary_metric)
     if trained := read_inputs(folder):
         check_inputs(trained, program.experiment.data.inputs, name=program.experiment.data.name, folder=folder)
-    wanted = checkpoints.best() if best else reported_step(checkpoints.newest_meta())
-    found = checkpoints.restore(program.shapes, step=wanted, trains=False)
+    found = restoring.restore(program, folder, best=best)
     if found is None:
         raise nothing
     state, meta, step = found

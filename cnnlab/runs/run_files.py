@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlab import files, home
 from cnnlab.digests import file_digest
 from cnnlab.errors import CheckpointError, DamagedFile, DataError, UsageError
+from cnnlab.runs import network_notes
 
 if TYPE_CHECKING:
     import numpy as np  # not imported for help
@@ -83,7 +84,12 @@ def read_status(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def read_run(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns the content of a run's run.json; raises UsageError where there is no run, DamagedFile where the file is lost."""
+    """Returns the content of a run's run.json, or the same of the file of its network (network_notes.py).
+
+    Raises UsageError where there is no run, DamagedFile where the file is lost.
+    """
+    if network_notes.is_network_file(folder):
+        return network_notes.as_run(folder)
     content = read(folder, RUN)
     if content is not None:
         return content

@@ -22,6 +22,7 @@ from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import CheckpointError, DataError
 from cnnlab.inputs import InputSpec, fit_in_words
 from cnnlab.runs import run_files
+from cnnlab.runs.network_notes import is_network_file, read_notes
 
 log = logging.getLogger("cnnlab")
 
@@ -30,7 +31,12 @@ META = "inputs"
 
 
 def read_inputs(folder: pathlib.Path) -> InputSpec | None:
-    """Returns the input specification of a run's newest checkpoint; None where an older version wrote it, or there is none."""
+    """Returns the input specification of a run's newest checkpoint; None where an older version wrote it, or there is none.
+
+    In place of the folder of a run it may be the file of its network.
+    """
+    if is_network_file(folder):
+        return InputSpec.from_json(read_notes(folder)[META], functools.partial(_read_matrix, folder))
     content = (Checkpoints(folder / "checkpoints", ranked_by=None).newest_meta() or {}).get(META)
     return None if content is None else InputSpec.from_json(content, functools.partial(_read_matrix, folder))
 
@@ -48,6 +54,10 @@ def keep_matrix(folder: pathlib.Path, inputs: InputSpec) -> None:
 def _read_matrix(folder: pathlib.Path, digest: str) -> np.ndarray:
     """Returns the matrix f32 [D, D] of a digest from the folder of a run; raises CheckpointError where it is not whole."""
     path = folder / run_files.WHITENING
+    if is_network_file(folder):
+        raise CheckpointError(
+            f"{folder} does not hold the matrix by which images are whitened.\nUse the network from the folder of its run."
+        )
     try:
         matrix: np.ndarray = np.load(path, allow_pickle=False)
         reason = "is not the one of the checkpoint" if arrays_digest({"whiten": matrix}) != digest else None

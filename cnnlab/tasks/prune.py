@@ -12,15 +12,38 @@ import numpy as np
 import optax
 
 from cnnlab.compressed import codebook
-from cnnlab.core import Batch, Phase, PyTree, TrainState
+from cnnlab.core import Batch, Phase, PyTree, Task, TrainState
 from cnnlab.errors import UsageError
+from cnnlab.metric import SHARE, Metric
 from cnnlab.ops import pruning, sharing, trees
 from cnnlab.ops.keys import stream
 from cnnlab.ops.pruning import Pruned, Schedule, Scope
 from cnnlab.values import Choice, Count, Fraction, Positive, Range
 
+F32_BYTES = 4
 Rewind = Literal["none", "start", "redraw"]
 Begin = Callable[[TrainState, Batch], TrainState]
+
+
+SIZES = (
+    Metric("density", SHARE, higher_is_better=False),
+    Metric("file_bytes", "bytes", higher_is_better=False),
+    Metric("times_smaller", higher_is_better=True),
+)
+"""What `count_file` gives."""
+
+
+def count_file(leaves: Mapping[str, np.ndarray], size: int) -> dict[str, float]:
+    """Returns the share of the weights of kernels that are not 0, the bytes of the file, and how many times f32 is larger.
+
+    Args:
+        leaves: arrays of the network by name.
+        size: bytes of the file that holds them, every one counted.
+    """
+    kernels = [leaf for leaf in leaves.values() if leaf.ndim > 1]
+    numbers = sum(leaf.size for leaf in leaves.values())
+    kept = sum(np.count_nonzero(leaf) for leaf in kernels) / max(1, sum(leaf.size for leaf in kernels))
+    return {"density": float(kept), "file_bytes": float(size), "times_smaller": F32_BYTES * numbers / size}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +103,10 @@ class Pruning:
     """Whether the optimiser, with its schedule, begins anew with each round."""
     sharing: Sharing | None = None
     """How weights share values in the last part of training; None: they do not."""
+
+    def counted(self, task: Task) -> Task:
+        """Returns the task with the share of the weights that stay and the size of the file among its results."""
+        return dataclasses.replace(task, metrics=(*task.metrics, *SIZES), count_file=count_file) if self.shares else task
 
     def lengths(self, steps: int) -> list[int]:
         """Returns the steps of the dense part, of each round and of the part with shared values.

@@ -1,4 +1,4 @@
-"""Weights to and from .cnnz, the file of a compressed network (cnnlab/compressed/container.py), without any loss."""
+"""Weights to and from .cnnz, the file of a compressed network (container.py), without any loss."""
 
 import pathlib
 from collections.abc import Mapping
@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnlab.compressed import container
-from cnnlab.compressed.container import Shared, Size, Stored
+from cnnlab.compressed import container, gaps
+from cnnlab.compressed.container import Shared, Size, Sparse, Stored
 from cnnlab.errors import CheckpointError, DamagedFile
-from cnnlab.interop.scheme import Leaves
 from cnnlab.terminal import Column, Terminal, table
 
 SUFFIX = ".cnnz"
@@ -17,29 +16,27 @@ MOST_VALUES = 256
 """Values that the weights of an array share at most; one with more is stored as it is."""
 
 
-def write(path: pathlib.Path, leaves: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> str:
-    """Writes named arrays, bit for bit; returns a table of what each takes.
+def packed(leaves: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> tuple[bytes, dict[str, Size]]:
+    """Returns (the content of a file with named arrays, bit for bit; what each takes).
 
     Args:
-        path: the file.
         leaves: {name: array}.
-        notes: {name: text} that is kept beside them.
+        notes: JSON-like content that is kept beside them.
     """
-    sizes = container.write(path, {name: stored(np.asarray(leaf)) for name, leaf in leaves.items()}, dict(notes))
-    return as_table(sizes, path.stat().st_size, Terminal.of_stdout())
+    return container.packed({name: stored(np.asarray(leaf)) for name, leaf in leaves.items()}, notes)
 
 
-def read(path: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
+def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads the arrays and the notes of a file; raises CheckpointError where a bit is not what was written."""
     try:
         arrays, notes = container.read(path)
     except DamagedFile as error:
         raise CheckpointError(str(error)) from error
-    return {name: array.dense() if isinstance(array, Shared) else array for name, array in arrays.items()}, notes
+    return {name: array if isinstance(array, np.ndarray) else array.dense() for name, array in arrays.items()}, notes
 
 
 def stored(leaf: np.ndarray) -> Stored:
-    """Returns an array in the form that takes least: with few values f32 as codes of them, else as it is.
+    """Returns an array in the form that takes least: with few values f32 as codes of them, without its zeros, or as it is.
 
     Zeros are weights that are left out. Values differ where a bit does, so that -0.0 is a value of its own.
     """
@@ -49,7 +46,9 @@ def stored(leaf: np.ndarray) -> Stored:
     positions = np.flatnonzero(bits)
     values = np.unique(bits[positions])
     if len(values) > MOST_VALUES:
-        return leaf
+        entries = len(gaps.to_gaps(positions, gaps.MOST_BITS)[0])
+        is_less = entries * (leaf.itemsize + 1) < leaf.nbytes  # a gap takes a byte at most
+        return Sparse(leaf.shape, bits[positions].view(np.float32), positions) if is_less else leaf
     codebook = np.sort(values.view(np.float32))
     # Sorted as numbers, -0.0 is the equal of no other value that is kept, since 0.0 is left out.
     codes = np.searchsorted(codebook, bits[positions].view(np.float32)).astype(np.int32)
@@ -80,7 +79,7 @@ def as_table(sizes: Mapping[str, Size], total: int, terminal: Terminal) -> str:
 
 def _share(size: Size) -> str:
     """Returns the share of an array's numbers that stay, in words; empty where it is stored as it is."""
-    return "" if size.plain or not size.numbers else f"{100 * size.kept / size.numbers:.2f} %"
+    return "" if not size.entries or size.entries == size.numbers == size.kept else f"{100 * size.kept / size.numbers:.2f} %"
 
 
 def _bits(size: Size, taken: int) -> str:
