@@ -175,6 +175,20 @@ def test_a_line_has_the_levels_of_its_knob_and_of_others_that_vary():
     assert [point[0] for point in lines[0].points] == [1.0, 5.0]
 
 
+def test_a_line_goes_over_what_its_arms_cost():
+    arms = {f"{kind} {width}": ({"kind": kind, "width": width}, [float(width)]) for kind in ("a", "b") for width in ("1", "2")}
+    record = made_up(arms, card=Card(figure=Figure(x="macs", lines="kind", log_x=True)))
+    costs = (300, 100, 200, None)
+    arms_with_costs = [dataclasses.replace(arm, macs=cost) for arm, cost in zip(record.arms, costs, strict=True)]
+    record = dataclasses.replace(record, arms=tuple(arms_with_costs))
+    lines, names = lines_of(record)
+    assert [(line.label, [point[:2] for point in line.points]) for line in lines] == [
+        ("a", [(100.0, 2.0), (300.0, 1.0)]),
+        ("b", [(200.0, 1.0)]),
+    ]
+    assert names == [] and "multiply-accumulates, logarithmic" in texts_of(draw(record, LIGHT, title="t"))
+
+
 def test_a_search_is_a_cloud_and_means_on_a_logarithmic_axis_are_geometric():
     arms = {
         f"{'trial' if number % 2 else 'grid'} {number}: lr={number}": ({"lr": str(number + 1)}, [1.0, 100.0])

@@ -1,6 +1,7 @@
 """Properties of every model outside the zoo (see test_zoo.py), and published numbers of parameters and multiply-adds."""
 
 import functools
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -156,3 +157,16 @@ def test_convnet_fits_8_to_32_pixels_and_names_the_layer_that_does_not():
 def test_convnet_depth_and_widths_count():
     shapes = [row.output for row in inspect.layers(ConvNet(classes=5, widths=(4, 8), depth=2), (8, 8, 1)) if row.type == "Conv"]
     assert shapes == [(8, 8, 4), (8, 8, 4), (4, 4, 8), (4, 4, 8)]
+
+
+def test_separable_convnet_costs_a_ninth_and_one_in_the_output_channels_of_each_full_layer():
+    given = {"classes": 5, "widths": (4, 6), "depth": 2}
+    full, separable = (
+        {row.name: row.macs for row in inspect.layers(ConvNet(**given, convolution=kind), (8, 8, 3))}
+        for kind in ("full", "separable")
+    )
+    assert separable["stage1_conv1"] == full["stage1_conv1"] == 8 * 8 * 27 * 4 and "stage1_depthwise1" not in separable
+    for stage, number, channels in ((1, 2, 4), (2, 1, 6), (2, 2, 6)):
+        both = separable[f"stage{stage}_depthwise{number}"] + separable[f"stage{stage}_conv{number}"]
+        ratio = Fraction(both, full[f"stage{stage}_conv{number}"])
+        assert ratio == Fraction(1, channels) + Fraction(1, 9)

@@ -1,5 +1,7 @@
 """A small modern convolutional network, a first baseline on images of 8x8 to 64x64."""
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,8 @@ class ConvNet(nn.Module):
         widths: channels of each stage; the image shrinks by 2 between stages.
         depth: number of convolutions in each stage.
         kernel: side of the convolutions' kernels.
+        convolution: `separable`: every convolution but the first, which sees the image, is a depth-wise one, its norm and
+            activation, and then one of 1x1 (Howard et al. 2017, arXiv 1704.04861, Figure 3).
         norm: applied between each convolution and its activation.
         activation: applied after every convolution.
         pool: pooling between stages.
@@ -35,6 +39,7 @@ class ConvNet(nn.Module):
     widths: tuple[int, ...] = (16, 32, 64)
     depth: Count = 2
     kernel: Count = 3
+    convolution: Literal["full", "separable"] = "full"
     norm: Choice[NORMS] = norms.batch_norm
     activation: Choice[ACTIVATIONS] = jax.nn.relu
     pool: Choice[POOLS] = POOLS["max"]
@@ -54,9 +59,15 @@ class ConvNet(nn.Module):
                 require_size(x, 2, layer=f"the pooling before stage{stage}", smallest=smallest, image=images.shape)
                 x = self.pool(x)
             for number in range(1, self.depth + 1):
-                name = f"stage{stage}_conv{number}"
+                name, is_separable = f"stage{stage}_conv{number}", self.convolution == "separable" and stage + number > 2
+                if is_separable:
+                    x = self._depthwise(x, name=name.replace("conv", "depthwise"), train=train)
                 convolution = layers.Conv(
-                    width, self.kernel, bias=norms.needs_bias(self.norm), initializer=self.initializer, name=name
+                    width,
+                    1 if is_separable else self.kernel,
+                    bias=norms.needs_bias(self.norm),
+                    initializer=self.initializer,
+                    name=name,
                 )
                 x = self.norm(train=train, name=name.replace("conv", "norm"))(convolution(x))
                 x = gaussian_noise(self.activation(x), self.activation_noise, train=train, name=name.replace("conv", "noise"))
@@ -66,3 +77,16 @@ class ConvNet(nn.Module):
         x = Dropout(self.dropout, name="dropout")(x, train=train)
         intermediates["output"] = x = nn.Dense(self.classes, kernel_init=self.initializer, name="output")(x)
         return x, intermediates
+
+    def _depthwise(self, x: jax.Array, *, name: str, train: bool) -> jax.Array:
+        """Filters each map of x [B, H, W, C] by a kernel of its own: [B, H, W, C]."""
+        channels = x.shape[-1]
+        convolution = layers.Conv(
+            channels,
+            self.kernel,
+            groups=channels,
+            bias=norms.needs_bias(self.norm),
+            initializer=self.initializer,
+            name=name,
+        )
+        return self.activation(self.norm(train=train, name=name.replace("depthwise", "depthwise_norm"))(convolution(x)))

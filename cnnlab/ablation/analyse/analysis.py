@@ -228,6 +228,8 @@ def _row(
         contrast=None,
         pruned=pruned,
         control=arm.control,
+        parameters=arm.parameters,
+        macs=arm.macs,
         diverged_seeds=tuple(run.seed for run in runs if run.state == "DIVERGED"),
         lower_bounds=tuple(run.seed for run in runs if run.seed in values and metric in run.lower_bounds),
     )

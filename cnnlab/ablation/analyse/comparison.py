@@ -110,6 +110,46 @@ def compare_changes(
     return verdict_of(analysis, claim, word, says, title, found, rows, test=how, scale=scale, remarks=remarks)
 
 
+def compare_combination(
+    analysis: Analysis,
+    claim: str,
+    says: str,
+    title: str,
+    rows: Sequence[ArmSummary],
+    weights: Sequence[float],
+    hypothesis: Hypothesis,
+) -> Verdict:
+    """Returns the verdict on a weighted sum of the numbers of several arms, by a paired test over the seeds that all finished.
+
+    Where runs diverged nothing is shown.
+
+    Args:
+        analysis: that of the study.
+        claim: its id.
+        says: the claim in a clause.
+        title: what the sum compares.
+        rows: the arms.
+        weights: the weight of each; those of one sign add up to 1, those of the other to −1.
+        hypothesis: what the claim expects of the sum.
+    """
+    hypothesis = hypothesis.with_default(analysis, "plain")
+    numbers = [dict(row.values) for row in rows]
+    seeds = [seed for seed in numbers[0] if all(seed in each for each in numbers)]
+    pairs = list(zip(weights, numbers, strict=True))
+    ours, theirs = (
+        [sum(abs(weight) * each[seed] for weight, each in pairs if weight * sign > 0) for seed in seeds] for sign in (1, -1)
+    )
+    differences = statistics.paired_differences(ours, theirs)
+    interval, p = statistics.student_interval(differences, words.ALPHA), statistics.decisive_p(ours, theirs, "t")
+    effect = float(np.mean(differences)) if seeds else 0.0
+    word = hypothesis.word(effect, p, interval or _point(differences, p))
+    if any(row.diverged or row.lower_bounds for row in rows):
+        word = words.NOT_SHOWN
+    remarks = _remarks(analysis, word, differences, rows, weights, hypothesis, "plain") + summary.lower_bounds(rows)
+    found = (differences, interval, p)
+    return verdict_of(analysis, claim, word, says, title, found, rows, test=_how(ours, theirs, "t"), remarks=remarks)
+
+
 def _point(differences: np.ndarray, p: float | None) -> Interval | None:
     """Returns the interval of differences that are all the same, as an exact test decides them: that one number."""
     if p is None or p >= words.ALPHA or not len(differences):
@@ -134,7 +174,7 @@ def _remarks(
     word: str,
     differences: np.ndarray,
     rows: Sequence[ArmSummary],
-    signs: Sequence[int],
+    signs: Sequence[float],
     hypothesis: Hypothesis,
     scale: Scale,
 ) -> list[str]:

@@ -95,6 +95,10 @@ class ArmSummary:
     """Seeds of the runs that diverged."""
     lower_bounds: tuple[int, ...] = ()
     """Seeds whose number is only a lower bound, since their run did not reach the level that the metric asks for."""
+    parameters: int | None = None
+    """Trained numbers of the network; None where the study does not know them."""
+    macs: int | None = None
+    """Multiply-accumulates of one example's forward pass; None where the study does not know them."""
     examples: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """{seed: [N] number of each test example, whose mean is the metric}, such as whether it was classified rightly; {} where
     that is not known."""

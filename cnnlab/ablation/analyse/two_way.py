@@ -70,14 +70,14 @@ def interval(differences: np.ndarray, alpha: float) -> Interval | None:
     return Interval(mean - half, mean + half)
 
 
-def paired(groups: Sequence[Mapping[int, np.ndarray]], signs: Sequence[int]) -> np.ndarray | None:
-    """Returns f64 [S, N]: the signed sum of several arms' numbers of each test example, over the seeds that all have.
+def paired(groups: Sequence[Mapping[int, np.ndarray]], signs: Sequence[float]) -> np.ndarray | None:
+    """Returns f64 [S, N]: the weighted sum of several arms' numbers of each test example, over the seeds that all have.
 
     None where no seed is in all, or where the numbers of examples differ.
 
     Args:
         groups: for each arm {seed: [N] number of each test example}.
-        signs: for each arm 1 or −1.
+        signs: for each arm 1, −1 or another weight.
     """
     seeds = [seed for seed in groups[0] if all(seed in group for group in groups)]
     if not seeds or len({len(group[seed]) for group in groups for seed in seeds}) > 1:

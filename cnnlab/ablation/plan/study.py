@@ -182,13 +182,14 @@ class Figure:
     """What the figure of a claim's card shows.
 
     With the defaults it has a row for each arm with its interval. With `x` it has lines: in a study over the levels of the knob
-    `x`, one for each level of the knob `lines`; in a measurement those that `Measured.curves` holds.
+    `x`, one for each level of the knob `lines`, or over what its arms cost, macs or parameters; in a measurement those that
+    `Measured.curves` holds.
     """
 
     title: str = ""
     """The title; empty: the claim's sentence, or what the test's first part says where the test covers a part of its claim."""
     x: str = ""
-    """The knob of a study, or the label of a measurement's horizontal axis with its unit."""
+    """The knob of a study, macs or parameters, or the label of a measurement's horizontal axis with its unit."""
     y: str = ""
     """The label of the vertical axis with its unit; empty: the metric's."""
     lines: str = ""

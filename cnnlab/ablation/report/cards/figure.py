@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from cnnlab.ablation.report.cards import canvas, means, numbers
 from cnnlab.ablation.report.cards.canvas import HEIGHT, LARGE, NORMAL, SMALL, WIDTH, Box, Canvas, Theme
 from cnnlab.ablation.report.cards.record import Record
-from cnnlab.ablation.report.cards.series import Line, Row, lines_of, margin_of, rows_of, short
+from cnnlab.ablation.report.cards.series import COSTS, Line, Row, lines_of, margin_of, rows_of, short
 from cnnlab.ablation.report.svg import Axis
 from cnnlab.metric import Metric
 
@@ -199,12 +199,14 @@ def _draw_lines(picture: Canvas, record: Record, lines: Sequence[Line], names: S
     box = Box(MARGIN + tick_width + 14, top + 40, WIDTH - MARGIN - label_width - 20, HEIGHT - 88)
     _grid_down(picture, box, down, show)
     levels = sorted({point[0] for point in points})
-    at = levels if len(levels) <= 8 else canvas.ticks(across, max(2, int((box.right - box.left) / 90)))
+    at = (
+        levels if len(levels) <= 8 and figure.x not in COSTS else canvas.ticks(across, max(2, int((box.right - box.left) / 90)))
+    )
     if all(level.is_integer() for level in levels):  # no half layers
         at = [value for value in at if float(value).is_integer()]
     _grid_across(picture, box, across, lambda value: names[round(value)] if names else tick(value), at)
     above = figure.y if measured or figure.y else numbers.metric_label(record.drawn, metric)
-    below = f"{figure.x if measured else short(figure.x)}{', logarithmic' if log_x else ''}"
+    below = f"{figure.x if measured else COSTS.get(figure.x) or short(figure.x)}{', logarithmic' if log_x else ''}"
     picture.text(MARGIN, box.top - 16, f"{above}{', logarithmic' if log_y else ''}", size=SMALL)
     picture.text((box.left + box.right) / 2, HEIGHT - 44, below, size=SMALL, anchor="middle")
     ends = []

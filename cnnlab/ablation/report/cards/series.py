@@ -13,6 +13,9 @@ from cnnlab.ablation.report.cards.record import Arm, Numbers, Record
 MOST_ROWS = 14
 """Most arms that have a row of the figure; the table of the card has them all."""
 
+COSTS = {"macs": "multiply-accumulates", "parameters": "parameters"}
+"""{what an arm costs, by which lines may go: its words}."""
+
 MOST_LINES = 12
 """Most lines of a figure; where there are more, as in a search, each arm is a point."""
 
@@ -47,19 +50,36 @@ def lines_of(record: Record) -> tuple[list[Line], list[str]]:
         return [], []
     if record.verb == "measure":
         return [Line(label, points) for label, points in record.curves.items() if points], []
+    if figure.x in COSTS:
+        return _over_costs(record), []
     arms = [arm for arm in record.arms if not arm.control and figure.x in arm.knobs]
     levels = list(dict.fromkeys(arm.knobs[figure.x] for arm in arms))
     places = _places(levels)
     found: dict[str, list[Point]] = {}
     for arm in arms:
-        numbers = arm.numbers.get(record.drawn)
-        point = curve_point(list(numbers.values.values()), log=figure.log_y) if numbers and numbers.n else None
-        if point:
+        if point := _point_of(record, arm):
             found.setdefault(_line_name(arm, arms, figure), []).append((places[arm.knobs[figure.x]], *point))
     names = [] if all(leading_number(level) is not None for level in levels) else levels
     if len(found) > MOST_LINES:
         return _clouds(record, arms, places), names
     return [Line(label, tuple(sorted(points))) for label, points in found.items()], names
+
+
+def _over_costs(record: Record) -> list[Line]:
+    """Returns a line over what arms cost for each level of the knob `lines`."""
+    figure, found = record.card.figure, dict[str, list[Point]]()
+    for arm in record.arms:
+        cost, point = getattr(arm, figure.x), _point_of(record, arm)
+        if cost is not None and point and not arm.control:
+            found.setdefault(arm.knobs.get(figure.lines, ""), []).append((float(cost), *point))
+    return [Line(label, tuple(sorted(points))) for label, points in found.items()]
+
+
+def _point_of(record: Record, arm: Arm) -> tuple[float, float, float] | None:
+    """Returns (mean, low, high) of an arm's numbers; None where it has none."""
+    numbers = arm.numbers.get(record.drawn)
+    log = record.card.figure.log_y
+    return curve_point(list(numbers.values.values()), log=log) if numbers and numbers.n else None
 
 
 def _clouds(record: Record, arms: Sequence[Arm], places: Mapping[str, float]) -> list[Line]:
