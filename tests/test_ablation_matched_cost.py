@@ -64,7 +64,7 @@ def test_of_lines_the_difference_is_that_in_the_middle_of_the_logarithms_and_at_
     found = rule(analysis(lines(0.05, 0.03)))
     assert found.verdict == SUPPORTED and found.n == 5 and found.p is not None and found.p < 0.01
     assert found.effect == pytest.approx(0.03, abs=0.002)
-    assert found.comparison == "b − a at 2,000 to 1.6e+04 multiply-accumulates"
+    assert found.comparison == "b − a at 2,000 to 16,000 multiply-accumulates"
     middle = 0.03 + 0.02 * np.log(np.sqrt(2_000 * 16_000))
     assert rule(analysis(lines(0.07, 0.03, 0.0001))).effect == pytest.approx(middle, abs=1e-3)
     at = matched_cost.at_matched_cost("C38", FAMILIES, "better", "b is better", at=8_000)
@@ -101,9 +101,9 @@ def test_where_runs_diverged_nothing_is_shown():
         (
             {"b1": 64_000},
             None,
-            "b is better: the families have no cost in common: b 3.2e+04 to 6.4e+04; a 1,000 to 1.6e+04.",
+            "b is better: the families have no cost in common: b 32,000 to 64,000; a 1,000 to 16,000.",
         ),
-        ({}, 1_500, "b is better: the families do not all cover 1,500: b 2,000 to 3.2e+04; a 1,000 to 1.6e+04."),
+        ({}, 1_500, "b is better: the families do not all cover 1,500: b 2,000 to 32,000; a 1,000 to 16,000."),
         ({"b1": 32_000}, None, "b is better: two arms of b have the same cost."),
         ({"a2": None}, None, "b is better: the multiply-accumulates of 'a2' are not known."),
     ],

@@ -59,7 +59,7 @@ def at_matched_cost(
             low, high = shared_range(dict(zip(families, costs, strict=True)), at)
         except UsageError as error:
             return Verdict(claim, words.NOT_TESTED, None, None, None, 0, f"{says}: {error}", comparison=" − ".join(families))
-        where = f"{low:,.4g}" if low == high else f"{low:,.4g} to {high:,.4g}"
+        where = _amount(low) if low == high else f"{_amount(low)} to {_amount(high)}"
         ours, theirs = (interpolation_weights(of_family, low, high) for of_family in costs)
         title = f"{' − '.join(families)} at {where} {NAMES[cost]}"
         weights = [*ours, *(-theirs)]
@@ -76,6 +76,11 @@ def _cost(row: ArmSummary, cost: Cost) -> float:
     return float(found)
 
 
+def _amount(cost: float) -> str:
+    """Returns a cost of three digits: `1,890,000`, `12.3`."""
+    return f"{float(f'{cost:.3g}'):,.0f}" if cost >= 100 else f"{cost:.3g}"
+
+
 def shared_range(costs: Mapping[str, Sequence[float]], at: float | None) -> tuple[float, float]:
     """Returns the lowest and the highest cost that all families cover; the cost `at` twice, where one is given.
 
@@ -85,12 +90,12 @@ def shared_range(costs: Mapping[str, Sequence[float]], at: float | None) -> tupl
 
     Raises UsageError where there is none, where `at` lies outside, and where two arms of a family have the same cost.
     """
-    covered = "; ".join(f"{name} {min(each):,.4g} to {max(each):,.4g}" for name, each in costs.items())
+    covered = "; ".join(f"{name} {_amount(min(each))} to {_amount(max(each))}" for name, each in costs.items())
     if again := [name for name, each in costs.items() if len(set(each)) < len(each)]:
         raise UsageError(f"two arms of {again[0]} have the same cost.")
     low, high = max(map(min, costs.values())), min(map(max, costs.values()))
     if low > high or (at is not None and not low <= at <= high):
-        wanted = "have no cost in common" if at is None else f"do not all cover {at:,.4g}"
+        wanted = "have no cost in common" if at is None else f"do not all cover {_amount(at)}"
         raise UsageError(f"the families {wanted}: {covered}.")
     return (low, high) if at is None else (at, at)
 
