@@ -48,10 +48,14 @@ def made(**more):
     return knobs.resolve(classification, {**KNOBS, **more}).call()
 
 
+CHANNELS = {"pruning": "channels", "density_by_layer": "dense2=0.5"}
+KINDS = pytest.mark.parametrize("kind", ["weights", "channels"])
+
+
 @functools.cache
-def trained(devices=1, rewind="none"):
+def trained(devices=1, rewind="none", kind="weights"):
     """(the program, the state at the end, {step: curve}, {step: (state, pending statistics)}) of a run."""
-    experiment = made(rewind=rewind)
+    experiment = made(rewind=rewind, **(CHANNELS if kind == "channels" else {}))
     program = build_program(experiment, STRATEGIES["jit"](pick_devices(devices)), precision="f32")
     state, _, curve, saved = toys.run(experiment, program=program, intervals=EVERY)
     return program, state, curve, saved
@@ -185,8 +189,9 @@ def test_rounds_divide_the_steps_and_the_last_one_settles():
 
 
 @pytest.mark.slow
-def test_resumed_equals_uninterrupted_bit_for_bit_at_the_borders_of_rounds():
-    program, whole, curve, saved = trained()
+@KINDS
+def test_resumed_equals_uninterrupted_bit_for_bit_at_the_borders_of_rounds(kind):
+    program, whole, curve, saved = trained(kind=kind)
     for at in (3, FIRST, FIRST + 1, SECOND):
         resumed, _, rest, _ = toys.run(program.experiment, program=program, intervals=EVERY, resume=(*saved[at], at))
         assert tree_digest(resumed) == tree_digest(whole), at
@@ -194,8 +199,9 @@ def test_resumed_equals_uninterrupted_bit_for_bit_at_the_borders_of_rounds():
 
 
 @pytest.mark.slow
-def test_eight_devices_prune_the_same_weights():
-    (_, alone, curve, _), (_, shared, other, _) = trained(), trained(8)
+@KINDS
+def test_eight_devices_prune_the_same_weights(kind):
+    (_, alone, curve, _), (_, shared, other, _) = trained(kind=kind), trained(8, kind=kind)
     assert toys.gap(alone, shared) < 1e-4
     assert tree_digest(alone.opt_state["classifier"].mask) == tree_digest(shared.opt_state["classifier"].mask)
     for step, numbers in curve.items():
@@ -203,8 +209,9 @@ def test_eight_devices_prune_the_same_weights():
 
 
 @pytest.mark.slow
-def test_runs_in_one_batched_program_have_masks_of_their_own():
-    program, alone, _, _ = trained()
+@KINDS
+def test_runs_in_one_batched_program_have_masks_of_their_own(kind):
+    program, alone, _, _ = trained(kind=kind)
     state, _ = train.fit(
         batch_programs([program] * 2),
         stack_members([program.init(seed) for seed in (0, 1)]),
@@ -224,20 +231,40 @@ def test_runs_in_one_batched_program_have_masks_of_their_own():
     assert toys.gap(first.params, alone.params) < 1e-4
 
 
-def test_a_ticket_goes_back_to_the_first_weights_and_its_control_draws_them_in_another_order():
+def test_a_ticket_goes_back_to_the_first_weights_and_its_control_draws_those_of_the_same_mask_in_another_order():
     first = kernels(jax.device_get(trained(rewind="start")[0].init(0).params["classifier"]))
+    found = {}
     for rewind in ("start", "redraw"):
         program, _, _, saved = trained(rewind=rewind)
-        begun = program.experiment.phases[1].begin(saved[FIRST][0], {})
-        for path, leaf in kernels(begun.params["classifier"]).items():
-            mask = kernels(begun.opt_state["classifier"].mask)[path] > 0
-            assert kept(leaf) == mask.sum()
-            same = np.array_equal(leaf, np.where(mask, first[path], 0))
-            assert same == (rewind == "start")
-            assert set(leaf[mask]) <= set(first[path].reshape(-1))
-        moments = jax.tree.leaves(begun.opt_state["classifier"].inner)
-        assert all(not np.any(leaf) for leaf in moments), "the optimiser begins anew"
-        assert begun.average.keys() == saved[FIRST][0].average.keys()
+        for phase, step in ((1, FIRST), (2, SECOND)):
+            begun = program.experiment.phases[phase].begin(saved[step][0], {})
+            found[rewind, phase] = kernels(begun.opt_state["classifier"].mask)
+            for path, leaf in kernels(begun.params["classifier"]).items():
+                mask = found[rewind, phase][path] > 0
+                assert kept(leaf) == mask.sum()
+                assert np.array_equal(leaf, np.where(mask, first[path], 0)) == (rewind == "start" or phase == 1)
+                assert set(leaf[mask]) <= set(first[path].reshape(-1))
+            moments = jax.tree.leaves(begun.opt_state["classifier"].inner)
+            assert all(not np.any(leaf) for leaf in moments), "the optimiser begins anew"
+            assert begun.average.keys() == saved[step][0].average.keys()
+    for phase in (1, 2):
+        assert all(np.array_equal(leaf, found["redraw", phase][path]) for path, leaf in found["start", phase].items())
+
+
+@pytest.mark.slow
+def test_channels_that_are_gone_stay_exactly_0_in_weights_norms_and_averages():
+    _, _, _, saved = trained(kind="channels")
+    for step in (FIRST + 1, SECOND, SECOND + 1, 8):
+        state = saved[step][0]
+        stay = {"dense1": 12, "dense2": 8}
+        for name, count in stay.items():
+            share = {"dense1": 0.2, "dense2": 0.5}[name] ** (0.5 if step <= SECOND else 1.0)
+            for tree in (state.params["classifier"], state.average["classifier"]):
+                after = tree["norm1" if name == "dense1" else "norm2"]
+                alive = np.any(tree[name]["kernel"], axis=0)
+                below = tree["dense2" if name == "dense1" else "output"]["kernel"]
+                assert np.sum(alive) == np.ceil(share * count), (step, name)
+                assert not np.any(after["scale"][~alive]) and not np.any(after["bias"][~alive]) and not np.any(below[~alive])
 
 
 @pytest.mark.parametrize(

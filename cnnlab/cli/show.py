@@ -317,6 +317,7 @@ def export(
     best: bool = False,
     allow: tuple[str, ...] = (),
     overwrite: bool = False,
+    smaller: bool = False,
     length: Length,
     devices: Devices,
     console: Console,
@@ -333,6 +334,7 @@ def export(
         best: use the checkpoint with the best validation metric, not the newest one.
         allow: what may have changed since the run was trained, of code, data, weights.
         overwrite: replace the file.
+        smaller: leave out the channels that --pruning=channels took away, so that the network really is smaller.
         length: length of the run's training.
         devices: on what it runs.
         console: what is shown.
@@ -344,5 +346,6 @@ def export(
     resolved, spec, folders = trained_run(values, experiment, workdir, seed, length, devices, console, allow=allow)
     from cnnlab.interop.export import export_run
 
-    print(export_run(resolved, spec, folders[seed or 0], pathlib.Path(to), best=best, replace=overwrite))
+    folder = folders[seed or 0]
+    print(export_run(resolved, spec, folder, pathlib.Path(to), best=best, replace=overwrite, smaller=smaller))
     return 0

@@ -1,5 +1,6 @@
 """Exports weights as safetensors with our own names, and networks as StableHLO programs that run without cnnlab."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,14 +13,13 @@ import numpy as np
 from jax import export
 
 from cnnlab.compressed import network
-from cnnlab.core import Prediction
+from cnnlab.core import Experiment, Prediction
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.precision import computing_in
-from cnnlab.engine.program import Program
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.files import write_bytes, write_json
 from cnnlab.inputs import InputSpec, fit_in_words
-from cnnlab.interop import files
+from cnnlab.interop import files, without_channels
 from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
 from cnnlab.runs import network_file, run
@@ -40,20 +40,32 @@ LARGEST_PROGRAM = 2**31
 
 
 def export_run(
-    resolved: Resolved, spec: RunSpec, folder: pathlib.Path, target: pathlib.Path, *, best: bool, replace: bool
+    resolved: Resolved,
+    spec: RunSpec,
+    folder: pathlib.Path,
+    target: pathlib.Path,
+    *,
+    best: bool,
+    replace: bool,
+    smaller: bool = False,
 ) -> str:
     """Writes the network of a run's newest checkpoint (or the best on validation) and describes what it wrote.
 
     It takes the averages where there are some. A .safetensors file holds the weights; a .stablehlo file predicts from images
     [B, H, W, C] as the data set stores them (u8, or f32), which it normalises itself, and has the input specification and the
     class names beside it, in a file of the same name that ends in .json. A .cnnz file holds the weights as .safetensors does,
-    in few bytes where they are pruned or share values.
+    in few bytes where they are pruned or share values. The `smaller` network is without the channels that are gone.
     """
     _check_target(target, replace=replace)
     run_json = read_run(folder)
     # With other knobs than the run's own the data may be others, too; the function of the run itself needs none.
     program, state, step = run.restore_run(resolved, spec, folder, best=best, opens_data=bool(spec.changed))
-    inputs = program.experiment.data.inputs
+    experiment, notice, knobs = program.experiment, "", run_json["knobs"]
+    if smaller:
+        left = without_channels.smaller_network(resolved, experiment, state, folder)
+        experiment, state, notice, knobs = left.experiment, left.state, f"\n  {without_channels.as_text(left)}", left.knobs
+        spec = dataclasses.replace(spec, knobs=left.knobs, given=left.given)
+    inputs = experiment.data.inputs
     height, width, channels = inputs.image_shape
     notes = {"experiment": spec.experiment, "step": str(step), "data": run_json["data"]["name"]}
     if target.suffix != ".stablehlo":
@@ -61,14 +73,14 @@ def export_run(
         what = f"{len(found)} leaves by the names of cnnlab\n  load it by --init_from={target}"
         if target.suffix == network.SUFFIX:
             seed = run_json["flags"]["seed"]
-            content, sizes, _ = network_file.packed(spec, program.experiment, seed, state, step)
+            content, sizes, _ = network_file.packed(spec, experiment, seed, state, step)
             write_bytes(target, content)
             what += f"\n  measure it by `python launch.py evaluate --workdir={target}`"
             what += "\n\n" + network.as_table(sizes, len(content), Terminal.of_stdout())
             size = len(content)
         else:
             notes |= {"classes": json.dumps(inputs.class_names), "image": f"{height}x{width}x{channels}"}
-            known = {**spec.knobs, **run_json["knobs"]}  # a file has those alone that its experiment does not say
+            known = {**spec.knobs, **knobs}  # a file has those alone that its experiment does not say
             notes |= {"knobs": json.dumps(known), "inputs": json.dumps(inputs.as_json())}
             what += ", or by safetensors.numpy.load_file"
             size = write_safetensors(target, trees.unflatten(found), notes)
@@ -76,8 +88,8 @@ def export_run(
     else:
         params, model_state = evaluated(state)
         used = {"params": params, "model_state": model_state}
-        size = write_stablehlo(target, _predictor(program, spec.precision), used, inputs.image_shape, inputs.dtype)
-        prediction = program.experiment.task.prediction
+        size = write_stablehlo(target, _predictor(experiment, spec.precision), used, inputs.image_shape, inputs.dtype)
+        prediction = experiment.task.prediction
         lines = example_lines(target, inputs, (prediction or Prediction).example)
         beside = {"pillow": _pillow(inputs), "other_sizes": _fit_in_words(inputs), "example": lines}
         write_json(_beside(target), {**inputs.as_json(), **notes, **beside})
@@ -89,7 +101,7 @@ def export_run(
             f"  {_beside(target)}: class names, input specification, and these lines\n"
             f"load it by\n" + "\n".join(f"  {line}" for line in lines)
         )
-    return f"{folder}, step {step}\n  {target}: {format_bytes(size)}, {what}"
+    return f"{folder}, step {step}\n  {target}: {format_bytes(size)}, {what}{notice}"
 
 
 def _check_target(target: pathlib.Path, *, replace: bool) -> None:
@@ -174,9 +186,9 @@ def example_lines(target: pathlib.Path, inputs: InputSpec, shown: str) -> list[s
     ]
 
 
-def _predictor(program: Program, precision: str) -> Callable[[Any, jax.Array], jax.Array]:
+def _predictor(experiment: Experiment, precision: str) -> Callable[[Any, jax.Array], jax.Array]:
     """Makes predict({"params", "model_state"}, images as stored) -> the prediction, in the precision of the run."""
-    data, task, cast = program.experiment.data, program.experiment.task, computing_in(precision)
+    data, task, cast = experiment.data, experiment.task, computing_in(precision)
 
     def predict(variables: Any, images: jax.Array) -> jax.Array:
         numbers = jnp.zeros(images.shape[0], jnp.int32)

@@ -55,7 +55,7 @@ class Airbench94(nn.Module):
                 x = MaxPool(2)(x) if number == 1 else x
                 x = self.activation(self.norm(train=train, name=name.replace("conv", "norm"))(x))
             intermediates[f"stage{stage}"] = x
-        x = largest(x.reshape(len(x), -1, x.shape[-1]), axis=1)  # [B, H, W, C] -> [B, H·W, C] -> [B, C]
+        x = largest(x.reshape(x.shape[0], -1, x.shape[-1]), axis=1)  # [B, H, W, C] -> [B, H·W, C] -> [B, C]
         intermediates["features"] = x
         unit = partial(init.normal, std=1.0)
         logits = nn.Dense(self.classes, use_bias=False, kernel_init=unit, name="output")(x)

@@ -76,16 +76,18 @@ class InvertedResidual(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps x [B, H, W, C] to [B, ⌈H / strides⌉, ⌈W / strides⌉, features]."""
-        before, wide = x, self.expansion * x.shape[-1]
+        before = x
         conv_norm = functools.partial(ConvNorm, norm=self.norm, initializer=self.initializer)
         if self.expansion != 1:
-            x = conv_norm(wide, 1, padding=0, activation=self.activation, name="expand")(x, train=train)
+            widened = conv_norm(self.expansion * x.shape[-1], 1, padding=0, activation=self.activation, name="expand")
+            x = widened(x, train=train)
+        channels = x.shape[-1]
         x = conv_norm(
-            wide,
+            channels,
             self.kernel,
             self.strides,
             padding="same" if self.padding == "same" else self.kernel // 2,
-            groups=wide,
+            groups=channels,
             activation=self.activation,
             name="depthwise",
         )(x, train=train)

@@ -10,6 +10,7 @@ from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
 from cnnlab.interop.start import started_from
 from cnnlab.models import MODELS
+from cnnlab.models.narrowed import narrowed, units_of
 from cnnlab.models.own_network import as_network
 from cnnlab.ops.attacks import ADVERSARIES, no_attack
 from cnnlab.ops.averaging import AVERAGES, ema
@@ -28,7 +29,7 @@ from cnnlab.tasks.knn import GOAL as GOAL_OF_NEIGHBOURS
 from cnnlab.tasks.knn import Pixels, knn_task
 from cnnlab.tasks.lsuv import DATA_INITS, as_drawn
 from cnnlab.tasks.measures import MEASURES
-from cnnlab.tasks.prune import PRUNINGS, require_whole_training, whole
+from cnnlab.tasks.prune import PRUNINGS, require_whole_training, unpruned
 from cnnlab.values import Choice, Choices, Count, Duration, PathText
 
 SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels", "permute_pixels": "same_pixels"}
@@ -55,7 +56,8 @@ def classification(
     lr_multipliers: tuple[str, ...] = (),
     views: Views = "one",
     adversarial: Choice[ADVERSARIES] = no_attack,
-    pruning: Choice[PRUNINGS] = whole,
+    pruning: Choice[PRUNINGS] = unpruned,
+    units_by_layer: tuple[str, ...] = (),
     metrics: Choices[MEASURES] = (),
     headline: str | None = None,
     control: Control = "none",
@@ -79,7 +81,8 @@ def classification(
         lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as stem=0.1; the first match counts.
         views: views over which the logits are averaged at evaluation: the image, its mirror image too, or four shifted more.
         adversarial: attack on the images of each step, with which the network is trained in their place (ops/attacks.py).
-        pruning: which weights are taken away in the course of training, and when (ops/pruning.py).
+        pruning: which weights or channels are taken away in the course of training, and when (tasks/prune.py).
+        units_by_layer: REGEX=NUMBER for layers of another width, such as conv1=4, as export --smaller says; first match counts.
         metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece,robust_accuracy.
         headline: metric by which checkpoints and studies rank; none: accuracy, or that of tags or numbers.
         control: run that has to fail, or there is a leak: training labels, all pixels or their places permuted, or no training.
@@ -88,14 +91,15 @@ def classification(
     dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
     goal = _goal(dataset, loss, control, class_weights, metrics, headline)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
-    network = as_network(model(classes=dataset.classes), dataset.image_shape, (dataset.classes,))
+    whole = as_network(model(classes=dataset.classes), (shape := dataset.image_shape), (dataset.classes,))
+    network = narrowed(whole, units_by_layer, shape)
     task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views, mean_loss=_mean(class_weights, dataset))
     task = robust(task, attack=adversarial, probes=goal.probes, loss=loss, column=goal.column, inputs=dataset.inputs)
-    plan = require_whole_training(pruning(), early_stopping)
-    rule = regularizer(scale_by_layer(optimizer(steps=plan.longest(steps)), lr_multipliers))
-    rules = dict.fromkeys(task.turns, plan.rule(rule))
+    plan = require_whole_training(pruning(), early_stopping).of(lambda: units_of(network, shape))
+    rule = plan.rule(regularizer(scale_by_layer(optimizer(steps=plan.longest(steps)), lr_multipliers)))
+    rules = dict.fromkeys(task.turns, rule)
     steps = 0 if control == "random_parameters" else steps
-    start, phases = _start(network, init_from, new_head=new_head), plan.phases(steps, rules, data_init(network))
+    start, phases = _start(whole, init_from, new_head=new_head), plan.phases(steps, rules, data_init(network))
     return Experiment(plan.counted(task), dataset, rules, steps, average(steps), start, phases, early_stopping)
 
 

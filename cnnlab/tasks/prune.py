@@ -1,10 +1,10 @@
-"""Training that prunes and shares: dense, then in rounds that begin by taking the smallest weights away, then with few values.
+"""Training that prunes and shares: dense, then in rounds that begin by taking weights or channels away, then with few values.
 
-The sources are those of ops/pruning.py and ops/sharing.py.
+The sources are those of ops/pruning.py, ops/units.py and ops/sharing.py.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jax
@@ -15,9 +15,10 @@ from cnnlab.compressed import codebook
 from cnnlab.core import Batch, Phase, PyTree, Task, TrainState
 from cnnlab.errors import UsageError
 from cnnlab.metric import SHARE, Metric
-from cnnlab.ops import pruning, sharing, trees
+from cnnlab.ops import pruning, sharing, trees, units
 from cnnlab.ops.keys import stream
 from cnnlab.ops.pruning import Pruned, Schedule, Scope
+from cnnlab.ops.units import Criterion, Found
 from cnnlab.values import Choice, Count, Fraction, Positive, Range
 
 F32_BYTES = 4
@@ -103,6 +104,31 @@ class Pruning:
     """Whether the optimiser, with its schedule, begins anew with each round."""
     sharing: Sharing | None = None
     """How weights share values in the last part of training; None: they do not."""
+    criterion: Criterion | None = None
+    """By what whole channels are taken away; None: single weights are, by their magnitude."""
+    found: Found | None = None
+    """The channels of the network; None: they are not asked for."""
+
+    def of(self, follow: Callable[[], Found]) -> "Pruning":
+        """Returns the plan for a network whose channels `follow` finds, where it takes channels away.
+
+        Raises UsageError where there are none, or some that should go cannot be followed.
+        """
+        if self.criterion is None or not self.shares:
+            return self
+        found = follow()
+        paths = [path for each in found.units for path in each.kernels]
+        trees.require_match([pattern for pattern, _ in self.layers], [*paths, *found.obstacles], knob="density_by_layer")
+        for path, why in found.obstacles.items():
+            if self._last_share((path,)) < 1:
+                layer = path.removesuffix("/kernel")
+                raise UsageError(
+                    f"--pruning=channels: those of {layer} cannot go, since {why}.\n"
+                    f"Leave them whole, --density_by_layer={layer}=1, or take single weights, --pruning=magnitude."
+                )
+        if not found.units:
+            raise UsageError("--pruning=channels: the network has none that could go.\nTake --pruning=magnitude.")
+        return dataclasses.replace(self, found=found)
 
     def counted(self, task: Task) -> Task:
         """Returns the task with the share of the weights that stay and the size of the file among its results."""
@@ -155,7 +181,7 @@ class Pruning:
             params, average, opt_state = dict(state.params), dict(state.average), dict(state.opt_state)
             for player, rule in rules.items():
                 own: Pruned = opt_state[player]
-                mask = pruning.masks(params[player], self._shares(params[player], number), self.scope)
+                mask = self.mask(params[player], number)
                 given = params[player] if self.rewind == "none" else self._rewound(own.start, state.key, number)
                 params[player] = pruning.pruned(given, mask)
                 if average:
@@ -166,16 +192,25 @@ class Pruning:
 
         return begin
 
-    def _shares(self, params: PyTree, number: int) -> dict[str, float]:
-        """Returns the share of each kernel after a round."""
+    def mask(self, params: PyTree, number: int) -> PyTree:
+        """Returns the mask u8 of a player's parameters with which round `number`, counted from 0, begins."""
         last, now = self.shares[-1], self.shares[number]
         # A layer with a share of its own goes the same part of its way, by ratio, as the others do.
-        part = np.log(now) / np.log(last) if last < 1 else 1.0
-        return pruning.shares_of(params, now, [(pattern, share ** float(part)) for pattern, share in self.layers])
+        part = float(np.log(now) / np.log(last)) if last < 1 else 1.0
+        if self.found is None or self.criterion is None:
+            layers = [(pattern, share**part) for pattern, share in self.layers]
+            return pruning.masks(params, pruning.shares_of(params, now, layers), self.scope)
+        shares = [self._last_share(each.kernels) ** part for each in self.found.units]
+        return units.masks(params, self.found.units, shares, scope=self.scope, criterion=self.criterion)
+
+    def _last_share(self, paths: Sequence[str]) -> float:
+        """Returns the share of the outputs of some kernels that stays in the end: that of the first pattern for any of them."""
+        own = (share for pattern, share in self.layers if any(trees.matches(pattern, path) for path in paths))
+        return next(own, self.shares[-1])
 
     def _rewound(self, start: PyTree, key: Any, number: int) -> PyTree:
-        """Returns the weights with which training began, or as a control the same values of each kernel in another order."""
-        if self.rewind == "start":
+        """Returns the weights with which training began, or for the last round of the control those in another order."""
+        if self.rewind == "start" or number < len(self.shares) - 1:
             return start
         seed = np.asarray(jax.random.key_data(stream(jax.random.wrap_key_data(key), f"redraw{number}")))
         random = np.random.default_rng(seed.tolist())
@@ -189,7 +224,7 @@ def _after(first: Begin, second: Begin) -> Begin:
     return lambda state, batch: second(first(state, batch), batch)
 
 
-def whole() -> Pruning:
+def unpruned() -> Pruning:
     """Prunes nothing."""
     return Pruning(())
 
@@ -245,7 +280,7 @@ def magnitude(
         dense: share of the steps before the first round; 0: it prunes what it starts from, as with --init_from.
         settle: share of the steps, the last ones, by which the last round is longer, shared values included.
         rewind: weights with which a round begins: none: those that training has reached; start: those with which it began, the
-            lottery ticket; redraw: as its control, those of each kernel in another order.
+            lottery ticket; redraw: as its control those, too, but in the last round those of each kernel in another order.
         restarts: whether the optimiser and its schedule begin anew with each round; rewinding always does.
         sharing: how weights share values after the last round.
     """
@@ -270,5 +305,51 @@ def require_whole_training(plan: Pruning, early_stopping: int | None) -> Pruning
     return plan
 
 
-PRUNINGS: dict[str, Callable[..., Pruning]] = {"none": whole, "magnitude": magnitude}
+def channels(
+    *,
+    density: Positive = 0.5,
+    rounds: Count = 4,
+    schedule: Schedule = "geometric",
+    scope: Scope = "layer",
+    criterion: Criterion = "l1",
+    density_by_layer: tuple[str, ...] = (),
+    dense: Fraction = 0.4,
+    settle: Fraction = 0.0,
+    rewind: Rewind = "none",
+    restarts: bool = False,
+    sharing: Choice[SHARINGS] = unshared,
+) -> Pruning:
+    """Takes whole channels and units away, those that matter least, so that `export --smaller` writes a smaller network.
+
+    Args:
+        density: share of the channels of every layer that stay in the end, at most 1; the outputs of the network all do.
+        rounds: number of rounds; 1: one-shot.
+        schedule: how the density falls: geometric: by the same factor in each round; cubic: quickly at first (Zhu & Gupta).
+        scope: layer: each layer keeps that share; network: all together do, at least one channel of each.
+        criterion: what a channel matters by: l1, l2: the mean magnitude, or root mean square, of its weights (Li et al. 2017);
+            scale: the magnitude of its scale in the norm behind it (Liu et al. 2017).
+        density_by_layer: REGEX=SHARE for layers with a density of their own, such as conv1=1; the first match counts.
+        dense: share of the steps before the first round; 0: it prunes what it starts from, as with --init_from.
+        settle: share of the steps, the last ones, by which the last round is longer, shared values included.
+        rewind: weights with which a round begins: none: those that training has reached; start: those with which it began;
+            redraw: those, too, but in the last round those of each kernel in another order.
+        restarts: whether the optimiser and its schedule begin anew with each round; rewinding always does.
+        sharing: how weights share values after the last round.
+    """
+    plan = magnitude(
+        density=density,
+        rounds=rounds,
+        schedule=schedule,
+        scope=scope,
+        density_by_layer=density_by_layer,
+        dense=dense,
+        settle=settle,
+        rewind=rewind,
+        restarts=restarts,
+        sharing=sharing,
+    )
+    return dataclasses.replace(plan, criterion=criterion)
+
+
+PRUNINGS: dict[str, Callable[..., Pruning]] = {"none": unpruned, "magnitude": magnitude, "channels": channels}
 """How training prunes, by name, for `Choice[PRUNINGS]`."""

@@ -4,7 +4,6 @@ A view says which pixels the positions of an array depend on (views.py). A rule 
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +11,7 @@ import numpy as np
 
 from cnnlab.inspect.receptive_field import views
 from cnnlab.inspect.receptive_field.views import UNKNOWN, Grid, View
-
-Shape = tuple[int, ...]
+from cnnlab.ops.programs import ELEMENTWISE, REDUCTIONS, Shape, reshape_groups
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,32 +236,7 @@ def _reshape(step: Step) -> View | None:
     """Follows a reshape by the smallest groups of axes that are reshaped separately."""
     if step.params["dimensions"] is not None:
         return UNKNOWN
-    return views.regrouped(step.operands[0], _groups(step.shapes[0], step.result), step.shapes[0], step.size)
-
-
-def _groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
-    """Returns the groups (old axes, new axes) of a reshape from `old` to `new`, as small as possible.
-
-    [2, 6, 5] -> [12, 5] is ([0, 1], [0]), ([2], [1]).
-    """
-    groups, i, j = [], 0, 0
-    while i < len(old) or j < len(new):
-        one, other = old[i] if i < len(old) else 0, new[j] if j < len(new) else 0
-        # An axis of length 1, or one that is left over, forms a group alone, with no counterpart.
-        before, after = ([i], [j])
-        if one != other and (other == 0 or one == 1):
-            after = []
-        elif one != other and (one == 0 or other == 1):
-            before = []
-        # Both sides grow by one axis until they hold the same number of elements.
-        while before and after and (left := math.prod(old[a] for a in before)) != (right := math.prod(new[a] for a in after)):
-            if left < right:
-                before.append(before[-1] + 1)
-            else:
-                after.append(after[-1] + 1)
-        groups.append((before, after))
-        i, j = i + len(before), j + len(after)
-    return groups
+    return views.regrouped(step.operands[0], reshape_groups(step.shapes[0], step.result), step.shapes[0], step.size)
 
 
 def _gather(step: Step) -> View | None:
@@ -275,17 +248,6 @@ def _gather(step: Step) -> View | None:
     axes = {axis: place for axis, place in zip(kept, numbers.offset_dims, strict=True) if sizes[axis] == shape[axis]}
     return UNKNOWN if step.operands[1] is not None else views.rename(step.operands[0], axes)
 
-
-ELEMENTWISE = """
-abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp conj convert_element_type copy copy_p cos
-cosh device_put digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le lgamma log
-log1p logistic lt max min mul name ne neg nextafter not or pow pvary real reduce_precision rem round rsqrt select_n
-sharding_constraint shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub
-tan tanh xor
-"""
-"""Names of primitives that compute each position of the result from the same position of their operands, or from scalars."""
-
-REDUCTIONS = "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor"
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE.split(), _elementwise),

@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
 from cnnlab.inspect.receptive_field import rules, views
 from cnnlab.inspect.receptive_field.views import UNKNOWN, View
+from cnnlab.ops.programs import CALLS, inner_program
 
 PREFIX = "cnnlab.inspect/"
 
@@ -94,16 +95,11 @@ def _origin(traced: Traced) -> Origin:
     return traced if isinstance(traced, Origin) else Origin.WEIGHTS
 
 
-CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "custom_jvp_call", "custom_vjp_call"}
-"""Primitives that call an inner program with the same arguments and results."""
-
-
 def _results(equation: Any, operands: list[Traced], image: tuple[int, int], found: dict[int, Pair]) -> list[Traced]:
     """Returns what is known of the results of one equation."""
     name, params = equation.primitive.name, equation.params
     if name in CALLS:
-        inner = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
-        return _run(_closed(inner), operands, image, found)
+        return _run(inner_program(params), operands, image, found)
     # Without the image among the operands only the origin is followed; it decides how a later weighted sum is read.
     if not any(isinstance(traced, tuple) for traced in operands):
         own = Origin.WEIGHTS if name.startswith("random_") else Origin.MASK if name == "iota" else Origin.PLAIN
@@ -114,11 +110,6 @@ def _results(equation: Any, operands: list[Traced], image: tuple[int, int], foun
         return _loop(equation, operands, image, found)
     height, width = (_views(equation, operands, which, size) for which, size in enumerate(image))
     return list(zip(height, width, strict=True))
-
-
-def _closed(inner: ClosedJaxpr | Jaxpr) -> ClosedJaxpr:
-    """Returns an inner program with its constants; one without is closed over none."""
-    return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
 
 
 def _views(equation: Any, operands: list[Traced], which: int, size: int) -> list[View | None]:

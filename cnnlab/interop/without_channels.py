@@ -1,0 +1,146 @@
+"""The network of a run without the channels that pruning took away: its weights, its knobs, and that it computes the same."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnlab.core import Experiment, PyTree, TrainState
+from cnnlab.engine.averages import evaluated
+from cnnlab.engine.checkpoint import leaves
+from cnnlab.errors import UsageError
+from cnnlab.knobs import Resolved, merged, resolve
+from cnnlab.models.narrowed import KNOB, widths
+from cnnlab.ops import trees, units
+from cnnlab.ops.draws import normal
+from cnnlab.runs.network_leaves import weights_of
+from cnnlab.runs.run import call
+from cnnlab.runs.without_data import experiment_without_data
+
+TRIED = 8
+"""Number of random images on which both networks are compared."""
+MOST_DIFFERENCE = 1e-3
+"""Largest difference of their outputs, as a share of the largest; rounding in f32 gives 1e-7 to 1e-5."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Smaller:
+    """A network without the channels that are gone."""
+
+    experiment: Experiment
+    state: TrainState
+    """The run's state with its weights, in place of an average where there was one."""
+    knobs: Mapping[str, Any]
+    """The run's knobs, with the widths of its layers and without pruning."""
+    given: Mapping[str, Any]
+    """Those of the knobs that are not as the experiment has them."""
+    widths: tuple[str, ...]
+    """LAYER=NUMBER of the layers that are narrower, for --units_by_layer."""
+    numbers: tuple[int, int]
+    """How many numbers the parameters have, before and after."""
+    difference: float
+    """Largest difference of the outputs for random images, as a share of their largest magnitude."""
+
+
+def smaller_network(resolved: Resolved, experiment: Experiment, state: TrainState, folder: pathlib.Path) -> Smaller:
+    """Takes the channels whose parameters are all 0 out of the network of a run, of the average where there is one.
+
+    Args:
+        resolved: the run's function and its knobs.
+        experiment: the run's experiment.
+        state: state of the run, on the host.
+        folder: folder of the run.
+
+    Raises UsageError where there are no such channels, and for experiments other than those of classification.
+    """
+    if KNOB not in resolved.knobs:
+        raise UsageError("--smaller: channels are taken out of the networks of classification alone. Leave it out.")
+    params, model_state = evaluated(state)
+    whole, owners = weights_of(leaves({"params": params, "model_state": model_state})), _owners(params)
+    network = functools.partial(_called, experiment, owners)
+    found = units.units_of(network, trees.unflatten(whole), experiment.data.image_shape).units
+    gone = [units.unused(each, whole) for each in found]
+    if not any(each.any() for each in gone):
+        raise UsageError(
+            "--smaller: no channel of this network is 0 in all its parameters, so that none can go.\n"
+            "Train it with --pruning=channels, or leave --smaller out."
+        )
+    # A layer all of whose channels are 0 keeps one of them.
+    gone = [each & (np.arange(len(each)) > 0) if each.all() else each for each in gone]
+    left = units.without(whole, found, gone)
+    knobs = {path: value for path, value in resolved.values.items() if not path.startswith("pruning.")}
+
+    def narrow(texts: tuple[str, ...]) -> Resolved:
+        more = {"pruning": "none", "init_from": None, KNOB: (*texts, *(resolved.values[KNOB] or ()))}
+        return resolve(resolved.function, merged(knobs, more), resolved.context)
+
+    def built(texts: tuple[str, ...]) -> Experiment:
+        return experiment_without_data(narrow(texts), folder) or call(narrow(texts))
+
+    texts = widths(lambda texts: _shapes(built(texts)), left)
+    made = built(texts)
+    images = normal(jax.random.key(0), (TRIED, *experiment.data.image_shape), jnp.float32)
+    before, after = (
+        np.asarray(jax.jit(functools.partial(_called, each, owners))(trees.unflatten(given), images))
+        for each, given in ((experiment, whole), (made, left))
+    )
+    difference = float(np.max(np.abs(after - before)) / np.max(np.abs(before)))
+    if not difference < MOST_DIFFERENCE:
+        raise UsageError(
+            f"--smaller: without the channels that are gone the network computes something else: on random images its outputs "
+            f"differ by {difference:.0e} of their size.\nExport it as it is, without --smaller."
+        )
+    numbers = (_numbers(whole), _numbers(left))
+    given, model_state = _divided(trees.unflatten(left), owners)
+    made = dataclasses.replace(made, data=experiment.data)
+    state = dataclasses.replace(state, params=given, model_state=model_state, average={}, average_statistics={})
+    values, usual = narrow(texts).values, resolve(resolved.function, {}, resolved.context).values
+    given_knobs = {path: value for path, value in values.items() if usual.get(path, ...) != value}
+    return Smaller(made, state, values, given_knobs, texts, numbers, difference)
+
+
+def as_text(found: Smaller) -> str:
+    """Describes what was taken out, and how the smaller network is built from a file of its weights."""
+    before, after = found.numbers
+    return (
+        f"{after:,} of {before:,} numbers of its parameters are left, without the channels that pruning took away\n"
+        f"  on {TRIED} random images its outputs differ by {found.difference:.0e} of their size\n"
+        f"  the smaller network has --pruning=none --{KNOB}={','.join(found.widths)}"
+    )
+
+
+def _owners(params: PyTree) -> dict[str, str]:
+    """Returns {path of a parameter below its player: the player}."""
+    return {path: player for player, tree in params.items() for path in trees.flatten(tree)}
+
+
+def _divided(variables: PyTree, owners: Mapping[str, str]) -> tuple[PyTree, PyTree]:
+    """Returns (params, model state) of a task, of variables {"params": …, "batch_stats": …} of one network."""
+    own = trees.flatten(variables["params"])
+    params: PyTree = {player: {} for player in dict.fromkeys(owners.values())}
+    for player in params:
+        params[player] = trees.unflatten({path: leaf for path, leaf in own.items() if owners[path] == player})
+    return params, {name: tree for name, tree in variables.items() if name != "params"}
+
+
+def _called(experiment: Experiment, owners: Mapping[str, str], variables: PyTree, images: jax.Array) -> Any:
+    """Returns what a task predicts by the variables of its network."""
+    return experiment.task.predict(*_divided(variables, owners), images)
+
+
+def _shapes(experiment: Experiment) -> dict[str, tuple[int, ...]]:
+    """Returns {"params/conv1/kernel": shape} of the network of an experiment."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params, model_state = jax.eval_shape(experiment.task.init, key, experiment.data.example(experiment.data.batch_size))
+    found = weights_of(leaves({"params": params, "model_state": model_state}))
+    return {path: tuple(leaf.shape) for path, leaf in found.items()}
+
+
+def _numbers(weights: Mapping[str, Any]) -> int:
+    """Returns how many numbers the parameters have."""
+    return sum(np.size(leaf) for path, leaf in weights.items() if path.startswith("params/"))
