@@ -49,21 +49,22 @@ class PreActBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps x [B, H, W, C] to [B, ⌈H / strides⌉, ⌈W / strides⌉, channels of the last convolution]."""
-        before, last = x, len(self.convolutions)
-        features = self.convolutions[-1][0]
-        project = projects(self.shortcut, x, features, self.strides)
+        before, activated, last = x, x, len(self.convolutions)
         convolution = functools.partial(Conv, bias=norms.needs_bias(self.norm))
         for number, (channels, kernel, groups) in enumerate(self.convolutions, start=1):
             x = self.activation(self.norm(train=train, name=f"norm{number}")(x))
-            # A projection shares the first norm and activation with the convolutions; an identity takes the raw input.
-            if number == 1 and project:
-                before = convolution(features, 1, self.strides, 0, initializer=self.initializer, name="shortcut")(x)
+            activated = x if number == 1 else activated
             if number == 2:
                 x = Dropout(self.dropout, name="dropout")(x, train=train)
             strides = self.strides if number == self.stride_at else 1
             start = init.zeros if self.zero_init and number == last else self.initializer
             x = convolution(channels, kernel, strides, kernel // 2, groups=groups, initializer=start, name=f"conv{number}")(x)
-        if not project:
+        features = x.shape[-1]
+        # A projection shares the first norm and activation with the convolutions; an identity takes the raw input.
+        if projects(self.shortcut, before, features, self.strides):
+            project = convolution(features, 1, self.strides, 0, initializer=self.initializer, name="shortcut")
+            before = project(activated)
+        else:
             before = padded_identity(before, features, self.strides)
         return before + drop_path(x, self.drop_path, train=train)
 
