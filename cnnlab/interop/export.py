@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -93,15 +93,21 @@ def export_run(
         lines = example_lines(target, inputs, (prediction or Prediction).example)
         beside = {"pillow": _pillow(inputs), "other_sizes": _fit_in_words(inputs), "example": lines}
         write_json(_beside(target), {**inputs.as_json(), **notes, **beside})
-        values = "u8, 0 … 255" if inputs.dtype == "uint8" else "f32, as the data store them"
-        what = (
-            f"a program with its weights and its preprocessing, for any number B of images, on {', '.join(PLATFORMS)}\n"
-            f"  images [B, {height}, {width}, {channels}] ({values}) -> what the task predicts, such as scores of the classes\n"
-            f"  {_fit_in_words(inputs)}\n"
-            f"  {_beside(target)}: class names, input specification, and these lines\n"
-            f"load it by\n" + "\n".join(f"  {line}" for line in lines)
-        )
+        what = _program_in_words(target, inputs, lines)
     return f"{folder}, step {step}\n  {target}: {format_bytes(size)}, {what}{notice}"
+
+
+def _program_in_words(target: pathlib.Path, inputs: InputSpec, lines: Sequence[str]) -> str:
+    """Describes an exported program; `lines` load it."""
+    height, width, channels = inputs.image_shape
+    values = "u8, 0 … 255" if inputs.dtype == "uint8" else "f32, as the data store them"
+    return (
+        f"a program with its weights and its preprocessing, for any number B of images, on {', '.join(PLATFORMS)}\n"
+        f"  images [B, {height}, {width}, {channels}] ({values}) -> what the task predicts, such as scores of the classes\n"
+        f"  {_fit_in_words(inputs)}\n"
+        f"  {_beside(target)}: class names, input specification, and these lines\n"
+        f"load it by\n" + "\n".join(f"  {line}" for line in lines)
+    )
 
 
 def _check_target(target: pathlib.Path, *, replace: bool) -> None:

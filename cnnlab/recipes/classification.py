@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from cnnlab.core import Dataset, Experiment
+import flax.linen as nn
+
+from cnnlab.core import Dataset, Experiment, Task
 from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit, require_labels, require_validation
 from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
@@ -91,16 +93,27 @@ def classification(
     dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
     goal = _goal(dataset, loss, control, class_weights, metrics, headline)
     steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
-    whole = as_network(model(classes=dataset.classes), (shape := dataset.image_shape), (dataset.classes,))
-    network = narrowed(whole, units_by_layer, shape)
-    task = classify(network, loss=loss, goal=goal, frozen=frozen, views=views, mean_loss=_mean(class_weights, dataset))
-    task = robust(task, attack=adversarial, probes=goal.probes, loss=loss, column=goal.column, inputs=dataset.inputs)
-    plan = require_whole_training(pruning(), early_stopping).of(lambda: units_of(network, shape))
+    whole, network = _networks(model(classes=dataset.classes), dataset, units_by_layer)
+    task = _task(network, dataset, goal, adversarial, class_weights, loss=loss, frozen=frozen, views=views)
+    plan = require_whole_training(pruning(), early_stopping).of(lambda: units_of(network, dataset.image_shape))
     rule = plan.rule(regularizer(scale_by_layer(optimizer(steps=plan.longest(steps)), lr_multipliers)))
-    rules = dict.fromkeys(task.turns, rule)
-    steps = 0 if control == "random_parameters" else steps
+    rules, steps = dict.fromkeys(task.turns, rule), 0 if control == "random_parameters" else steps
     start, phases = _start(whole, init_from, new_head=new_head), plan.phases(steps, rules, data_init(network))
     return Experiment(plan.counted(task), dataset, rules, steps, average(steps), start, phases, early_stopping)
+
+
+def _networks(made: Any, dataset: Dataset, units_by_layer: Sequence[str]) -> tuple[nn.Module, nn.Module]:
+    """Returns the network that a model's function made, as it is and with the widths that are given."""
+    whole = as_network(made, dataset.image_shape, (dataset.classes,))
+    return whole, narrowed(whole, units_by_layer, dataset.image_shape)
+
+
+def _task(
+    network: nn.Module, dataset: Dataset, goal: Goal, attack: Any, class_weights: ClassWeights, *, loss: Any, **more: Any
+) -> Task:
+    """Returns the task of learning the goal, with an attack on the images of its steps; `more` is of `classify`."""
+    task = classify(network, loss=loss, goal=goal, mean_loss=_mean(class_weights, dataset), **more)
+    return robust(task, attack=attack, probes=goal.probes, loss=loss, column=goal.column, inputs=dataset.inputs)
 
 
 def _mean(class_weights: ClassWeights, dataset: Dataset) -> MeanLoss:
