@@ -169,6 +169,9 @@ class Task:
     feature vectors, names those that are read again."""
     for_inputs: Callable[[InputSpec], "Task"] | None = None
     """Inputs -> the same task for images that are normalised by them; None: it does not depend on how they are normalised."""
+    packed: Callable[[Params, PyTree], tuple[Callable[[PyTree, Array], Array], PyTree]] | None = None
+    """(params, model state) on the host -> (a `predict` of (variables, inputs), these variables, in fewer bytes), for a file
+    that holds a program with its weights; None: `predict` itself."""
     first_rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """{name of rows: number of examples}: rows that are fetched of the first examples of a split alone, such as masks for
     figures, which would not fit into memory for all. They are kept in no file unless `kept_rows` names them."""
@@ -354,6 +357,9 @@ class Experiment:
     patience: int | None = None
     """Number of validations in a row without an improvement of the primary metric after which training ends; the weights of the
     best validation are then the result, as they are where training reaches its last step. None: no early stopping."""
+    end: Callable[[TrainState, Batch], TrainState] | None = None
+    """What is done to the trained state, as by Phase.begin, after the last step, before it is measured and saved: it is
+    rounded to few integers, say. It may be done to what it made, where a run without steps is taken up. None: nothing."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -169,6 +169,8 @@ DISTILLED = {
     "optimizer": "momentum",
     "teacher_duration": "4 steps",
 }
+ROUNDED = {"quantization": "integers", "bits": 4, "training": "aware", "part": 0.34, "calibration": 24}
+"""With so few codes that the rounding of a sum on other devices moves none to its neighbour."""
 STYLED = {"style_layers": "stage1", "content_layers": "stage1_conv2", **SEEN}
 OCTAVES = {"octaves": 2, "octave_scale": 2.0, "start": "picture", "jitter": 1, "total_variation": 0.5}
 
@@ -176,6 +178,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
     "pursuit": lambda steps=STEPS: toys.chase(steps=steps, batch_size=24),
     "surgery": lambda steps=STEPS: toys.surgery(steps=steps),
     "classify": small(classification, {**TRAINED, **NOISY, **SCORED}, model="convnet", **{"model.widths": "4,8"}),
+    "quantize": small(classification, TRAINED, **ROUNDED, **MLP),
     "self_training": small(partly_labelled_classification, {**TRAINED, **PARTLY}, unlabelled_ratio=1, **LABELS_OF_ROUNDS),
     "mean_teacher": small(
         partly_labelled_classification, {**TRAINED, **PARTLY}, method="mean_teacher", wrong_labels=0.2, augment="flip"
@@ -241,6 +244,7 @@ REMEMBERING = {"knn", "ngram", "pca"}
 """Tasks that take no step."""
 MIXING = {
     "classify": "batch norm",
+    "quantize": "batch norm, and ranges of the batch",
     "self_training": "batch norm",
     "mean_teacher": "batch norm",
     "gan": "batch norm",

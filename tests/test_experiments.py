@@ -337,6 +337,7 @@ ELSEWHERE = {
     "data_init": "it acts before the first step: test_tasks_lsuv.py",
     "pruning": "it acts where a phase begins: test_tasks_prune.py",
     "sharing": "as pruning, below which it is",
+    "quantization": "it acts where a phase begins, or at the end: test_tasks_quantize.py",
     "metrics": "they are computed of what was measured: test_tasks_measures.py",
     "attack": "it is one of robust_accuracy: test_tasks_adversarial.py",
     "statistics": "its knob is below average=swa",

@@ -48,6 +48,7 @@ SILENT = (
     "pursuit",
     "surgery",
     "classify",
+    "quantize",
     "self_training",
     "mean_teacher",
     "distil",
@@ -87,6 +88,7 @@ LATER = (
     "pretext_colours",
     "pretext_counting",
     "pretext_inpainting",
+    "quantize",
     "self_training",
     "stacked_unsupervised",
     "synthesis",
@@ -268,7 +270,7 @@ def test_what_is_measured_of_an_example_depends_neither_on_the_others_nor_on_wha
 def test_averages_carry_the_statistics_of_batch_norm():
     averaged = {name: reference(name)[0] for name in TRAINED if experiment(name).averaging}
     found = {name: (batch_statistics(state.model_state), state.average_statistics) for name, state in averaged.items()}
-    assert {name for name, (raw, _) in found.items() if raw} == {"classify", "gan", "segment"}
+    assert {name for name, (raw, _) in found.items() if raw} == {"classify", "quantize", "gan", "segment"}
     for name, (raw, average) in found.items():
         assert raw.keys() == average.keys() and all(np.any(raw[path] != leaf) for path, leaf in average.items()), name
 

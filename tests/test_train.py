@@ -350,6 +350,31 @@ def test_a_surgery_that_changes_shapes_is_refused():
         run(built.experiment, program=changed)
 
 
+def test_what_is_done_at_the_end_of_training_is_measured_and_saved_once():
+    """After the last step alone, also of a resumed run; a finished run that is taken up has it already."""
+    built, (whole, *_) = operated()
+    seen: list[int] = []
+
+    def end(state, batch):
+        seen.append(int(state.step))
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves((state, batch)))
+        return dataclasses.replace(state, params=jax.tree.map(lambda leaf: leaf + 1, state.params))
+
+    ended = dataclasses.replace(built, experiment=dataclasses.replace(built.experiment, end=end))
+    often = {"program": ended, "intervals": dataclasses.replace(INTERVALS, save=1)}
+    state, _, _, saved = run(ended.experiment, **often)
+    assert seen == [9] and tree_digest(saved[9][0]) == tree_digest(state)
+    assert tree_digest(state.params) == tree_digest(jax.tree.map(lambda leaf: leaf + 1, whole.params))
+    for at, times in ((8, 2), (9, 2)):
+        assert tree_digest(run(ended.experiment, **often, resume=(*saved[at], at))[0]) == tree_digest(state)
+        assert len(seen) == times
+    run(ended.experiment, **often, stop=8)
+    assert len(seen) == 2, "it has not come to its end"
+    wrong = dataclasses.replace(ended.experiment, end=lambda state, batch: dataclasses.replace(state, params={}))
+    with pytest.raises(UsageError, match="the `end` of training returns a state of other leaves"):
+        run(wrong, program=dataclasses.replace(ended, experiment=wrong))
+
+
 def test_a_sequence_of_games_is_the_same_on_four_devices_under_pmap():
     assert gap(played()[0], run(in_phases(), strategy="pmap", devices=4)[0]) < 2e-5
 

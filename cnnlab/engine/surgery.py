@@ -1,9 +1,10 @@
-"""Changes of the state where a phase of training begins (core.Phase.begin), the same for every strategy.
+"""Changes of the state where a phase of training begins (core.Phase.begin) and where training ends, for every strategy alike.
 
 Letters in shapes: M members (batched runs).
 """
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -34,18 +35,37 @@ def begin_phase(program: Program, state: TrainState, *, seed: int | tuple[int, .
     if not begins or begins[0] is None:
         return state
     if isinstance(seed, tuple):
-        # Every member has an experiment of its own: [M, …] -> M of […], and back
-        states = [select_member(state, number) for number in range(len(program.members))]
-        parts = zip(program.members, states, seed, strict=True)
-        return stack_members([begin_phase(member, own, seed=one, step=step) for member, own, one in parts])
+        return _of_members(begin_phase, program, state, seed, step)
+    return _changed(program, state, begins[0], seed=seed, what=f"the phase that begins at step {step}: its `begin`")
+
+
+def end_training(program: Program, state: TrainState, *, seed: int | tuple[int, ...], step: int) -> TrainState:
+    """Returns what `Experiment.end` makes of the state after the last step; after others itself. Arguments: `begin_phase`."""
+    end = program.experiment.end
+    if end is None or step != program.experiment.steps:
+        return state
+    if isinstance(seed, tuple):
+        return _of_members(end_training, program, state, seed, step)
+    return _changed(program, state, end, seed=seed, what="the `end` of training")
+
+
+def _of_members(change: Callable[..., TrainState], program: Program, state: TrainState, seeds: Sequence[int], step: int) -> Any:
+    """Returns the state of batched runs in which each was changed by its own experiment: [M, …] -> M of […], and back."""
+    states = [select_member(state, number) for number in range(len(program.members))]
+    parts = zip(program.members, states, seeds, strict=True)
+    return stack_members([change(member, own, seed=one, step=step) for member, own, one in parts])
+
+
+def _changed(program: Program, state: TrainState, change: Callable[..., TrainState], *, seed: int, what: str) -> TrainState:
+    """Returns the state that a function of the host tree makes; UsageError where it has other leaves, shapes or dtypes."""
     host = program.strategy.to_host(state)
-    begun = begins[0](host, _training_batch(program, host, seed))
-    if _shapes(begun) != _shapes(host):
+    changed = change(host, _training_batch(program, host, seed))
+    if _shapes(changed) != _shapes(host):
         raise UsageError(
-            f"the phase that begins at step {step}: its `begin` returns a state of other leaves, shapes or dtypes.\n"
+            f"{what} returns a state of other leaves, shapes or dtypes.\n"
             "It may change values alone, as in dataclasses.replace(state, params=…) with leaves of the same shapes."
         )
-    return program.strategy.to_devices(begun)
+    return program.strategy.to_devices(changed)
 
 
 def _training_batch(program: Program, host: TrainState, seed: int) -> Batch:

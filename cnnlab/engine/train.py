@@ -23,7 +23,7 @@ from cnnlab.engine.averages import evaluated
 from cnnlab.engine.batch_statistics import with_recomputed
 from cnnlab.engine.clock import StepClock
 from cnnlab.engine.program import Program, stack_steps
-from cnnlab.engine.surgery import begin_phase
+from cnnlab.engine.surgery import begin_phase, end_training
 from cnnlab.errors import DataError, Preempted
 
 EVALUATION_BATCH = 250
@@ -159,10 +159,9 @@ def fit(
     should_stop: Callable[[], bool],
     clock: StepClock | None = None,
 ) -> tuple[TrainState, int]:
-    """Trains from `step` to `stop` (at most `experiment.steps`); returns the state and the step reached.
+    """Trains from `step` to `stop` (at most `experiment.steps`), or until `should_stop()`; returns (state, the step reached).
 
-    It ends earlier only when `should_stop()` returns true. For batched runs (batch_programs), `seed` has one for each, and
-    state and statistics have a leading axis of members.
+    For batched runs (batch_programs), `seed` has one for each, and state and statistics have a leading axis of members.
 
     Callbacks come after the step whose number they get, in the order log, evaluate, save. `pending_stats` holds the statistics
     since the last log; a checkpoint keeps them for the log of a resumed run. `clock` gets the seconds of compilation and of
@@ -171,6 +170,7 @@ def fit(
     clock, first, last = clock or StepClock(), step, program.experiment.steps
     feeds = program.experiment.data.for_process(program.strategy.rows).train(seed, step)  # batched runs take a tuple of seeds
     shared, in_flight = program.step_inputs("train"), collections.deque[Stats]()
+    state = state if last else end_training(program, state, seed=seed, step=step)  # without steps
     while step < stop and not should_stop():
         steps, end = program.phase_at(step)
         size = _dispatch_size(step, min(stop, end), intervals)
@@ -195,7 +195,7 @@ def fit(
         if log:
             on_log(step, jax.device_get(pending_stats))
             pending_stats.clear()
-        state = with_recomputed(program, state, seed=seed) if evaluation or save else state
+        state = _finished(program, state, seed=seed, step=step) if evaluation or save else state
         if evaluation:
             with _saved_first(functools.partial(on_save, step, state, pending_stats)):
                 on_evaluate(step, state)
@@ -204,6 +204,11 @@ def fit(
         clock.begin_window()
     has_statistics = any(intervals.due(step, last)[1:])  # those of the averaged weights of this step
     return state if has_statistics else with_recomputed(program, state, seed=seed), step
+
+
+def _finished(program: Program, state: TrainState, *, seed: int | tuple[int, ...], step: int) -> TrainState:
+    """Returns a state as it is measured and saved after a step: with statistics of its averages, and ended after the last."""
+    return end_training(program, with_recomputed(program, state, seed=seed), seed=seed, step=step)
 
 
 @contextlib.contextmanager

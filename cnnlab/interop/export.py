@@ -13,7 +13,7 @@ import numpy as np
 from jax import export
 
 from cnnlab.compressed import network
-from cnnlab.core import Experiment, Prediction
+from cnnlab.core import Experiment, Params, Prediction, PyTree
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.precision import computing_in
 from cnnlab.errors import CheckpointError, UsageError
@@ -87,8 +87,8 @@ def export_run(
         what += "" if inputs.whiten is None else f"\n  the matrix that whitens images is not in it: it is {folder / WHITENING}"
     else:
         params, model_state = evaluated(state)
-        used = {"params": params, "model_state": model_state}
-        size = write_stablehlo(target, _predictor(experiment, spec.precision), used, inputs.image_shape, inputs.dtype)
+        predict, used = _predictor(experiment, spec.precision, params, model_state)
+        size = write_stablehlo(target, predict, used, inputs.image_shape, inputs.dtype)
         prediction = experiment.task.prediction
         lines = example_lines(target, inputs, (prediction or Prediction).example)
         beside = {"pillow": _pillow(inputs), "other_sizes": _fit_in_words(inputs), "example": lines}
@@ -192,16 +192,24 @@ def example_lines(target: pathlib.Path, inputs: InputSpec, shown: str) -> list[s
     ]
 
 
-def _predictor(experiment: Experiment, precision: str) -> Callable[[Any, jax.Array], jax.Array]:
-    """Makes predict({"params", "model_state"}, images as stored) -> the prediction, in the precision of the run."""
+def _predictor(
+    experiment: Experiment, precision: str, params: Params, model_state: PyTree
+) -> tuple[Callable[[PyTree, jax.Array], jax.Array], PyTree]:
+    """Makes (predict(variables, images as stored) -> the prediction, in the precision of the run; the variables)."""
     data, task, cast = experiment.data, experiment.task, computing_in(precision)
 
-    def predict(variables: Any, images: jax.Array) -> jax.Array:
+    def of_state(variables: PyTree, images: jax.Array) -> jax.Array:
+        return task.predict(cast(variables["params"]), variables["model_state"], images)
+
+    plain = of_state, {"params": params, "model_state": model_state}
+    predict, used = task.packed(*jax.tree.map(np.asarray, (params, model_state))) if task.packed else plain
+
+    def of_stored(variables: PyTree, images: jax.Array) -> jax.Array:
         numbers = jnp.zeros(images.shape[0], jnp.int32)
         batch = cast(data.prepare({}, {"image": images, "index": numbers}, None))
-        return task.predict(cast(variables["params"]), variables["model_state"], batch["image"])
+        return predict(variables, batch["image"])
 
-    return predict
+    return of_stored, used
 
 
 def write_safetensors(path: pathlib.Path, variables: Any, metadata: Mapping[str, str]) -> int:

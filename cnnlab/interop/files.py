@@ -25,6 +25,7 @@ from cnnlab.errors import CheckpointError
 from cnnlab.files import read_json
 from cnnlab.interop import torch_files, wrapped
 from cnnlab.interop.scheme import NAMES_OF_NETWORK, Leaves, Source, first_few
+from cnnlab.ops.quantize import COLLECTION
 from cnnlab.runs.early_stopping import reported_step
 from cnnlab.runs.network_leaves import COLLECTIONS, weights_of
 
@@ -61,7 +62,7 @@ def load(path: str | pathlib.Path) -> tuple[Leaves, Source]:
     path = pathlib.Path(path)
     if path.is_dir():
         restored, said = _run(path)
-        leaves, notes = _checked(restored, path)
+        leaves, notes = _checked(_weights(restored), path)
         recorded = (read_json(path / "run.json") or {}).get("knobs") or {}
         return leaves, Source(knobs=recorded, notes=(*said, *notes))
     if not path.is_file():
@@ -83,11 +84,16 @@ def load(path: str | pathlib.Path) -> tuple[Leaves, Source]:
             "Compare its size with the original and copy it again."
         ) from error
     taken = wrapped.network_of(leaves) if path.suffix.lower() not in KERAS_SUFFIXES else (leaves, [])
-    leaves, notes = _checked(taken[0], path)
+    leaves, notes = _checked(_weights(taken[0]), path)
     architecture, given_by = _architecture(path, header)
     recorded = header.get("knobs", {})
     recorded = json.loads(recorded) if isinstance(recorded, str) else recorded  # text in .safetensors
     return leaves, Source(architecture, given_by, recorded, (*taken[1], *header.get("notes", []), *notes))
+
+
+def _weights(leaves: Leaves) -> Leaves:
+    """Returns the leaves without the ranges of a quantised network, which belong to its rounding and not to its weights."""
+    return {name: leaf for name, leaf in leaves.items() if not name.startswith(f"{COLLECTION}/")}
 
 
 def _architecture(path: pathlib.Path, header: Mapping[str, Any]) -> tuple[str, str]:

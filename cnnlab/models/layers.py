@@ -16,7 +16,7 @@ from cnnlab.ops import collectives, draws, init, pooling
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.convolve import convolve, convolve_transpose
 from cnnlab.ops.init import INITIALIZERS
-from cnnlab.ops.windows import Padding, Pairs, ceil_padding, explicit_padding
+from cnnlab.ops.windows import Geometry, Padding, Pairs, ceil_padding, explicit_padding
 from cnnlab.values import Choice
 
 
@@ -158,14 +158,21 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [B, H, W, C] to [B, H', W', features]."""
         height, width = _both(self.kernel)
-        # Side of the region that a dilated kernel spans, holes included; padding and the check of the size refer to it.
-        window = (self.dilation * (height - 1) + 1, self.dilation * (width - 1) + 1)
-        long = _checked_pairs(self, x, window, _both(self.strides), self.padding)
+        placed = self.geometry(x)
         kernel = self.param("kernel", self.initializer, (height, width, x.shape[-1] // self.groups, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
-        x = convolve(x, kernel, strides=_both(self.strides), padding=long, dilation=_both(self.dilation), groups=self.groups)
+        x = convolve(x, kernel, **vars(placed), groups=self.groups)
         return x if bias is None else x + bias.reshape(1, 1, 1, -1)  # [features] -> [1, 1, 1, features]
+
+    @nn.nowrap
+    def geometry(self, x: jax.Array) -> Geometry:
+        """Returns where the windows lie on x [B, H, W, C]; raises TooSmall where not one fits."""
+        height, width = _both(self.kernel)
+        # Side of the region that a dilated kernel spans, holes included; padding and the check of the size refer to it.
+        window = (self.dilation * (height - 1) + 1, self.dilation * (width - 1) + 1)
+        long = _checked_pairs(self, x, window, _both(self.strides), self.padding)
+        return Geometry(_both(self.strides), long, _both(self.dilation))
 
 
 class ConvTranspose(nn.Module):

@@ -10,7 +10,7 @@ Letters in shapes: B batch, H W space, C channels, K classes.
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -180,6 +180,11 @@ def toward_class(
 
 def no_attack() -> None:
     """Leaves images as they are."""
+
+
+def is_attack(attack: Any) -> bool:
+    """Returns whether an attack, with its knobs filled in, is one and not `no_attack`."""
+    return getattr(attack, "func", attack) is not no_attack
 
 
 ATTACKS: dict[str, Attack] = {"fgsm": fgsm, "pgd": pgd}

@@ -43,6 +43,11 @@ def global_sum(tree: Any) -> Any:
     return jax.lax.psum(tree, AXIS) if bound_axis() else tree
 
 
+def global_extremes(low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the least and the largest number of the global batch from those of the local one."""
+    return (jax.lax.pmin(low, AXIS), jax.lax.pmax(high, AXIS)) if bound_axis() else (low, high)
+
+
 def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
     """Returns Σ values·weights / Σ weights over the global batch, f32 [], the same on every device; 0 where all weights are 0.
 

@@ -14,12 +14,13 @@ from cnnlab.interop.start import started_from
 from cnnlab.models import MODELS
 from cnnlab.models.narrowed import narrowed, units_of
 from cnnlab.models.own_network import as_network
-from cnnlab.ops.attacks import ADVERSARIES, no_attack
+from cnnlab.ops.attacks import ADVERSARIES, is_attack, no_attack
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.losses import LOSSES, require_loss
 from cnnlab.ops.optimizers import OPTIMIZERS, scale_by_layer
 from cnnlab.ops.regularizers import REGULARIZERS, penalties
 from cnnlab.ops.views import Views
+from cnnlab.recipes.quantization import Rounding, require_gradient, rounding_of
 from cnnlab.tasks.adversarial import robust
 from cnnlab.tasks.chosen_metrics import with_metrics
 from cnnlab.tasks.class_weights import ClassWeights, MeanLoss, mean_loss, weights_of
@@ -31,7 +32,8 @@ from cnnlab.tasks.knn import GOAL as GOAL_OF_NEIGHBOURS
 from cnnlab.tasks.knn import Pixels, knn_task
 from cnnlab.tasks.lsuv import DATA_INITS, as_drawn
 from cnnlab.tasks.measures import MEASURES
-from cnnlab.tasks.prune import PRUNINGS, require_whole_training, unpruned
+from cnnlab.tasks.prune import PRUNINGS, Pruning, require_whole_training, unpruned
+from cnnlab.tasks.quantize import QUANTIZATIONS, Quantization, unquantized
 from cnnlab.values import Choice, Choices, Count, Duration, PathText
 
 SHUFFLED: dict[str, Shuffle] = {"shuffle_labels": "labels", "shuffle_pixels": "pixels", "permute_pixels": "same_pixels"}
@@ -60,6 +62,7 @@ def classification(
     adversarial: Choice[ADVERSARIES] = no_attack,
     pruning: Choice[PRUNINGS] = unpruned,
     units_by_layer: tuple[str, ...] = (),
+    quantization: Choice[QUANTIZATIONS] = unquantized,
     metrics: Choices[MEASURES] = (),
     headline: str | None = None,
     control: Control = "none",
@@ -85,35 +88,43 @@ def classification(
         adversarial: attack on the images of each step, with which the network is trained in their place (ops/attacks.py).
         pruning: which weights or channels are taken away in the course of training, and when (tasks/prune.py).
         units_by_layer: REGEX=NUMBER for layers of another width, such as conv1=4, as export --smaller says; first match counts.
+        quantization: to how few integers weights and activations are rounded, and when (ops/quantize.py).
         metrics: further metrics of held-out splits, such as balanced_accuracy,f1,auc,ece,robust_accuracy.
         headline: metric by which checkpoints and studies rank; none: accuracy, or that of tags or numbers.
         control: run that has to fail, or there is a leak: training labels, all pixels or their places permuted, or no training.
     """
     _require_start(init_from, control, data_init, new_head=new_head)
-    dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
-    goal = _goal(dataset, loss, control, class_weights, metrics, headline)
-    steps = duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
-    whole, network = _networks(model(classes=dataset.classes), dataset, units_by_layer)
-    task = _task(network, dataset, goal, adversarial, class_weights, loss=loss, frozen=frozen, views=views)
+    dataset, goal = _learned(data, loss, control, early_stopping, class_weights, metrics, headline)
+    steps = 0 if control == "random_parameters" else duration.steps(size=dataset.sizes["train"], batch_size=dataset.batch_size)
+    whole, network, rounding = _networks(model(classes=dataset.classes), dataset, units_by_layer, quantization(), views)
+    task = _task(rounding.network, dataset, goal, adversarial, class_weights, loss=loss, frozen=frozen, views=views)
     plan = require_whole_training(pruning(), early_stopping).of(lambda: units_of(network, dataset.image_shape))
-    rule = plan.rule(regularizer(scale_by_layer(optimizer(steps=plan.longest(steps)), lr_multipliers)))
-    rules, steps = dict.fromkeys(task.turns, rule), 0 if control == "random_parameters" else steps
+    rules = _rules(task, plan, regularizer(scale_by_layer(optimizer(steps=plan.longest(steps)), lr_multipliers)))
     start, phases = _start(whole, init_from, new_head=new_head), plan.phases(steps, rules, data_init(network))
-    return Experiment(plan.counted(task), dataset, rules, steps, average(steps), start, phases, early_stopping)
+    return rounding(Experiment(plan.counted(task), dataset, rules, steps, average(steps), start, phases, early_stopping))
 
 
-def _networks(made: Any, dataset: Dataset, units_by_layer: Sequence[str]) -> tuple[nn.Module, nn.Module]:
-    """Returns the network that a model's function made, as it is and with the widths that are given."""
+def _networks(
+    made: Any, dataset: Dataset, units_by_layer: Sequence[str], plan: Quantization | None, views: Views
+) -> tuple[nn.Module, nn.Module, Rounding]:
+    """Returns the network that a model's function made, as it is and with the given widths, and how the latter is rounded."""
     whole = as_network(made, dataset.image_shape, (dataset.classes,))
-    return whole, narrowed(whole, units_by_layer, dataset.image_shape)
+    network = narrowed(whole, units_by_layer, dataset.image_shape)
+    return whole, network, rounding_of(network, dataset.image_shape, plan, views)
 
 
 def _task(
-    network: nn.Module, dataset: Dataset, goal: Goal, attack: Any, class_weights: ClassWeights, *, loss: Any, **more: Any
+    network: Any, dataset: Dataset, goal: Goal, attack: Any, class_weights: ClassWeights, *, loss: Any, **more: Any
 ) -> Task:
     """Returns the task of learning the goal, with an attack on the images of its steps; `more` is of `classify`."""
+    require_gradient(network, is_attacked=is_attack(attack) or bool(goal.probes))
     task = classify(network, loss=loss, goal=goal, mean_loss=_mean(class_weights, dataset), **more)
     return robust(task, attack=attack, probes=goal.probes, loss=loss, column=goal.column, inputs=dataset.inputs)
+
+
+def _rules(task: Task, plan: Pruning, rule: Any) -> dict[str, Any]:
+    """Returns the optimiser of each player, regularised and all, as one that leaves pruned weights alone."""
+    return dict.fromkeys(task.turns, plan.rule(rule))
 
 
 def _mean(class_weights: ClassWeights, dataset: Dataset) -> MeanLoss:
@@ -126,22 +137,24 @@ def _start(network: Any, init_from: str | None, *, new_head: bool) -> Any:
     return None if init_from is None else started_from(network, init_from, new_head=new_head)
 
 
-def _goal(
-    dataset: Dataset,
+def _learned(
+    data: Callable[..., Dataset],
     loss: Callable[..., Any],
     control: Control,
+    early_stopping: int | None,
     class_weights: ClassWeights,
     metrics: Sequence[Any],
     headline: str | None,
-) -> Goal:
-    """Returns what is learned from the data set, with the metrics of choice; UsageError for knobs that it cannot have."""
+) -> tuple[Dataset, Goal]:
+    """Returns the data and what is learned from them, with the metrics of choice; UsageError for knobs that it cannot have."""
+    dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
     goal = with_metrics(goal_of(dataset.name, dataset.stored, loss), metrics, headline, dataset.class_names)
     require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
     if goal.column != CLASS.column and control == "shuffle_labels":
         raise UsageError(f"--control=shuffle_labels: {dataset.name} has {goal.what} and no classes. Leave it out.")
     if goal.column != CLASS.column and class_weights is not None:
         raise UsageError(f"--class_weights: {dataset.name} has {goal.what} and no classes. Leave it out.")
-    return goal
+    return dataset, goal
 
 
 def _require_start(init_from: str | None, control: Control, data_init: Callable[..., Any], *, new_head: bool) -> None:

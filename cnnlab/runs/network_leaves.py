@@ -1,6 +1,7 @@
 """The network of a state as named arrays, as files have it, and back.
 
-Names are "params/layer/leaf" and "batch_stats/layer/leaf", those of what is evaluated.
+Names are "params/layer/leaf" and "batch_stats/layer/leaf", those of what is evaluated, and those of the ranges of a quantised
+network (ops/quantize.py).
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ import numpy as np
 
 from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, SEGMENTER, TEACHER, TRUNK, TrainState
 from cnnlab.engine.checkpoint import STATISTICS, leaves
+from cnnlab.ops.quantize import COLLECTION
 
-COLLECTIONS = ("params/", "batch_stats/")
+COLLECTIONS = ("params/", "batch_stats/", f"{COLLECTION}/")
 """Prefixes of the names in files of cnnlab."""
 
 

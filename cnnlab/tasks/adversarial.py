@@ -18,7 +18,7 @@ import numpy as np
 from cnnlab.core import Array, Batch, Params, PyTree, Stats, Task
 from cnnlab.inputs import InputSpec, unit_value
 from cnnlab.ops import collectives
-from cnnlab.ops.attacks import Attack, LogitsOf, Loss, no_attack
+from cnnlab.ops.attacks import Attack, LogitsOf, Loss, is_attack
 from cnnlab.ops.keys import stream
 
 Probe = Callable[[LogitsOf, Array, Batch], dict[str, Array]]
@@ -64,7 +64,7 @@ def robust(task: Task, *, attack: Any, probes: Sequence[Probe], loss: Loss, colu
         column: the labels' column of a batch.
         inputs: how the images are normalised.
     """
-    is_attacked = getattr(attack, "func", attack) is not no_attack
+    is_attacked = is_attack(attack)
     if not is_attacked and not probes:
         return task
     pixels = Pixels.of(inputs)

@@ -7,7 +7,8 @@ the image files of ../shared/data that test_photos.py classifies, or `variations
 test_variations.py compares, or `explain`: the attributions of captum and pytorch-grad-cam that test_explain.py compares, or
 `saved`: files of torch.save that test_saved.py reads, or `attacks` and `foolbox`: the attacks that test_attacks.py compares,
 or `segmentation`: the networks of segmentation that test_segmentation.py compares, or `detection`: the operations of
-torchvision that test_detection.py compares, or `detectors`: the networks of detection that test_detectors.py compares.
+torchvision that test_detection.py compares, or `detectors`: the networks of detection that test_detectors.py compares, or
+`quantize`: the grids of torch.ao.quantization that test_quantize.py compares.
 
 Both are kept in $CNNLAB_PARITY (default: ~/.cache/cnnlab/parity). $CNNLAB_ORACLE_PYTHON names a Python that has the
 libraries already. tests/parity/test_parity.py reads the fixtures and skips those that are not there.
@@ -109,6 +110,11 @@ def detectors_path() -> pathlib.Path:
     return made_by("detectors_oracle.py", "detectors")
 
 
+def quantize_path() -> pathlib.Path:
+    """Where the fixture of quantisation lies once it is made."""
+    return made_by("quantize_oracle.py", "quantize")
+
+
 def oracle_python() -> str:
     """A Python with the reference libraries, installed into the folder on first use."""
     if given := os.environ.get("CNNLAB_ORACLE_PYTHON"):
@@ -179,6 +185,8 @@ if __name__ == "__main__":
         make_by("detection_oracle.py", detection_path())
     if not sys.argv[1:] or any(word in "detectors" for word in sys.argv[1:]):
         make_by("detectors_oracle.py", detectors_path())
+    if not sys.argv[1:] or any(word in "quantize" for word in sys.argv[1:]):
+        make_by("quantize_oracle.py", quantize_path())
     if not sys.argv[1:] or any(word in "explain" for word in sys.argv[1:]):
         if not explain_path().exists():
             FOLDER.mkdir(parents=True, exist_ok=True)

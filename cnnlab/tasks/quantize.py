@@ -1,0 +1,188 @@
+"""Training that ends in a quantised network, with ranges from training images: after the last step, or in the last part.
+
+The sources are those of ops/quantize.py. What a quantised network is stands in models/quantized.py.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Protocol
+
+import jax
+import numpy as np
+
+from cnnlab.core import Array, Batch, Dataset, Phase, PyTree, TrainState
+from cnnlab.errors import UsageError
+from cnnlab.ops import quantize
+from cnnlab.ops.quantize import COLLECTION, Extent, Ranges
+from cnnlab.tasks.network_player import joined
+from cnnlab.values import Count, Fraction, Range
+
+Begin = Callable[[TrainState, Batch], TrainState]
+Evaluated = Callable[[TrainState], tuple[PyTree, PyTree]]
+"""State -> (params, model state) that are evaluated: the averages where there are any."""
+Activations = Literal["affine", "symmetric", "none"]
+Arithmetic = Literal["simulated", "integer"]
+
+
+class Network(Protocol):
+    """A quantised network (models/quantized.py), as far as its ranges go."""
+
+    def observe(self, variables: PyTree, images: Array) -> dict[str, Extent]:
+        """Returns {path of a layer: the range of its input for a batch of images}, in floats."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantization:
+    """How, when and from what a network is quantised."""
+
+    bits: int
+    activation_bits: int
+    weights_by: Literal["channel", "tensor"]
+    activations: Activations
+    ranges: Ranges
+    percentile: float
+    calibration: int
+    """Number of training images from which ranges are found, rounded up to whole batches."""
+    aware: bool
+    """Whether training sees rounded numbers."""
+    part: float
+    """Share of the steps, the last ones, in which it does."""
+    arithmetic: Arithmetic
+
+    def begun(self, network: Network, dataset: Dataset, evaluated: Evaluated) -> Begin:
+        """Returns the change of a state with which its network is quantised from then on (core.Phase.begin).
+
+        Args:
+            network: the quantised network.
+            dataset: its data; the first training images of the run are seen, without variations.
+            evaluated: which weights are measured; training goes on with its own.
+        """
+
+        def begin(state: TrainState, batch: Batch) -> TrainState:
+            params, model_state = (state.params, state.model_state) if self.aware else evaluated(state)
+            own = {"is_on": np.asarray(True), "ranges": state.model_state[COLLECTION]["ranges"]}
+            if self.activations != "none":
+                variables = {"params": joined(params), **model_state}
+                images = _images(dataset, seed_of(state), self.calibration)
+                observe = jax.jit(network.observe)
+                batches = [jax.device_get(observe(variables, one)) for one in images]
+                found = {path: quantize.first_extent([one[path] for one in batches], self.ranges) for path in batches[0]}
+                own["ranges"] = _filled(own["ranges"], found)
+            return dataclasses.replace(state, model_state={**state.model_state, COLLECTION: own})
+
+        return begin
+
+    def lengths(self, steps: int) -> tuple[int, int]:
+        """Returns the steps before the network is quantised, and those with rounded numbers."""
+        last = round(self.part * steps) if self.aware else 0
+        return steps - last, last
+
+
+def seed_of(state: TrainState) -> int:
+    """Returns the seed of a run from the host tree of its state: jax.random.key keeps it in the last of the key's words."""
+    return int(np.asarray(state.key).reshape(-1)[-1])
+
+
+def _images(dataset: Dataset, seed: int, count: int) -> list[np.ndarray]:
+    """Returns the first batches of images [B, H, W, C] of a run, as evaluation sees them, with at least `count` images."""
+    feeds = itertools.islice(dataset.train(seed, 0), -(-count // dataset.batch_size))
+    prepare, resident = jax.jit(lambda resident, feed: dataset.prepare(resident, feed, None)["image"]), dataset.resident
+    return [np.asarray(prepare(resident.get("train", {}), feed)) for feed in feeds]
+
+
+def _filled(tree: PyTree, found: Mapping[str, Extent]) -> PyTree:
+    """Returns the tree of ranges with the numbers that were found by path."""
+
+    def leaf(path: Any, old: Any) -> np.ndarray:
+        *above, name = (entry.key for entry in path)
+        return np.asarray(getattr(found["/".join(above)], name), np.float32)
+
+    return jax.tree.map_with_path(leaf, tree)
+
+
+def with_quantised_part(phases: Sequence[Phase], turns: tuple[str, ...], lengths: tuple[int, int], begin: Begin) -> Any:
+    """Returns the phases of training, of which the one at whose step numbers begin to be rounded is divided there.
+
+    Args:
+        phases: those without quantisation; (): one with all steps.
+        turns: players of each step.
+        lengths: steps before and after.
+        begin: what quantises.
+    """
+    before, after = lengths
+    found, start = list[Phase](), 0
+    for phase in phases or (Phase(before + after, turns),):
+        into = before - start
+        if 0 < into < phase.steps:
+            found += [dataclasses.replace(phase, steps=into), Phase(phase.steps - into, phase.turns, begin)]
+        elif into == 0 and phase.steps:
+            found.append(dataclasses.replace(phase, begin=_after(phase.begin, begin)))
+        else:
+            found.append(phase)
+        start += phase.steps
+    return tuple(found)
+
+
+def _after(first: Begin | None, second: Begin) -> Begin:
+    """Returns the beginning that does one after the other."""
+    return second if first is None else lambda state, batch: second(first(state, batch), batch)
+
+
+def unquantized() -> None:
+    """Leaves the network in floats."""
+    return
+
+
+def integers(
+    *,
+    bits: Annotated[int, Range(2, 8)] = 8,
+    activation_bits: Annotated[int, Range(2, 8)] | None = None,
+    weights_by: Literal["channel", "tensor"] = "channel",
+    activations: Activations = "affine",
+    ranges: Ranges = "average",
+    percentile: Annotated[float, Range(50, 100, open_low=True)] = 99.9,
+    calibration: Count = 512,
+    training: Literal["after", "aware"] = "after",
+    part: Fraction = 0.3,
+    arithmetic: Arithmetic = "simulated",
+) -> Quantization:
+    """Rounds the weights and inputs of convolutions and dense layers to few integers, batch norms folded in.
+
+    Args:
+        bits: bits of a weight, and of an input.
+        activation_bits: bits of an input; none: as many as of a weight.
+        weights_by: what has a scale of its own: each output channel, or a whole kernel.
+        activations: grid of the inputs: affine, with a zero point; symmetric, without; none: inputs stay in floats.
+        ranges: how far a grid of inputs reaches: minmax, to the extremes of all batches; average, to the mean of the extremes
+            of each; percentile, to the mean of a percentile of each image.
+        percentile: percentile for that.
+        calibration: training images from which ranges are found, as many whole batches as hold them.
+        training: after: the trained network is rounded; aware: the last part of training sees rounded numbers, gradients pass
+            straight through, and ranges move on.
+        part: share of the steps in which they do, with training=aware.
+        arithmetic: what measures: simulated, in floats of rounded numbers; integer, i8 operands with sums in i32, which has no
+            gradient.
+    """
+    if arithmetic == "integer" and activations == "none":
+        raise UsageError("--quantization.arithmetic=integer needs inputs in integers, too: leave out --activations=none.")
+    if training == "aware" and not part:
+        raise UsageError(
+            "--quantization.part=0 leaves training=aware no steps. Give a share, or --quantization.training=after."
+        )
+    return Quantization(
+        bits,
+        activation_bits or bits,
+        weights_by,
+        activations,
+        ranges,
+        percentile,
+        calibration,
+        training == "aware",
+        part,
+        arithmetic,
+    )
+
+
+QUANTIZATIONS: dict[str, Callable[..., Quantization | None]] = {"none": unquantized, "integers": integers}
+"""How a network is quantised, by name, for `Choice[QUANTIZATIONS]`."""
