@@ -107,7 +107,7 @@ def test_a_run_is_exported_as_weights_and_as_a_program(run: pathlib.Path, tmp_pa
     assert accuracy == pytest.approx(read(run / "result.json")["metrics"]["test/accuracy"])
 
 
-@pytest.mark.parametrize("source", ["README.md", "the command"])
+@pytest.mark.parametrize("source", ["docs/zoo.md", "the command"])
 def test_the_lines_that_are_documented_and_printed_classify_a_picture(
     source: str, run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -115,8 +115,8 @@ def test_the_lines_that_are_documented_and_printed_classify_a_picture(
     assert main(["export", f"--workdir={run}", "--to=network.stablehlo"]) == 0
     out = capsys.readouterr().out
     assert "size 8 x 8: all training images had this size" in out and "u8, 0 … 255" in out
-    if source == "README.md":
-        text = (ROOT / "README.md").read_text(encoding="utf-8")
+    if source == "docs/zoo.md":
+        text = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
         lines = next(block for block in text.split("```python\n")[1:] if "jax.export" in block).partition("```")[0]
     else:
         lines = "\n".join(line.strip() for line in out.partition("load it by\n")[2].splitlines())
