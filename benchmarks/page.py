@@ -31,8 +31,8 @@ OTHERS = """
 |---|---|---|
 | `python benchmarks/overhead.py` | the loop over the bare step | 1.01 × its time on `lenet5_mnist` |
 | `python benchmarks/startup.py` | how fast a command starts | |
-| `python benchmarks/streaming.py` | images that are streamed: 1,500 JPEGs of 224 to 500 pixels at 224 | 0.6 ms of CPU an image to \
-check, 3.4 ms to decode, resize and keep, 0.07 to 0.25 ms from the cache |
+| `python benchmarks/streaming.py` | images that are streamed: 1,500 JPEGs of 224 to 500 pixels at 224 | CPU time of an \
+image: 0.6 ms to check, 3.4 ms to decode, resize and keep, 0.07 to 0.25 ms from the cache |
 | `python -m benchmarks.checkpoint` | how long a save keeps training waiting, and a restore takes | |
 | `python -m benchmarks.soak` | whether the memory of a long run is flat | |
 | `python -m benchmarks.remat` | what `--remat` saves | a step of ResNet-20: 157 MB, 64 MB with `--remat=full` |
