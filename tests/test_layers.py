@@ -25,6 +25,7 @@ LEVELS = [
     {"recipes"},
     {"ablation", "check"},
     {"overview", "explain"},
+    {"compress"},
     {"cli"},
     {"python"},
     {"__main__"},

@@ -76,6 +76,13 @@ def test_cosine_is_half_a_cosine():
     np.testing.assert_allclose(curve("cosine")[:-1], (1 + np.cos(np.pi * np.arange(STEPS) / (STEPS - 1))) / 2, atol=1e-6)
 
 
+def test_warm_restarts_begin_the_same_cosine_anew():
+    values = curve("warm_restarts", at=(0.25, 0.5))
+    for begin, end in ((0, 50), (50, 100), (100, 200)):
+        np.testing.assert_allclose(values[begin:end], (1 + np.cos(np.pi * np.linspace(0, 1, end - begin))) / 2, atol=1e-6)
+    assert np.array_equal(curve("warm_restarts", at=(0.001, 0.5)), curve("warm_restarts")), "no part of less than two steps"
+
+
 def test_step_drops_at_its_fractions():
     values = curve("step", at=(0.5, 0.75), factor=0.1)
     np.testing.assert_allclose(values[[0, 99, 100, 149, 150, 200]], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)

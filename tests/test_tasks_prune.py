@@ -1,5 +1,6 @@
 """Pruning in the course of training: how much stays, exact zeros through everything, tickets, resuming, what is refused."""
 
+import dataclasses
 import functools
 
 import jax
@@ -186,6 +187,20 @@ def test_rounds_divide_the_steps_and_the_last_one_settles():
     assert Pruning((0.5, 0.2), dense=0.4, settle=0.2, sharing=shared).lengths(100) == [40, 20, 30, 10]
     assert Pruning((0.5, 0.2), sharing=shared).lengths(100) == [0, 45, 45, 10]
     assert sum(Pruning((0.5,) * 3, dense=0.9, settle=0.5, sharing=shared).lengths(77)) == 77
+
+
+def test_a_part_without_steps_leaves_its_beginning_to_the_next_one():
+    experiment = made(**{**SHARING, "part": 1.0}, rounds=1, dense=0.0)
+    (phase,) = experiment.phases
+    assert phase.steps == 8
+    state = jax.device_get(trained()[0].init(0))
+    rule = experiment.optimizers["classifier"]
+    begun = phase.begin(
+        dataclasses.replace(state, opt_state={"classifier": jax.device_get(rule.init(state.params["classifier"]))}), {}
+    )
+    for path, leaf in kernels(begun.params["classifier"]).items():
+        few = 8 if path.startswith("output") else 4
+        assert 0 < kept(leaf) < leaf.size and len(np.unique(leaf[leaf != 0])) <= few, "pruned, then shared"
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ def inspect(
     /,
     *,
     experiment: str | None = None,
+    workdir: Target | None = None,
     train: bool = False,
     format: Literal["text", "json"] = "text",
     to: Target | None = None,
@@ -52,13 +53,15 @@ def inspect(
 ) -> int:
     """Prints every layer of a network: shape, parameters, operations, memory, receptive field; or a data set's card.
 
-    The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS].
+    The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS]; or that of a run or a
+    file, --workdir=RUN or FILE.cnnz, with the share of the weights that are not 0, their bits and what they multiply.
     The card of a data set, --dataset=NAME or KIND:PATH, has its splits, columns, classes, pixels, copies and remarks.
     With --train it predicts the memory of a training step, before anything is trained.
 
     Args:
         values: the experiment's knobs, or model, input and classes, or dataset.
         experiment: experiment with the network; none: the network of --model, or the data of --dataset.
+        workdir: folder of a run, or the FILE.cnnz of its network.
         train: print the bytes per device of a training step of the experiment, instead of the layers.
         format: how to print.
         to: .png file for a sheet of examples of --dataset.
@@ -69,6 +72,8 @@ def inspect(
     if train:
         return show_training_memory(values, experiment, format, devices, memory, console)
     refuse_unread(devices, memory)
+    if workdir is not None:
+        return show_trained(values, experiment, workdir, format, devices, console)
     if experiment is None and "model" not in values:
         if any(name.removeprefix("data.").startswith("dataset") for name in values):
             return show_card(values, format, devices.data_dir, to)
@@ -103,6 +108,42 @@ def inspect(
 PASCAL_CLASSES = 21
 """Number of classes with which networks of segmentation are listed where no other is given: those of PASCAL VOC, with a
 background, which networks of detection do not count."""
+
+
+def show_trained(
+    values: dict[str, str],
+    experiment: str | None,
+    workdir: Target,
+    format: Literal["text", "json"],
+    devices: Devices,
+    console: Console,
+) -> int:
+    """Prints the layers of the network of a run or a file, with what its weights add.
+
+    Args:
+        values: knobs, which the run has of its own.
+        experiment: name of an experiment, which the run says itself.
+        workdir: folder of the run, or the file.
+        format: how to print.
+        devices: on what it was trained.
+        console: what is shown.
+    """
+    if values or experiment:
+        raise UsageError("--workdir says which network is inspected. Leave --experiment and the knobs out.")
+    resolved, spec, folders = trained_run({}, None, workdir, None, Length(), devices, console, starts=False)
+    from cnnlab import inspect as inspector
+    from cnnlab.inspect import weights
+    from cnnlab.runs.network_leaves import network_of
+    from cnnlab.runs.run import restore_run
+
+    program, state, _ = restore_run(resolved, spec, folders[0], best=False, opens_data=False)
+    layers = inspector.of_experiment(program.experiment)
+    if not layers:
+        raise UsageError(f"{workdir}: its parameters are no Linen modules, which alone can be listed.")
+    found = weights.weights_of(layers, network_of(state))
+    shown = json.dumps(weights.as_json(layers, found), indent=1) if format == "json" else weights.as_table(layers, found)
+    print(shown)
+    return 0
 
 
 def refuse_unread(devices: Devices, memory: Memory) -> None:

@@ -4,6 +4,7 @@ from cnnlab.cli import runs, show, study
 from cnnlab.cli.cache import cache
 from cnnlab.cli.check import check
 from cnnlab.cli.claims import claims
+from cnnlab.cli.compress import compress
 from cnnlab.cli.explain import explain
 from cnnlab.cli.flags import Verb, flags_of, takes_knobs
 from cnnlab.cli.measure import measure
@@ -16,6 +17,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": show.evaluate,
     "predict": show.predict,
     "export": show.export,
+    "compress": compress,
     "sample": sample,
     "explain": explain,
     "inspect": show.inspect,

@@ -193,26 +193,29 @@ def _with_receptive_field(layer: Layer, pair: Pair) -> Layer:
 COLUMNS = ("layer", "type", "output", "parameters", "MACs", "memory", "stride", "receptive field")
 
 
-def as_table(layers: list[Layer]) -> str:
+More = tuple[Sequence[str], Sequence[Sequence[str]], Sequence[str]]
+"""Headings of further columns, their cells of each layer, and those of the total."""
+
+
+def as_table(layers: list[Layer], more: More | None = None) -> str:
     """Formats the layers as aligned text, with totals in the last rows; memory is in f32 and for one image.
 
     A receptive field of `all` is the whole image, `?` is unknown; a stride of `-` belongs to a layer without positions.
     """
-    total = as_json(layers)["total"]
-    memory = as_json(layers)["memory"]
-    rows = [COLUMNS, *map(_row, layers)]
-    rows.append(("parameters in f32", "", "", text.format_bytes(memory["parameters"]), "", "", "", ""))
-    rows.append(
-        ("total", "", "", f"{total['params']:,}", f"{total['macs']:,}", text.format_bytes(memory["activations"]), "", "")
-    )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    total, memory = as_json(layers)["total"], as_json(layers)["memory"]
+    heads, cells, sums = more or ((), [()] * len(layers), ())
+    rows = [(*COLUMNS, *heads), *((*_row(layer), *own) for layer, own in zip(layers, cells, strict=True))]
+    rows.append(("parameters in f32", "", "", text.format_bytes(memory["parameters"]), "", "", "", "", *("" for _ in heads)))
+    counts = (f"{total['params']:,}", f"{total['macs']:,}", text.format_bytes(memory["activations"]))
+    rows.append(("total", "", "", *counts, "", "", *sums))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [
+        aligned = [
             cell.ljust(width) if column < 3 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append("  ".join(cells).rstrip())
+        lines.append("  ".join(aligned).rstrip())
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-2], rule, *lines[-2:]])
 

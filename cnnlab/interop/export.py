@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from cnnlab import home
 from cnnlab.compressed import network
 from cnnlab.core import Experiment, Params, Prediction, PyTree
 from cnnlab.engine.averages import evaluated
@@ -75,7 +76,7 @@ def export_run(
             seed = run_json["flags"]["seed"]
             content, sizes, _ = network_file.packed(spec, experiment, seed, state, step)
             write_bytes(target, content)
-            what += f"\n  measure it by `python launch.py evaluate --workdir={target}`"
+            what += f"\n  measure it by `{home.COMMAND} evaluate --workdir={target}`"
             what += "\n\n" + network.as_table(sizes, len(content), Terminal.of_stdout())
             size = len(content)
         else:

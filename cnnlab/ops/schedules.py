@@ -51,7 +51,33 @@ def cosine(steps: int, *, warmup: Fraction = 0.0, final: Probability = 0.0) -> S
         warmup: fraction of the steps over which the rate first rises linearly to its peak.
         final: multiplier of the rate at the last step, which changes nothing if it is 0; a training of one step is at the peak.
     """
-    return _after_warmup(lambda progress: final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress)), steps, warmup)
+    return _after_warmup(lambda progress: _half_cosine(progress, final), steps, warmup)
+
+
+def _half_cosine(progress: jax.Array, final: float) -> jax.Array:
+    """Returns the multiplier between 1 and `final` at a progress from 0 to 1, and `final` after it."""
+    return final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
+
+
+def warm_restarts(steps: int, *, at: tuple[float, ...] = (0.5,), final: Probability = 0.0) -> Schedule:
+    """Falls along half a cosine again and again, each time from 1 to `final` (Loshchilov & Hutter 2017, eq. 5).
+
+    Args:
+        at: points at which it begins anew, as growing fractions of the whole training; one that leaves a part of less than two
+            steps is left out.
+        final: multiplier of the rate at the last step of each part; a training of one step is at the peak.
+    """
+    begins = [0]
+    for begin in (round(steps * fraction) for fraction in at):
+        begins += [begin] if begin - begins[-1] > 1 and steps - begin > 1 else []
+    lengths = [end - begin for begin, end in zip(begins, [*begins[1:], max(steps, 1)], strict=True)]
+
+    def schedule(count: jax.Array) -> jax.Array:
+        part = jnp.sum(count >= jnp.asarray(begins, jnp.int32)) - 1
+        begin, length = (jnp.asarray(numbers, jnp.int32)[part] for numbers in (begins, lengths))  # [parts] at [] -> []
+        return _half_cosine((count - begin) / jnp.maximum(length - 1, 1), final)
+
+    return schedule
 
 
 def linear(steps: int, *, warmup: Fraction = 0.0, final: Probability = 0.0) -> Schedule:
@@ -118,6 +144,7 @@ def one_cycle(steps: int, *, rise: Fraction = 0.3, start: Positive = 0.04, final
 SCHEDULES = {
     "constant": constant,
     "cosine": cosine,
+    "warm_restarts": warm_restarts,
     "linear": linear,
     "step": step,
     "exponential": exponential,

@@ -19,7 +19,7 @@ from cnnlab.ops import pruning, sharing, trees, units
 from cnnlab.ops.keys import stream
 from cnnlab.ops.pruning import Pruned, Schedule, Scope
 from cnnlab.ops.units import Criterion, Found
-from cnnlab.values import Choice, Count, Fraction, Positive, Range
+from cnnlab.values import Choice, Count, Fraction, Positive, Probability, Range
 
 F32_BYTES = 4
 Rewind = Literal["none", "start", "redraw"]
@@ -169,10 +169,14 @@ class Pruning:
         dense, *rounds = self.lengths(steps)
         starts = [self._beginning(number, rules) for number in range(len(self.shares))]
         starts += [] if self.sharing is None else [self.sharing.beginning(tuple(rules))]
-        if begin is not None and starts and not dense:
-            starts[0] = _after(begin, starts[0])
-        parts = [(dense, begin), *zip(rounds, starts, strict=True)]
-        return tuple(Phase(length, tuple(rules), one) for length, one in parts) if begin or starts else ()
+        parts: list[Phase] = []
+        waiting: Begin | None = None
+        for length, one in zip([dense, *rounds], [begin, *starts], strict=True):
+            waiting = _after(waiting, one)
+            if length:  # a part without steps does not begin: what it would do, the next one does
+                parts.append(Phase(length, tuple(rules), waiting))
+                waiting = None
+        return tuple(parts) if begin or starts else ()
 
     def _beginning(self, number: int, rules: dict[str, optax.GradientTransformation]) -> Begin:
         """Returns the Phase.begin of a round, counted from 0."""
@@ -219,8 +223,10 @@ class Pruning:
         return trees.unflatten({path: drawn[path] if leaf.ndim > 1 else leaf for path, leaf in leaves.items()})
 
 
-def _after(first: Begin, second: Begin) -> Begin:
-    """Returns the beginning that does one after the other."""
+def _after(first: Begin | None, second: Begin | None) -> Begin | None:
+    """Returns the beginning that does one after the other; None where neither does anything."""
+    if first is None or second is None:
+        return first or second
     return lambda state, batch: second(first(state, batch), batch)
 
 
@@ -239,7 +245,7 @@ def kmeans(
     bits: Annotated[int, Range(1, sharing.MOST_BITS)] = 5,
     bits_by_layer: tuple[str, ...] = (),
     start: Choice[codebook.STARTS] = codebook.linear,
-    part: Fraction = 0.2,
+    part: Probability = 0.2,
 ) -> Sharing:
     """Gives the weights of each kernel few values, by k-means, and trains these in the last part of training.
 

@@ -1,0 +1,91 @@
+"""The verb that makes a trained network small: compress."""
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING
+
+from cnnlab.cli.common import load, recorded_run, run_spec, seed_folders, setup_jax
+from cnnlab.cli.groups import Console, Devices, Length, Limits, Memory, Pace
+from cnnlab.errors import UsageError
+from cnnlab.values import Target
+
+if TYPE_CHECKING:  # these modules import jax, which --help does without
+    from cnnlab.knobs import Resolved
+    from cnnlab.runs.folder import RunSpec
+
+SUFFIX = ".cnnz"
+
+
+def compress(
+    values: dict[str, str],
+    /,
+    *,
+    workdir: Target | None = None,
+    to: Target | None = None,
+    overwrite: bool = False,
+    allow: tuple[str, ...] = (),
+    length: Length,
+    devices: Devices,
+    memory: Memory,
+    limits: Limits,
+    pace: Pace,
+    console: Console,
+) -> int:
+    """Makes the network of a run small: prune, retrain, share values, retrain, Huffman codes; a file and a page.
+
+    The stages are runs of their own, which start from the weights before them. The same command goes on where it was stopped.
+    FILE.cnnz is used in place of a run: `evaluate --workdir=FILE.cnnz`. Beside it lies FILE.html, the page.
+
+    Args:
+        values: knobs of compression, such as density, density_by_layer, rounds, bits and bits_by_layer, or others of the run.
+        workdir: folder of the trained run.
+        to: the file, FILE.cnnz.
+        overwrite: replace the file.
+        allow: what may have changed since the runs were begun, of code, data, weights.
+        length: length of both stages together; none: as long as the run was trained.
+        devices: on what they are trained.
+        memory: what a step keeps in memory.
+        limits: how long a stage may hang.
+        pace: how often they are logged, evaluated and saved.
+        console: what is shown.
+    """
+    if not workdir:
+        raise UsageError("compress which run? Add --workdir=RUN, the folder of a trained run.")
+    if not to or pathlib.Path(to).suffix != SUFFIX:
+        raise UsageError(f"compress to what? Add --to=FILE{SUFFIX}.")
+    if not pathlib.Path(to).parent.is_dir():
+        raise UsageError(f"--to={to}: there is no folder {pathlib.Path(to).parent}.")
+    if pathlib.Path(workdir).suffix == SUFFIX:
+        raise UsageError(f"--workdir={workdir} is compressed. Give the folder of the run that it comes from.")
+    setup_jax(devices.fake_devices)
+    begun, devices = recorded_run(workdir, devices)
+    loaded = load(begun["experiment"], values, devices)
+    from cnnlab.compress import command, stages
+    from cnnlab.values import Duration
+
+    whole = stages.compression(loaded, begun["knobs"], values, workdir)
+    steps = begun["steps"]
+    if given := length.knobs():
+        batch_size = next((value for name, value in whole.values.items() if name.rpartition(".")[2] == "batch_size"), None)
+        size = begun["data"]["sizes"]["train"]
+        steps = Duration.parse(given["duration"]).steps(size=size, batch_size=batch_size or size)
+    if steps < 2:
+        raise UsageError(f"compress: {steps} steps are too few for two stages. Add --steps, --epochs or --examples_seen.")
+    seed = begun["flags"]["seed"]
+
+    def spec_of(resolved: "Resolved") -> "RunSpec":
+        spec = run_spec(loaded, resolved, devices, console, pace, memory, allow=allow)
+        return dataclasses.replace(spec, step_timeout=limits.step_timeout)
+
+    request = command.Request(
+        loaded,
+        pathlib.Path(workdir),
+        seed,
+        whole,
+        steps,
+        pathlib.Path(to),
+        overwrite,
+        spec_of,
+        lambda resolved: seed_folders(loaded, resolved, devices.precision, None, range(seed, seed + 1))[seed],
+    )
+    return command.compress(request)
