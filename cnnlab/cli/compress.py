@@ -2,12 +2,13 @@
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from cnnlab.cli.common import load, recorded_run, run_spec, seed_folders, setup_jax
 from cnnlab.cli.groups import Console, Devices, Length, Limits, Memory, Pace
 from cnnlab.errors import UsageError
-from cnnlab.values import Target
+from cnnlab.values import Duration, Target
 
 if TYPE_CHECKING:  # these modules import jax, which --help does without
     from cnnlab.knobs import Resolved
@@ -49,28 +50,13 @@ def compress(
         pace: how often they are logged, evaluated and saved.
         console: what is shown.
     """
-    if not workdir:
-        raise UsageError("compress which run? Add --workdir=RUN, the folder of a trained run.")
-    if not to or pathlib.Path(to).suffix != SUFFIX:
-        raise UsageError(f"compress to what? Add --to=FILE{SUFFIX}.")
-    if not pathlib.Path(to).parent.is_dir():
-        raise UsageError(f"--to={to}: there is no folder {pathlib.Path(to).parent}.")
-    if pathlib.Path(workdir).suffix == SUFFIX:
-        raise UsageError(f"--workdir={workdir} is compressed. Give the folder of the run that it comes from.")
+    workdir, to = _required(workdir, to)
     setup_jax(devices.fake_devices)
     begun, devices = recorded_run(workdir, devices)
     loaded = load(begun["experiment"], values, devices)
     from cnnlab.compress import command, stages
-    from cnnlab.values import Duration
 
     whole = stages.compression(loaded, begun["knobs"], values, workdir)
-    steps = begun["steps"]
-    if given := length.knobs():
-        batch_size = next((value for name, value in whole.values.items() if name.rpartition(".")[2] == "batch_size"), None)
-        size = begun["data"]["sizes"]["train"]
-        steps = Duration.parse(given["duration"]).steps(size=size, batch_size=batch_size or size)
-    if steps < 2:
-        raise UsageError(f"compress: {steps} steps are too few for two stages. Add --steps, --epochs or --examples_seen.")
     seed = begun["flags"]["seed"]
 
     def spec_of(resolved: "Resolved") -> "RunSpec":
@@ -82,10 +68,41 @@ def compress(
         pathlib.Path(workdir),
         seed,
         whole,
-        steps,
+        _steps(begun, whole, length),
         pathlib.Path(to),
         overwrite,
         spec_of,
         lambda resolved: seed_folders(loaded, resolved, devices.precision, None, range(seed, seed + 1))[seed],
     )
     return command.compress(request)
+
+
+def _required(workdir: Target | None, to: Target | None) -> tuple[Target, Target]:
+    """Returns the folder of the run and the file; raises UsageError where one is missing or cannot be meant."""
+    if not workdir:
+        raise UsageError("compress which run? Add --workdir=RUN, the folder of a trained run.")
+    if not to or pathlib.Path(to).suffix != SUFFIX:
+        raise UsageError(f"compress to what? Add --to=FILE{SUFFIX}.")
+    if not pathlib.Path(to).parent.is_dir():
+        raise UsageError(f"--to={to}: there is no folder {pathlib.Path(to).parent}.")
+    if pathlib.Path(workdir).suffix == SUFFIX:
+        raise UsageError(f"--workdir={workdir} is compressed. Give the folder of the run that it comes from.")
+    return workdir, to
+
+
+def _steps(begun: Mapping[str, Any], whole: "Resolved", length: Length) -> int:
+    """Returns the steps of both stages: those on the command line, else those of the run.
+
+    Args:
+        begun: run.json of the run.
+        whole: its experiment with the knobs of compression.
+        length: the length on the command line.
+    """
+    steps = int(begun["steps"])
+    if given := length.knobs():
+        size = begun["data"]["sizes"]["train"]
+        batch_size = next((value for name, value in whole.values.items() if name.rpartition(".")[2] == "batch_size"), None)
+        steps = Duration.parse(given["duration"]).steps(size=size, batch_size=batch_size or size)
+    if steps < 2:
+        raise UsageError(f"compress: {steps} steps are too few for two stages. Add --steps, --epochs or --examples_seen.")
+    return steps
