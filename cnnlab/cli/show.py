@@ -15,6 +15,7 @@ from cnnlab.runs.catalogue import catalogue
 from cnnlab.values import Count, Entries, Seed, Target
 
 if TYPE_CHECKING:
+    from cnnlab.inspect import Layer
     from cnnlab.knobs import Resolved
     from cnnlab.runs.folder import RunSpec
 
@@ -84,7 +85,6 @@ def inspect(
         )
     setup_jax(devices.fake_devices)
     from cnnlab import inspect as inspector
-    from cnnlab import knobs
 
     if experiment is not None:
         made = resolve(load(experiment, values, devices), values).call()
@@ -92,15 +92,7 @@ def inspect(
         if not layers and (count := inspector.parameters(made)):
             raise UsageError(f"{experiment}: its {count:,} parameters are no Linen modules, which alone can be listed.")
     else:
-        from cnnlab.models import DETECTORS, MODELS, SEGMENTERS, native_shape
-
-        if values["model"] in {**MODELS, **SEGMENTERS, **DETECTORS}:
-            values = {"input": ",".join(map(str, native_shape(values["model"]))), **values}
-        if values["model"] in SEGMENTERS:
-            values = {"classes": str(PASCAL_CLASSES), **values}
-        if values["model"] in DETECTORS:
-            values = {"classes": str(PASCAL_CLASSES - 1), **values}
-        layers = knobs.resolve(inspector.of_model, values).call()
+        layers = layers_by_name(values)
     print(json.dumps(inspector.as_json(layers), indent=1) if format == "json" else inspector.as_table(layers))
     return 0
 
@@ -108,6 +100,22 @@ def inspect(
 PASCAL_CLASSES = 21
 """Number of classes with which networks of segmentation are listed where no other is given: those of PASCAL VOC, with a
 background, which networks of detection do not count."""
+
+
+def layers_by_name(values: dict[str, str]) -> "list[Layer]":
+    """Returns the layers of the network --model=NAME with its knobs, for images of the size that it was made for."""
+    from cnnlab import inspect as inspector
+    from cnnlab import knobs
+    from cnnlab.models import DETECTORS, MODELS, SEGMENTERS, native_shape
+
+    if values["model"] in {**MODELS, **SEGMENTERS, **DETECTORS}:
+        values = {"input": ",".join(map(str, native_shape(values["model"]))), **values}
+    if values["model"] in SEGMENTERS:
+        values = {"classes": str(PASCAL_CLASSES), **values}
+    if values["model"] in DETECTORS:
+        values = {"classes": str(PASCAL_CLASSES - 1), **values}
+    layers: list[Layer] = knobs.resolve(inspector.of_model, values).call()
+    return layers
 
 
 def show_trained(
