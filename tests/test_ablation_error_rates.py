@@ -220,6 +220,14 @@ def test_intervals_of_a_success_rate_and_fishers_test_agree_with_the_arithmetic(
         assert sum(misses) <= 0.025
 
 
+def test_the_interval_of_a_rate_stays_between_0_and_1_and_that_of_other_numbers_is_students():
+    runs = np.array([1.0] * 9 + [0.0])
+    assert statistics.student_interval(runs, 0.05).high > 1
+    assert statistics.mean_interval(runs, 0.05) == statistics.clopper_pearson(9, 10, 0.05)
+    for values in (np.ones(10), np.zeros(10), np.array([0.9, 1.0, 0.0])):
+        assert statistics.mean_interval(values, 0.05) == statistics.student_interval(values, 0.05)
+
+
 def test_worst_ranks_by_hand():
     diverged = [-np.inf] * 5
     assert statistics.p_of_worst_ranks(diverged, [0.1, 0.12, 0.11, 0.15, 0.13]) == pytest.approx(2 / 252)

@@ -70,6 +70,17 @@ def student_interval(values: np.ndarray, alpha: float, overlap: float = 0.0) -> 
     return Interval(float(found.low), float(found.high))
 
 
+def mean_interval(values: np.ndarray, alpha: float, overlap: float = 0.0) -> Interval | None:
+    """Returns the interval of the mean of f64 [S], one number of each run: by Student's t, or of a rate of success.
+
+    Where every number is 0 or 1, and both occur, they say whether a run succeeded: the exact interval of the rate stays in
+    [0, 1], as t does not.
+    """
+    if not overlap and set(values.tolist()) == {0.0, 1.0}:
+        return clopper_pearson(int(np.sum(values)), len(values), alpha)
+    return student_interval(values, alpha, overlap)
+
+
 def bootstrap_interval(values: np.ndarray, alpha: float, resamples: int = RESAMPLES) -> Interval | None:
     """Returns the interval of the mean of f64 [S] by the BCa bootstrap; the same numbers give the same interval."""
     if len(values) < 3 or not varies(values):

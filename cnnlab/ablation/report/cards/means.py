@@ -31,5 +31,5 @@ def numbers_of(values: Mapping[int, float | None]) -> Numbers:
     kept = {seed: float(value) for seed, value in values.items() if value is not None and np.isfinite(value)}
     if not kept:
         return Numbers(None, None, {})
-    interval = statistics.student_interval(np.array(list(kept.values())), words.ALPHA)
+    interval = statistics.mean_interval(np.array(list(kept.values())), words.ALPHA)
     return Numbers(float(np.mean(list(kept.values()))), (interval.low, interval.high) if interval else None, kept)
