@@ -227,7 +227,8 @@ def _convert(annotation: Any, raw: Any) -> Any:
     if origin in LISTS:
         arguments = arguments if origin is tuple else (*arguments, Ellipsis)
         if isinstance(raw, str):
-            items = split_items(raw) if arguments[0] is str else re.findall(r"[^,()\[\]\s]+", raw)
+            is_text = arguments[0] is str or metadata(arguments[0], PathMark) is not None
+            items = split_items(raw) if is_text else re.findall(r"[^,()\[\]\s]+", raw)
         else:
             items = list(raw)
         kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else arguments

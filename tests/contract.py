@@ -168,6 +168,22 @@ DISTILLED = {
     "teacher.dropout": 0.3,
     "optimizer": "momentum",
     "teacher_duration": "4 steps",
+    "teachers": 2,
+}
+HINTED = {
+    "model": "mlp",
+    "model.widths": "6",
+    "model.norm": "batch",
+    "teacher": "mlp",
+    "teacher.widths": "8",
+    "optimizer": "momentum",
+    "teacher_duration": "2 steps",
+    "hints": "fitnets",
+    "hints.layer": "dense1",
+    "hints.teacher_layer": "dense1",
+    "hints.length": "3 steps",
+    "examples_per_class": 12,
+    "unlabelled_ratio": 1,
 }
 ROUNDED = {"quantization": "integers", "bits": 4, "training": "aware", "part": 0.34, "calibration": 24}
 """With so few codes that the rounding of a sum on other devices moves none to its neighbour."""
@@ -184,6 +200,7 @@ TASKS: dict[str, Callable[..., Experiment]] = {
         partly_labelled_classification, {**TRAINED, **PARTLY}, method="mean_teacher", wrong_labels=0.2, augment="flip"
     ),
     "distil": lambda steps=STEPS: small(distillation, {**TRAINED, **DISTILLED})(steps - 4),  # the teacher's
+    "distil_hints": lambda steps=STEPS: small(distillation, {**TRAINED, **HINTED})(steps - 5),  # the teacher's and the hints'
     "ensemble": small(ensemble_classification, TRAINED, model="mlp", members=2, **{"model.widths": "8", "dropout": 0.3}),
     "knn": small(nearest_neighbours, STRIPES, k=3),
     "pca": small(principal_components, STRIPES, components=5),
@@ -247,6 +264,7 @@ MIXING = {
     "quantize": "batch norm, and ranges of the batch",
     "self_training": "batch norm",
     "mean_teacher": "batch norm",
+    "distil_hints": "batch norm",
     "gan": "batch norm",
     "segment": "batch norm",
     "reconstruct": "a penalty of the batch's mean code",

@@ -52,15 +52,15 @@ def test_the_loss_is_the_divergence_times_the_squared_temperature(temperature):
     student, teacher = logits(0), logits(1)
     given, asked = (log_softmax(each / temperature, axis=1) for each in (teacher, student))
     expected = temperature**2 * np.sum(np.exp(given) * (given - asked), axis=1)
-    found = jax.jit(soft_losses)(jnp.float32(student), jnp.float32(teacher), temperature)
+    found = jax.jit(soft_losses)(jnp.float32(student), jnp.float32(teacher)[None], temperature)
     np.testing.assert_allclose(found, expected, rtol=2e-5)
-    np.testing.assert_allclose(soft_losses(jnp.float32(student), jnp.float32(student), temperature), 0, atol=1e-6)
+    np.testing.assert_allclose(soft_losses(jnp.float32(student), jnp.float32(student)[None], temperature), 0, atol=1e-6)
 
 
 def test_at_a_high_temperature_the_gradient_is_that_of_matched_logits():
     """Hinton et al. 2015, eq. 4, times T²: (s − t) / K for logits whose mean is 0."""
     student, teacher = logits(2), logits(3)
-    gradient = jax.jit(jax.grad(lambda s: jnp.sum(soft_losses(s, jnp.float32(teacher), 200.0))))(jnp.float32(student))
+    gradient = jax.jit(jax.grad(lambda s: jnp.sum(soft_losses(s, jnp.float32(teacher)[None], 200.0))))(jnp.float32(student))
     np.testing.assert_allclose(gradient, (student - teacher) / student.shape[1], rtol=0.05, atol=2e-3)
 
 

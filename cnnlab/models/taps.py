@@ -129,6 +129,19 @@ def layer_shapes(network: nn.Module, image_shape: tuple[int, ...]) -> Mapping[st
     return {**shapes, **{name: tuple(leaf.shape[1:]) for name, leaf in intermediates.items() if hasattr(leaf, "shape")}}
 
 
+@kept
+def intermediate_shapes(network: nn.Module, image_shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+    """Returns {name: shape without the batch axis} of what the network returns beside its output; nothing is computed."""
+
+    def called(key: Array, images: Array) -> Any:
+        return network.init_with_output(key, images, train=False)[0]
+
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    returned = jax.eval_shape(called, jax.eval_shape(lambda: jax.random.key(0)), images)
+    intermediates = returned[1] if isinstance(returned, tuple) else {}
+    return {name: tuple(leaf.shape[1:]) for name, leaf in intermediates.items() if hasattr(leaf, "shape")}
+
+
 def require_layers(names: Sequence[str], known: Sequence[str]) -> None:
     """Raises UsageError for a name that is not among those of the network's layers."""
     for name in names:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, SEGMENTER, TEACHER, TRUNK, TrainState
+from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, REGRESSOR, SEGMENTER, TEACHER, TRUNK, TrainState
 from cnnlab.engine.checkpoint import STATISTICS, leaves
 from cnnlab.ops.quantize import COLLECTION
 
@@ -21,12 +21,12 @@ COLLECTIONS = ("params/", "batch_stats/", f"{COLLECTION}/")
 def weights_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """Renames the leaves of a state to "params/layer/leaf" and "batch_stats/layer/leaf".
 
-    It takes the averages where there are some, and nothing of a teacher. The layers of a classifier, or segmenter, and the
-    frozen ones form one network, which has no other state than its statistics.
+    It takes the averages where there are some, and nothing of a teacher and of what serves to compare with it. The layers of a
+    classifier, or segmenter, and the frozen ones form one network, which has no other state than its statistics.
     Of a pretext task it takes the trunk, by the names that its layers have in a network of classification, without the head.
     """
     owned = "average/" if any(path.startswith("average/") for path in state) else "params/"
-    state = {path: leaf for path, leaf in state.items() if path.split("/")[1:2] != [TEACHER]}
+    state = {path: leaf for path, leaf in state.items() if path.split("/")[1:2] not in ([TEACHER], [REGRESSOR])}
     found = {path.removeprefix(owned): leaf for path, leaf in state.items() if path.startswith(owned)}
     is_network = {path.partition("/")[0] for path in found} - {FROZEN} in ({CLASSIFIER}, {SEGMENTER})
     if is_network:

@@ -11,6 +11,7 @@ from cnnlab.models import layers, recurrent
 from cnnlab.ops import unpool, upsample
 from cnnlab.ops.local_response_norm import local_response_normalization
 from cnnlab.ops.pooling import adaptive_average_pool
+from cnnlab.tasks.distil import soft_losses
 from tests.parity import fixtures
 from tests.parity.torch_functions import (
     ADAPTIVE,
@@ -19,6 +20,7 @@ from tests.parity.torch_functions import (
     RECURRENT,
     RESPONSES,
     SPREAD,
+    TEMPERATURES,
     TRANSPOSED,
     UNPOOLED,
     WINDOWS,
@@ -154,3 +156,20 @@ def test_bilinear_interpolation_equals_the_reference(size):
 @pytest.mark.parametrize("factor", SPREAD)
 def test_the_fixed_bilinear_transposed_convolution_equals_the_reference(factor):
     compare(f"spread/{factor}", lambda x: upsample.spread(x, factor))
+
+
+@pytest.mark.parametrize(("temperature", "teachers"), TEMPERATURES)
+def test_the_loss_of_soft_targets_equals_the_reference(temperature, teachers):
+    """torch.nn.functional.kl_div, times T², and its gradient."""
+    names = ("x", "y", "dy", "dx", "teachers")
+    case = {key: fixture()[f"soft_targets/{temperature}-{teachers}/{key}"] for key in names}
+    with jax.enable_x64(True):
+        x, dy, given = (jnp.asarray(case[key]) for key in ("x", "dy", "teachers"))
+
+        @jax.jit
+        def both(x, dy):
+            y, pull = jax.vjp(lambda student: soft_losses(student, given, temperature), x)
+            return y, pull(dy)[0]
+
+        for found, wanted in zip(both(x, dy), (case["y"], case["dx"]), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())

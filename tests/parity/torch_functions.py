@@ -47,6 +47,8 @@ ENLARGED = ((4, 3), (14, 16), (9, 20), (3, 4))
 SPREAD = (2, 4, 8)
 RECURRENT = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 """Recurrent layers of torch.nn, with 4 inputs, 5 units and 7 times, from a state that is not 0."""
+TEMPERATURES = ((1.0, 1), (4.0, 1), (20.0, 1), (4.0, 3))
+"""Temperature of soft targets, and number of teachers whose probabilities are averaged."""
 RESPONSES = list(itertools.product((1, 2, 3, 4, 5, 8), (1e-4, 0.5), (0.75, 0.5), (1.0, 2.0)))
 
 
@@ -117,6 +119,15 @@ def main() -> None:
         found = {**given, "y": y, "dy": dy, "last": last[1] if name == "lstm" else last}
         found |= {f"d{key}": gradient for key, gradient in zip(given, gradients, strict=True)}
         arrays.update({f"recurrent/{name}/{key}": value.detach().numpy() for key, value in found.items()})
+    for temperature, teachers in TEMPERATURES:
+        x, given = random.normal(size=(6, 9)), random.normal(size=(teachers, 6, 9))
+        soft = functional.softmax(torch.tensor(given) / temperature, dim=2).mean(0)
+
+        def divergence(x, soft=soft, t=temperature):
+            return t**2 * functional.kl_div(functional.log_softmax(x / t, dim=1), soft, reduction="none").sum(1)
+
+        add(f"soft_targets/{temperature}-{teachers}", divergence, x)
+        arrays[f"soft_targets/{temperature}-{teachers}/teachers"] = given
     np.savez(sys.argv[1], **arrays)
 
 
