@@ -174,6 +174,9 @@ class Task:
     packed: Callable[[Params, PyTree], tuple[Callable[[PyTree, Array], Array], PyTree]] | None = None
     """(params, model state) on the host -> (a `predict` of (variables, inputs), these variables, in fewer bytes), for a file
     that holds a program with its weights; None: `predict` itself."""
+    codes: Callable[[Params, PyTree], Mapping[str, tuple[np.ndarray, np.ndarray]]] | None = None
+    """(params, model state) on the host -> {name of a kernel in files (runs/network_leaves.py): (codes i8 of its shape, scale
+    f32 of each output channel)}, whose products are in files in place of the kernels; None: files have the kernels."""
     first_rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """{name of rows: number of examples}: rows that are fetched of the first examples of a split alone, such as masks for
     figures, which would not fit into memory for all. They are kept in no file unless `kept_rows` names them."""

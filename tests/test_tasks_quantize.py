@@ -19,6 +19,7 @@ from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.engine.train import Intervals, evaluate, fit
 from cnnlab.errors import UsageError
+from cnnlab.interop import files
 from cnnlab.interop.export import load_stablehlo
 from cnnlab.ops import trees
 from cnnlab.ops.quantize import COLLECTION
@@ -224,12 +225,21 @@ def test_a_trained_run_is_quantised_without_steps_and_its_program_has_a_byte_for
 
 
 @pytest.mark.slow
-def test_the_file_of_a_quantised_run_has_the_numbers_of_the_run(tmp_path):
-    words = ["--experiment=mlp_digits", "--widths=32", "--steps=30", "--quantization=integers", "--bits=4", "--workdir=run"]
-    assert command(*words, cwd=tmp_path)[0] == 0
-    assert command("export", "--workdir=run", "--to=run.cnnz", cwd=tmp_path)[0] == 0
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_file_of_a_quantised_run_has_its_numbers_and_its_codes(tmp_path, bits):
+    words = ["--experiment=mlp_digits", "--widths=128", "--model.norm=batch", "--steps=30", "--quantization=integers"]
+    assert command(*words, f"--bits={bits}", "--workdir=run", cwd=tmp_path)[0] == 0
+    for suffix in ("cnnz", "safetensors"):
+        assert command("export", "--workdir=run", f"--to=run.{suffix}", cwd=tmp_path)[0] == 0
     found = [command("evaluate", f"--workdir={name}", cwd=tmp_path)[1] for name in ("run", "run.cnnz")]
-    numbers = [re.findall(r"test/(\w+) +(\S+)", text) for text in found]
-    assert numbers[0] == numbers[1] and "accuracy" in dict(numbers[0])
-    more = ["--experiment=mlp_digits", "--widths=32", "--steps=0", "--init_from=run.cnnz", "--workdir=floats"]
-    assert command(*more, cwd=tmp_path)[0] == 0
+    numbers = [{name: float(value) for name, value in re.findall(r"test/(\w+) +([\d.]+)", text)} for text in found]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-4) and "accuracy" in numbers[0]
+    weights, rest = 64 * 128 + 128 * 10, 4 * (128 * 5 + 10 * 2) + 1000
+    size = (tmp_path / "run.cnnz").stat().st_size
+    assert numbers[1]["file_bytes"] == size < weights * bits / 8 + rest + 2_000
+    assert (tmp_path / "run.safetensors").stat().st_size < weights + rest + 8_000
+    kernels = [files.load(tmp_path / f"run.{suffix}")[0]["params/dense1/kernel"] for suffix in ("cnnz", "safetensors")]
+    np.testing.assert_array_equal(*kernels)
+    assert kernels[0].dtype == np.float32 and max(len(np.unique(unit)) for unit in kernels[0].T) <= 2**bits - 1
+    more = ["--experiment=mlp_digits", "--widths=128", "--model.norm=batch", "--steps=0", "--init_from=run.cnnz"]
+    assert command(*more, "--workdir=floats", cwd=tmp_path)[0] == 0

@@ -35,7 +35,7 @@ DIGEST_BYTES = 16
 LARGEST_HEADER = 1 << 26
 LARGEST_ARRAY = 1 << 31
 """Bytes of a header that is unpacked, and numbers of an array: a file that says more is refused before memory is taken."""
-PLAIN_TYPES = ("float32", "int32", "uint32", "uint8", "bool")
+PLAIN_TYPES = ("float32", "int32", "uint32", "int8", "uint8", "bool")
 ADVICE = "Copy it again from where it was written, or compress the run again."
 
 

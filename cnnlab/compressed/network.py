@@ -16,6 +16,10 @@ MOST_VALUES = 256
 """Values that the weights of an array share at most; one with more is stored as it is."""
 
 
+TABLE_SHARE = 64
+"""Numbers i8 for each value that they have, above which codes of few bits are less with the table of these values."""
+
+
 def packed(leaves: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> tuple[bytes, dict[str, Size]]:
     """Returns (the content of a file with named arrays, bit for bit; what each takes).
 
@@ -38,8 +42,11 @@ def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def stored(leaf: np.ndarray) -> Stored:
     """Returns an array in the form that takes least: with few values f32 as codes of them, without its zeros, or as it is.
 
-    Zeros are weights that are left out. Values differ where a bit does, so that -0.0 is a value of its own.
+    Zeros are weights that are left out. Values differ where a bit does, so that -0.0 is a value of its own. Whole numbers i8
+    are taken as f32 where the table of their values takes little beside them.
     """
+    if leaf.dtype == np.int8 and len(np.unique(leaf)) < leaf.size / TABLE_SHARE:
+        leaf = leaf.astype(np.float32)
     if leaf.dtype != np.float32 or leaf.ndim < 2:
         return leaf
     bits = np.ascontiguousarray(leaf).reshape(-1).view(np.uint32)

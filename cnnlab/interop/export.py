@@ -25,7 +25,7 @@ from cnnlab.knobs import Resolved
 from cnnlab.ops import trees
 from cnnlab.runs import network_file, run
 from cnnlab.runs.folder import RunSpec
-from cnnlab.runs.network_leaves import network_of
+from cnnlab.runs.network_leaves import network_of, with_codes
 from cnnlab.runs.run_files import WHITENING, read_run
 from cnnlab.terminal import Terminal
 from cnnlab.text import format_bytes
@@ -70,7 +70,7 @@ def export_run(
     height, width, channels = inputs.image_shape
     notes = {"experiment": spec.experiment, "step": str(step), "data": run_json["data"]["name"]}
     if target.suffix != ".stablehlo":
-        found = network_of(state)
+        found = with_codes(network_of(state), experiment.task, state)
         what = f"{len(found)} leaves by the names of cnnlab\n  load it by --init_from={target}"
         if target.suffix == network.SUFFIX:
             seed = run_json["flags"]["seed"]

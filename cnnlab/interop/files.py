@@ -27,7 +27,7 @@ from cnnlab.interop import torch_files, wrapped
 from cnnlab.interop.scheme import NAMES_OF_NETWORK, Leaves, Source, first_few
 from cnnlab.ops.quantize import COLLECTION
 from cnnlab.runs.early_stopping import reported_step
-from cnnlab.runs.network_leaves import COLLECTIONS, weights_of
+from cnnlab.runs.network_leaves import COLLECTIONS, weights_of, without_codes
 
 DIGEST = "sha256"
 """Name of the entry of a safetensors header with `leaves_digest` of the leaves and of the other entries."""
@@ -92,8 +92,8 @@ def load(path: str | pathlib.Path) -> tuple[Leaves, Source]:
 
 
 def _weights(leaves: Leaves) -> Leaves:
-    """Returns the leaves without the ranges of a quantised network, which belong to its rounding and not to its weights."""
-    return {name: leaf for name, leaf in leaves.items() if not name.startswith(f"{COLLECTION}/")}
+    """Returns the leaves of a quantised network with kernels for codes, and without the ranges, which are no weights."""
+    return without_codes({name: leaf for name, leaf in leaves.items() if not name.startswith(f"{COLLECTION}/")})
 
 
 def _architecture(path: pathlib.Path, header: Mapping[str, Any]) -> tuple[str, str]:

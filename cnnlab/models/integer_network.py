@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from cnnlab.core import Array, PyTree
 from cnnlab.models.layers import Conv
-from cnnlab.models.quantized import Quantized, folded, ranges_of
+from cnnlab.models.quantized import Quantized, folded, nonzero, ranges_of
 from cnnlab.ops import integers, quantize, trees
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.quantize import COLLECTION, Grid
@@ -84,6 +84,24 @@ def packed(network: Quantized, variables: PyTree) -> Packed:
     rest["params"] = trees.unflatten({path: leaf for path, leaf in params.items() if path not in gone})
     inputs = {path: scheme.of_inputs(extent) for path, extent in ranges_of(variables[COLLECTION]).items()}
     return Packed(codes, scales, inputs, shifts, rest)
+
+
+def codes_of_kernels(network: Quantized, variables: PyTree) -> dict[str, tuple[Array, Array]]:
+    """Returns {path of a kernel: (codes i8 of its shape, scale f32 [O])}, whose products are rounded again to the same codes.
+
+    Codes are of the kernels with their norms folded in; scales are without these, so that the products are weights of the
+    network as it is.
+
+    Args:
+        network: the network.
+        variables: its variables.
+    """
+    found = packed(network, variables)
+    scales = {path: jnp.broadcast_to(scale, found.codes[path].shape[-1:]) for path, scale in found.scales.items()}
+    for path, norm in network.layers.items():
+        if norm is not None:
+            scales[path] = scales[path] / nonzero(norm.folded(variables)[0])
+    return {f"{path}/kernel": (found.codes[path], scale) for path, scale in scales.items()}
 
 
 def run(network: Quantized, variables: Packed, images: Array) -> Any:

@@ -34,7 +34,7 @@ from cnnlab.ops.quantize import COLLECTION, Extent, Grid, Limits, Ranges
 LAYERS = (Conv, nn.Conv, nn.Dense)
 """Modules that are quantised."""
 SMALLEST = 1e-12
-"""Magnitude of γ/σ below which training does not divide by it: its channel is 0."""
+"""Magnitude of γ/σ by which nothing is divided."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +174,7 @@ class Quantized:
                 factor, shift = (each.reshape((1,) * (wide.ndim - 1) + each.shape) for each in norms[path])  # [C] -> [1, …, C]
                 if not train:
                     return _chosen(is_on, wide + shift, call(*args, **kwargs))
-                unfolded = wide / jnp.where(jnp.abs(factor) < SMALLEST, jnp.ones_like(factor), factor)
-                return call(_chosen(is_on, unfolded, args[0]), *args[1:], **kwargs)
+                return call(_chosen(is_on, wide / nonzero(factor), args[0]), *args[1:], **kwargs)
             if path not in ranges:
                 return call(*args, **kwargs)
             extent = moved.get(path, ranges[path])
@@ -189,6 +188,11 @@ class Quantized:
         rest = {name: tree for name, tree in variables.items() if name not in ("params", COLLECTION)}
         with nn.intercept_methods(intercept):
             yield {"params": trees.unflatten(params), **rest}
+
+
+def nonzero(factor: Array) -> Array:
+    """Returns γ/σ to divide by: 1 where it is nearly 0, as is then all of its channel."""
+    return jnp.where(jnp.abs(factor) < SMALLEST, jnp.ones_like(factor), factor)
 
 
 def folded(variables: PyTree, params: Mapping[str, Array], path: str, norm: Norm | None) -> tuple[Array, Array | None]:

@@ -5,16 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
+import numpy as np
 
-from cnnlab.core import Array, Experiment, Params, PyTree
+from cnnlab.core import Array, Experiment, Params, PyTree, Task
 from cnnlab.engine.averages import evaluated
 from cnnlab.errors import UsageError
-from cnnlab.models.integer_network import IntegerNetwork, Packed, packed, run
+from cnnlab.models.integer_network import IntegerNetwork, Packed, codes_of_kernels, packed, run
 from cnnlab.models.quantized import Quantized, Scheme
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.quantize import COLLECTION
 from cnnlab.ops.views import Views, over_views
 from cnnlab.tasks.network_player import joined
+from cnnlab.tasks.prune import SIZES, count_file
 from cnnlab.tasks.quantize import Quantization, with_quantised_part
 
 
@@ -41,7 +44,7 @@ class Rounding:
         begin, lengths = self.plan.begun(self.network, experiment.data, evaluated), self.plan.lengths(experiment.steps)
         found = dataclasses.replace(
             experiment,
-            task=dataclasses.replace(experiment.task, packed=_packing(self.network, self.views)),
+            task=_counted(experiment.task, self.network, self.views),
             start=None if experiment.start is None else _start(experiment.start),
         )
         if not lengths[1]:  # training=after, or no steps
@@ -87,6 +90,20 @@ def _start(start: Callable[[Params, PyTree], tuple[Params, PyTree]]) -> Callable
         return given, {**state, COLLECTION: model_state[COLLECTION]}
 
     return begin
+
+
+def _counted(task: Task, network: Quantized, views: Views) -> Task:
+    """Returns the task of a quantised network with its files of few bytes, whose size is among its results."""
+
+    def codes(params: Params, model_state: PyTree) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        if not model_state[COLLECTION]["is_on"]:
+            return {}
+        found = jax.device_get(codes_of_kernels(network, {"params": joined(params), **model_state}))
+        return {f"params/{path}": each for path, each in found.items()}
+
+    if task.count_file is None:
+        task = dataclasses.replace(task, metrics=(*task.metrics, *SIZES), count_file=count_file)
+    return dataclasses.replace(task, packed=_packing(network, views), codes=codes)
 
 
 def _packing(network: Quantized, views: Views) -> Callable[[Params, PyTree], tuple[Callable[[PyTree, Array], Array], PyTree]]:

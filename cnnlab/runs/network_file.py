@@ -18,7 +18,7 @@ from cnnlab.core import Experiment, Stats, TrainState
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.runs.folder import RunSpec, columns_of
-from cnnlab.runs.network_leaves import network_of, state_of
+from cnnlab.runs.network_leaves import network_of, state_of, with_codes, without_codes
 from cnnlab.runs.network_notes import FINGERPRINT_DIGITS, read_notes
 from cnnlab.runs.summaries import flat_metrics, summarise
 from cnnlab.runs.trained_function import META
@@ -68,9 +68,9 @@ def packed(
         state: host state.
         step: its step.
     """
-    leaves = network_of(state)
+    leaves = with_codes(network_of(state), experiment.task, state)
     content, sizes = network.packed(leaves, notes_of(spec, experiment, seed, step))
-    return content, sizes, leaves
+    return content, sizes, without_codes(leaves)
 
 
 def final_metrics(
@@ -107,7 +107,7 @@ def restore(shapes: TrainState, path: pathlib.Path, *, best: bool) -> tuple[Trai
         raise UsageError(f"--best: {path} holds the weights of one step. Leave the flag out, or give the folder of the run.")
     notes, (leaves, _) = read_notes(path), network.read(path)
     try:
-        state = state_of(shapes, leaves)
+        state = state_of(shapes, without_codes(leaves))
     except ValueError as error:
         raise CheckpointError(
             f"{path} does not fill the network of {notes['experiment']}: {error}.\n"

@@ -10,12 +10,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, REGRESSOR, SEGMENTER, TEACHER, TRUNK, TrainState
+from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, REGRESSOR, SEGMENTER, TEACHER, TRUNK, Task, TrainState
+from cnnlab.engine.averages import evaluated
 from cnnlab.engine.checkpoint import STATISTICS, leaves
 from cnnlab.ops.quantize import COLLECTION
 
 COLLECTIONS = ("params/", "batch_stats/", f"{COLLECTION}/")
 """Prefixes of the names in files of cnnlab."""
+
+
+SCALES = "scales/"
+"""Prefix of the name of a kernel's scales, where a file has its codes (core.Task.codes) in its place."""
 
 
 def weights_of(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,3 +78,27 @@ def state_of(shapes: TrainState, found: Mapping[str, np.ndarray]) -> TrainState:
             raise ValueError(f"{path} is {leaf.dtype} {list(leaf.shape)}, and the network wants {list(wanted[path].shape)}")
     filled = [given[path] if path in given else np.zeros(leaf.shape, leaf.dtype) for path, leaf in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(shapes), filled)
+
+
+def with_codes(leaves: Mapping[str, np.ndarray], task: Task, state: TrainState) -> dict[str, np.ndarray]:
+    """Returns arrays of a network with the codes of its kernels, i8, and their scales, where its task has any.
+
+    Args:
+        leaves: arrays by the names of `network_of`.
+        task: what was trained.
+        state: host state.
+    """
+    codes = {} if task.codes is None else task.codes(*evaluated(state))
+    return {
+        **leaves,
+        **{name: np.asarray(each) for name, (each, _) in codes.items()},
+        **{f"{SCALES}{name}": np.asarray(scale) for name, (_, scale) in codes.items()},
+    }
+
+
+def without_codes(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns arrays in which kernels stand for their codes again: the inverse of `with_codes`, but for the codes' rounding."""
+    scales = {name.removeprefix(SCALES): leaf for name, leaf in leaves.items() if name.startswith(SCALES)}
+    found = {name: leaf for name, leaf in leaves.items() if not name.startswith(SCALES)}
+    # [..., O] · [O]
+    return found | {name: found[name].astype(np.float32) * scale for name, scale in scales.items() if name in found}
