@@ -6,6 +6,7 @@ import pathlib
 import re
 import signal
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -155,6 +156,9 @@ def test_killed_between_it_goes_on_and_its_file_has_the_numbers_of_its_last_run(
     assert f"{size:,}" in out and (tmp_path / "x.html").is_file()
     code, measured, err = command("evaluate", "--workdir=x.cnnz", cwd=tmp_path)
     assert code == 0 and f"{last['test/accuracy']:.6g}" in measured and f"{last['test/loss']:.6g}" in measured, err
+    assert str(tmp_path).encode() not in zlib.decompressobj().decompress((tmp_path / "x.cnnz").read_bytes()[9:]), (
+        "no path of this machine"
+    )
     code, out, _ = command("inspect", "--workdir=x.cnnz", "--format=json", cwd=tmp_path)
     layer = next(row for row in json.loads(out)["layers"] if row["name"] == "dense1")
     assert code == 0 and layer["density"] == 0.25 and layer["bits"] <= 5 and layer["effective_macs"] == layer["macs"] // 4

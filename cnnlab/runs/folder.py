@@ -15,7 +15,6 @@ import jax
 
 from cnnlab import files, home
 from cnnlab.core import Dataset, Experiment
-from cnnlab.digests import SHORT, json_digest
 from cnnlab.engine import loss_scaling
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved
@@ -161,7 +160,7 @@ def compare_run(
     recorded = run_files.read_run(folder)
     there, now = identity.recorded_identity(recorded, spec.reread), spec.identity(seed, experiment)
     if network_notes.is_network_file(folder):  # which holds no digests of code or of first weights
-        network_notes.require_same_knobs(folder, recorded["digest"], json_digest(there.knobs)[:SHORT])
+        network_notes.require_same_knobs(folder, recorded["digest"], there.knobs)
         data = now.data and now.data[: network_notes.FINGERPRINT_DIGITS]
         now = dataclasses.replace(now, sources=None, weights=None, data=data)
     elif not has_progress(folder):  # nothing there depends on code, data or weights yet: a first attempt may be mended

@@ -15,11 +15,10 @@ import numpy as np
 from cnnlab.compressed import network
 from cnnlab.compressed.container import Size
 from cnnlab.core import Experiment, Stats, TrainState
-from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.runs.folder import RunSpec, columns_of
 from cnnlab.runs.network_leaves import network_of, state_of, with_codes, without_codes
-from cnnlab.runs.network_notes import FINGERPRINT_DIGITS, read_notes
+from cnnlab.runs.network_notes import FINGERPRINT_DIGITS, knobs_digest, read_notes, without_start
 from cnnlab.runs.summaries import flat_metrics, summarise
 from cnnlab.runs.trained_function import META
 
@@ -41,8 +40,8 @@ def notes_of(spec: RunSpec, experiment: Experiment, seed: int, step: int) -> dic
     named = {name: value for name, value in spec.knobs.items() if name.partition(".")[0] == "model"}
     return {
         "experiment": spec.experiment,
-        "knobs": {**named, **(spec.knobs if spec.given is None else spec.given)},
-        "digest": json_digest(spec.knobs)[:SHORT],
+        "knobs": without_start({**named, **(spec.knobs if spec.given is None else spec.given)}),
+        "digest": knobs_digest(spec.knobs),
         **({} if spec.precision == "f32" else {"precision": spec.precision}),
         "seed": seed,
         "step": step,

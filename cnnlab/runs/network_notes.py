@@ -1,8 +1,10 @@
 """What FILE.cnnz says of the run that it was written from (network_file.py), in the form of a run's files. Imports no jax."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import CheckpointError, UsageError
 
 SUFFIX = ".cnnz"
@@ -11,6 +13,10 @@ FINGERPRINT_DIGITS = 16
 """Hex digits of the data's fingerprint that a file holds."""
 NEEDED = ("experiment", "knobs", "digest", "seed", "step", "data", "inputs")
 """Entries without which the weights of a file are those of an unknown function."""
+
+
+OF_START = ("init_from", "new_head")
+"""Knobs that a file leaves out: with which weights training began, by a path of one machine, is no part of the function."""
 
 
 def is_network_file(path: pathlib.Path) -> bool:
@@ -31,6 +37,16 @@ def read_notes(path: pathlib.Path) -> dict[str, Any]:
     return notes
 
 
+def without_start(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns knobs without those that say with which weights training began."""
+    return {name: value for name, value in knobs.items() if name not in OF_START}
+
+
+def knobs_digest(knobs: Mapping[str, Any]) -> str:
+    """Returns the short digest of all knobs of a run that a file keeps."""
+    return json_digest(without_start(knobs))[:SHORT]
+
+
 def as_run(path: pathlib.Path) -> dict[str, Any]:
     """Returns what a file says of its run, in the form of a run.json: experiment, knobs, data and flags."""
     notes = read_notes(path)
@@ -38,15 +54,15 @@ def as_run(path: pathlib.Path) -> dict[str, Any]:
     return {**{name: notes[name] for name in ("experiment", "knobs", "digest", "data")}, "flags": flags}
 
 
-def require_same_knobs(path: pathlib.Path, there: str, now: str) -> None:
+def require_same_knobs(path: pathlib.Path, digest: str, knobs: Mapping[str, Any]) -> None:
     """Raises UsageError where the experiment of a file has other knobs today than when the file was written.
 
     Args:
         path: the file.
-        there: digest of all knobs that it records.
-        now: digest of the knobs that its own ones give today.
+        digest: that of all knobs, as it records it.
+        knobs: what its own knobs give today.
     """
-    if there != now:
+    if digest != knobs_digest(knobs):
         raise UsageError(
             f"{path} was written where its experiment has other defaults for the knobs that the file leaves out.\n"
             f"Use the code that it was written with, or start from its weights with --init_from={path}."
