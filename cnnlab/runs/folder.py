@@ -160,7 +160,8 @@ def compare_run(
     recorded = run_files.read_run(folder)
     there, now = identity.recorded_identity(recorded, spec.reread), spec.identity(seed, experiment)
     if network_notes.is_network_file(folder):  # which holds no digests of code or of first weights
-        network_notes.require_same_knobs(folder, recorded["digest"], there.knobs)
+        if said := network_notes.differing_knobs(folder, recorded["digest"], there.knobs):
+            identity.say_once(said, spec.said, warning=True)
         data = now.data and now.data[: network_notes.FINGERPRINT_DIGITS]
         now = dataclasses.replace(now, sources=None, weights=None, data=data)
     elif not has_progress(folder):  # nothing there depends on code, data or weights yet: a first attempt may be mended

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlab.digests import SHORT, json_digest
-from cnnlab.errors import CheckpointError, UsageError
+from cnnlab.errors import CheckpointError
 
 SUFFIX = ".cnnz"
 """Suffix of the file of a network (compressed/network.py)."""
@@ -54,16 +54,16 @@ def as_run(path: pathlib.Path) -> dict[str, Any]:
     return {**{name: notes[name] for name in ("experiment", "knobs", "digest", "data")}, "flags": flags}
 
 
-def require_same_knobs(path: pathlib.Path, digest: str, knobs: Mapping[str, Any]) -> None:
-    """Raises UsageError where the experiment of a file has other knobs today than when the file was written.
+def differing_knobs(path: pathlib.Path, digest: str, knobs: Mapping[str, Any]) -> str:
+    """Returns in a line that the experiment of a file has other knobs today than when the file was written; or nothing.
+
+    It is no error: the knobs of the network are all in the file, and most of what a recipe gains changes no function.
 
     Args:
         path: the file.
         digest: that of all knobs, as it records it.
         knobs: what its own knobs give today.
     """
-    if digest != knobs_digest(knobs):
-        raise UsageError(
-            f"{path} was written where its experiment has other defaults for the knobs that the file leaves out.\n"
-            f"Use the code that it was written with, or start from its weights with --init_from={path}."
-        )
+    if digest == knobs_digest(knobs):
+        return ""
+    return f"{path} leaves out knobs for which its experiment has other defaults today, or which are new: numbers may differ."
