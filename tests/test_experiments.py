@@ -80,6 +80,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     **{name: {**SEEN, "data.dataset.size": 16} for name in ("class_image", "fooling")},
     "deep_dream": {**SEEN, "data.image_size": 16, "objective.layers": "stage1", "octaves": 2},
     **{name: {"teacher_duration": "0 steps"} for name in ("distil_digits", "distil_fashion")},
+    "c55_distillation": {"teacher_duration": "0 steps", "data.dataset.size": 16},
     **{name: {"method.rounds": 1} for name in ("self_training_digits", "self_training_fashion")},
     "fast_style": {**SEEN, "data.image_size": 16, "style_layers": "stage1", "content_layers": "stage2"},
     "feature_inversion": {**SEEN, "data.image_size": 16, "objective.layers": "stage1"},

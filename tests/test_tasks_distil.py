@@ -96,6 +96,11 @@ def test_a_teacher_of_a_run_sees_images_as_it_did_there_and_the_student_leaves_w
     assert code == 0, err
     own, taught = (read(tmp_path / name / "result.json")["metrics"] for name in ("teacher", "run"))
     assert taught["test/teacher_accuracy"] == own["test/accuracy"], "the student's images have another normalisation"
+    flags = ["--steps=2", "--model.widths=6", "--teacher_from=teacher,teacher", "--workdir=twice"]
+    code, _, err = command("--experiment=distil_digits", *flags, cwd=tmp_path)
+    assert code == 0, err
+    twice = read(tmp_path / "twice" / "result.json")["metrics"]
+    assert twice["test/loss"] == pytest.approx(taught["test/loss"], rel=1e-4), "a teacher named twice is one teacher"
     found, source = files.load(tmp_path / "run")
     assert set(found) == {f"params/{layer}/{part}" for layer in ("dense1", "output") for part in ("bias", "kernel")}
     assert found["params/dense1/kernel"].shape == (64, 6) and source.knobs["soft_weight"] == 0.9
