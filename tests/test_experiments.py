@@ -267,7 +267,7 @@ def test_an_experiment_says_paper_or_data_command_and_result(name: str):
 
 SMALL = {"dataset": "stripes", "dataset.examples": 60, "dataset.size": 32, "batch_size": 8, "duration": "40 steps"}
 
-OTHERS = {"frozen": "dense1", "lr_multipliers": "dense1=0.5", "class_weights": "balanced"}
+OTHERS = {"frozen": "dense1", "lr_multipliers": "dense1=0.5", "class_weights": "balanced", "units_by_layer": "dense1=4"}
 """Values of knobs that a rule does not find."""
 
 TOGETHER = ("init_from", "new_head")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -249,7 +250,7 @@ def test_runs_in_one_batched_program_have_masks_of_their_own(kind):
 def test_a_ticket_goes_back_to_the_first_weights_and_its_control_draws_those_of_the_same_mask_in_another_order():
     first = kernels(jax.device_get(trained(rewind="start")[0].init(0).params["classifier"]))
     found = {}
-    for rewind in ("start", "redraw"):
+    for rewind in ("start", "redraw", "reorder"):
         program, _, _, saved = trained(rewind=rewind)
         for phase, step in ((1, FIRST), (2, SECOND)):
             begun = program.experiment.phases[phase].begin(saved[step][0], {})
@@ -259,11 +260,13 @@ def test_a_ticket_goes_back_to_the_first_weights_and_its_control_draws_those_of_
                 assert kept(leaf) == mask.sum()
                 assert np.array_equal(leaf, np.where(mask, first[path], 0)) == (rewind == "start" or phase == 1)
                 assert set(leaf[mask]) <= set(first[path].reshape(-1))
+                if rewind == "reorder":
+                    assert sorted(leaf[mask]) == sorted(first[path][mask])
             moments = jax.tree.leaves(begun.opt_state["classifier"].inner)
             assert all(not np.any(leaf) for leaf in moments), "the optimiser begins anew"
             assert begun.average.keys() == saved[step][0].average.keys()
-    for phase in (1, 2):
-        assert all(np.array_equal(leaf, found["redraw", phase][path]) for path, leaf in found["start", phase].items())
+    for phase, rewind in itertools.product((1, 2), ("redraw", "reorder")):
+        assert all(np.array_equal(leaf, found[rewind, phase][path]) for path, leaf in found["start", phase].items())
 
 
 @pytest.mark.slow

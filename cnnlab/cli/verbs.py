@@ -10,6 +10,7 @@ from cnnlab.cli.flags import Verb, flags_of, takes_knobs
 from cnnlab.cli.measure import measure
 from cnnlab.cli.results import results
 from cnnlab.cli.sample import sample
+from cnnlab.cli.sensitivity import sensitivity
 from cnnlab.cli.train import train
 
 VERBS: dict[str, Verb] = {
@@ -22,6 +23,7 @@ VERBS: dict[str, Verb] = {
     "explain": explain,
     "inspect": show.inspect,
     "check": check,
+    "sensitivity": sensitivity,
     "list": show.list_,
     "cache": cache,
     "ablate": study.ablate,

@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnlab.core import Experiment, PyTree, TrainState
+from cnnlab.core import Experiment, TrainState
 from cnnlab.engine.averages import evaluated
-from cnnlab.engine.checkpoint import leaves
 from cnnlab.errors import UsageError
 from cnnlab.knobs import Resolved, merged, resolve
 from cnnlab.models.narrowed import KNOB, widths
-from cnnlab.ops import trees, units
+from cnnlab.ops import units
 from cnnlab.ops.draws import normal
-from cnnlab.runs.network_leaves import weights_of
+from cnnlab.runs.network_function import divided, owners_of, predicted, units_of, variables_of
 from cnnlab.runs.run import call
 from cnnlab.runs.without_data import experiment_without_data
 
@@ -61,9 +60,8 @@ def smaller_network(resolved: Resolved, experiment: Experiment, state: TrainStat
     if KNOB not in resolved.knobs:
         raise UsageError("--smaller: channels are taken out of the networks of classification alone. Leave it out.")
     params, model_state = evaluated(state)
-    whole, owners = weights_of(leaves({"params": params, "model_state": model_state})), _owners(params)
-    network = functools.partial(_called, experiment, owners)
-    found = units.units_of(network, trees.unflatten(whole), experiment.data.image_shape).units
+    whole, owners = variables_of(params, model_state), owners_of(params)
+    found = units_of(experiment, params, model_state).units
     gone = [units.unused(each, whole) for each in found]
     if not any(each.any() for each in gone):
         raise UsageError(
@@ -86,7 +84,7 @@ def smaller_network(resolved: Resolved, experiment: Experiment, state: TrainStat
     made = built(texts)
     images = normal(jax.random.key(0), (TRIED, *experiment.data.image_shape), jnp.float32)
     before, after = (
-        np.asarray(jax.jit(functools.partial(_called, each, owners))(trees.unflatten(given), images))
+        np.asarray(jax.jit(functools.partial(predicted, each, owners))(given, images))
         for each, given in ((experiment, whole), (made, left))
     )
     difference = float(np.max(np.abs(after - before)) / np.max(np.abs(before)))
@@ -96,7 +94,7 @@ def smaller_network(resolved: Resolved, experiment: Experiment, state: TrainStat
             f"differ by {difference:.0e} of their size.\nExport it as it is, without --smaller."
         )
     numbers = (_numbers(whole), _numbers(left))
-    given, model_state = _divided(trees.unflatten(left), owners)
+    given, model_state = divided(left, owners)
     made = dataclasses.replace(made, data=experiment.data)
     state = dataclasses.replace(state, params=given, model_state=model_state, average={}, average_statistics={})
     values, usual = narrow(texts).values, resolve(resolved.function, {}, resolved.context).values
@@ -114,31 +112,11 @@ def as_text(found: Smaller) -> str:
     )
 
 
-def _owners(params: PyTree) -> dict[str, str]:
-    """Returns {path of a parameter below its player: the player}."""
-    return {path: player for player, tree in params.items() for path in trees.flatten(tree)}
-
-
-def _divided(variables: PyTree, owners: Mapping[str, str]) -> tuple[PyTree, PyTree]:
-    """Returns (params, model state) of a task, of variables {"params": …, "batch_stats": …} of one network."""
-    own = trees.flatten(variables["params"])
-    params: PyTree = {player: {} for player in dict.fromkeys(owners.values())}
-    for player in params:
-        params[player] = trees.unflatten({path: leaf for path, leaf in own.items() if owners[path] == player})
-    return params, {name: tree for name, tree in variables.items() if name != "params"}
-
-
-def _called(experiment: Experiment, owners: Mapping[str, str], variables: PyTree, images: jax.Array) -> Any:
-    """Returns what a task predicts by the variables of its network."""
-    return experiment.task.predict(*_divided(variables, owners), images)
-
-
 def _shapes(experiment: Experiment) -> dict[str, tuple[int, ...]]:
     """Returns {"params/conv1/kernel": shape} of the network of an experiment."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     params, model_state = jax.eval_shape(experiment.task.init, key, experiment.data.example(experiment.data.batch_size))
-    found = weights_of(leaves({"params": params, "model_state": model_state}))
-    return {path: tuple(leaf.shape) for path, leaf in found.items()}
+    return {path: tuple(leaf.shape) for path, leaf in variables_of(params, model_state).items()}
 
 
 def _numbers(weights: Mapping[str, Any]) -> int:

@@ -22,7 +22,7 @@ from cnnlab.ops.units import Criterion, Found
 from cnnlab.values import Choice, Count, Fraction, Positive, Probability, Range
 
 F32_BYTES = 4
-Rewind = Literal["none", "start", "redraw"]
+Rewind = Literal["none", "start", "redraw", "reorder"]
 Begin = Callable[[TrainState, Batch], TrainState]
 
 
@@ -186,7 +186,7 @@ class Pruning:
             for player, rule in rules.items():
                 own: Pruned = opt_state[player]
                 mask = self.mask(params[player], number)
-                given = params[player] if self.rewind == "none" else self._rewound(own.start, state.key, number)
+                given = params[player] if self.rewind == "none" else self._rewound(own.start, mask, state.key, number)
                 params[player] = pruning.pruned(given, mask)
                 if average:
                     average[player] = params[player] if self.rewind != "none" else pruning.pruned(average[player], mask)
@@ -212,15 +212,18 @@ class Pruning:
         own = (share for pattern, share in self.layers if any(trees.matches(pattern, path) for path in paths))
         return next(own, self.shares[-1])
 
-    def _rewound(self, start: PyTree, key: Any, number: int) -> PyTree:
-        """Returns the weights with which training began, or for the last round of the control those in another order."""
+    def _rewound(self, start: PyTree, mask: PyTree, key: Any, number: int) -> PyTree:
+        """Returns the weights with which training began, or for the last round of a control those in another order."""
         if self.rewind == "start" or number < len(self.shares) - 1:
             return start
         seed = np.asarray(jax.random.key_data(stream(jax.random.wrap_key_data(key), f"redraw{number}")))
         random = np.random.default_rng(seed.tolist())
-        leaves = trees.flatten(start)
-        drawn = {path: random.permutation(leaf.reshape(-1)).reshape(leaf.shape) for path, leaf in leaves.items()}
-        return trees.unflatten({path: drawn[path] if leaf.ndim > 1 else leaf for path, leaf in leaves.items()})
+        leaves, masks = trees.flatten(start), trees.flatten(mask)
+        drawn = {path: np.array(leaf) for path, leaf in leaves.items()}
+        for path in (path for path, leaf in leaves.items() if leaf.ndim > 1):
+            moved = np.ones(drawn[path].shape, bool) if self.rewind == "redraw" else masks[path] > 0
+            drawn[path][moved] = random.permutation(drawn[path][moved])
+        return trees.unflatten(drawn)
 
 
 def _after(first: Begin | None, second: Begin | None) -> Begin | None:
@@ -286,7 +289,8 @@ def magnitude(
         dense: share of the steps before the first round; 0: it prunes what it starts from, as with --init_from.
         settle: share of the steps, the last ones, by which the last round is longer, shared values included.
         rewind: weights with which a round begins: none: those that training has reached; start: those with which it began, the
-            lottery ticket; redraw: as its control those, too, but in the last round those of each kernel in another order.
+            lottery ticket; redraw: as its control those, too, but in the last round those of each kernel in another order;
+            reorder: in the last round those that stay in another order, so that they are as large.
         restarts: whether the optimiser and its schedule begin anew with each round; rewinding always does.
         sharing: how weights share values after the last round.
     """
@@ -338,7 +342,7 @@ def channels(
         dense: share of the steps before the first round; 0: it prunes what it starts from, as with --init_from.
         settle: share of the steps, the last ones, by which the last round is longer, shared values included.
         rewind: weights with which a round begins: none: those that training has reached; start: those with which it began;
-            redraw: those, too, but in the last round those of each kernel in another order.
+            redraw, reorder: those, too, but in the last round those of each kernel, or those that stay, in another order.
         restarts: whether the optimiser and its schedule begin anew with each round; rewinding always does.
         sharing: how weights share values after the last round.
     """

@@ -395,5 +395,12 @@ CLAIMS = (
         "statistical",
         ("neyshabur2015", "belkin2019", "nakkiran2020"),
     ),
+    Claim(
+        "C54",
+        "Sparse networks that pruning finds train better from the weights with which they began than from others",
+        COMPRESSION,
+        "statistical",
+        ("frankle2019",),
+    ),
 )
 """All claims by number."""
