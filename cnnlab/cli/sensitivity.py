@@ -46,7 +46,6 @@ def sensitivity(
         raise UsageError(f"--to={to}: the picture is a PNG.\nGive a file that ends with .png.")
     resolved, spec, folders = trained_run({}, None, workdir, None, Length(), devices, console, allow=allow, starts=False)
     from cnnlab import figures
-    from cnnlab.figures.sensitivity import sensitivity as drawn
     from cnnlab.inspect import sensitivity as inspector
     from cnnlab.progress import ProgressLine
     from cnnlab.runs.run import restore_run
@@ -65,9 +64,7 @@ def sensitivity(
     line.erase()
     usual = folder / "figures" if folder.is_dir() else pathlib.Path()
     target = pathlib.Path(to) if to else usual / f"sensitivity_{prune}.png"
-    title = f"{found.metric.name} of {spec.experiment}, step {step}, one layer pruned at a time"
-    note = f"by the share of its {prune} that stay; {found.whole:.3f} without pruning, on {found.split}"
-    figures.save(drawn(found.values, found.layers, found.densities, whole=found.whole, title=title, note=note), target)
+    figures.save(inspector.picture(found, prune, f"{spec.experiment}, step {step}"), target)
     print(
         json.dumps(inspector.as_json(found), indent=1) if format == "json" else inspector.as_table(found, Terminal.of_stdout())
     )

@@ -7,7 +7,7 @@ filters for efficient ConvNets, arXiv 1608.08710, figure 2.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,11 +16,15 @@ from cnnlab.engine import train
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.program import Program
 from cnnlab.errors import UsageError
+from cnnlab.figures.sensitivity import sensitivity
 from cnnlab.metric import Metric
 from cnnlab.ops import pruning, trees, units
 from cnnlab.runs.network_function import divided, owners_of, units_of, variables_of
 from cnnlab.runs.summaries import summarise
 from cnnlab.terminal import Column, Terminal, table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Pruned = Literal["weights", "channels"]
 Mask = Callable[[float], Mapping[str, np.ndarray]]
@@ -119,6 +123,13 @@ def as_table(found: Scan, terminal: Terminal) -> str:
     ]
     said = f"{found.metric.name} on {found.split} with one layer pruned to a share of its own; {found.whole:.4f} whole"
     return "\n".join([said, *table(terminal, columns)])
+
+
+def picture(found: Scan, kind: Pruned, name: str) -> "Figure":
+    """Draws the table of a network of this name."""
+    title = f"{found.metric.name} of {name}, one layer pruned at a time"
+    note = f"by the share of its {kind} that stay; {found.whole:.3f} without pruning, on {found.split}"
+    return sensitivity(found.values, found.layers, found.densities, whole=found.whole, title=title, note=note)
 
 
 def as_json(found: Scan) -> dict[str, Any]:

@@ -395,12 +395,6 @@ CLAIMS = (
         "statistical",
         ("neyshabur2015", "belkin2019", "nakkiran2020"),
     ),
-    Claim(
-        "C54",
-        "Sparse networks that pruning finds train better from the weights with which they began than from others",
-        COMPRESSION,
-        "statistical",
-        ("frankle2019",),
-    ),
+    Claim("C54", "Pruned networks train better from their first weights", COMPRESSION, "statistical", ("frankle2019",)),
 )
 """All claims by number."""
