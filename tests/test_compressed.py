@@ -119,6 +119,20 @@ def test_a_codebook_is_a_fixed_point_of_lloyds_algorithm(start):
     np.testing.assert_allclose(centres, means, rtol=1e-6)
 
 
+@pytest.mark.parametrize("start", codebook.STARTS)
+@pytest.mark.parametrize("count", (4, 16))
+def test_a_codebook_is_that_of_scikit_learn_from_the_same_first_centres(start, count):
+    from sklearn.cluster import KMeans
+
+    values = np.random.default_rng(2).uniform(-1, 1, 600).astype(np.float32)
+    first = codebook.STARTS[start](np.sort(values.astype(float)), count, np.random.default_rng(0))
+    theirs = KMeans(count, init=first[:, None], n_init=1, tol=0.0, max_iter=codebook.MOST_ITERATIONS, algorithm="lloyd")
+    found = theirs.fit(values.astype(float)[:, None])  # [600] -> [600, 1], points of one coordinate
+    centres, codes = codebook.cluster(values, count, start=codebook.STARTS[start], seed=0)
+    np.testing.assert_allclose(centres, found.cluster_centers_[:, 0], rtol=1e-5, atol=1e-6)
+    assert np.mean(codes == found.labels_) > 0.99, "but for values in the middle of two centres"
+
+
 def test_few_values_are_their_own_codebook():
     values = np.array([0.5, -1.0, 0.5, 2.0], np.float32)
     centres, codes = codebook.cluster(values, 8)
@@ -162,6 +176,12 @@ def test_what_is_written_is_read_bit_for_bit_and_every_byte_is_counted(path):
     assert size.kept == len(ARRAYS["params/layer1/kernel"].codes) <= size.entries
     assert size.entries * size.code_entropy <= 8 * size.codes < size.entries * (size.code_entropy + 1) + 8
     assert size.entries * size.gap_entropy <= 8 * size.gaps < size.entries * (size.gap_entropy + 1) + 8
+
+
+def test_a_pruned_kernel_takes_less_than_zlib_makes_of_its_numbers(path):
+    array = sparse((300, 100), 0.08, 31)
+    size = sum(each.total for each in write(path, {"kernel": array}, {}).values())
+    assert size < 0.8 * len(zlib.compress(array.dense().tobytes(), 9))
 
 
 def test_a_flipped_bit_anywhere_is_noticed(path):

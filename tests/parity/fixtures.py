@@ -8,7 +8,8 @@ test_variations.py compares, or `explain`: the attributions of captum and pytorc
 `saved`: files of torch.save that test_saved.py reads, or `attacks` and `foolbox`: the attacks that test_attacks.py compares,
 or `segmentation`: the networks of segmentation that test_segmentation.py compares, or `detection`: the operations of
 torchvision that test_detection.py compares, or `detectors`: the networks of detection that test_detectors.py compares, or
-`quantize`: the grids of torch.ao.quantization that test_quantize.py compares.
+`quantize`: the grids of torch.ao.quantization that test_quantize.py compares, or `pruning`: the masks of torch.nn.utils.prune
+and the codes of bitarray that test_pruning.py compares.
 
 Both are kept in $CNNLAB_PARITY (default: ~/.cache/cnnlab/parity). $CNNLAB_ORACLE_PYTHON names a Python that has the
 libraries already. tests/parity/test_parity.py reads the fixtures and skips those that are not there.
@@ -39,6 +40,8 @@ ATTRIBUTION = (
     ("--no-deps", "captum==0.9.0", "grad-cam==1.5.7", "ttach", "opencv-python-headless"),
 )
 """What the fixture of attributions needs beside them; the second part would bring another torch with it."""
+PRUNING = (("bitarray==3.12.3",),)
+"""What the fixture of pruning needs beside them: another coder."""
 FOOLBOX = (("scipy", "GitPython", "setuptools"), ("--no-deps", "foolbox==3.3.4", "eagerpy==0.30.0"))
 """What the fixture of foolbox's attacks needs beside them."""
 
@@ -103,6 +106,11 @@ def segmentation_path() -> pathlib.Path:
 def detection_path() -> pathlib.Path:
     """Where the fixture of operations of detection lies once it is made."""
     return made_by("detection_oracle.py", "detection")
+
+
+def pruning_path() -> pathlib.Path:
+    """Where the fixture of masks and lengths of codes lies once it is made."""
+    return made_by("pruning_oracle.py", "pruning")
 
 
 def detectors_path() -> pathlib.Path:
@@ -187,6 +195,11 @@ if __name__ == "__main__":
         make_by("detectors_oracle.py", detectors_path())
     if not sys.argv[1:] or any(word in "quantize" for word in sys.argv[1:]):
         make_by("quantize_oracle.py", quantize_path())
+    if not sys.argv[1:] or any(word in "pruning" for word in sys.argv[1:]):
+        if not pruning_path().exists():
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            add("pruning", PRUNING)
+        make_by("pruning_oracle.py", pruning_path())
     if not sys.argv[1:] or any(word in "explain" for word in sys.argv[1:]):
         if not explain_path().exists():
             FOLDER.mkdir(parents=True, exist_ok=True)
