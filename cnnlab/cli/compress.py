@@ -34,7 +34,7 @@ def compress(
 ) -> int:
     """Makes the network of a run small: prune, retrain, share values, retrain, Huffman codes; a file and a page.
 
-    The stages are runs of their own, which start from the weights before them. The same command goes on where it was stopped.
+    The stages are runs of their own, each from the weights before it. The same command goes on where it was stopped.
     FILE.cnnz is used in place of a run: `evaluate --workdir=FILE.cnnz`. Beside it lies FILE.html, the page.
 
     Args:

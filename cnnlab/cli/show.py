@@ -54,8 +54,8 @@ def inspect(
 ) -> int:
     """Prints every layer of a network: shape, parameters, operations, memory, receptive field; or a data set's card.
 
-    The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS]; or that of a run or a
-    file, --workdir=RUN or FILE.cnnz, with the share of the weights that are not 0, their bits and what they multiply.
+    The network is an experiment's, or a model by name: --model=NAME [--input=HEIGHT,WIDTH,CHANNELS]; or that of a run
+    or a file, --workdir=RUN or FILE.cnnz, with the share of weights that are not 0, their bits and what they multiply.
     The card of a data set, --dataset=NAME or KIND:PATH, has its splits, columns, classes, pixels, copies and remarks.
     With --train it predicts the memory of a training step, before anything is trained.
 

@@ -66,7 +66,7 @@ class Setting:
 
 SETTINGS = {
     "lenet_300_100": Setting("lenet_300_100", 8, 16, 0.08, ("dense2=0.09", "output=0.26"), 5),
-    "lenet5": Setting("lenet5_20_50_500", 2, 2, 0.07, ("conv1=0.5", "conv2=0.12", "output=0.19"), 5, ("conv.*=6",)),
+    "lenet5": Setting("lenet5_20_50_500", 2, 3, 0.07, ("conv1=0.5", "conv2=0.12", "output=0.19"), 5, ("conv.*=6",)),
 }
 
 
@@ -179,7 +179,7 @@ study = StudySpec(
         quick="--seeds=1 --examples_per_class=100",
         figure=Figure(),
         deviations=(
-            "Cut to two cores: 8 + 16 epochs and 2 + 2 epochs. Adam with two cosines; images are shifted by up to a pixel. "
+            "Cut to two cores: 8 + 16 epochs and 2 + 3 epochs. Adam with two cosines; images are shifted by up to a pixel. "
             "Densities of two layers of LeNet-5 and the bits of its convolutions are other ones. Bytes are those of a file "
             "that can be used, with header and biases."
         ),
