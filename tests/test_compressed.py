@@ -119,6 +119,7 @@ def test_a_codebook_is_a_fixed_point_of_lloyds_algorithm(start):
     np.testing.assert_allclose(centres, means, rtol=1e-6)
 
 
+@pytest.mark.slow  # most of its time is scikit-learn's import
 @pytest.mark.parametrize("start", codebook.STARTS)
 @pytest.mark.parametrize("count", (4, 16))
 def test_a_codebook_is_that_of_scikit_learn_from_the_same_first_centres(start, count):
