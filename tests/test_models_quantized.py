@@ -64,14 +64,17 @@ def plain(given):
 
 def test_layers_and_the_norms_that_follow_them_directly_are_found():
     assert {path: norm and norm.path for path, norm in layers_of(NETWORK, SHAPE).items()} == FOLDED
-    network = MODELS["mobilenet_v1"](classes=3, width=0.25)
-    found = layers_of(network, (32, 32, 3))
+    # The inputs of all times are multiplied at once; what is in the loop stays as it is.
+    assert list(layers_of(MODELS["lstm"](classes=3), (8, 8, 1))) == ["forward/layer1/inputs", "output"]
+
+
+@pytest.mark.slow
+def test_in_the_zoo_norms_are_folded_where_they_follow_a_convolution():
+    found = layers_of(MODELS["mobilenet_v1"](classes=3, width=0.25), (32, 32, 3))
     assert len(found) == 28 and [path for path, norm in found.items() if norm is None] == ["output"]
     preact = layers_of(MODELS["cifar_preact_resnet20"](classes=3), (32, 32, 3))
     # A block's second norm follows its first convolution; that of the next block follows a sum.
     assert {path.rpartition("/")[2] for path, norm in preact.items() if norm} == {"conv1"}
-    # The inputs of all times are multiplied at once; what is in the loop stays as it is.
-    assert list(layers_of(MODELS["lstm"](classes=3), (8, 8, 1))) == ["forward/layer1/inputs", "output"]
 
 
 class Shared(nn.Module):
@@ -92,6 +95,30 @@ class Shared(nn.Module):
 def test_a_norm_is_folded_only_where_nothing_else_takes_its_input():
     found = layers_of(Shared(), (6, 6, 3))
     assert set(found) == {"shared", "seen", "both", "output"} and not any(found.values())
+
+
+class OfFlax(nn.Module):
+    """A user's network of layers of Flax."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool):
+        x = jax.nn.relu(nn.Conv(4, (3, 3), strides=2, name="conv")(x))
+        x = nn.Dense(3, name="output")(x.reshape(x.shape[0], -1))  # [B, H, W, C] -> [B, H·W·C]
+        return x, {"output": x}
+
+
+@pytest.mark.slow
+def test_convolutions_of_flax_are_rounded_too_and_computed_in_floats_from_codes():
+    network, whole = (kind(OfFlax(), SHAPE, SCHEME, False) for kind in (Quantized, IntegerNetwork))
+    assert network.layers == {"conv": None, "output": None}
+    given = jax.jit(lambda: network.init(jax.random.key(1), images(), train=False))()
+    ranges = with_ranges(jax.jit(network.observe)(given, images()))
+    given = {**given, COLLECTION: {"is_on": np.asarray(True), "ranges": ranges}}
+    plainly, rounded, by_codes = (
+        logits(each, used) for each, used in ((OfFlax(), plain(given)), (network, given), (whole, given))
+    )
+    assert 0 < np.abs(rounded - plainly).max() < 0.05 * np.abs(plainly).max()
+    np.testing.assert_allclose(by_codes, rounded, atol=0.01 * np.abs(plainly).max())
 
 
 def test_off_it_computes_what_the_network_does():
@@ -118,6 +145,7 @@ def test_folding_changes_nothing_but_rounding():
         np.testing.assert_allclose(logits(NETWORK, found, x), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_with_powers_of_two_folding_is_exact():
     random = np.random.default_rng(1)
     leaves = trees.flatten(plain(variables()))
@@ -142,6 +170,7 @@ def test_with_powers_of_two_folding_is_exact():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_eight_bits_are_near_and_two_are_not():
     expected = logits(NETWORK, plain(variables()))
     errors = {}
@@ -180,6 +209,7 @@ def test_the_sums_of_integers_equal_those_of_the_simulated_network_to_the_bit():
         np.testing.assert_allclose(exact, sums, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_network_of_integers_predicts_what_the_simulated_one_does():
     """But for a code that rounding moves to its neighbour now and then."""
     simulated, whole = logits(quantised(), on()), logits(quantised(kind=IntegerNetwork), on())
@@ -188,6 +218,7 @@ def test_the_network_of_integers_predicts_what_the_simulated_one_does():
     np.testing.assert_array_equal(whole.argmax(-1), simulated.argmax(-1))
 
 
+@pytest.mark.slow
 def test_packed_weights_take_a_byte_and_give_the_same_where_inputs_stay_in_floats():
     scheme = dataclasses.replace(SCHEME, activation_bits=None)
     given = {**on(), COLLECTION: {"is_on": np.asarray(True), "ranges": {}}}
@@ -211,6 +242,7 @@ def trained(network, given):
     return float(value), gradient, state
 
 
+@pytest.mark.slow
 def test_aware_training_moves_ranges_and_statistics_and_has_gradients_everywhere():
     _, gradient, state = trained(quantised(), on())
     for path, leaf in trees.flatten(gradient).items():
@@ -224,6 +256,7 @@ def test_aware_training_moves_ranges_and_statistics_and_has_gradients_everywhere
         assert np.abs(found - expected).max() < 0.1 * np.abs(expected - old).max()
 
 
+@pytest.mark.slow
 def test_before_it_is_on_aware_training_is_that_of_the_network():
     network = quantised()
     value, gradient, state = trained(network, variables())
@@ -237,6 +270,7 @@ def test_before_it_is_on_aware_training_is_that_of_the_network():
     assert not any(trees.flatten(state[COLLECTION]["ranges"]).values())
 
 
+@pytest.mark.slow
 def test_percentiles_are_of_each_image_so_that_no_image_widens_the_range_of_others():
     scheme = dataclasses.replace(SCHEME, ranges="percentile", percentile=90.0)
     found = jax.jit(quantised(scheme).observe)(variables(), images())["stage1_conv1"]

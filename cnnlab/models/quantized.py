@@ -82,7 +82,10 @@ class Norm:
         """Returns (γ/σ [O], β − μ γ/σ [O]) by the running statistics."""
         params, statistics = trees.flatten(variables["params"]), trees.flatten(variables["batch_stats"])
         scale, bias = (at_least_f32(params[f"{self.path}/{name}"]) for name in ("scale", "bias"))
-        mean, variance = (statistics[f"{self.path}/{name}"].astype(scale.dtype) for name in ("mean", "var"))
+        # No loss may depend on running statistics but through this (engine/averages.py).
+        mean, variance = (
+            jax.lax.stop_gradient(statistics[f"{self.path}/{name}"]).astype(scale.dtype) for name in ("mean", "var")
+        )
         factor = scale * jax.lax.rsqrt(variance + self.epsilon)
         return factor, bias - mean * factor
 
