@@ -156,9 +156,38 @@ def test_without_steps_the_weights_that_are_given_are_quantised():
 
 
 @pytest.mark.slow
+def test_every_knob_changes_what_is_predicted():
+    _, state, _, saved = trained()
+    images = jax.device_get(made().data.images("test", np.arange(20))).astype(np.float32) / 255
+
+    def found(**more):
+        experiment = made(**more)
+        floats = dataclasses.replace(saved[6][0], model_state=state.model_state)
+        if more.get("activations") == "none":
+            floats.model_state[COLLECTION] |= {"ranges": {}}
+        ended = experiment.end(floats, {})
+        return np.asarray(jax.jit(experiment.task.predict)(*evaluated(ended), images)).tobytes()
+
+    given = [
+        {},
+        {"bits": 4},
+        {"activation_bits": 4},
+        {"weights_by": "tensor"},
+        {"activations": "symmetric"},
+        {"ranges": "minmax"},
+        {"ranges": "percentile"},
+        {"ranges": "percentile", "reaches": 90.0},
+        {"calibration": 12},
+        {"arithmetic": "integer"},
+        {"activations": "none"},
+    ]
+    assert len({found(**each) for each in given}) == len(given)
+
+
+@pytest.mark.slow
 def test_pruned_and_rounded_weights_stay_zero():
     experiment = made(
-        pruning="magnitude", density=0.3, rounds=1, training="aware", **{"pruning.dense": 0.5, "quantization.part": 0.25}
+        pruning="magnitude", density=0.3, rounds=1, training="aware", **{"pruning.dense": 0.5, "training.part": 0.25}
     )
     state, *_ = toys.run(experiment, program=program_of(experiment), intervals=EVERY)
     assert [phase.steps for phase in experiment.phases] == [4, 2, 2] and state.model_state[COLLECTION]["is_on"]
@@ -171,7 +200,7 @@ def test_pruned_and_rounded_weights_stay_zero():
     [
         ({"early_stopping": 2}, "--quantization and --early_stopping"),
         ({"activations": "none", "arithmetic": "integer"}, "needs inputs in integers, too"),
-        ({"training": "aware", "quantization.part": 0}, "leaves training=aware no steps"),
+        ({"training": "aware", "training.part": 0}, r"quantization.training.part=0: expected float in \(0, 1\]"),
         ({"arithmetic": "integer", "adversarial": "fgsm"}, "has no gradient, and an attack"),
         ({"arithmetic": "integer", "metrics": "robust_accuracy"}, "has no gradient, and an attack"),
         ({"bits": 1}, r"expected int in \[2, 8\]"),
@@ -203,7 +232,7 @@ def accuracy(steps, **more):
 def test_eight_bits_lose_nearly_nothing_two_after_training_much_and_aware_training_regains_it():
     found = {"floats": accuracy(200)}
     for name, bits, training in (("8", 8, "after"), ("2", 2, "after"), ("2 aware", 2, "aware")):
-        found[name] = accuracy(200, quantization="integers", bits=bits, training=training, **{"quantization.part": 0.5})
+        found[name] = accuracy(200, quantization="integers", bits=bits, training=training, **{"training.part": 0.5})
     assert found["floats"] > 0.9
     assert found["8"] > found["floats"] - 0.02
     assert found["2"] < found["floats"] - 0.3

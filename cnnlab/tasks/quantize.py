@@ -16,7 +16,7 @@ from cnnlab.errors import UsageError
 from cnnlab.ops import quantize
 from cnnlab.ops.quantize import COLLECTION, Extent, Ranges
 from cnnlab.tasks.network_player import joined
-from cnnlab.values import Count, Fraction, Range
+from cnnlab.values import Choice, Count, Range
 
 Begin = Callable[[TrainState, Batch], TrainState]
 Evaluated = Callable[[TrainState], tuple[PyTree, PyTree]]
@@ -44,11 +44,14 @@ class Quantization:
     percentile: float
     calibration: int
     """Number of training images from which ranges are found, rounded up to whole batches."""
-    aware: bool
-    """Whether training sees rounded numbers."""
     part: float
-    """Share of the steps, the last ones, in which it does."""
+    """Share of the steps, the last ones, in which training sees rounded numbers."""
     arithmetic: Arithmetic
+
+    @property
+    def aware(self) -> bool:
+        """Returns whether training sees rounded numbers."""
+        return self.part > 0
 
     def begun(self, network: Network, dataset: Dataset, evaluated: Evaluated) -> Begin:
         """Returns the change of a state with which its network is quantised from then on (core.Phase.begin).
@@ -75,7 +78,7 @@ class Quantization:
 
     def lengths(self, steps: int) -> tuple[int, int]:
         """Returns the steps before the network is quantised, and those with rounded numbers."""
-        last = round(self.part * steps) if self.aware else 0
+        last = round(self.part * steps)
         return steps - last, last
 
 
@@ -129,6 +132,47 @@ def _after(first: Begin | None, second: Begin) -> Begin:
     return second if first is None else lambda state, batch: second(first(state, batch), batch)
 
 
+def after() -> float:
+    """Rounds the network that training in floats has reached, after its last step."""
+    return 0.0
+
+
+def aware(*, part: Annotated[float, Range(0, 1, open_low=True)] = 0.5) -> float:
+    """Trains with rounded numbers in the last part: gradients pass straight through, and ranges move on.
+
+    Args:
+        part: share of the steps in which numbers are rounded.
+    """
+    return part
+
+
+TRAININGS: dict[str, Callable[..., float]] = {"after": after, "aware": aware}
+"""When numbers are rounded, by name, for `Choice[TRAININGS]`: the share of training that sees it."""
+
+
+def minmax() -> tuple[Ranges, float]:
+    """Takes the extremes of all batches."""
+    return "minmax", 100.0
+
+
+def average() -> tuple[Ranges, float]:
+    """Takes the mean of the extremes of each batch, which a new batch of training moves by a hundredth."""
+    return "average", 100.0
+
+
+def percentile(*, reaches: Annotated[float, Range(50, 100, open_low=True)] = 99.9) -> tuple[Ranges, float]:
+    """Takes the mean, over images, of a percentile of the values of each, and of its counterpart at the lower end.
+
+    Args:
+        reaches: the percentile; values beyond it are cut.
+    """
+    return "percentile", reaches
+
+
+RANGES: dict[str, Callable[..., tuple[Ranges, float]]] = {"minmax": minmax, "average": average, "percentile": percentile}
+"""How far the grid of an input reaches, by name, for `Choice[RANGES]`."""
+
+
 def unquantized() -> None:
     """Leaves the network in floats."""
     return
@@ -140,11 +184,9 @@ def integers(
     activation_bits: Annotated[int, Range(2, 8)] | None = None,
     weights_by: Literal["channel", "tensor"] = "channel",
     activations: Activations = "affine",
-    ranges: Ranges = "average",
-    percentile: Annotated[float, Range(50, 100, open_low=True)] = 99.9,
+    ranges: Choice[RANGES] = average,
     calibration: Count = 512,
-    training: Literal["after", "aware"] = "after",
-    part: Fraction = 0.3,
+    training: Choice[TRAININGS] = after,
     arithmetic: Arithmetic = "simulated",
 ) -> Quantization:
     """Rounds the weights and inputs of convolutions and dense layers to few integers, batch norms folded in.
@@ -154,34 +196,17 @@ def integers(
         activation_bits: bits of an input; none: as many as of a weight.
         weights_by: what has a scale of its own: each output channel, or a whole kernel.
         activations: grid of the inputs: affine, with a zero point; symmetric, without; none: inputs stay in floats.
-        ranges: how far a grid of inputs reaches: minmax, to the extremes of all batches; average, to the mean of the extremes
-            of each; percentile, to the mean of a percentile of each image.
-        percentile: percentile for that.
+        ranges: how far a grid of inputs reaches.
         calibration: training images from which ranges are found, as many whole batches as hold them.
-        training: after: the trained network is rounded; aware: the last part of training sees rounded numbers, gradients pass
-            straight through, and ranges move on.
-        part: share of the steps in which they do, with training=aware.
+        training: whether the trained network is rounded, or the last part of training sees rounded numbers.
         arithmetic: what measures: simulated, in floats of rounded numbers; integer, i8 operands with sums in i32, which has no
             gradient.
     """
     if arithmetic == "integer" and activations == "none":
         raise UsageError("--quantization.arithmetic=integer needs inputs in integers, too: leave out --activations=none.")
-    if training == "aware" and not part:
-        raise UsageError(
-            "--quantization.part=0 leaves training=aware no steps. Give a share, or --quantization.training=after."
-        )
-    return Quantization(
-        bits,
-        activation_bits or bits,
-        weights_by,
-        activations,
-        ranges,
-        percentile,
-        calibration,
-        training == "aware",
-        part,
-        arithmetic,
-    )
+    how, reaches = ranges()
+    of_inputs = activation_bits or bits
+    return Quantization(bits, of_inputs, weights_by, activations, how, reaches, calibration, training(), arithmetic)
 
 
 QUANTIZATIONS: dict[str, Callable[..., Quantization | None]] = {"none": unquantized, "integers": integers}
