@@ -1,14 +1,13 @@
 """The page of a compression: what each stage took away and what it cost, one HTML file in the style of a study's report."""
 
 from collections.abc import Sequence
-from importlib import resources
 
 from cnnlab import home
 from cnnlab.ablation.report import svg
-from cnnlab.ablation.report.html import cell, escape, section, table
+from cnnlab.ablation.report.html import cell, escape, table
 from cnnlab.compress.report import Compression, stage_rows
 from cnnlab.compress.sizes import LayerSize
-from cnnlab.explain.page import POLICY, definitions
+from cnnlab.explain.page import Section, whole_page
 from cnnlab.text import format_bytes
 
 HEIGHT = 240
@@ -17,35 +16,24 @@ HEIGHT = 240
 
 def as_html(found: Compression) -> str:
     """Returns the page."""
-    report, own = resources.files("cnnlab.ablation.report"), resources.files("cnnlab.compress")
-    style = report.joinpath("page.css").read_text(encoding="utf-8") + own.joinpath("page.css").read_text(encoding="utf-8")
-    first, last = found.stages[0], found.stages[-1]
-    title = f"{found.title}, {found.smaller(last):.1f} times smaller"
     facts = [
         ("File", f"{found.target} ({format_bytes(found.sizes.file)})"),
         ("Network", f"{found.sizes.numbers:,} numbers in {len(found.sizes.layers)} arrays"),
         ("Data", f"{found.data}, seed {found.seed}"),
         (f"{found.split.capitalize()} {found.compared}", " → ".join(found.text(stage) for stage in found.stages)),
+        ("Runs", ", ".join(str(stage.folder) for stage in found.stages)),
     ]
-    parts = [
-        section("From f32 to the file", _waterfall(found), escape(WATERFALL)),
-        section("What the file holds", _content(found), escape(CONTENT)),
-        section(f"{found.compared.capitalize()} against size", _trade_off(found), escape(_about_error(found))),
-        section("By stage", _stage_table(found), STAGES),
-        section("By layer", _layer_table(found), escape(LAYERS)),
-        section("Use it", _commands(found)),
+    about_error = f"Each stage as a file of its own, the size on a logarithmic scale; {found.split} {found.compared}, one seed."
+    sections = [
+        Section("From f32 to the file", _waterfall(found), WATERFALL),
+        Section("What the file holds", _content(found), CONTENT),
+        Section(f"{found.compared.capitalize()} against size", _trade_off(found), about_error),
+        Section("By stage", _stage_table(found), STAGES),
+        Section("By layer", _layer_table(found), LAYERS),
+        Section("Use it", _commands(found)),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style.rstrip()}</style>\n</head>\n<body>\n<main>\n"
-        f'<header><p class="eyebrow">A compressed network</p><h1>{escape(title)}</h1>'
-        f'<p class="lead">{escape(found.lead)}</p>{definitions(facts)}</header>\n'
-        + "\n".join(parts)
-        + f"\n<footer>Stages: {escape(', '.join(str(stage.folder) for stage in (first, *found.stages[1:])))}</footer>"
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    title = f"{found.title}, {found.smaller(found.stages[-1]):.1f} times smaller"
+    return whole_page(title, found.lead, facts, sections, {}, eyebrow="A compressed network", room="cnnlab.compress")
 
 
 WATERFALL = (
@@ -106,11 +94,6 @@ def _content(found: Compression) -> str:
         for number, (what, size) in enumerate(rows, start=1)
     )
     return f'<div class="stack" role="img" aria-label="parts of the file">{bar}</div><ul class="key">{key}</ul>'
-
-
-def _about_error(found: Compression) -> str:
-    """Returns what the picture of error against size shows."""
-    return f"Each stage as a file of its own, the size on a logarithmic scale; {found.split} {found.compared}, one seed."
 
 
 def _trade_off(found: Compression) -> str:

@@ -46,7 +46,14 @@ def definitions(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def whole_page(
-    title: str, lead: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section], left_out: Mapping[str, str]
+    title: str,
+    lead: str,
+    facts: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    left_out: Mapping[str, str],
+    *,
+    eyebrow: str = "Inside a network",
+    room: str = "cnnlab.explain",
 ) -> str:
     """Returns the page as HTML.
 
@@ -56,8 +63,10 @@ def whole_page(
         facts: (what, text) of the list at the top.
         sections: the parts.
         left_out: {what: the reason for which it is not shown}.
+        eyebrow: what kind of page it is, above the title.
+        room: package whose page.css follows that of a study's report.
     """
-    report, own = resources.files("cnnlab.ablation.report"), resources.files("cnnlab.explain")
+    report, own = resources.files("cnnlab.ablation.report"), resources.files(room)
     style = report.joinpath("page.css").read_text(encoding="utf-8") + own.joinpath("page.css").read_text(encoding="utf-8")
     parts = [section(one.title, one.body, escape(one.note)) for one in sections]
     if left_out:
@@ -67,7 +76,7 @@ def whole_page(
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style.rstrip()}</style>\n</head>\n<body>\n<main>\n"
-        f'<header><p class="eyebrow">Inside a network</p><h1>{escape(title)}</h1>'
+        f'<header><p class="eyebrow">{escape(eyebrow)}</p><h1>{escape(title)}</h1>'
         f'<p class="lead">{escape(lead)}</p>{definitions(facts)}</header>\n'
         + "\n".join(parts)
         + "\n</main>\n</body>\n</html>\n"
