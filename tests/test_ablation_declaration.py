@@ -19,10 +19,9 @@ from cnnlab.cli.claims import declared_files
 from cnnlab.cli.groups import Pace
 from cnnlab.cli.main import main
 from cnnlab.runs import revision
-from cnnlab.runs.catalogue import ROOT
 from cnnlab.runs.experiments import load_experiment
 from cnnlab.runs.revision import Revision
-from tests.commands import Here, command
+from tests.commands import ROOT, Here, command
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CLAIM = '''"""A tiny claim."""

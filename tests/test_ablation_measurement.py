@@ -24,10 +24,10 @@ from cnnlab.ablation.run.measure import measured_seeds, run_measurement
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
 from cnnlab.runs import revision
-from cnnlab.runs.catalogue import ROOT, measurement_files
+from cnnlab.runs.catalogue import measurement_files
 from cnnlab.runs.experiments import load_measurement
 from cnnlab.runs.revision import Revision
-from tests.commands import command
+from tests.commands import ROOT, command
 from tests.stages import slow_but
 
 FILES = {name: path.relative_to(ROOT) for name, path in measurement_files().items()}

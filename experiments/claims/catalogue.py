@@ -1,7 +1,6 @@
 """The claims of the literature that this repository tests or plans to test, and the works that state them.
 
-A claim is a sentence, not a question. The files cNN_*.py beside this one test it; `launch.py claims` writes a card for each
-claim that has such a file, and lists the others as planned. The BibTeX keys are those of references.bib.
+A claim is a sentence, which the files cNN_*.py beside this one test; without a file it is planned. Works are in references.bib.
 """
 
 from cnnlab.ablation.plan.claim import Claim
@@ -396,5 +395,6 @@ CLAIMS = (
         ("neyshabur2015", "belkin2019", "nakkiran2020"),
     ),
     Claim("C54", "Pruned networks train better from their first weights", COMPRESSION, "statistical", ("frankle2019",)),
+    Claim("C55", "Soft targets of a larger network teach more than labels", COMPRESSION, "statistical", ("hinton2015",)),
 )
 """All claims by number."""
