@@ -63,6 +63,7 @@ study = StudySpec(
     design="zip",
     seeds=8,
     metric="test/accuracy",
+    allow=("data", "splits"),
     verdict=every(
         contrast("C55", SAME, "better", "Soft targets of the same images beat labels alone", against=ALONE, smallest=SMALLEST),
         contrast(
