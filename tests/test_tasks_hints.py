@@ -78,6 +78,7 @@ def test_a_teacher_named_twice_is_one_teacher_in_loss_and_gradient():
         np.testing.assert_allclose(twice, one, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_first_of_several_teachers_is_trained_as_it_would_be_alone_and_the_second_is_another():
     (one, *_), (two, *_) = trained(), trained(("teachers", 2))
     assert tree_digest(two.params["classifier"]) != tree_digest(one.params["classifier"])
@@ -137,6 +138,7 @@ def test_a_turn_of_the_first_stage_compares_the_regressed_layer_with_the_teacher
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_layer_of_maps_is_guided_position_by_position():
     nets = {
         "model": "convnet",
