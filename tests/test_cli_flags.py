@@ -85,7 +85,7 @@ REFUSED = {
     "flag without an experiment": (["--vary=lr:1,2"], "--vary is a flag of ablate."),
     "flag of a verb with folders": (
         ["list", "--to=page"],
-        "--to is a flag of predict, export, compress, sample, explain, inspect, check, claims and results.",
+        "--to is a flag of predict, export, compress, sample, explain, inspect, check, sensitivity, claims and results.",
     ),
     "launcher of another verb": (["reproduce", "run", "--launcher=slurm"], "--launcher is a flag of ablate."),
     "flag that deletes": (
