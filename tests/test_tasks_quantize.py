@@ -232,7 +232,7 @@ def accuracy(steps, **more):
 def test_eight_bits_lose_nearly_nothing_two_after_training_much_and_aware_training_regains_it():
     found = {"floats": accuracy(200)}
     for name, bits, training in (("8", 8, "after"), ("2", 2, "after"), ("2 aware", 2, "aware")):
-        found[name] = accuracy(200, quantization="integers", bits=bits, training=training, **{"training.part": 0.5})
+        found[name] = accuracy(200, quantization="integers", bits=bits, training=training)
     assert found["floats"] > 0.9
     assert found["8"] > found["floats"] - 0.02
     assert found["2"] < found["floats"] - 0.3
