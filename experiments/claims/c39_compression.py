@@ -116,7 +116,7 @@ MARGIN, SMALLER = 0.001, 35.0
 """Accuracy that may be lost, as a share, and how many times smaller the file has to be."""
 SMALLEST = 0.00125
 """Smallest effect of interest between one-shot and iterative pruning, as a share: a quarter of the half point of the source."""
-LENET5 = "network=lenet5, way=dense"
+LENET5 = "network=lenet5"
 ITERATIVE, ITERATIVE_5 = "way=iterative", "network=lenet5, way=iterative"
 ONE_SHOT, LONGER = "way=one_shot", "way=longer"
 
