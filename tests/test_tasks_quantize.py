@@ -21,6 +21,7 @@ from cnnlab.engine.train import Intervals, evaluate, fit
 from cnnlab.errors import UsageError
 from cnnlab.interop import files
 from cnnlab.interop.export import load_stablehlo
+from cnnlab.interop.without_channels import smaller_network
 from cnnlab.ops import trees
 from cnnlab.ops.quantize import COLLECTION
 from cnnlab.recipes.classification import classification
@@ -209,6 +210,11 @@ def test_pruned_and_rounded_weights_stay_zero():
 def test_knobs_that_fit_nothing_are_refused(given, expected):
     with pytest.raises(UsageError, match=expected):
         made(**given)
+
+
+def test_the_channels_of_a_quantised_network_are_not_taken_out():
+    with pytest.raises(UsageError, match=r"not followed through rounded numbers(.|\n)*--quantization=none"):
+        smaller_network(knobs.resolve(classification, AFTER), None, None, None)
 
 
 DIGITS = {

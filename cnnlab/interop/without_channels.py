@@ -59,6 +59,11 @@ def smaller_network(resolved: Resolved, experiment: Experiment, state: TrainStat
     """
     if KNOB not in resolved.knobs:
         raise UsageError("--smaller: channels are taken out of the networks of classification alone. Leave it out.")
+    if resolved.values["quantization"] != "none":
+        raise UsageError(
+            "--smaller: channels are not followed through rounded numbers. Train with --quantization=none, export that, and\n"
+            "round the smaller network by --init_from=FILE --units_by_layer=… --steps=0 --quantization=integers."
+        )
     params, model_state = evaluated(state)
     whole, owners = variables_of(params, model_state), owners_of(params)
     found = units_of(experiment, params, model_state).units
