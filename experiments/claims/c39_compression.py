@@ -22,6 +22,8 @@ of the weights): 22,000 weights learn 60,000 images by heart as 266,610 do. With
 epochs and a density of 0.07 in the largest layer made 1.04 % of 0.95 %, at 40.7 times. Hence twice the epochs and the paper's
 0.08 there, which were not tried.
 
+With the settings of LeNet-5 as they stand here, on seed 100, 0.95 % became 0.73 %, in 46,823 bytes.
+
 The margin is the claim's own tenth of a point, 10 of the 10,000 test images. A paired difference of two such networks varies by
 about as much from seed to seed, so that five seeds show it where the compressed network is no worse in the mean.
 """
