@@ -1,6 +1,7 @@
 """Weights in few bytes: arrays come back bit for bit, and a run that was pruned and shared; damage is noticed."""
 
 import json
+import logging
 import pathlib
 
 import numpy as np
@@ -116,8 +117,9 @@ def test_a_file_of_weights_alone_is_no_run(here: Here):
         assert code == 3 and "holds weights alone" in err and "--init_from=x.cnnz" in err, err
 
 
-def test_a_file_whose_experiment_has_other_defaults_today_says_so(here: Here):
+def test_a_file_whose_experiment_has_other_defaults_today_says_so(here: Here, caplog: pytest.LogCaptureFixture):
     notes = {"experiment": "mlp_digits", "knobs": {"model": "mlp"}, "digest": "00000000", "seed": 0, "step": 3, "inputs": {}}
     write(pathlib.Path("x.cnnz"), {"params/a/kernel": ODD}, {**notes, "data": {"name": "digits", "fingerprint": "0"}})
-    code, _, err = here("evaluate", "--workdir=x.cnnz", "--seed=1")
-    assert code == 2 and "has other defaults" in err and "holds the run of seed 0" in err, err
+    with caplog.at_level(logging.WARNING, logger="cnnlab"):
+        code, _, err = here("evaluate", "--workdir=x.cnnz", "--seed=1")
+    assert code == 2 and "has other defaults" in caplog.text and "holds the run of seed 0" in err, err
