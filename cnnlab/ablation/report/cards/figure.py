@@ -127,15 +127,24 @@ def _draw_rows(picture: Canvas, record: Record, rows: Sequence[Row], top: float)
         )
     sense = {True: " (higher is better)", False: " (lower is better)", None: ""}[metric.higher_is_better]
     label = f"{record.card.figure.y or numbers.metric_label(record.drawn, metric)}{sense}"
-    margin = "; shaded: within the margin of the baseline" if band else ""
-    dashed = "; dashed: the baseline" if reference is not None else ""
     kinds = {kind for row in rows for kind, _ in row.expected}
-    dashed += "; diamond: the stated number" if "identity" in kinds else ""
-    dashed += "; bracket: the stated bound" if kinds - {"identity"} else ""
-    below = f"{label}{dashed}{margin}"
-    free = canvas.width_of(below, SMALL) / 2 + MARGIN  # the text stays on the picture where it is wider than the plot
-    middle = max(min((box.left + box.right) / 2, WIDTH - free), free)
-    picture.text(middle, HEIGHT - 44, below, size=SMALL, anchor="middle")
+    signs = [
+        *(["dashed: the baseline"] if reference is not None else []),
+        *(["diamond: the stated number"] if "identity" in kinds else []),
+        *(["bracket: the stated bound"] if kinds - {"identity"} else []),
+        *(["shaded: within the margin of the baseline"] if band else []),
+    ]
+    _write_below(picture, label, "; ".join(signs), (box.left + box.right) / 2)
+
+
+def _write_below(picture: Canvas, label: str, signs: str, middle: float) -> None:
+    """Writes what the axis shows and what the signs mean, in one line if it fits, around `middle` as far as there is room."""
+    whole = f"{label}; {signs}" if signs else label
+    lines = [whole] if canvas.width_of(whole, SMALL) <= WIDTH - 2 * MARGIN else [label, signs]
+    top = HEIGHT - 44 if len(lines) == 1 else HEIGHT - 50
+    for number, line in enumerate(lines):
+        free = canvas.width_of(line, SMALL) / 2 + MARGIN
+        picture.text(max(min(middle, WIDTH - free), free), top + 16 * number, line, size=SMALL, anchor="middle")
 
 
 def _draw_row(
