@@ -204,6 +204,19 @@ def test_a_part_without_steps_leaves_its_beginning_to_the_next_one():
         assert 0 < kept(leaf) < leaf.size and len(np.unique(leaf[leaf != 0])) <= few, "pruned, then shared"
 
 
+def test_fewer_steps_than_rounds_end_as_pruned_as_many():
+    experiment = made(rounds=5, dense=0.5, duration="2 steps")
+    *_, last = experiment.phases
+    state = jax.device_get(trained()[0].init(0))
+    rule = experiment.optimizers["classifier"]
+    begun = last.begin(
+        dataclasses.replace(state, opt_state={"classifier": jax.device_get(rule.init(state.params["classifier"]))}), {}
+    )
+    shares = {path: kept(leaf) / leaf.size for path, leaf in kernels(begun.params["classifier"]).items()}
+    for path, share in shares.items():
+        assert share == pytest.approx(0.5 if path.startswith("output") else 0.2, abs=0.02), shares
+
+
 @pytest.mark.slow
 @KINDS
 def test_resumed_equals_uninterrupted_bit_for_bit_at_the_borders_of_rounds(kind):

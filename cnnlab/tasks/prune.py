@@ -176,6 +176,8 @@ class Pruning:
             if length:  # a part without steps does not begin: what it would do, the next one does
                 parts.append(Phase(length, tuple(rules), waiting))
                 waiting = None
+        if parts:  # so does the last one for those behind it, so that the shortest training ends as pruned as a long one
+            parts[-1] = dataclasses.replace(parts[-1], begin=_after(parts[-1].begin, waiting))
         return tuple(parts) if begin or starts else ()
 
     def _beginning(self, number: int, rules: dict[str, optax.GradientTransformation]) -> Begin:
