@@ -109,7 +109,8 @@ def test_a_study_says_that_runs_which_it_takes_over_were_trained_otherwise(tmp_p
     (said,) = caplog.messages
     assert "strategy pmap there, jit now; 1 × cpu: cpu there, 2 × cpu: cpu now (1 of 1 runs" in said
     caplog.clear()
-    today.require_same_runs([(tmp_path / "begun", 0, RunSpec("e", {}, "f32", "", "pmap", 1), None)], (), remedy="wait")
+    same = RunSpec("e", {}, "f32", source="", strategy="pmap", devices=1)
+    today.require_same_runs([(tmp_path / "begun", 0, same, None)], (), remedy="wait")
     assert not caplog.messages
 
 

@@ -102,9 +102,8 @@ def smaller_network(resolved: Resolved, experiment: Experiment, state: TrainStat
     given, model_state = divided(left, owners)
     made = dataclasses.replace(made, data=experiment.data)
     state = dataclasses.replace(state, params=given, model_state=model_state, average={}, average_statistics={})
-    values, usual = narrow(texts).values, resolve(resolved.function, {}, resolved.context).values
-    given_knobs = {path: value for path, value in values.items() if usual.get(path, ...) != value}
-    return Smaller(made, state, values, given_knobs, texts, numbers, difference)
+    narrower = narrow(texts)
+    return Smaller(made, state, narrower.values, narrower.given, texts, numbers, difference)
 
 
 def as_text(found: Smaller) -> str:
