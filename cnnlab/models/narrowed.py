@@ -89,10 +89,13 @@ def narrowed(network: nn.Module, texts: Sequence[str], image_shape: tuple[int, .
 
 
 def _layer(text: str) -> tuple[str, int]:
-    pattern, _, count = text.rpartition("=")
-    if not pattern or not count.isdecimal() or int(count) < 1:
-        raise UsageError(f"--{KNOB}: {text!r} is not REGEX=NUMBER, such as conv1=4.")
-    return pattern, int(count)
+    return trees.valued_pattern(text, _count, form=f"--{KNOB}: {{}} is not REGEX=NUMBER, such as conv1=4.")
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise ValueError(text)
+    return value
 
 
 def shapes_of(network: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

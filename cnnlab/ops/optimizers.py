@@ -250,14 +250,14 @@ def scale_by_layer(optimizer: optax.GradientTransformation, multipliers: tuple[s
 
 def _multiplier(text: str) -> tuple[str, float]:
     """Splits `pattern=factor` into (pattern, factor)."""
-    pattern, _, factor = text.rpartition("=")
-    try:
-        value = float(factor)
-    except ValueError:
-        value = -1.0
-    if not pattern or not 0.0 <= value < float("inf"):
-        raise UsageError(f"--lr_multipliers: {text!r} is not REGEX=FACTOR with a factor >= 0, such as stem=0.1.")
-    return pattern, value
+    form = "--lr_multipliers: {} is not REGEX=FACTOR with a factor >= 0, such as stem=0.1."
+    return trees.valued_pattern(text, _factor, form=form)
+
+
+def _factor(text: str) -> float:
+    if not 0.0 <= (value := float(text)) < float("inf"):
+        raise ValueError(text)
+    return value
 
 
 RULES: dict[str, Callable[..., optax.GradientTransformation]] = {

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 
 Scope = Literal["layer", "network"]
@@ -111,18 +110,14 @@ def shares_of(params: Any, density: float, layers: Sequence[tuple[str, float]]) 
 
 def layer_shares(texts: Sequence[str]) -> list[tuple[str, float]]:
     """Returns [(pattern, share)] of texts REGEX=SHARE; raises UsageError for another form or a share outside (0, 1]."""
-    return [_layer_share(text) for text in texts]
+    form = "--density_by_layer: {} is not REGEX=SHARE with a share in (0, 1], such as output=0.26."
+    return [trees.valued_pattern(text, _share, form=form) for text in texts]
 
 
-def _layer_share(text: str) -> tuple[str, float]:
-    pattern, _, share = text.rpartition("=")
-    try:
-        value = float(share)
-    except ValueError:
-        value = 0.0
-    if not pattern or not 0.0 < value <= 1.0:
-        raise UsageError(f"--density_by_layer: {text!r} is not REGEX=SHARE with a share in (0, 1], such as output=0.26.")
-    return pattern, value
+def _share(text: str) -> float:
+    if not 0.0 < (value := float(text)) <= 1.0:
+        raise ValueError(text)
+    return value
 
 
 def pruned(tree: Any, mask: Any) -> Any:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.errors import UsageError
 from cnnlab.ops import trees
 
 MOST_BITS = 8
@@ -105,10 +104,11 @@ def bits_of(params: Any, bits: int, layers: Mapping[str, int]) -> dict[str, int]
 
 def layer_bits(texts: Sequence[str]) -> list[tuple[str, int]]:
     """Returns [(pattern, bits)] of texts REGEX=BITS; raises UsageError for another form or other bits than 1 to 8."""
-    found = []
-    for text in texts:
-        pattern, _, bits = text.rpartition("=")
-        if not pattern or not bits.isdecimal() or not 1 <= int(bits) <= MOST_BITS:
-            raise UsageError(f"--bits_by_layer: {text!r} is not REGEX=BITS with 1 to {MOST_BITS} bits, such as conv.*=8.")
-        found.append((pattern, int(bits)))
-    return found
+    form = f"--bits_by_layer: {{}} is not REGEX=BITS with 1 to {MOST_BITS} bits, such as conv.*=8."
+    return [trees.valued_pattern(text, _bits, form=form) for text in texts]
+
+
+def _bits(text: str) -> int:
+    if not 1 <= (value := int(text)) <= MOST_BITS:
+        raise ValueError(text)
+    return value

@@ -44,6 +44,23 @@ def matches(pattern: str, path: str) -> bool:
     return re.fullmatch(f"(?:{pattern})(?:/.*)?", path) is not None
 
 
+def valued_pattern(text: str, read: Callable[[str], Any], *, form: str) -> tuple[str, Any]:
+    """Returns (pattern, value) of a text REGEX=VALUE.
+
+    Args:
+        text: what was given.
+        read: returns a value of its text; ValueError for one that is none.
+        form: how the error begins and what it expects, `--lr_multipliers: {} is not REGEX=FACTOR …`, with the text for {}.
+    """
+    pattern, _, value = text.rpartition("=")
+    try:
+        if pattern:
+            return pattern, read(value)
+    except ValueError:
+        pass
+    raise UsageError(form.format(repr(text)))
+
+
 def by_kernel(params: Any, default: Any, chosen: Iterable[tuple[str, Any]], *, knob: str) -> dict[str, Any]:
     """Returns {path of a kernel: the value of the first pattern that matches it, else `default`}.
 
