@@ -11,7 +11,7 @@ import toys
 from cnnlab import knobs
 from cnnlab.core import TrainState
 from cnnlab.engine import averages, train
-from cnnlab.engine.batched import batch_programs, select_member, stack_members
+from cnnlab.engine.batched import select_member
 from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
@@ -142,22 +142,10 @@ def test_recomputed_statistics_are_the_same_by_every_strategy(strategy: str, dev
 
 @pytest.mark.slow
 def test_recomputed_statistics_of_batched_runs_are_those_of_single_ones(trained):
-    program, seeds = trained[0], (0, 1)
-    state, _ = train.fit(
-        batch_programs([program] * 2),
-        stack_members([program.init(seed) for seed in seeds]),
-        seed=seeds,
-        step=0,
-        stop=6,
-        intervals=INTERVALS,
-        pending_stats=[],
-        on_log=lambda step, parts: None,
-        on_evaluate=lambda step, state: None,
-        on_save=lambda step, state, pending: None,
-        should_stop=lambda: False,
-    )
-    for member, seed in enumerate(seeds):
-        alone, *_ = toys.run(program.experiment, program=program, seed=seed, intervals=INTERVALS)
+    program = trained[0]
+    state = toys.two_batched(program, intervals=INTERVALS)
+    for member in (0, 1):
+        alone, *_ = toys.run(program.experiment, program=program, seed=member, intervals=INTERVALS)
         assert toys.gap(program.strategy.to_host(select_member(state, member)), alone) < 1e-5
 
 

@@ -13,8 +13,7 @@ from contract import TRAINED
 
 from cnnlab import knobs
 from cnnlab.compressed import codebook
-from cnnlab.engine import train
-from cnnlab.engine.batched import batch_programs, select_member, stack_members
+from cnnlab.engine.batched import select_member
 from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
@@ -190,15 +189,18 @@ def test_rounds_divide_the_steps_and_the_last_one_settles():
     assert sum(Pruning((0.5,) * 3, dense=0.9, settle=0.5, sharing=shared).lengths(77)) == 77
 
 
+def begun_from_the_start(experiment, phase):
+    """The first state of a run as a phase begins with it."""
+    state, rule = jax.device_get(trained()[0].init(0)), experiment.optimizers["classifier"]
+    own = {"classifier": jax.device_get(rule.init(state.params["classifier"]))}
+    return phase.begin(dataclasses.replace(state, opt_state=own), {})
+
+
 def test_a_part_without_steps_leaves_its_beginning_to_the_next_one():
     experiment = made(**{**SHARING, "part": 1.0}, rounds=1, dense=0.0)
     (phase,) = experiment.phases
     assert phase.steps == 8
-    state = jax.device_get(trained()[0].init(0))
-    rule = experiment.optimizers["classifier"]
-    begun = phase.begin(
-        dataclasses.replace(state, opt_state={"classifier": jax.device_get(rule.init(state.params["classifier"]))}), {}
-    )
+    begun = begun_from_the_start(experiment, phase)
     for path, leaf in kernels(begun.params["classifier"]).items():
         few = 8 if path.startswith("output") else 4
         assert 0 < kept(leaf) < leaf.size and len(np.unique(leaf[leaf != 0])) <= few, "pruned, then shared"
@@ -207,11 +209,7 @@ def test_a_part_without_steps_leaves_its_beginning_to_the_next_one():
 def test_fewer_steps_than_rounds_end_as_pruned_as_many():
     experiment = made(rounds=5, dense=0.5, duration="2 steps")
     *_, last = experiment.phases
-    state = jax.device_get(trained()[0].init(0))
-    rule = experiment.optimizers["classifier"]
-    begun = last.begin(
-        dataclasses.replace(state, opt_state={"classifier": jax.device_get(rule.init(state.params["classifier"]))}), {}
-    )
+    begun = begun_from_the_start(experiment, last)
     shares = {path: kept(leaf) / leaf.size for path, leaf in kernels(begun.params["classifier"]).items()}
     for path, share in shares.items():
         assert share == pytest.approx(0.5 if path.startswith("output") else 0.2, abs=0.02), shares
@@ -241,19 +239,7 @@ def test_eight_devices_prune_the_same_weights(kind):
 @KINDS
 def test_runs_in_one_batched_program_have_masks_of_their_own(kind):
     program, alone, _, _ = trained(kind=kind)
-    state, _ = train.fit(
-        batch_programs([program] * 2),
-        stack_members([program.init(seed) for seed in (0, 1)]),
-        seed=(0, 1),
-        step=0,
-        stop=8,
-        intervals=EVERY,
-        pending_stats=[],
-        on_log=lambda step, parts: None,
-        on_evaluate=lambda step, state: None,
-        on_save=lambda step, state, pending: None,
-        should_stop=lambda: False,
-    )
+    state = toys.two_batched(program, intervals=EVERY)
     first, second = (jax.device_get(select_member(state, member)) for member in range(2))
     assert tree_digest(first.opt_state["classifier"].mask) == tree_digest(alone.opt_state["classifier"].mask)
     assert tree_digest(second.opt_state["classifier"].mask) != tree_digest(alone.opt_state["classifier"].mask)

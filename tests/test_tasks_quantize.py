@@ -13,11 +13,11 @@ from contract import TRAINED
 from cnnlab import knobs
 from cnnlab.core import Phase
 from cnnlab.engine.averages import evaluated
-from cnnlab.engine.batched import batch_programs, select_member, stack_members
+from cnnlab.engine.batched import select_member
 from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
-from cnnlab.engine.train import Intervals, evaluate, fit
+from cnnlab.engine.train import Intervals, evaluate
 from cnnlab.errors import UsageError
 from cnnlab.interop import files
 from cnnlab.interop.export import load_stablehlo
@@ -128,19 +128,7 @@ def test_resumed_before_the_end_it_is_quantised_to_the_same_bits():
 @pytest.mark.slow
 def test_runs_in_one_batched_program_have_ranges_of_their_own():
     program, alone, _, _ = trained()
-    state, _ = fit(
-        batch_programs([program] * 2),
-        stack_members([program.init(seed) for seed in (0, 1)]),
-        seed=(0, 1),
-        step=0,
-        stop=8,
-        intervals=EVERY,
-        pending_stats=[],
-        on_log=lambda step, parts: None,
-        on_evaluate=lambda step, state: None,
-        on_save=lambda step, state, pending: None,
-        should_stop=lambda: False,
-    )
+    state = toys.two_batched(program, intervals=EVERY)
     first, second = (
         trees.flatten(jax.device_get(select_member(state, member)).model_state[COLLECTION]["ranges"]) for member in range(2)
     )

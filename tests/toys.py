@@ -12,6 +12,7 @@ import optax
 from cnnlab.core import Batch, Dataset, Experiment, Feed, Phase, Rows, Stats, Task, TrainState
 from cnnlab.data.kinds import Image, Label
 from cnnlab.engine import train
+from cnnlab.engine.batched import batch_programs, stack_members
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.engine.skipping import LeftOut
@@ -240,6 +241,24 @@ def run(
         should_stop=how.pop("should_stop", lambda: False),
     )
     return program.strategy.to_host(state), step, logged, saved
+
+
+def two_batched(program: Program, *, intervals: train.Intervals) -> TrainState:
+    """The state [M, ...] of seeds 0 and 1, trained to the end in one batched program."""
+    state, _ = train.fit(
+        batch_programs([program] * 2),
+        stack_members([program.init(seed) for seed in (0, 1)]),
+        seed=(0, 1),
+        step=0,
+        stop=program.experiment.steps,
+        intervals=intervals,
+        pending_stats=[],
+        on_log=lambda step, parts: None,
+        on_evaluate=lambda step, state: None,
+        on_save=lambda step, state, pending: None,
+        should_stop=lambda: False,
+    )
+    return state
 
 
 def gap(a: Any, b: Any) -> float:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlab.cli.common import load, recorded_run, run_spec, seed_folders, setup_jax
 from cnnlab.cli.groups import Console, Devices, Length, Limits, Memory, Pace
+from cnnlab.compressed import SUFFIX
 from cnnlab.errors import UsageError
 from cnnlab.values import Duration, Target
 
 if TYPE_CHECKING:  # these modules import jax, which --help does without
     from cnnlab.knobs import Resolved
     from cnnlab.runs.folder import RunSpec
-
-SUFFIX = ".cnnz"
 
 
 def compress(

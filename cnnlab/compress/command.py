@@ -10,9 +10,9 @@ import numpy as np
 from cnnlab import inspect
 from cnnlab.compress import page, report, stages
 from cnnlab.compress.report import Compression, Reached
-from cnnlab.compress.sizes import F32_BYTES, sizes_of
+from cnnlab.compress.sizes import sizes_of
 from cnnlab.compress.stages import Stage
-from cnnlab.compressed import network
+from cnnlab.compressed import F32_BYTES, network
 from cnnlab.core import Experiment
 from cnnlab.errors import CheckpointError, UsageError
 from cnnlab.files import naming_errors, write_bytes, write_text

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cnnlab.compressed import gaps, network
+from cnnlab.compressed import F32_BYTES, gaps, network
 from cnnlab.compressed.container import Shared, Size
 
-F32_BYTES = 4
 FORMS = ("f32", "pruned", "shared", "coded")
 """The forms in which a layer is counted, from the largest to the smallest."""
 

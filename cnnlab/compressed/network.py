@@ -11,7 +11,6 @@ from cnnlab.compressed.container import Shared, Size, Sparse, Stored
 from cnnlab.errors import CheckpointError, DamagedFile
 from cnnlab.terminal import Column, Terminal, table
 
-SUFFIX = ".cnnz"
 MOST_VALUES = 256
 """Values that the weights of an array share at most; one with more is stored as it is."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import export
 
 from cnnlab import home
-from cnnlab.compressed import network
+from cnnlab.compressed import SUFFIX, network
 from cnnlab.core import Experiment, Params, Prediction, PyTree
 from cnnlab.engine.averages import evaluated
 from cnnlab.engine.precision import computing_in
@@ -30,7 +30,7 @@ from cnnlab.runs.run_files import WHITENING, read_run
 from cnnlab.terminal import Terminal
 from cnnlab.text import format_bytes
 
-SUFFIXES = (".safetensors", network.SUFFIX, ".stablehlo")
+SUFFIXES = (".safetensors", SUFFIX, ".stablehlo")
 """Suffixes of the files that a network can be exported to."""
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -72,7 +72,7 @@ def export_run(
     if target.suffix != ".stablehlo":
         found = with_codes(network_of(state), experiment.task, state)
         what = f"{len(found)} leaves by the names of cnnlab\n  load it by --init_from={target}"
-        if target.suffix == network.SUFFIX:
+        if target.suffix == SUFFIX:
             seed = run_json["flags"]["seed"]
             content, sizes, _ = network_file.packed(spec, experiment, seed, state, step)
             write_bytes(target, content)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cnnlab import home
-from cnnlab.compressed import network
+from cnnlab.compressed import SUFFIX, network
 from cnnlab.digests import arrays_digest
 from cnnlab.engine import averages
 from cnnlab.engine.checkpoint import MANIFEST, STATISTICS, Checkpoints
@@ -321,7 +321,7 @@ def _shapes(step: pathlib.Path) -> Leaves:
 READERS: dict[str, Callable[[pathlib.Path], tuple[Leaves, dict[str, Any]]]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,
-    network.SUFFIX: network.read,
+    SUFFIX: network.read,
     ".h5": _keras,
     ".keras": _keras,
     ".pt": torch_files.read,

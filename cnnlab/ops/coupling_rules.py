@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnnlab.ops.coupling import FREE, Axes, Rule, Step
-from cnnlab.ops.programs import ELEMENTWISE, REDUCTIONS, reshape_groups
+from cnnlab.ops.programs import ELEMENTWISE, REDUCTIONS, gathered_whole, reshape_groups
 
 TOGETHER = "computes over all of them together"
 
@@ -239,15 +239,13 @@ def _reshape(step: Step) -> list[Axes]:
 
 def _gather(step: Step) -> list[Axes]:
     """Passes axes that are taken whole, as the channels of every second pixel are."""
-    numbers, sizes, shape = step.params["dimension_numbers"], step.params["slice_sizes"], step.shapes[0]
-    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
-    kept = [axis for axis in range(len(shape)) if axis not in gone]
+    places = gathered_whole(step.params, step.shapes[0])
     found: list[np.ndarray | None] = [None] * len(step.results[0])
     for labels in step.operands[1]:
         step.lose(labels)
     for axis, labels in enumerate(step.operands[0]):
-        if axis in kept and sizes[axis] == shape[axis]:
-            found[numbers.offset_dims[kept.index(axis)]] = labels
+        if axis in places:
+            found[places[axis]] = labels
         else:
             step.lose(labels, "takes some of them")
     return [tuple(found)]

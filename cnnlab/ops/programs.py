@@ -29,6 +29,21 @@ def inner_program(params: Any) -> ClosedJaxpr:
     return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
 
 
+def gathered_whole(params: Any, shape: Shape) -> dict[int, int]:
+    """Returns {axis of the operand: axis of the result} of the axes that a gather takes whole, and indexes along others.
+
+    Axes that are collapsed are indexed; the others appear in the result at `offset_dims`, in order.
+
+    Args:
+        params: those of the equation.
+        shape: of the operand.
+    """
+    numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
+    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+    kept = [axis for axis in range(len(shape)) if axis not in gone]
+    return {axis: place for axis, place in zip(kept, numbers.offset_dims, strict=True) if sizes[axis] == shape[axis]}
+
+
 def reshape_groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
     """Returns the groups (old axes, new axes) of a reshape from `old` to `new`, as small as possible.
 

@@ -54,11 +54,11 @@ def valued_pattern(text: str, read: Callable[[str], Any], *, form: str) -> tuple
     """
     pattern, _, value = text.rpartition("=")
     try:
-        if pattern:
-            return pattern, read(value)
+        if not pattern:
+            raise ValueError(text)
+        return pattern, read(value)
     except ValueError:
-        pass
-    raise UsageError(form.format(repr(text)))
+        raise UsageError(form.format(repr(text))) from None
 
 
 def by_kernel(params: Any, default: Any, chosen: Iterable[tuple[str, Any]], *, knob: str) -> dict[str, Any]:

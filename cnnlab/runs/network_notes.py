@@ -4,11 +4,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from cnnlab.compressed import SUFFIX
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import CheckpointError
 
-SUFFIX = ".cnnz"
-"""Suffix of the file of a network (compressed/network.py)."""
 FINGERPRINT_DIGITS = 16
 """Hex digits of the data's fingerprint that a file holds."""
 NEEDED = ("experiment", "knobs", "digest", "seed", "step", "data", "inputs")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from cnnlab.compressed import codebook
+from cnnlab.compressed import F32_BYTES, codebook
 from cnnlab.core import Batch, Phase, PyTree, Task, TrainState
 from cnnlab.errors import UsageError
 from cnnlab.metric import SHARE, Metric
@@ -21,7 +21,6 @@ from cnnlab.ops.pruning import Pruned, Schedule, Scope
 from cnnlab.ops.units import Criterion, Found
 from cnnlab.values import Choice, Count, Fraction, Positive, Probability, Range
 
-F32_BYTES = 4
 Rewind = Literal["none", "start", "redraw", "reorder"]
 Begin = Callable[[TrainState, Batch], TrainState]
 

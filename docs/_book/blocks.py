@@ -90,7 +90,7 @@ def claims(ids: Sequence[str], up: str) -> str:
             raise MissingEntry(f"no claim {name!r} in claims/README.md")
         first, *below = found[name]
         sentence = re.sub(r"^\[(.*)\]\(.*\)$", r"\1", first[1])
-        link = f"[{name}]({up}claims/{name.lower()[0]}{int(name[1:]):02d}.md)"
+        link = f"[{name}]({up}claims/c{int(name[1:]):02d}.md)"
         verdicts = [f"{cells[3]} {cells[4]}".strip() for cells in (first, *below) if cells[3]]
         link = link if verdicts and "planned" not in verdicts[0] else name
         lines.append(f"- {link} **{sentence}.**")

@@ -18,8 +18,8 @@ def pages() -> dict[str, str]:
 def _page(path: pathlib.Path) -> str:
     """Returns the page of one file."""
     source = path.read_text(encoding="utf-8")
-    body = ast.parse(source).body
-    doc = ast.get_docstring(ast.parse(source)) or ""
-    code = "\n".join(source.splitlines()[body[0].end_lineno :]).strip() if doc else source
+    tree = ast.parse(source)
+    doc = ast.get_docstring(tree) or ""
+    code = "\n".join(source.splitlines()[tree.body[0].end_lineno :]).strip() if doc else source
     place = path.relative_to(home.EXPERIMENTS.parent).as_posix()
     return f"# {path.stem}\n\n```text\n{doc}\n```\n\n`{place}`:\n\n```python\n{code}\n```\n"

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlab.inspect.receptive_field import views
 from cnnlab.inspect.receptive_field.views import UNKNOWN, Grid, View
-from cnnlab.ops.programs import ELEMENTWISE, REDUCTIONS, Shape, reshape_groups
+from cnnlab.ops.programs import ELEMENTWISE, REDUCTIONS, Shape, gathered_whole, reshape_groups
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,11 +241,7 @@ def _reshape(step: Step) -> View | None:
 
 def _gather(step: Step) -> View | None:
     """Follows a gather that takes whole axes of the image and indexes along others, such as channels."""
-    numbers, sizes, shape = step.params["dimension_numbers"], step.params["slice_sizes"], step.shapes[0]
-    # Axes that are collapsed are indexed; the others appear in the result at `offset_dims`, in order.
-    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
-    kept = [axis for axis in range(len(shape)) if axis not in gone]
-    axes = {axis: place for axis, place in zip(kept, numbers.offset_dims, strict=True) if sizes[axis] == shape[axis]}
+    axes = gathered_whole(step.params, step.shapes[0])
     return UNKNOWN if step.operands[1] is not None else views.rename(step.operands[0], axes)
 
 
