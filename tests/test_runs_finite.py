@@ -2,12 +2,13 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from cnnlab.core import Stats, Task, TrainState
-from cnnlab.runs import finite, recorder, run_files, summaries
+from cnnlab.runs import finite, network_file, recorder, run_files, summaries
 from tests.commands import Here
 
 REAL = summaries.summarise
@@ -51,6 +52,12 @@ WORDS = [
 ]
 
 
+def replace_everywhere(monkeypatch: pytest.MonkeyPatch, summarise: Callable[[Task, Stats], dict[str, float]]) -> None:
+    """Puts another function in the place of `summarise` in every module that summarises the numbers of a run."""
+    for module in (network_file, recorder, summaries):
+        monkeypatch.setattr(module, "summarise", summarise)
+
+
 @pytest.mark.parametrize(
     ("log_every", "kind", "call", "message", "kept"),
     [
@@ -79,8 +86,7 @@ def test_a_metric_that_is_not_finite_is_exit_4_and_the_run_goes_on_from_the_last
         return REAL(task, stats) | ({"loss": float("nan")} if is_sick else {})
 
     with monkeypatch.context() as patched:
-        for module in (recorder, summaries):
-            patched.setattr(module, "summarise", summarise)
+        replace_everywhere(patched, summarise)
         code, _, err = here(*words)
     assert code == 4 and message in caplog.text and "Traceback" not in err
     assert f"the last good checkpoint, of step {kept}, is kept" in caplog.text and "NaN or Inf" not in caplog.text
@@ -98,8 +104,7 @@ def test_a_metric_that_nobody_watches_may_be_undefined(
     def summarise(task: Task, stats: Stats) -> dict[str, float]:
         return REAL(task, stats) | ({"top5": float("nan")} if stats["rows"] else {})
 
-    for module in (recorder, summaries):
-        monkeypatch.setattr(module, "summarise", summarise)
+    replace_everywhere(monkeypatch, summarise)
     code, _, err = here(*WORDS)
     assert code == 0, err
     assert (
