@@ -18,6 +18,7 @@ and 0.04 the full form had 87.1, 87.0 and 86.7 %, the separable one 86.3, 86.9 a
 rate of 0.005, of 300 steps on seed 101, had the separable form 0.4 to 0.9 points lower at equal operations.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from cnnlab.ablation.analyse.claim_verdict import every
@@ -41,12 +42,20 @@ experiment = partial(
     duration=Duration(900, "steps"),
 )
 
-WIDTHS = {"full": (6, 8, 11, 15), "separable": (16, 22, 30, 40)}
-"""{form: maps of the first convolution}."""
-VARY = (
-    f"model.convolution:{','.join(form for form, widths in WIDTHS.items() for _ in widths)}",
-    f"model.widths:{','.join(f'({w},{2 * w},{4 * w},{4 * w})' for widths in WIDTHS.values() for w in widths)}",
-)
+
+def form_and_width(widths: Mapping[str, Sequence[int]]) -> tuple[str, str]:
+    """Returns the knobs of one arm for each form and width, to vary side by side.
+
+    Args:
+        widths: {form: maps of the first convolution, one number for each arm}.
+    """
+    return (
+        f"model.convolution:{','.join(form for form, firsts in widths.items() for _ in firsts)}",
+        f"model.widths:{','.join(f'({w},{2 * w},{4 * w},{4 * w})' for firsts in widths.values() for w in firsts)}",
+    )
+
+
+VARY = form_and_width({"full": (6, 8, 11, 15), "separable": (16, 22, 30, 40)})
 _ARMS = [arm.name for arm in zip_levels(parse_vary(VARY))]
 FULL, SEPARABLE = _ARMS[:4], _ARMS[4:]
 FAMILIES = {"separable": SEPARABLE, "full": FULL}
