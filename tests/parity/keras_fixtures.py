@@ -12,9 +12,9 @@ import os
 import pathlib
 import subprocess
 import sys
-import venv
 from typing import Any
 
+from benchmarks.environments import python_of
 from tests.parity.fixtures import FOLDER, HERE
 
 
@@ -66,13 +66,7 @@ def keras_python() -> str:
     """A Python with keras, installed into the folder on first use."""
     if given := os.environ.get("CNNLAB_KERAS_PYTHON"):
         return given
-    environment = FOLDER / "keras-environment"
-    python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
-    if not (environment / "complete").exists():
-        venv.create(environment, with_pip=True, clear=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(HERE / "keras_requirements.txt")], check=True)
-        (environment / "complete").touch()
-    return str(python)
+    return python_of(FOLDER / "keras-environment", [("-r", str(HERE / "keras_requirements.txt"))])
 
 
 def make(cases: list[KerasCase]) -> None:

@@ -1,0 +1,40 @@
+"""Whole compiled steps by what the allocator does with large blocks, and by the number of devices that share a batch."""
+
+from benchmarks.measure import together
+from benchmarks.parts.loops import STRIPES
+from benchmarks.settings import Settings
+from benchmarks.tables import Table, lines_of
+
+AS_IS = "as it is"
+KEEPS_BLOCKS = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+"""glibc then takes large blocks from its heap, and gives none back: no page is faulted in twice."""
+VARIANTS = {
+    AS_IS: (1, {}),
+    "malloc keeps blocks": (1, KEEPS_BLOCKS),
+    "two forced devices": (2, {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}),
+    "two devices, malloc keeps": (2, {**KEEPS_BLOCKS, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}),
+}
+
+
+def allocator(settings: Settings, *, experiment: str, batch: int) -> Table:
+    """Measures the steps of an experiment on stripes of 28x28, each with a new feed.
+
+    Args:
+        settings: how the benchmark was called.
+        experiment: name of a file in experiments/.
+        batch: number of images of a step.
+    """
+    given = {**STRIPES, "batch_size": batch}
+    workers = {
+        name: settings.worker(
+            "benchmarks.workers.program", environment=environment, experiment=experiment, given=given, devices=devices
+        )
+        for name, (devices, environment) in VARIANTS.items()
+    }
+    _, found = together({name: (worker, "fed") for name, worker in workers.items()}, **settings.how)
+    title = f"{experiment}, batches of {batch}"
+    return Table("allocator", f"{experiment}_b{batch}", title, "ms", over=(AS_IS,), **lines_of(found, "ms"))

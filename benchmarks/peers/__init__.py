@@ -1,0 +1,1 @@
+"""What cnnlab is measured against: the same networks as a user of PyTorch or of Flax would write them."""

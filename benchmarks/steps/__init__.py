@@ -1,0 +1,1 @@
+"""The networks whose training steps are compared: their batches, and how cnnlab builds them."""
