@@ -4,7 +4,7 @@ Paper:    D. P. Kingma, M. Welling, Auto-encoding variational Bayes, 2014, arXiv
 Command:  python launch.py --experiment=vae_mnist
 Result:   test ELBO −96.22 nats after 100 epochs, one seed; log p −91.84 (5000 samples, all 10,000 test images:
           --log_p_samples=5000). 15 min of training and 23 min to estimate log p, on 2 CPU cores while many other programs ran.
-          A step takes 9.4 ms of CPU time on one core (`python -m benchmarks steps.vae`; the same model in PyTorch takes 15.2 ms).
+          A step takes 9.4 ms of CPU time on one core (`benchmarks steps.vae`; the same model in PyTorch takes 15.2 ms).
 """
 
 from functools import partial
