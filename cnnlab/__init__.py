@@ -1,7 +1,8 @@
 """cnnlab: convolutional networks as pure functions — train by flag, on any number of devices, and ablate.
 
-From Python, `cnnlab.load(folder)` opens a run or a study, `cnnlab.experiment(name, **knobs)` configures an experiment, and
-`cnnlab.train(experiment)` trains it (docs/cnnlab_from_python.ipynb). They are imported when they are first used.
+From Python, `cnnlab.load(folder)` opens a run or a study, `cnnlab.experiment(name, **knobs)` configures an experiment,
+`cnnlab.train(experiment)` trains it, and `cnnlab.pretrained(model, weights)` opens a network with weights from elsewhere
+(docs/notebooks). They are imported when they are first used.
 """
 
 import importlib
@@ -11,20 +12,39 @@ from cnnlab.home import VERSION as __version__
 
 if TYPE_CHECKING:
     from cnnlab.python.configured import ConfiguredExperiment, experiment, train
+    from cnnlab.python.inside import Attributions, Inside
     from cnnlab.python.opened import load
     from cnnlab.python.predictions import Predictions
+    from cnnlab.python.pretrained import Pretrained, pretrained
     from cnnlab.python.run import Run
     from cnnlab.python.study import Study
 
-__all__ = ["ConfiguredExperiment", "Predictions", "Run", "Study", "__version__", "experiment", "load", "train"]
+__all__ = [
+    "Attributions",
+    "ConfiguredExperiment",
+    "Inside",
+    "Predictions",
+    "Pretrained",
+    "Run",
+    "Study",
+    "__version__",
+    "experiment",
+    "load",
+    "pretrained",
+    "train",
+]
 
 _MODULES = {
+    "Attributions": "inside",
     "ConfiguredExperiment": "configured",
+    "Inside": "inside",
     "Predictions": "predictions",
+    "Pretrained": "pretrained",
     "Run": "run",
     "Study": "study",
     "experiment": "configured",
     "load": "opened",
+    "pretrained": "pretrained",
     "train": "configured",
 }
 """{name: the module of cnnlab/python that has it}."""

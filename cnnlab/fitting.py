@@ -13,6 +13,7 @@ from cnnlab.errors import UsageError
 from cnnlab.values import ChoiceOf
 
 GUIDE = "docs/own.md shows one of each kind."
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -46,8 +47,8 @@ def passed_to(choice: ChoiceOf, context: Collection[str]) -> Passed:
     ]
     signatures = {option: inspect.signature(option).parameters for option in found}
     functions = [option for option in found if inspect.isfunction(_inner(option))]
-    # A positional-only parameter is what follows the colon of NAME:ARGUMENT.
-    by_place = [[p.name for p in signatures[option].values() if p.kind is p.POSITIONAL_OR_KEYWORD] for option in functions]
+    # Where one function takes nothing by place, what is positional-only in others is what follows the colon of NAME:ARGUMENT.
+    by_place = [[p.name for p in signatures[option].values() if p.kind in _BY_PLACE] for option in functions]
     positional = tuple(min(by_place, key=lambda names: len(list(names)))) if by_place else ()
     required = {
         p.name

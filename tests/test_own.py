@@ -52,6 +52,7 @@ def loose(logits, labels, **options): ...
 def sgd(*, steps, lr: float = 0.1, schedule: Choice[SCHEDULES] = "constant"): return optax.sgd(lr)
 def read(name, /, *, size: int = 3): return name, size
 def unnamed(x: "Missing", y, *, z: "Missing" = 1): ...
+def bent(x, *, slope: float = 0.5): return jax.nn.relu(x) + slope * x
 NUMBER = 3
 '''
 
@@ -96,6 +97,8 @@ def test_every_knob_of_an_own_part_lies_below_its_choice(tmp_path: pathlib.Path)
     }
     assert values(model="mine.py:narrow")["model.width"] == 2 and values(loss="mine.py:compiled")["loss.gamma"] == 2.0
     assert values(optimizer="mine.py:sgd", final="0.1", schedule="cosine")["optimizer.schedule.final"] == 0.1
+    assert values(model="mine.py:Net", activation="mine.py:bent")["model.activation.slope"] == 0.5
+    assert "It is called with x." in refused(model="mine.py:Net", activation="mine.py:weighted")
     text = knobs.as_text(knobs.resolve(classification, {"model": "mine.py:Net"}))
     assert "--model.width=8\n        units of the hidden layer; int" in text
 

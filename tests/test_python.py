@@ -1,6 +1,5 @@
 """cnnlab from Python: a run and a study opened from their folders, predictions, and training."""
 
-import json
 import pathlib
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import ROOT
-from notebooks import execute
 from PIL import Image
 
 import cnnlab
@@ -89,6 +87,37 @@ def test_images_of_every_form_are_the_same_images(opened: cnnlab.Run, tmp_path: 
     assert opened.predict(pictures[0]).names == ["[0]"] and one.sheet().size[0] > 50
 
 
+def test_the_inside_of_a_linear_classifier_is_its_kernel(opened: cnnlab.Run):
+    inside, images = opened.inside, IMAGES[:3]
+    maps = inside.attributions(images, ["saliency", "gradient_x_input"])
+    templates = opened.params["classifier"]["output"]["kernel"].T.reshape(10, 8, 8)  # [H · W, K] -> [K, H, W]
+    np.testing.assert_allclose(maps["saliency"], np.abs(templates[maps.target]), rtol=1e-5)
+    assert [str(number) for number in maps.target] == opened.predict(images).classes
+    other = inside.attributions(images, ["saliency"], target="7")
+    np.testing.assert_allclose(other["saliency"], np.abs(templates[[7] * 3]), rtol=1e-5)
+    ignorant = inside.shuffled(1.0).attributions(images, ["saliency"], target=maps.target)
+    assert maps.likeness(maps)["saliency"] == pytest.approx(1) and abs(maps.likeness(ignorant)["saliency"]) < 0.5
+    assert list(inside.layers.items()) == [("output", (10,))] and list(inside.activations(images)) == ["output"]
+    assert inside.filters().size[0] > 100 and maps.sheet().size[1] > 3 * 100
+    with pytest.raises(UsageError, match="grad_cam: the network has no layer with several positions"):
+        inside.attributions(images)
+
+
+def test_weights_of_elsewhere_predict_and_can_be_looked_into(trained: cnnlab.Run, tmp_path: pathlib.Path):
+    (tmp_path / "names.txt").write_text("\n".join(f"digit {number}" for number in range(10)), encoding="utf-8")
+    network = cnnlab.pretrained("linear", trained.folder, class_names=tmp_path / "names.txt", image_size=8, image_fit="resize")
+    assert network.inside.layers == trained.inside.layers and "weights of seed_0" in repr(network)
+    predictions = network.predict(list(IMAGES[:4]))
+    assert predictions.classes[0] in network.class_names and network.class_names[3] == "digit 3"
+    kernel = trained.params["classifier"]["output"]["kernel"]
+    pixels = IMAGES[:4].reshape(4, 64).astype(np.float32)  # [N, H, W, 1] -> [N, H · W]; as a file of no known normalisation
+    scores = pixels / 255 @ kernel + trained.params["classifier"]["output"]["bias"]
+    assert predictions.classes == [f"digit {number}" for number in scores.argmax(axis=1)]
+    assert [picture.size for picture in predictions.pictures()] == [(8, 8)] * 4
+    with pytest.raises(UsageError, match="these predictions have no pictures 'boxes'"):
+        predictions.pictures("boxes")
+
+
 def test_mistakes_are_errors_that_say_what_to_do(opened: cnnlab.Run, tmp_path: pathlib.Path):
     (tmp_path / "bad.png").write_bytes(b"x" * 30)
     for images, message in (("bad.png", r"bad\.png: not a whole PNG"), (IMAGES[:1].astype(np.float32), "from 0 to 255")):
@@ -139,18 +168,3 @@ def test_a_study_has_its_arms_its_runs_and_a_row_for_each_run(trained: cnnlab.Ru
     assert rows[0]["test/accuracy"] == trained.metrics["test/accuracy"]
     with pytest.raises(UsageError, match=r"no run of the arm 'lr=0.1' with seed 1 was begun\.\nThere are: baseline, seed 0"):
         study.run("lr=0.1", 1)
-
-
-@pytest.mark.slow
-def test_the_notebook_runs_and_has_the_outputs_of_its_cells(monkeypatch: pytest.MonkeyPatch):
-    notebook = json.loads((ROOT / "docs" / "cnnlab_from_python.ipynb").read_text(encoding="utf-8"))
-
-    def results() -> list[list[str]]:
-        """The forms of the value that each cell shows."""
-        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-        return [[form for output in cell["outputs"] for form in sorted(output.get("data", {}))] for cell in cells]
-
-    stored = results()
-    monkeypatch.chdir(ROOT / "docs")
-    execute(notebook)
-    assert results() == stored and sum(map(len, stored)) > 10

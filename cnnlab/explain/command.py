@@ -75,7 +75,7 @@ def explain(opened: Opened, request: Request, target: pathlib.Path, *, say: Call
     probabilities = opened.probabilities(np.asarray(scores(network, jnp.asarray(shown.images))), shown.images)
     aimed = attributions.chosen_target(request.target, probabilities, opened.class_names)
     explained = Explained(shown, probabilities, aimed, opened.class_names)
-    chosen_methods, left_out = _fitted([name for name in wanted if name in METHODS], opened, shown.images, layer)
+    chosen_methods, left_out = fitted_methods([name for name in wanted if name in METHODS], opened, shown.images, layer)
     if request.what and left_out:
         raise UsageError("; ".join(f"--what={name}: {reason}" for name, reason in left_out.items()) + ".\nLeave it out.")
     sections = []
@@ -97,10 +97,17 @@ def explain(opened: Opened, request: Request, target: pathlib.Path, *, say: Call
     return _write(target, opened, explained, sections, titles)
 
 
-def _fitted(
+def fitted_methods(
     names: Sequence[str], opened: Opened, images: np.ndarray, layer: Layer | None
 ) -> tuple[dict[str, Maps], dict[str, str]]:
-    """Returns ({method: its function}, {method: the reason for which it does not suit the network})."""
+    """Returns ({method: its function}, {method: the reason for which it does not suit the network}).
+
+    Args:
+        names: names of METHODS.
+        opened: the network.
+        images: some images f32 [N, H, W, C], normalised.
+        layer: layer that was asked for; None: each method takes its usual one.
+    """
     if layer is not None and not layer.is_spatial and any(METHODS[name].looks_at == "layer" for name in names):
         spatial = [one.name for one in opened.network.layers if one.is_spatial and one.is_returned]
         raise UsageError(

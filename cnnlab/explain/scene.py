@@ -42,10 +42,19 @@ class Scene:
             most: number of layers; None: all.
             spatial: whether only those with several positions count.
         """
-        if self.layer is not None:
-            return [self.layer]
-        named = [layer for layer in self.network.layers if layer.is_returned] or list(self.network.layers)
-        found = [layer for layer in named if layer.is_spatial or not spatial]
-        if most is None or len(found) <= most:
-            return found
-        return [found[place] for place in np.linspace(0, len(found) - 1, most).round().astype(int)]
+        return [self.layer] if self.layer is not None else usual_layers(self.network, most, spatial=spatial)
+
+
+def usual_layers(network: Network, most: int | None, *, spatial: bool) -> list[Layer]:
+    """Returns the layers that a model names, or all where it names none; at most so many, evenly spaced.
+
+    Args:
+        network: the network.
+        most: number of layers; None: all.
+        spatial: whether only those with several positions count.
+    """
+    named = [layer for layer in network.layers if layer.is_returned] or list(network.layers)
+    found = [layer for layer in named if layer.is_spatial or not spatial]
+    if most is None or len(found) <= most:
+        return found
+    return [found[place] for place in np.linspace(0, len(found) - 1, most).round().astype(int)]

@@ -25,6 +25,7 @@ from cnnlab.text import counted, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 SHEET = 100
 """Number of pictures on a sheet."""
@@ -186,31 +187,36 @@ def write_pictures(path: pathlib.Path, predictions: Predictions, prediction: Pre
         labels.add(label := prediction.label(one.arrays, inputs).replace("/", "_").replace("\\", "_"))
         place = pathlib.PurePath(one.found.place)
         name = str(place) if place.suffix.lower() == ".png" else f"{place}.png"
-        if prediction.maps is None:
-            _write_picture(path / label / name, _picture(one, prediction), None)
-            continue
-        original = one.prepared.original
-        image = original.astype(np.float32) / np.float32(unit_value(original.dtype))
-        for folder, values in prediction.maps(image, one.arrays, one.prepared.place).items():
-            _write_picture(path / folder / name, values, prediction.palettes.get(folder))
+        for folder, picture in pictures_of(one, prediction).items():
+            target = path / (folder or label) / name
+            files.make_folder(target.parent)
+            files.replace_file(target, functools.partial(picture.save, format="PNG"))
     if prediction.records is not None:
         _write_records(path / RECORDS, records)
     return f"{path} ({counted(len(labels), 'class', 'classes')})" if labels - {""} else str(path)
 
 
-def _write_picture(target: pathlib.Path, values: np.ndarray, palette: np.ndarray | None) -> None:
-    """Writes a picture f32 [H, W, 1 or 3] in [0, 1], or a map u8 [H, W] with the colours of a palette u8 [256, 3]."""
+def pictures_of(one: PredictedImage, prediction: Prediction) -> "dict[str, Image.Image]":
+    """Returns {kind: picture} of a prediction: its maps, such as masks or boxes at the size of the image, else {"": one}."""
+    if prediction.maps is None:
+        return {"": _as_image(_picture(one, prediction), None)}
+    original = one.prepared.original
+    image = original.astype(np.float32) / np.float32(unit_value(original.dtype))
+    maps = prediction.maps(image, one.arrays, one.prepared.place)
+    return {kind: _as_image(values, prediction.palettes.get(kind)) for kind, values in maps.items()}
+
+
+def _as_image(values: np.ndarray, palette: np.ndarray | None) -> "Image.Image":
+    """Returns a picture f32 [H, W, 1 or 3] in [0, 1], or a map u8 [H, W] with the colours of a palette u8 [256, 3]."""
     from PIL import Image
 
     if values.ndim == 2:
         picture = Image.fromarray(values)
         if palette is not None:
             picture.putpalette(palette.tobytes())
-    else:
-        pixels = np.rint(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)  # [H, W, 1] -> [H, W]
-    files.make_folder(target.parent)
-    files.replace_file(target, functools.partial(picture.save, format="PNG"))
+        return picture
+    pixels = np.rint(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)  # [H, W, 1] -> [H, W]
 
 
 def _picture(one: PredictedImage, prediction: Prediction) -> np.ndarray:

@@ -17,7 +17,7 @@ from cnnlab.errors import DataError, UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.predict.find import Found, find_images
 from cnnlab.predict.predictor import PredictedImage, Predictor
-from cnnlab.predict.write import SHEET, draw_sheet, rows_of
+from cnnlab.predict.write import SHEET, draw_sheet, pictures_of, rows_of
 from cnnlab.python.frames import frame
 
 if TYPE_CHECKING:
@@ -69,6 +69,17 @@ class Predictions(Mapping[str, np.ndarray]):
     def frame(self) -> Any:
         """Returns the rows as a pandas.DataFrame; needs pandas."""
         return frame(self.rows)
+
+    def pictures(self, kind: str | None = None) -> "list[Image.Image]":
+        """Draws each image at its own size with what was predicted, as `launch.py predict --to=FOLDER` writes it.
+
+        Args:
+            kind: which of several pictures, such as masks or overlays, boxes or instances; None: the last one.
+        """
+        drawn = [pictures_of(one, self._prediction) for one in self._images]
+        if kind is not None and kind not in drawn[0]:
+            raise UsageError(f"these predictions have no pictures {kind!r}.\nThere are: {', '.join(drawn[0]) or 'plain ones'}.")
+        return [list(pictures.values())[-1] if kind is None else pictures[kind] for pictures in drawn]
 
     def sheet(self) -> "Image.Image":
         """Draws the first 100 pictures with their captions; returns a Pillow image, which a notebook shows."""

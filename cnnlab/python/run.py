@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cnnlab.inputs import InputSpec
     from cnnlab.knobs import Resolved
     from cnnlab.predict.predictor import Predictor
+    from cnnlab.python.inside import Inside
     from cnnlab.python.predictions import Predictions
     from cnnlab.runs.folder import RunSpec
 
@@ -139,6 +140,14 @@ class Run:
         from cnnlab.python.predictions import predict_images
 
         return predict_images(self._predictor, images)
+
+    @functools.cached_property
+    def inside(self) -> "Inside":
+        """What the network looks at: layers, kernels, activations, attributions; of a classifier alone."""
+        from cnnlab.explain.opening import open_run
+        from cnnlab.python.inside import Inside
+
+        return Inside(open_run(*self._opened, self.folder, best=self._best, with_data=False))
 
     @functools.cached_property
     def _opened(self) -> "tuple[Resolved, RunSpec]":
