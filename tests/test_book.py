@@ -1,4 +1,4 @@
-"""The book: its chapters name what there is, its commands are understood, its links lead somewhere."""
+"""The book: its chapters name what there is, its links lead somewhere, a new reader finds what is asked."""
 
 import pathlib
 import re
@@ -7,16 +7,14 @@ import sys
 
 import pytest
 from commands import Here
+from pages import DOCS, PAGES, ROOT, Shown, all_shown
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs"
 sys.path.append(str(DOCS / "_book"))
 
-import api_pages  # noqa: E402
-import blocks  # noqa: E402
-import experiment_pages  # noqa: E402
+import api_pages
+import blocks
+import experiment_pages
 
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "course").glob("*.md")])
 PLACES = (
     "PATH",
     "RUN",
@@ -34,20 +32,12 @@ PLACES = (
     ".py",
 )
 """What stands for something of the reader's own; tests/test_own_guide.py runs the commands with files of own.md."""
-CODE = re.compile(r"```(?:bash|sh)\n(.*?)```", re.DOTALL)
-COMMAND = re.compile(r"^python launch\.py (.*)$", re.MULTILINE)
 
 
-def commands(page: pathlib.Path) -> list[list[str]]:
-    """The words after `launch.py` of the commands in a page's code that need nothing of the reader's own."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    found = [shlex.split(line, comments=True) for line in COMMAND.findall("\n".join(CODE.findall(text)))]
-    return [words for words in found if not any(place in word for place in PLACES for word in words)]
-
-
-def tried() -> dict[str, tuple[str, list[str]]]:
-    """{command: (page, words)} of all pages, each command once."""
-    return {shlex.join(words): (page.name, words) for page in PAGES for words in commands(page)}
+def tried() -> dict[str, Shown]:
+    """The commands of all pages that need nothing of the reader's own, each once."""
+    found = {shlex.join(one.words): one for one in all_shown()}
+    return {text: one for text, one in found.items() if not any(place in text for place in PLACES)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -78,14 +68,55 @@ def test_every_claim_stands_in_a_chapter():
     assert {one.upper() for one in listed} <= named
 
 
+def anchors(page: pathlib.Path) -> dict[str, str]:
+    """{anchor as GitHub and the book make it: heading} of a page; the empty anchor is its title."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {"": headings[0], **{re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-"): one for one in headings}}
+
+
+CLICKS = {
+    "how to train on own images": (("own data",), "Own data"),
+    "how to read a report": (("reading a report",), "Reading a report"),
+    "what was found about batch norm": (("claims", "Batch normalisation .*"), "C6: Batch normalisation .*"),
+    "how to add a loss": (("a loss",), "A loss"),
+    "what each experiment reaches": (("results",), "Results"),
+    "how to segment own images": (("segmentation",), "Segmentation.*"),
+}
+"""{what a new reader looks for: (links to follow from the front page, by their texts; the heading where it is answered)}."""
+
+
+@pytest.mark.parametrize("question", CLICKS)
+def test_a_new_reader_finds_it_from_the_front_page(question: str):
+    clicks, heading = CLICKS[question]
+    page, anchor = ROOT / "README.md", ""
+    for click in clicks:
+        links = re.findall(r"(?<!!)\[([^\[\]]+)\]\(([^)#\s]*)#?([^)]*)\)", page.read_text(encoding="utf-8"))
+        found = [(target, part) for text, target, part in links if re.fullmatch(click, text)]
+        assert found, f"{page.name} has no link {click!r}"
+        page, anchor = (page.parent / found[0][0]).resolve() if found[0][0] else page, found[0][1]
+    assert len(clicks) <= 3 and re.fullmatch(heading, anchors(page)[anchor]), anchors(page)
+
+
+def test_the_gallery_has_a_command_for_every_picture_and_none_is_large():
+    _, *sections = re.split(r"^## ", (DOCS / "gallery.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(sections) >= 12
+    for section in sections:
+        pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", section)
+        assert pictures and re.search(r"--experiment=|launch\.py", section), section
+        assert re.search(r"\]\([\w/]+\.md[^)]*\)", section), f"no page beside: {section}"
+        for alternative, name in pictures:
+            assert alternative and (DOCS / name).stat().st_size <= 150_000, name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", tried())
 def test_commands_of_the_pages_are_understood(command: str, here: Here):
     """Every flag and knob of a command is known and has a value that it takes: --help resolves them all."""
-    page, words = tried()[command]
-    words = [word for word in words if word != "--help" and not word.startswith("--fake_devices")]
+    shown = tried()[command]
+    words = [word for word in shown.words if word != "--help" and not word.startswith("--fake_devices")]
     code, out, err = here(*words, "--help")
-    assert code == 0 and out, f"{page}: {command}\n{err}"
+    assert code == 0 and out, f"{shown}\n{err}"
 
 
 def test_pages_of_experiments_and_reference_are_made_from_sources():

@@ -12,8 +12,8 @@ HEIGHT, GAP = 240, 10
 PIECES = (
     ("run.png", (20, 100, 790, 610)),
     ("boxes.png", (294, 95, 552, 217)),
-    ("explain.png", (23, 265, 173, 415)),
-    ("explain.png", (819, 265, 969, 415)),
+    ("explain.jpg", (23, 265, 173, 415)),
+    ("explain.jpg", (819, 265, 969, 415)),
     ("style_and_dream.jpg", (525, 0, 780, 256)),
     ("style_and_dream.jpg", (1048, 0, 1304, 256)),
     ("generated.png", (448, 27, 664, 239)),
