@@ -22,7 +22,7 @@ from cnnlab.core import PyTree, Strategy, TrainState
 from cnnlab.digests import digest
 from cnnlab.engine import processes
 from cnnlab.errors import UsageError
-from cnnlab.ops.collectives import AXIS
+from cnnlab.ops.collectives import AXIS, split_over
 
 Rule = Callable[[tuple[int, ...]], PartitionSpec]
 """Function from the shape of an array of the state to its layout."""
@@ -110,7 +110,8 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
 
     def compile_steps(steps: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
         def laid_out(state: TrainState, resident: PyTree, feeds: PyTree) -> tuple[TrainState, PyTree]:
-            state, stats = steps(state, resident, feeds)
+            with split_over(mesh):
+                state, stats = steps(state, resident, feeds)
             if processes.count() > 1:  # every process reads the whole statistics
                 stats = jax.lax.with_sharding_constraint(stats, everywhere)
             return keep_layout(state), stats

@@ -11,14 +11,47 @@ divides the global sum of the values by the global sum of the weights. Every dev
 their gradients is the gradient under `jit`, because the transpose of a sum over devices is again a sum over devices.
 """
 
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 from cnnlab.ops.keys import of_each
 
 AXIS = "devices"
+_mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
+
+
+@contextlib.contextmanager
+def split_over(mesh: Mesh) -> Iterator[None]:
+    """Says of the code that is traced within that XLA splits its batches over the devices of a mesh."""
+    token = _mesh.set(mesh)
+    try:
+        yield
+    finally:
+        _mesh.reset(token)
+
+
+def by_device(function: Callable[..., jax.Array], x: jax.Array, *whole: jax.Array) -> jax.Array:
+    """Applies a function of a batch [B, …], example by example, so that every device computes its own examples alone.
+
+    XLA does that by itself but for loops over parts of a batch: there it gathers the batch, and all devices compute all of it.
+
+    Args:
+        function: takes a batch and what is whole on every device, and returns a batch.
+        x: a batch [B, …].
+        whole: arrays such as a kernel, by which the function may be differentiated, too.
+    """
+    mesh = _mesh.get()
+    if mesh is None or mesh.size == 1 or x.shape[0] % mesh.size:
+        return function(x, *whole)
+    rows = PartitionSpec(AXIS)
+    in_specs = (rows, *[PartitionSpec()] * len(whole))
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=rows, check_vma=False)(x, *whole)
 
 
 def bound_axis() -> str | None:

@@ -7,6 +7,7 @@ groups; there ops/cpu picks, from shapes alone, one of a few ways to compute the
 
 import jax
 
+from cnnlab.ops.collectives import by_device
 from cnnlab.ops.cpu.forms import FORMS, choose_form
 from cnnlab.ops.cpu.transpose import SPREAD
 from cnnlab.ops.lax_convolution import lax_convolve_transpose
@@ -29,7 +30,11 @@ def convolve(
     geometry = Geometry(strides, padding, dilation)
     # A program that is exported for any batch size is for any backend, and is not differentiated.
     backend = jax.default_backend() if isinstance(x.shape[0], int) else "any"
-    return FORMS[choose_form(x.shape, kernel.shape, geometry, groups, backend)](x, kernel, geometry, groups)
+
+    def own(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return FORMS[choose_form(images.shape, kernel.shape, geometry, groups, backend)](images, kernel, geometry, groups)
+
+    return by_device(own, x, kernel) if backend == "cpu" else own(x, kernel)
 
 
 def convolve_transpose(
@@ -40,5 +45,7 @@ def convolve_transpose(
     Every pixel adds its value times the flipped kernel to a window of the result, one stride from its neighbour's window.
     `padding` is what is then cut off each side (a negative number is added): [B, (H − 1) · stride + h − padding, …, O].
     """
-    form = SPREAD if jax.default_backend() == "cpu" and 0 not in x.shape else lax_convolve_transpose
-    return form(x, kernel, Geometry(strides, padding))
+    geometry = Geometry(strides, padding)
+    if jax.default_backend() == "cpu" and 0 not in x.shape:
+        return by_device(lambda images, kernel: SPREAD(images, kernel, geometry), x, kernel)
+    return lax_convolve_transpose(x, kernel, geometry)

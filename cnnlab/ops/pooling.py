@@ -3,12 +3,15 @@
 These are windowed reductions of jax.lax; on a CPU, windows of ordinary size are pooled from slices (ops/cpu/pooling.py).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from cnnlab.ops.bounds import largest
+from cnnlab.ops.collectives import by_device
 from cnnlab.ops.cpu.pooling import max_pool_from_slices, sum_pool_from_slices
 from cnnlab.ops.windows import Geometry, Pairs
 
@@ -19,7 +22,7 @@ LARGEST_SLICED = 8
 def max_pool(x: jax.Array, *, window: tuple[int, int], strides: tuple[int, int], padding: Pairs) -> jax.Array:
     """Returns the largest value of each window; padding never wins. Among equals the first, row by row, gets the gradient."""
     if _from_slices(window):
-        return max_pool_from_slices(window, Geometry(strides, padding), x)
+        return by_device(functools.partial(max_pool_from_slices, window, Geometry(strides, padding)), x)
     lowest = np.asarray(-np.inf, x.dtype)
     return lax.reduce_window(x, lowest, lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0)))
 
