@@ -82,7 +82,7 @@ def cpu_section(records: Sequence[Mapping[str, Any]]) -> str:
     for table, record in ordered:
         lines += ["", f"### {escaped(table.title)}", "", *tables.as_markdown(table)]
         if remark := goals.REMARKS.get((table.part, table.case)):
-            lines += ["", remark]
+            lines += ["", " ".join(remark.split())]
         if record is not records[0]:
             lines += ["", f"Measured {record['machine']['time'][:10]} on {record['machine']['devices'][0]}."]
     if left_out := [case for case in records[0]["left_out"] if (case["part"], case["case"]) not in newest]:
@@ -111,7 +111,7 @@ def goal_lines(found: Sequence[Table]) -> list[str]:
     for each in judged:
         if not each.met:
             causes.setdefault(each.goal.cause or "The cause is not known yet.", []).append(each.goal.name)
-    lines += ["", *(f"- **{'; '.join(names)}**: {cause}" for cause, names in causes.items())]
+    lines += ["", *(f"- **{'; '.join(names)}**: {' '.join(cause.split())}" for cause, names in causes.items())]
     return lines
 
 

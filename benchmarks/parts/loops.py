@@ -11,6 +11,7 @@ from benchmarks.tables import Table, lines_of
 
 FIT, BARE = "fit", "bare step"
 OURS, LIBRARY = "cnnlab", "library's convolutions"
+RECOMPILED = "programs compiled after the first step"
 COLD, WARM = "cold cache", "warm cache"
 STRIPES = {"dataset": "stripes", "dataset.size": 28, "dataset.examples": 10_000, "dataset.classes": 10}
 STARTS: Mapping[str, tuple[str, ...]] = {
@@ -35,7 +36,7 @@ def fit(settings: Settings, *, experiment: str = "lenet5_mnist", length: float =
     counts = [told["compilations"] for measured in found.values() for told in measured.told[1:]]
     again = max(counts) - min(counts) if counts else 0
     assert not again, f"{experiment}: {again} programs were compiled after the first step"
-    more = {FIT: {"compilations after the first step": again}}
+    more = {FIT: {RECOMPILED: again}}
     title = f"{experiment}: the loop and its bare step"
     return Table("loops", "fit", title, "ms", over=(BARE,), **lines_of(found, "ms", more))
 
