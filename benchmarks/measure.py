@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import pathlib
+import select
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WARM_STEPS, TRIED_STEPS = 2, 3
 """Steps after the first that are not measured, and those that tell how many steps a measurement has."""
+
+LONGEST_ANSWER = 600.0
+"""Seconds after which a worker that says nothing is given up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,6 +240,9 @@ class Worker:
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], LONGEST_ANSWER)[0]:
+            self._process.kill()
+            raise WorkerFailed(f"no answer within {LONGEST_ANSWER:g} s")
         line = self._process.stdout.readline()
         if not line:
             raise WorkerFailed(self._last_words())

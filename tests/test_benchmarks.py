@@ -175,6 +175,23 @@ def test_the_boxes_of_the_peers_are_those_of_cnnlab():
 
 
 @pytest.mark.slow
+def test_the_loss_of_boxes_by_flax_is_that_of_cnnlab():
+    import jax
+    import jax.numpy as jnp
+
+    from benchmarks.peers import flax_nets
+    from benchmarks.steps import nets
+    from benchmarks.workers.steps import ssd_of_cnnlab
+
+    batch = nets.batches("ssd")[0]
+    outputs = np.random.default_rng(5).normal(size=(16, len(nets.anchors()), 5 + nets.CLASSES)).astype(np.float32)
+    ours = jax.jit(lambda outputs: ssd_of_cnnlab(lambda images: outputs, batch, None))(outputs)
+    with jax.numpy_dtype_promotion("standard"):
+        theirs = flax_nets.multibox(jnp.asarray(outputs), batch, jnp.asarray(nets.anchors()))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_the_command_measures_a_network_and_writes_its_record(tmp_path: pathlib.Path):
     words = [sys.executable, "-m", "benchmarks", "steps.lenet5", "--quick", "--peers=no", f"--to={tmp_path / 'cpu.json'}"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -17,6 +17,8 @@ from cnnlab.ops.heads import Objects
 Apply = Callable[..., Any]
 """(inputs, method=None) -> outputs."""
 OPTIMIZERS = {"momentum": lambda: optax.sgd(1e-3, momentum=0.9), "adam": lambda: optax.adam(1e-3)}
+QUICKLY = {"xla_backend_optimization_level": 1}
+"""As engine/program.py compiles the random start, which takes ten times as long at the default level."""
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
@@ -90,7 +92,8 @@ class Training:
 
         first = self.batches[0]
         inputs = first["text"][:1, :-1] if spec.loss == "characters" else first["image"][:1]
-        variables = dict(jax.jit(functools.partial(module.init, **given))(jax.random.key(0), inputs))
+        init = jax.jit(functools.partial(module.init, **given), compiler_options=QUICKLY)
+        variables = dict(init(jax.random.key(0), inputs))
         params = variables.pop("params")
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         self.state = params, variables, optimizer.init(params), jnp.int32(0)
