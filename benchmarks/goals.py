@@ -35,8 +35,8 @@ class Goal:
         line, base = table.line(self.line), table.line(self.over) if self.over else None
         if line is None or (self.over and base is None):
             return None
-        if self.of in line.more:
-            return float(line.more[self.of])
+        if self.of not in ("wall", "cpu"):  # an older record may not have the column
+            return float(line.more[self.of]) if self.of in line.more else None
         ours = getattr(line, self.of)
         return ratio(ours, getattr(base, self.of)) if base else statistics.median(ours)
 
@@ -62,21 +62,24 @@ def judged(tables: Iterable[Table]) -> list[Judged]:
     return [Judged(goal, value) for goal, value in values if value is not None]
 
 
-LENET = """On networks of this size XLA:CPU keeps about 1.4 of two threads busy and PyTorch both, so that the ratio of CPU
-time, in brackets, is the smaller one. Of a step the gradient of the first max pooling takes a fifth to a third (a loop over 16
-images at a time, one after another), the weight gradient of the first convolution a quarter (XLA convolves 28x28 windows for
-five by five numbers), products little (profile of five steps on one core, beside other programs). Tried, as multiples of the
-step: four steps unrolled in one program (0.97), `lax.scan` over ten (5.6 to 6.5: XLA:CPU runs a convolution in a loop body
-slowly), all convolutions as products (0.93), giving the state away (0.91, taken), bf16 (1.5), two forced devices (1.35; 0.9 at
-batches of 512), XLA's flags for vector width, fast math, Eigen's threads and oneDNN (0.95 to 1.05)."""
-AUTOENCODER = """Seven tenths of a step are products already, and the transposed convolutions are one product and shifted
-additions each (ops/cpu/transpose.py), 2.7 times faster than Flax's step; the weight gradients are loops over a few images,
-which keep one thread waiting for the other. Tried: as for LeNet-5; `lax.scan` over ten steps of these forms gave 0.97."""
+LENET = """On one core the CPU time is 1.1 times PyTorch's (`--threads=1`, five rounds, beside other programs), and on two
+XLA:CPU keeps about 1.4 threads busy with a network of this size, PyTorch both. Of a step the gradient of the first max
+pooling takes a fifth to a third (a loop over 16 images at a time, one after another), the weight gradient of the first
+convolution a quarter (XLA convolves 28x28 windows for five by five numbers), products little (profile of five steps on one
+core, beside other programs). Tried, as multiples of the step: four steps unrolled in one program (0.97), `lax.scan` over ten
+(5.6 to 6.5: XLA:CPU runs a convolution in a loop body slowly), all convolutions as products (0.93), giving the state away
+(0.91, taken), bf16 (1.5), two forced devices (1.35; 0.9 at batches of 512), XLA's flags for vector width, fast math, Eigen's
+threads and oneDNN (0.95 to 1.05)."""
+AUTOENCODER = """On one core the CPU time is 0.73 of PyTorch's (`--threads=1`, five rounds, beside other programs); the
+second thread helps PyTorch more. Seven tenths of a step are products already, and the transposed convolutions are one
+product and shifted additions each (ops/cpu/transpose.py), so that a step is about three times faster than Flax's; the weight
+gradients are loops over a few images. Tried: as for LeNet-5; `lax.scan` over ten steps of these forms gave 0.97."""
 DEPTHWISE = """XLA:CPU runs a convolution in groups as a dense loop, 20 to 50 times slower than need be; here it is shifted
-multiply-adds, and its weight gradient a loop over a few images (115 to about 6 ms a layer); oneDNN, which PyTorch calls, has a
-kernel for it. On one core CPU time is already above PyTorch's, so it is the work and not the second thread. Tried: the weight
-gradient as one sum over the batch (31 ms for 4.2), leaving out XLA's YNN reductions (1.34 times the step), `lax.scan` over ten
-steps (0.5 of the wall time of an older form, in which the weight gradient was no loop)."""
+multiply-adds, and its weight gradient a loop over a few images (115 to about 6 ms a layer); oneDNN, which PyTorch calls, has
+a kernel for it. On one core the CPU time is already 1.14 times that of PyTorch eager and 1.66 times that of channels_last
+(`--threads=1`, five rounds, beside other programs): it is the work and not the second thread. Tried: the weight gradient as
+one sum over the batch (31 ms for 4.2), leaving out XLA's YNN reductions (1.34 times the step), `lax.scan` over ten steps
+(0.5 of the wall time of an older form, in which the weight gradient was no loop)."""
 RESNET18 = """The weight gradient of 3x3 is XLA:CPU's weak pass, 1.2 to 2.2 times its forward pass, which runs at the speed of
 the matrix product; and two threads make JAX 1.3 to 1.5 times faster, PyTorch 1.7 times. Tried: weight gradients from the
 columns of a few images at a time (105 to 53 ms for 128 to 256 channels, taken where it is faster), all convolutions as products
