@@ -17,7 +17,7 @@ project = "cnnlab"
 release = version = VERSION
 author = "the maintainers of cnnlab"
 extensions = ["myst_nb"]
-exclude_patterns = ["_book", "results/*", "requirements.txt"]
+exclude_patterns = ["_book", "results/*", "requirements.txt", "notebooks/*/**"]  # what notebooks write lies beside them
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_inline"]

@@ -1,6 +1,7 @@
-"""Executes a notebook without Jupyter: `python tests/notebooks.py NOTEBOOK` writes its outputs into it.
+"""Executes notebooks without Jupyter: `python tests/notebooks.py` writes the outputs of all of docs/notebooks into them.
 
-What is needed of a kernel: the last expression of a cell is shown, and `!` starts a command in which `{name}` is replaced.
+Names of notebooks may follow. What is needed of a kernel: the last expression of a cell is shown, `!` starts a command in which
+`{name}` is replaced, and `%%writefile` writes a file. A notebook runs in an empty folder, whose path its outputs do not show.
 """
 
 import ast
@@ -10,28 +11,67 @@ import io
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "notebooks"
+LARGEST = 100_000
+"""Bytes of a stored picture; a larger one is stored as JPEG."""
+NUMBER = re.compile(r"\b[0-9a-f]{16,}\b|[−+-]?\d[\d,.]*(?:e[+-]?\d+)?")
+"""A number, or a digest."""
 
-def execute(notebook: dict[str, Any]) -> None:
-    """Executes the code cells in order, in one namespace and in this folder; fills in their outputs and counts."""
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the content of a notebook."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the cells that are executed."""
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def execute(notebook: dict[str, Any], folder: pathlib.Path) -> None:
+    """Executes the code cells in order, in one namespace and in a folder; fills in their outputs and counts."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    for count, cell in enumerate(cells, start=1):
-        cell["execution_count"], cell["outputs"] = count, _outputs("".join(cell["source"]), names, count)
+    with contextlib.chdir(folder):
+        for count, cell in enumerate(code_cells(notebook), start=1):
+            cell["execution_count"], cell["outputs"] = count, _outputs("".join(cell["source"]), names, count)
+
+
+def compared(notebook: dict[str, Any], *, kinds_only: bool) -> list[list[Any]]:
+    """Returns what has to be the same whenever the cells are executed: the outputs of each, without numbers and pictures.
+
+    Numbers of trainings differ between machines by rounding, and messages on stderr by how long things take.
+
+    Args:
+        notebook: the notebook.
+        kinds_only: whether only the forms count in which values are shown, and no texts.
+    """
+    return [
+        [_compared(output, kinds_only) for output in cell["outputs"] if output.get("name") != "stderr"]
+        for cell in code_cells(notebook)
+    ]
+
+
+def _compared(output: dict[str, Any], kinds_only: bool) -> Any:
+    forms = output.get("data", {"text/plain": output.get("text")})
+    kinds = sorted({form.replace("image/jpeg", "image/png") for form in forms})
+    text = NUMBER.sub("0", "".join(forms["text/plain"]))
+    return kinds if kinds_only else (kinds, " ".join(text.split()))
 
 
 def _outputs(source: str, names: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """Executes one cell; returns what it printed, and the value of its last expression."""
     out, err, value = io.StringIO(), io.StringIO(), None
-    lines = [
-        f"__command__({line[1:]!r})" if line.startswith("!") else line  # names in braces are those of the cell
-        for line in source.splitlines()
-    ]
-    names["__command__"] = lambda command: print(_run(command.format(**names)), end="")
-    tree = ast.parse("\n".join(lines))
+    tree = ast.parse(_as_python(source))
+    names["__command__"] = lambda command: _run(command.format(**names))
+    names["__write__"] = _write
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         exec(compile(tree, "<cell>", "exec"), names)
@@ -44,30 +84,63 @@ def _outputs(source: str, names: dict[str, Any], count: int) -> list[dict[str, A
     return found
 
 
-def _run(command: str) -> str:
-    """Runs a command of the shell; returns what it printed."""
-    done = subprocess.run(command, shell=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}"
-    return done.stdout
+def _as_python(source: str) -> str:
+    """Returns a cell as Python: its magic and its commands as calls."""
+    magic, _, content = source.partition("\n")
+    if magic.startswith("%%writefile "):
+        name = magic.split()[1]
+        return f"__write__({name!r}, {content!r})"
+    lines = source.splitlines()
+    return "\n".join(f"__command__({line[1:]!r})" if line.startswith("!") else line for line in lines)
+
+
+def _write(name: str, content: str) -> None:
+    """Writes a file, as the magic `%%writefile` does."""
+    pathlib.Path(name).write_text(content + "\n", encoding="utf-8")
+    print(f"Writing {name}")
+
+
+def _run(command: str) -> None:
+    """Runs a command of the shell, in which `cnnlab` is the one that an installed package has; prints what it printed."""
+    installed = f"cnnlab() {{ '{sys.executable}' '{ROOT / 'launch.py'}' \"$@\"; }}"
+    done = subprocess.run(f"{installed}\n{command}", shell=True, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    print(done.stdout, end="")
+    print(done.stderr, end="", file=sys.stderr)
 
 
 def _shown(value: Any) -> dict[str, Any]:
-    """The forms of a value: text, and HTML or a picture where it has them."""
+    """Returns the forms of a value: text, and HTML or a picture where it has them."""
     forms: dict[str, Any] = {"text/plain": _lines(repr(value).split(" at 0x")[0])}
     if hasattr(value, "_repr_html_"):
         forms["text/html"] = _lines(value._repr_html_())
     if hasattr(value, "_repr_png_"):
-        forms["image/png"] = base64.b64encode(value._repr_png_()).decode()
+        png = value._repr_png_()
+        kind, content = ("image/png", png) if len(png) <= LARGEST else ("image/jpeg", value._repr_jpeg_())
+        forms[kind] = base64.b64encode(content).decode()
     return forms
 
 
 def _lines(text: str) -> list[str]:
-    return text.splitlines(keepends=True)
+    """Returns the lines of a text, in which paths below the working folder are relative."""
+    return text.replace(f"{pathlib.Path.cwd()}/", "").splitlines(keepends=True)
+
+
+def main(names: list[str]) -> None:
+    """Executes notebooks and stores their outputs; says what each took of the processor."""
+    sys.path.insert(0, str(ROOT))
+    for path in [FOLDER / f"{name}.ipynb" for name in names] or sorted(FOLDER.glob("*.ipynb")):
+        content, begun = read(path), _cpu_seconds()
+        with tempfile.TemporaryDirectory() as folder:
+            execute(content, pathlib.Path(folder).resolve())
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"{path.name}: {_cpu_seconds() - begun:.0f} CPU seconds, {path.stat().st_size:,} bytes")
+
+
+def _cpu_seconds() -> float:
+    """Returns the CPU time of this process and of the commands that it ran."""
+    return sum(os.times()[:4])
 
 
 if __name__ == "__main__":
-    path = pathlib.Path(sys.argv[1]).resolve()
-    content = json.loads(path.read_text(encoding="utf-8"))
-    os.chdir(path.parent)
-    execute(content)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    main(sys.argv[1:])

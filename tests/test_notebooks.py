@@ -1,0 +1,58 @@
+"""The notebooks of the book: their cells run and have the outputs that are stored, which are small and name no paths."""
+
+import base64
+import copy
+import pathlib
+import re
+
+import pytest
+from notebooks import FOLDER, code_cells, compared, execute, read
+
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def run_and_compare(path: pathlib.Path, folder: pathlib.Path, *, kinds_only: bool) -> None:
+    """Executes a notebook and compares its outputs with those that are stored in it."""
+    notebook = read(path)
+    again = copy.deepcopy(notebook)
+    execute(again, folder)
+    assert compared(again, kinds_only=kinds_only) == compared(notebook, kinds_only=kinds_only)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_the_outputs_of_its_cells(path: pathlib.Path, tmp_path: pathlib.Path):
+    run_and_compare(path, tmp_path, kinds_only=False)
+
+
+@pytest.mark.slow
+def test_the_notebook_beside_them_shows_what_it_did():
+    folder = FOLDER.parent  # from which its commands start
+    run_and_compare(folder / "cnnlab_from_python.ipynb", folder, kinds_only=True)
+
+
+def test_stored_outputs_are_complete_small_and_without_paths_of_a_machine():
+    total = 0
+    for path in NOTEBOOKS:
+        counts = [cell["execution_count"] for cell in code_cells(read(path))]
+        assert counts == list(range(1, len(counts) + 1)), f"{path.name}: execute it again: python tests/notebooks.py"
+        for cell in code_cells(read(path)):
+            for output in cell["outputs"]:
+                forms = output.get("data", {"text/plain": output.get("text")})
+                for form, content in forms.items():
+                    if form.startswith("image/"):
+                        assert cell["metadata"]["mystnb"]["image"]["alt"], f"{path.name}: a picture without an alternative text"
+                        assert len(base64.b64decode(content)) <= 100_000, path.name
+                    else:
+                        assert not re.search(r"/(?:tmp|home|root|work|Users)/|File \"", "".join(content)), path.name
+        total += path.stat().st_size
+    assert total < 1_000_000
+
+
+def test_what_is_compared_of_outputs_holds_texts_but_no_numbers():
+    def told(*texts: str) -> list[list[object]]:
+        outputs = [{"output_type": "stream", "name": "stdout", "text": [text]} for text in texts]
+        return compared({"cells": [{"cell_type": "code", "outputs": outputs}]}, kinds_only=False)
+
+    assert told("accuracy 0.9531  [−1.2, 3e-05]") == told("accuracy 0.94 [0.1,   4]")
+    assert told("3 circles") != told("3 squares") and told("a") != told("a", "b")
