@@ -2,42 +2,16 @@
 
 import pathlib
 import re
-import shlex
 import sys
 
 import pytest
-from commands import Here
-from pages import DOCS, PAGES, ROOT, Shown, all_shown
+from pages import DOCS, PAGES, ROOT
 
 sys.path.append(str(DOCS / "_book"))
 
 import api_pages
 import blocks
 import experiment_pages
-
-PLACES = (
-    "PATH",
-    "RUN",
-    "DIR",
-    "FOLDER",
-    "FILE",
-    "…",
-    "NAME",
-    "EXPERIMENT",
-    "WEIGHTS",
-    "VERB",
-    "ANNOTATIONS",
-    "PHOTO",
-    "IMAGE",
-    ".py",
-)
-"""What stands for something of the reader's own; tests/test_own_guide.py runs the commands with files of own.md."""
-
-
-def tried() -> dict[str, Shown]:
-    """The commands of all pages that need nothing of the reader's own, each once."""
-    found = {shlex.join(one.words): one for one in all_shown()}
-    return {text: one for text, one in found.items() if not any(place in text for place in PLACES)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -107,16 +81,6 @@ def test_the_gallery_has_a_command_for_every_picture_and_none_is_large():
         assert re.search(r"\]\([\w/]+\.md[^)]*\)", section), f"no page beside: {section}"
         for alternative, name in pictures:
             assert alternative and (DOCS / name).stat().st_size <= 150_000, name
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", tried())
-def test_commands_of_the_pages_are_understood(command: str, here: Here):
-    """Every flag and knob of a command is known and has a value that it takes: --help resolves them all."""
-    shown = tried()[command]
-    words = [word for word in shown.words if word != "--help" and not word.startswith("--fake_devices")]
-    code, out, err = here(*words, "--help")
-    assert code == 0 and out, f"{shown}\n{err}"
 
 
 def test_pages_of_experiments_and_reference_are_made_from_sources():
