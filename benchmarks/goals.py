@@ -68,8 +68,9 @@ pooling takes a fifth to a third (a loop over 16 images at a time, one after ano
 convolution a quarter (XLA convolves 28x28 windows for five by five numbers), products little (profile of five steps on one
 core, beside other programs). Tried, as multiples of the step: four steps unrolled in one program (0.97), `lax.scan` over ten
 (5.6 to 6.5: XLA:CPU runs a convolution in a loop body slowly), all convolutions as products (0.93), giving the state away
-(0.91, taken), bf16 (1.5), two forced devices (1.35; 0.9 at batches of 512), XLA's flags for vector width, fast math, Eigen's
-threads and oneDNN (0.95 to 1.05)."""
+(0.91, taken), bf16 (1.5), XLA's flags for vector width, fast math, Eigen's threads and oneDNN (0.95 to 1.05). Two forced
+devices, of which each computes half of the batch, take two thirds of the step (the part `allocator`): `--fake_devices=2` gives
+them, and is not the default, since sums over devices round otherwise than sums in one."""
 AUTOENCODER = """On one core the CPU time is 0.73 of PyTorch's (`--threads=1`, five rounds, beside other programs); the
 second thread helps PyTorch more. Seven tenths of a step are products already, and the transposed convolutions are one
 product and shifted additions each (ops/cpu/transpose.py), so that a step is about three times faster than Flax's; the weight

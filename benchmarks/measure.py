@@ -136,7 +136,8 @@ def of_command(words: Sequence[str], *, until: str = "", **how: Any) -> Spent:
                 wall = time.perf_counter() - began
             last = line.strip() or last
     if process.returncode or (until and not wall):
-        raise WorkerFailed(f"{' '.join(map(str, words[1:]))} ended with code {process.returncode}: {last[:200]}")
+        shown = " ".join(map(str, words[1:])).replace(f"{ROOT}/", "")  # a record names no path of a machine
+        raise WorkerFailed(f"{shown} ended with code {process.returncode}: {last[:200]}")
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return Spent(wall or time.perf_counter() - began, cpu)
