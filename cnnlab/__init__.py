@@ -2,7 +2,7 @@
 
 From Python, `cnnlab.load(folder)` opens a run or a study, `cnnlab.experiment(name, **knobs)` configures an experiment,
 `cnnlab.train(experiment)` trains it, and `cnnlab.pretrained(model, weights)` opens a network with weights from elsewhere
-(docs/use.md). They are imported when they are first used.
+(docs/notebooks). They are imported when they are first used.
 """
 
 import importlib

@@ -2,6 +2,7 @@
 
 Names of notebooks may follow. What is needed of a kernel: the last expression of a cell is shown, `!` starts a command in which
 `{name}` is replaced, and `%%writefile` writes a file. A notebook runs in an empty folder, whose path its outputs do not show.
+The metadata of one may name a variable of the environment in `outputs_need`: where it is not set, other outputs come.
 """
 
 import ast
@@ -131,6 +132,9 @@ def main(names: list[str]) -> None:
     sys.path.insert(0, str(ROOT))
     for path in [FOLDER / f"{name}.ipynb" for name in names] or sorted(FOLDER.glob("*.ipynb")):
         content, begun = read(path), _cpu_seconds()
+        needs = content["metadata"].get("cnnlab", {}).get("outputs_need")
+        if needs and needs not in os.environ:
+            sys.exit(f"{path.name}: its outputs need ${needs}. Set it, or name the other notebooks.")
         with tempfile.TemporaryDirectory() as folder:
             execute(content, pathlib.Path(folder).resolve())
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
