@@ -22,6 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "notebooks"
 LARGEST = 100_000
 """Bytes of a stored picture; a larger one is stored as JPEG."""
+BY_NUMBERS = "texts-follow-numbers"
+"""Tag of a cell whose texts depend on the numbers of a training, such as a verdict: of its outputs the forms are compared."""
 NUMBER = re.compile(r"\b[0-9a-f]{16,}\b|[−+-]?\d[\d,.]*(?:e[+-]?\d+)?")
 """A number, or a digest."""
 
@@ -54,10 +56,12 @@ def compared(notebook: dict[str, Any], *, kinds_only: bool) -> list[list[Any]]:
         notebook: the notebook.
         kinds_only: whether only the forms count in which values are shown, and no texts.
     """
-    return [
-        [_compared(output, kinds_only) for output in cell["outputs"] if output.get("name") != "stderr"]
-        for cell in code_cells(notebook)
-    ]
+    found = []
+    for cell in code_cells(notebook):
+        by_numbers = BY_NUMBERS in cell.get("metadata", {}).get("tags", ())
+        printed = [output for output in cell["outputs"] if output.get("name") != "stderr"]
+        found.append([_compared(output, kinds_only or by_numbers) for output in printed])
+    return found
 
 
 def _compared(output: dict[str, Any], kinds_only: bool) -> Any:
