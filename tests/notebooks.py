@@ -1,8 +1,9 @@
 """Executes notebooks without Jupyter: `python tests/notebooks.py` writes the outputs of all of docs/notebooks into them.
 
-Names of notebooks may follow. What is needed of a kernel: the last expression of a cell is shown, `!` starts a command in which
-`{name}` is replaced, and `%%writefile` writes a file. A notebook runs in an empty folder, whose path its outputs do not show.
-The metadata of one may name a variable of the environment in `outputs_need`: where it is not set, other outputs come.
+Names of notebooks may follow, and `--to=FOLDER`, which leaves the stored ones as they are. What is needed of a kernel: the last
+expression of a cell is shown, `!` starts a command in which `{name}` is replaced, and `%%writefile` writes a file. A notebook
+runs in an empty folder, whose path its outputs do not show. The metadata of one may name a variable of the environment in
+`outputs_need`: where it is not set, other outputs come.
 """
 
 import ast
@@ -24,7 +25,7 @@ LARGEST = 100_000
 """Bytes of a stored picture; a larger one is stored as JPEG."""
 BY_NUMBERS = "texts-follow-numbers"
 """Tag of a cell whose texts depend on the numbers of a training, such as a verdict: of its outputs the forms are compared."""
-NUMBER = re.compile(r"\b[0-9a-f]{16,}\b|[−+-]?\d[\d,.]*(?:e[+-]?\d+)?")
+NUMBER = re.compile(r"-?\b[0-9a-f]{8,}\b|[−+-]?\d[\d,.]*(?:e[+-]?\d+)?")
 """A number, or a digest."""
 
 
@@ -68,7 +69,8 @@ def _compared(output: dict[str, Any], kinds_only: bool) -> Any:
     forms = output.get("data", {"text/plain": output.get("text")})
     kinds = sorted({form.replace("image/jpeg", "image/png") for form in forms})
     text = NUMBER.sub("0", "".join(forms["text/plain"]))
-    return kinds if kinds_only else (kinds, " ".join(text.split()))
+    # How numbers are padded and set apart follows their digits, too.
+    return kinds if kinds_only else (kinds, " ".join(text.replace(",", " ").split()))
 
 
 def _outputs(source: str, names: dict[str, Any], count: int) -> list[dict[str, Any]]:
@@ -131,18 +133,21 @@ def _lines(text: str) -> list[str]:
     return text.replace(f"{pathlib.Path.cwd()}/", "").splitlines(keepends=True)
 
 
-def main(names: list[str]) -> None:
-    """Executes notebooks and stores their outputs; says what each took of the processor."""
+def main(words: list[str]) -> None:
+    """Executes notebooks and stores them with their outputs; says what each took of the processor."""
     sys.path.insert(0, str(ROOT))
+    targets = [pathlib.Path(word.removeprefix("--to=")) for word in words if word.startswith("--to=")]
+    names, target = [word for word in words if not word.startswith("--to=")], next(iter(targets), FOLDER)
     for path in [FOLDER / f"{name}.ipynb" for name in names] or sorted(FOLDER.glob("*.ipynb")):
         content, begun = read(path), _cpu_seconds()
         needs = content["metadata"].get("cnnlab", {}).get("outputs_need")
-        if needs and needs not in os.environ:
+        if needs and needs not in os.environ and target == FOLDER:
             sys.exit(f"{path.name}: its outputs need ${needs}. Set it, or name the other notebooks.")
         with tempfile.TemporaryDirectory() as folder:
             execute(content, pathlib.Path(folder).resolve())
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"{path.name}: {_cpu_seconds() - begun:.0f} CPU seconds, {path.stat().st_size:,} bytes")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        (target / path.name).write_text(text, encoding="utf-8")
+        print(f"{path.name}: {_cpu_seconds() - begun:.0f} CPU seconds, {len(text):,} characters")
 
 
 def _cpu_seconds() -> float:
