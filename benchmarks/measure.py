@@ -201,14 +201,13 @@ class Worker:
     ) -> None:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.measure", module, json.dumps(dict(given))],
+            [python, "-m", "benchmarks.measure", module, json.dumps(dict(given)), json.dumps(sorted(cores))],
             cwd=ROOT,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),  # before a library counts them
         )
         self._about: dict[str, Any] | None = None
 
@@ -258,7 +257,8 @@ class Worker:
 
 
 def serve() -> None:
-    """Is the process of a worker."""
+    """Is the process of a worker: `MODULE GIVEN CORES`."""
+    os.sched_setaffinity(0, json.loads(sys.argv[3]))  # before a library counts them
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
     work: Work = importlib.import_module(sys.argv[1]).work(**json.loads(sys.argv[2]))

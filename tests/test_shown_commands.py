@@ -258,6 +258,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("piece", RUN, ids=lambda piece: f"{piece[0]}-{piece[1]}")
 def test_the_commands_of_a_piece_of_code_run(piece: tuple[str, int], reader: Reader, tmp_path: pathlib.Path, here: Here):
     (tmp_path / "runs").mkdir()

@@ -2,7 +2,7 @@
 
 Paper:    A. G. Howard et al., MobileNets: efficient convolutional neural networks for mobile vision applications, 2017, arXiv
           1704.04861, Table 4; F. Chollet, Xception, 2017, arXiv 1610.02357
-Command:  python launch.py ablate --experiment=c38_separable_cifar10
+Command:  python launch.py ablate --experiment=c38_separable_photos
 Result:   not run yet; docs/claims/c38.md has the numbers when it is.
 
 Network, optimiser and rate are those of c38_separable, and were chosen for Fashion-MNIST; nothing is tuned anew. The widths are
