@@ -195,7 +195,7 @@ def small(shown: Shown) -> list[str]:
     found = offline(knobs.resolve(function, {}).values, side=8) | SMALLER.get(shown.experiment, {})
     there = {parameter for parameter, *_ in parameters(function)}
     found |= {name: value for name, value in {"pretrain": "0 steps", "log_p_samples": 2}.items() if name in there}
-    found |= {"data.dataset.examples": 60} if shown.experiment == "localize_scenes" else {}
+    found |= {"data.dataset.examples": 100} if shown.experiment == "localize_scenes" else {}
     of_tfds = any(word.startswith("--dataset=tfds:") for word in shown.words)
     given = names(shown) - ({"dataset"} if of_tfds else set())
     if "init_from" in given:  # a run brings its own network
@@ -227,7 +227,8 @@ def shortened(shown: Shown, reader: Reader, folder: pathlib.Path) -> list[str]:
     fewer = [re.sub(r"^--seeds=\d+$", "--seeds=2", word) for word in fewer]
     if shown.verb == "ablate":
         fewer += ["--trials=4"] * ("--design=random" in words) + ["--seeds=2"] * ("seeds" not in names(shown))
-        fewer += ["--dry_run"] * (shown.page != "studies" and "--dry_run" not in words)  # which has one of each kind
+        if shown.page != "studies":  # which has one of each kind
+            return [*fewer, *small(shown), *["--dry_run"] * ("--dry_run" not in words), "--devices=1"]
     if shown.verb == "explain" and "what" not in names(shown):  # the whole page: tests/test_explain_verb.py
         fewer.append("--what=filters,saliency")
     if shown.experiment in FILES and shown.verb != "inspect":
@@ -241,7 +242,8 @@ def shortened(shown: Shown, reader: Reader, folder: pathlib.Path) -> list[str]:
 def is_carried_out(shown: Shown) -> bool:
     """Whether a command is run to its end, and not traced."""
     of_a_reader = any(re.search(r"PATH|FOLDER|TEXT|\bRUN\b|WEIGHTS", word) for word in shown.words)
-    return shown.verb != "train" or "--help" in shown.words or of_a_reader or bool(names(shown) & BEYOND_A_STEP)
+    says_only = {"--help", "--version"} & {*shown.words}
+    return shown.verb != "train" or bool(says_only) or of_a_reader or bool(names(shown) & BEYOND_A_STEP)
 
 
 def trace(words: list[str]) -> None:
@@ -258,7 +260,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 
 @pytest.mark.slow
-@pytest.mark.thorough
 @pytest.mark.parametrize("piece", RUN, ids=lambda piece: f"{piece[0]}-{piece[1]}")
 def test_the_commands_of_a_piece_of_code_run(piece: tuple[str, int], reader: Reader, tmp_path: pathlib.Path, here: Here):
     (tmp_path / "runs").mkdir()
@@ -280,7 +281,7 @@ def test_every_flag_and_knob_of_a_command_that_is_not_run_is_known(
     each: Shown, reader: Reader, tmp_path: pathlib.Path, here: Here
 ):
     words = [word for word in each.words if not word.startswith(("--fake_devices", "--judge"))]
-    code, out, err = here(*words, "--help")
+    code, out, err = here(*words, *["--help"] * ("--help" not in words))
     assert code == 0 and out, f"{each}\n{err}"
 
 
