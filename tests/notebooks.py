@@ -110,7 +110,8 @@ def _write(name: str, content: str) -> None:
 def _run(command: str) -> None:
     """Runs a command of the shell, in which `cnnlab` is the one that an installed package has; prints what it printed."""
     installed = f"cnnlab() {{ '{sys.executable}' '{ROOT / 'launch.py'}' \"$@\"; }}"
-    done = subprocess.run(f"{installed}\n{command}", shell=True, text=True, capture_output=True, check=False)
+    wide = {**os.environ, "COLUMNS": "120"}  # tables are as wide whatever terminal this runs in
+    done = subprocess.run(f"{installed}\n{command}", shell=True, text=True, capture_output=True, check=False, env=wide)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     print(done.stdout, end="")
     print(done.stderr, end="", file=sys.stderr)
