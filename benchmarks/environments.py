@@ -11,11 +11,6 @@ class NotInstalled(Exception):
     """The libraries cannot be installed."""
 
 
-def cache_folder() -> pathlib.Path:
-    """Returns `$XDG_CACHE_HOME/cnnlab`, by default below ~/.cache."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnlab"
-
-
 def python_of(folder: pathlib.Path, steps: Sequence[Sequence[str]]) -> str:
     """Returns the Python of the environment in a folder; it is made where it is not complete.
 

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -15,24 +15,26 @@ from cnnlab import files
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def machine(cores: tuple[int, ...]) -> dict[str, Any]:
-    """Describes the processor and the versions of the libraries that are installed; imports none of them."""
+def software(libraries: Sequence[str]) -> dict[str, Any]:
+    """Describes the system and the versions of libraries, None for one that is not installed, and says the time."""
     versions: dict[str, str | None] = {}
-    for name in LIBRARIES:
+    for name in libraries:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = None
+    return {"platform": platform.platform(), "python": platform.python_version(), "versions": versions, "time": today()}
+
+
+def machine(cores: tuple[int, ...]) -> dict[str, Any]:
+    """Describes the processor and the versions of the libraries that are installed; imports none of them."""
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "devices": [f"cpu: {len(cores)} cores of {names[0] if names else platform.processor() or platform.machine()}"],
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": versions,
+        **software(LIBRARIES),
         "load": os.getloadavg()[0],
-        "time": today(),
     }
 
 

@@ -11,8 +11,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.environments import NotInstalled, cache_folder, python_of
+from benchmarks.environments import NotInstalled, python_of
 from benchmarks.measure import Worker
+from cnnlab import home
 
 REQUIREMENTS = pathlib.Path(__file__).with_name("peers") / "requirements.txt"
 TORCHVISION = ("--no-deps", "torchvision==0.28.0")
@@ -65,7 +66,7 @@ class Settings:
         if self.torch_python:
             return self.torch_python
         name = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:8]
-        folder = cache_folder() / f"peers-{name}"
+        folder = home.cache_folder() / f"peers-{name}"
         if not (folder / "complete").exists():
             print(f"PyTorch is installed into {folder}, once.", file=sys.stderr, flush=True)
         try:

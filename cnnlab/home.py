@@ -1,5 +1,7 @@
-"""Where this code lies: in a checkout of the project, or installed by pip together with the experiments. Imports no jax."""
+"""Where this code lies: in a checkout of the project, or installed by pip together with the experiments; where
+its caches lie. Imports no jax."""
 
+import os
 import pathlib
 import shlex
 import sys
@@ -22,6 +24,11 @@ def make_experiments_importable() -> None:
     above = str(EXPERIMENTS.parent)
     if above not in sys.path:
         sys.path.append(above)
+
+
+def cache_folder() -> pathlib.Path:
+    """Returns `$XDG_CACHE_HOME/cnnlab`, by default below ~/.cache; it is safe to delete at any time."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnlab"
 
 
 def process(words: Sequence[str]) -> list[str]:

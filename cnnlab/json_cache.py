@@ -1,10 +1,8 @@
 """Small results that take long to compute again, in JSON files below the user's cache folder. Imports no jax."""
 
-import os
-import pathlib
 from typing import Any
 
-from cnnlab import files
+from cnnlab import files, home
 from cnnlab.errors import DamagedFile, DiskError
 
 
@@ -18,8 +16,7 @@ class JsonCache:
             name: name of the file without its suffix.
             most: number of entries above which those that this process did not use are dropped.
         """
-        base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        self.path, self.most = base / "cnnlab" / f"{name}.json", most
+        self.path, self.most = home.cache_folder() / f"{name}.json", most
         try:
             known = files.read_record(self.path)
         except DamagedFile:

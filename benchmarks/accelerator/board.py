@@ -2,15 +2,14 @@
 
 import dataclasses
 import pathlib
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from typing import Any
 
 import jax
 
+from benchmarks.record import software
 from cnnlab import files
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
@@ -99,16 +98,4 @@ def number(value: float | str) -> str:
 
 def machine() -> dict[str, Any]:
     """Describes the devices, the processor and the versions of the libraries that are installed."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "time": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-    }
+    return {"devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()], **software(LIBRARIES)}

@@ -12,10 +12,6 @@ import optax
 
 from benchmarks.steps import nets
 
-PAIRS = ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1))
-"""Features and stride of the blocks of ResNet-18."""
-SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1))
-
 
 def conv(features: int, kernel: int, strides: int = 1, groups: int = 1, bias: bool = False) -> nn.Conv:
     """A convolution that is padded so that stride 1 keeps the size."""
@@ -50,7 +46,7 @@ class Depthwise(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.relu(normed(conv(32, 3)(x)))
-        for features, strides in SEPARABLE:
+        for features, strides in nets.SEPARABLE:
             x = nn.relu(normed(conv(x.shape[-1], 3, strides, groups=x.shape[-1])(x)))
             x = nn.relu(normed(conv(features, 1)(x)))
         return nn.Dense(nets.CLASSES)(x.mean((1, 2)))
@@ -60,7 +56,7 @@ class ResNet18(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.relu(normed(conv(64, 3)(x)))
-        for features, strides in PAIRS:
+        for features, strides in nets.PAIRS:
             y = nn.relu(normed(conv(features, 3, strides)(x)))
             y = normed(conv(features, 3)(y))
             if x.shape != y.shape:

@@ -9,9 +9,6 @@ from torch.nn import functional
 
 from benchmarks.steps import nets
 
-PAIRS = ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1))
-SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1))
-
 
 def conv(channels: int, features: int, kernel: int, strides: int = 1, groups: int = 1, bias: bool = False) -> nn.Module:
     """A convolution that is padded so that stride 1 keeps the size."""
@@ -42,7 +39,7 @@ def autoencoder() -> nn.Module:
 
 def depthwise() -> nn.Module:
     found, channels = [*normed(3, 32, 3), nn.ReLU()], 32
-    for features, strides in SEPARABLE:
+    for features, strides in nets.SEPARABLE:
         found += [*normed(channels, channels, 3, strides, channels), nn.ReLU(), *normed(channels, features, 1), nn.ReLU()]
         channels = features
     return nn.Sequential(*found, *head(channels))
@@ -60,7 +57,7 @@ class Residual(nn.Module):
 
 def resnet18() -> nn.Module:
     found, channels = [*normed(3, 64, 3), nn.ReLU()], 64
-    for features, strides in PAIRS:
+    for features, strides in nets.PAIRS:
         found.append(Residual(channels, features, strides))
         channels = features
     return nn.Sequential(*found, *head(channels))

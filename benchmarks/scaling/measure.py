@@ -15,6 +15,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.record import machine
+from benchmarks.settings import available_cores
+
 SECONDS = 0.4
 """Least length of one measurement of a case."""
 
@@ -173,11 +176,9 @@ def counted(nets: dict[str, int]) -> list[dict[str, Any]]:
 
 def record(plans: dict[str, Plan]) -> dict[str, Any]:
     """Measures, and returns what is kept: the machine, its load before, the seconds that it took, and all rows."""
-    from benchmarks.accelerator.board import machine
-
-    load, began = os.getloadavg()[0], time.monotonic()
+    cores, began = available_cores(os.cpu_count() or 1), time.monotonic()
+    about = {**machine(cores), "cores": len(cores)}  # and the load before
     exchanges = counted({net: batch for net, batch in COUNTED.items() if plans is PLANS or net in plans})
     rows = measure(plans)
     seconds = time.monotonic() - began
-    about = {**machine(), "cores": len(os.sched_getaffinity(0)), "load": load}
     return {"machine": about, "seconds": round(seconds), "exchanges": exchanges, "rows": rows}

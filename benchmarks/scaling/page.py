@@ -6,6 +6,7 @@ import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.measure import ratio
 from benchmarks.scaling import model
 from cnnlab.inspect.traffic import Collective
 
@@ -106,16 +107,11 @@ def times(rows: Sequence[Row]) -> Iterator[list[str]]:
             str(row["devices"]) if row["processes"] == 1 else f"{row['devices']}, in {row['processes']} processes",
             row["strategy"] if row["devices"] > 1 else "–",
             digits(wall),
-            f"{compared(row['wall'], whole['wall']):.2f}",
+            f"{ratio(row['wall'], whole['wall']):.2f}",
             digits(cpu),
             f"{1 - own / cpu:.0%}" if row["devices"] > 1 else "–",
             megabytes(row["sent"]) if row["devices"] > 1 else "–",
         ]
-
-
-def compared(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Returns the median over the rounds of ours divided by theirs."""
-    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def machines() -> Iterator[list[str]]:

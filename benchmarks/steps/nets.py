@@ -37,6 +37,10 @@ class Net:
 CLASSES = 10
 SSD_SIDE, SSD_MAPS, SSD_OBJECTS = 48, (12, 6, 3), 3
 CHARACTERS, WINDOW, UNITS = 65, 64, 192
+SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1))
+"""Features and stride of the separable convolutions of the depth-wise network."""
+PAIRS = ((64, 1), *SEPARABLE)
+"""Features and stride of the blocks of ResNet-18."""
 
 
 def classified(side: int, channels: int) -> Callable[[np.random.Generator, int], Batch]:

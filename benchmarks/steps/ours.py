@@ -41,7 +41,7 @@ class Depthwise(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> Returned:
         """Maps images [B, 32, 32, 3] to logits [B, K]."""
         x = ConvNorm(32, 3, padding=1)(x, train=train)
-        for features, strides in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
+        for features, strides in nets.SEPARABLE:
             x = ConvNorm(x.shape[-1], 3, strides, 1, groups=x.shape[-1])(x, train=train)
             x = ConvNorm(features, 1)(x, train=train)
         return nn.Dense(nets.CLASSES)(x.mean((1, 2))), {}  # [B, H, W, C] -> [B, C] -> [B, K]

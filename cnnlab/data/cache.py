@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from cnnlab import home
 from cnnlab.data.source import notify
 from cnnlab.errors import DiskError, UsageError, disk_reason
 from cnnlab.files import read_json, replace_file, write_json
@@ -51,7 +52,7 @@ class Entry:
 
 def cache_dir() -> pathlib.Path:
     """Returns `$XDG_CACHE_HOME/cnnlab/data`, by default below ~/.cache; it is safe to delete at any time."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnlab" / "data"
+    return home.cache_folder() / "data"
 
 
 def limit() -> int:

@@ -18,6 +18,7 @@ import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cnnlab import home
 from cnnlab.core import PyTree, Strategy, TrainState
 from cnnlab.digests import digest
 from cnnlab.engine import processes
@@ -50,8 +51,7 @@ def use_compilation_cache() -> None:
             else []
         )
         machine = digest(["\n".join([platform.machine(), platform.processor(), *sorted(set(flags))])])
-        base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-        folder = base / "cnnlab" / "jax" / f"{jaxlib.__version__}-{machine[:12]}"
+        folder = home.cache_folder() / "jax" / f"{jaxlib.__version__}-{machine[:12]}"
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -126,7 +126,7 @@ def _on_mesh(name: str, devices: Sequence[Any], rule: Rule) -> Strategy:
         replicate=lambda tree: processes.place(tree, everywhere),
         shard_batch=lambda feeds: processes.place_rows(feeds, by_row, owners) if rows else jax.device_put(feeds, by_row),
         compile_steps=compile_steps,
-        compile_measure=lambda measure: jax.jit(measure, out_shardings=everywhere),
+        compile_measure=lambda measure: jax.jit(split_over(mesh)(measure), out_shardings=everywhere),
         rows=rows,
     )
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.data.decode import BadImage
-from cnnlab.errors import DataError, UsageError
+from cnnlab.errors import UsageError
 from cnnlab.explain import checks, filters, render
 from cnnlab.explain.activations import MOST_LAYERS, sheet_of
 from cnnlab.explain.attributions import LARGE, Explained, chosen_target, compute_maps, zero_reason
@@ -23,7 +23,7 @@ from cnnlab.explain.opening import Opened
 from cnnlab.explain.scene import usual_layers
 from cnnlab.predict.find import Found
 from cnnlab.predict.prepare import Prepared
-from cnnlab.python.predictions import found_images
+from cnnlab.python.predictions import found_images, unreadable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -173,7 +173,7 @@ def prepared_images(opened: Opened, images: Any) -> list[tuple[Found, Prepared]]
         try:
             prepared.append((one, opened.prepare(one.source)))
         except BadImage as error:
-            raise DataError(f"{one.name}: {error}.\nLeave it out, or repair it.") from None
+            raise unreadable(one, error) from None
     return prepared
 
 

@@ -101,11 +101,16 @@ def predict_images(predictor: Predictor, images: Any) -> Predictions:
         raise UsageError("there are no images to predict: the list is empty.")
 
     def refuse(one: Found, reason: str) -> None:
-        raise DataError(f"{one.name}: {reason}.\nLeave it out, or repair it.")
+        raise unreadable(one, reason)
 
     # A power of two, so that calls with other numbers of images compile few programs.
     size = predictor.batch_size(1 << (len(found) - 1).bit_length())
     return Predictions(list(predictor.each(found, refuse, batch_size=size)), predictor.prediction, predictor.inputs)
+
+
+def unreadable(one: Found, reason: object) -> DataError:
+    """Returns the error of an image that cannot be read."""
+    return DataError(f"{one.name}: {reason}.\nLeave it out, or repair it.")
 
 
 def found_images(images: Any, *, channels: int) -> list[Found]:

@@ -20,6 +20,7 @@ rate of 0.005, of 300 steps on seed 101, had the separable form 0.4 to 0.9 point
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from cnnlab.ablation.analyse.claim_verdict import every
 from cnnlab.ablation.analyse.exact_verdicts import at_least
@@ -55,10 +56,29 @@ def form_and_width(widths: Mapping[str, Sequence[int]]) -> tuple[str, str]:
     )
 
 
+def learning(families: Mapping[str, Sequence[str]], least: float) -> tuple[Any, ...]:
+    """Returns the rules that both forms learn at all, and more with more operations.
+
+    Args:
+        families: {form: its arms, from the smallest to the largest}.
+        least: accuracy that the smallest have to reach.
+    """
+    full, separable = families["full"], families["separable"]
+    return (
+        at_least("C38", full[0], least, "The smallest full network learns"),
+        at_least("C38", separable[0], least, "The smallest separable network learns"),
+        contrast("C38", full[-1], "better", "More operations help the full form", against=full[0]),
+        contrast("C38", separable[-1], "better", "And the separable form", against=separable[0]),
+    )
+
+
 VARY = form_and_width({"full": (6, 8, 11, 15), "separable": (16, 22, 30, 40)})
 _ARMS = [arm.name for arm in zip_levels(parse_vary(VARY))]
-FULL, SEPARABLE = _ARMS[:4], _ARMS[4:]
-FAMILIES = {"separable": SEPARABLE, "full": FULL}
+FAMILIES = {"separable": _ARMS[4:], "full": _ARMS[:4]}
+PUBLISHED = (
+    "Howard et al. (2017), Table 4, ImageNet: 70.6 % with 569 million multiply-accumulates, 71.7 % with full "
+    "convolutions of as many maps and 4866 million; Table 6: 63.7 % with 149 million."
+)
 SMALLEST = 0.005
 """Smallest effect of interest, as a share of the test images."""
 
@@ -78,19 +98,11 @@ study = StudySpec(
             at_matched_cost("C38", FAMILIES, "better", "At equal numbers of parameters they do", cost="parameters"),
             at_matched_cost("C38", FAMILIES, "worse", "At equal time of training they do worse", cost="seconds"),
         ),
-        requires=(
-            at_least("C38", FULL[0], 0.75, "The smallest full network learns"),
-            at_least("C38", SEPARABLE[0], 0.75, "The smallest separable network learns"),
-            contrast("C38", FULL[-1], "better", "More operations help the full form", against=FULL[0]),
-            contrast("C38", SEPARABLE[-1], "better", "And the separable form", against=SEPARABLE[0]),
-        ),
+        requires=learning(FAMILIES, least=0.75),
         scope="convnets of four convolutions of 6 to 160 maps on Fashion-MNIST, 900 steps of Adam from scratch at one rate",
     ),
     card=Card(
-        published=(
-            "Howard et al. (2017), Table 4, ImageNet: 70.6 % with 569 million multiply-accumulates, 71.7 % with full "
-            "convolutions of as many maps and 4866 million; Table 6: 63.7 % with 149 million."
-        ),
+        published=PUBLISHED,
         would_change="Separable convnets that are better by less than half a point at equal multiply-accumulates, or worse.",
         quick="--seeds=1 --steps=100",
         figure=Figure(x="macs", lines="model.convolution", log_x=True),
