@@ -1,9 +1,9 @@
 """How everything here is measured: processes that take turns, round after round. Needs the standard library alone.
 
 A *run* is a function (steps) -> Spent. `in_turns` calls the runs of one comparison one after another, in every round again, so
-that a machine whose speed drifts bends no ratio. Most runs live in a worker, a process of its own which is told what to do by
-lines of JSON: all workers of a comparison are alive and one of them works. A worker is `python -m benchmarks.measure MODULE
-GIVEN`: it calls `MODULE.work(**GIVEN)`, which returns a `Work`.
+that a machine whose speed drifts bends no ratio. Most runs live in a worker, a process of its own (or several that work
+together) which is told what to do by lines of JSON: all workers of a comparison are alive and one of them works. A process is
+`python -m benchmarks.measure MODULE GIVEN CORES`: it calls `MODULE.work(**GIVEN)`, which returns a `Work`.
 """
 
 import dataclasses
@@ -188,57 +188,74 @@ class Work:
 
 
 class Worker:
-    """A process that does the work of a module when it is told to."""
+    """Processes that do the work of a module when told to: one, or several that do it together and are asked at once."""
 
     def __init__(
         self,
         module: str,
-        given: Mapping[str, Any],
-        *,
+        *given: Mapping[str, Any],
         cores: Sequence[int],
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Starts the processes, one for each mapping of arguments."""
+        self._members = [_Process(module, each, cores, python, environment or {}) for each in given]
+        self._about: dict[str, Any] | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What it says of itself; waits until all are there. Raises WorkerFailed where one does not get there."""
+        if self._about is None:
+            first, *_ = [member.hear() for member in self._members]
+            self._about = first
+        return self._about
+
+    def run(self, name: str) -> Run:
+        """Returns one of its runs: of several processes the longest wall time and the sum of their CPU time."""
+
+        def ask(steps: int) -> Spent:
+            assert self.about is not None
+            for member in self._members:
+                member.ask({"run": name, "steps": steps})
+            spent = [Spent(**member.hear()) for member in self._members]
+            return Spent(max(each.wall for each in spent), sum(each.cpu for each in spent), spent[0].told)
+
+        return ask
+
+    def end(self) -> None:
+        """Ends the processes."""
+        for member in self._members:
+            member.end()
+
+
+class _Process:
+    """One process of a worker."""
+
+    def __init__(
+        self, module: str, given: Mapping[str, Any], cores: Sequence[int], python: str, environment: Mapping[str, str]
     ) -> None:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(
             [python, "-m", "benchmarks.measure", module, json.dumps(dict(given)), json.dumps(sorted(cores))],
             cwd=ROOT,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
         )
-        self._about: dict[str, Any] | None = None
 
-    @property
-    def about(self) -> dict[str, Any]:
-        """What it says of itself; waits until it is there. Raises WorkerFailed where it does not get there."""
-        if self._about is None:
-            self._about = self._read()
-        return self._about
+    def ask(self, what: Mapping[str, Any]) -> None:
+        """Asks for something; raises WorkerFailed where the process has ended."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise WorkerFailed(self._last_words()) from None
 
-    def run(self, name: str) -> Run:
-        """Returns one of its runs."""
-
-        def ask(steps: int) -> Spent:
-            assert self.about is not None and self._process.stdin is not None
-            try:
-                self._process.stdin.write(json.dumps({"run": name, "steps": steps}) + "\n")
-                self._process.stdin.flush()
-            except OSError:
-                raise WorkerFailed(self._last_words()) from None
-            return Spent(**self._read())
-
-        return ask
-
-    def end(self) -> None:
-        """Ends the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
-
-    def _read(self) -> dict[str, Any]:
+    def hear(self) -> dict[str, Any]:
+        """Returns the next answer; raises WorkerFailed where none comes."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], LONGEST_ANSWER)[0]:
             self._process.kill()
@@ -247,6 +264,12 @@ class Worker:
         if not line:
             raise WorkerFailed(self._last_words())
         return json.loads(line)
+
+    def end(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
 
     def _last_words(self) -> str:
         self._process.wait()

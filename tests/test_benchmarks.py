@@ -61,12 +61,15 @@ def test_a_worker_answers_whatever_a_library_prints_and_its_last_words_are_told(
         "good": Worker("tests.idle_work", {"parameters": 7}, cores=available_cores(1)),
         "bad": Worker("tests.idle_work", {"parameters": 7, "fails": True}, cores=available_cores(1)),
         "none": Worker("tests.idle_work", {"misspelt": 7}, cores=available_cores(1)),
+        "two": Worker("tests.idle_work", {"parameters": 8}, {"parameters": 9}, cores=available_cores(1)),
+        "half": Worker("tests.idle_work", {"parameters": 8}, {"parameters": 9, "fails": True}, cores=available_cores(1)),
     }
     runs = {name: (worker, "step") for name, worker in workers.items()}
     about, found = together(runs, rounds=2, seconds=0.0, say=lambda words: None)
-    assert about == {"good": {"parameters": 7}, "bad": {"parameters": 7}}
+    assert about == {name: {"parameters": 8 if name in ("two", "half") else 7} for name in workers if name != "none"}
     assert len(found["good"].wall) == 2 and found["good"].told == [{"compilations": 1}] * 2
-    assert found["bad"].failed == "ValueError: it cannot" and "misspelt" in found["none"].failed
+    assert found["bad"].failed == found["half"].failed == "ValueError: it cannot" and "misspelt" in found["none"].failed
+    assert len(found["two"].cpu) == 2 and not found["two"].failed, "two processes do one work"
 
 
 def test_a_command_is_timed_until_a_line_appears_and_must_end_well(tmp_path: pathlib.Path):

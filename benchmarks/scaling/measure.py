@@ -1,4 +1,4 @@
-"""Drives the processes that train, in turns, and keeps what they took.
+"""Measures the processes that train, in turns, and keeps what they took.
 
 A case is one network with one strategy on one number of devices. Every number of devices has a process of its own (two
 processes with a device each are one more case); all are alive, and take turns in every round, so that a machine whose speed
@@ -6,20 +6,20 @@ drifts bends no ratio.
 """
 
 import dataclasses
-import json
 import os
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmarks.measure import Worker, WorkerFailed, together
 from benchmarks.record import machine
 from benchmarks.settings import available_cores
 
-SECONDS = 0.4
-"""Least length of one measurement of a case."""
+SECONDS = 0.8
+"""Length of one measurement of a case, at least one step."""
+WORKER = "benchmarks.scaling.worker"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Case:
     processes: int
     batch: int
 
+    @property
+    def name(self) -> str:
+        """How it is called while it is measured."""
+        return f"{self.net}, batch {self.batch}: {self.strategy}, devices: {self.devices}, processes: {self.processes}"
+
 
 def cases(net: str, plan: Plan) -> list[Case]:
     """Returns the cases of a network: one device with each share of a batch, then several with the whole of it."""
@@ -63,95 +68,42 @@ def cases(net: str, plan: Plan) -> list[Case]:
     return [*alone, *together, *apart]
 
 
-class Workers:
-    """The processes that train one case: one, or two that do it together and are asked at once."""
-
-    def __init__(self, devices: int, processes: int):
-        if processes == 1:
-            groups: list[list[str]] = [[]]
-        else:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-            groups = [[str(index), str(processes), str(port)] for index in range(processes)]
-        command = [sys.executable, "-m", "benchmarks.scaling.worker", str(devices // processes)]
-        self.members = [
-            subprocess.Popen([*command, *group], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for group in groups
-        ]
-
-    def tell(self, **what: Any) -> None:
-        """Asks for something, whose answer `hear` reads."""
-        for member in self.members:
-            assert member.stdin is not None
-            member.stdin.write(json.dumps(what) + "\n")
-            member.stdin.flush()
-
-    def hear(self) -> dict[str, Any]:
-        """Returns the answer to the oldest open question: of several processes the longest time and the sum of their work."""
-        answers = []
-        for member in self.members:
-            assert member.stdout is not None
-            line = member.stdout.readline()
-            if not line:
-                raise RuntimeError(f"a process of the benchmark ended with code {member.wait()}")
-            answers.append(json.loads(line))
-        if "wall" in answers[0]:
-            return {"wall": max(each["wall"] for each in answers), "cpu": sum(each["cpu"] for each in answers)}
-        return answers[0]
-
-    def end(self) -> None:
-        """Ends the processes: those that train together leave each other when their input ends."""
-        for member in self.members:
-            assert member.stdin is not None
-            member.stdin.close()
-        for member in self.members:
-            try:
-                member.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                member.kill()
-                member.wait()
+def worker(devices: int, processes: int, cores: Sequence[int], **given: Any) -> Worker:
+    """Starts the processes that share so many CPU devices."""
+    groups: list[dict[str, Any]] = [{}]
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        groups = [{"group": [processes, index, f"127.0.0.1:{port}"]} for index in range(processes)]
+    return Worker(WORKER, *({"devices": devices // processes, **given, **group} for group in groups), cores=cores)
 
 
-def measure(plans: dict[str, Plan]) -> list[dict[str, Any]]:
-    """Returns a row for each case: its fields, milliseconds of wall and CPU time of a step by round, and what it sends."""
-    places = sorted({(case.devices, case.processes) for net, plan in plans.items() for case in cases(net, plan)})
-    workers = {place: Workers(*place) for place in places}
-    try:
-        return [row for net, plan in plans.items() for row in _measured(net, plan, workers)]
-    finally:
-        for each in workers.values():
-            each.end()
+def measured(net: str, plan: Plan, cores: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yields a row for each case: its fields, milliseconds of wall and CPU time of a step by round, and what a device sends.
+
+    Raises WorkerFailed where a case cannot be measured.
+    """
+    places: dict[tuple[int, int], list[Case]] = {}
+    for case in cases(net, plan):
+        places.setdefault((case.devices, case.processes), []).append(case)
+    workers = {
+        place: worker(*place, cores, net=net, cases=[[case.name, case.strategy, case.batch] for case in found])
+        for place, found in places.items()
+    }
+    runs = {case.name: (workers[place], case.name) for place, found in places.items() for case in found}
+    about, found = together(runs, rounds=plan.rounds, seconds=SECONDS, say=say)
+    for case in cases(net, plan):
+        one = found[case.name]
+        if one.failed:
+            raise WorkerFailed(f"{case.name}: {one.failed}")
+        times = {kind: [1e3 * each for each in seconds] for kind, seconds in (("wall", one.wall), ("cpu", one.cpu))}
+        yield {**dataclasses.asdict(case), **times, **about[case.name][case.name]}
 
 
-def _measured(net: str, plan: Plan, workers: dict[tuple[int, int], Workers]) -> Iterator[dict[str, Any]]:
-    """Yields the rows of one network."""
-    place = {case: workers[case.devices, case.processes] for case in cases(net, plan)}
-    build = {case: [net, case.strategy, case.batch] for case in place}
-    for case, worker in place.items():  # each compiles in its own process, while the others do
-        worker.tell(build=build[case])
-    about = {case: worker.hear() for case, worker in place.items()}
-    steps = {}
-    for case, worker in place.items():
-        for number in (1, 2):  # the first step is not measured
-            worker.tell(use=build[case], steps=number)
-            told = worker.hear()
-        steps[case] = max(1, round(2 * SECONDS / told["wall"]))
-    times: dict[Case, dict[str, list[float]]] = {case: {"wall": [], "cpu": []} for case in place}
-    for _ in range(plan.rounds):
-        for case, worker in place.items():
-            worker.tell(use=build[case], steps=steps[case])
-            for kind, seconds in worker.hear().items():
-                times[case][kind].append(1e3 * seconds / steps[case])
-    for worker in set(place.values()):
-        worker.tell(forget=True)
-        worker.hear()
-    for case in place:
-        print(
-            f"{case.net}, {case.strategy}, {case.devices} devices, batch {case.batch}: {times[case]}",
-            file=sys.stderr,
-            flush=True,
-        )
-        yield {**dataclasses.asdict(case), **times[case], **about[case]}
+def say(words: str) -> None:
+    """Says what is being done."""
+    print(words, file=sys.stderr, flush=True)
 
 
 COUNTED = {"LeNet-5": 256, "ResNet-18 for CIFAR": 32, "ResNet-50 at 224": 64}
@@ -160,17 +112,17 @@ DEVICES = 8
 """Devices among which they are counted."""
 
 
-def counted(nets: dict[str, int]) -> list[dict[str, Any]]:
+def counted(nets: dict[str, int], cores: Sequence[int]) -> list[dict[str, Any]]:
     """Returns a row for each network and strategy: its fields, its bytes and its exchanges as accelerators make them."""
     found = []
-    worker = Workers(DEVICES, 1)
-    try:
-        for net, batch in nets.items():
-            for strategy in ("jit", "fsdp"):
-                worker.tell(count=[net, strategy, batch])
-                found.append({"net": net, "strategy": strategy, "devices": DEVICES, **worker.hear()})
-    finally:
-        worker.end()
+    for net, batch in nets.items():
+        say(f"{net}: exchanges among {DEVICES} devices")
+        counting = worker(DEVICES, 1, cores, net=net, counted=batch)
+        try:
+            rows = counting.about.items()
+            found += [{"net": net, "strategy": strategy, "devices": DEVICES, **row} for strategy, row in rows]
+        finally:
+            counting.end()
     return found
 
 
@@ -178,7 +130,7 @@ def record(plans: dict[str, Plan]) -> dict[str, Any]:
     """Measures, and returns what is kept: the machine, its load before, the seconds that it took, and all rows."""
     cores, began = available_cores(os.cpu_count() or 1), time.monotonic()
     about = {**machine(cores), "cores": len(cores)}  # and the load before
-    exchanges = counted({net: batch for net, batch in COUNTED.items() if plans is PLANS or net in plans})
-    rows = measure(plans)
+    exchanges = counted({net: batch for net, batch in COUNTED.items() if plans is PLANS or net in plans}, cores)
+    rows = [row for net, plan in plans.items() for row in measured(net, plan, cores)]
     seconds = time.monotonic() - began
     return {"machine": about, "seconds": round(seconds), "exchanges": exchanges, "rows": rows}

@@ -1,20 +1,13 @@
-"""A process with its own number of CPU devices, which trains networks by a strategy when it is told to.
+"""Trains a network by a strategy on a number of CPU devices of its own, or reads what they exchange."""
 
-    python -m benchmarks.scaling.worker DEVICES [PROCESS PROCESSES PORT]
-
-It answers lines of JSON: {"build": [net, strategy, batch size]} compiles a step, {"steps": number} takes some with the newest
-program that was built, {"use": …} goes back to an earlier one, {"forget": true} drops them all, and {"count": …} reads what the
-devices exchange.
-"""
-
-import dataclasses
-import json
 import os
 import pathlib
-import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
+
+from benchmarks.measure import Work
 
 NOISE = f"{pathlib.Path(__file__).with_name('noise.py')}:noise"
 NETS: dict[str, dict[str, Any]] = {
@@ -24,26 +17,6 @@ NETS: dict[str, dict[str, Any]] = {
     "ResNet-50 at 224": {"model": "resnet50_v1_5", "dataset.size": 224, "dataset.classes": 1000, "dataset.examples": 128},
 }
 """{name: knobs of recipes/classification.py}."""
-
-
-@dataclasses.dataclass
-class Run:
-    """A network in training."""
-
-    program: Any
-    state: Any
-    shared: Any
-    feed: Any
-
-    def steps(self, number: int) -> dict[str, float]:
-        """Takes steps, and returns the seconds of a clock and of all threads of this process."""
-        import jax
-
-        began = time.perf_counter(), time.process_time()
-        for _ in range(number):
-            self.state, _ = self.program.phase_steps[0](self.state, self.shared, self.feed)
-        jax.block_until_ready(self.state)
-        return {"wall": time.perf_counter() - began[0], "cpu": time.process_time() - began[1]}
 
 
 def program_of(net: str, strategy: str, batch_size: int) -> tuple[Any, Any]:
@@ -68,18 +41,28 @@ def program_of(net: str, strategy: str, batch_size: int) -> tuple[Any, Any]:
     return program, program.strategy.shard_batch(stack_steps([next(feeds)]))
 
 
-def build(net: str, strategy: str, batch_size: int) -> tuple[Run, dict[str, Any]]:
-    """Returns a network before its first step, the seconds to compile it, and the bytes that a device sends in a step.
+def build(net: str, strategy: str, batch_size: int) -> tuple[Callable[[int], None], dict[str, Any]]:
+    """Returns a function that takes steps; and the seconds to compile one, and the bytes that a device sends in it.
 
     No step is taken: several processes may compile for unequal times, and their first exchange gives up after 30 s.
     """
+    import jax
+
     from cnnlab.inspect.traffic import step_traffic
 
     program, feed = program_of(net, strategy, batch_size)
-    run = Run(program, program.init(0), program.step_inputs("train"), feed)
+    state, shared = program.init(0), program.step_inputs("train")
     began = time.perf_counter()
-    found = step_traffic(program.phase_steps[0], run.state, run.shared, feed, devices=len(program.strategy.devices))
-    return run, {"compile": time.perf_counter() - began, "sent": sum(each.sent for each in found)}
+    found = step_traffic(program.phase_steps[0], state, shared, feed, devices=len(program.strategy.devices))
+    about = {"compile": time.perf_counter() - began, "sent": sum(each.sent for each in found)}
+
+    def take(number: int) -> None:
+        nonlocal state
+        for _ in range(number):
+            state, _ = program.phase_steps[0](state, shared, feed)
+        jax.block_until_ready(state)
+
+    return take, about
 
 
 def count(net: str, strategy: str, batch_size: int) -> dict[str, Any]:
@@ -106,41 +89,34 @@ def count(net: str, strategy: str, batch_size: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Answers until its input ends."""
-    devices, *group = map(int, sys.argv[1:])
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
+def work(
+    devices: int,
+    net: str,
+    cases: Sequence[tuple[str, str, int]] = (),
+    counted: int = 0,
+    group: tuple[int, int, str] | None = None,
+) -> Work:
+    """Returns a run for each case, on CPU devices of this process and of the others of its group.
+
+    Args:
+        devices: number of devices of this process.
+        net: the network.
+        cases: (name, strategy, batch size) of each.
+        counted: size of the batch whose exchanges are counted, instead of cases, by strategy; 0: none.
+        group: number of processes that train together, which of them this is, and the address of the first.
+    """
     if devices > 1:
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    if devices > 1 or group:
         os.environ["PJRT_NPROC"] = str(max(16, 4 * devices))  # fewer threads than devices that wait is a deadlock
     os.environ["JAX_PLATFORMS"] = "cpu"
     from cnnlab.engine import processes
     from cnnlab.engine.parallel import use_compilation_cache
 
     if group:
-        os.environ["PJRT_NPROC"] = "16"
-        index, number, port = group
-        processes.start(processes.Group(number, index, f"127.0.0.1:{port}", 60))
+        processes.start(processes.Group(*group, 60))
     use_compilation_cache()
-    runs: dict[str, Run] = {}
-    chosen = ""
-    for line in sys.stdin:
-        asked = json.loads(line)
-        told: dict[str, Any] = {}
-        if "build" in asked:
-            chosen = json.dumps(asked["build"])
-            runs[chosen], told = build(*asked["build"])
-        if "count" in asked:
-            told = count(*asked["count"])
-        if "use" in asked:
-            chosen = json.dumps(asked["use"])
-        if "steps" in asked:
-            told = runs[chosen].steps(asked["steps"])
-        if "forget" in asked:
-            runs.clear()
-        print(json.dumps(told), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    if counted:
+        return Work({}, {strategy: count(net, strategy, counted) for strategy in ("jit", "fsdp")})
+    built = {name: build(net, strategy, batch_size) for name, strategy, batch_size in cases}
+    return Work({name: take for name, (take, _) in built.items()}, {name: about for name, (_, about) in built.items()})
