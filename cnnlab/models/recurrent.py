@@ -16,10 +16,8 @@ from cnnlab.models.layers import Dropout
 from cnnlab.ops import init
 from cnnlab.ops.activations import ACTIVATIONS
 from cnnlab.ops.init import INITIALIZERS
+from cnnlab.ops.recurrence import State, over_time
 from cnnlab.values import Choice, Fraction, Range
-
-State = Any
-"""What a layer carries from one time to the next: arrays [B, U], one or (of an LSTM) two."""
 
 
 class Recurrent(nn.Module):
@@ -72,11 +70,12 @@ class VanillaRNN(Recurrent):
         given = self.gates(x, 1)
         kernel = self.kernel(1, given.dtype)
 
-        def step(hidden: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
-            hidden = self.activation(now + hidden @ kernel)
-            return hidden, hidden
+        activation = self.activation
 
-        return over_time(step, self.zeros(given) if start is None else start, given)
+        def step(_: None, __: State, now: jax.Array, product: jax.Array) -> State:
+            return activation(now + product)
+
+        return over_time(step, kernel, None, self.zeros(given) if start is None else start, given)
 
 
 class LSTM(Recurrent):
@@ -101,17 +100,17 @@ class LSTM(Recurrent):
         shift = jnp.zeros((4, width), given.dtype).at[1].set(jnp.asarray(self.forget_bias, given.dtype)).reshape(-1)
         seen = self.param("peepholes", nn.initializers.zeros, (3, width)).astype(given.dtype) if self.peepholes else None
 
-        def step(state: State, now: jax.Array) -> tuple[State, jax.Array]:
-            hidden, cell = state
-            i, f, g, o = jnp.split(now + hidden @ kernel, 4, axis=-1)  # [B, 4 · U] -> 4 x [B, U]
+        def step(seen: jax.Array | None, state: State, now: jax.Array, product: jax.Array) -> State:
+            cell = state[1]
+            i, f, g, o = jnp.split(now + product, 4, axis=-1)  # [B, 4 · U] -> 4 x [B, U]
             if seen is not None:
                 i, f = i + seen[None, 0] * cell, f + seen[None, 1] * cell
             cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
             o = o if seen is None else o + seen[None, 2] * cell
-            hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
-            return (hidden, cell), hidden
+            return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
-        return over_time(step, (self.zeros(given), self.zeros(given)) if start is None else start, given + shift[None, None])
+        start = (self.zeros(given), self.zeros(given)) if start is None else start
+        return over_time(step, kernel, seen, start, given + shift[None, None])
 
 
 class GRU(Recurrent):
@@ -129,26 +128,26 @@ class GRU(Recurrent):
         """Maps inputs [B, T, D] and a state [B, U] (None: zeros) to (hidden states [B, T, U], the last state)."""
         given, width = self.gates(x, 3), self.width
         kernel = self.kernel(3, given.dtype)
-        is_after = self.reset == "after"
-        bias = self.param("recurrent_bias", nn.initializers.zeros, (width,)).astype(given.dtype) if is_after else None
-
-        def step(hidden: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
-            gates = now[:, : 2 * width] + hidden @ kernel[:, : 2 * width]
-            r, z = jnp.split(jax.nn.sigmoid(gates), 2, axis=-1)  # [B, 2 · U] -> 2 x [B, U]
-            content = kernel[:, 2 * width :]
-            reset = (r * hidden) @ content if bias is None else r * (hidden @ content + bias[None])
-            hidden = z * hidden + (1 - z) * jnp.tanh(now[:, 2 * width :] + reset)
-            return hidden, hidden
-
-        return over_time(step, self.zeros(given) if start is None else start, given)
+        start = self.zeros(given) if start is None else start
+        if self.reset == "after":
+            bias = self.param("recurrent_bias", nn.initializers.zeros, (width,)).astype(given.dtype)
+            return over_time(_reset_after, kernel, bias, start, given)
+        return over_time(_reset_before, kernel[:, : 2 * width], kernel[:, 2 * width :], start, given)
 
 
-def over_time(
-    step: Callable[[State, jax.Array], tuple[State, jax.Array]], start: State, given: jax.Array
-) -> tuple[jax.Array, State]:
-    """Takes a step for each time of [B, T, …]; returns (what the steps returned [B, T, U], the last state)."""
-    last, found = jax.lax.scan(step, start, jnp.moveaxis(given, 1, 0))  # [B, T, …] -> [T, B, …]
-    return jnp.moveaxis(found, 0, 1), last  # [T, B, U] -> [B, T, U]
+def _reset_after(bias: jax.Array, hidden: State, now: jax.Array, product: jax.Array) -> State:
+    """Takes a step of a GRU that resets what the kernel makes of the state."""
+    width = hidden.shape[-1]
+    r, z = jnp.split(jax.nn.sigmoid(now[:, : 2 * width] + product[:, : 2 * width]), 2, axis=-1)  # [B, 2 · U] -> 2 x [B, U]
+    new = jnp.tanh(now[:, 2 * width :] + r * (product[:, 2 * width :] + bias[None]))
+    return z * hidden + (1 - z) * new
+
+
+def _reset_before(content: jax.Array, hidden: State, now: jax.Array, product: jax.Array) -> State:
+    """Takes a step of a GRU that resets the state before the kernel [U, U] of the content sees it."""
+    width = hidden.shape[-1]
+    r, z = jnp.split(jax.nn.sigmoid(now[:, : 2 * width] + product), 2, axis=-1)  # [B, 2 · U] -> 2 x [B, U]
+    return z * hidden + (1 - z) * jnp.tanh(now[:, 2 * width :] + (r * hidden) @ content)
 
 
 LAYERS = {"rnn": VanillaRNN, "lstm": LSTM, "gru": GRU}
