@@ -14,17 +14,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cnnlab.core import PyTree
-
 State = Any
 """What a layer carries from one time to the next: a tree whose first leaf is the hidden state [B, U]."""
 
-Step = Callable[[PyTree, State, jax.Array, jax.Array], State]
+Step = Callable[[Any, State, jax.Array, jax.Array], State]
 """Function (weights, state, what is given now [B, …], product of the hidden state and the kernel [B, G · U]) -> next state."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def over_time(step: Step, kernel: jax.Array, weights: PyTree, start: State, given: jax.Array) -> tuple[jax.Array, State]:
+def over_time(step: Step, kernel: jax.Array, weights: Any, start: State, given: jax.Array) -> tuple[jax.Array, State]:
     """Takes a step for each time of [B, T, …]; returns (the hidden states [B, T, U], the last state).
 
     Args:
@@ -37,7 +35,7 @@ def over_time(step: Step, kernel: jax.Array, weights: PyTree, start: State, give
     return _loop(step, None, kernel, weights, start, given)
 
 
-def _loop(step: Step, added: Any, kernel: jax.Array, weights: PyTree, start: State, given: jax.Array) -> Any:
+def _loop(step: Step, added: Any, kernel: jax.Array, weights: Any, start: State, given: jax.Array) -> Any:
     """Is over_time, with `added` (None, or [T, B, G · U]) added to the products."""
 
     def at(state: State, now: tuple[jax.Array, Any]) -> tuple[State, jax.Array]:
@@ -55,7 +53,7 @@ def _hidden(state: State) -> jax.Array:
     return jax.tree.leaves(state)[0]
 
 
-def _forward(step: Step, kernel: jax.Array, weights: PyTree, start: State, given: jax.Array) -> Any:
+def _forward(step: Step, kernel: jax.Array, weights: Any, start: State, given: jax.Array) -> Any:
     """Returns what over_time does, and what the backward pass needs."""
     batch, times = given.shape[:2]
     # The gradient of what is added to a product is the product's own.
