@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.parts import loops, named
-from benchmarks.parts.allocator import allocator
+from benchmarks.parts.allocator import SHARED, allocator, devices
 from benchmarks.parts.steps import steps
 from benchmarks.tables import Table
 
@@ -77,6 +77,10 @@ PARTS: dict[str, Part] = {
                 for batch in (128, 512)
             },
         ),
+    ),
+    "devices": Part(
+        "whole steps of ten experiments on one device and on two that share the cores",
+        _cases(devices, 40, {experiment: {"experiment": experiment} for experiment in SHARED}),
     ),
     "norms": Part(
         "batch normalisation: shifted moments, plain ones, Flax's layer",

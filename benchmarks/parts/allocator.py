@@ -1,11 +1,15 @@
 """Whole compiled steps by what the allocator does with large blocks, and by the number of devices that share a batch."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from benchmarks.measure import together
 from benchmarks.parts.loops import STRIPES
 from benchmarks.settings import Settings
 from benchmarks.tables import Table, lines_of
 
 AS_IS = "as it is"
+TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 KEEPS_BLOCKS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
@@ -15,9 +19,23 @@ KEEPS_BLOCKS = {
 VARIANTS = {
     AS_IS: (1, {}),
     "malloc keeps blocks": (1, KEEPS_BLOCKS),
-    "two forced devices": (2, {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}),
-    "two devices, malloc keeps": (2, {**KEEPS_BLOCKS, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}),
+    "two forced devices": (2, TWO_DEVICES),
+    "two devices, malloc keeps": (2, {**KEEPS_BLOCKS, **TWO_DEVICES}),
 }
+STRIPES_OF_28 = {**STRIPES, "batch_size": 128}
+SHARED: Mapping[str, Mapping[str, Any]] = {
+    "mlp_mnist": STRIPES_OF_28,
+    "vae_mnist": STRIPES,
+    "conv_autoencoder_fashion": STRIPES_OF_28,
+    "dcgan_fashion": STRIPES,
+    "zoo_digits": {},
+    "unet_scenes": {},
+    "ssd_scenes": {},
+    "simclr_digits": {},
+    "lstm_shakespeare": {"dataset": "python_topics"},
+    "row_mnist": STRIPES_OF_28,
+}
+"""{experiment: knobs with which it needs no download}, at the size of its own batches."""
 
 
 def allocator(settings: Settings, *, experiment: str, batch: int) -> Table:
@@ -38,3 +56,25 @@ def allocator(settings: Settings, *, experiment: str, batch: int) -> Table:
     _, found = together({name: (worker, "fed") for name, worker in workers.items()}, **settings.how)
     title = f"{experiment}, batches of {batch}"
     return Table("allocator", f"{experiment}_b{batch}", title, "ms", over=(AS_IS,), **lines_of(found, "ms"))
+
+
+def devices(settings: Settings, *, experiment: str) -> Table:
+    """Measures the steps of an experiment on one device and on two that share the cores, each with a new feed.
+
+    Args:
+        settings: how the benchmark was called.
+        experiment: name of a file in experiments/, one of SHARED.
+    """
+    kinds = {"one device": (1, {}), "two forced devices": (2, TWO_DEVICES)}
+    workers = {
+        name: settings.worker(
+            "benchmarks.workers.program",
+            environment=environment,
+            experiment=experiment,
+            given=SHARED[experiment],
+            devices=number,
+        )
+        for name, (number, environment) in kinds.items()
+    }
+    _, found = together({name: (worker, "fed") for name, worker in workers.items()}, **settings.how)
+    return Table("devices", experiment, experiment, "ms", over=("one device",), **lines_of(found, "ms"))
