@@ -28,7 +28,6 @@ from tests.test_data_masks import write as write_mask
 from tests.test_data_nuclei import write as write_nucleus
 from tests.test_experiments import FILES, SMALLER, load, offline
 
-NOT_YET = "was not carried out by this test yet; its flags and knobs are resolved"
 REASONS = {
     r"^(own|columns): ": "tests/test_own_guide.py runs the whole page with its files",
     r"^CONTRIBUTING: results|^use: VERB|claims runs|results runs": "writes pages of the project: tests/test_results.py",
@@ -37,8 +36,6 @@ REASONS = {
     r"--num_processes": "starts processes: tests/test_processes.py",
     r"efficientnet_lite0|resnet50\.safetensors|backbone=resnet18": "needs weights of ImageNet: tests/test_interop_start.py",
     r"cityscapes:|leftImg8bit": "needs Cityscapes: tests/test_data_cityscapes.py",
-    r"^(studies|data|gallery|explain|course/inside): ": NOT_YET,
-    r"^metrics: .*metrics=|probe_digits --init_from|reproduce runs": NOT_YET,
     r"ablate --experiment=c\d\d_": "a study that a claim declares: tests/test_ablation_declaration.py plans each",
     r"mask_rcnn_nuclei|--experiment=bccd": "compiles for long: tests/test_experiments.py trains it, or its like",
     r"--experiment=fast_style": "needs weights of a network that takes colours: tests/test_experiments.py trains it",
@@ -65,13 +62,14 @@ RUN_OF = {
     ("compression", "distil_fashion"): "convnet_fashion",
     ("detection", "predict"): "ssd_scenes",
     ("pretext", "convnet_digits"): "pretext_digits",
-    ("pretext", "probe_digits"): "simclr_digits",
+    ("pretext", "probe_digits"): "pretext_digits",
     ("segmentation", "predict"): "unet_scenes",
     ("sequences", "sample"): "lstm_shakespeare",
     ("gallery", "sample"): "vae_mnist",
 }
 """{(page, verb or experiment): whose run RUN stands for}; LeNet-5's on the digits where it is not said."""
 OF_TWO_WORDS = {
+    "convnet_digits": ["--model.widths=16,32,64"],  # what starts from it has its usual network
     "pretext_digits": ["--dataset=digits"],
     "lstm_shakespeare": ["--dataset=python_topics"],
     "compressed_lenet300_mnist": ["--dataset=digits"],
@@ -102,6 +100,18 @@ VERY_SHORT = {
     "train": ["--steps=2"],
     "compress": ["--steps=4"],
 }
+NARROW: dict[str, dict[str, Any]] = {
+    "localize_scenes": {"data.dataset.examples": 100},
+    "convnet_digits": {"model.widths": "4,8"},
+}
+"""Knobs with which experiments are small here, beside those of tests/test_experiments.py."""
+WITH = {
+    "--design=random": "--trials=4",
+    "--prune=asha": "--eval_every=4",  # a rung is an evaluation
+    "--metrics=robust_accuracy": "--metrics.robust_accuracy.attack.iterations=1",
+    "--stem=imagenet": "--model.channels=4",
+}
+"""{a word of a command: another that makes it short}."""
 
 
 def reason(shown: Shown) -> str:
@@ -148,7 +158,7 @@ class Reader:
     def __init__(self, place: pathlib.Path) -> None:
         self.place = place
         drawn = np.random.default_rng(0)
-        for number in range(24):
+        for number in range(120):  # of which a batch of 64 is left when validation and test are taken away
             file = place / "classes" / "ab"[number % 2] / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(drawn.integers(0, 255, (32, 36, 3), dtype=np.uint8)).save(file)
@@ -171,7 +181,8 @@ class Reader:
         """Yields (pattern, what stands in its place or a function that makes it) for what a command leaves to its reader."""
         own = RUN_OF.get((shown.page, shown.verb)) or RUN_OF.get((shown.page, shown.experiment)) or "lenet5_digits"
         photo = str(self.place / "classes" / "a" / "0.png")
-        yield r"runs/study-…", lambda _: str(min(folder.glob("runs/study-*")))
+        # The last by name is that of a study whose arms share a compilation.
+        yield r"runs/study-…", lambda _: str(max(folder.glob("runs/study-*")))
         yield r"runs/(\w+)-…/seed_0", lambda found: str(self.run(found[1]))
         yield r"runs/[AB]/seed_0", lambda _: str(self.run("lenet5_digits"))
         yield r"RUN_OF_FAST_STYLE", lambda _: str(self.run("fast_style"))
@@ -192,13 +203,13 @@ class Reader:
 def small(shown: Shown) -> list[str]:
     """Knobs that make a command's experiment small, but for those that the command gives itself."""
     function = load(shown.experiment)
-    found = offline(knobs.resolve(function, {}).values, side=8) | SMALLER.get(shown.experiment, {})
+    found = offline(knobs.resolve(function, {}).values, side=8)
+    found |= SMALLER.get(shown.experiment, {}) | NARROW.get(shown.experiment, {})
     there = {parameter for parameter, *_ in parameters(function)}
     found |= {name: value for name, value in {"pretrain": "0 steps", "log_p_samples": 2}.items() if name in there}
-    found |= {"data.dataset.examples": 100} if shown.experiment == "localize_scenes" else {}
     of_tfds = any(word.startswith("--dataset=tfds:") for word in shown.words)
     given = names(shown) - ({"dataset"} if of_tfds else set())
-    if "init_from" in given:  # a run brings its own network
+    if {"init_from", "strategy"} & given:  # a run brings its own network, and fsdp splits no arrays of a small one
         given |= {"model", "control"}
     if "dataset" in given:
         given |= {"data", "examples_per_class"} | ({"model"} if shown.experiment == "otsu_nuclei" else set())
@@ -225,9 +236,10 @@ def shortened(shown: Shown, reader: Reader, folder: pathlib.Path) -> list[str]:
     nothing = "--steps=0" in words
     fewer = [word for word in words if word.partition("=")[0].lstrip("-") not in LEFT_OUT]
     fewer = [re.sub(r"^--seeds=\d+$", "--seeds=2", word) for word in fewer]
+    fewer += [other for word, other in WITH.items() if word in words]
     if shown.verb == "ablate":
-        fewer += ["--trials=4"] * ("--design=random" in words) + ["--seeds=2"] * ("seeds" not in names(shown))
-        if shown.page != "studies":  # which has one of each kind
+        fewer += ["--seeds=1"] * ("seeds" not in names(shown))
+        if shown.page != "studies" or "design" not in names(shown):  # tests/test_ablation_commands.py carries out a grid
             return [*fewer, *small(shown), *["--dry_run"] * ("--dry_run" not in words), "--devices=1"]
     if shown.verb == "explain" and "what" not in names(shown):  # the whole page: tests/test_explain_verb.py
         fewer.append("--what=filters,saliency")
