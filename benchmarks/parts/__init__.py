@@ -67,10 +67,10 @@ PARTS: dict[str, Part] = {
         by_default=True,
     ),
     "allocator": Part(
-        "whole steps by what malloc does with large blocks, and by the number of devices that share a batch",
+        "whole steps by what malloc does with large blocks",
         _cases(
             allocator,
-            70,
+            40,
             {
                 f"{experiment}_b{batch}": {"experiment": experiment, "batch": batch}
                 for experiment in ("lenet5_mnist", "convnet_fashion")
@@ -79,7 +79,7 @@ PARTS: dict[str, Part] = {
         ),
     ),
     "devices": Part(
-        "whole steps of ten experiments on one device and on two that share the cores",
+        "whole steps of twelve experiments on one device and on two that share the cores",
         _cases(devices, 40, {experiment: {"experiment": experiment} for experiment in SHARED}),
     ),
     "norms": Part(

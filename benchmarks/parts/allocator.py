@@ -1,4 +1,4 @@
-"""Whole compiled steps by what the allocator does with large blocks, and by the number of devices that share a batch."""
+"""Whole compiled steps by what the allocator does with large blocks, and by the number of devices that share the cores."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,6 @@ from benchmarks.parts.loops import STRIPES
 from benchmarks.settings import Settings
 from benchmarks.tables import Table, lines_of
 
-AS_IS = "as it is"
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PJRT_NPROC": "16"}
 """As --fake_devices=2 sets it: with fewer threads than what waits on them, devices wait for each other in vain."""
 KEEPS_BLOCKS = {
@@ -17,14 +16,10 @@ KEEPS_BLOCKS = {
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
 """glibc then takes large blocks from its heap, and gives none back: no page is faulted in twice."""
-VARIANTS = {
-    AS_IS: (1, {}),
-    "malloc keeps blocks": (1, KEEPS_BLOCKS),
-    "two forced devices": (2, TWO_DEVICES),
-    "two devices, malloc keeps": (2, {**KEEPS_BLOCKS, **TWO_DEVICES}),
-}
 STRIPES_OF_28 = {**STRIPES, "batch_size": 128}
 SHARED: Mapping[str, Mapping[str, Any]] = {
+    "lenet5_mnist": STRIPES_OF_28,
+    "convnet_fashion": STRIPES_OF_28,
     "mlp_mnist": STRIPES_OF_28,
     "vae_mnist": STRIPES,
     "conv_autoencoder_fashion": STRIPES_OF_28,
@@ -36,7 +31,7 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
     "lstm_shakespeare": {"dataset": "python_topics"},
     "row_mnist": STRIPES_OF_28,
 }
-"""{experiment: knobs with which it needs no download}, at the size of its own batches."""
+"""{experiment: knobs with which it needs no download}."""
 
 
 def allocator(settings: Settings, *, experiment: str, batch: int) -> Table:
@@ -48,15 +43,9 @@ def allocator(settings: Settings, *, experiment: str, batch: int) -> Table:
         batch: number of images of a step.
     """
     given = {**STRIPES, "batch_size": batch}
-    workers = {
-        name: settings.worker(
-            "benchmarks.workers.program", environment=environment, experiment=experiment, given=given, devices=devices
-        )
-        for name, (devices, environment) in VARIANTS.items()
-    }
-    _, found = together({name: (worker, "fed") for name, worker in workers.items()}, **settings.how)
+    variants = {"as it is": (1, {}), "malloc keeps blocks": (1, KEEPS_BLOCKS)}
     title = f"{experiment}, batches of {batch}"
-    return Table("allocator", f"{experiment}_b{batch}", title, "ms", over=(AS_IS,), **lines_of(found, "ms"))
+    return _compared(settings, variants, ("allocator", f"{experiment}_b{batch}", title), experiment, given)
 
 
 def devices(settings: Settings, *, experiment: str) -> Table:
@@ -66,16 +55,31 @@ def devices(settings: Settings, *, experiment: str) -> Table:
         settings: how the benchmark was called.
         experiment: name of a file in experiments/, one of SHARED.
     """
-    kinds = {"one device": (1, {}), "two forced devices": (2, TWO_DEVICES)}
+    variants = {"one device": (1, {}), "two forced devices": (2, TWO_DEVICES)}
+    return _compared(settings, variants, ("devices", experiment, experiment), experiment, SHARED[experiment])
+
+
+def _compared(
+    settings: Settings,
+    variants: Mapping[str, tuple[int, Mapping[str, str]]],
+    names: tuple[str, str, str],
+    experiment: str,
+    given: Mapping[str, Any],
+) -> Table:
+    """Measures variants {name: (devices, environment)} of an experiment, each over the first one.
+
+    Args:
+        settings: how the benchmark was called.
+        variants: what is compared.
+        names: part, case and title of the table.
+        experiment: name of a file in experiments/.
+        given: its knobs.
+    """
     workers = {
         name: settings.worker(
-            "benchmarks.workers.program",
-            environment=environment,
-            experiment=experiment,
-            given=SHARED[experiment],
-            devices=number,
+            "benchmarks.workers.program", environment=environment, experiment=experiment, given=given, devices=devices
         )
-        for name, (number, environment) in kinds.items()
+        for name, (devices, environment) in variants.items()
     }
     _, found = together({name: (worker, "fed") for name, worker in workers.items()}, **settings.how)
-    return Table("devices", experiment, experiment, "ms", over=("one device",), **lines_of(found, "ms"))
+    return Table(*names, "ms", over=(next(iter(variants)),), **lines_of(found, "ms"))
