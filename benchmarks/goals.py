@@ -69,8 +69,10 @@ convolution a quarter (XLA convolves 28x28 windows for five by five numbers), pr
 core, beside other programs). Tried, as multiples of the step: four steps unrolled in one program (0.97), `lax.scan` over ten
 (5.6 to 6.5: XLA:CPU runs a convolution in a loop body slowly), all convolutions as products (0.93), giving the state away
 (0.91, taken), bf16 (1.5), XLA's flags for vector width, fast math, Eigen's threads and oneDNN (0.95 to 1.05). Two forced
-devices, of which each computes half of the batch, take two thirds of the step (the part `allocator`): `--fake_devices=2` gives
-them, and is not the default, since sums over devices round otherwise than sums in one."""
+devices (`--fake_devices=2`), of which each computes half of the batch, take 0.8 of the step, but of twelve experiments they
+slow eight down, up to 2.2 times (the part `devices`), so that nothing chooses them. They would be faster with as many threads
+as cores (0.59 for 0.78 here, 0.87 for 1.18 with the autoencoder, in five rounds of both), but devices that wait for each other
+hold threads, and with two or three an MLP waited until XLA ended the process: `--fake_devices` gives 16."""
 AUTOENCODER = """On one core the CPU time is 0.73 of PyTorch's (`--threads=1`, five rounds, beside other programs); the
 second thread helps PyTorch more. Seven tenths of a step are products already, and the transposed convolutions are one
 product and shifted additions each (ops/cpu/transpose.py), so that a step is about three times faster than Flax's; the weight
@@ -123,8 +125,8 @@ over the convolutions of all levels, the largest being those of 16 channels at f
     ("steps", "ssd"): """There is no goal. In a profile of one core no operation has more than 6 %: the convolutions are small
 and many, sums and differences of group norm come next, and the sort that ranks the negatives takes 5 %.""",
     ("steps", "lstm"): """There is no goal. In a profile of one core the loops over 64 characters take seven tenths, twice as
-much backward as forward; a fifth of the step adds up the gradient of the recurrent kernel character by character, which one
-product after the loop would do.""",
+much backward as forward. A fifth of the step added up the gradient of the recurrent kernel character by character; since one
+product after the loop does it (ops/recurrence.py), the step takes 1.02 of Flax's where it took 1.19.""",
     ("steps", "vae"): """There is no goal. In a profile of one core the products with the 784 pixels take 86 % of the step.""",
 }
 """{(part, case): what explains its table where no goal does}; profiles of five steps beside other programs."""
