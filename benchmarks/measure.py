@@ -206,8 +206,7 @@ class Worker:
     def about(self) -> dict[str, Any]:
         """What it says of itself; waits until all are there. Raises WorkerFailed where one does not get there."""
         if self._about is None:
-            first, *_ = [member.hear() for member in self._members]
-            self._about = first
+            self._about = self._answers()[0]
         return self._about
 
     def run(self, name: str) -> Run:
@@ -217,7 +216,7 @@ class Worker:
             assert self.about is not None
             for member in self._members:
                 member.ask({"run": name, "steps": steps})
-            spent = [Spent(**member.hear()) for member in self._members]
+            spent = [Spent(**answer) for answer in self._answers()]
             return Spent(max(each.wall for each in spent), sum(each.cpu for each in spent), spent[0].told)
 
         return ask
@@ -226,6 +225,15 @@ class Worker:
         """Ends the processes."""
         for member in self._members:
             member.end()
+
+    def _answers(self) -> list[dict[str, Any]]:
+        """Returns the next answer of each process. Where one fails all end, so that nobody waits for the others' answers."""
+        try:
+            return [member.hear() for member in self._members]
+        except WorkerFailed:
+            for member in self._members:
+                member.kill()
+            raise
 
 
 class _Process:
@@ -265,9 +273,13 @@ class _Process:
             raise WorkerFailed(self._last_words())
         return json.loads(line)
 
+    def kill(self) -> None:
+        """Stops the process, whose last words can still be read."""
+        self._process.kill()
+
     def end(self) -> None:
         """Ends the process."""
-        self._process.kill()
+        self.kill()
         self._process.communicate()
         self._errors.close()
 

@@ -61,15 +61,25 @@ def test_a_worker_answers_whatever_a_library_prints_and_its_last_words_are_told(
         "good": Worker("tests.idle_work", {"parameters": 7}, cores=available_cores(1)),
         "bad": Worker("tests.idle_work", {"parameters": 7, "fails": True}, cores=available_cores(1)),
         "none": Worker("tests.idle_work", {"misspelt": 7}, cores=available_cores(1)),
-        "two": Worker("tests.idle_work", {"parameters": 8}, {"parameters": 9}, cores=available_cores(1)),
-        "half": Worker("tests.idle_work", {"parameters": 8}, {"parameters": 9, "fails": True}, cores=available_cores(1)),
     }
     runs = {name: (worker, "step") for name, worker in workers.items()}
     about, found = together(runs, rounds=2, seconds=0.0, say=lambda words: None)
-    assert about == {name: {"parameters": 8 if name in ("two", "half") else 7} for name in workers if name != "none"}
+    assert about == {"good": {"parameters": 7}, "bad": {"parameters": 7}}
     assert len(found["good"].wall) == 2 and found["good"].told == [{"compilations": 1}] * 2
-    assert found["bad"].failed == found["half"].failed == "ValueError: it cannot" and "misspelt" in found["none"].failed
-    assert len(found["two"].cpu) == 2 and not found["two"].failed, "two processes do one work"
+    assert found["bad"].failed == "ValueError: it cannot" and "misspelt" in found["none"].failed
+
+
+def test_processes_that_work_together_are_asked_at_once_and_end_together():
+    others = {"both": {"parameters": 9}, "half": {"parameters": 9, "fails": True}, "one": {"misspelt": 9}}
+    workers = {
+        name: Worker("tests.idle_work", {"parameters": 8}, other, cores=available_cores(1)) for name, other in others.items()
+    }
+    runs = {f"{name} {again}": (worker, "step") for name, worker in workers.items() for again in range(2)}
+    about, found = together(runs, rounds=1, seconds=0.0, say=lambda words: None)
+    assert about == {name: {"parameters": 8} for name in ("both 0", "both 1", "half 0", "half 1")}
+    assert [name for name, each in found.items() if not each.failed] == ["both 0", "both 1"]
+    assert len(found["both 1"].wall) == 1 and found["half 0"].failed == "ValueError: it cannot"
+    assert "misspelt" in found["one 0"].failed and found["one 1"].failed, "nobody waits for the one that is there"
 
 
 def test_a_command_is_timed_until_a_line_appears_and_must_end_well(tmp_path: pathlib.Path):
