@@ -8,8 +8,6 @@ from benchmarks.parts.loops import STRIPES
 from benchmarks.settings import Settings
 from benchmarks.tables import Table, lines_of
 
-TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PJRT_NPROC": "16"}
-"""As --fake_devices=2 sets it: with fewer threads than what waits on them, devices wait for each other in vain."""
 KEEPS_BLOCKS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
@@ -55,7 +53,7 @@ def devices(settings: Settings, *, experiment: str) -> Table:
         settings: how the benchmark was called.
         experiment: name of a file in experiments/, one of SHARED.
     """
-    variants = {"one device": (1, {}), "two forced devices": (2, TWO_DEVICES)}
+    variants = {"one device": (1, {}), "two forced devices": (2, {})}
     return _compared(settings, variants, ("devices", experiment, experiment), experiment, SHARED[experiment])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.measure import Work
+from cnnlab.cli.common import setup_jax
 
 NOISE = f"{pathlib.Path(__file__).with_name('noise.py')}:noise"
 NETS: dict[str, dict[str, Any]] = {
@@ -105,17 +106,14 @@ def work(
         counted: size of the batch whose exchanges are counted, instead of cases, by strategy; 0: none.
         group: number of processes that train together, which of them this is, and the address of the first.
     """
-    if devices > 1:
-        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-    if devices > 1 or group:
-        os.environ["PJRT_NPROC"] = str(max(16, 4 * devices))  # fewer threads than devices that wait is a deadlock
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from cnnlab.engine import processes
-    from cnnlab.engine.parallel import use_compilation_cache
-
     if group:
+        os.environ["PJRT_NPROC"] = "16"  # as the parent of a run's processes sets it
+    setup_jax(devices if devices > 1 else None)
+    if group:
+        from cnnlab.engine import processes
+
         processes.start(processes.Group(*group, 60))
-    use_compilation_cache()
     if counted:
         return Work({}, {strategy: count(net, strategy, counted) for strategy in ("jit", "fsdp")})
     built = {name: build(net, strategy, batch_size) for name, strategy, batch_size in cases}

@@ -11,6 +11,7 @@ import jax
 from benchmarks.measure import Work
 from benchmarks.workers.steps import count_compilations
 from cnnlab import knobs
+from cnnlab.cli.common import setup_jax
 from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
@@ -74,7 +75,9 @@ class Training:
 
 
 def work(experiment: str, given: Mapping[str, Any], devices: int = 1) -> Work:
-    """Returns the runs `bare`, `fed` and `fit` of an experiment with some knobs."""
+    """Returns the runs `bare`, `fed` and `fit` of an experiment, on CPU devices as --fake_devices gives them."""
+    if devices > 1:
+        setup_jax(devices)
     compilations = count_compilations()
     recipe = importlib.import_module(f"experiments.{experiment}").experiment
     resolved = knobs.resolve(recipe, {"duration": "1000000 steps", **given})

@@ -32,10 +32,10 @@ def over_time(step: Step, kernel: jax.Array, weights: Any, start: State, given: 
         start: the state before the first time.
         given: [B, T, …], of which the step gets one time.
     """
-    return _loop(step, None, kernel, weights, start, given)
+    return _loop(step, kernel, None, weights, start, given)
 
 
-def _loop(step: Step, added: Any, kernel: jax.Array, weights: Any, start: State, given: jax.Array) -> Any:
+def _loop(step: Step, kernel: jax.Array, added: Any, weights: Any, start: State, given: jax.Array) -> Any:
     """Is over_time, with `added` (None, or [T, B, G · U]) added to the products."""
 
     def at(state: State, now: tuple[jax.Array, Any]) -> tuple[State, jax.Array]:
@@ -58,7 +58,7 @@ def _forward(step: Step, kernel: jax.Array, weights: Any, start: State, given: j
     batch, times = given.shape[:2]
     # The gradient of what is added to a product is the product's own.
     added = jnp.zeros((times, batch, kernel.shape[1]), kernel.dtype)
-    (found, last), pull_back = jax.vjp(lambda *rest: _loop(step, rest[0], kernel, *rest[1:]), added, weights, start, given)
+    (found, last), pull_back = jax.vjp(functools.partial(_loop, step, kernel), added, weights, start, given)
     return (found, last), (pull_back, _hidden(start), found)
 
 
