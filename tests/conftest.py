@@ -67,6 +67,26 @@ def keep_room_for_programs() -> Iterator[None]:
             drop_programs()
 
 
+UNTIL = float(os.environ.get("CNNLAB_TEST_UNTIL", "inf"))
+"""Seconds since the epoch after which no test is begun; $CNNLAB_TEST_UNTIL is set by .ci/run, whose time is limited."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leaves out, with a reason that the summary counts, what would begin too late; no fixture is set up for it."""
+    if time.time() > UNTIL:
+        pytest.skip("the time of this stage was over ($CNNLAB_TEST_UNTIL)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with another file at each value of $CNNLAB_TEST_TURN, so that not always the same tests come too late."""
+    files = list(dict.fromkeys(item.path for item in items))
+    if files:
+        first = int(os.environ.get("CNNLAB_TEST_TURN", "0")) % len(files)
+        place = {path: index for index, path in enumerate([*files[first:], *files[:first]])}
+        items.sort(key=lambda item: place[item.path])
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
     """The folder of real data sets next to the project; tests that need it skip on a machine without it."""

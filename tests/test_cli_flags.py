@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import jax
 import pytest
 from commands import ROOT, Here, launch, read
 
@@ -15,7 +16,7 @@ from cnnlab import knobs
 from cnnlab.choices import parameters
 from cnnlab.cli import flag_files, flags
 from cnnlab.cli.suggest import SYNONYMS, explain
-from cnnlab.cli.verbs import VERBS
+from cnnlab.cli.verbs import TABLE, VERBS
 from cnnlab.runs.catalogue import experiment_files
 from cnnlab.runs.renamed import RENAMED, current_flag
 from cnnlab.text import split_items
@@ -136,6 +137,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_wrong_flag_is_refused_with_what_was_meant(case: str, here: Here, tmp_path: pathlib.Path):
     words, message = REFUSED[case]
+    jax.devices()  # jax runs in this process already, also where no test before has started it
     code, out, err = here(*words)
     assert code == 2 and message in err, err
     assert "Traceback" not in err and out == "" and not list(tmp_path.iterdir())
@@ -221,6 +223,21 @@ def test_help_shows_the_flags_of_one_verb_alone(here: Here):
     assert code == 0 and "--optimizer.lr=" in out and "  --vary " in out
     code, out, _ = here("--help")
     assert code == 0 and all(f"\n  {verb} " in out for verb in VERBS) and "  --stop_after" in out and "--vary " not in out
+
+
+def test_the_overview_says_of_a_verb_what_its_own_help_says():
+    for name, (_, summary) in TABLE.items():
+        first = (VERBS[name].__doc__ or "").partition("\n")[0].rstrip(".")
+        assert summary == first[0].lower() + first[1:], name
+
+
+def test_a_command_imports_its_own_verb_alone():
+    code = (
+        "import sys; from cnnlab.cli.main import main; assert main(['--help']) == 0; "
+        "assert not {'jax', 'cnnlab.cli.study', 'cnnlab.cli.show'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "  ablate " in done.stdout, done.stderr
 
 
 def test_an_experiment_whose_knob_has_the_name_of_a_run_flag_is_refused(here: Here, tmp_path: pathlib.Path):

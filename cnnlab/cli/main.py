@@ -11,7 +11,7 @@ from cnnlab import home, own
 from cnnlab.cli import flags, signals, suggest, supervise
 from cnnlab.cli.common import NoExperiment, load, resolve
 from cnnlab.cli.groups import Console, Devices
-from cnnlab.cli.verbs import VERBS
+from cnnlab.cli.verbs import TABLE, VERBS
 from cnnlab.errors import Preempted, UsageError, did_you_mean, of_the_world
 from cnnlab.knobs import UnknownKnob
 from cnnlab.remarks import begin_command
@@ -114,9 +114,8 @@ def help_text(name: str | None, call: flags.Call) -> str:
     own = flags.help_of(name or "train", call.verb)
     experiment = call.arguments.get("experiment")
     if experiment is None and name is None:
-        lines = {verb: (function.__doc__ or "").partition("\n")[0].rstrip(".") for verb, function in VERBS.items()}
-        width = max(map(len, VERBS))
-        verbs = "\n".join(f"  {verb.ljust(width)} {text[0].lower()}{text[1:]}" for verb, text in lines.items())
+        width = max(map(len, TABLE))
+        verbs = "\n".join(f"  {verb.ljust(width)} {text}" for verb, (_, text) in TABLE.items())
         return OVERVIEW.format(command=home.COMMAND, verbs=verbs) + own.partition("\n\n")[2].partition("\n\n")[2]
     if experiment is None or not flags.takes_knobs(call.verb):
         return own
