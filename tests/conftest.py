@@ -22,7 +22,7 @@ import jax  # noqa: E402
 import matplotlib  # noqa: E402
 import pytest  # noqa: E402
 
-from cnnlab.engine.parallel import use_compilation_cache  # noqa: E402
+from cnnlab.cli.common import setup_jax  # noqa: E402
 
 # What jax keeps of each compilation lives as long as the process: to search it for garbage takes a fifth of the tests' time.
 gc.freeze()
@@ -31,8 +31,9 @@ gc.set_threshold(50_000, 20, 100)
 matplotlib.use("Agg")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Shared by workers, by the commands that tests start and by later runs; $JAX_COMPILATION_CACHE_DIR names another place.
-use_compilation_cache()
+# As a command does. Workers, the commands that tests start and later runs share the cache of compiled programs;
+# $JAX_COMPILATION_CACHE_DIR names another place.
+setup_jax(None)
 
 
 @pytest.fixture(scope="module", autouse=True)

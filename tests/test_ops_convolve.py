@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import flax.linen as nn
 import jax
@@ -63,7 +64,7 @@ def forms(case):
     image, kernel, _, _, _, groups = CASES[case]
     depthwise = kernel[2] == 1 and groups == image[-1]
     grouped = {"library", "shifts"} if depthwise else {"library", "blocks"}
-    dense = {"library", "chunks", "channels", "shrinking"} | ({"dot"} if kernel[:2] == (1, 1) else set())
+    dense = {"library", "turned", "chunks", "channels", "shrinking"} | ({"dot"} if kernel[:2] == (1, 1) else set())
     return sorted(grouped if groups > 1 else dense)
 
 
@@ -149,12 +150,26 @@ def test_the_convolution_is_the_same_in_scan_vmap_pmap_and_other_precisions(case
         close(found, expected, 1e-13)
 
 
+@pytest.mark.parametrize("case", ["3x3", "3x3 strided"])
+def test_a_loop_holds_only_convolutions_for_which_a_cpu_has_a_kernel(case):
+    x, kernel = arrays(case)
+    gradients = jax.grad(lambda x, kernel: jnp.sum(jnp.sin(ours(case)(x, kernel))), argnums=(0, 1))
+
+    def loop(x, kernel):
+        return lax.scan(lambda _, images: (None, gradients(images, kernel)), None, jnp.stack([x, x]))
+
+    program = jax.jit(loop).lower(x, kernel).compile().as_text()
+    orders = set(re.findall(r" convolution\(.*dim_labels=(\S+?),", program))
+    assert " while(" in program and orders == {"b01f_01io->b01f"}
+
+
 def test_the_form_follows_from_shapes_and_backend():
     geometry = Geometry(padding=((1, 1), (1, 1)))
     assert choose_form((64, 16, 16, 128), (1, 1, 128, 256), Geometry(), 1, "cpu") == "dot"
     assert choose_form((64, 16, 16, 128), (3, 3, 1, 128), geometry, 128, "cpu") == "shifts"
     assert choose_form((64, 16, 16, 128), (3, 3, 4, 128), geometry, 32, "cpu") == "blocks"
     assert choose_form((64, 16, 16, 128), (3, 3, 128, 128), geometry, 1, "cpu") == "chunks"
+    assert choose_form((64, 32, 32, 16), (3, 3, 16, 16), geometry, 1, "cpu") == "turned"
     assert choose_form((64, 16, 16, 128), (3, 3, 1, 128), geometry, 128, "gpu") == "library"
 
 

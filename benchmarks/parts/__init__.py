@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.parts import loops, named
-from benchmarks.parts.allocator import SHARED, allocator, devices
 from benchmarks.parts.steps import steps
+from benchmarks.parts.ways import CONVOLVING, SHARED, accumulate, allocator, devices, kernels
 from benchmarks.tables import Table
 
 
@@ -81,6 +81,14 @@ PARTS: dict[str, Part] = {
     "devices": Part(
         "whole steps of twelve experiments on one device and on two that share the cores",
         _cases(devices, 40, {experiment: {"experiment": experiment} for experiment in SHARED}),
+    ),
+    "kernels": Part(
+        "whole steps by the library whose convolutions XLA:CPU calls",
+        _cases(kernels, 40, {experiment: {"experiment": experiment} for experiment in CONVOLVING}),
+    ),
+    "accumulate": Part(
+        "whole steps on 512 images at once and in four parts",
+        _cases(accumulate, 60, {name: {"experiment": name} for name in ("lenet5_mnist", "convnet_fashion")}),
     ),
     "norms": Part(
         "batch normalisation: shifted moments, plain ones, Flax's layer",

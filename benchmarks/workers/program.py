@@ -76,8 +76,7 @@ class Training:
 
 def work(experiment: str, given: Mapping[str, Any], devices: int = 1) -> Work:
     """Returns the runs `bare`, `fed` and `fit` of an experiment, on CPU devices as --fake_devices gives them."""
-    if devices > 1:
-        setup_jax(devices)
+    setup_jax(devices if devices > 1 else None)
     compilations = count_compilations()
     recipe = importlib.import_module(f"experiments.{experiment}").experiment
     resolved = knobs.resolve(recipe, {"duration": "1000000 steps", **given})

@@ -12,6 +12,7 @@ from benchmarks.measure import Work
 from benchmarks.peers import flax_nets
 from benchmarks.steps import nets
 from benchmarks.steps.ours import OURS
+from cnnlab.cli.common import setup_jax
 from cnnlab.ops.heads import Objects
 
 Apply = Callable[..., Any]
@@ -120,5 +121,7 @@ def count_compilations() -> Callable[[], int]:
 
 def work(net: str, kind: str) -> Work:
     """Returns the steps of a network by `cnnlab` or `flax`."""
+    if kind == "cnnlab":
+        setup_jax(None)
     compilations, training = count_compilations(), Training(net, kind)
     return Work({"step": training.run}, {"parameters": training.parameters}, lambda: {"compilations": compilations()})

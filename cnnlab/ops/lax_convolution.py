@@ -9,15 +9,17 @@ NHWC = ("NHWC", "HWIO", "NHWC")
 """Axes of the image, the kernel and the result."""
 
 
-def lax_convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int = 1) -> jax.Array:
-    """Cross-correlates x [B, H, W, C] with kernel [h, w, C / groups, O]: [B, H', W', O]."""
+def lax_convolve(
+    x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int = 1, *, axes: tuple[str, str, str] = NHWC
+) -> jax.Array:
+    """Cross-correlates x [B, H, W, C] with kernel [h, w, C / groups, O]: [B, H', W', O]; or with other orders of their axes."""
     return lax.conv_general_dilated(
         x,
         kernel,
         geometry.strides,
         geometry.padding,
         rhs_dilation=geometry.dilation,
-        dimension_numbers=NHWC,
+        dimension_numbers=axes,
         feature_group_count=groups,
     )
 

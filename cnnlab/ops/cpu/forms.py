@@ -13,10 +13,11 @@ from cnnlab.ops.cpu.passes import Passes
 from cnnlab.ops.lax_convolution import lax_convolve
 from cnnlab.ops.windows import Geometry
 
-Form = Literal["library", "dot", "channels", "chunks", "shrinking", "shifts", "blocks"]
+Form = Literal["library", "turned", "dot", "channels", "chunks", "shrinking", "shifts", "blocks"]
 """How a convolution is computed.
 
 library: lax.conv_general_dilated for everything.
+turned: the same, its gradients with their axes in the order for which XLA:CPU has a kernel in the body of a loop, too.
 dot: the columns [B, H', W', h·w·C], which hold the pixels of every window next to one another, and one matrix product.
 channels: forward by a multiply-add for each channel of each tap; the gradients are the library's.
 chunks: the library's forward pass and input gradient; the weight gradient from columns of a few images at a time.
@@ -50,7 +51,7 @@ def choose_form(image: tuple[int, ...], kernel: tuple[int, ...], geometry: Geome
     if batch < 16 or out_height * out_width < 36 or 4 * out_height * out_width * (height * width * inputs + features) > CHUNK:
         # Few images, or pixels under a kernel that every chunk adds to (512 to 512 at 4x4: chunks 77, library 62), or columns
         # too large for the caches (64 to 64 at 56x56, batch 8: the library's weight gradient takes 21, its forward pass 20).
-        return "library"
+        return "turned"
     if out_height * out_width < 0.6 * rows * columns and height * width * inputs >= 100:
         # 5x5 without padding, 20 to 50 at 12x12, batch 128: 8 + 12 + 7, library 8 + 24 + 12; 6 to 16 at 14x14: 2.0 + 5.6 + 2.2,
         # library 2.0 + 6.6 + 2.8. 3x3 with stride 2, 16 to 32 at 32x32: 6 + 11 + 9, library 6 + 15 + 12.
@@ -59,7 +60,7 @@ def choose_form(image: tuple[int, ...], kernel: tuple[int, ...], geometry: Geome
     # at 8x8: 62, 80, 51. Of 32 to 32 at 16x16, batch 128: 12, 12; of 16 to 16 at 32x32: 17, 12.
     # Less work than this is not worth the loop's compilation (ResNet-56 at batch 64: 1.7 times the library's).
     work = batch * out_height * out_width * height * width * inputs * features
-    return "chunks" if inputs >= 48 and work >= 300_000_000 else "library"
+    return "chunks" if inputs >= 48 and work >= 300_000_000 else "turned"
 
 
 def _by_blocks(x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int) -> jax.Array:
@@ -84,9 +85,10 @@ def _by_blocks(x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int)
 
 FORMS: dict[str, Callable[[jax.Array, jax.Array, Geometry, int], jax.Array]] = {
     "library": lax_convolve,
+    "turned": Passes(dense.by_library, dense.image_by_library, dense.kernel_by_library),
     "dot": Passes(dense.by_columns, dense.by_columns, dense.kernel_by_chunks),
-    "chunks": Passes(dense.by_library, dense.by_library, dense.kernel_by_chunks),
-    "channels": Passes(dense.by_channels, dense.by_library, dense.by_library),
+    "chunks": Passes(dense.by_library, dense.image_by_library, dense.kernel_by_chunks),
+    "channels": Passes(dense.by_channels, dense.image_by_library, dense.kernel_by_library),
     "shrinking": Passes(dense.by_library, dense.by_columns_in_chunks, dense.kernel_by_chunks),
     "shifts": Passes(depthwise.by_shifts, depthwise.image_by_shifts, depthwise.by_shifts),
     "blocks": _by_blocks,
