@@ -33,7 +33,6 @@ ATTACKS: dict[str, Any] = {
     "fgsm": attacks.fgsm,
     "pgd linf": functools.partial(attacks.pgd, iterations=2),
     "pgd l2": functools.partial(attacks.pgd, norm="l2", iterations=2),
-    "loop": functools.partial(attacks.pgd, iterations=attacks.WRITTEN_OUT + 1),
     "noise linf": attacks.noise,
     "noise l2": functools.partial(attacks.noise, norm="l2"),
 }

@@ -28,9 +28,6 @@ Attack = Callable[..., jax.Array]
 Norm = Literal["linf", "l2"]
 """Largest absolute change of a pixel, or the root of the sum of all squared changes of an image."""
 
-WRITTEN_OUT = 10
-"""Largest number of steps that are compiled without a loop on a CPU: a convolution in a loop takes 5 to 7 times as long."""
-
 
 def fgsm(
     logits_of: LogitsOf,
@@ -101,10 +98,6 @@ def pgd(
     if random_start:
         assert keys is not None, "a random start takes a key for each image"
         moved = project(images + radius * _from_unit_ball(keys, images, norm), images, radius)
-    if iterations <= WRITTEN_OUT and jax.default_backend() == "cpu":
-        for _ in range(iterations):
-            moved = forward(moved)
-        return moved
     return jax.lax.fori_loop(0, iterations, lambda _, moved: forward(moved), moved)
 
 

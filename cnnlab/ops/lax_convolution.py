@@ -5,13 +5,12 @@ from jax import lax
 
 from cnnlab.ops.windows import Geometry
 
-NHWC = ("NHWC", "HWIO", "NHWC")
-"""Axes of the image, the kernel and the result."""
+Axes = tuple[str, str, str]
+"""The order of the axes of the image, the kernel and the result."""
+NHWC: Axes = ("NHWC", "HWIO", "NHWC")
 
 
-def lax_convolve(
-    x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int = 1, *, axes: tuple[str, str, str] = NHWC
-) -> jax.Array:
+def lax_convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int = 1, *, axes: Axes = NHWC) -> jax.Array:
     """Cross-correlates x [B, H, W, C] with kernel [h, w, C / groups, O]: [B, H', W', O]; or with other orders of their axes."""
     return lax.conv_general_dilated(
         x,
@@ -24,7 +23,7 @@ def lax_convolve(
     )
 
 
-def lax_convolve_transpose(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+def lax_convolve_transpose(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, axes: Axes = NHWC) -> jax.Array:
     """Convolves x [B, H, W, C], spread out by the strides, with kernel [h, w, C, O]; see `convolve.convolve_transpose`."""
     outside = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape, geometry.padding, strict=False)]
-    return lax.conv_general_dilated(x, kernel, (1, 1), outside, lhs_dilation=geometry.strides, dimension_numbers=NHWC)
+    return lax.conv_general_dilated(x, kernel, (1, 1), outside, lhs_dilation=geometry.strides, dimension_numbers=axes)
