@@ -67,8 +67,11 @@ XLA:CPU keeps about 1.4 threads busy with a network of this size, PyTorch both. 
 pooling takes a fifth to a third (a loop over 16 images at a time, one after another), the weight gradient of the first
 convolution a quarter (XLA convolves 28x28 windows for five by five numbers), products little (profile of five steps on one
 core, beside other programs). Tried, as multiples of the step: four steps unrolled in one program (0.97), `lax.scan` over ten
-(5.6 to 6.5: XLA:CPU runs a convolution in a loop body slowly), all convolutions as products (0.93), giving the state away
-(0.91, taken), bf16 (1.5), XLA's flags for vector width, fast math, Eigen's threads and oneDNN (0.95 to 1.05). Two forced
+(0.97; 5.6 to 6.5 before the gradients of convolutions had the axes that XLA:CPU wants in a loop), all convolutions as products
+(0.93), giving the state away (0.91, taken), bf16 (1.5), XLA's flags for vector width, fast math and Eigen's threads (0.95 to
+1.05), Eigen's convolutions for those of YNN (0.72 on a CPU without AVX-512, taken there; the part `kernels`), 512 images in
+four parts (0.80 of 512 at once; the part `accumulate`). XLA's flags for oneDNN change no convolution of this jaxlib, and the
+wheel of oneDNN has a C library alone, which jax.ffi cannot call without code of one's own in C++. Two forced
 devices (`--fake_devices=2`), of which each computes half of the batch, take 0.8 of the step, but of twelve experiments they
 slow eight down, up to 2.2 times (the part `devices`), so that nothing chooses them. They would be faster with as many threads
 as cores (0.59 for 0.78 here, 0.87 for 1.18 with the autoencoder, in five rounds of both), but devices that wait for each other
@@ -76,7 +79,7 @@ hold threads, and with two or three an MLP waited until XLA ended the process: `
 AUTOENCODER = """On one core the CPU time is 0.73 of PyTorch's (`--threads=1`, five rounds, beside other programs); the
 second thread helps PyTorch more. Seven tenths of a step are products already, and the transposed convolutions are one
 product and shifted additions each (ops/cpu/transpose.py), so that a step is about three times faster than Flax's; the weight
-gradients are loops over a few images. Tried: as for LeNet-5; `lax.scan` over ten steps of these forms gave 0.97."""
+gradients are loops over a few images. Tried: as for LeNet-5; `lax.scan` over ten steps gives 0.97."""
 DEPTHWISE = """XLA:CPU runs a convolution in groups as a dense loop, 20 to 50 times slower than need be; here it is shifted
 multiply-adds, and its weight gradient a loop over a few images (115 to about 6 ms a layer); oneDNN, which PyTorch calls, has
 a kernel for it. On one core the CPU time is already 1.14 times that of PyTorch eager and 1.66 times that of channels_last
@@ -87,7 +90,9 @@ RESNET18 = """The weight gradient of 3x3 is XLA:CPU's weak pass, 1.2 to 2.2 time
 the matrix product; and two threads make JAX 1.3 to 1.5 times faster, PyTorch 1.7 times. Tried: weight gradients from the
 columns of a few images at a time (105 to 53 ms for 128 to 256 channels, taken where it is faster), all convolutions as products
 (2.3 times PyTorch's CPU time), Winograd F(2, 3) in jnp (2.0 to 3.6 times XLA's time), oneDNN by XLA's flag (a product does not
-compile with it), bf16 (0.9), malloc that keeps large blocks (1.0 to 1.3 times faster; the part `allocator`)."""
+compile with it), bf16 (0.9), malloc that keeps large blocks (1.0 to 1.3 times faster; the part `allocator`), convolution, batch
+normalisation and ReLU with a gradient of their own (1.00 of three such layers, 32 channels at 32x32 and 128 at 16x16), Eigen's
+convolutions for those of YNN (0.76 on a CPU without AVX-512, taken there)."""
 LOOP = """Beside the step `fit` draws the feed, places it, and reads the statistics at every fiftieth step; on two cores it
 shares them with XLA's threads. Its CPU time beside that of the bare step says how much that is."""
 START = """Importing jax, flax, optax, orbax and cnnlab's own modules is 60 % of the CPU time until the first step of LeNet-5
@@ -95,7 +100,7 @@ START = """Importing jax, flax, optax, orbax and cnnlab's own modules is 60 % of
 program is kept, however small (least compile time 0, least size -1), and matplotlib is imported after the first step."""
 COMPILE = """The forms of ops/cpu are chunks, slices and loops where the library has one operation. Tried and taken: the
 library's form where the work is not worth a loop (ResNet-56: 1.7 times the library's before)."""
-HELP = """Nothing but Python, absl and the parts of cnnlab that import no jax is loaded."""
+HELP = """Nothing but Python, absl, one verb and the parts of cnnlab that import no jax is loaded."""
 
 STEP_GOALS = {
     "lenet5": (0.90, 0.90, LENET),

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.settings import today
 from benchmarks.tables import Table
 from cnnlab import files
+from cnnlab.cli.common import cpu_features
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -31,8 +32,11 @@ def machine(cores: tuple[int, ...]) -> dict[str, Any]:
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    # The kernels that XLA and PyTorch have differ by it, and the name of a virtual machine's CPU does not tell.
+    lacking = "" if "avx512f" in cpu_features(default="avx512f") else ", without AVX-512"
+    name = names[0] if names else platform.processor() or platform.machine()
     return {
-        "devices": [f"cpu: {len(cores)} cores of {names[0] if names else platform.processor() or platform.machine()}"],
+        "devices": [f"cpu: {len(cores)} cores of {name}{lacking}"],
         **software(LIBRARIES),
         "load": os.getloadavg()[0],
     }

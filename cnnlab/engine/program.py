@@ -134,7 +134,7 @@ def _loss_of(
 def make_steps(train_step: Callable[..., tuple[TrainState, Stats]]) -> Callable[..., tuple[TrainState, Stats]]:
     """Returns steps(state, resident, feeds [k, B, …]) -> (state, stats [k]): k steps in one dispatch.
 
-    A single step is called without a loop: XLA:CPU runs a convolution inside a loop body 5 to 7 times slower (jax issue 12868).
+    A single step is called without a loop, which would take time to compile.
     """
 
     def steps(state: TrainState, resident: PyTree, feeds: PyTree) -> tuple[TrainState, Stats]:

@@ -2,8 +2,7 @@
 
 Every method is a function `(network, images, target) -> maps [B, H, W]`. The score is the logit of the target class. Images are
 normalised, as the network sees them, and the baseline of integrated gradients is 0 there: the mean colour of the training
-images where these were normalised by their statistics. What runs many times is compiled once and called in a loop on the host,
-since a convolution inside a compiled loop is 5 to 7 times slower on a CPU.
+images where these were normalised by their statistics. What runs many times is compiled once and called in a loop on the host.
 
 Letters in shapes: B images, H W space, C channels, K classes.
 """
