@@ -20,6 +20,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 from cnnlab.core import Array, PyTree
 from cnnlab.engine.accumulation import LossOf
 from cnnlab.errors import UsageError
+from cnnlab.ops.cpu.passes import CONVOLVED
 
 MODES = ("none", "full", "save_matmuls", "offload")
 """What the backward pass computes again: nothing; all but what crosses between two segments; the same without convolutions and
@@ -64,7 +65,9 @@ def rematerialized(loss_of: LossOf, mode: str) -> LossOf:
     if mode == "none":
         return loss_of
     policies = jax.checkpoint_policies
-    policy = policies.dots_saveable if mode == "save_matmuls" else policies.nothing_saveable  # it has convolutions, too
+    # dots_saveable has convolutions, too, but those of lax alone.
+    products = policies.save_from_both_policies(policies.dots_saveable, policies.save_only_these_names(CONVOLVED))
+    policy = products if mode == "save_matmuls" else policies.nothing_saveable
     in_segments = functools.partial(_in_segments, loss_of, policy)
     if mode != "offload":
         return in_segments

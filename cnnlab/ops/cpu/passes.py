@@ -6,10 +6,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
 from cnnlab.ops.windows import Geometry
 
+CONVOLVED = "convolved"
+"""Name of the results, by which `--remat=save_matmuls` keeps them: it does not see the products inside of a form."""
 Product = Callable[[Geometry, jax.Array, jax.Array], jax.Array]
 """(geometry, image [B, H, W, C], kernel) -> [B, H', W', O], linear in the image and in the kernel."""
 
@@ -49,4 +52,4 @@ class Passes:
 
     def __call__(self, x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int = 1) -> jax.Array:
         """Returns the product; a form that takes groups knows their number from the shapes."""
-        return _product(self, geometry, x, kernel)
+        return checkpoint_name(_product(self, geometry, x, kernel), CONVOLVED)
