@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.settings import today
 from benchmarks.tables import Table
 from cnnlab import files
-from cnnlab.cli.common import cpu_features
+from cnnlab.cli.common import lacks_avx512
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -33,7 +33,7 @@ def machine(cores: tuple[int, ...]) -> dict[str, Any]:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     # The kernels that XLA and PyTorch have differ by it, and the name of a virtual machine's CPU does not tell.
-    lacking = "" if "avx512f" in cpu_features(default="avx512f") else ", without AVX-512"
+    lacking = ", without AVX-512" if lacks_avx512() else ""
     name = names[0] if names else platform.processor() or platform.machine()
     return {
         "devices": [f"cpu: {len(cores)} cores of {name}{lacking}"],

@@ -8,6 +8,8 @@ from cnnlab.ops.windows import Geometry
 Axes = tuple[str, str, str]
 """The order of the axes of the image, the kernel and the result."""
 NHWC: Axes = ("NHWC", "HWIO", "NHWC")
+TURNED: Axes = ("NHWC", "HWOI", "NHWC")
+"""The same with a kernel [h, w, O, C]: its transpose by the image has the axes of NHWC (ops/cpu/dense.py says what for)."""
 
 
 def lax_convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry, groups: int = 1, *, axes: Axes = NHWC) -> jax.Array:

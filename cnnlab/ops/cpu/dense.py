@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 
 from cnnlab.ops.cpu.chunks import CHUNK, SHIFTED, in_chunks, taps
-from cnnlab.ops.lax_convolution import lax_convolve
+from cnnlab.ops.lax_convolution import TURNED, lax_convolve
 from cnnlab.ops.windows import Geometry
 
 
@@ -54,7 +54,7 @@ def by_library(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array
 def image_by_library(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Leaves it to jax.lax, so that the input gradient is a convolution of [B, H', W', O] with [h, w, O, C]."""
     turned = kernel.transpose(0, 1, 3, 2)  # [h, w, C, O] -> [h, w, O, C]
-    return lax_convolve(x, turned, geometry, axes=("NHWC", "HWOI", "NHWC"))
+    return lax_convolve(x, turned, geometry, axes=TURNED)
 
 
 def kernel_by_library(geometry: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
