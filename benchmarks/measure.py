@@ -23,6 +23,8 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WARM_STEPS, TRIED_STEPS = 2, 3
 """Steps after the first that are not measured, and those that tell how many steps a measurement has."""
+LEAST_ROUNDS, ENOUGH = 5, 60.0
+"""Rounds that every comparison has, and seconds after which it has no more than these."""
 
 LONGEST_ANSWER = 600.0
 """Seconds after which a worker that says nothing is given up."""
@@ -66,7 +68,8 @@ def in_turns(runs: Mapping[str, Run], *, rounds: int, seconds: float, say: Calla
 
     Args:
         runs: {name: run}.
-        rounds: number of rounds, each of one measurement of every run.
+        rounds: number of rounds, each of one measurement of every run; a comparison of steps that take long has fewer, at
+            least LEAST_ROUNDS.
         seconds: length of a measurement, at least one step; 0: each is one step, and nothing warms up.
         say: is told what is being done.
     """
@@ -75,11 +78,15 @@ def in_turns(runs: Mapping[str, Run], *, rounds: int, seconds: float, say: Calla
         say(f"{name}: first step")
         with _failing(found[name]):
             found[name].first = run(1).wall
-            run(WARM_STEPS)
-            tried = run(TRIED_STEPS)
+            tried = run(WARM_STEPS)
+            if tried.wall < WARM_STEPS * seconds:
+                tried = run(TRIED_STEPS)
+                steps[name] = max(round(seconds * TRIED_STEPS / tried.wall), 1)
             found[name].told.append(tried.told)
-            steps[name] = max(round(seconds * TRIED_STEPS / tried.wall), 1)
+    start = time.monotonic()
     for number in range(rounds):
+        if number >= LEAST_ROUNDS and time.monotonic() - start > ENOUGH:
+            break
         for name, run in runs.items():
             measured = found[name]
             if measured.failed:

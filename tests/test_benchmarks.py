@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import goals, page, tables
+from benchmarks import goals, measure, page, tables
 from benchmarks.environments import NotInstalled, install
 from benchmarks.measure import Measured, Spent, Worker, WorkerFailed, in_turns, of_command, ratio, together
 from benchmarks.parts import PARTS, Case
@@ -50,6 +50,18 @@ def test_runs_take_turns_and_one_that_fails_is_left_out():
     assert found["a"].wall == pytest.approx([0.1, 0.1]) and found["b"].cpu == pytest.approx([0.2, 0.2])
     table = tables.lines_of(found, "ms")
     assert [line.name for line in table["lines"]] == ["a", "b"] and table["remarks"] == ["bad left out: it cannot"]
+
+
+def test_a_comparison_of_steps_that_take_long_has_fewer_rounds_and_no_trial(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measure, "ENOUGH", 0.0)
+    asked = []
+
+    def run(steps: int) -> Spent:
+        asked.append(steps)
+        return Spent(2.0 * steps, 2.0 * steps)
+
+    found = in_turns({"slow": run}, rounds=9, seconds=1.0, say=lambda words: None)
+    assert asked == [1, 2, *[1] * measure.LEAST_ROUNDS] and found["slow"].wall == [2.0] * measure.LEAST_ROUNDS
 
 
 def test_a_ratio_compares_neighbours_in_time():
