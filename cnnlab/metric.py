@@ -1,11 +1,15 @@
 """Declaration of a metric of a task: its name, unit and sense. Imports no jax."""
 
 import dataclasses
+import math
 
 from cnnlab.errors import UsageError
 
 SHARE = "share"
 """Unit of a share of one, such as an accuracy: shown in percent, its differences in points of a hundred."""
+
+Bounds = tuple[float, float]
+NO_BOUNDS: Bounds = (-math.inf, math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,11 @@ class Metric:
     is_proportion: bool = False
     """Whether it is the share of the examples for which something holds, such as an accuracy: its sampling error is then that
     of a proportion."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """Returns the least and the greatest value that it can have: 0 and 1 of a proportion."""
+        return (0.0, 1.0) if self.is_proportion else NO_BOUNDS
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from cnnlab.ablation.analyse import statistics, two_way
+from cnnlab.metric import SHARE, Metric
 
 Runs = tuple[np.ndarray, np.ndarray]
 """(ours, theirs), each f64 [studies, S]."""
@@ -226,6 +227,10 @@ def test_the_interval_of_a_rate_stays_between_0_and_1_and_that_of_other_numbers_
     assert statistics.mean_interval(runs, 0.05) == statistics.clopper_pearson(9, 10, 0.05)
     for values in (np.ones(10), np.zeros(10), np.array([0.9, 1.0, 0.0])):
         assert statistics.mean_interval(values, 0.05) == statistics.student_interval(values, 0.05)
+    near, student = np.array([0.99, 1.0, 0.8]), statistics.student_interval(np.array([0.99, 1.0, 0.8]), 0.05)
+    found = statistics.mean_interval(near, 0.05, bounds=Metric("accuracy", SHARE, is_proportion=True).bounds)
+    assert student.high > 1 and (found.low, found.high) == (student.low, 1.0)
+    assert statistics.mean_interval(near, 0.05, bounds=Metric("loss").bounds) == student
 
 
 def test_worst_ranks_by_hand():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cnnlab import files, home
-from cnnlab.ablation.analyse.statistics import student_interval
+from cnnlab.ablation.analyse.statistics import mean_interval
 from cnnlab.ablation.analyse.words import ALPHA
 from cnnlab.ablation.plan.study import metrics_from_json
 from cnnlab.errors import UsageError
@@ -174,7 +174,7 @@ def describe(result: Result) -> str:
     mean = f"{label} {_number(statistics.fmean(values), declared)}{unit}"
     if len(values) == 1:
         return f"{mean}, one seed"
-    interval = student_interval(np.asarray(values), ALPHA)
+    interval = mean_interval(np.asarray(values), ALPHA, bounds=declared.bounds)
     if interval is None:
         return f"{mean}, the same with {len(values)} seeds"
     return f"{mean} [{_number(interval.low, declared)}, {_number(interval.high, declared)}], {len(values)} seeds"

@@ -90,7 +90,7 @@ def measure(seed: int) -> Measured:
     """Trains every network at every lag from the initial weights of a seed."""
     found = {network: [(lag, accuracy_after_training(network, lag, seed)) for lag in LAGS] for network in NETWORKS}
     numbers = {case(network, lag): accuracy for network, line in found.items() for lag, accuracy in line}
-    curves = {network: tuple((float(lag), 100.0 * (each >= LEVEL)) for lag, each in line) for network, line in found.items()}
+    curves = {network: tuple((float(lag), float(each >= LEVEL)) for lag, each in line) for network, line in found.items()}
     return Measured({"accuracy": numbers}, curves)
 
 
@@ -135,7 +135,7 @@ measurement = Measurement(
         "There are 2,048 sequences of lag 10, so the held-out ones of that lag were seen in training.",
         quick="--seeds=1",
         figure=Figure(
-            title="How far back a network learns to recall", x="lag in steps", y="share of the runs that recall, %", log_x=True
+            title="How far back a network learns to recall", x="lag in steps", y="share of the runs that recall", log_x=True
         ),
     ),
 )

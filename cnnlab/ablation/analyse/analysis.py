@@ -221,7 +221,7 @@ def _row(
         values=tuple(values.items()),
         mean=float(np.mean(numbers)) if len(numbers) else None,
         sd=float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
-        interval=statistics.mean_interval(numbers, method.alpha, method.overlap),
+        interval=statistics.mean_interval(numbers, method.alpha, method.overlap, bounds=declared.bounds),
         bootstrap=None if method.overlap else statistics.bootstrap_interval(numbers, method.alpha, method.resamples),
         test_se=_sampling_error(declared, metric, numbers, [run for run in runs if run.seed in values]),
         seconds=float(np.median(times)) * (arm.steps or runs[0].provenance.get("steps", 0)) if times else None,

@@ -24,6 +24,7 @@ from statsmodels.stats import power
 from statsmodels.stats.contingency_tables import mcnemar
 
 from cnnlab.ablation.analyse.results import Interval
+from cnnlab.metric import NO_BOUNDS, Bounds
 
 RESAMPLES = 9999
 """Resamples of the bootstrap and of the sign flips; up to 13 pairs have fewer sign flips and get all of them: exact."""
@@ -70,15 +71,17 @@ def student_interval(values: np.ndarray, alpha: float, overlap: float = 0.0) -> 
     return Interval(float(found.low), float(found.high))
 
 
-def mean_interval(values: np.ndarray, alpha: float, overlap: float = 0.0) -> Interval | None:
+def mean_interval(values: np.ndarray, alpha: float, overlap: float = 0.0, *, bounds: Bounds = NO_BOUNDS) -> Interval | None:
     """Returns the interval of the mean of f64 [S], one number of each run: by Student's t, or of a rate of success.
 
     Where every number is 0 or 1, and both occur, they say whether a run succeeded: the exact interval of the rate stays in
-    [0, 1], as t does not.
+    [0, 1], as t does not. Of other numbers with bounds, as an accuracy has, the part of the interval within them is returned,
+    which covers the mean as often.
     """
     if not overlap and set(values.tolist()) == {0.0, 1.0}:
         return clopper_pearson(int(np.sum(values)), len(values), alpha)
-    return student_interval(values, alpha, overlap)
+    found = student_interval(values, alpha, overlap)
+    return found and Interval(max(found.low, bounds[0]), min(found.high, bounds[1]))
 
 
 def bootstrap_interval(values: np.ndarray, alpha: float, resamples: int = RESAMPLES) -> Interval | None:

@@ -130,7 +130,7 @@ def _of_study(folder: pathlib.Path, verdict: Verdict, declaration: Mapping[str, 
         verdict=verdict,
         metric=study.metric,
         metrics=metrics,
-        arms=tuple(_arm(study, arm, [one for one in outcomes if one.arm == arm.name], list(metrics)) for arm in study.arms),
+        arms=tuple(_arm(study, arm, [one for one in outcomes if one.arm == arm.name], metrics) for arm in study.arms),
         seeds=study.seeds,
         parts=tuple(declaration["declared"]["parts"]),
         declaration={name: declaration[name] for name in ("digest", "commit", "time")},
@@ -179,17 +179,17 @@ def _seconds(study_runs: Sequence[runs.StudyRun]) -> float | None:
     return total or None
 
 
-def _arm(study: Study, arm: Any, outcomes: Sequence[RunResult], metrics: Sequence[str]) -> Arm:
+def _arm(study: Study, arm: Any, outcomes: Sequence[RunResult], metrics: Mapping[str, Metric]) -> Arm:
     """Returns what the record keeps of an arm of a study."""
     done = [outcome for outcome in outcomes if outcome.state == "DONE"]
     return Arm(
         name=arm.name,
         numbers={
             name: dataclasses.replace(
-                numbers_of({one.seed: one.metrics.get(name) for one in done}),
+                numbers_of({one.seed: one.metrics.get(name) for one in done}, metric.bounds),
                 lower_bounds=sum(name in one.lower_bounds for one in done),
             )
-            for name in metrics
+            for name, metric in metrics.items()
         },
         knobs={knob: study.level(arm, knob) for knob in study.factors},
         planned=len(study.seeds),
@@ -210,10 +210,10 @@ def _of_measurement(folder: pathlib.Path, verdict: Verdict, declaration: Mapping
     for case in cases:
         numbers = {
             name: dataclasses.replace(
-                numbers_of({seed: one.numbers[name].get(case) for seed, one in measured.items()}),
+                numbers_of({seed: one.numbers[name].get(case) for seed, one in measured.items()}, metric.bounds),
                 lower_bounds=sum(case in one.lower_bounds.get(name, ()) for one in measured.values()),
             )
-            for name in metrics
+            for name, metric in metrics.items()
             if any(case in one.numbers[name] for one in measured.values())
         }
         arms.append(Arm(case, numbers, planned=len(seeds)))

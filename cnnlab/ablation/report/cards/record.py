@@ -113,28 +113,28 @@ class Record:
     def from_json(cls, content: Mapping[str, Any]) -> "Record":
         """Returns the record from JSON content that `dataclasses.asdict` made of it."""
         lists = {name: tuple(content[name]) for name in ("seeds", "parts", "commits", "deviations")}
+        metrics = metrics_from_json(content["metrics"])
         return cls(
             **{
                 **content,
                 **lists,
                 "verdict": Verdict.from_json(content["verdict"]),
-                "metrics": metrics_from_json(content["metrics"]),
-                "arms": tuple(map(_arm, content["arms"])),
+                "metrics": metrics,
+                "arms": tuple(_arm(arm, metrics) for arm in content["arms"]),
                 "curves": {label: tuple(map(tuple, points)) for label, points in content["curves"].items()},
                 "card": Card.from_json(content["card"]),
             }
         )
 
 
-def _arm(content: Mapping[str, Any]) -> Arm:
-    """Returns an arm from JSON content."""
+def _arm(content: Mapping[str, Any], metrics: Mapping[str, Metric]) -> Arm:
+    """Returns an arm from JSON content; intervals of older records may go beyond what the metric can be."""
     numbers = {}
-    for metric, found in content["numbers"].items():
-        interval = found["interval"]
+    for name, found in content["numbers"].items():
+        least, most = metrics[name].bounds
+        interval = (max(found["interval"][0], least), min(found["interval"][1], most)) if found["interval"] else None
         values = {int(seed): value for seed, value in found["values"].items()}
-        numbers[metric] = Numbers(
-            found["mean"], (interval[0], interval[1]) if interval else None, values, found.get("lower_bounds", 0)
-        )
+        numbers[name] = Numbers(found["mean"], interval, values, found.get("lower_bounds", 0))
     return Arm(**{**content, "numbers": numbers})
 
 

@@ -78,8 +78,8 @@ def _over_costs(record: Record) -> list[Line]:
 def _point_of(record: Record, arm: Arm) -> tuple[float, float, float] | None:
     """Returns (mean, low, high) of an arm's numbers; None where it has none."""
     numbers = arm.numbers.get(record.drawn)
-    log = record.card.figure.log_y
-    return curve_point(list(numbers.values.values()), log=log) if numbers and numbers.n else None
+    values, log = list(numbers.values.values()) if numbers else [], record.card.figure.log_y
+    return curve_point(values, log=log, bounds=record.metrics[record.drawn].bounds) if values else None
 
 
 def _clouds(record: Record, arms: Sequence[Arm], places: Mapping[str, float]) -> list[Line]:
