@@ -130,24 +130,27 @@ def busy_seconds() -> float:
 
 
 def of_command(words: Sequence[str], *, until: str = "", **how: Any) -> Spent:
-    """Runs a command to its end; the wall time is that until a line of its standard error begins with `until`, if given.
+    """Runs a command to its end, or until a line of its standard error begins with `until`, where it is killed.
 
-    Raises WorkerFailed where its exit code is not 0, or there is no such line.
+    Raises WorkerFailed where it ends before that line, or with an exit code other than 0.
     """
-    before, began, wall, last = os.times(), time.perf_counter(), 0.0, ""
+    before, began, reached, last = os.times(), time.perf_counter(), False, ""
     how["env"] = {**os.environ, **how["env"]}
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **how) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if until and not wall and line.startswith(until):
-                wall = time.perf_counter() - began
+            if until and line.startswith(until):
+                reached = True
+                process.kill()
+                break
             last = line.strip() or last
-    if process.returncode or (until and not wall):
+        wall = time.perf_counter() - began
+    if not reached and (process.returncode or until):
         shown = " ".join(map(str, words[1:])).replace(f"{ROOT}/", "")  # a record names no path of a machine
         raise WorkerFailed(f"{shown} ended with code {process.returncode}: {last[:200]}")
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Spent(wall or time.perf_counter() - began, cpu)
+    return Spent(wall, cpu)
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

@@ -59,8 +59,8 @@ PARTS: dict[str, Part] = {
         "the loop over its bare step, from the command to the first step, compilation of ResNet-50, `--help`",
         {
             "fit": Case(45, loops.fit),
-            "start_lenet5": Case(40, functools.partial(loops.start, net="lenet5")),
-            "start_resnet18": Case(70, functools.partial(loops.start, net="resnet18")),
+            "start_lenet5": Case(30, functools.partial(loops.start, net="lenet5")),
+            "start_resnet18": Case(55, functools.partial(loops.start, net="resnet18")),
             "compile_resnet50": Case(150, loops.compile_resnet50),
             "help": Case(5, loops.show_help),
         },
