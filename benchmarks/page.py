@@ -28,11 +28,11 @@ and `fsdp` there, batched runs in one program, many steps a dispatch, bf16, memo
 accelerator is at hand, run the last of the commands above and then the first.
 """
 HOW = """
-Every comparison is of processes that are all alive and take turns, round after round: seven, or five where they take
-over a minute. The number is the median over the rounds, beside it the least and the most; CPU time is that of all threads. A
-ratio is the median of the ratios of the rounds, of wall time and in brackets of CPU time; below 1 cnnlab is faster. The
-networks of one table have the same number of parameters, which is asserted, and every step gets another batch from the host.
-PyTorch compile has the layout channels_last too; the first step of a kind is what compiles it, with empty caches.
+Every comparison is of processes that are all alive and take turns, round after round: seven, or five where they take over a
+minute. The number is the median over the rounds, beside it the least and the most; CPU time is that of all threads. A ratio is
+the median of the ratios of the rounds, of wall time and in brackets of CPU time; below 1 cnnlab is faster. The networks of one
+table have the same number of parameters, which is asserted, and every step gets another batch from the host. PyTorch compile
+has the layout channels_last too; the first step of a kind is what compiles it, with empty caches.
 """
 
 
