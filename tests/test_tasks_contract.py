@@ -371,4 +371,4 @@ def test_runs_in_one_batched_program_equal_single_ones(name: str):
         alone, _, curve, _ = reference(name, seed=seed)
         assert toys.gap(alone, built.strategy.to_host(select_member(state, member))) < 1e-4
         for step, numbers in curve.items():
-            assert by_name(logged[step][member]) == pytest.approx(by_name(numbers), rel=1e-4, abs=1e-6), step
+            assert by_name(logged[step][member]) == pytest.approx(by_name(numbers), rel=2e-4, abs=1e-6), step
