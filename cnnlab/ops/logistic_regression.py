@@ -27,7 +27,8 @@ def fit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the kernel f64 [F, K] and the bias f64 [K] with the least Σ cross-entropy + penalty / 2 · ‖kernel‖².
 
-    The bias has no penalty; of all biases that only differ by a constant, it is the one with mean 0.
+    The bias has no penalty; of all biases that only differ by a constant, it is the one with mean 0. The fewer steps, the less
+    the features correlate: `uncorrelated` turns them so.
 
     Args:
         features: f64 [N, F].
@@ -37,35 +38,39 @@ def fit(
         tolerance: as TOLERANCE.
     """
     count, width = features.shape
-    if width > count:
-        basis, coordinates = within_span(features)
-        kernel, bias = fit(coordinates, labels, classes, penalty=penalty, tolerance=tolerance)
-        return basis @ kernel, bias
     targets = np.eye(classes)[labels]  # [N] -> one-hot [N, K]
+    # The curvature along a row of the kernel where all classes are as likely. The optimiser sees each row divided by its root,
+    # so that all directions curve alike; relative to the largest, which keeps its gradient, so that none is seen too small.
+    curvature = np.append(np.sum(features**2, axis=0), count) * (classes - 1) / classes**2 + np.append([penalty] * width, 0.0)
+    units = np.sqrt(curvature.max() / curvature)[:, None]  # [F + 1, 1]
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        """Returns the objective and its gradient, both divided by N, at the kernel and the bias below it, flat."""
-        rows = flat.reshape(width + 1, classes)  # [(F + 1) · K] -> [F + 1, K]
+        """Returns the objective and its gradient, both divided by N, at the kernel and the bias below it, flat, in `units`."""
+        rows = units * flat.reshape(width + 1, classes)  # [(F + 1) · K] -> [F + 1, K]
         scores = features @ rows[:-1] + rows[-1]
         logs = scores - special.logsumexp(scores, axis=1, keepdims=True)
         residuals = np.exp(logs) - targets
         gradient = np.concatenate([features.T @ residuals + penalty * rows[:-1], residuals.sum(axis=0)[None]])
         value = -np.sum(logs * targets) + penalty / 2 * np.sum(rows[:-1] ** 2)
-        return float(value) / count, gradient.ravel() / count  # [F + 1, K] -> [(F + 1) · K]
+        return float(value) / count, (units * gradient).ravel() / count  # [F + 1, K] -> [(F + 1) · K]
 
     options = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": tolerance, "ftol": 0.0, "maxcor": 20}
     first = np.zeros((width + 1) * classes)
-    rows = optimize.minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x.reshape(width + 1, classes)
+    found = optimize.minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
+    rows = units * found.reshape(width + 1, classes)  # [(F + 1) · K] -> [F + 1, K]
     return rows[:-1], rows[-1] - rows[-1].mean()
 
 
-def within_span(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns an orthonormal basis f64 [F, N] of the span of examples f64 [N, F], F > N, and their coordinates f64 [N, N].
+def uncorrelated(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an orthonormal basis f64 [F, M] with the span of examples f64 [N, F], M = min(N, F), and coordinates f64 [N, M].
 
-    A kernel with the least penalty lies in that span, so a regression on the coordinates is one on the features, but faster.
+    The coordinates are uncorrelated where the features have mean 0: the basis has the principal components. A kernel with the
+    least penalty lies in the span, so a regression on the coordinates is one on the features, but faster.
     """
-    basis, coordinates = np.linalg.qr(features.T)  # of [F, N]
-    return basis, coordinates.T
+    basis, triangle = np.linalg.qr(features.T) if features.shape[1] > len(features) else (np.eye(features.shape[1]), features.T)
+    _, axes = np.linalg.eigh(triangle @ triangle.T)  # [M, M]
+    basis = basis @ axes
+    return basis, features @ basis
 
 
 def hold_out(labels: np.ndarray) -> np.ndarray:
@@ -129,8 +134,8 @@ def fit_features(features: np.ndarray, labels: np.ndarray, classes: int) -> tupl
         classes: K.
     """
     moved, mean, scale = centred(features.astype(np.float64))
-    basis, coordinates = within_span(moved) if moved.shape[1] > len(moved) else (None, moved)
+    basis, coordinates = uncorrelated(moved)
     penalty, _ = choose_penalty(coordinates, labels, classes)
     kernel, bias = fit(coordinates, labels, classes, penalty=penalty)
-    kernel = (kernel if basis is None else basis @ kernel) / scale
+    kernel = basis @ kernel / scale
     return kernel, bias - mean @ kernel, penalty
