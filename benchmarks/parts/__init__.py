@@ -61,7 +61,7 @@ PARTS: dict[str, Part] = {
             "fit": Case(45, loops.fit),
             "start_lenet5": Case(30, functools.partial(loops.start, net="lenet5")),
             "start_resnet18": Case(55, functools.partial(loops.start, net="resnet18")),
-            "compile_resnet50": Case(150, loops.compile_resnet50),
+            "compile_resnet50": Case(70, loops.compile_resnet50),
             "help": Case(5, loops.show_help),
         },
         by_default=True,
