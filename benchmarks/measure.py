@@ -68,8 +68,8 @@ def in_turns(runs: Mapping[str, Run], *, rounds: int, seconds: float, say: Calla
 
     Args:
         runs: {name: run}.
-        rounds: number of rounds, each of one measurement of every run; a comparison of steps that take long has fewer, at
-            least LEAST_ROUNDS.
+        rounds: number of rounds, each of one measurement of every run; where they take more than ENOUGH seconds there are no
+            more than LEAST_ROUNDS.
         seconds: length of a measurement, at least one step; 0: each is one step, and nothing warms up.
         say: is told what is being done.
     """

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from cnnlab.ops import logistic_regression
-from cnnlab.ops.logistic_regression import centred, choose_penalty, fit, fit_features, hold_out
+from cnnlab.ops.logistic_regression import centred, choose_penalty, fit, fit_features, hold_out, uncorrelated
 
 
 def examples(count: int, width: int, classes: int = 4, seed: int = 0):
@@ -18,12 +18,23 @@ def examples(count: int, width: int, classes: int = 4, seed: int = 0):
 @pytest.mark.parametrize(("count", "width"), [(150, 12), (40, 90)])
 @pytest.mark.parametrize("penalty", [0.1, 30.0])
 def test_the_solution_is_that_of_scikit_learn(count: int, width: int, penalty: float):
-    """Also where there are more features than examples, and the problem is solved in their span."""
+    """Also where there are more features than examples."""
     features, labels = examples(count, width)
     kernel, bias = fit(features, labels, 4, penalty=penalty)
     other = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000).fit(features, labels)
     np.testing.assert_allclose(kernel, other.coef_.T, atol=1e-4 * np.abs(kernel).max())
     np.testing.assert_allclose(bias, other.intercept_ - other.intercept_.mean(), atol=3e-4)
+
+
+@pytest.mark.parametrize(("count", "width"), [(50, 7), (30, 80)])
+def test_uncorrelated_coordinates_are_the_features_in_an_orthonormal_basis(count: int, width: int):
+    features, _ = examples(count, width)
+    features = features - features.mean(0)
+    basis, coordinates = uncorrelated(features)
+    products = coordinates.T @ coordinates
+    np.testing.assert_allclose(basis.T @ basis, np.eye(min(count, width)), atol=1e-12)
+    np.testing.assert_allclose(coordinates @ basis.T, features, atol=1e-12)
+    np.testing.assert_allclose(products, np.diag(np.diag(products)), atol=1e-10 * np.diag(products).max())
 
 
 def test_the_gradient_vanishes_at_the_solution():

@@ -27,8 +27,8 @@ def fit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the kernel f64 [F, K] and the bias f64 [K] with the least Σ cross-entropy + penalty / 2 · ‖kernel‖².
 
-    The bias has no penalty; of all biases that only differ by a constant, it is the one with mean 0. The fewer steps, the less
-    the features correlate: `uncorrelated` turns them so.
+    The bias has no penalty; of all biases that only differ by a constant, it is the one with mean 0. It takes fewer steps
+    the less the features correlate: `uncorrelated` turns them so.
 
     Args:
         features: f64 [N, F].
