@@ -12,6 +12,11 @@ Bounds = tuple[float, float]
 NO_BOUNDS: Bounds = (-math.inf, math.inf)
 
 
+def within(bounds: Bounds, low: float, high: float) -> tuple[float, float]:
+    """Returns the ends of the part of an interval that lies within bounds."""
+    return max(low, bounds[0]), min(high, bounds[1])
+
+
 @dataclasses.dataclass(frozen=True)
 class Metric:
     """The declaration of a number that a task's `summary` gives, for any split."""

@@ -66,7 +66,7 @@ def start(settings: Settings, *, net: str, runs: int = 3) -> Table:
     found = in_turns(commands, rounds=min(runs, settings.rounds), seconds=0, say=settings.say)
     table = Table("loops", f"start_{net}", f"{' '.join(STARTS[net])}: to the first step", "s", **lines_of(found, "s"))
     for line in table.lines:
-        line.cpu = []  # that of the whole command
+        line.cpu = []  # the wall time is what a person waits for
     return table
 
 

@@ -24,7 +24,7 @@ from statsmodels.stats import power
 from statsmodels.stats.contingency_tables import mcnemar
 
 from cnnlab.ablation.analyse.results import Interval
-from cnnlab.metric import NO_BOUNDS, Bounds
+from cnnlab.metric import NO_BOUNDS, Bounds, within
 
 RESAMPLES = 9999
 """Resamples of the bootstrap and of the sign flips; up to 13 pairs have fewer sign flips and get all of them: exact."""
@@ -81,7 +81,7 @@ def mean_interval(values: np.ndarray, alpha: float, overlap: float = 0.0, *, bou
     if not overlap and set(values.tolist()) == {0.0, 1.0}:
         return clopper_pearson(int(np.sum(values)), len(values), alpha)
     found = student_interval(values, alpha, overlap)
-    return found and Interval(max(found.low, bounds[0]), min(found.high, bounds[1]))
+    return found and Interval(*within(bounds, found.low, found.high))
 
 
 def bootstrap_interval(values: np.ndarray, alpha: float, resamples: int = RESAMPLES) -> Interval | None:

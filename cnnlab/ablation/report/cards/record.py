@@ -11,7 +11,7 @@ from cnnlab import files, home
 from cnnlab.ablation.plan.study import Card, Verdict, metrics_from_json
 from cnnlab.ablation.report import formatting
 from cnnlab.errors import UsageError
-from cnnlab.metric import Metric
+from cnnlab.metric import Metric, within
 
 RECORDS = "records"
 """Folder of the records, beside the page."""
@@ -131,8 +131,7 @@ def _arm(content: Mapping[str, Any], metrics: Mapping[str, Metric]) -> Arm:
     """Returns an arm from JSON content; intervals of older records may go beyond what the metric can be."""
     numbers = {}
     for name, found in content["numbers"].items():
-        least, most = metrics[name].bounds
-        interval = (max(found["interval"][0], least), min(found["interval"][1], most)) if found["interval"] else None
+        interval = within(metrics[name].bounds, *found["interval"]) if found["interval"] else None
         values = {int(seed): value for seed, value in found["values"].items()}
         numbers[name] = Numbers(found["mean"], interval, values, found.get("lower_bounds", 0))
     return Arm(**{**content, "numbers": numbers})
