@@ -100,8 +100,9 @@ def test_the_controls_have_fingerprints_of_their_own():
         permute_pixels(source),
         shuffle_labels(source, validation=0.1),
         shuffle_labels(source, validation=0.2),
+        *(shuffle_labels(source, validation=0.2, split_seed=seed) for seed in (1, 2)),
     ]
-    assert len({source.fingerprint, *(control.fingerprint for control in shuffled)}) == 5
+    assert len({source.fingerprint, *(control.fingerprint for control in shuffled)}) == 7
 
 
 def test_a_streamed_split_is_controlled_too():

@@ -34,15 +34,15 @@ def shuffle_labels(source: Source, *, validation: Fraction, split_seed: DrawSeed
         folds: folds, one of which is held out in place of that share.
     """
     splits = dict(source.splits)
-    train = splits["train"]
+    train, drawn_by = splits["train"], split_seed if isinstance(split_seed, int) else None
     if "validation" not in splits:
-        drawn_by = split_seed if isinstance(split_seed, int) else None
         kept, held_out = train.divided(validation, drawn_by) if folds is None else folds.divided(train)
         if len(held_out):
             splits["validation"], train = train.at(held_out), train.at(kept)
     order = shuffled(len(train), LABELS_KEY, len(train))
     splits["train"] = train.having(label=train.labels[order])
-    fingerprint = combined_digest(source.fingerprint, f"shuffle_labels {folds.key() if folds else validation}")
+    share = f"{validation}{'' if drawn_by is None else f' drawn by {drawn_by}'}"
+    fingerprint = combined_digest(source.fingerprint, f"shuffle_labels {folds.key() if folds else share}")
     return dataclasses.replace(source, splits=splits, fingerprint=fingerprint)
 
 
