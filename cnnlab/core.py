@@ -321,7 +321,9 @@ class Dataset:
         def batched(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((batch_size, *leaf.shape), leaf.dtype)
 
-        feed = {**jax.tree.map(batched, dict(self.stored)), "index": jax.ShapeDtypeStruct((batch_size,), np.int32)}
+        number = jax.ShapeDtypeStruct((batch_size,), np.int32)
+        # A variation may ask how often training has shown an example.
+        feed = {**jax.tree.map(batched, dict(self.stored)), "index": number, **({"epoch": number} if training else {})}
         key = jax.eval_shape(lambda: jax.random.key(0)) if training else None
         return jax.eval_shape(lambda feed, key: self.prepare({}, feed, key), feed, key)
 

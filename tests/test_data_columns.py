@@ -14,6 +14,8 @@ from cnnlab.data.placement import placement
 from cnnlab.data.resize import crop, pad, resize, settings_of
 from cnnlab.data.source import LazyImages, Source, Split, digest_splits, labelled
 from cnnlab.data.stream_order import ORDERS
+from cnnlab.data.variations.compose import Augmentation
+from cnnlab.data.variations.mirror import alternating_flip
 from cnnlab.errors import DataError, UsageError
 
 
@@ -203,6 +205,15 @@ def test_balanced_batches_pass_a_chi_square_test_for_classes_and_for_the_example
     assert chisquare(np.bincount(firsts, minlength=3)).pvalue > 0.01
     plain = np.bincount(groups[ORDERS["shuffled"](0, groups)(np.arange(6400))[0]])
     assert chisquare(plain).pvalue < 1e-9, "the test sees what is not balanced"
+
+
+def test_example_gives_the_shapes_of_training_where_a_variation_asks_how_often_an_example_was_shown():
+    one = build(source(), batch_size=6, augment=Augmentation((alternating_flip,)))
+    for data in (one, paired(one, one)):
+        batch = jax.eval_shape(data.prepare, data.resident["train"], next(data.train(0, 0)), jax.random.key(0))
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), data.example(6, training=True)) == jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype), batch
+        )
 
 
 @pytest.mark.parametrize("resident_mib", [0, 64])

@@ -38,12 +38,13 @@ def paired(labelled: Dataset, unlabelled: Dataset) -> Dataset:
             f"--accumulate={labelled.accumulate} for {labelled.name} and {unlabelled.accumulate} for {unlabelled.name}: "
             "the two batches of a step are taken in parts together.\nGive both the same number."
         )
+    number = jax.ShapeDtypeStruct((), np.int32)
     resident = {split: dict(arrays) for split, arrays in labelled.resident.items()}
     resident["train"] = {**resident.get("train", {}), BESIDE: dict(unlabelled.resident.get("train", {}))}
     return dataclasses.replace(
         labelled,
         name=f"{labelled.name} and {unlabelled.name}",
-        stored={**labelled.stored, BESIDE: {**unlabelled.stored, "index": jax.ShapeDtypeStruct((), np.int32)}},
+        stored={**labelled.stored, BESIDE: {**unlabelled.stored, "index": number, "epoch": number}},
         train=functools.partial(_train, labelled, unlabelled),
         resident=resident,
         preparation=functools.partial(_prepare, labelled, unlabelled),
