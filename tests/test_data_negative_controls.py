@@ -55,6 +55,13 @@ def test_shuffled_labels_keep_a_validation_split_of_the_publisher():
     assert "validation" not in shuffle_labels(xor(), validation=0.1).splits
 
 
+@pytest.mark.parametrize("drawn_by", [{}, {"split_seed": "run"}])
+def test_labels_are_not_shuffled_where_there_are_none(drawn_by: dict[str, str]):
+    given = {"model": "lstm", "data.dataset": "adding", "loss": "squared", "control": "shuffle_labels", **drawn_by}
+    with pytest.raises(UsageError, match=r"--control=shuffle_labels needs the class of every image, and adding has no column"):
+        knobs.resolve(classification, given).call()
+
+
 def test_shuffled_pixels_leave_every_image_its_pixels_and_no_order():
     colours = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), np.uint8)
     colours[1] = colours[0]

@@ -6,6 +6,7 @@
 A recipe that decides some of these knobs itself takes UnitImages or WholeSplit and passes them: `data(normalize=…)`.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from cnnlab.core import Dataset
@@ -76,7 +77,7 @@ def images(
         resident_mib: memory in MiB for splits that stay on the device, the training split first; the others are streamed.
     """
     cross = folds_of(folds, fold, stratify=stratify, split_seed=split_seed, examples_seed=examples_seed)
-    opened = require_source(dataset(), "data.dataset")
+    opened = _opened(dataset, shuffle)
     chosen = select(opened, classes=only_classes, examples_per_class=examples_per_class, seed=examples_seed)
     # Where the seed of a run chooses its examples, their labels are shuffled when it has chosen.
     is_late = shuffle == "labels" and (OF_RUN in (examples_seed, split_seed) or (cross is not None and cross.of_run))
@@ -91,6 +92,14 @@ def images(
     return shuffle_drawn_labels(built) if is_late else built
 
 
+def _opened(dataset: Callable[[], Source], shuffle: Shuffle) -> Source:
+    """Returns the source of a data set; raises UsageError where a control permutes labels and it has none."""
+    source = require_source(dataset(), "data.dataset")
+    if shuffle == "labels":
+        require_labels(source, "--control=shuffle_labels")
+    return source
+
+
 def _controlled(source: Source, shuffle: Shuffle, *, validation: Fraction, split_seed: DrawSeed, folds: Folds | None) -> Source:
     """Returns the source with what a negative control permutes, and without a test split where training is divided in folds."""
     source = source if folds is None else folds.without_test(source)
@@ -103,17 +112,18 @@ def _controlled(source: Source, shuffle: Shuffle, *, validation: Fraction, split
     return source
 
 
-def require_labels(data: Dataset, what: str) -> None:
+def require_labels(data: Dataset | Source, what: str) -> None:
     """Raises UsageError for a data set without a column `label`.
 
     Args:
-        data: the data set.
+        data: the data set, or its source.
         what: what needs the labels, such as a flag.
     """
-    if "label" not in data.stored:
+    columns = data.kinds if isinstance(data, Source) else data.stored
+    if "label" not in columns:
         raise UsageError(
             f"{what} needs the class of every image, and {data.name} has no column `label` (its columns: "
-            f"{', '.join(data.stored)}).\nGive a data set with classes, or leave it out."
+            f"{', '.join(columns)}).\nGive a data set with classes, or leave it out."
         )
 
 

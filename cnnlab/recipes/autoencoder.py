@@ -170,7 +170,11 @@ def _require_stack(widths: tuple[int, ...], finetune: Finetune, data: Dataset, *
 
 
 def _labelled(data: Dataset, steps: int, examples_per_class: int | None, seed: DrawSeed) -> tuple[Dataset, int]:
-    """Returns the data, limited to `examples_per_class` of each class from step `steps` on, and the size of that part."""
+    """Returns the data, limited to `examples_per_class` of each class from step `steps` on, and the size of that part.
+
+    Raises UsageError where they have no classes.
+    """
     if examples_per_class is None:
         return data, data.sizes["train"]
+    require_labels(data, f"--examples_per_class={examples_per_class}")
     return few_labels_after(data, steps=steps, examples_per_class=examples_per_class, examples_seed=seed)

@@ -150,8 +150,6 @@ def _learned(
     dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
     goal = with_metrics(goal_of(dataset.name, dataset.stored, loss), metrics, headline, dataset.class_names)
     require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
-    if goal.column != CLASS.column and control == "shuffle_labels":
-        raise UsageError(f"--control=shuffle_labels: {dataset.name} has {goal.what} and no classes. Leave it out.")
     if goal.column != CLASS.column and class_weights is not None:
         raise UsageError(f"--class_weights: {dataset.name} has {goal.what} and no classes. Leave it out.")
     return dataset, goal
