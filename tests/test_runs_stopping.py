@@ -11,6 +11,7 @@ import pathlib
 import signal
 import threading
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,9 @@ from cnnlab.cli import supervise
 from cnnlab.engine import train
 from cnnlab.engine.agreed_stop import AgreedStop
 from cnnlab.engine.checkpoint import Checkpoints
-from cnnlab.runs import recorder, run_files, stopping
+from cnnlab.errors import Preempted
+from cnnlab.runs import recorder, run, run_files, stopping
+from cnnlab.runs.folder import RunSpec
 from tests.commands import Here, finish, launch, start
 
 WORDS = ["--experiment=linear_digits", "--steps=4", "--log_every=2 steps", "--save_every=2 steps", "--devices=1"]
@@ -95,6 +98,22 @@ def test_a_signal_at_any_moment_leaves_the_truth_and_the_same_command_goes_on(
 
 class Left(Exception):
     """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "said"),
+    [(None, ""), (3, ""), (2, "stopped by --stop_after after 2 steps"), (1, "beyond --stop_after=1 before, with 2 steps")],
+)
+def test_a_run_at_or_beyond_the_step_at_which_it_shall_stop_was_stopped_by_no_signal(
+    stop_after: int | None, said: str, tmp_path: pathlib.Path
+):
+    program: Any = types.SimpleNamespace(experiment=types.SimpleNamespace(steps=4))
+    checkpoints: Any = types.SimpleNamespace(close=lambda: None, steps=lambda: [2])
+    spec = RunSpec("digits", {}, "f32", source="", stop_after=stop_after)
+    opened = recorder.RunRecorder(program, tmp_path, spec, 0, checkpoints, saved=2)
+    with contextlib.nullcontext() if said else pytest.raises(Preempted, match="stopped by a signal at step 2"):
+        assert said in run.format_result(spec, 0, opened.finish(None, 2, []))  # type: ignore[arg-type]
+        assert run_files.read_status(tmp_path)["state"] == "STOPPED"
 
 
 @pytest.fixture

@@ -262,7 +262,7 @@ class RunRecorder:
     def finish(self, state: TrainState, step: int, pending_stats: list[Stats]) -> dict[str, Any]:
         """Returns the content of result.json of a run that reached its last step, or a short result of one stopped earlier.
 
-        Raises Preempted where it was not --stop_after that stopped it. `pending_stats` are the statistics since the last log.
+        Raises Preempted before --stop_after, where a signal stopped it. `pending_stats` are the statistics since the last log.
         """
         if step != self.saved and not self.is_over:
             self.on_save(step, state, pending_stats)
@@ -270,7 +270,7 @@ class RunRecorder:
         if self.is_over or step == self.program.experiment.steps:
             return self._write_results(*early_stopping.reported_state(self.program, self.checkpoints, self.early, state))
         self.step = step
-        if step != self.spec.stop_after:
+        if self.spec.stop_after is None or step < self.spec.stop_after:
             raise Preempted(
                 f"stopped by a signal at step {step}, with a checkpoint in {self.folder}.\nThe same command goes on."
             )

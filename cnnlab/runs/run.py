@@ -337,7 +337,9 @@ def format_result(spec: RunSpec, seed: int, result: Mapping[str, Any] | None) ->
     assert result is not None
     took = f"{result['steps']:,} steps in {text.format_duration(result['wall_seconds'])}"
     if result.get("stopped"):
-        return f"{spec.title}, seed {seed}: stopped by --stop_after after {took}; the same command without it goes on"
+        is_beyond = spec.stop_after is not None and result["steps"] > spec.stop_after
+        stopped = f"beyond --stop_after={spec.stop_after} before, with" if is_beyond else "stopped by --stop_after after"
+        return f"{spec.title}, seed {seed}: {stopped} {took}; the same command without it goes on"
     split, shown = reported(result["metrics"])
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
     remark = "".join(f"\n  {line}" for line in [result.get("remark"), *result.get("curves", ())] if line)
