@@ -225,6 +225,7 @@ def test_outlines_have_the_colour_of_their_class_and_the_first_lies_on_top():
             r"MaskRCNN learns a mask of each object, and scenes has no column of them.*\n.*--dataset.instances",
         ),
         ({"early_stopping": 3, "validation": 0.0}, "no validation split"),
+        ({"new_head": True}, "without --init_from every layer is"),
         ({"model": "ssd300", "model.width": 0.1, "model.levels": None, "model.maps": None}, "SSD300 takes 300x300 alone"),
     ],
 )

@@ -132,6 +132,8 @@ def test_data_and_networks_that_cannot_be_localised_are_refused():
         made()
     with pytest.raises(UsageError, match="has no column of boxes"):
         knobs.resolve(localization, {"dataset": "stripes", "dataset.examples": 90, "batch_size": 24}).call()
+    with pytest.raises(UsageError, match="without --init_from every layer is"):
+        made(new_head=True)
     with pytest.raises(UsageError, match="leave nothing to learn"):
         made(class_weight=0, box_weight=0)
     with pytest.raises(UsageError, match=r"no localiser: for an image it returns logits \[1, 2\] and box \[1, 4\]"):

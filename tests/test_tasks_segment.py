@@ -149,6 +149,8 @@ def test_weights_of_classes_are_those_of_their_papers():
         ({"tile": 64, "overlap": 64}, "the overlap 64 below the tile or more"),
         ({"class_weights": "1,2"}, "there are 11 classes"),
         ({"early_stopping": 3, "validation": 0.0}, "no validation split"),
+        ({"control": "random_parameters", "init_from": "weights.npz"}, "--init_from gives it other weights"),
+        ({"new_head": True}, "without --init_from every layer is"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_anything_compiles(values, said):

@@ -20,6 +20,23 @@ BACKBONE = "backbone"
 """Name of the part of a network that is taken from the networks of classification."""
 
 
+def require_start(init_from: str | None, *, new_head: bool = False, control: str = "none") -> None:
+    """Raises UsageError where the knobs that say with which weights training starts exclude each other.
+
+    Args:
+        init_from: file or folder of weights; None: the network is initialised at random.
+        new_head: whether the last layer keeps its initial values.
+        control: negative control; `random_parameters` is the network as it is initialised.
+    """
+    if new_head and init_from is None:
+        raise UsageError("--new_head initialises the last layer anew; without --init_from every layer is. Leave it out.")
+    if control == "random_parameters" and init_from is not None:
+        raise UsageError(
+            "--control=random_parameters evaluates the network as it is initialised, and --init_from gives it other weights.\n"
+            "Leave one of them out; --init_from=none removes the weights that an experiment sets."
+        )
+
+
 def started_from(model: nn.Module, path: str, *, new_head: bool = False) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:
     """Makes the `Experiment.start` that reads the weights of a file or a run when the first state is made.
 

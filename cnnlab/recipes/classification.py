@@ -10,7 +10,7 @@ from cnnlab.core import Dataset, Experiment, Task
 from cnnlab.data.images import PIPELINES, Shuffle, WholeSplit, require_labels, require_validation
 from cnnlab.data.normalize import raw
 from cnnlab.errors import UsageError
-from cnnlab.interop.start import started_from
+from cnnlab.interop.start import require_start, started_from
 from cnnlab.models import MODELS
 from cnnlab.models.narrowed import narrowed, units_of
 from cnnlab.models.own_network import as_network
@@ -157,15 +157,9 @@ def _learned(
 
 def _require_start(init_from: str | None, control: Control, data_init: Callable[..., Any], *, new_head: bool) -> None:
     """Raises UsageError where the knobs that say with which weights training starts exclude each other."""
-    if new_head and init_from is None:
-        raise UsageError("--new_head initialises the last layer anew; without --init_from every layer is. Leave it out.")
+    require_start(init_from, new_head=new_head, control=control)
     if init_from is not None and data_init(None) is not None:
         raise UsageError("--data_init scales weights that are drawn, and --init_from gives others. Leave one of them out.")
-    if control == "random_parameters" and init_from is not None:
-        raise UsageError(
-            "--control=random_parameters evaluates the network as it is initialised, and --init_from gives it other weights.\n"
-            "Leave one of them out; --init_from=none removes the weights that an experiment sets."
-        )
 
 
 def ensemble_classification(

@@ -15,7 +15,7 @@ from cnnlab.data.kinds.proposals import PROPOSALS
 from cnnlab.data.kinds.recorded import kinds_of
 from cnnlab.data.proposals import PROPOSERS, proposes
 from cnnlab.errors import UsageError
-from cnnlab.interop.start import network_started_from
+from cnnlab.interop.start import network_started_from, require_start
 from cnnlab.models import DETECTORS
 from cnnlab.models.taps import kept
 from cnnlab.ops.averaging import AVERAGES, ema
@@ -69,11 +69,11 @@ def detection(
         frozen: regular expressions of layers that are not trained, such as backbone; features: all but the last.
         lr_multipliers: REGEX=FACTOR for the learning rate of the matching layers, such as backbone=0.1; the first match counts.
     """
+    require_start(init_from, new_head=new_head)
     # A pipeline of one's own need not know proposals.
     dataset = require_validation(data(**({"proposals": proposals} if proposes(proposals) else {})), early_stopping)
     column, kind = boxes_of(dataset)
-    network = model(classes=len(kind.names))
-    require_proposals(network, dataset)
+    network = require_proposals(model(classes=len(kind.names)), dataset)
     head = checked_head(network, dataset.image_shape)
     suppression = Suppression(least_score, nms_threshold, most=most_detections)
     metrics = BoxMetrics(kind.names, column, head.terms, suppression, kind.published)
@@ -113,8 +113,8 @@ def boxes_of(data: Dataset) -> tuple[str, Boxes]:
     return found
 
 
-def require_proposals(network: Any, data: Dataset) -> None:
-    """Raises UsageError where a network is given proposals, and a data set has none."""
+def require_proposals(network: Any, data: Dataset) -> Any:
+    """Returns the network; raises UsageError where it is given proposals, and a data set has none."""
     takes, kinds = inspect.signature(type(network).__call__).parameters, kinds_of(data)
     if PROPOSALS in takes and PROPOSALS not in kinds:
         raise UsageError(
@@ -122,6 +122,7 @@ def require_proposals(network: Any, data: Dataset) -> None:
             f"(its columns: {', '.join(kinds)}).\nGive --proposals=selective_search, or take --model=faster_rcnn, which "
             "proposes boxes itself."
         )
+    return network
 
 
 def with_masks(network: Any, metrics: BoxMetrics, data: Dataset) -> BoxMetrics:

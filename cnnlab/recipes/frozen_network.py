@@ -15,7 +15,7 @@ from cnnlab.core import FROZEN, Array, Params, PyTree
 from cnnlab.data.normalize import Normalisation, needs_images
 from cnnlab.errors import UsageError
 from cnnlab.inputs import unit_value
-from cnnlab.interop.start import part_started_from
+from cnnlab.interop.start import part_started_from, require_start
 from cnnlab.models.own_network import as_network
 from cnnlab.models.taps import kept, layer_shapes, require_layers, tapped
 from cnnlab.recipes.run_network import network_of_run
@@ -63,10 +63,7 @@ def chosen_network(
             "Give a file of weights (--model=efficientnet_lite0 --init_from=FILE) or the folder of a run of classification "
             "(--init_from=RUN).\n--control=random_parameters looks through random weights, as a negative control."
         )
-    if init_from is not None and control != "none":
-        raise UsageError(
-            "--control=random_parameters keeps random weights, and --init_from gives others. Leave one of them out."
-        )
+    require_start(init_from, control=control)
     if init_from is not None and pathlib.Path(init_from).is_dir():
         network, inputs = network_of_run(init_from, data_dir, f"--init_from={init_from}")
         if inputs.whiten is not None:

@@ -8,7 +8,7 @@ import flax.linen as nn
 from cnnlab.core import Dataset, Experiment
 from cnnlab.data.images import PIPELINES, require_validation
 from cnnlab.errors import UsageError
-from cnnlab.interop.start import network_started_from
+from cnnlab.interop.start import network_started_from, require_start
 from cnnlab.models import LOCALIZERS
 from cnnlab.ops.averaging import AVERAGES, ema
 from cnnlab.ops.losses import absolute, huber, squared
@@ -60,6 +60,7 @@ def localization(
     """
     if not class_weight and not box_weight:
         raise UsageError("--class_weight=0 and --box_weight=0 leave nothing to learn. Expected one of them above 0.")
+    require_start(init_from, new_head=new_head)
     dataset = require_validation(data(), early_stopping)
     column, kind = boxes_of(dataset)
     require_one_object(dataset, column)

@@ -9,7 +9,7 @@ from cnnlab.data.images import PIPELINES, require_validation
 from cnnlab.data.kinds import Label, Mask
 from cnnlab.data.kinds.recorded import kinds_of
 from cnnlab.errors import UsageError
-from cnnlab.interop.start import network_started_from
+from cnnlab.interop.start import network_started_from, require_start
 from cnnlab.models import SEGMENTERS
 from cnnlab.models.own_network import as_network
 from cnnlab.ops.averaging import AVERAGES, ema
@@ -66,6 +66,7 @@ def segmentation(
         overlap: pixels that neighbouring tiles share; a pixel's logits see half of them around it at least.
         control: random_parameters trains nothing, as a baseline without parameters asks for.
     """
+    require_start(init_from, new_head=new_head, control=control)
     dataset = require_validation(data(), early_stopping)
     column, kind = _masks(dataset)
     metrics = MaskMetrics(kind.names, kind.ignore, column, *_groups(dataset), kind.colours, kind.published, kind.categories)
