@@ -6,6 +6,8 @@ import json
 import logging
 import pathlib
 import shutil
+import types
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,8 +15,9 @@ import pytest
 
 from cnnlab.core import TrainState
 from cnnlab.engine.checkpoint import MANIFEST, Checkpoints, tree_digest
-from cnnlab.errors import CheckpointError, DivergedError
+from cnnlab.errors import CheckpointError, DivergedError, UsageError
 from cnnlab.metric import Metric
+from cnnlab.runs import restoring
 
 
 def state(step: int, width: int = 8) -> TrainState:
@@ -85,6 +88,24 @@ def test_the_newest_and_the_best_are_kept(tmp_path: pathlib.Path):
     reopened.save(7, state(7), {}, {"accuracy": 0.95})
     reopened.close()
     assert reopened.steps() == [6, 7]
+
+
+def test_the_best_one_is_refused_where_none_was_validated(tmp_path: pathlib.Path):
+    task = types.SimpleNamespace(primary_metric=Metric("accuracy", higher_is_better=True))
+    program: Any = types.SimpleNamespace(experiment=types.SimpleNamespace(task=task), shapes=state(0))
+    assert restoring.restore(program, tmp_path, best=True) is None
+    for step, metrics in ((1, None), (2, {"accuracy": 0.5}), (3, None)):
+        checkpoints = open_at(tmp_path / "checkpoints")
+        checkpoints.save(step, state(step), {}, metrics)
+        checkpoints.close()
+        if step == 1:
+            with pytest.raises(
+                UsageError, match=r"--best: no checkpoint in .* was validated(.|\n)*Without the flag the newest is taken"
+            ):
+                restoring.restore(program, tmp_path, best=True)
+    for best, step in ((True, 2), (False, 3)):
+        found = restoring.restore(program, tmp_path, best=best)
+        assert found is not None and found[2] == step
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete"])

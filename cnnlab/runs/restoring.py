@@ -10,7 +10,7 @@ from cnnlab.engine import processes, train
 from cnnlab.engine.checkpoint import Checkpoints
 from cnnlab.engine.program import Program
 from cnnlab.engine.skipping import LeftOut
-from cnnlab.errors import DataError
+from cnnlab.errors import DataError, UsageError
 from cnnlab.runs import network_file, run_files
 from cnnlab.runs.early_stopping import begun, reported_step
 from cnnlab.runs.folder import RunSpec
@@ -86,10 +86,18 @@ def pending_of(meta: Mapping[str, Any]) -> list[Stats]:
 def restore(program: Program, folder: pathlib.Path, *, best: bool) -> tuple[TrainState, dict[str, Any], int] | None:
     """Returns (host state, notes, step) of the checkpoint of a run whose weights are its result, or of the best one.
 
-    In place of the folder of a run it may be the file of its network.
+    In place of the folder of a run it may be the file of its network. Raises UsageError where the best one is wanted and none
+    was validated.
     """
     if is_network_file(folder):
         return network_file.restore(program.shapes, folder, best=best)
     checkpoints = Checkpoints(folder / "checkpoints", ranked_by=program.experiment.task.primary_metric)
     wanted = checkpoints.best() if best else reported_step(checkpoints.newest_meta())
-    return checkpoints.restore(program.shapes, step=wanted, trains=False)
+    found = checkpoints.restore(program.shapes, step=wanted, trains=False)  # damage is an error before that of the flag
+    if best and wanted is None and found is not None:
+        raise UsageError(
+            f"--best: no checkpoint in {folder} was validated, so none is known to be the best.\n"
+            "Expected a run with a validation split that was validated at a step that it saved. Without the flag the newest is "
+            "taken."
+        )
+    return found
