@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnlab.errors import UsageError
 from cnnlab.ops.schedules import SCHEDULES
 
 STEPS = 200
@@ -81,6 +82,13 @@ def test_warm_restarts_begin_the_same_cosine_anew():
     for begin, end in ((0, 50), (50, 100), (100, 200)):
         np.testing.assert_allclose(values[begin:end], (1 + np.cos(np.pi * np.linspace(0, 1, end - begin))) / 2, atol=1e-6)
     assert np.array_equal(curve("warm_restarts", at=(0.001, 0.5)), curve("warm_restarts")), "no part of less than two steps"
+
+
+@pytest.mark.parametrize("name", ["step", "warm_restarts"])
+@pytest.mark.parametrize("at", [(100.0, 150.0), (0.5, 1.0), (-0.1,), (0.75, 0.5), (0.5, 0.5), (float("nan"),)])
+def test_points_that_are_no_growing_fractions_of_the_training_are_refused(name: str, at: tuple[float, ...]):
+    with pytest.raises(UsageError, match=r"expected fractions of the whole training.*\nStep 100 of 400 is written 0\.25"):
+        SCHEDULES[name](STEPS, at=at)
 
 
 def test_step_drops_at_its_fractions():

@@ -5,12 +5,14 @@ value. The optimiser multiplies the result by its learning rate, which can there
 compilation).
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from cnnlab.errors import UsageError
 from cnnlab.values import Fraction, Positive, Probability
 
 Schedule = Callable[[jax.Array], jax.Array]
@@ -33,6 +35,15 @@ def _after_warmup(decay: Callable[[jax.Array], jax.Array], steps: int, warmup: f
 def _rise(steps: int, warmup: float) -> int:
     """Returns the number of warm-up steps; at least the last step of training comes after them."""
     return max(min(round(steps * warmup), steps - 1), 0)
+
+
+def _require_points(at: Sequence[float]) -> None:
+    """Raises UsageError unless the points of training that a knob gives are growing fractions of it."""
+    if not all(0 <= point < 1 for point in at) or any(late <= early for early, late in itertools.pairwise(at)):
+        raise UsageError(
+            f"--at={','.join(f'{point:g}' for point in at)}: expected fractions of the whole training, each in [0, 1) and "
+            "larger than the one before.\nStep 100 of 400 is written 0.25."
+        )
 
 
 def constant(steps: int, *, warmup: Fraction = 0.0) -> Schedule:
@@ -67,6 +78,7 @@ def warm_restarts(steps: int, *, at: tuple[float, ...] = (0.5,), final: Probabil
             steps is left out.
         final: multiplier of the rate at the last step of each part; a training of one step is at the peak.
     """
+    _require_points(at)
     begins = [0]
     for begin in (round(steps * fraction) for fraction in at):
         begins += [begin] if begin - begins[-1] > 1 and steps - begin > 1 else []
@@ -95,10 +107,11 @@ def step(steps: int, *, warmup: Fraction = 0.0, at: tuple[float, ...] = (0.5, 0.
 
     Args:
         warmup: fraction of the steps over which the rate first rises linearly to its peak.
-        at: points at which the rate drops, as fractions of the whole training, the warm-up included; one that lies within the
-            warm-up takes effect at its end. Without a warm-up the first step is always at the peak.
+        at: points at which the rate drops, as growing fractions of the whole training, the warm-up included; one that lies
+            within the warm-up takes effect at its end. Without a warm-up the first step is always at the peak.
         factor: number by which the rate is multiplied at each of these points.
     """
+    _require_points(at)
     rise = _rise(steps, warmup)
     boundaries = [max(round(steps * fraction), 1) for fraction in at]
 
