@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import os
 import pathlib
 import subprocess
@@ -17,7 +18,9 @@ from cnnlab.choices import parameters
 from cnnlab.cli import flag_files, flags
 from cnnlab.cli.suggest import SYNONYMS, explain
 from cnnlab.cli.verbs import TABLE, VERBS
+from cnnlab.runs import run
 from cnnlab.runs.catalogue import experiment_files
+from cnnlab.runs.folder import RunSpec
 from cnnlab.runs.renamed import RENAMED, current_flag
 from cnnlab.text import split_items
 from cnnlab.values import ChoiceOf
@@ -115,7 +118,7 @@ REFUSED = {
     "misspelt flag": ([LINEAR, "--sedes=3"], "no knob --sedes here. Did you mean --seeds?"),
     "knob of another choice": ([LINEAR, "--optimizer=adam", "--momentum=0.9"], "It is one with --optimizer=momentum, "),
     "count": ([LINEAR, "--seeds=0"], "--seeds=0: expected int finite and >= 1"),
-    "precision": ([LINEAR, "--precision=fp16"], "--precision=fp16: expected one of: f32, bf16"),
+    "precision": ([LINEAR, "--precision=fp16"], "--precision=fp16: expected f32, bf16, f16 or none"),
     "seed": ([LINEAR, f"--seed={2**32}"], "expected int in [0, 4294967295]"),
     "temperature": (["sample", "--temperature=-1", "--workdir=run"], "--temperature=-1: expected float finite and >= 0"),
     "duration": ([LINEAR, "--eval_every=often"], "--eval_every: 'often' is not a duration."),
@@ -213,6 +216,26 @@ def test_a_list_knob_adds_up_and_keeps_the_commas_of_a_regular_expression():
     given = {"frozen": knobs.Repeated("a{1,2},b", "[c,d]e"), "widths": knobs.Repeated("1,2", "3")}
     assert knobs.resolve(frozen, given).call() == (("a{1,2}", "b", "[c,d]e"), (1, 2, 3))
     assert split_items(r"x\(,y z") == [r"x\(", "y", "z"] and split_items("a(b,c") == ["a(b", "c"]
+
+
+def test_a_run_goes_on_as_it_was_begun_unless_the_command_says_otherwise_with_the_default_too(
+    here: Here, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    recorded = {"seed": 1, "precision": "bf16", "gradient_norms": "True"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"experiment": "linear_digits", "knobs": {}, "flags": recorded}))
+    asked: list[tuple[int, str, bool]] = []
+
+    def train_seeds(resolved: object, spec: RunSpec, folders: dict[int, pathlib.Path], **_: object) -> int:
+        asked.append((*folders, spec.precision, spec.gradient_norms))
+        return 0
+
+    monkeypatch.setattr(run, "train_seeds", train_seeds)
+    assert here("train", "--workdir=run")[0] == here("train", "--workdir=run", "--seed=0", "--nogradient_norms")[0] == 0
+    assert here("train", LINEAR)[0] == 0
+    assert asked == [(1, "bf16", True), (0, "bf16", False), (0, "f32", False)]
+    code, _, err = here("train", "--workdir=run", "--precision=f32")
+    assert code == 2 and "--precision=f32: the run in run computes in bf16. Leave the flag out." in err
 
 
 def test_help_shows_the_flags_of_one_verb_alone(here: Here):

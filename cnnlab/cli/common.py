@@ -125,7 +125,7 @@ def recorded_run(workdir: str, devices: Devices) -> tuple[dict[str, Any], Device
     if devices.data_dir is None and known and pathlib.Path(known).is_dir():  # the run may come from another machine
         devices = dataclasses.replace(devices, data_dir=known)
     precision = run["flags"]["precision"]
-    if devices.precision not in (Devices().precision, precision):
+    if devices.precision not in (None, precision):
         raise UsageError(f"--precision={devices.precision}: the run in {workdir} computes in {precision}. Leave the flag out.")
     return run, dataclasses.replace(devices, precision=precision)
 
@@ -182,7 +182,7 @@ def run_spec(
         knobs=resolved.values,
         given=resolved.given,
         source=experiment.source,
-        precision=devices.precision,
+        precision=devices.number_format,
         strategy=devices.strategy,
         devices=devices.devices,
         stop_after=stop_after,
@@ -190,7 +190,7 @@ def run_spec(
         eval_every=pace.eval_every,
         save_every=pace.save_every,
         steps_per_dispatch=pace.steps_per_dispatch,
-        gradient_norms=pace.gradient_norms,
+        gradient_norms=bool(pace.gradient_norms),
         skip_nonfinite=pace.skip_nonfinite,
         remat=(memory or Memory()).remat,
         grace_seconds=pace.grace_s,

@@ -71,7 +71,7 @@ def compress(
         pathlib.Path(to),
         overwrite,
         spec_of,
-        lambda resolved: seed_folders(loaded, resolved, devices.precision, None, range(seed, seed + 1))[seed],
+        lambda resolved: seed_folders(loaded, resolved, devices.number_format, None, range(seed, seed + 1))[seed],
     )
     return command.compress(request)
 

@@ -42,6 +42,11 @@ class RunFlag:
     """The dataclass of which it is a field; None: it is the parameter itself."""
 
     @property
+    def is_switch(self) -> bool:
+        """Whether it may be given without a value, and be switched off by --noNAME."""
+        return self.annotation in (bool, bool | None)
+
+    @property
     def takes_list(self) -> bool:
         """Whether it may be given several times."""
         return takes_list(self.annotation)
@@ -131,7 +136,7 @@ class _Flag(flags.Flag):
             flag.default,
             flag.help,
             short_name="h" if flag.name == "help" else None,
-            boolean=flag.annotation is bool,
+            boolean=flag.is_switch,
         )
 
     def parse(self, argument: Any) -> None:
@@ -182,7 +187,7 @@ def _split(rest: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
 
 def describe(flag: RunFlag) -> str:
     """Returns what a flag takes, in words; empty where its name is enough."""
-    if flag.annotation in (bool, str, str | None):
+    if flag.is_switch or flag.annotation in (str, str | None):
         return ""
     if flag.annotation is Entries:
         return "give the flag once for each"

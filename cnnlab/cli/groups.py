@@ -65,16 +65,21 @@ class Devices:
         strategy: how several devices share the work.
         devices: how many devices to use; none: all.
         fake_devices: split the CPU into this many devices, to try a strategy without the hardware.
-        precision: number format in which the network computes; parameters stay f32. f16 scales the loss, and leaves steps out
-            whose gradients overflow.
+        precision: number format in which the network computes; none: f32, or that of the run in --workdir. Parameters stay f32;
+            f16 scales the loss, and leaves steps out whose gradients overflow.
         data_dir: folder of prepared TFDS data sets; none: $TFDS_DATA_DIR or ~/tensorflow_datasets.
     """
 
     strategy: Literal["jit", "pmap", "fsdp"] = "jit"
     devices: Count | None = None
     fake_devices: Count | None = None
-    precision: Literal["f32", "bf16", "f16"] = "f32"
+    precision: Literal["f32", "bf16", "f16"] | None = None
     data_dir: PathText | None = None
+
+    @property
+    def number_format(self) -> Literal["f32", "bf16", "f16"]:
+        """The precision; f32 where none is given."""
+        return self.precision or "f32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +134,8 @@ class Pace:
         eval_every: interval between evaluations; none: about 20 evaluations a run.
         save_every: interval between checkpoints; none: one at every evaluation.
         steps_per_dispatch: most steps sent to the device at once; none: 1 on a CPU, 32 on an accelerator.
-        gradient_norms: log the norm of each player's gradient, and that of its updates relative to its parameters.
+        gradient_norms: log the norm of each player's gradient, and that of its updates relative to its parameters; neither it
+            nor --nogradient_norms given: as the run in --workdir did.
         skip_nonfinite: leave out, and count, steps whose loss or gradients are not finite, at most so many in a row; none: the
             first of them ends the run as diverged, or with --precision=f16 more than 32 in a row.
         grace_s: seconds after SIGTERM, Ctrl-C or SIGUSR2 within which the run leaves, with a checkpoint of the current step if
@@ -140,7 +146,7 @@ class Pace:
     eval_every: Duration | None = None
     save_every: Duration | None = None
     steps_per_dispatch: Count | None = None
-    gradient_norms: bool = False
+    gradient_norms: bool | None = None
     skip_nonfinite: Count | None = None
     grace_s: Count = 50
 

@@ -256,7 +256,7 @@ def trained_run(
     if length.given and "duration" in recorded:
         recorded = {name: value for name, value in recorded.items() if name != "duration"}
     resolved = resolve(loaded, merged(recorded, values), length)
-    folders = seed_folders(loaded, resolved, devices.precision, workdir, seeds_from(seed or 0, seeds))
+    folders = seed_folders(loaded, resolved, devices.number_format, workdir, seeds_from(seed or 0, seeds))
     spec = dataclasses.replace(run_spec(loaded, resolved, devices, console, allow=allow), starts=starts)
     if recorded and (values or length.given):
         spec = dataclasses.replace(spec, changed=changed_knobs(loaded.resolve(run["knobs"]), resolved, workdir))

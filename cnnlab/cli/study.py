@@ -77,7 +77,7 @@ def ablate(
     from cnnlab.ablation.plan import declaration
 
     given, words = {**values, **length.knobs()}, [*as_words([devices, memory, limits, pace]), *accepted_words(allow)]
-    study = commands.study_from_flags(design, loaded, common, given, words, comparison, precision=devices.precision)
+    study = commands.study_from_flags(design, loaded, common, given, words, comparison, precision=devices.number_format)
     study, declared = declaration.follow_declaration(study, loaded, pruning.prune, exploratory=comparison.exploratory)
     study, found, folder = plan(study, loaded, workdir, allow, pruning, planned_strategy(devices, trainer), pace)
     verdict = rule_of(study, loaded, design)

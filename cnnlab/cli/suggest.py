@@ -89,13 +89,13 @@ def _flag_named(name: str, verb: Verb) -> str | None:
     if name in known:
         return name
     positive = name.removeprefix("no")
-    return positive if positive != name and positive in known and known[positive].annotation is bool else None
+    return positive if positive != name and positive in known and known[positive].is_switch else None
 
 
 def _of_another_verb(name: str, owners: Sequence[str], verbs: Mapping[str, Verb]) -> str:
     first = verbs[owners[0]]
     place = "FOLDER" if takes_folders(first) else "--experiment=…" if takes_knobs(first) else "--workdir=…"
-    value = "" if flags_of(first)[name].annotation is bool else "=…"
+    value = "" if flags_of(first)[name].is_switch else "=…"
     return f"--{name} is a flag of {_listed(owners)}. Did you mean: {home.COMMAND} {owners[0]} {place} --{name}{value}?"
 
 

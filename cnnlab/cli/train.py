@@ -17,7 +17,7 @@ def train(
     *,
     experiment: str | None = None,
     workdir: Target | None = None,
-    seed: Seed = 0,
+    seed: Seed | None = None,
     seeds: Count = 1,
     stop_after: Count | None = None,
     overwrite: bool = False,
@@ -37,7 +37,7 @@ def train(
         experiment: name of a file in experiments/, or the path of a .py file of your own; none: goes on with the run in
             --workdir, with its knobs, seed and intervals.
         workdir: folder of the run; none: runs/EXPERIMENT-HASH/seed_K, with a hash of the knobs.
-        seed: seed of initial weights, data order, augmentation and dropout.
+        seed: seed of initial weights, data order, augmentation and dropout; none: that of the run in --workdir, or 0.
         seeds: number of seeds to train, from --seed on; reported as mean ± standard deviation.
         stop_after: stop at this step with a checkpoint, schedules unchanged; the command without this flag continues the run.
         overwrite: delete the run in the workdir and start afresh.
@@ -55,14 +55,14 @@ def train(
     console = join(processes, limits, devices, pace, console)
     if experiment is None and workdir and seeds == 1:
         begun, devices = recorded_run(workdir, devices)
-        experiment, values, seed = begun["experiment"], as_begun(begun, values, length), seed or begun["flags"]["seed"]
-        pace = recorded_pace(begun["flags"], pace)
-    numbers = seeds_from(seed, seeds)
+        experiment, values, pace = begun["experiment"], as_begun(begun, values, length), recorded_pace(begun["flags"], pace)
+        seed = begun["flags"]["seed"] if seed is None else seed
+    numbers = seeds_from(seed or 0, seeds)
     loaded = load(experiment, values, devices)
     resolved = resolve(loaded, values, length)
     from cnnlab.runs import run
 
-    folders = seed_folders(loaded, resolved, devices.precision, workdir, numbers)
+    folders = seed_folders(loaded, resolved, devices.number_format, workdir, numbers)
     spec = run_spec(loaded, resolved, devices, console, pace, memory, stop_after=stop_after, allow=allow)
     spec = dataclasses.replace(spec, step_timeout=limits.step_timeout)
     return run.train_seeds(resolved, spec, folders, overwrite=overwrite)
@@ -104,7 +104,8 @@ def recorded_pace(recorded: Mapping[str, Any], pace: Pace) -> Pace:
     """Returns the intervals of a command, in which those that are not given are those of the run that it goes on with."""
     names = [name for name in ("log_every", "eval_every", "save_every") if recorded.get(name) and getattr(pace, name) is None]
     found: dict[str, Any] = {name: Duration.parse(recorded[name]) for name in names}
-    found["gradient_norms"] = pace.gradient_norms or bool(recorded.get("gradient_norms"))
+    if pace.gradient_norms is None:
+        found["gradient_norms"] = bool(recorded.get("gradient_norms"))
     if pace.skip_nonfinite is None and recorded.get("skip_nonfinite"):
         found["skip_nonfinite"] = int(recorded["skip_nonfinite"])
     return dataclasses.replace(pace, **found)
