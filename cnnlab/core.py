@@ -277,6 +277,9 @@ class Dataset:
     Indices count among all training examples, in both splits. `train` draws by the seed that it is given, `evaluate` by that of
     `for_run`, else by seed 0. None: every run has the same examples."""
 
+    order: Callable[..., Any] | None = None
+    """(seed, classes i32 [N]) -> order in which training shows N examples (data/stream_order.py); None: shuffled every time."""
+
     def is_resident(self, split: str) -> bool:
         """Returns whether a split stays on the device; of several streams, whether all do."""
         arrays = self.resident.get(split, {})

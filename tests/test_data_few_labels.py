@@ -8,6 +8,7 @@ import pytest
 from cnnlab.data import DATASETS
 from cnnlab.data.few_labels import few_labels_after, few_per_class
 from cnnlab.data.pipeline import build
+from cnnlab.data.stream_order import sequential_order
 from cnnlab.errors import UsageError
 
 
@@ -38,6 +39,12 @@ def test_training_sees_all_examples_before_the_border_and_the_few_ones_after_it(
     assert len(first[0]) == 50 and np.all(first[1] == 1)  # an epoch has every example once
     other = np.concatenate([feed["index"] for feed in itertools.islice(late.train(4, 30), 10)])
     assert set(other) == set(seen) and not np.array_equal(other, seen)
+
+
+def test_the_few_ones_come_in_the_order_of_the_others():
+    late, size = few_labels_after(digits(order=sequential_order), steps=1, examples_per_class=5)
+    seen = np.concatenate([feed["index"] for feed in itertools.islice(late.train(3, 1), 4)])
+    assert np.all(np.diff(seen[:size]) > 0) and np.array_equal(seen[size:], seen[: len(seen) - size])
 
 
 @pytest.mark.parametrize("step", [0, 17, 29, 30, 31, 45])

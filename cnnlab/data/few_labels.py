@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from cnnlab.core import Dataset, Feed, Rows
 from cnnlab.data.source import drawn
-from cnnlab.data.stream_order import train_feeds
+from cnnlab.data.stream_order import shuffled_order, train_feeds
 from cnnlab.digests import combined_digest
 from cnnlab.errors import UsageError
 from cnnlab.remarks import print_once
@@ -89,7 +90,7 @@ def feeds_of(
     *,
     rows: Rows | None = None,
 ) -> Iterator[Feed]:
-    """Yields the endless feeds of steps step, step + 1, … over some examples, shuffled in every epoch.
+    """Yields the endless feeds of steps step, step + 1, … over some examples, in the order of the data set.
 
     Args:
         data: data set whose training split is on the device.
@@ -101,7 +102,8 @@ def feeds_of(
         rows: rows of each feed that are read; None: all.
     """
     has_epochs = "epoch" in next(data.train(0, 0))
-    for feed in train_feeds(labels[chosen], batch_size, None, seed, step, epochs=has_epochs, rows=rows):
+    how: Any = {"order": data.order or shuffled_order, "epochs": has_epochs, "rows": rows}
+    for feed in train_feeds(labels[chosen], batch_size, None, seed, step, **how):
         yield feed | {"index": chosen[feed["index"]]}
 
 

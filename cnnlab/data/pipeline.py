@@ -66,7 +66,6 @@ def build(
     found = remarks_on(source, parts, resident, combined_digest(source.fingerprint, f"{image_size} {fit} {sorted(resident)}"))
     shares: Any = {"validation": validation, "split_seed": split_seed, "folds": folds}
     draws, held_out, more = _hold_out(source, parts, resident, examples_of_run, **shares)
-    remarks = [*source.remarks, *found, *more]
     sizes = (stored_sizes := {split: len(part) for split, part in parts.items()}) | (draws.sizes() if draws else {})
     batch_size = _batch_size(source, batch_size, accumulate, sizes)
     # What is stored does not depend on the draws of runs, so that data sets with other draws share it.
@@ -75,8 +74,8 @@ def build(
     _share_training(parts, resident, sizes)
     shown = {split: seen(part, source.kinds) for split, part in parts.items()}
     streamed = {split: None if split in resident else part for split, part in shown.items()}
-    normalizers, more = _normalisations(source.name, parts["train"], source.kinds, normalize, of_stored + code_of(image_fit))
-    print_once(remarks := list(dict.fromkeys([*remarks, *more])))
+    normalizers, others = _normalisations(source.name, parts["train"], source.kinds, normalize, of_stored + code_of(image_fit))
+    print_once(remarks := list(dict.fromkeys([*source.remarks, *found, *more, *others])))
     ordered: Any = {"order": order, "epochs": "epoch" in augment.columns, "draws": draws}
     return Dataset(
         name=source.name,
@@ -97,6 +96,7 @@ def build(
         fingerprint=combined_digest(of_stored, draws.key()) if draws else of_stored,
         remarks=tuple(remarks),
         draws=draws,
+        order=order,
     )
 
 
