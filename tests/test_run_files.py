@@ -218,7 +218,12 @@ def test_overwrite_deletes_what_a_run_wrote_and_leaves_the_rest(
 ):
     run = copy / "linear" / "seed_0"
     mine = [run / "notes.txt", run / "figures" / "mine.svg", run / "thesis" / "a.tex"]
-    for path in mine:
+    of_verbs = [
+        run / "samples" / "text-4-temperature-1-seed-0.txt",
+        run / "explain" / "explain.html",
+        run / "explain" / "a.png",
+    ]
+    for path in [*mine, *of_verbs]:
         path.parent.mkdir(exist_ok=True)
         path.write_text("years of work", encoding="utf-8")
     outside = tmp_path / "outside"

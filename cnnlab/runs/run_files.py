@@ -45,11 +45,12 @@ OWN_FILES = (
 OWN_FOLDERS = {
     "checkpoints": ("[0-9]*", "*.corrupt", "*.orbax-checkpoint-tmp*"),
     "figures": ("*.png", "*.webp"),
-    "samples": ("*.png", "*.npz"),
+    "explain": ("*.png", "explain.html"),
+    "samples": ("*.png", "*.npz", "text-*.txt"),
     "snapshots": ("*",),
     "tensorboard": ("events.out.tfevents.*",),
 }
-"""{folder of a run: patterns of what a run writes there}."""
+"""{folder of a run: patterns of what a run, or a verb that looks at it, writes there}."""
 
 MEASURE_AGAIN = "The command that trained the run (train, or ablate for a study's) measures it again from its checkpoint."
 ADVICE = {
