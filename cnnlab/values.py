@@ -184,7 +184,8 @@ class Duration:
         return max(int(self.amount > 0), round(examples / batch_size))
 
     def __str__(self) -> str:
-        return f"{self.amount:g} {self.unit}" if self.amount < 1e6 else f"{int(self.amount)} {self.unit}"
+        # A text that `parse` reads as the same number.
+        return f"{int(self.amount) if self.amount == int(self.amount) else float(self.amount)} {self.unit}"
 
 
 LISTS = (tuple, list, Sequence)

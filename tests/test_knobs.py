@@ -242,6 +242,13 @@ def test_durations_count_steps_for_the_size_and_batch(text: str, steps: int):
     assert Duration.parse(text).steps(size=100, batch_size=10) == steps
 
 
+@pytest.mark.parametrize(
+    "text", ["10 epochs", "0.1 epochs", "90.123456 epochs", "1234567.5 epochs", "50000000 examples", "7 steps"]
+)
+def test_durations_are_recorded_to_the_last_digit(text: str):
+    assert str(Duration.parse(text)) == text
+
+
 Shaped: Any = Choice(NETS, supplied=("shape",))
 
 
