@@ -16,7 +16,10 @@ from cnnlab import knobs
 from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.train import Intervals
 from cnnlab.errors import UsageError
+from cnnlab.inputs import InputSpec
 from cnnlab.interop import files
+from cnnlab.models.narrowed import shapes_of
+from cnnlab.recipes import run_network
 from cnnlab.recipes.classification import classification
 from cnnlab.recipes.distillation import distillation
 from cnnlab.tasks.distil import soft_losses
@@ -104,6 +107,18 @@ def test_a_teacher_of_a_run_sees_images_as_it_did_there_and_the_student_leaves_w
     found, source = files.load(tmp_path / "run")
     assert set(found) == {f"params/{layer}/{part}" for layer in ("dense1", "output") for part in ("bias", "kernel")}
     assert found["params/dense1/kernel"].shape == (64, 6) and source.knobs["soft_weight"] == 0.9
+
+
+def test_the_network_of_a_run_has_the_widths_of_its_layers(monkeypatch: pytest.MonkeyPatch):
+    numbers = np.ones((1, 1, 1, 1), np.float32)
+    inputs = InputSpec((4, 4, 1), "uint8", numbers, numbers, ("a", "b"))
+    recorded = {"model": "mlp", "model.widths": [8, 6], "units_by_layer": ["dense1=3"]}
+    monkeypatch.setattr(run_network, "read_run", lambda folder: {"knobs": recorded})
+    monkeypatch.setattr(run_network, "read_inputs", lambda folder: inputs)
+    network, own = run_network.network_of_run("run", None, "--teacher_from=run")
+    shapes = shapes_of(network, own.image_shape)
+    kernels = [shapes[f"params/{name}/kernel"] for name in ("dense1", "dense2", "output")]
+    assert kernels == [(16, 3), (3, 6), (6, 2)] and own is inputs
 
 
 def test_a_teacher_of_other_classes_or_sizes_is_refused(tmp_path: pathlib.Path):

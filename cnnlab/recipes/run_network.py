@@ -9,6 +9,7 @@ from cnnlab import knobs
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.models import MODELS
+from cnnlab.models.narrowed import KNOB, narrowed
 from cnnlab.models.own_network import as_network
 from cnnlab.recipes.classification import classification
 from cnnlab.runs.run_files import read_run
@@ -34,7 +35,8 @@ def network_of_run(path: str, data_dir: str | None, flag: str) -> tuple[nn.Modul
     own = read_inputs(pathlib.Path(path)) or resolved.call().data.inputs
     below = {name: value for name, value in values.items() if name.partition(".")[0] == "model"}
     network = knobs.resolve(_network, below).call()(classes=len(own.class_names))
-    return as_network(network, own.image_shape, (len(own.class_names),)), own
+    whole = as_network(network, own.image_shape, (len(own.class_names),))
+    return narrowed(whole, values.get(KNOB, ()), own.image_shape), own
 
 
 def _network(*, model: Choice[MODELS] = "lenet5") -> Any:
