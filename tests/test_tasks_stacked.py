@@ -13,9 +13,9 @@ from toys import run
 from cnnlab import knobs
 from cnnlab.core import Experiment, Phase
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import leaves
 from cnnlab.errors import UsageError
 from cnnlab.ops import corruptions
+from cnnlab.ops.trees import named_leaves
 from cnnlab.recipes.autoencoder import stacked_autoencoders
 from cnnlab.tasks.stacked import Stack, layer_losses
 
@@ -31,7 +31,7 @@ def experiment(**given: Any) -> Experiment:
 
 def moved(before: Any, after: Any) -> set[str]:
     """Groups of parameters of which a leaf changed."""
-    first, second = leaves(before.params), leaves(after.params)
+    first, second = named_leaves(before.params), named_leaves(after.params)
     return {path.split("/")[0] for path in first if not np.array_equal(first[path], second[path])}
 
 

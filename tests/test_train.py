@@ -17,11 +17,12 @@ from toys import INTERVALS, gap, run
 
 from cnnlab.core import Batch, Feed, Phase, Stats, TrainState
 from cnnlab.engine import train
-from cnnlab.engine.checkpoint import leaves, tree_digest
+from cnnlab.engine.checkpoint import tree_digest
 from cnnlab.engine.in_memory import train_in_memory
 from cnnlab.engine.parallel import STRATEGIES, check_batch, fsdp_bytes, pick_devices
 from cnnlab.engine.program import Program, build_program
 from cnnlab.errors import DataError, UsageError
+from cnnlab.ops.trees import named_leaves
 from cnnlab.runs.trained_function import kept_rows
 
 CHASE = toys.chase()
@@ -238,7 +239,7 @@ def test_a_batch_that_devices_cannot_split_is_refused_with_the_nearest():
 
 
 def test_leaf_paths_are_readable():
-    assert "params/scout/at" in leaves(chased(stop=0)[0])
+    assert "params/scout/at" in named_leaves(chased(stop=0)[0])
 
 
 def pair(task: Any) -> Any:

@@ -8,9 +8,10 @@ import jax
 
 from benchmarks.measure import Work
 from cnnlab import knobs
-from cnnlab.engine.checkpoint import Checkpoints, leaves, tree_digest
+from cnnlab.engine.checkpoint import Checkpoints, tree_digest
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import Program, build_program
+from cnnlab.ops.trees import named_leaves
 from cnnlab.recipes.classification import classification
 from cnnlab.runs import finite
 
@@ -62,5 +63,5 @@ def work(width: float, folder: str) -> Work:
                 }
             )
 
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves(program.shapes).values())
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in named_leaves(program.shapes).values())
     return Work({"round": run}, {"mb": size / 1e6}, lambda: told)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from cnnlab.core import Array, Experiment, Params, PyTree, Stats, TrainState
 from cnnlab.engine import accumulation
 from cnnlab.engine.precision import cast_batch
-from cnnlab.ops import collectives
+from cnnlab.ops import collectives, trees
 from cnnlab.ops.averaging import Recomputing
 from cnnlab.ops.keys import stream
 
@@ -34,15 +34,14 @@ COLLECTION = "batch_stats"
 
 def batch_statistics(model_state: PyTree) -> dict[str, Any]:
     """Returns {path: leaf} of the running statistics of batch normalisation anywhere in a model state."""
-    leaves = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(model_state)}
-    return {name: leaf for name, leaf in leaves.items() if COLLECTION in name.split("/")}
+    return {name: leaf for name, leaf in trees.named_leaves(model_state).items() if COLLECTION in name.split("/")}
 
 
 def evaluated(state: TrainState) -> tuple[PyTree, PyTree]:
     """Returns (params, model state) that are evaluated: the averages where there are any, else the state's own."""
     if not state.average:
         return state.params, state.model_state
-    return state.average, _with_statistics(state.model_state, state.average_statistics)
+    return state.average, trees.replaced(state.model_state, state.average_statistics)
 
 
 def updated(averaging: Any, state: TrainState, params: Params, model_state: PyTree) -> tuple[Params, dict[str, Any]]:
@@ -95,7 +94,7 @@ def statistics_of_batch(
         for part, noise in accumulation.parts(batch, data.accumulate, jax.random.fold_in(key, turn)):
 
             def moved(old: dict[str, Array], part: Any = part, noise: Array = noise, player: str = player) -> dict[str, Array]:
-                after = task.loss(cast(params), _with_statistics(model_state, old), part, noise, player)[1][0]
+                after = task.loss(cast(params), trees.replaced(model_state, old), part, noise, player)[1][0]
                 return {name: leaf.astype(jnp.float32) for name, leaf in batch_statistics(after).items()}
 
             new, kept = jax.jvp(moved, (old,), (jax.tree.map(jnp.ones_like, old),))
@@ -105,12 +104,3 @@ def statistics_of_batch(
                 sums[name] += jnp.where(is_moved, of_batch, 0.0)
                 counts[name] += is_moved.astype(jnp.float32)
     return {"sums": collectives.global_mean({"values": sums, "counts": counts}), "rows": {}}
-
-
-def _with_statistics(model_state: PyTree, statistics: Mapping[str, Any]) -> PyTree:
-    """Returns a model state with other statistics, {path: leaf}."""
-    return jax.tree.map_with_path(lambda path, leaf: statistics.get(_name(path), leaf), model_state)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -26,6 +26,7 @@ from cnnlab.digests import arrays_digest, file_digest, json_digest
 from cnnlab.engine import averages, processes
 from cnnlab.errors import CheckpointError, DivergedError
 from cnnlab.metric import Metric
+from cnnlab.ops.trees import named_leaves
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -39,21 +40,14 @@ MOST_NAMED = 10
 log = logging.getLogger("cnnlab")
 
 
-def leaves(tree: PyTree) -> dict[str, Any]:
-    """Returns {readable path: leaf} of a host tree: `params/classifier/conv1/kernel`."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
 def tree_digest(tree: PyTree) -> str:
     """Returns the SHA-256 over path, dtype, shape and bytes of every leaf: equal digests mean equal bits."""
-    return arrays_digest(leaves(tree))
+    return arrays_digest(named_leaves(tree))
 
 
 def describe(tree: PyTree) -> dict[str, list[Any]]:
     """Returns {path: [shape, dtype]} of arrays or of their shapes."""
-    return {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves(tree).items()}
+    return {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in named_leaves(tree).items()}
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -144,7 +138,7 @@ class Checkpoints:
 
         Raises DivergedError, and keeps the earlier checkpoints, where parameters are not finite.
         """
-        bad = [path for path, leaf in leaves((state.params, state.model_state)).items() if not _finite(leaf)]
+        bad = [path for path, leaf in named_leaves((state.params, state.model_state)).items() if not _finite(leaf)]
         if bad:
             raise DivergedError(
                 f"training diverged: at step {step} {len(bad)} leaves are not finite, the first is {bad[0]}.\n"
@@ -154,7 +148,7 @@ class Checkpoints:
         self._require_room(state, 1)
         numbers = dict(metrics) if metrics else None
         self._saving = {"format": FORMAT, "step": step, "leaves": describe(state), "meta": dict(meta), "metrics": numbers}
-        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves(state))), metrics=numbers)
+        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(named_leaves(state))), metrics=numbers)
 
     def require_room(self, state: TrainState, saves: int) -> None:
         """Raises CheckpointError where the disk has no room for the checkpoints of a run that will be there at once.
@@ -170,7 +164,7 @@ class Checkpoints:
 
     def _require_room(self, state: TrainState, count: int) -> None:
         """Raises CheckpointError where `count` checkpoints do not fit, each with a fifth more than its arrays in reserve."""
-        needed = int(1.2 * count * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves(state).values()))
+        needed = int(1.2 * count * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in named_leaves(state).values()))
         free = shutil.disk_usage(next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())).free
         if free < needed:
             what = "a checkpoint" if count == 1 else f"the {count} checkpoints that are kept at once"
@@ -311,7 +305,7 @@ def _damage(folder: pathlib.Path) -> str | None:
 
 def _read(folder: pathlib.Path, shapes: TrainState) -> TrainState:
     """Returns the host tree of a step folder, in NumPy arrays of the wanted shapes."""
-    wanted = leaves(shapes)
+    wanted = named_leaves(shapes)
     targets = {path: np.empty(leaf.shape, leaf.dtype) for path, leaf in wanted.items()}
     with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader:
         restored = reader.restore(folder / "state", targets)

@@ -1,11 +1,9 @@
 """Starts training from given weights (core.Experiment.start)."""
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 
 from cnnlab.core import Params, PyTree
 from cnnlab.errors import UsageError, did_you_mean
@@ -80,14 +78,14 @@ def part_started_from(
 
     def start(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
         places = _places(params, model_state, into)
-        leaves = {place: leaf for tree in (params, model_state) for place, leaf in _leaves(tree).items()}
+        leaves = {place: leaf for tree in (params, model_state) for place, leaf in trees.named_leaves(tree).items()}
         variables = trees.unflatten({name: leaves[place] for place, name in places.items()})
         filled, report = start_part(variables, path, name=into, model=model, new_head=new_head)
         log.info("starting %s from %s\n  %s", into, path, report.as_text())
         for caveat in report.caveats:
             log.warning("%s: %s", path, caveat)
         given = {place: filled[name] for place, name in places.items() if name in filled}
-        return _replaced(params, given), _replaced(model_state, given)
+        return trees.replaced(params, given), trees.replaced(model_state, given)
 
     return start
 
@@ -124,27 +122,17 @@ def _places(params: Params, model_state: PyTree, into: str) -> dict[str, str]:
     player, _, below = into.partition("/")
     # Batch statistics lie beside the parameters, in a collection of the whole state or of the player.
     collections = ["/".join(filter(None, parts)) for parts in (("batch_stats", below), (player, "batch_stats", below))]
-    found = {place: f"params/{place.removeprefix(f'{into}/')}" for place in _leaves(params) if place.startswith(f"{into}/")}
+    found = {
+        place: f"params/{place.removeprefix(f'{into}/')}"
+        for place in trees.named_leaves(params)
+        if place.startswith(f"{into}/")
+    }
     for above in collections:
-        inside = [place for place in _leaves(model_state) if place.startswith(f"{above}/")]
+        inside = [place for place in trees.named_leaves(model_state) if place.startswith(f"{above}/")]
         found |= {place: f"batch_stats/{place.removeprefix(f'{above}/')}" for place in inside}
     if any(name.startswith("params/") for name in found.values()):
         return found
-    paths = [place.split("/") for place in _leaves(params)]
+    paths = [place.split("/") for place in trees.named_leaves(params)]
     parts = list(dict.fromkeys("/".join(path[:depth]) for path in paths for depth in range(1, len(path))))
     shown = ", ".join(parts[:12]) + (", …" if len(parts) > 12 else "")
     raise UsageError(f"the parameters have no part {into!r}.{did_you_mean(into, parts)}\nParts: {shown}.")
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _leaves(tree: PyTree) -> dict[str, Any]:
-    """Returns {path: leaf} of a tree of any nodes."""
-    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
-
-
-def _replaced(tree: PyTree, given: Mapping[str, Any]) -> PyTree:
-    """Returns the tree with the leaves that are given by path in place of its own."""
-    return jax.tree.map_with_path(lambda path, leaf: given.get(_name(path), leaf), tree)

@@ -14,6 +14,20 @@ def flatten(tree: Any) -> dict[str, Any]:
     return {"/".join(entry.key for entry in path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Returns {readable path: leaf} of a tree of any nodes: `params/classifier/conv1/kernel`."""
+    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def replaced(tree: Any, given: Mapping[str, Any]) -> Any:
+    """Returns a tree of any nodes with the leaves that are given by path, as `named_leaves` has it, in place of its own."""
+    return jax.tree.map_with_path(lambda path, leaf: given.get(_name(path), leaf), tree)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Returns nested dicts for {"a/b/c": leaf}: the inverse of `flatten`."""
     tree: dict[str, Any] = {}

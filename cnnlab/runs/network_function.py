@@ -7,15 +7,15 @@ from typing import Any
 import jax
 
 from cnnlab.core import Experiment, PyTree
-from cnnlab.engine.checkpoint import leaves
 from cnnlab.ops import trees, units
+from cnnlab.ops.trees import named_leaves
 from cnnlab.ops.units import Found
 from cnnlab.runs.network_leaves import weights_of
 
 
 def variables_of(params: PyTree, model_state: PyTree) -> dict[str, Any]:
     """Returns {"params/conv1/kernel": leaf} of the parameters of all players and the model state."""
-    return weights_of(leaves({"params": params, "model_state": model_state}))
+    return weights_of(named_leaves({"params": params, "model_state": model_state}))
 
 
 def owners_of(params: PyTree) -> dict[str, str]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from cnnlab.core import CLASSIFIER, FROZEN, PRETEXT, REGRESSOR, SEGMENTER, TEACHER, TRUNK, Task, TrainState
 from cnnlab.engine.averages import evaluated
-from cnnlab.engine.checkpoint import STATISTICS, leaves
+from cnnlab.engine.checkpoint import STATISTICS
 from cnnlab.ops.quantize import COLLECTION
+from cnnlab.ops.trees import named_leaves
 
 COLLECTIONS = ("params/", "batch_stats/", f"{COLLECTION}/")
 """Prefixes of the names in files of cnnlab."""
@@ -52,7 +53,7 @@ def weights_of(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def network_of(state: TrainState) -> dict[str, np.ndarray]:
     """Returns what `weights_of` does of a host state."""
-    return weights_of(leaves(state))
+    return weights_of(named_leaves(state))
 
 
 def state_of(shapes: TrainState, found: Mapping[str, np.ndarray]) -> TrainState:
@@ -64,7 +65,7 @@ def state_of(shapes: TrainState, found: Mapping[str, np.ndarray]) -> TrainState:
         shapes: the state as shapes.
         found: arrays by the names of `network_of`.
     """
-    wanted = leaves(shapes)
+    wanted = named_leaves(shapes)
     names = weights_of({path: path for path in wanted})  # as every renaming, it moves whatever stands for an array
     given = {path: found[name] for name, path in names.items() if name in found}
     owned = "average/" if shapes.average else "params/"
