@@ -1,7 +1,7 @@
 """Starts training from given weights (core.Experiment.start)."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
@@ -88,6 +88,26 @@ def part_started_from(
         return trees.replaced(params, given), trees.replaced(model_state, given)
 
     return start
+
+
+def start_beside(
+    start: Callable[[Params, PyTree], tuple[Params, PyTree]], *, players: Sequence[str] = (), collections: Sequence[str] = ()
+) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:
+    """Returns the `Experiment.start` of a task as that of one with more beside it, which starts as it is.
+
+    Args:
+        start: that of the task alone.
+        players: names of the parameters that it does not know.
+        collections: names in the model state that it does not know.
+    """
+
+    def begin(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
+        own = {name: tree for name, tree in params.items() if name not in players}
+        given, state = start(own, {name: tree for name, tree in model_state.items() if name not in collections})
+        more = {name: params[name] for name in players}, {name: model_state[name] for name in collections}
+        return {**given, **more[0]}, {**state, **more[1]}
+
+    return begin
 
 
 def network_started_from(network: nn.Module, path: str, *, new_head: bool) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:

@@ -1,16 +1,15 @@
 """Recipes that ask what the features of a trunk are worth: of a run or a file, random, or of weights that are trained first."""
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from cnnlab.core import FROZEN, Experiment, Params, Phase, PyTree
+from cnnlab.core import FROZEN, Experiment, Phase
 from cnnlab.data.images import PIPELINES, require_labels
 from cnnlab.data.labelled_once import each_once_after
 from cnnlab.engine.program import phases
 from cnnlab.errors import UsageError
-from cnnlab.interop.start import part_started_from
+from cnnlab.interop.start import part_started_from, start_beside
 from cnnlab.models import MODELS
 from cnnlab.models.trunk import trunk_of
 from cnnlab.models.trunk_layers import FEATURES, init_trunk, layer_vectors, require_trunk_layers
@@ -176,16 +175,5 @@ def _probe_after(
         optimizers={**before.optimizers, REMEMBER: QUIET, PROBE: QUIET},
         steps=before.steps + walk + 1,
         phases=(*(phase for phase in phases(before) if phase.steps), *after),
-        start=None if before.start is None else _start(before.start),
+        start=None if before.start is None else start_beside(before.start, players=(PROBE,), collections=(MEMORY,)),
     )
-
-
-def _start(start: Callable[[Params, PyTree], tuple[Params, PyTree]]) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:
-    """Returns the `Experiment.start` of the task before as that of the probed one; the probe starts as it is."""
-
-    def begin(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
-        rest = {name: tree for name, tree in params.items() if name != PROBE}
-        given, state = start(rest, {name: tree for name, tree in model_state.items() if name != MEMORY})
-        return {**given, PROBE: params[PROBE]}, {**state, MEMORY: model_state[MEMORY]}
-
-    return begin

@@ -11,6 +11,7 @@ import numpy as np
 from cnnlab.core import Array, Experiment, Params, PyTree, Task
 from cnnlab.engine.averages import evaluated
 from cnnlab.errors import UsageError
+from cnnlab.interop.start import start_beside
 from cnnlab.models.integer_network import IntegerNetwork, Packed, codes_of_kernels, packed, run
 from cnnlab.models.quantized import Quantized, Scheme
 from cnnlab.ops.precision import at_least_f32
@@ -45,7 +46,8 @@ class Rounding:
         found = dataclasses.replace(
             experiment,
             task=_counted(experiment.task, self.network, self.views),
-            start=None if experiment.start is None else _start(experiment.start),
+            # The ranges are found later.
+            start=None if experiment.start is None else start_beside(experiment.start, collections=(COLLECTION,)),
         )
         if not lengths[1]:  # training=after, or no steps
             return dataclasses.replace(found, end=begin)
@@ -80,16 +82,6 @@ def require_gradient(network: Any, *, is_attacked: bool) -> None:
             "--quantization.arithmetic=integer has no gradient, and an attack, or robust_accuracy, follows one.\n"
             "Leave one of them out."
         )
-
-
-def _start(start: Callable[[Params, PyTree], tuple[Params, PyTree]]) -> Callable[[Params, PyTree], tuple[Params, PyTree]]:
-    """Returns the `Experiment.start` of the plain network as that of the quantised one, whose ranges are found later."""
-
-    def begin(params: Params, model_state: PyTree) -> tuple[Params, PyTree]:
-        given, state = start(params, {name: tree for name, tree in model_state.items() if name != COLLECTION})
-        return given, {**state, COLLECTION: model_state[COLLECTION]}
-
-    return begin
 
 
 def _counted(task: Task, network: Quantized, views: Views) -> Task:

@@ -11,12 +11,10 @@ import numpy as np
 
 from cnnlab.core import Array, Batch, PyTree, TrainState
 from cnnlab.ops import trees
+from cnnlab.tasks.beginnings import Begin
 from cnnlab.tasks.classify import PLAYER
 from cnnlab.tasks.network_player import joined
 from cnnlab.values import Count, Positive
-
-Begin = Callable[[TrainState, Batch], TrainState]
-"""As core.Phase.begin."""
 
 
 def as_drawn(network: nn.Module) -> None:

@@ -19,11 +19,10 @@ from cnnlab.ops import pruning, sharing, trees, units
 from cnnlab.ops.keys import stream
 from cnnlab.ops.pruning import Pruned, Schedule, Scope
 from cnnlab.ops.units import Criterion, Found
+from cnnlab.tasks.beginnings import Begin, one_after_other
 from cnnlab.values import Choice, Count, Fraction, Positive, Probability, Range
 
 Rewind = Literal["none", "start", "redraw", "reorder"]
-Begin = Callable[[TrainState, Batch], TrainState]
-
 
 SIZES = (
     Metric("density", SHARE, higher_is_better=False),
@@ -171,12 +170,12 @@ class Pruning:
         parts: list[Phase] = []
         waiting: Begin | None = None
         for length, one in zip([dense, *rounds], [begin, *starts], strict=True):
-            waiting = _after(waiting, one)
+            waiting = one_after_other(waiting, one)
             if length:  # a part without steps does not begin: what it would do, the next one does
                 parts.append(Phase(length, tuple(rules), waiting))
                 waiting = None
         if parts:  # so does the last one for those behind it, so that the shortest training ends as pruned as a long one
-            parts[-1] = dataclasses.replace(parts[-1], begin=_after(parts[-1].begin, waiting))
+            parts[-1] = dataclasses.replace(parts[-1], begin=one_after_other(parts[-1].begin, waiting))
         return tuple(parts) if begin or starts else ()
 
     def _beginning(self, number: int, rules: dict[str, optax.GradientTransformation]) -> Begin:
@@ -225,13 +224,6 @@ class Pruning:
             moved = np.ones(drawn[path].shape, bool) if self.rewind == "redraw" else masks[path] > 0
             drawn[path][moved] = random.permutation(drawn[path][moved])
         return trees.unflatten(drawn)
-
-
-def _after(first: Begin | None, second: Begin | None) -> Begin | None:
-    """Returns the beginning that does one after the other; None where neither does anything."""
-    if first is None or second is None:
-        return first or second
-    return lambda state, batch: second(first(state, batch), batch)
 
 
 def unpruned() -> Pruning:

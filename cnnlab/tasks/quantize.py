@@ -15,10 +15,10 @@ from cnnlab.core import Array, Batch, Dataset, Phase, PyTree, TrainState
 from cnnlab.errors import UsageError
 from cnnlab.ops import quantize
 from cnnlab.ops.quantize import COLLECTION, Extent, Ranges
+from cnnlab.tasks.beginnings import Begin, one_after_other
 from cnnlab.tasks.network_player import joined
 from cnnlab.values import Choice, Count, Range
 
-Begin = Callable[[TrainState, Batch], TrainState]
 Evaluated = Callable[[TrainState], tuple[PyTree, PyTree]]
 """State -> (params, model state) that are evaluated: the averages where there are any."""
 Activations = Literal["affine", "symmetric", "none"]
@@ -120,16 +120,11 @@ def with_quantised_part(phases: Sequence[Phase], turns: tuple[str, ...], lengths
         if 0 < into < phase.steps:
             found += [dataclasses.replace(phase, steps=into), Phase(phase.steps - into, phase.turns, begin)]
         elif into == 0 and phase.steps:
-            found.append(dataclasses.replace(phase, begin=_after(phase.begin, begin)))
+            found.append(dataclasses.replace(phase, begin=one_after_other(phase.begin, begin)))
         else:
             found.append(phase)
         start += phase.steps
     return tuple(found)
-
-
-def _after(first: Begin | None, second: Begin) -> Begin:
-    """Returns the beginning that does one after the other."""
-    return second if first is None else lambda state, batch: second(first(state, batch), batch)
 
 
 def after() -> float:
