@@ -60,6 +60,13 @@ WRONG = {
     "npz": (["--experiment=convnet_digits", "--dataset=npz:nowhere.npz"], 3, "nowhere.npz"),
     "evaluate nothing": (["evaluate", "--workdir=nowhere"], 2, "nowhere is not a run"),
     "inspect nothing": (["inspect"], 2, "inspect what?"),
+    "variation": (["--experiment=lenet5_digits", "--augment=random_erasing", "--area=0.5,0.1"], 2, "--area=0.5,0.1"),
+    "crop": (
+        ["--experiment=lenet5_digits", "--augment=random_crop", "--size=40"],
+        2,
+        "size=40: the images have 32 x 32 pixels",
+    ),
+    "loss": (["--experiment=mlp_digits", "--loss=focal", "--augment=mixup"], 2, "--loss=focal: it takes one class"),
     "too small": (["--experiment=convnet_digits", "--widths=8,8,8,8,8,8"], 2, "is too small"),
 }
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnlab.core import Array, Batch, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
+from cnnlab.core import Array, Batch, Dataset, Experiment, Feed, Params, Phase, PyTree, Stats, Strategy, Task, TrainState
 from cnnlab.engine import accumulation, averages, gradients, line_search, loss_scaling, skipping
 from cnnlab.engine.precision import cast_batch, computing_in
 from cnnlab.engine.remat import check_remat, compiler_options, rematerialized
@@ -229,7 +229,7 @@ def build_program(
     """Places the resident data and wraps the step for the strategy; nothing is compiled until it is first called.
 
     Args:
-        experiment: experiment to train.
+        experiment: experiment to train; a UsageError where the variations of its training do not fit its examples.
         strategy: strategy that places and compiles it.
         precision: name of a dtype of PRECISIONS.
         experiment_of: traced knobs -> the experiment with these values; it is called with tracers, so that one compilation
@@ -241,8 +241,7 @@ def build_program(
             cannot do it.
     """
     check_remat(remat, strategy.devices)
-    data = experiment.data
-    resident, first = data.resident.get("train", {}), next(data.train(0, 0))
+    resident, first = _first_batch(experiment.data)
     init, steps, measure = functions(experiment_of or (lambda _: experiment), precision=precision)
     of_batch = functools.partial(_batch_statistics, experiment_of or (lambda _: experiment), precision)
     host = as_arrays(traced_knobs or {})
@@ -271,10 +270,20 @@ def build_program(
         else compiled_measure,
         batch_statistics=strategy.compile_measure(of_batch),
         compiled_snapshot=jax.jit(snapshot),
-        resident=_replicated(data.resident, strategy),
+        resident=_replicated(experiment.data.resident, strategy),
         traced_knobs=host,
         remat=remat,
     )
+
+
+def _first_batch(data: Dataset) -> tuple[PyTree, Feed]:
+    """Returns the resident arrays of training and its first feed.
+
+    The batch is prepared over shapes alone: what its variations refuse is refused before anything is compiled or written.
+    """
+    resident, first = data.resident.get("train", {}), next(data.train(0, 0))
+    jax.eval_shape(data.prepare, resident, first, jax.eval_shape(lambda: jax.random.key(0)))
+    return resident, first
 
 
 def _replicated(resident: Mapping[str, PyTree], strategy: Strategy) -> dict[str, PyTree]:

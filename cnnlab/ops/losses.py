@@ -6,6 +6,7 @@ that has no meaning for soft labels raises UsageError when it is traced.
 At logits of zero cross-entropy is ln K and the hinge loss K − 1. Float knobs may be tracers.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -85,17 +86,22 @@ def huber(outputs: jax.Array, labels: jax.Array, *, delta: Positive = 1.0) -> ja
     return jnp.sum(0.5 * inner**2 + jnp.asarray(delta, outputs.dtype) * (error - inner), axis=-1)
 
 
-def require_loss(loss: Callable[..., jax.Array], classes: int, labels: jax.ShapeDtypeStruct) -> None:
-    """Raises UsageError unless a loss of a user's own file gives one number for each example, shapes alone being computed.
+def require_loss(loss: Callable[..., jax.Array], classes: int, labels_of: Callable[..., jax.ShapeDtypeStruct]) -> None:
+    """Raises UsageError where a loss does not fit its labels, shapes alone being computed.
+
+    One of a user's own file has to give one number for each example. One of ours may not take the soft labels of training.
 
     Args:
         loss: the loss.
         classes: K, the number of outputs.
-        labels: shape and type of the labels of two examples.
+        labels_of: (training=…) -> shape and type of the labels of two examples, in training or as they are.
     """
+    chosen = loss.func if isinstance(loss, functools.partial) else loss
+    if chosen in OF_ONE_CLASS:
+        _require_numbers(chosen.__name__, labels_of(training=True))
     if not own.is_own_object(loss):
         return
-    logits = jax.ShapeDtypeStruct((2, classes), jnp.float32)
+    logits, labels = jax.ShapeDtypeStruct((2, classes), jnp.float32), labels_of(training=False)
     kind = f"labels {'i32' if labels.dtype == jnp.int32 else 'f32'} [{', '.join(['B', *map(str, labels.shape[1:])])}]"
     with own.explained("--loss", while_=f"it is called with logits f32 [B, {classes}] and {kind}"):
         returned = jax.eval_shape(loss, logits, labels)
@@ -118,7 +124,7 @@ def _one_hot(loss: str, logits: jax.Array, labels: jax.Array) -> jax.Array:
     return _shares(logits, labels)
 
 
-def _require_numbers(loss: str, labels: jax.Array) -> None:
+def _require_numbers(loss: str, labels: jax.Array | jax.ShapeDtypeStruct) -> None:
     if labels.ndim > 1:
         raise UsageError(
             f"--loss={loss}: it takes one class for each image, and these labels have a number for each class, as of mixup.\n"
@@ -136,3 +142,5 @@ LOSSES: dict[str, Callable[..., jax.Array]] = {
     "absolute": absolute,
     "huber": huber,
 }
+OF_ONE_CLASS = (focal, hinge, perceptron)
+"""Losses that have no meaning for soft labels."""

@@ -149,7 +149,7 @@ def _learned(
     """Returns the data and what is learned from them, with the metrics of choice; UsageError for knobs that it cannot have."""
     dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
     goal = with_metrics(goal_of(dataset.name, dataset.stored, loss), metrics, headline, dataset.class_names)
-    require_loss(loss, dataset.classes, dataset.example(2)[goal.column])
+    require_loss(loss, dataset.classes, lambda training: dataset.example(2, training=training)[goal.column])
     if goal.column != CLASS.column and class_weights is not None:
         raise UsageError(f"--class_weights: {dataset.name} has {goal.what} and no classes. Leave it out.")
     return dataset, goal

@@ -87,7 +87,7 @@ def _goal(data: Dataset, loss: Callable[..., Any], metrics: Sequence[Any], headl
     """Returns what is learned, the class, with the metrics of choice; UsageError for data without it, and other losses."""
     require_labels(data, "learning from images partly without labels")
     goal = with_metrics(goal_of(data.name, data.stored, loss), metrics, headline, data.class_names)
-    require_loss(loss, data.classes, data.example(2)[goal.column])
+    require_loss(loss, data.classes, lambda training: data.example(2, training=training)[goal.column])
     return goal
 
 
