@@ -200,6 +200,17 @@ def test_a_verdict_without_a_declaration_has_no_place_on_the_page(tmp_path: path
     assert [found.claim for found in collect_records([tmp_path], no_card)] == ["C7"]
 
 
+def test_a_verdict_from_a_part_of_the_runs_has_no_place_on_the_page(tmp_path: pathlib.Path):
+    study_folder(tmp_path, "C3")
+    files.write_record(tmp_path / "a-C3" / "seed_1" / "status.json", {"state": "RUNNING"})
+    with pytest.raises(UsageError, match=r"study-C3 has 1 of 4 runs that are not finished, so it has no verdict for the page"):
+        collect_records([tmp_path], no_card)
+    study_folder(tmp_path, "C7")
+    assert [found.claim for found in collect_records([tmp_path], no_card)] == ["C7"]
+    files.write_record(tmp_path / "a-C3" / "seed_1" / "status.json", {"state": "DIVERGED"})
+    assert [found.claim for found in collect_records([tmp_path], no_card)] == ["C3", "C7"]
+
+
 def test_claims_that_are_not_named_stay_on_the_page_and_a_new_study_replaces_its_own(tmp_path: pathlib.Path):
     page, once = tmp_path / "docs", tmp_path / "once"
     for claim in ("C3", "C7"):

@@ -29,8 +29,13 @@ from cnnlab.tasks.classification_metrics import METRICS
 DECLARED = {metric.name: metric for metric in METRICS}
 
 
-def analysis(metric: str = "test/accuracy", **arms: list[float | None]) -> Analysis:
-    """Analyses the runs of {arm: metric of seed 0, 1, …}, the baseline first; None is a run that diverged."""
+def analysis(
+    metric: str = "test/accuracy", states: dict[tuple[str, int], str] | None = None, **arms: list[float | None]
+) -> Analysis:
+    """Analyses the runs of {arm: metric of seed 0, 1, …}, the baseline first; None is a run that diverged.
+
+    `states` are those of runs that neither diverged nor are done.
+    """
     study = Study(
         "toy",
         "toy",
@@ -42,10 +47,10 @@ def analysis(metric: str = "test/accuracy", **arms: list[float | None]) -> Analy
         metric=metric,
         metrics=DECLARED,
     )
+    ends = {(arm, seed): "DIVERGED" if value is None else "DONE" for arm in arms for seed, value in enumerate(arms[arm])}
     outcomes = [
-        RunResult(arm, seed, "DIVERGED" if value is None else "DONE", "", "", {} if value is None else {metric: value})
-        for arm, values in arms.items()
-        for seed, value in enumerate(values)
+        RunResult(arm, seed, state, "", "", {metric: arms[arm][seed]} if state == "DONE" else {})
+        for (arm, seed), state in (ends | (states or {})).items()
     ]
     return analyse(study, outcomes)
 
@@ -89,6 +94,25 @@ def test_runs_that_diverged_support_worse_and_count_against_better(arm: list[flo
     assert verdicts.contrast("C14", "a", "better", "it helps")(found).verdict == OPPOSITE
     assert verdicts.bounded("C14", "a", "not worse", 0.01, "as good")(found).verdict == OPPOSITE
     assert verdicts.contrast("C14", "baseline", "better", "it helps", against="a")(found).verdict == SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("state", "how"), [("FAILED", "failed"), ("MISSING", "is not finished"), ("RUNNING", "is not finished")]
+)
+def test_a_run_of_which_nothing_is_known_leaves_every_part_untested(state: str, how: str):
+    arms = {"baseline": BASELINE, "a": WORSE, "b": NOISE, "c": WORSE}
+    whole, found = analysis(**arms), analysis(**arms, states={("a", 4): state})
+    for rule in (
+        verdicts.contrast("C1", "a", "worse", "it hurts"),
+        verdicts.contrast("C1", "baseline", "better", "it helps", against="a"),
+        verdicts.bounded("C1", "a", "not better", 0.01, "no gain"),
+        verdicts.equivalent("C1", "a", 0.2, "as good"),
+        verdicts.interaction("C1", ("a", "c"), ("baseline", "b"), "worse", "it does more"),
+    ):
+        verdict = rule(found)
+        assert rule(whole).verdict != NOT_TESTED
+        assert verdict.verdict == NOT_TESTED and f" 1 of 5 runs of a {how}." in verdict.sentence, rule.decide
+    assert every(verdicts.contrast("C1", "a", "worse", "it hurts"))(found).verdict == NOT_TESTED
 
 
 def test_one_run_that_diverged_among_equals_decides_nothing():

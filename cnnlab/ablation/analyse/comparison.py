@@ -13,7 +13,7 @@ from scipy import stats
 
 from cnnlab.ablation.analyse import statistics, summary, two_way, words
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
-from cnnlab.ablation.analyse.rules import Hypothesis, Scale, Test
+from cnnlab.ablation.analyse.rules import Hypothesis, Scale, Test, losses
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.errors import UsageError
 
@@ -280,13 +280,8 @@ def verdict_of(
     better (p = 0.001, 5 paired seeds).`
     """
     differences, interval, p = numbers
-    lost = "".join(
-        f" {count} of {row.planned} runs of {row.arm} {how}."
-        for row in rows
-        for count, how in ((row.diverged, "diverged"), (row.failed, "failed"))
-        if count
-    )
-    if any(row.failed for row in rows):
+    lost = losses(rows)
+    if any(row.unknown for row in rows):
         word = words.NOT_TESTED
     tested = "no p" if p is None else f"p = {p:.2g}{f' {test}' if test else ''}"
     if not len(differences):

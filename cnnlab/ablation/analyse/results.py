@@ -103,6 +103,11 @@ class ArmSummary:
     """{seed: [N] number of each test example, whose mean is the metric}, such as whether it was classified rightly; {} where
     that is not known."""
 
+    @property
+    def unknown(self) -> int:
+        """The planned runs of which nothing is known: they have no number, and did not diverge."""
+        return self.planned - self.done - self.diverged
+
 
 @dataclasses.dataclass(frozen=True)
 class Effect:

@@ -1,7 +1,7 @@
 """The types of verdict rules: the rule of one part of a claim, and the hypothesis that it tests. Imports no jax."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from cnnlab.ablation.analyse import words
@@ -85,6 +85,20 @@ class Hypothesis:
         if self.smallest is not None and most is not None and most < self.smallest:
             return words.ABSENT
         return words.SUPPORTED if decided and beyond > 0 else words.NOT_SHOWN
+
+
+def losses(rows: Sequence[ArmSummary]) -> str:
+    """Returns a sentence for each kind of runs that have no number: ` 1 of 5 runs of a diverged.`; nothing for none."""
+    return "".join(
+        f" {count} of {row.planned} runs of {row.arm} {how}."
+        for row in rows
+        for count, how in (
+            (row.diverged, "diverged"),
+            (row.failed, "failed"),
+            (row.missing, f"{'is' if row.missing == 1 else 'are'} not finished"),
+        )
+        if count
+    )
 
 
 def row_of(analysis: Analysis, arm: str) -> ArmSummary:

@@ -5,7 +5,7 @@ in rules.py, the comparison of two arms in comparison.py. The rules of exact sta
 exact_verdicts.py, that of searches in search_verdict.py. Nothing here knows a claim; nothing here imports jax.
 
 A run that diverged takes the worst rank of all runs: it is evidence where the claim says worse, and against the claim where it
-says better or not worse. A run that failed says nothing, so that the part is then not tested.
+says better or not worse. A run that failed or is not finished says nothing, so that the part is then not tested.
 """
 
 import dataclasses

@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnlab import files, home
 from cnnlab.ablation.plan.declaration import DECLARATION, read_declaration
+from cnnlab.ablation.plan.pruning import FINISHED
 from cnnlab.ablation.plan.study import Card, RunResult, Study, Verdict, find_declaration, metrics_from_json
 from cnnlab.ablation.report.cards.means import curve_point, numbers_of
 from cnnlab.ablation.report.cards.record import Arm, Record
@@ -40,8 +41,9 @@ def collect_records(folders: Sequence[pathlib.Path], card_of: CardOf) -> list[Re
         card_of: returns the card that an experiment's file gives today; None where that is not known, so that the one that
             was kept with the declaration is taken.
 
-    Left out are exploratory tests and those without a declaration, to which their verdict could not be traced. Of several tests
-    of one file the last counts. Raises UsageError where a folder is not there, and where nothing can be recorded.
+    Left out are exploratory tests, studies that are not finished, and tests without a declaration, to which their verdict could
+    not be traced. Of several tests of one file the last counts. Raises UsageError where a folder is not there, and where
+    nothing can be recorded.
     """
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
@@ -84,13 +86,25 @@ def _tests(folders: Sequence[pathlib.Path], with_verdict: Iterable[pathlib.Path]
 
 
 def _why_not(folder: pathlib.Path) -> str:
-    """Returns why a folder's test has no place on the page, as a predicate; empty where it has one or is not finished."""
+    """Returns why a folder's test has no place on the page, as a predicate; empty where it has one or no verdict yet."""
     content = files.read_record(folder / runs.STUDY) or files.read_record(folder / MEASUREMENT) or {}
     if text := content.get("exploratory", ""):
         return f"is {text}"
-    if (folder / VERDICT).exists() and read_declaration(folder) is None:
+    if not (folder / VERDICT).exists():
+        return ""
+    if read_declaration(folder) is None:
         return f"has no {DECLARATION}, to which its verdict could be traced"
+    if (folder / runs.STUDY).exists():
+        return _unfinished(folder)
     return ""
+
+
+def _unfinished(folder: pathlib.Path) -> str:
+    """Returns how many runs of a study are still to be trained, as a predicate: a verdict without them is none of the test."""
+    study_runs = list(runs.study_runs(runs.load_study(folder), folder))
+    run_files.require_undamaged(one.folder for one in study_runs)
+    left = sum(one.state not in (*FINISHED, "FAILED") for one in study_runs)
+    return f"has {left} of {len(study_runs)} runs that are not finished" if left else ""
 
 
 def _read(folder: pathlib.Path, card_of: CardOf) -> Record:
