@@ -328,6 +328,19 @@ def test_success_rates_have_exact_intervals():
     assert exact_verdicts.more_often("C27", "baseline", "some", 1.0, "oftener")(found).verdict == NOT_SHOWN
 
 
+@pytest.mark.parametrize("state", ["FAILED", "RUNNING"])
+def test_a_rate_is_that_of_all_planned_runs(state: str):
+    arms = {"baseline": [1.0] * 8, "none": [0.5] * 8}
+    whole, found = analysis(**arms), analysis(**arms, states={("baseline", 7): state})
+    rate = exact_verdicts.success_rate("C27", "baseline", 1.0, 0.5, "It mostly succeeds")
+    assert rate(whole).verdict == SUPPORTED and rate(found).verdict == NOT_TESTED and rate(found).effect is None
+    for one, other in (("baseline", "none"), ("none", "baseline")):
+        verdict = exact_verdicts.more_often("C27", one, other, 1.0, "oftener")(found)
+        assert verdict.verdict == NOT_TESTED and " 1 of 8 runs of baseline " in verdict.sentence
+    equal = exact_verdicts.identity("C1", "none", "baseline", 1.0, "They agree")(found)
+    assert equal.verdict == NOT_TESTED and " 1 of 8 runs of baseline " in equal.sentence
+
+
 def test_equivalence_is_two_one_sided_tests():
     found = analysis(baseline=BASELINE, a=[0.901, 0.909, 0.891, 0.919, 0.9], b=WORSE)
     assert verdicts.equivalent("C13", "a", 0.01, "as good")(found).verdict == SUPPORTED

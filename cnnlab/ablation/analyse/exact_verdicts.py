@@ -4,9 +4,11 @@ An exact statement holds in every run to a tolerance, or is refuted by one; no t
 seeds, with Clopper and Pearson's interval; two rates are compared by Fisher's exact test.
 """
 
+from collections.abc import Sequence
+
 from cnnlab.ablation.analyse import statistics, summary, words
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary
-from cnnlab.ablation.analyse.rules import Rule, row_of
+from cnnlab.ablation.analyse.rules import Rule, losses, row_of
 from cnnlab.ablation.plan.study import Verdict
 
 
@@ -22,18 +24,15 @@ def identity(claim: str, arm: str, expected: float | str, tolerance: float, says
     """
 
     def decide(analysis: Analysis) -> Verdict:
-        row = row_of(analysis, arm)
-        if isinstance(expected, str):
-            targets = dict(row_of(analysis, expected).values)
-        else:
-            targets = {seed: expected for seed, _ in row.values}
+        row, *others = rows = [row_of(analysis, name) for name in (arm, expected) if isinstance(name, str)]
+        targets = {seed: expected for seed, _ in row.values} if not isinstance(expected, str) else dict(others[0].values)
         gaps = [abs(value - targets[seed]) for seed, value in row.values if seed in targets]
         amount, unit = summary.amount, summary.unit(analysis.declared)
         target = expected if isinstance(expected, str) else f"{amount(expected, analysis.declared)}{unit}"
         title = f"{arm} − {target}"
         if len(gaps) + row.diverged < row.planned:
-            missing = f"{says}: {row.planned - len(gaps) - row.diverged} of {row.planned} runs are missing or failed."
-            return Verdict(claim, words.NOT_TESTED, None, None, None, len(gaps), missing, comparison=title)
+            missing = f"{says}: {row.planned - len(gaps) - row.diverged} of {row.planned} runs cannot be compared."
+            return Verdict(claim, words.NOT_TESTED, None, None, None, len(gaps), missing + losses(rows), comparison=title)
         holds = not row.diverged and all(gap <= tolerance for gap in gaps)
         largest = max(gaps, default=float("inf"))
         sentence = (
@@ -72,17 +71,17 @@ def at_least(claim: str, arm: str, bound: float | str, says: str) -> Rule:
 
 def _bounded(analysis: Analysis, claim: str, arm: str, bound: float | str, says: str, sign: int) -> Verdict:
     """Returns the verdict on an inequality; `sign` is 1 where the bound is the smallest number, −1 where it is the largest."""
-    row = row_of(analysis, arm)
-    bounds = dict(row_of(analysis, bound).values) if isinstance(bound, str) else {seed: bound for seed, _ in row.values}
+    row, *others = rows = [row_of(analysis, name) for name in (arm, bound) if isinstance(name, str)]
+    bounds = {seed: bound for seed, _ in row.values} if not isinstance(bound, str) else dict(others[0].values)
     beyond = [sign * (value - bounds[seed]) for seed, value in row.values if seed in bounds]
     amount, unit = summary.amount, summary.unit(analysis.declared)
     limit = bound if isinstance(bound, str) else f"{amount(bound, analysis.declared)}{unit}"
     title = f"{arm} {'≥' if sign > 0 else '≤'} {limit}"
     if len(beyond) + row.diverged < row.planned or not beyond:
-        missing = f"{says}: {row.planned - len(beyond) - row.diverged} of {row.planned} runs are missing or failed."
-        return Verdict(claim, words.NOT_TESTED, None, None, None, len(beyond), missing, comparison=title)
+        missing = f"{says}: {row.planned - len(beyond) - row.diverged} of {row.planned} runs cannot be compared."
+        return Verdict(claim, words.NOT_TESTED, None, None, None, len(beyond), missing + losses(rows), comparison=title)
     # A number that is too small may be within its bound, or another within it as a bound, and prove nothing.
-    unproven = row_of(analysis, bound).lower_bounds if sign > 0 and isinstance(bound, str) else row.lower_bounds * (sign < 0)
+    unproven = others[0].lower_bounds if sign > 0 and others else row.lower_bounds * (sign < 0)
     if unproven and min(beyond) >= 0:
         missing = f"{says}: {len(unproven)} of {row.planned} numbers are lower bounds, by which {title} is not known."
         return Verdict(claim, words.NOT_TESTED, None, None, None, len(beyond), missing, comparison=title)
@@ -108,7 +107,10 @@ def success_rate(claim: str, arm: str, level: float, more_than: float, says: str
     """
 
     def decide(analysis: Analysis) -> Verdict:
-        successes, trials = _successes(claim, analysis, row_of(analysis, arm), level)
+        row, title = row_of(analysis, arm), f"rate of {arm}"
+        if row.unknown:
+            return _untested(claim, says, title, [row])
+        successes, trials = _successes(claim, analysis, row, level)
         found = statistics.clopper_pearson(successes, trials, words.ALPHA)
         word = words.SUPPORTED if found.low > more_than else words.OPPOSITE if found.high < more_than else words.NOT_SHOWN
         reached = f"{summary.amount(level, analysis.declared)}{summary.unit(analysis.declared)} in {analysis.metric}"
@@ -119,7 +121,7 @@ def success_rate(claim: str, arm: str, level: float, more_than: float, says: str
         p = statistics.p_of_rate(successes, trials, more_than)
         rate = successes / trials if trials else None
         bounds = (found.low, found.high)
-        return Verdict(claim, word, rate, bounds, p, trials, sentence, comparison=f"rate of {arm}", scale="rate")
+        return Verdict(claim, word, rate, bounds, p, trials, sentence, comparison=title, scale="rate")
 
     return Rule(claim, says, decide)
 
@@ -136,7 +138,10 @@ def more_often(claim: str, arm: str, against: str, level: float, says: str) -> R
     """
 
     def decide(analysis: Analysis) -> Verdict:
-        ours, theirs = (_successes(claim, analysis, row_of(analysis, name), level) for name in (arm, against))
+        rows, title = [row_of(analysis, name) for name in (arm, against)], f"{arm} − {against}"
+        if any(row.unknown for row in rows):
+            return _untested(claim, says, title, rows)
+        ours, theirs = (_successes(claim, analysis, row, level) for row in rows)
         p = statistics.p_of_fisher(ours, theirs)
         effect = ours[0] / max(ours[1], 1) - theirs[0] / max(theirs[1], 1)
         word = words.NOT_SHOWN if p >= words.ALPHA else words.SUPPORTED if effect > 0 else words.OPPOSITE
@@ -145,13 +150,19 @@ def more_often(claim: str, arm: str, against: str, level: float, says: str) -> R
             f"{says}: {ours[0]} of {ours[1]} runs of {arm} reach {reached}, {theirs[0]} of {theirs[1]} of {against} "
             f"(p = {p:.2g} by Fisher's exact test)."
         )
-        return Verdict(claim, word, effect, None, p, ours[1], sentence, comparison=f"{arm} − {against}", scale="rate")
+        return Verdict(claim, word, effect, None, p, ours[1], sentence, comparison=title, scale="rate")
 
     return Rule(claim, says, decide)
 
 
+def _untested(claim: str, says: str, title: str, rows: Sequence[ArmSummary]) -> Verdict:
+    """Returns the verdict on rates of arms with runs of which it is not known whether they would have succeeded."""
+    sentence = f"{says}: {title} is not known.{losses(rows)}"
+    return Verdict(claim, words.NOT_TESTED, None, None, None, 0, sentence, comparison=title, scale="rate")
+
+
 def _successes(claim: str, analysis: Analysis, row: ArmSummary, level: float) -> tuple[int, int]:
-    """Returns (runs that reach the level, runs that are done or diverged)."""
+    """Returns (runs that reach the level, all runs) of an arm whose runs are all done or diverged."""
     sign = 1 if analysis.declared.require_sense(f"the verdict of {claim}") else -1
     reached = sum(sign * value >= sign * level - statistics.RESOLUTION * abs(level) for _, value in row.values)
     return reached, row.done + row.diverged
