@@ -334,6 +334,13 @@ def test_survivors_prove_no_arm_better_and_a_worse_arm_stays_worse(state):
     assert [row.contrast.verdict for row in reverse.rows[1:]] == ["better", "undecided"]
 
 
+def test_finished_runs_without_a_finite_number_prove_no_arm_better():
+    values = {"baseline": [0.5, 0.52, 0.51, 0.5, 0.53], "up": [0.6, 0.63, 0.61, math.nan, math.inf]}
+    analysis = analyse(study(list(values), 5), finished(values))
+    assert analysis.rows[1].contrast.verdict == "undecided" and analysis.rows[1].contrast.withheld
+    assert "up has no verdict (2 of 5 runs of up diverged or failed or have no finite number; " in analysis.sentence
+
+
 def test_without_a_baseline_there_is_no_verdict():
     analysis = analyse(study(["baseline", "a"], 2), finished({"a": [0.5, 0.6]}))
     assert analysis.sentence.startswith("No verdict: baseline") and analysis.rows[1].contrast is None

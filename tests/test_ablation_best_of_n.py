@@ -1,5 +1,6 @@
 """The best of n trials: exact expectations against enumeration, and verdicts on data with a planted null or advantage."""
 
+import dataclasses
 import itertools
 import json
 
@@ -152,6 +153,11 @@ def test_a_run_that_diverged_is_not_chosen_and_one_that_failed_decides_nothing()
     assert judged(with_gaps, with_gaps, 2).effect == pytest.approx(-0.2)
     failed = judged(with_gaps, with_gaps, 2, failed=("trial 3",))
     assert failed.verdict == "not tested" and failed.effect is None and "1 arms have runs that failed" in failed.sentence
+    known = {arm: [0.1] * 3 for arm in ("point 0", "point 1", *(f"trial {i}" for i in range(4)))}
+    chosen = analysis("validation/loss", known)
+    gap = dataclasses.replace(chosen.rows[0], values=chosen.rows[0].values[1:])
+    chosen = dataclasses.replace(chosen, rows=(gap, *chosen.rows[1:]))
+    assert JUDGE(analysis("test/loss", known), lambda _: chosen).verdict == "not tested", "the best cannot be chosen"
 
 
 def test_what_the_verdict_lacks_is_an_error():

@@ -216,6 +216,16 @@ def test_a_metric_that_is_not_declared_is_refused():
         analyse_measured(dataclasses.replace(measurement), numbers, "differences")
 
 
+def test_a_number_that_is_not_finite_is_said_and_leaves_its_part_untested():
+    metric = Metric("gap", higher_is_better=False)
+    measured = {seed: Measured({"gap": {"a": number, "b": 1.0}}) for seed, number in enumerate((0.5, 0.25, float("nan")))}
+    assert number_table(measured, metric) == [("a", "0.375", "0.25 to 0.5; 1 of 3 not finite"), ("b", "1", "")]
+    measurement = Measurement("C99", "Is it?", lambda seed: measured[seed], (metric,), verdict=lambda: None)
+    found = at_most("C99", "a", 1.0, "It is small")(analyse_measured(measurement, measured))
+    assert found.verdict == "not tested" and " 1 of 3 runs of a has no finite number." in found.sentence
+    assert at_most("C99", "b", 1.0, "It is small")(analyse_measured(measurement, measured)).verdict == "exact"
+
+
 def test_lower_bounds_are_kept_and_a_bound_is_not_proven_by_them(tmp_path: pathlib.Path):
     numbers = {"steps": {"quick": 100.0, "never": 600.0}}
     found = Measured(numbers, lower_bounds={"steps": ("never",)})

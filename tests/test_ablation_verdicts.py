@@ -115,6 +115,20 @@ def test_a_run_of_which_nothing_is_known_leaves_every_part_untested(state: str, 
     assert every(verdicts.contrast("C1", "a", "worse", "it hurts"))(found).verdict == NOT_TESTED
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_leaves_its_parts_untested(number: float):
+    found = analysis("train/loss", baseline=BASELINE, a=[*WORSE[:4], number], b=WORSE)
+    for rule in (
+        verdicts.contrast("C1", "a", "better", "it helps"),
+        verdicts.equivalent("C1", "a", 0.2, "as good"),
+        exact_verdicts.success_rate("C1", "a", 0.9, 0.5, "it succeeds"),
+        exact_verdicts.at_most("C1", "a", 0.9, "it is small"),
+    ):
+        verdict = rule(found)
+        assert verdict.verdict == NOT_TESTED and " 1 of 5 runs of a has no finite number." in verdict.sentence
+    assert verdicts.contrast("C1", "b", "better", "it helps")(found).verdict == SUPPORTED, "it concerns no other part"
+
+
 def test_one_run_that_diverged_among_equals_decides_nothing():
     found = analysis("train/loss", baseline=BASELINE, a=[None, *NOISE[1:]])
     assert verdicts.contrast("C14", "a", "worse", "too high")(found).verdict == NOT_SHOWN

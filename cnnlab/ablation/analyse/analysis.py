@@ -138,7 +138,7 @@ def _contrasts(
         if not seeds:
             continue
         contrast = _contrast(differences[name], decisions[name], method, arms=len(family) if name in family else 1)
-        lost = _lost(cells, study, name), _lost(cells, study, study.baseline.name)
+        lost = _lost(cells, study, name, values[name]), _lost(cells, study, study.baseline.name, baseline)
         word = statistics.withheld(contrast.verdict, *lost)
         table = two_way.paired([examples[name], examples[study.baseline.name]], (1, -1))
         found[name] = dataclasses.replace(
@@ -151,10 +151,10 @@ def _contrasts(
     return found
 
 
-def _lost(cells: Mapping[tuple[str, int], RunResult], study: Study, arm: str) -> int:
-    """Returns how many runs of an arm diverged or failed."""
-    found = [cells.get((arm, seed)) for seed in study.seeds]
-    return sum(cell is not None and cell.state in ("DIVERGED", "FAILED") for cell in found)
+def _lost(cells: Mapping[tuple[str, int], RunResult], study: Study, arm: str, values: Values) -> int:
+    """Returns how many runs of an arm diverged, failed, or are done without a finite number."""
+    found = [cells.get((arm, seed)) for seed in study.seeds if seed not in values]
+    return sum(cell is not None and cell.state in ("DONE", "DIVERGED", "FAILED") for cell in found)
 
 
 def _contrast(

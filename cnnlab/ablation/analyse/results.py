@@ -104,9 +104,19 @@ class ArmSummary:
     that is not known."""
 
     @property
+    def not_finite(self) -> int:
+        """The runs that are done and whose metric is absent or not finite."""
+        return self.done - len(self.values)
+
+    @property
+    def lost(self) -> int:
+        """The runs that ended without a finite number."""
+        return self.diverged + self.failed + self.not_finite
+
+    @property
     def unknown(self) -> int:
-        """The planned runs of which nothing is known: they have no number, and did not diverge."""
-        return self.planned - self.done - self.diverged
+        """The planned runs of which nothing is known: they have no finite number, and did not diverge."""
+        return self.planned - len(self.values) - self.diverged
 
 
 @dataclasses.dataclass(frozen=True)

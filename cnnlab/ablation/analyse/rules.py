@@ -95,6 +95,7 @@ def losses(rows: Sequence[ArmSummary]) -> str:
         for count, how in (
             (row.diverged, "diverged"),
             (row.failed, "failed"),
+            (row.not_finite, f"{'has' if row.not_finite == 1 else 'have'} no finite number"),
             (row.missing, f"{'is' if row.missing == 1 else 'are'} not finished"),
         )
         if count

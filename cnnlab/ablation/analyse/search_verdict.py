@@ -48,7 +48,7 @@ class BestOf:
                 f"the verdict of {self.claim} compares {len(ours)} arms {self.ours!r} with {size} arms {self.theirs!r}.\n"
                 "Expected at least twice as many of the first as of the second, such as those of the design grid_and_random."
             )
-        if untested := self.untested(analysis, [*ours, *theirs]):
+        if untested := self.untested(analysis, chosen, [*ours, *theirs]):
             return untested
         for each in (chosen, analysis):
             each.declared.require_sense(f"the verdict of {self.claim}")
@@ -68,13 +68,15 @@ class BestOf:
             raise UsageError(f"the verdict of {self.claim} chooses by {self.chosen_by}. Give the analysis of that number too.")
         return look(self.chosen_by)
 
-    def untested(self, analysis: Analysis, arms: Sequence[str]) -> Verdict | None:
-        """Returns the verdict `not tested` where runs of these arms failed or are missing."""
-        lost = [row.arm for row in analysis.rows if row.arm in {*arms} and row.done + row.diverged < row.planned]
+    def untested(self, analysis: Analysis, chosen: Analysis, arms: Sequence[str]) -> Verdict | None:
+        """Returns the verdict `not tested` where runs of these arms failed, are missing, or have no finite number."""
+        rows = [row for each in (analysis, chosen) for row in each.rows]
+        lost = list(dict.fromkeys(row.arm for row in rows if row.arm in {*arms} and row.unknown))
         if not lost:
             return None
         sentence = (
-            f"{self.says}: not tested, since {len(lost)} arms have runs that failed or are missing, {lost[0]} among them."
+            f"{self.says}: not tested, since {len(lost)} arms have runs that failed, are missing or have no finite number, "
+            f"{lost[0]} among them."
         )
         return Verdict(self.claim, words.NOT_TESTED, None, None, None, 0, sentence, says=self.says)
 
@@ -124,7 +126,7 @@ class BetweenSearches(BestOf):
                 f"Expected at least {statistics.FEWEST_FLIPS} grids of one size and as many arms of the pool as they have "
                 "points, such as those of the design grids_and_random."
             )
-        if untested := self.untested(analysis, [*pool, *(arm for points in grids.values() for arm in points)]):
+        if untested := self.untested(analysis, chosen, [*pool, *(arm for points in grids.values() for arm in points)]):
             return untested
         searches = [pool[size * number : size * (number + 1)] for number in range(len(grids))]
         ours, theirs = ([self._worth(analysis, chosen, arms) for arms in kind] for kind in (searches, grids.values()))

@@ -319,7 +319,7 @@ def can_flip(differences: np.ndarray) -> bool:
 
 
 def withheld(word: str, lost: int, lost_of_baseline: int) -> str:
-    """Returns the verdict on an arm some of whose runs diverged or failed, from that on the runs that finished.
+    """Returns the verdict on an arm some of whose runs have no number (ArmSummary.lost), from that on the runs that have one.
 
     What the lost runs would have reached is unknown and at worst the worst, so survivors alone prove no arm better (nor
     different, of a metric without a sense); one that is worse by its survivors stays worse. For the baseline the reverse holds.

@@ -137,9 +137,9 @@ def _survivors(row: ArmSummary, baseline: ArmSummary) -> str:
     if row.contrast is None or not row.contrast.withheld:
         return ""
     lost = [
-        f"{one.diverged + one.failed} of {one.planned} runs of {one.arm} diverged or failed"
+        f"{one.lost} of {one.planned} runs of {one.arm} diverged or failed{' or have no finite number' * bool(one.not_finite)}"
         for one in (row, baseline)
-        if one.diverged + one.failed
+        if one.lost
     ]
     reason = "a comparison of the survivors alone is not reported as a verdict"
     return f"{row.arm} has no verdict ({'; '.join(lost)}; {reason})" if lost else ""
@@ -253,8 +253,8 @@ def _losses(row: ArmSummary, metric: str) -> Iterable[str]:
             else ""
         )
         yield f"{row.arm}: of {row.planned} runs {counts}{survivors}."
-    if len(row.values) < row.done:
-        left_out = f"{row.done - len(row.values)} of {row.done} finished runs left out"
+    if row.not_finite:
+        left_out = f"{row.not_finite} of {row.done} finished runs left out"
         yield f"{row.arm}: {left_out}, since {metric} is absent or not finite there."
 
 

@@ -1,5 +1,6 @@
 """Shows what a measurement gave: the table of its numbers and the verdict, for a terminal and as report.md. Imports no jax."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from cnnlab.ablation.analyse import summary
@@ -16,16 +17,19 @@ MOST_CASES = 40
 def number_table(measured: Mapping[int, Measured], declared: Metric) -> list[tuple[str, str, str]]:
     """Returns (case, mean, range over the seeds) of one metric; the range is empty where all seeds agree.
 
-    A mean of numbers of which some are lower bounds is one, too: `≥ 600`.
+    A mean of numbers of which some are lower bounds is one, too: `≥ 600`. Numbers that are not finite are in neither, and are
+    counted beside the range.
     """
     cases = dict.fromkeys(case for one in measured.values() for case in one.numbers[declared.name])
     rows = []
     for case in cases:
-        values = [one.numbers[declared.name][case] for one in measured.values() if case in one.numbers[declared.name]]
+        found = [one.numbers[declared.name][case] for one in measured.values() if case in one.numbers[declared.name]]
+        values = [value for value in found if math.isfinite(value)] or [math.nan]
         low, high = (summary.amount(bound, declared) for bound in (min(values), max(values)))
-        spread = f"{low} to {high}" if low != high else ""
+        lost = sum(not math.isfinite(value) for value in found)
+        remarks = [f"{low} to {high}"] * (low != high) + [f"{lost} of {len(found)} not finite"] * bool(lost)
         sign = "≥ " * any(case in one.lower_bounds.get(declared.name, ()) for one in measured.values())
-        rows.append((case, f"{sign}{summary.amount(sum(values) / len(values), declared)}", spread))
+        rows.append((case, f"{sign}{summary.amount(sum(values) / len(values), declared)}", "; ".join(remarks)))
     return rows
 
 
