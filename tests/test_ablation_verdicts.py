@@ -8,7 +8,7 @@ from scipy import stats
 
 from cnnlab.ablation.analyse import exact_verdicts, rules, statistics, verdicts
 from cnnlab.ablation.analyse.analysis import analyse
-from cnnlab.ablation.analyse.claim_verdict import every, unmet, with_controls
+from cnnlab.ablation.analyse.claim_verdict import every, judged, unmet, with_controls
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.analyse.words import (
     ABSENT,
@@ -24,6 +24,7 @@ from cnnlab.ablation.analyse.words import (
 )
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 from cnnlab.errors import UsageError
+from cnnlab.metric import Metric
 from cnnlab.tasks.classification_metrics import METRICS
 
 DECLARED = {metric.name: metric for metric in METRICS}
@@ -505,4 +506,22 @@ def test_a_part_on_another_metric_asks_for_its_analysis():
     verdict = both(found, {"test/loss": by_loss}.__getitem__)
     assert [part.metric for part in verdict.parts] == ["test/accuracy", "test/loss"] and verdict.verdict == SUPPORTED
     with pytest.raises(UsageError, match=r"compares test/loss\. Give the analysis of that number too"):
-        both(found)
+        rule(found)
+
+
+def test_a_part_that_cannot_be_decided_from_the_numbers_is_not_tested_and_takes_no_other():
+    found = analysis(baseline=BASELINE, a=WORSE, b=[*WORSE[:4], 1.0])
+    holds = verdicts.contrast("C1", "a", "worse", "It hurts")
+    for rule, reason in (
+        (verdicts.contrast("C1", "b", "worse", "It hurts", scale="logit"), "b: the verdict compares on the scale logit"),
+        (verdicts.contrast("C1", "c", "worse", "It hurts"), "the verdict needs the arm 'c', which the study lacks"),
+    ):
+        verdict = every(holds, shown=[rule])(found)
+        assert verdict.verdict == SUPPORTED and [part.verdict for part in verdict.parts] == [SUPPORTED, NOT_TESTED]
+        assert verdict.parts[1].sentence.startswith(f"It hurts: {reason}") and verdict.parts[1].says == "It hurts"
+        assert every(holds, rule)(found).verdict == NOT_TESTED
+    # Runs that diverged are the worst of a metric that has a worst.
+    *rest, lost = [("baseline", BASELINE), ("a", WORSE), ("b", [*WORSE[:4], None])]
+    senseless = dataclasses.replace(analysis(**dict([*rest, lost])), declared=Metric("sharpness"))
+    part = judged(verdicts.contrast("C27", "b", "lower", "It blurs"), senseless)
+    assert part.verdict == NOT_TESTED and "the verdict of C27 on runs that diverged" in part.sentence

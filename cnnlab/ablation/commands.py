@@ -281,9 +281,9 @@ def write_study_report(
     tensorboard_hparams(to / "tensorboard", study, outcomes)
     if verdict:
         look = functools.cache(lambda other: analyse(study, outcomes, metric=other))  # several parts may ask for one metric
-        found = claim_verdict.with_controls(verdict(analysis, look), analysis)
+        found = claim_verdict.with_controls(claim_verdict.judged(verdict, analysis, look), analysis)
         sentence = " ".join([found.sentence, *code_warnings(outcomes)])
-        found = dataclasses.replace(found, sentence=sentence, declaration=study.declaration)
+        found = dataclasses.replace(found, claim=found.claim or study.claim, sentence=sentence, declaration=study.declaration)
         files.write_record(to / "verdict.json", dataclasses.asdict(found))
         analysis = dataclasses.replace(analysis, verdict=found)
     return _write_report(to, study, outcomes, analysis)

@@ -6,9 +6,10 @@ from typing import Literal
 
 from cnnlab.ablation.analyse import summary, words
 from cnnlab.ablation.analyse.results import Analysis
-from cnnlab.ablation.analyse.rules import Look, Rule
+from cnnlab.ablation.analyse.rules import Look, Rule, VerdictRule
 from cnnlab.ablation.analyse.verdicts import contrast
 from cnnlab.ablation.plan.study import Verdict
+from cnnlab.errors import UsageError
 
 Setting = Literal["small", "source"]
 """Whether the study has the data, networks and lengths of training of the claim's source, or smaller ones."""
@@ -37,7 +38,7 @@ class Every:
 
         `look` gives the analyses of parts that compare other metrics.
         """
-        found = self.of([dataclasses.replace(rule(analysis, look), role=role) for role, rule in self.roles])
+        found = self.of([dataclasses.replace(judged(rule, analysis, look), role=role) for role, rule in self.roles])
         return with_controls(found, analysis)
 
     def of(self, parts: Sequence[Verdict]) -> Verdict:
@@ -72,6 +73,19 @@ def every(
         scope: data, networks and length of training in a few words, which the sentence ends with.
     """
     return Every(rules, tuple(shown), tuple(requires), setting, scope)
+
+
+def judged(rule: VerdictRule, analysis: Analysis, look: Look | None = None) -> Verdict:
+    """Returns the verdict of a rule; `not tested` with the reason where it cannot decide from the numbers that there are.
+
+    An accuracy of 1 has no logit, for one, and no rule may take the report of runs that were trained with it.
+    """
+    try:
+        return rule(analysis, look)
+    except UsageError as error:
+        claim, says, metric = (getattr(rule, name, "") for name in ("claim", "says", "metric"))
+        sentence = f"{f'{says}: ' if says else ''}{' '.join(str(error).split())}"
+        return Verdict(claim, words.NOT_TESTED, None, None, None, 0, sentence, says=says, metric=metric or analysis.metric)
 
 
 def with_controls(found: Verdict, analysis: Analysis) -> Verdict:

@@ -12,7 +12,7 @@ from cnnlab.errors import UsageError, did_you_mean
 Look = Callable[[str], Analysis]
 """Returns the analysis of the same runs by another metric, SPLIT/NAME."""
 
-VerdictRule = Callable[[Analysis, Look], Verdict]
+VerdictRule = Callable[[Analysis, Look | None], Verdict]
 """The type of a study's `verdict`: from the analysis by the study's metric, and those by others."""
 
 Sense = Literal["better", "worse"]
