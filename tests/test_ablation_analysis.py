@@ -536,6 +536,9 @@ def test_unplanned_outcomes_and_unrecorded_code_are_reported():
         ("steps", {"steps": 200}, "200 steps in a seed 0, a seed 1"),
         ("code", {"commit": "b" * 40}, "commit bbbbbbbbbbbb in a seed 0"),
         ("code", {"uncommitted_changes": True}, "commit aaaaaaaaaaaa with uncommitted changes in a seed 0"),
+        ("skip_nonfinite", {"flags": {"skip_nonfinite": "3"}}, "not given in baseline seed 0"),
+        ("skip_nonfinite", {"attempts": [{"skip_nonfinite": 3}, {"skip_nonfinite": None}]}, "--skip_nonfinite=3 in a seed 0"),
+        ("log_every", {"flags": {"log_every": "5 steps"}}, "--log_every=5 steps in a seed 0"),
     ],
 )
 def test_runs_that_differ_in_more_than_their_arms_are_refused(kind, change, message):
@@ -545,6 +548,8 @@ def test_runs_that_differ_in_more_than_their_arms_are_refused(kind, change, mess
     assert message in str(refused.value) and "and 2 more" in str(refused.value)
     assert f"  {kind}: " in str(refused.value) and str(refused.value).endswith(f"--allow={kind}.")
     require_comparable(outcomes, allow=[kind])
+    if kind == "log_every":
+        require_comparable(outcomes, logged=False)
 
 
 def test_every_difference_is_named_at_once_beside_what_is_allowed_already():

@@ -273,7 +273,7 @@ def test_departures_from_the_declaration_are_read_from_the_runs(tmp_path: pathli
         content = {**record, "attempts": [{"time": "2026-11-21T16:42:27Z", "allowed": []}]}
         files.write_record(cell.folder / "run.json", content)
     assert deviations(declared, cells) == ()
-    early = {"time": "2026-11-21T15:00:00Z", "allowed": ["data"]}
+    early = {"time": "2026-11-21T15:00:00Z", "allowed": ["data"], "skip_nonfinite": 3}
     content = {**record, "sources": {"a.py": "2", "b.py": "1"}, "uncommitted_changes": True, "attempts": [early]}
     files.write_record(cells[0].folder / "run.json", content)
     assert deviations({**declared, "commit": None}, cells) == (
@@ -282,6 +282,7 @@ def test_departures_from_the_declaration_are_read_from_the_runs(tmp_path: pathli
         "The code lies in no git repository, so it is known by its digests alone.",
         "1 of 2 runs were made with uncommitted changes.",
         "Code changed between declaration and runs: a.py.",
+        "Runs were made with --skip_nonfinite=3, which the declaration does not have.",
         "Runs went on with differences that --allow=data accepted.",
     )
 

@@ -120,6 +120,10 @@ DIFFERENT = {
         "--precision=bf16",
         "--log_every=1 steps",
     ): "precision (declared: f32; here: bf16), run flags (declared: none; here: --log_",
+    (
+        "--steps=4",
+        "--skip_nonfinite=3",
+    ): "duration (declared: 8 steps; here: 4 steps), run flags (declared: none; here: --skip_nonfinite=3)",
     ("--exploratory",): "as --exploratory asks",
 }
 

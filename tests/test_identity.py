@@ -114,6 +114,21 @@ def test_a_study_says_that_runs_which_it_takes_over_were_trained_otherwise(tmp_p
     assert not caplog.messages
 
 
+def test_a_study_takes_over_no_run_whose_flags_gave_it_other_numbers(tmp_path: pathlib.Path):
+    run = {"experiment": "e", "knobs": {}, "flags": {"seed": 0, "precision": "f32", "skip_nonfinite": "3"}, "data": {}}
+    spec = RunSpec("e", {}, "f32", source="", devices=1)
+    files.write_record(tmp_path / "run.json", {**run, "attempts": [conditions(spec)]})
+    (tmp_path / "metrics.jsonl").write_text("{}\n", encoding="utf-8")
+    cells: list[today.Cell] = [(tmp_path, 0, spec, None)]
+    today.require_same_runs(cells, (), remedy="wait")
+    today.require_same_runs(cells, (), remedy="wait", flags={"skip_nonfinite": "3"})
+    today.require_same_runs(cells, ("skip_nonfinite",), remedy="wait", flags={"skip_nonfinite": None, "log_every": None})
+    with pytest.raises(UsageError, match=r"--skip_nonfinite: 3 there, not given now .*\n.*--allow=skip_nonfinite\."):
+        today.require_same_runs(cells, (), remedy="wait", flags={"skip_nonfinite": None, "log_every": None})
+    with pytest.raises(UsageError, match="--log_every: not given there, 5 steps now"):
+        today.require_same_runs(cells, (), remedy="wait", flags={"log_every": "5 steps"})
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no time of the inode's last change there: nothing is kept")
 def test_the_digest_of_large_weights_is_kept_and_never_that_of_a_file_that_changed(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch

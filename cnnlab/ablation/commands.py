@@ -30,6 +30,7 @@ from cnnlab.metric import Metric, name_of
 from cnnlab.runs import run_files
 from cnnlab.runs.experiments import ExperimentFile
 from cnnlab.runs.find import RunFinder
+from cnnlab.runs.identity import COUNTING
 from cnnlab.runs.run import steps_between_evaluations
 from cnnlab.runs.summaries import reported
 from cnnlab.values import Duration
@@ -156,7 +157,17 @@ def _require_same_runs(
             experiment, one.resolved.values, study.precision, strategy=strategy.name, devices=len(strategy.devices)
         )
         cells += [(above / one.arm.folder / f"seed_{seed}", seed, spec, one.experiment) for seed in study.seeds]
-    today.require_same_runs(cells, allow, remedy="move their folders away to train them again")
+    given = {name.lstrip("-"): value for name, _, value in (word.partition("=") for word in study.flags)}
+    flags = {name: given.get(name) for name in COUNTING if name != "log_every" or compares_logs(study)}
+    today.require_same_runs(cells, allow, remedy="move their folders away to train them again", flags=flags)
+
+
+def compares_logs(study: Study, metric: str | None = None) -> bool:
+    """Returns whether numbers of training are compared, which depend on the interval between log lines.
+
+    Parts of a claim may compare them beside the study's metric.
+    """
+    return bool(study.declaration) or (metric or study.metric).startswith("train/")
 
 
 def add_rungs(
@@ -272,7 +283,8 @@ def write_study_report(
     if study.exploratory or not is_declared or metric not in (None, study.metric):
         verdict = None
     compared = {arm.name for arm in study.arms if not arm.control}
-    require_comparable([outcome for outcome in outcomes if outcome.arm in compared], allow=allowed_differences(study, allow))
+    ours = [outcome for outcome in outcomes if outcome.arm in compared]
+    require_comparable(ours, allow=allowed_differences(study, allow), logged=compares_logs(study, metric))
     analysis = _with_warnings(analyse(study, outcomes, metric=metric), outcomes)
     if study.exploratory:
         analysis = dataclasses.replace(analysis, warnings=(f"{study.exploratory}. No verdict.", *analysis.warnings))
@@ -341,7 +353,7 @@ def report_runs(
         metrics={name: metric for outcome in reversed(outcomes) for name, metric in outcome.declared.items()},
         precision=first["flags"]["precision"],
     )
-    require_comparable(outcomes, allow=allow)
+    require_comparable(outcomes, allow=allow, logged=compares_logs(study))
     # Reports of other runs have other folders, so that one does not replace another.
     compared_runs = "\n".join(sorted(str(folder.absolute()) for folder, _ in found))
     target = pathlib.Path(to or f"runs/report-{hashlib.sha256(compared_runs.encode()).hexdigest()[:8]}")

@@ -55,7 +55,8 @@ def ablate(
         values: the knobs that all arms share.
         experiment: name of a file in experiments/, or the path of a .py file of your own.
         workdir: folder of the study; none: runs/study-EXPERIMENT-HASH.
-        allow: differences to accept between runs, or since they were begun, of data, splits, steps, code, weights.
+        allow: differences to accept between runs, or since they were begun, of data, splits, steps, code, weights, log_every,
+            skip_nonfinite.
         budget_minutes: refuse a study that is estimated to take more minutes.
         dry_run: check, plan and ask the launcher whether it would start workers, but run nothing.
         design: what to vary.
@@ -257,7 +258,7 @@ def report(
         folders: folder of a study, or folders of runs.
         workdir: the folder in which the report is written; none: the study's own, or runs/report-HASH for loose runs.
         metric: the compared metric, SPLIT/NAME; none: the study's own, or the primary metric of the runs.
-        allow: differences between runs to accept, of data, splits, steps, code.
+        allow: differences between runs to accept, of data, splits, steps, code, log_every, skip_nonfinite.
         overwrite: replace a report even where it rests on more finished runs.
         console: what is shown.
     """

@@ -90,7 +90,7 @@ class Study:
         Args:
             metric: the compared metric, SPLIT/NAME; None: the study's own.
             to: folder of the report; None: the study's own.
-            allow: differences between runs to accept, of data, splits, steps, code.
+            allow: differences between runs to accept, of data, splits, steps, code, log_every, skip_nonfinite.
             overwrite: replace a report even where it rests on more finished runs.
         """
         from cnnlab.ablation.commands import write_study_report

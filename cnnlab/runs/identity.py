@@ -23,6 +23,9 @@ log = logging.getLogger("cnnlab")
 
 ALLOWED = ("code", "data", "weights")
 """Differences that --allow accepts; one of the others makes it another run."""
+COUNTING = ("log_every", "skip_nonfinite")
+"""Run flags that change numbers: those of training are means since the last log line, and a step that is left out would have
+ended the run as diverged."""
 NAMED_FILES = 6
 """Files of code that are named in a line."""
 
@@ -53,7 +56,7 @@ class Difference:
     """A difference between a run and what a command means."""
 
     kind: str
-    """experiment, knobs, seed, code, data or weights."""
+    """experiment, knobs, seed, code, data, weights or a flag of COUNTING."""
     text: str
     """What differs: there, and now."""
 
@@ -280,6 +283,14 @@ def code_summary(run: Mapping[str, Any]) -> str | None:
     """Returns one digest of all the code of a run, as of its latest attempt; None where it is not recorded."""
     newest = latest_sources(run)
     return digest(f"{name} {value}\n" for name, value in sorted(newest.items()))[:DIGITS] if newest else None
+
+
+def counting_flags(run: Mapping[str, Any]) -> dict[str, str]:
+    """Returns {flag of COUNTING: its value} of those that the run of a run.json, or an attempt at it, was given."""
+    given = {**(run.get("flags") or {})}
+    for attempt in run.get("attempts", ()):
+        given |= {name: attempt[name] for name in COUNTING if attempt.get(name) is not None}
+    return {name: str(given[name]) for name in COUNTING if given.get(name) is not None}
 
 
 def latest_conditions(run: Mapping[str, Any]) -> Mapping[str, Any]:

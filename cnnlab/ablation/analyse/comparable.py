@@ -1,13 +1,14 @@
 """Checks that runs may be compared: same data, same sizes, same number of steps, same code."""
 
 import collections
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnlab.ablation.plan.study import RunResult
 from cnnlab.digests import digest
 from cnnlab.errors import UsageError, did_you_mean
-from cnnlab.runs.identity import counted_devices, latest_conditions, latest_sources
+from cnnlab.runs.identity import COUNTING, counted_devices, counting_flags, latest_conditions, latest_sources
 from cnnlab.sources import DIGITS
 
 Provenance = Mapping[str, Any]
@@ -34,20 +35,35 @@ def _code(provenance: Provenance) -> str:
     return f"commit {str(provenance.get('commit') or 'unknown')[:12]}{changes}"
 
 
-KINDS: dict[str, Callable[[Provenance], str]] = {"data": _data, "splits": _splits, "steps": _steps, "code": _code}
+def _flag(provenance: Provenance, *, name: str) -> str:
+    given = counting_flags(provenance)
+    return f"--{name}={given[name]}" if name in given else "not given"
+
+
+KINDS: dict[str, Callable[[Provenance], str]] = {
+    "data": _data,
+    "splits": _splits,
+    "steps": _steps,
+    "code": _code,
+    **{name: functools.partial(_flag, name=name) for name in COUNTING},
+}
 """Properties that must agree, with functions that read them from run.json as text; the keys are the words of --allow."""
 NAMED_RUNS = 3
 """Runs named for each value that differs; of the others only the number is shown."""
 
 
-def require_comparable(outcomes: Iterable[RunResult], *, allow: Collection[str] = ()) -> None:
+def require_comparable(outcomes: Iterable[RunResult], *, allow: Collection[str] = (), logged: bool = True) -> None:
     """Raises UsageError, naming what differs and in which runs, unless the runs that are DONE differ in their arms only.
 
-    allow: kinds that may differ, of data, splits, steps and code; steps, for one, where the duration is a factor. Runs that
-    all had uncommitted changes to one commit pass, since nothing shows that they differ; `analyse` warns of them.
+    Runs that all had uncommitted changes to one commit pass, since nothing shows that they differ; `analyse` warns of them.
+
+    Args:
+        outcomes: the results of the runs.
+        allow: kinds that may differ, of KINDS; steps, for one, where the duration is a factor.
+        logged: whether numbers of training may be compared, so that the interval between log lines matters.
     """
     done = [(f"{outcome.arm} seed {outcome.seed}", outcome.provenance) for outcome in outcomes if outcome.state == "DONE"]
-    differing = what_differs(done, list(KINDS), allow)
+    differing = what_differs(done, [kind for kind in KINDS if logged or kind != "log_every"], allow)
     if differing:
         raise UsageError(
             "These runs differ in more than their arms, so a difference of their results has several explanations:\n"

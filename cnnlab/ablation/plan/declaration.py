@@ -21,15 +21,13 @@ from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError
 from cnnlab.runs import revision
 from cnnlab.runs.experiments import ExperimentFile, MeasurementFile
-from cnnlab.runs.identity import own_parts
+from cnnlab.runs.identity import COUNTING, own_parts
 from cnnlab.sources import code_digest
 
 log = logging.getLogger("cnnlab")
 
 DECLARATION = "declaration.json"
 ADVICE = "Restore it from a copy: without it the study's verdict cannot be traced to what was declared."
-COUNTING = ("log_every",)
-"""Run flags that change a compared number: train/loss is that of the last log."""
 MOST_NAMED = 4
 """Arms, files or knobs that a text names one by one."""
 

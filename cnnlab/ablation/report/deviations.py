@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnlab.ablation.run.runs import StudyRun
 from cnnlab.runs import run_files
+from cnnlab.runs.identity import counting_flags
 from cnnlab.sources import differing_files
 
 MOST_NAMED = 4
@@ -30,6 +31,9 @@ def deviations(declaration: Mapping[str, Any], study_runs: Sequence[StudyRun]) -
     if names:
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         found.append(f"Code changed between declaration and runs: {', '.join(sorted(names)[:MOST_NAMED])}{more}.")
+    flags = sorted({f"--{name}={value}" for _, run in recorded for name, value in counting_flags(run).items()})
+    if flags:
+        found.append(f"Runs were made with {' and '.join(flags)}, which the declaration does not have.")
     accepted = {kind for _, run in recorded for one in run.get("attempts", ()) for kind in one.get("allowed", ())}
     if accepted:
         found.append(f"Runs went on with differences that --allow={','.join(sorted(accepted))} accepted.")

@@ -68,8 +68,11 @@ def recorded_cells(folders: Iterable[pathlib.Path], loaded: ExperimentFile) -> I
         yield folder, None, spec, built[known]
 
 
-def differences_today(cells: Iterable[Cell]) -> Today:
-    """Returns what differs between the runs that are there, of all that may be, and today."""
+def differences_today(cells: Iterable[Cell], flags: Mapping[str, str | None] | None = None) -> Today:
+    """Returns what differs between the runs that are there, of all that may be, and today.
+
+    `flags` are those of `require_same_runs`.
+    """
     today = Today({}, {}, 0, set())
     for folder, seed, spec, experiment in cells:
         run = run_files.read(folder, run_files.RUN)
@@ -79,23 +82,31 @@ def differences_today(cells: Iterable[Cell]) -> Today:
         missing = set(identity.unknown_parts(there)) if spec.sources is not None else set()
         for difference in identity.differences(there, spec.identity(seed, experiment)):
             today.found.setdefault(difference, []).append(folder)
+        given = identity.counting_flags(run)
+        for name, value in (flags or {}).items():
+            if given.get(name) != value:
+                text = f"--{name}: {given.get(name, 'not given')} there, {value or 'not given'} now"
+                today.found.setdefault(identity.Difference(name, text), []).append(folder)
         if changed := changed_conditions(run, spec):
             today.conditions.setdefault(changed, []).append(folder)
         today = dataclasses.replace(today, count=today.count + 1, missing=today.missing | missing)
     return today
 
 
-def require_same_runs(cells: Iterable[Cell], allow: Collection[str], *, remedy: str) -> None:
+def require_same_runs(
+    cells: Iterable[Cell], allow: Collection[str], *, remedy: str, flags: Mapping[str, str | None] | None = None
+) -> None:
     """Raises an error that names what differs between runs that are there and today, unless that is allowed and said.
 
     Another strategy, other devices and other versions of libraries are said.
 
     Args:
         cells: the runs; those that were never begun are left out.
-        allow: kinds of identity.ALLOWED that may differ.
+        allow: kinds of identity.ALLOWED, or flags, that may differ.
         remedy: what else to do, in words that follow `or`.
+        flags: {run flag of identity.COUNTING that must agree: its value in the command, None where it is not given}.
     """
-    today = differences_today(cells)
+    today = differences_today(cells, flags)
     _say_missing(today)
     refused = {one: folders for one, folders in today.found.items() if one.kind not in allow}
     if not refused:
@@ -105,7 +116,7 @@ def require_same_runs(cells: Iterable[Cell], allow: Collection[str], *, remedy: 
             log.info("runs that are there were last trained otherwise:\n%s", _rows(today.conditions, today.count))
         return
     kinds = sorted({one.kind for one in refused})
-    is_allowable = set(kinds) <= set(identity.ALLOWED)
+    is_allowable = set(kinds) <= {*identity.ALLOWED, *identity.COUNTING}
     accept = f", or accept the difference knowingly with --allow={','.join(sorted({*allow, *kinds}))}" if is_allowable else ""
     text = (
         f"runs that are there are not those of today; nothing was started:\n{_rows(refused, today.count)}\n"
