@@ -17,10 +17,12 @@ from commands import finish, launch, read, start
 
 from cnnlab import files
 from cnnlab.ablation.plan.study import Arm, Study
-from cnnlab.ablation.run import runs, scheduler
+from cnnlab.ablation.run import local, runs, scheduler, worker
 from cnnlab.ablation.run.local import run_locally, slot_environment
 from cnnlab.ablation.run.scheduler import Scheduling
+from cnnlab.cli.main import main
 from cnnlab.runs import writers
+from cnnlab.runs.folder import RunSpec
 from cnnlab.runs.lock import locked
 
 TESTS = pathlib.Path(__file__).resolve().parent
@@ -218,6 +220,20 @@ def test_a_worker_that_makes_no_step_is_killed_and_counts_where_it_got_no_furthe
     assert "its worker made no step for 20 s (--step_timeout) and was killed; arm 0, seed 0 goes on from step 3" in said
     assert "FAILED arm 0, seed 0 at step 3: its worker made no step for 20 s (--step_timeout) and was killed, and the" in said
     assert "memory" not in said and clock.now < 100
+
+
+@pytest.mark.parametrize(("words", "limit"), [(("--parent=1",), 7), (("--parent=1", "--watched"), None), ((), 7)])
+def test_a_worker_keeps_its_step_timeout_unless_its_launcher_watches_it(
+    words: tuple[str, ...], limit: int | None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    arms = (Arm("baseline", {}, folder="arm"),)
+    runs.save_study(Study("toy", "linear_digits", {}, "grid", arms, (0,), {}), tmp_path / "study")
+    found: list[RunSpec] = []
+    monkeypatch.setattr(local, "bind_to_parent", lambda *_: None)
+    monkeypatch.setattr(worker, "resolver", lambda study, loaded, spec: found.append(spec))
+    monkeypatch.setattr(worker, "run_worker", lambda *_, **__: None)
+    assert main(["work", f"--workdir={tmp_path / 'study'}", "--step_timeout=7", *words]) == 0
+    assert found[0].step_timeout == limit
 
 
 def test_slots_share_the_cores_without_overlap():

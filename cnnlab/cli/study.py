@@ -192,6 +192,7 @@ def work(
     runs: tuple[int, ...] = (),
     status_file: Target | None = None,
     parent: int | None = None,
+    watched: bool = False,
     cores: tuple[int, ...] = (),
     allow: tuple[str, ...] = (),
     batching: Batching,
@@ -209,6 +210,8 @@ def work(
         runs: numbers of the runs to train; none given: all.
         status_file: the file in which the worker records which runs it trains.
         parent: number of the process with which the worker ends.
+        watched: leave --step_timeout to the launcher, which looks at the heartbeat and counts a worker that hangs as it counts
+            others that it ends.
         cores: the cores that the worker uses.
         allow: what may have changed since the runs were begun, of code, data, weights.
         batching: how runs that share a compilation are trained.
@@ -235,8 +238,7 @@ def work(
 
     spec = run_spec(loaded, loaded.resolve(study.knobs), devices, console, pace, memory, allow=allow)
     place = pathlib.Path(status_file) if status_file else None
-    # A launcher on this machine looks at the heartbeat, and counts a worker that hangs as it counts others that it ends.
-    spec = dataclasses.replace(spec, step_timeout=limits.step_timeout if parent is None else None, heartbeat=place)
+    spec = dataclasses.replace(spec, step_timeout=None if watched else limits.step_timeout, heartbeat=place)
     everything = list(study_runs.study_runs(study, folder))
     chosen = [everything[number] for number in runs] if runs else everything
     targets = study_runs.Targets(study, everything) if study.pruning else None

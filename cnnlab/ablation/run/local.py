@@ -84,7 +84,7 @@ def run_locally(study: Study, folder: pathlib.Path, command: Command, scheduling
 
     def start(numbers: Sequence[int], slot: int, status_file: pathlib.Path) -> Process:
         environment, mine = slot_environment(slot, jobs, cores=cores, accelerators=accelerators) if jobs > 1 else ({}, [])
-        words = [*command(numbers), f"--status_file={status_file}", f"--parent={os.getpid()}"]
+        words = [*command(numbers), f"--status_file={status_file}", f"--parent={os.getpid()}", "--watched"]
         if mine:
             words.append(f"--cores={','.join(map(str, mine))}")
         return Process(words, status_file.with_suffix(".txt"), environment)
