@@ -194,6 +194,23 @@ def test_what_differs_from_the_declaration_has_no_verdict(word: str, tmp_path: p
     assert not (only_folder(tmp_path) / "verdict.json").exists() and not (only_folder(tmp_path) / "declaration.json").exists()
 
 
+def test_a_measurement_takes_over_no_seed_of_an_exploratory_one_or_of_other_code(tmp_path: pathlib.Path):
+    content, sources = {"digest": "ab" * 32}, {"toy.py": "1", "b.py": "1"}
+    for why in ("exploratory: as --exploratory asks", ""):
+        files.write_record(tmp_path / "measurement.json", {"exploratory": why, "sources": sources, "seeds": {}})
+        if why:
+            with pytest.raises(UsageError, match="holds a measurement that is exploratory, and this one is not"):
+                declaration.keep_measured_declaration(tmp_path, content, "", sources)
+            assert declaration.read_declaration(tmp_path) is None
+            declaration.keep_measured_declaration(tmp_path, {}, why, sources)
+        else:
+            declaration.keep_measured_declaration(tmp_path, content, why, sources)
+        with pytest.raises(UsageError, match=r"holds a measurement that was made by other code \(b.py\)\. Give another"):
+            declaration.keep_measured_declaration(tmp_path, {} if why else content, why, {**sources, "b.py": "2"})
+    with pytest.raises(UsageError, match="follows the declaration abababab, and this one does not"):
+        declaration.keep_measured_declaration(tmp_path, {}, "exploratory", sources)
+
+
 def test_a_measurement_is_no_training_and_a_training_no_measurement(tmp_path: pathlib.Path):
     write_toy(tmp_path)
     code, _, err = command("train", "--experiment=toy.py", cwd=tmp_path)

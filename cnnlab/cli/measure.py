@@ -49,7 +49,7 @@ def measure(
     folder = pathlib.Path(workdir or f"runs/measurement-{pathlib.Path(file.title).stem}-{digest}")
     tested = f"{why}; no verdict" if why else f"tests {measurement.claim} as declared (declaration {content['digest'][:SHORT]})"
     print(f"{file.title}: {measurement.question}\n{tested}\nin {folder}", flush=True)
-    declaration.keep_measured_declaration(folder, content)
+    declaration.keep_measured_declaration(folder, content, why, file.sources)
     about = {"experiment": file.name, "question": measurement.question, "claim": measurement.claim, "exploratory": why}
     about |= {"metrics": [dataclasses.asdict(metric) for metric in measurement.metrics], "sources": file.sources}
     with locked(folder):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cnnlab import files
+from cnnlab.ablation.plan.measurement import read_measurement
 from cnnlab.ablation.plan.request import DesignRequest, canonical_arms, requested_design
 from cnnlab.ablation.plan.study import Card, Study
 from cnnlab.digests import SHORT, json_digest
@@ -22,7 +23,7 @@ from cnnlab.errors import UsageError
 from cnnlab.runs import revision
 from cnnlab.runs.experiments import ExperimentFile, MeasurementFile
 from cnnlab.runs.identity import COUNTING, own_parts
-from cnnlab.sources import code_digest
+from cnnlab.sources import code_digest, differing_files
 
 log = logging.getLogger("cnnlab")
 
@@ -314,17 +315,28 @@ def keep_declaration(folder: pathlib.Path, study: Study, content: Mapping[str, A
         files.write_record(folder / DECLARATION, content)
 
 
-def keep_measured_declaration(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
+def keep_measured_declaration(folder: pathlib.Path, content: Mapping[str, Any], why: str, sources: Mapping[str, str]) -> None:
     """Writes declaration.json before the first seed of a measurement; an exploratory one ({}) has none.
 
-    Raises UsageError where the folder holds a measurement of another declaration.
+    Args:
+        folder: folder of the measurement.
+        content: what `follow_measurement` returned.
+        why: why the measurement is exploratory; empty where it is not.
+        sources: {name: digest} of the code that it depends on.
+
+    Raises UsageError where the folder holds a measurement of another declaration, an exploratory one, or one by other code,
+    whose seeds do not count as those of this one.
     """
-    there = read_declaration(folder)
+    there, before = read_declaration(folder), read_measurement(folder)
+    held = ""
     if there and there["digest"] != content.get("digest"):
-        raise UsageError(
-            f"{folder} holds a measurement that follows the declaration {there['digest'][:SHORT]}, and this one does not. "
-            "Give another --workdir."
-        )
+        held = f"follows the declaration {there['digest'][:SHORT]}, and this one does not"
+    elif before and before.get("exploratory") and not why:
+        held = "is exploratory, and this one is not"
+    elif before and (changed := differing_files(before["sources"], sources)):
+        held = f"was made by other code ({_some(tuple(changed))})"
+    if held:
+        raise UsageError(f"{folder} holds a measurement that {held}. Give another --workdir.")
     files.make_folder(folder)
     if content and there is None:
         files.write_record(folder / DECLARATION, content)

@@ -1,12 +1,17 @@
 """The types of a measurement: a claim whose numbers are computed by a function of the seed, without a training loop."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from cnnlab import files
 from cnnlab.ablation.plan.study import Card
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
+
+MEASUREMENT = "measurement.json"
+"""The file that holds what a measurement gave, seed by seed."""
 
 Curves = Mapping[str, tuple[tuple[float, float], ...]]
 """{label of a line: its points (x, y)}."""
@@ -65,3 +70,8 @@ class Measurement:
                     "Name metrics and cases as in its numbers."
                 )
         return measured
+
+
+def read_measurement(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Returns the content of a measurement's measurement.json; None where there is none."""
+    return files.read_record(folder / MEASUREMENT, advice="Remove it: the measurement is then made again.")

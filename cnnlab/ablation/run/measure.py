@@ -9,14 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlab import files, home
-from cnnlab.ablation.plan.measurement import Measured, Measurement
+from cnnlab.ablation.plan.measurement import MEASUREMENT, Measured, Measurement, read_measurement
 from cnnlab.runs import revision
 from cnnlab.runs.folder import versions
 
 log = logging.getLogger("cnnlab")
-
-MEASUREMENT = "measurement.json"
-ADVICE = "Remove it: the measurement is then made again."
 
 
 def run_measurement(
@@ -31,7 +28,7 @@ def run_measurement(
         about: entries of measurement.json that describe the measurement, such as its experiment.
         data_dir: folder of prepared TFDS data sets; None: the default.
     """
-    content = files.read_record(folder / MEASUREMENT, advice=ADVICE) or {**about, "seeds": {}}
+    content = read_measurement(folder) or {**about, "seeds": {}}
     takes_data = "data_dir" in inspect.signature(measurement.measure).parameters
     given = {"data_dir": data_dir} if takes_data else {}
     for number, seed in enumerate(seeds):

@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnlab import files, home
 from cnnlab.ablation.plan.declaration import DECLARATION, read_declaration
+from cnnlab.ablation.plan.measurement import MEASUREMENT, read_measurement
 from cnnlab.ablation.plan.pruning import FINISHED
 from cnnlab.ablation.plan.study import Card, RunResult, Study, Verdict, find_declaration, metrics_from_json
 from cnnlab.ablation.report.cards.means import curve_point, numbers_of
@@ -18,7 +19,7 @@ from cnnlab.ablation.report.cards.record import Arm, Record
 from cnnlab.ablation.report.deviations import deviations
 from cnnlab.ablation.report.measured import VERDICT
 from cnnlab.ablation.run import runs
-from cnnlab.ablation.run.measure import MEASUREMENT, measured_seeds
+from cnnlab.ablation.run.measure import measured_seeds
 from cnnlab.errors import UsageError
 from cnnlab.metric import Metric, name_of
 from cnnlab.runs import run_files
@@ -87,7 +88,7 @@ def _tests(folders: Sequence[pathlib.Path], with_verdict: Iterable[pathlib.Path]
 
 def _why_not(folder: pathlib.Path) -> str:
     """Returns why a folder's test has no place on the page, as a predicate; empty where it has one or no verdict yet."""
-    content = files.read_record(folder / runs.STUDY) or files.read_record(folder / MEASUREMENT) or {}
+    content = files.read_record(folder / runs.STUDY) or read_measurement(folder) or {}
     if text := content.get("exploratory", ""):
         return f"is {text}"
     if not (folder / VERDICT).exists():
@@ -215,7 +216,7 @@ def _arm(study: Study, arm: Any, outcomes: Sequence[RunResult], metrics: Mapping
 
 def _of_measurement(folder: pathlib.Path, verdict: Verdict, declaration: Mapping[str, Any], card_of: CardOf) -> Record:
     """Returns the record of a measurement."""
-    content = files.read_record(folder / MEASUREMENT) or {}
+    content = read_measurement(folder) or {}
     seeds = tuple(declaration["declared"]["seeds"])
     measured = measured_seeds(content, seeds)
     metrics = metrics_from_json({one["name"]: one for one in content["metrics"]})
