@@ -261,6 +261,14 @@ def test_a_result_is_one_line(case: str):
     assert result_line(made_up(ROWS, verdict=whole)) == text
 
 
+def test_a_part_that_ranks_decide_shows_no_difference_of_the_survivors():
+    ranked = dataclasses.replace(part_of(HOLDS, "One"), effect=None, interval=None)
+    record = made_up(ROWS, verdict=dataclasses.replace(ranked, claim=CLAIMS[0].id))
+    assert result_line(record) == "One: by ranks of all runs, those that diverged the worst, p = 0.010, n = 3."
+    text = card(CLAIMS[0], [record], [], WORKS, {})
+    assert "; by ranks of all runs, those that diverged the worst | – | – | 0.010 | 3 | supported at small scale |" in text
+
+
 def test_an_effect_that_is_decided_and_too_small_is_not_said_not_to_be_there():
     claim, part = CLAIMS[0], part_of("absent", "One")
     for p, shown in ((0.01, True), (0.2, False)):

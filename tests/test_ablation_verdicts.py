@@ -91,7 +91,8 @@ def test_runs_that_diverged_support_worse_and_count_against_better(arm: list[flo
     verdict = verdicts.contrast("C14", "a", "worse", "too high")(found)
     assert verdict.verdict == SUPPORTED and verdict.p == pytest.approx(2 / 252)
     assert f"{arm.count(None)} of 5 runs of a diverged." in verdict.sentence
-    assert "by ranks" in verdict.sentence and (verdict.effect is None) == (arm.count(None) == 5)
+    assert "by ranks" in verdict.sentence and ("that of the runs that finished" in verdict.sentence) == (arm.count(None) < 5)
+    assert verdict.effect is verdict.interval is None and verdict.n == 5, "what decides is no difference of the survivors"
     assert verdicts.contrast("C14", "a", "better", "it helps")(found).verdict == OPPOSITE
     assert verdicts.bounded("C14", "a", "not worse", 0.01, "as good")(found).verdict == OPPOSITE
     assert verdicts.contrast("C14", "baseline", "better", "it helps", against="a")(found).verdict == SUPPORTED
@@ -186,7 +187,8 @@ def test_interaction_is_refuted_the_other_way_and_takes_complete_seeds_alone():
     judge = verdicts.interaction("C7", ("residual56", "residual20"), ("plain56", "plain20"), "worse", "Depth hurts")
     assert judge(analysis("train/loss", **DEPTH)).verdict == OPPOSITE
     verdict = judge(analysis("train/loss", **{**DEPTH, "plain56": [None, *DEPTH["plain56"][1:]]}))
-    assert verdict.n == 4 and "1 of 5 runs of plain56 diverged" in verdict.sentence
+    assert verdict.effect is None and verdict.n == 5 and "4 paired seeds" in verdict.sentence
+    assert "1 of 5 runs of plain56 diverged" in verdict.sentence
 
 
 def test_interaction_of_logarithms_compares_the_factors_of_two_changes():

@@ -19,6 +19,8 @@ from cnnlab.errors import UsageError
 
 DISAGREE = "t and sign flips disagree"
 """What a sentence says where the two tests lie on different sides of alpha."""
+SURVIVORS = "; the difference is that of the runs that finished"
+"""What a sentence says where ranks of all runs decide beside a difference."""
 
 
 def compare(
@@ -37,17 +39,17 @@ def compare(
     title = f"{row.arm} − {other.arm}"
     pairs = paired(row, other, scale)
     differences = statistics.paired_differences(*pairs)
-    interval = statistics.student_interval(differences, words.ALPHA)
+    interval, ranked = statistics.student_interval(differences, words.ALPHA), None
     shift = hypothesis.sign * hypothesis.shift
     if row.diverged + other.diverged:
         worst = _worst(analysis, claim)
-        ranked = (
+        groups = (
             [value - shift for value in scaled(row, scale).values()] + [worst] * row.diverged,
             [*scaled(other, scale).values()] + [worst] * other.diverged,
         )
-        p, effect = statistics.p_of_worst_ranks(*ranked), _rank_difference(*ranked)
+        p, effect = statistics.p_of_worst_ranks(*groups), _rank_difference(*groups)
         word = dataclasses.replace(hypothesis, shift=0.0).word(effect, p, None)
-        how = "by ranks, those that diverged the worst"
+        how, ranked = f"by ranks, those that diverged the worst{SURVIVORS * bool(pairs[0])}", min(map(len, groups))
     else:
         moved = [value - shift for value in pairs[0]]
         p = statistics.decisive_p(moved, pairs[1], test)
@@ -60,7 +62,8 @@ def compare(
         how = ("; " if DISAGREE in by else " ").join(filter(None, (tested, by)))
         remarks = _remarks(analysis, word, differences, rows, (1, -1), hypothesis, scale) + summary.lower_bounds(rows)
     numbers = (differences, interval, p)
-    return verdict_of(analysis, claim, word, says, title, numbers, rows, test=how, scale=scale, remarks=remarks)
+    found = verdict_of(analysis, claim, word, says, title, numbers, rows, test=how, scale=scale, remarks=remarks)
+    return found if ranked is None else by_ranks(found, ranked)
 
 
 def as_far_as_known(interval: Interval | None, rows: tuple[ArmSummary, ArmSummary]) -> Interval | None:
@@ -86,19 +89,17 @@ def compare_changes(
     # [reference or changed, not made or made, S]: a factorial of two factors with two levels each.
     table = np.asarray([[reference_not_made, reference_made], [not_made, made]], np.float64)
     differences = statistics.factorial_contrast(table, [(0, 1), (1, 1)])
-    interval, how = statistics.student_interval(differences, words.ALPHA), ""
+    interval, how, ranked = statistics.student_interval(differences, words.ALPHA), "", None
     title = f"({rows[0].arm} − {rows[1].arm}) − ({rows[2].arm} − {rows[3].arm})"
     if any(row.diverged for row in rows):
         worst = _worst(analysis, claim)
-        ranked = [list(_changes(rows[at], rows[at + 1], worst, scale).values()) for at in (0, 2)]
+        groups = [list(_changes(rows[at], rows[at + 1], worst, scale).values()) for at in (0, 2)]
         p, word, remarks = None, words.NOT_SHOWN, ["With some seeds both runs of a change diverged, so that it has no rank."]
-        if not np.isnan([*ranked[0], *ranked[1]]).any():
-            p, remarks, how = (
-                statistics.p_of_worst_ranks(*ranked),
-                [],
-                "by ranks of the two changes, runs that diverged the worst",
-            )
-            word = hypothesis.word(_rank_difference(*ranked), p, None)
+        ranked = 0
+        if not np.isnan([*groups[0], *groups[1]]).any():
+            p, remarks, ranked = statistics.p_of_worst_ranks(*groups), [], min(map(len, groups))
+            word = hypothesis.word(_rank_difference(*groups), p, None)
+            how = f"by ranks of the two changes, runs that diverged the worst{SURVIVORS * bool(seeds)}"
     else:
         zeros = [0.0] * len(differences)
         p = statistics.decisive_p(differences.tolist(), zeros, "t")
@@ -106,8 +107,10 @@ def compare_changes(
         word = words.NOT_SHOWN if any(row.lower_bounds for row in rows) else word
         how = _how(differences.tolist(), zeros, "t")
         remarks = _remarks(analysis, word, differences, rows, (1, -1, -1, 1), hypothesis, scale) + summary.lower_bounds(rows)
-    found = (differences, interval, p)
-    return verdict_of(analysis, claim, word, says, title, found, rows, test=how, scale=scale, remarks=remarks)
+    found = verdict_of(
+        analysis, claim, word, says, title, (differences, interval, p), rows, test=how, scale=scale, remarks=remarks
+    )
+    return found if ranked is None else by_ranks(found, ranked)
 
 
 def compare_combination(
@@ -148,6 +151,14 @@ def compare_combination(
     remarks = _remarks(analysis, word, differences, rows, weights, hypothesis, "plain") + summary.lower_bounds(rows)
     found = (differences, interval, p)
     return verdict_of(analysis, claim, word, says, title, found, rows, test=_how(ours, theirs, "t"), remarks=remarks)
+
+
+def by_ranks(found: Verdict, seeds: int) -> Verdict:
+    """Returns a verdict by ranks of all runs: without effect and interval, which are those of the runs that finished.
+
+    Its sentence tells these. `seeds` counts the ranked runs of an arm, or ranked changes.
+    """
+    return dataclasses.replace(found, effect=None, interval=None, n=seeds)
 
 
 def _point(differences: np.ndarray, p: float | None) -> Interval | None:

@@ -22,6 +22,7 @@ BEST_ARMS = 10
 MOST_BESIDE = 4
 """Parts that stand beside the source's number; the table of parts has them all."""
 ROLES = {"decides": "decides", "shown": "only shown", "required": "required"}
+RANKED = "by ranks of all runs, those that diverged the worst"
 KINDS = {"exact": "exact", "statistical": "statistical", "both": "exact and statistical"}
 
 
@@ -112,6 +113,9 @@ def headline(verdict: Verdict) -> Verdict:
 def finding(record: Record, part: Verdict) -> str:
     """Returns what a part found: `56 plain layers train worse than 20: +2.10 nats [1.87, 2.33], p < 0.001, n = 8`."""
     says, (shown, bounds) = (part.says or record.question).rstrip("."), numbers.effect(record, part)
+    p = f", p {'' if (part.p or 0) < 0.001 else '= '}{formatting.p_value(part.p)}" if part.p is not None else ""
+    if numbers.is_ranked(part):
+        return f"{says}: {RANKED}{p}, n = {part.n}"
     if part.effect is None:
         return f"{says}: {part.verdict}"
     if part.exact:
@@ -120,7 +124,6 @@ def finding(record: Record, part: Verdict) -> str:
     metric = numbers.metric_of(record, part)
     if part.scale == "plain" and not metric.difference_unit:  # a bare number says nothing without its metric
         found += f" in {numbers.metric_label(part.metric or record.metric, metric)}"
-    p = f", p {'' if (part.p or 0) < 0.001 else '= '}{formatting.p_value(part.p)}" if part.p is not None else ""
     return f"{says}: {found}{p}, n = {part.n}"
 
 
@@ -256,6 +259,7 @@ def _parts(record: Record) -> list[str]:
         if not part.exact:
             compared += {True: " (higher is better)", False: " (lower is better)", None: ""}[metric.higher_is_better]
         compared += f"; {conditions}" if conditions else ""
+        compared += f"; {RANKED}" if numbers.is_ranked(part) else ""
         rows.append(
             [
                 ROLES[part.role],

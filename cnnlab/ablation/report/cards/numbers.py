@@ -105,6 +105,11 @@ def is_lower_bound(record: Record, part: Verdict) -> bool:
     return bool(first and first.lower_bounds and other and not other.lower_bounds)
 
 
+def is_ranked(part: Verdict) -> bool:
+    """Returns whether the ranks of all runs decided a part, so that it has no effect: runs diverged."""
+    return part.effect is None and part.p is not None and part.n > 0
+
+
 def effect(record: Record, part: Verdict) -> tuple[str, str]:
     """Returns (effect with its unit, 95 % interval) of a part: `+2.10 nats`, `[1.87, 2.33]`; dashes for what is not there."""
     metric = metric_of(record, part)
