@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from cnnlab import files
+from cnnlab.ablation import commands
 from tests.commands import Here, command
 
 SHORT = ["--seeds=2", "--steps=8", "--devices=1"]
@@ -59,6 +60,20 @@ def test_report_again_and_over_loose_runs_says_the_same(studied):
     means = sorted(line.split("2/2")[1].split()[0] for line in table)
     assert sorted(line.split("2/2")[1].split()[0] for line in over.splitlines() if "2/2" in line) == means
     assert (place / "loose" / "report.html").exists()
+
+
+def test_loose_runs_of_two_precisions_are_two_arms(tmp_path: pathlib.Path):
+    for number, precision in enumerate(("f32", "bf16")):
+        for seed in (0, 1):
+            folder = tmp_path / f"toy-{precision}" / f"seed_{seed}"
+            folder.mkdir(parents=True)
+            run = {"experiment": "toy", "knobs": {"lr": 0.1}, "flags": {"seed": seed, "precision": precision}}
+            files.write_record(folder / "run.json", run)
+            files.write_record(folder / "status.json", {"state": "DONE"})
+            files.write_record(folder / "result.json", {"metrics": {"test/accuracy": 0.5 + number / 10 + seed / 100}})
+    said = commands.report_runs([tmp_path], allow=(), metric="test/accuracy", to=str(tmp_path / "report"))
+    rows = [line.split() for line in said.splitlines() if "2/2" in line]
+    assert [row[0] for row in rows] == ["baseline", "precision=f32"] and [row[2] for row in rows] == ["0.6050", "0.5050"]
 
 
 def test_a_report_on_another_metric_has_the_sense_of_that_metric(studied):

@@ -329,15 +329,16 @@ def report_runs(
     kinds = {run["experiment"] for _, run in found}
     if len(kinds) > 1:
         raise UsageError(f"these are runs of {' and '.join(sorted(kinds))}; a report compares runs of one experiment.")
-    settings = {json.dumps(run["knobs"], sort_keys=True): run["knobs"] for _, run in found}
+    given = [{**run["knobs"], "precision": run["flags"]["precision"]} for _, run in found]  # a flag that makes another run
+    settings = {json.dumps(one, sort_keys=True): one for one in given}
     paths = sorted({path for knobs in settings.values() for path in knobs})
     varied = [path for path in paths if len({json.dumps(knobs.get(path)) for knobs in settings.values()}) > 1]
     named = {key: {path: str(knobs[path]) for path in varied if path in knobs} for key, knobs in settings.items()}
     arms = tuple(Arm(_setting(levels) if number else "baseline", levels) for number, levels in enumerate(named.values()))
     by_key = dict(zip(named, arms, strict=True))
     outcomes = []
-    for folder, run in found:
-        arm = by_key[json.dumps(run["knobs"], sort_keys=True)]
+    for (folder, run), one in zip(found, given, strict=True):
+        arm = by_key[json.dumps(one, sort_keys=True)]
         outcomes.append(runs.read_result(arm.name, run["flags"]["seed"], folder, f"{home.COMMAND} reproduce {folder}"))
     first = found[0][1]
     compared = metric or _first_metric(outcomes)
