@@ -1,12 +1,14 @@
 """`launch.py ablate`, `report` and `reproduce` as a person types them."""
 
 import json
+import math
 import pathlib
 
 import pytest
 
 from cnnlab import files
 from cnnlab.ablation import commands
+from cnnlab.ablation.run import reproduce
 from tests.commands import Here, command
 
 SHORT = ["--seeds=2", "--steps=8", "--devices=1"]
@@ -108,6 +110,28 @@ def test_a_run_whose_numbers_were_changed_is_found_out(studied):
     code, out, _ = command("reproduce", str(single), cwd=place)
     (single / "result.json").write_text(kept, encoding="utf-8")
     assert code == 1 and "metrics differ (test/accuracy:" in out and "nothing that is recorded changed" in out
+
+
+@pytest.mark.parametrize(
+    ("now", "agrees"),
+    [
+        ({}, True),
+        ({"d": 1.5}, False),
+        ({"a": math.nan}, False),
+        ({"c": -math.inf}, False),
+        ({"b": 1.0}, False),
+        ({"a": None}, False),
+    ],
+)
+def test_metrics_that_are_not_finite_agree_with_themselves(now: dict[str, float | None], agrees: bool, tmp_path: pathlib.Path):
+    metrics = {"a": 1.0, "b": math.nan, "c": math.inf, "d": 1e-9}
+    changed = {name: value for name, value in {**metrics, **now}.items() if value is not None}
+    provenance = {"data": {"fingerprint": "f"}, "versions": {}, "experiment": "e", "knobs": {}}
+    for name, found in (("then", metrics), ("now", changed)):
+        (tmp_path / name).mkdir()
+        files.write_record(tmp_path / name / "run.json", provenance)
+        files.write_record(tmp_path / name / "result.json", {"metrics": found, "params_digest": "p", "state_digest": "s"})
+    assert reproduce.compared(tmp_path / "then", tmp_path / "now")[0] == agrees
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Runs a run or a study again, in a folder next to it, and compares bits and metrics."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -64,9 +65,9 @@ def compared(before: pathlib.Path, after: pathlib.Path) -> tuple[bool, str]:
         return False, f"{after} was not finished"
     same = all(old[name] == new[name] for name in DIGESTS)
     differing = [
-        f"{name}: {value:.6g} then, {new['metrics'].get(name, float('nan')):.6g} now"
+        f"{name}: {value:.6g} then, {new['metrics'].get(name, math.nan):.6g} now"
         for name, value in old["metrics"].items()
-        if not abs(value - new["metrics"].get(name, float("nan"))) <= TOLERANCE * max(abs(value), 1.0)
+        if name not in new["metrics"] or not _agree(value, new["metrics"][name])
     ]
     if same and not differing:
         return True, "the same to the last bit: parameters, optimiser state and metrics"
@@ -75,6 +76,11 @@ def compared(before: pathlib.Path, after: pathlib.Path) -> tuple[bool, str]:
     if differing:
         return False, f"metrics differ ({'; '.join(differing)}){because}"
     return True, f"the same metrics within {TOLERANCE:g}, but not the same bits{because}"
+
+
+def _agree(then: float, now: float) -> bool:
+    """Returns whether a metric is the same within TOLERANCE, or not finite in the same way."""
+    return math.isclose(then, now, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or (math.isnan(then) and math.isnan(now))
 
 
 def _causes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
