@@ -235,6 +235,27 @@ def test_effects_need_every_combination_and_take_complete_seeds_only():
     assert "Effects are estimated from the 2 of 3 seeds for which every arm has finished." in analysis.warnings
 
 
+def test_survivors_prove_no_main_effect_and_no_interaction_better():
+    factors = {"a": ("0", "1"), "b": ("0", "1")}
+    arms = {"baseline": (0, 0), "a=1": (1, 0), "b=1": (0, 1), "both": (1, 1)}
+    levels = {name: {"a": str(a), "b": str(b)} for name, (a, b) in arms.items()}
+    noise = 0.001 * np.random.default_rng(0).normal(size=(4, 7))
+
+    def words(lost: str = "", gain: float = 0.1) -> list[str]:
+        # A gain by `a`, one by `b`, and one more by both.
+        values = {name: 0.5 + gain * (a + b + a * b) + one for (name, (a, b)), one in zip(arms.items(), noise, strict=True)}
+        outcomes = [
+            dataclasses.replace(one, state="DIVERGED", metrics={}) if (one.arm, one.seed) == (lost, 6) else one
+            for one in finished(values)
+        ]
+        return [effect.verdict for effect in analyse(study(levels, 7, factors), outcomes).effects]
+
+    assert words() == ["better"] * 3 and words("", -0.1) == ["worse"] * 3
+    assert words("both") == ["undecided"] * 3 and words("both", -0.1) == ["worse"] * 3
+    assert words("baseline") == ["better", "better", "undecided"], "an interaction adds the baseline"
+    assert words("a=1") == ["undecided", "better", "better"] and words("b=1") == ["better", "undecided", "better"]
+
+
 # The degenerate cases; warnings are errors here
 
 

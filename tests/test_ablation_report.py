@@ -180,8 +180,8 @@ def study() -> tuple[Study, list[RunResult], Analysis]:
             )
         )
     effects = (
-        Effect(("norm",), ("none",), -0.0139, Interval(-0.0180, -0.0098), 0.0004, 0.0012),
-        Effect(("norm", "activation"), ("none", "tanh"), 0.002, Interval(-0.006, 0.010), 0.4, 0.8),
+        Effect(("norm",), ("none",), -0.0139, Interval(-0.0180, -0.0098), 0.0004, 0.0012, "worse"),
+        Effect(("norm", "activation"), ("none", "tanh"), 0.002, Interval(-0.006, 0.010), 0.4, 0.8, "undecided"),
     )
     sentence = f"norm=none is worse than the baseline by 1.39 points; {ODD} is better; activation=tanh is undecided."
     warnings = (f"{ODD}: 1 of 3 runs diverged.", "activation=tanh: 1 of 3 runs is missing.")

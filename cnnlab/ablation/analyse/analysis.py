@@ -83,7 +83,8 @@ def analyse(
         )
         for arm in study.arms
     )
-    effects, complete_seeds = _effects(study, values, method)
+    lost = {name: _lost(cells, study, name, found) for name, found in values.items()}
+    effects, complete_seeds = _effects(study, values, lost, method)
     controls = frozenset(arm.name for arm in study.arms[1:] if arm.control)
     warnings = folds.remarks(shared, study.seeds) + summary.pruning(study, cells.values())
     warnings += summary.warnings(study, rows, effects, complete_seeds, metric, declared, alpha)
@@ -259,8 +260,13 @@ def _factorial(study: Study) -> tuple[dict[str, tuple[str, ...]], dict[tuple[str
     return (factors, named) if set(named) == set(itertools.product(*factors.values())) else None
 
 
-def _effects(study: Study, values: Mapping[str, Values], method: Method) -> tuple[tuple[Effect, ...], int]:
-    """Returns (main effects, then two-way interactions; number of seeds). A seed is a block that is complete or left out."""
+def _effects(
+    study: Study, values: Mapping[str, Values], lost: Mapping[str, int], method: Method
+) -> tuple[tuple[Effect, ...], int]:
+    """Returns (main effects, then two-way interactions; number of seeds). A seed is a block that is complete or left out.
+
+    `lost` counts the runs of each arm that have no number.
+    """
     found = _factorial(study)
     if found is None:
         return (), 0
@@ -277,6 +283,7 @@ def _effects(study: Study, values: Mapping[str, Values], method: Method) -> tupl
     samples = [statistics.factorial_contrast(table, against_first) for against_first in named]
     plain = [statistics.p_of_t(sample, method.overlap) for sample in samples]
     knobs, levels = list(factors), list(factors.values())
+    lost_at = {place: lost[arms[key]] for key, place in zip(itertools.product(*levels), np.ndindex(*sizes), strict=True)}
     effects = tuple(
         Effect(
             factors=tuple(knobs[axis] for axis, _ in against_first),
@@ -285,7 +292,23 @@ def _effects(study: Study, values: Mapping[str, Values], method: Method) -> tupl
             interval=statistics.student_interval(sample, method.alpha, method.overlap),
             p=p,
             p_holm=p_holm,
+            verdict=_effect_verdict(against_first, sample, p_holm, lost_at, method),
         )
         for against_first, sample, p, p_holm in zip(named, samples, plain, statistics.holm(plain), strict=True)
     )
     return effects, len(seeds)
+
+
+def _effect_verdict(
+    against_first: Sequence[tuple[int, int]],
+    sample: np.ndarray,
+    p: float | None,
+    lost_at: Mapping[tuple[int, ...], int],
+    method: Method,
+) -> str:
+    """Returns the word for an effect f64 [S] with its corrected p; `lost_at` counts the lost runs by the place of their arm."""
+    word = statistics.verdict(float(np.mean(sample)), p, higher_is_better=method.higher_is_better, alpha=method.alpha)
+    lost = {1: 0, 0: 0, -1: 0}  # of the arms that the effect adds, leaves out and takes away
+    for place, count in lost_at.items():
+        lost[math.prod((place[axis] == level) - (place[axis] == 0) for axis, level in against_first)] += count
+    return statistics.withheld(statistics.confirmed(word, sample, method.alpha), lost[1], lost[-1])

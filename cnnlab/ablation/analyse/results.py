@@ -133,6 +133,9 @@ class Effect:
     interval: Interval | None
     p: float | None
     p_holm: float | None
+    verdict: str
+    """better, worse, differs or undecided by p_holm. As of an arm's contrast the sign flips must agree from six seeds on, and
+    runs that finished prove no effect where others, which diverged or failed, could undo it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -307,10 +307,14 @@ def verdicts(
     found = []
     for values, p, q in zip(differences, plain, holm(tested), strict=True):
         word = verdict(float(np.mean(values)) if len(values) else 0.0, q, higher_is_better=higher_is_better, alpha=alpha)
-        if word != "undecided" and can_flip(values) and (p_of_sign_flips(values) or 0.0) >= alpha:
-            word = "undecided"
-        found.append((p, q, word))
+        found.append((p, q, confirmed(word, values, alpha)))
     return found
+
+
+def confirmed(word: str, differences: np.ndarray, alpha: float) -> str:
+    """Returns a verdict by t on f64 [S]; undecided where the sign flips have a say and do not agree."""
+    is_denied = word != "undecided" and can_flip(differences) and (p_of_sign_flips(differences) or 0.0) >= alpha
+    return "undecided" if is_denied else word
 
 
 def can_flip(differences: np.ndarray) -> bool:

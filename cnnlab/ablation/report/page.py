@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib import resources
 
-from cnnlab.ablation.analyse import statistics, summary
+from cnnlab.ablation.analyse import summary
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, plots, svg
@@ -12,9 +12,6 @@ from cnnlab.ablation.report.findings import findings_section
 from cnnlab.ablation.report.html import cell, escape, header, plain_table, section, table
 from cnnlab.ablation.report.provenance import describe_baseline, describe_design, describe_scope, effect_name, provenance
 from cnnlab.ablation.report.random_search import random_search
-
-ALPHA = 0.05
-"""Level at which an effect counts as decided."""
 
 OPEN_RUNS = 24
 """Runs that are shown without a click."""
@@ -90,16 +87,15 @@ def _effects(study: Study, analysis: Analysis) -> str:
     for effect in analysis.effects:
         name, around = effect_name(effect, study), scale.difference_interval(effect.interval)
         estimate = scale.difference(effect.estimate)
-        lines.append([name, estimate, around, formatting.p_value(effect.p), formatting.p_value(effect.p_holm)])
-        kind = statistics.verdict(effect.estimate, effect.p_holm, higher_is_better=analysis.higher_is_better, alpha=ALPHA)
+        lines.append([name, estimate, around, formatting.p_value(effect.p), formatting.p_value(effect.p_holm), effect.verdict])
         title = f"{name}: {estimate} {around}"
-        pictures.append(svg.strip(effect.estimate, effect.interval, kind, limits=limits, title=title, height=22))
+        pictures.append(svg.strip(effect.estimate, effect.interval, effect.verdict, limits=limits, title=title, height=22))
     unit = f", {scale.difference_unit}" if scale.difference_unit else ""
     note = (
         f"Relative to the {escape(describe_baseline(study))}. A main effect is the mean difference over the other "
         "factors and the seeds; an interaction is the difference of two such differences."
     )
-    shown = plain_table(["Effect", f"Estimate{unit}", "95 % interval", "p", "p (Holm)"], lines, pictures)
+    shown = plain_table(["Effect", f"Estimate{unit}", "95 % interval", "p", "p (Holm)", "verdict"], lines, pictures)
     return section("Main effects and interactions", shown, note)
 
 

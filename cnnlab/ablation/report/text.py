@@ -235,10 +235,11 @@ def _markdown_effects(study: Study, analysis: Analysis) -> list[str]:
             _difference(effect, scale),
             formatting.p_value(effect.p),
             formatting.p_value(effect.p_holm),
+            effect.verdict,
         ]
         for effect in analysis.effects
     ]
-    heads = ["effect", _difference_head(analysis), "p", "p (Holm)"]
+    heads = ["effect", _difference_head(analysis), "p", "p (Holm)", "verdict"]
     return ["", "## Main effects and interactions", "", *_markdown_table(heads, rows)]
 
 
