@@ -538,6 +538,15 @@ def test_a_control_is_outside_the_family_and_must_fail():
     assert any("is better than the baseline" in line for line in compared({"c": arm}, controls=["c"]).warnings)
 
 
+@pytest.mark.parametrize(("diverged", "said"), [(6, 0), (5, 0), (1, 1)])
+def test_a_control_that_diverges_has_failed_as_in_a_verdict(diverged: int, said: int):
+    baseline, survivors = [0.5, 0.52, 0.51, 0.5, 0.53, 0.51], [0.5, 0.53, 0.51, 0.5, 0.52, 0.51][diverged:]
+    outcomes = finished({"baseline": baseline, "shuffled": [None] * diverged + survivors})
+    outcomes += [RunResult("shuffled", seed, "DIVERGED", "", "") for seed in range(diverged)]
+    made = study(["baseline", "shuffled"], 6, controls=["shuffled"])
+    assert sum("Control shuffled" in line for line in analyse(made, outcomes).warnings) == said
+
+
 def test_unplanned_outcomes_and_unrecorded_code_are_reported():
     dirty = {**PROVENANCE, "uncommitted_changes": True}
     outcomes = finished({"baseline": [0.5] * 6 + [0.6], "stranger": [0.1]}, provenance=dirty)

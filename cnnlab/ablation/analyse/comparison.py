@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from cnnlab.ablation.analyse import statistics, summary, two_way, words
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Interval
@@ -47,7 +46,7 @@ def compare(
             [value - shift for value in scaled(row, scale).values()] + [worst] * row.diverged,
             [*scaled(other, scale).values()] + [worst] * other.diverged,
         )
-        p, effect = statistics.p_of_worst_ranks(*groups), _rank_difference(*groups)
+        p, effect = statistics.p_of_worst_ranks(*groups), statistics.rank_difference(*groups)
         word = dataclasses.replace(hypothesis, shift=0.0).word(effect, p, None)
         how, ranked = f"by ranks, those that diverged the worst{SURVIVORS * bool(pairs[0])}", min(map(len, groups))
     else:
@@ -98,7 +97,7 @@ def compare_changes(
         ranked = 0
         if not np.isnan([*groups[0], *groups[1]]).any():
             p, remarks, ranked = statistics.p_of_worst_ranks(*groups), [], min(map(len, groups))
-            word = hypothesis.word(_rank_difference(*groups), p, None)
+            word = hypothesis.word(statistics.rank_difference(*groups), p, None)
             how = f"by ranks of the two changes, runs that diverged the worst{SURVIVORS * bool(seeds)}"
     else:
         zeros = [0.0] * len(differences)
@@ -244,12 +243,6 @@ def _how(ours: Sequence[float], theirs: Sequence[float], test: Test) -> str:
     if statistics.can_flip(differences) and (t < words.ALPHA) != (flips < words.ALPHA):
         return f"{DISAGREE}: {t:.2g} and {flips:.2g}"
     return "by sign flips" if test == "signs" else ""
-
-
-def _rank_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Returns the difference of the mean ranks of two groups."""
-    ranks = stats.rankdata([*ours, *theirs])
-    return float(np.mean(ranks[: len(ours)]) - np.mean(ranks[len(ours) :])) if ours and theirs else 0.0
 
 
 def scaled(row: ArmSummary, scale: Scale) -> dict[int, float]:

@@ -187,6 +187,12 @@ def p_of_worst_ranks(ours: Sequence[float], theirs: Sequence[float]) -> float | 
     return float(np.mean(distances >= abs(np.sum(ranks[:count]) - centre) - RESOLUTION))
 
 
+def rank_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Returns the difference of the mean ranks of two groups."""
+    ranks = stats.rankdata([*ours, *theirs])
+    return float(np.mean(ranks[: len(ours)]) - np.mean(ranks[len(ours) :])) if ours and theirs else 0.0
+
+
 def p_of_constant(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
     """Returns p of pairs that all differ by the same number other than 0, for which t is undefined; two-sided.
 

@@ -1,5 +1,6 @@
 """Describes an analysis in words: one sentence with the result, and the warnings."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -193,7 +194,7 @@ def warnings(
 ) -> list[str]:
     """Returns the warnings about arms, then about the study; outcome_warnings returns those about runs."""
     found = [line for row in rows for line in (*_losses(row, metric), *_pairing(row, rows[0]))]
-    found += control_warnings(study, rows, declared)
+    found += control_warnings(study, rows, declared, alpha)
     found += _skewed(rows, declared)
     pairs = [row.contrast.n for row in rows if row.contrast]
     if pairs and 2.0 ** (1 - min(pairs)) > alpha:
@@ -275,12 +276,25 @@ def _pairing(row: ArmSummary, baseline: ArmSummary) -> Iterable[str]:
         yield f"{row.arm}: equals {baseline.arm} in all {seeds(contrast.n)}. Does the knob change anything?"
 
 
-def control_warnings(study: Study, rows: Sequence[ArmSummary], metric: Metric) -> list[str]:
-    """Returns warnings about negative controls that did not fail: the study then shows less than it seems to."""
+def control_warnings(study: Study, rows: Sequence[ArmSummary], metric: Metric, alpha: float) -> list[str]:
+    """Returns warnings about negative controls that did not fail: the study then shows less than it seems to.
+
+    As in a verdict, runs that diverged are the worst ones, so that a control of which enough diverged has failed.
+    """
     controls = [(arm, row) for arm, row in zip(study.arms, rows, strict=True) if arm.control]
     if controls and metric.higher_is_better is None:
         return [f"Controls: {metric.name} cannot show whether they failed, since neither more nor less of it is better."]
-    return [line for arm, row in controls for line in _control(arm, row)]
+    left = [(arm, row) for arm, row in controls if not _is_ranked_worse(row, rows[0], metric, alpha)]
+    return [line for arm, row in left for line in _control(arm, row)]
+
+
+def _is_ranked_worse(row: ArmSummary, baseline: ArmSummary, metric: Metric, alpha: float) -> bool:
+    """Returns whether runs of a control diverged and the ranks of all are worse than those of the baseline."""
+    worst = -math.inf if metric.higher_is_better else math.inf
+    ours, theirs = ([value for _, value in one.values] + [worst] * one.diverged for one in (row, baseline))
+    p = statistics.p_of_worst_ranks(ours, theirs) if row.diverged or baseline.diverged else None
+    is_lower = statistics.rank_difference(ours, theirs) < 0
+    return p is not None and p < alpha and is_lower == metric.higher_is_better
 
 
 def _control(arm: Arm, row: ArmSummary) -> Iterable[str]:
