@@ -16,7 +16,7 @@ from cnnlab.ablation.report.cards.figure import draw
 from cnnlab.ablation.report.cards.means import curve_point, numbers_of
 from cnnlab.ablation.report.cards.numbers import conditions, effect, number, with_interval
 from cnnlab.ablation.report.cards.record import Arm, Record
-from cnnlab.ablation.report.cards.series import MOST_ROWS, lines_of, rows_of
+from cnnlab.ablation.report.cards.series import MOST_ROWS, lines_of, margin_of, rows_of
 from cnnlab.home import ABOVE as ROOT
 from cnnlab.metric import Metric
 from experiments.claims.catalogue import CHAPTERS, CLAIMS
@@ -127,8 +127,31 @@ def test_a_figure_can_be_read_on_a_slide_in_light_and_dark(case: str):
     texts = texts_of(light)
     assert {"It holds", "C7, exact.", "c07_toy", *expected} <= set(texts) and "nan" not in light
     assert texts_of(dark) == texts and LIGHT.background in light and DARK.background in dark
-    shown = any(text.endswith(" over 3 seeds.") for text in texts)
+    shown = any(text.endswith((" over 2 seeds.", " over 3 seeds.")) for text in texts)
     assert shown == (len(record.seeds) > 1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "band"),
+    [
+        (({"test": "bounded", "expected": "not worse", "margin": 0.3},), (0.0, 0.3)),
+        (({"test": "bounded", "expected": "not better", "margin": 0.3},), (-0.3, 0.0)),
+        (({"test": "equivalent", "margin": 0.3},), (-0.3, 0.3)),
+        (2 * ({"test": "equivalent", "margin": 0.3},), (-0.3, 0.3)),
+        (({"test": "equivalent", "margin": 0.3}, {"test": "equivalent", "margin": 0.1}), None),
+        (({"test": "equivalent", "margin": 0.3, "scale": "log"},), None),
+    ],
+)
+def test_the_band_of_a_figure_is_that_of_the_one_margin_on_its_own_side(parts: tuple[dict, ...], band: tuple | None):
+    assert margin_of(made_up(ROWS, parts=parts)) == band, "less is better"
+
+
+def test_a_figure_counts_the_numbers_that_it_draws():
+    rows = {"baseline": ({"lr": "0.1"}, [0.5, 0.6, 0.7]), "lr=0.2": ({"lr": "0.2"}, [0.1, 0.2])}
+    for arms, said in ((ROWS, "95 % interval over 3 seeds."), (rows, "95 % interval over 2 to 3 seeds.")):
+        assert said in draw(made_up(arms), LIGHT, title="A claim")
+    by_lr = Card(figure=Figure(x="lr"))
+    assert "Mean and range over 2 to 3 seeds." in draw(made_up(rows, card=by_lr), LIGHT, title="A claim")
 
 
 def test_the_numbers_of_a_figure_lie_inside_of_it():
@@ -198,7 +221,7 @@ def test_a_search_is_a_cloud_and_means_on_a_logarithmic_axis_are_geometric():
     assert len(lines_of(record)[0]) == 1, "one knob varies: all arms lie on one line"
     (point, *_), geometric = lines_of(record)[0][0].points, pytest.approx(10.0)
     assert point[1] == geometric and point[2:] == pytest.approx((1.0, 100.0)), "of few seeds the range"
-    assert "Geometric mean and range over 3 seeds." in draw(record, LIGHT, title="t")
+    assert "Geometric mean and range over 2 seeds." in draw(record, LIGHT, title="t")
     assert curve_point([1.0, 100.0] * 3, log=True) == pytest.approx((10.0, 0.7088, 141.1), rel=1e-3)
     other = tuple(dataclasses.replace(arm, knobs={**arm.knobs, "decay": str(i)}) for i, arm in enumerate(record.arms))
     clouds, _ = lines_of(dataclasses.replace(record, arms=other))

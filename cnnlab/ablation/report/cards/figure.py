@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from cnnlab.ablation.report.cards import canvas, means, numbers
 from cnnlab.ablation.report.cards.canvas import HEIGHT, LARGE, NORMAL, SMALL, WIDTH, Box, Canvas, Theme
 from cnnlab.ablation.report.cards.record import Record
-from cnnlab.ablation.report.cards.series import COSTS, Line, Row, lines_of, margin_of, rows_of, short
+from cnnlab.ablation.report.cards.series import COSTS, Line, Row, lines_of, margin_of, rows_of, seeds_drawn, short
 from cnnlab.ablation.report.svg import Axis
 from cnnlab.metric import Metric
 
@@ -34,8 +34,9 @@ def draw(record: Record, theme: Theme, *, title: str, subtitle: str = "") -> str
     picture = Canvas(theme, title)
     top = _head(picture, title, subtitle)
     mean = "Geometric mean" if lines and record.card.figure.log_y else "Mean"
-    band = "range" if lines and len(record.seeds) < means.FEWEST else "95 % interval"
-    note = f"{mean} and {band} over {len(record.seeds)} seeds." if len(record.seeds) > 1 else ""
+    fewest, most = seeds_drawn(record, rows)
+    band = "range" if lines and most < means.FEWEST else "95 % interval"
+    note = f"{mean} and {band} over {most if fewest == most else f'{fewest} to {most}'} seeds." if most > 1 else ""
     note += f" {left_out} more arms are in the table." if left_out else ""
     lost = [
         arm.name for arm in record.arms if arm.diverged and not (record.drawn in arm.numbers and arm.numbers[record.drawn].n)

@@ -156,12 +156,29 @@ def _expected(record: Record, arm: Arm) -> tuple[tuple[str, float], ...]:
 
 
 def margin_of(record: Record) -> tuple[float, float] | None:
-    """Returns the band of differences to the baseline that do not matter to the test, in units of the metric; None for none."""
-    baseline = record.arms[0].name if record.arms else ""
-    ends = []
+    """Returns the band of differences to the baseline that do not matter to the test, in units of the metric; None for none.
+
+    That of a part which denies one direction alone lies on that side of the baseline. Parts with other bands have none in
+    common, so that none is drawn.
+    """
+    baseline, found = record.arms[0].name if record.arms else "", set()
     for part in record.parts:
         margin = part.get("margin")
         on_plain = part.get("scale", "plain") == "plain" and part.get("metric", record.metric) == record.drawn
         if isinstance(margin, int | float) and on_plain and part.get("against", "baseline") in ("baseline", baseline, ""):
-            ends.append(float(margin))
-    return (-max(ends), max(ends)) if ends and math.isfinite(max(ends)) else None
+            upwards = (part.get("expected") == "not better") == record.metrics[record.drawn].higher_is_better
+            is_one_sided = part.get("test") == "bounded"
+            found.add((-margin if not is_one_sided or not upwards else 0.0, margin if not is_one_sided or upwards else 0.0))
+    band = found.pop() if len(found) == 1 else None
+    return band if band and all(map(math.isfinite, band)) else None
+
+
+def seeds_drawn(record: Record, rows: Sequence[Row]) -> tuple[int, int]:
+    """Returns the fewest and the most numbers of a mean that the figure draws, in `rows` or on lines.
+
+    The lines of a measurement are over all seeds that have a point there.
+    """
+    arms = [arm.numbers[record.drawn].n for arm in record.arms if not arm.control and record.drawn in arm.numbers]
+    counts = [row.numbers.n for row in rows] or (arms if record.verb == "ablate" else []) or [len(record.seeds)]
+    counts = [count for count in counts if count] or [len(record.seeds)]
+    return min(counts), max(counts)
