@@ -1,7 +1,9 @@
 """Errors that the user can fix. Each says what is wrong, what was expected and how to fix it, and carries the exit code.
 
 `launch.py` prints such an error without a traceback and leaves with its code; every other exception is a bug.
-Codes: 0 done, 2 usage, 3 data, checkpoint, file of a run, disk or memory, 4 diverged, 75 preempted.
+Codes: 0 done; 1 runs of a study failed, a repetition gives other numbers, or another error; 2 usage; 3 data, checkpoint, file
+of a run, disk or memory; 4 diverged; 75 preempted. `ablate` leaves with 130, as shells do, where Ctrl-C ends its workers
+(ablation/run/scheduler.py).
 """
 
 import errno
