@@ -8,7 +8,10 @@ import pytest
 
 from cnnlab import files
 from cnnlab.ablation import commands
-from cnnlab.ablation.run import reproduce
+from cnnlab.ablation.plan.study import Arm, Study
+from cnnlab.ablation.run import local, reproduce, runs
+from cnnlab.cli.main import main
+from cnnlab.runs.lock import Busy, locked
 from tests.commands import Here, command
 
 SHORT = ["--seeds=2", "--steps=8", "--devices=1"]
@@ -110,6 +113,23 @@ def test_a_run_whose_numbers_were_changed_is_found_out(studied):
     code, out, _ = command("reproduce", str(single), cwd=place)
     (single / "result.json").write_text(kept, encoding="utf-8")
     assert code == 1 and "metrics differ (test/accuracy:" in out and "nothing that is recorded changed" in out
+
+
+def test_a_study_is_reproduced_by_one_process_that_names_itself(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    arms = (Arm("baseline", {}, folder="arm"),)
+    runs.save_study(Study("toy", "linear_digits", {}, "grid", arms, (0,), {}), tmp_path / "study")
+    inner, seen = tmp_path / "again" / "study", []
+
+    def train(study: Study, folder: pathlib.Path, *_: object) -> int:
+        seen.append((folder, [run.folder for run in runs.study_runs(study, folder)]))
+        assert runs.this_process() == (files.read_record(folder / "status.json") or {})["process"]
+        with pytest.raises(Busy), locked(folder):
+            pass
+        return 0
+
+    monkeypatch.setattr(local, "run_locally", train)
+    assert main(["reproduce", str(tmp_path / "study"), f"--workdir={tmp_path / 'again'}"]) == 0
+    assert seen == [(inner, [tmp_path / "again" / "arm" / "seed_0"])], "the runs of the repetition, not the first ones"
 
 
 @pytest.mark.parametrize(

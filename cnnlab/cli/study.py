@@ -181,7 +181,7 @@ def run_study(
     files.make_folder(folder)
     with locked(folder):
         runs.write_owner(folder)
-        runs.save_study(study, folder)
+        study = runs.save_study(study, folder)
         command = functools.partial(worker_command, study=study, folder=folder, batching=batching, jobs=scheduling.jobs)
         return trainer.run(study, folder, command, scheduling)
 
@@ -344,8 +344,8 @@ def reproduce(
         batching: how runs of a study that share a compilation are trained.
         console: what is shown.
     """
-    from cnnlab.ablation.run import local, runs, scheduler
     from cnnlab.ablation.run import reproduce as reproducing
+    from cnnlab.ablation.run import runs, scheduler
 
     if len(folders) != 1:
         raise UsageError("reproduce what? Give the folder of one run or study, such as runs/NAME-HASH/seed_0.")
@@ -363,9 +363,8 @@ def reproduce(
         study = dataclasses.replace(study, flags=(*kept, f"--data_dir={data_dir}"))
     announce_code(study.experiment, folder / run_files.STUDY)
     require_unchanged([one.folder for one in runs.study_runs(study, folder)], study.experiment, data_dir, allow)
-    study = runs.save_study(study, inner)
-    again = functools.partial(worker_command, study=study, folder=inner, batching=batching, jobs=jobs)
-    code = local.run_locally(study, inner, again, scheduler.Scheduling(jobs, quiet=console.quiet))
+    here = launcher(Launching(jobs=jobs), batching, Devices())
+    code = run_study(study, inner, here, batching, scheduler.Scheduling(jobs, quiet=console.quiet), None)
     if code > 1:
         return code
     agree, text = reproducing.compare_study(study, folder, inner)

@@ -1,6 +1,7 @@
 """The type of a claim of the literature as the catalogue of claims states it. Holds data only; imports no jax."""
 
 import dataclasses
+import re
 from typing import Literal
 
 Kind = Literal["exact", "statistical", "both"]
@@ -30,11 +31,16 @@ class Claim:
     @property
     def number(self) -> tuple[int, str]:
         """Returns a key that sorts C7 before C13."""
-        digits = "".join(letter for letter in self.id if letter.isdigit())
-        return int(digits or 0), self.id
+        return number_of(self.id)
 
     @property
     def page(self) -> str:
         """Returns the name of its card's file, such as c07.md."""
         number, _ = self.number
         return f"c{number:02d}.md" if self.id == f"C{number}" else f"{self.id.lower()}.md"
+
+
+def number_of(claim: str) -> tuple[int, str]:
+    """Returns a key of a claim's id that sorts C7 before C13."""
+    digits = re.search(r"\d+", claim)
+    return int(digits[0]) if digits else 0, claim

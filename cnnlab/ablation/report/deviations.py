@@ -23,10 +23,7 @@ def deviations(declaration: Mapping[str, Any], study_runs: Sequence[StudyRun]) -
     """
     recorded = [(one.seed, run) for one in study_runs if (run := run_files.read(one.folder, run_files.RUN)) is not None]
     found = _early(declaration, recorded)
-    if declaration["commit"] is None:
-        found.append("The code lies in no git repository, so it is known by its digests alone.")
-    if changed := sum(bool(run.get("uncommitted_changes")) for _, run in recorded):
-        found.append(f"{changed} of {len(recorded)} runs were made with uncommitted changes.")
+    found += _untraced(declaration, [run for _, run in recorded], "runs were made")
     names = {name for _, run in recorded for name in differing_files(declaration["sources"], _shared(declaration, run))}
     if names:
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
@@ -38,6 +35,34 @@ def deviations(declaration: Mapping[str, Any], study_runs: Sequence[StudyRun]) -
     if accepted:
         found.append(f"Runs went on with differences that --allow={','.join(sorted(accepted))} accepted.")
     return tuple(found)
+
+
+def measured_deviations(
+    declaration: Mapping[str, Any], content: Mapping[str, Any], every: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """Returns a sentence for each kind of departure of a measurement.
+
+    Args:
+        declaration: the content of declaration.json.
+        content: that of measurement.json.
+        every: what it holds of each declared seed.
+    """
+    found = _untraced(declaration, every, "seeds were measured")
+    if early := sum(one["time"] < declaration["time"] for one in every):
+        found.append(f"{early} of {len(every)} seeds were measured before the declaration, so they could be looked at.")
+    if content["sources"] != declaration["sources"]:
+        found.append("Code changed between the declaration and the measurement.")
+    return tuple(found)
+
+
+def _untraced(declaration: Mapping[str, Any], made: Sequence[Mapping[str, Any]], what: str) -> list[str]:
+    """Returns sentences about code that no commit holds; `what` is `runs were made`, or the same of seeds."""
+    found = []
+    if declaration["commit"] is None:
+        found.append("The code lies in no git repository, so it is known by its digests alone.")
+    if changed := sum(bool(one.get("uncommitted_changes")) for one in made):
+        found.append(f"{changed} of {len(made)} {what} with uncommitted changes.")
+    return found
 
 
 def _early(declaration: Mapping[str, Any], recorded: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:

@@ -338,7 +338,7 @@ def _check_address(address: str) -> None:
 
 def _check_room(options: Mapping[str, Value], there: Mapping[str, float]) -> None:
     """Raises UsageError where this machine can never hold one worker, which would wait for ever."""
-    for option, name in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
+    for option, name, _ in RESOURCES:
         wanted, found = float(options.get(option, 0)), there.get(name, 0)
         if wanted > found:
             raise UsageError(

@@ -4,19 +4,19 @@ import dataclasses
 import logging
 import math
 import pathlib
-import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnlab import files, home
+from cnnlab.ablation.plan.claim import number_of
 from cnnlab.ablation.plan.declaration import DECLARATION, read_declaration
 from cnnlab.ablation.plan.measurement import MEASUREMENT, read_measurement
 from cnnlab.ablation.plan.pruning import FINISHED
 from cnnlab.ablation.plan.study import Card, RunResult, Study, Verdict, find_declaration, metrics_from_json
 from cnnlab.ablation.report.cards.means import curve_point, numbers_of
 from cnnlab.ablation.report.cards.record import Arm, Record
-from cnnlab.ablation.report.deviations import deviations
+from cnnlab.ablation.report.deviations import deviations, measured_deviations
 from cnnlab.ablation.report.measured import VERDICT
 from cnnlab.ablation.run import runs
 from cnnlab.ablation.run.measure import measured_seeds
@@ -71,13 +71,7 @@ def collect_records(folders: Sequence[pathlib.Path], card_of: CardOf) -> list[Re
 def in_order(records: Iterable[Record]) -> list[Record]:
     """Sorts records by the number of their claims, then by name; of those of one name it keeps the last that was run."""
     last = {record.name: record for record in sorted(records, key=lambda record: record.finished or 0.0)}
-    return sorted(last.values(), key=lambda record: (_number(record.claim), record.name))
-
-
-def _number(claim: str) -> tuple[int, str]:
-    """Returns a key that sorts C7 before C13."""
-    digits = re.search(r"\d+", claim)
-    return (int(digits[0]) if digits else 0, claim)
+    return sorted(last.values(), key=lambda record: (number_of(record.claim), record.name))
 
 
 def _tests(folders: Sequence[pathlib.Path], with_verdict: Iterable[pathlib.Path]) -> list[pathlib.Path]:
@@ -252,24 +246,10 @@ def _of_measurement(folder: pathlib.Path, verdict: Verdict, declaration: Mapping
         commits=tuple(dict.fromkeys(map(describe_commit, every))),
         finished=max((one["time"] for one in every), default=None),
         seconds=sum(one["seconds"] for one in every),
-        deviations=_departures(declaration, content, every),
+        deviations=measured_deviations(declaration, content, every),
         curves=_curves([one.curves for one in measured.values()], log=card.figure.log_y),
         card=card,
     )
-
-
-def _departures(declaration: Mapping[str, Any], content: Mapping[str, Any], every: Sequence[Any]) -> tuple[str, ...]:
-    """Returns a sentence for each kind of departure of a measurement from its declaration."""
-    found = []
-    if declaration["commit"] is None:
-        found.append("The code lies in no git repository, so it is known by its digests alone.")
-    if changed := sum(bool(one["uncommitted_changes"]) for one in every):
-        found.append(f"{changed} of {len(every)} seeds were measured with uncommitted changes.")
-    if early := sum(one["time"] < declaration["time"] for one in every):
-        found.append(f"{early} of {len(every)} seeds were measured before the declaration, so they could be looked at.")
-    if content["sources"] != declaration["sources"]:
-        found.append("Code changed between the declaration and the measurement.")
-    return tuple(found)
 
 
 def _curves(curves: Sequence[Mapping[str, Sequence[tuple[float, float]]]], *, log: bool) -> dict[str, tuple[Any, ...]]:
