@@ -56,6 +56,12 @@ def test_the_column_holds_what_selective_search_finds_on_each_image_and_covers_t
     assert from_json(as_json(source.kinds))["proposals"] == Proposals()
 
 
+def test_a_box_of_a_reduced_image_ends_with_the_whole_one(monkeypatch):
+    # In f32 375 * (768 / 375) is 768.00006.
+    monkeypatch.setattr(proposals.search, "proposals", lambda image, **_: np.asarray([[0, 0, 500, 375]], np.float32))
+    np.testing.assert_array_equal(selective_search(np.zeros((768, 1024, 3), np.uint8)), [[0, 0, 1024, 768]])
+
+
 def test_what_was_found_is_read_from_the_cache_and_settings_are_part_of_its_key(monkeypatch):
     first = with_proposals(SCENES(), SEARCH)
     monkeypatch.setattr(proposals.search, "proposals", lambda *image, **settings: pytest.fail("it was searched again"))

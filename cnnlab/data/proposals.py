@@ -74,7 +74,8 @@ def selective_search(
     limits: Any = {"sigma": sigma, "least": least, "smallest_side": smallest_side}
     found = search.proposals(reduced, spaces=spaces, scales=scales, colour=similarities, **limits)[:most]
     sides = np.asarray([width / reduced.shape[1], height / reduced.shape[0]] * 2, np.float32)
-    return np.asarray(found * sides, np.float32)
+    # Rounding may take a box that ends with the reduced image beyond the whole one.
+    return np.minimum(np.asarray(found * sides, np.float32), np.asarray([width, height] * 2, np.float32))
 
 
 PROPOSERS: dict[str, Proposer] = {"none": no_proposals, "selective_search": selective_search}
