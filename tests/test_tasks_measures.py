@@ -177,6 +177,11 @@ def test_votes_are_probabilities_and_may_be_none():
     found = Scored(np.array([0, 2], np.int32), np.array([0, 1], np.int32), votes, knn.GOAL.log_probabilities)
     assert numbers("log_loss", found)["log_loss"] == np.inf
     assert numbers("brier", found)["brier"] == pytest.approx((1 / 9 + 4 / 9 + 1) / 2)
+    # Scores of −inf are ties as any others, whatever the order of the examples.
+    is_positive, logarithms = np.array([True, False, True, False]), np.array([-np.inf, -np.inf, -1.0, -0.5])
+    for order in (np.arange(4), np.arange(4)[::-1]):
+        own = of_scores.average_precision(is_positive[order], logarithms[order])
+        assert own == pytest.approx(reference.average_precision_score(is_positive[order], np.exp(logarithms[order])))
 
 
 def batch_of(labels: np.ndarray, outputs: np.ndarray, column: str = "label") -> dict:

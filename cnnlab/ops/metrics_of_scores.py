@@ -44,7 +44,8 @@ def average_precision(is_positive: np.ndarray, scores: np.ndarray) -> float:
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     found = np.cumsum(is_positive[order])  # positive examples among the first n
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # the last example of each group of equal scores
+    ordered = scores[order]  # compared, not subtracted: logarithms of votes may be −inf
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # the last example of each group of equal scores
     precision, recall = found[last] / (last + 1), found[last] / found[-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
