@@ -123,6 +123,17 @@ def test_counts_on_the_device_are_those_of_the_masks_on_the_host():
         assert numbers["AP50"] == pytest.approx(1 if place == 0 else 0)
 
 
+def test_the_padding_of_a_canvas_belongs_to_no_mask():
+    task, batch, stats = example()
+    params, state = task.init(jax.random.key(0), batch)
+    cut = {**batch, "extent": jnp.asarray([[24, 20], [24, 32]])}
+    rows = jax.device_get(jax.jit(task.measure)(params, state, cut))["rows"]
+    np.testing.assert_array_equal(rows["mask_found"][1], stats["rows"]["mask_found"][1])
+    whole, within = stats["rows"]["mask_found"][0], rows["mask_found"][0]
+    assert within[0] == whole[0] and 0 < within[1] < whole[1] and within[2] == 0 < whole[2]
+    assert np.all(rows["shown_found"][0][:, 20:] == -1) and not np.all(stats["rows"]["shown_found"][0][:, 20:] == -1)
+
+
 def test_records_have_the_mask_at_the_size_of_the_image_itself_and_pictures_show_it():
     task, batch, _ = example()
     params, state = task.init(jax.random.key(0), batch)

@@ -86,6 +86,15 @@ def test_a_prediction_is_right_where_the_class_is_and_the_boxes_overlap_by_half(
     assert of_sums["localization_error"] == pytest.approx(2 / 3)
 
 
+def test_a_box_on_a_canvas_ends_with_its_image_for_rows_and_overlap():
+    task, params, state, _ = told()
+    corners = jnp.tile(jnp.asarray([8.0, 4.0, 16.0, 12.0]), (5, 1, 1))
+    given = batch() | {"objects": batch()["objects"] | {"corners": corners}, "extent": jnp.tile(jnp.asarray([16, 16]), (5, 1))}
+    rows = jax.device_get(jax.jit(task.measure)(params, state, given))["rows"]
+    np.testing.assert_allclose(rows["found_corners"][0, 0], [8, 4, 16, 12], rtol=1e-6)
+    assert rows["iou"][0] == pytest.approx(1, abs=1e-6)
+
+
 def test_a_batch_without_objects_has_no_loss_and_no_gradient():
     task, params, _, loss = told()
     void = {**batch(), "objects": {**batch()["objects"], "valid": jnp.zeros((5, 1), bool)}}

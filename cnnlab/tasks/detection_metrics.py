@@ -72,10 +72,7 @@ class BoxMetrics:
 
     def rows(self, found: dict[str, Array], batch: Batch) -> dict[str, Array]:
         """Returns the detections, clipped to their images on a canvas, and the objects of held-out images, [B, …] each."""
-        truth = batch[self.column]
-        if EXTENT in batch:
-            sides = jnp.tile(batch[EXTENT][:, None, ::-1], (1, 1, 2)).astype(found["corners"].dtype)  # [B, 2] -> [B, 1, 4]
-            found = {**found, "corners": jnp.minimum(found["corners"], sides)}
+        truth, found = batch[self.column], without_padding(found, batch)
         return {
             "index": batch["index"],
             "mask": batch["mask"],
@@ -113,6 +110,14 @@ class BoxMetrics:
         """Returns the loss and its terms, of the sums f64 [2, T] of the terms and of what they are divided by."""
         means = sums[0] / np.maximum(sums[1], 1.0)
         return {"loss": float(means.sum()), **dict(zip(self.terms, means.tolist(), strict=True))}
+
+
+def without_padding(found: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
+    """Returns detections whose boxes end with their images, where these lie on canvases; [B, D, 4] in pixels."""
+    if EXTENT not in batch:
+        return dict(found)
+    sides = jnp.tile(batch[EXTENT][:, None, ::-1], (1, 1, 2)).astype(found["corners"].dtype)  # [B, 2] -> [B, 1, 4]
+    return {**found, "corners": jnp.minimum(found["corners"], sides)}
 
 
 def objects_of(rows: Mapping[str, Any]) -> list[Objects]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Stats
+from cnnlab.data.kinds.extent import EXTENT
 from cnnlab.metric import SHARE, Metric
 from cnnlab.ops import instances, metrics_of_boxes
 from cnnlab.ops.objects import Objects, of_counts
@@ -58,7 +59,8 @@ class InstanceMetrics(BoxMetrics):
         """Returns the detections, the objects and what their masks share in each held-out image, [B, …] each."""
         masks = batch[self.masks] > 0  # [B, M, H, W]
         # One image after another: the masks of all detections of a batch at once would not fit.
-        counts = jax.lax.map(_counted, (found, masks, batch[self.column]["valid"]))
+        whole = jnp.tile(jnp.int32(masks.shape[2:]), (len(masks), 1))  # [2] -> [B, 2]
+        counts = jax.lax.map(_counted, (found, masks, batch[self.column]["valid"], batch.get(EXTENT, whole)))
         return {
             **super().rows({name: values for name, values in found.items() if name != "mask"}, batch),
             **counts,
@@ -96,12 +98,14 @@ class InstanceMetrics(BoxMetrics):
         return found | {name: value for name, value in partial.items() if not np.isnan(value)}
 
 
-def _counted(given: tuple[dict[str, Array], Array, Array]) -> dict[str, Array]:
+def _counted(given: tuple[dict[str, Array], Array, Array, Array]) -> dict[str, Array]:
     """Returns the pixels that the masks of an image have in common, those of each, who touches whom, and pictures of both."""
-    found, truth, valid = given
+    found, truth, valid, extent = given
     truth &= valid[:, None, None]  # [M] -> [M, 1, 1]
     masks = instances.on_image(found["mask"], found["corners"], (truth.shape[1], truth.shape[2])) >= INSIDE
     masks &= found["valid"][:, None, None]  # [D] -> [D, 1, 1]
+    # What lies in the padding of a canvas belongs to no image.
+    masks &= (jnp.arange(masks.shape[1]) < extent[0])[None, :, None] & (jnp.arange(masks.shape[2]) < extent[1])[None, None]
     owner = instances.owners(truth)
     shown = masks & (found["score"] >= SURE)[:, None, None]
     return {

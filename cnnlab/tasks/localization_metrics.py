@@ -16,7 +16,7 @@ from cnnlab.metric import SHARE, Metric
 from cnnlab.ops import boxes
 from cnnlab.ops.metrics import confusion_counts
 from cnnlab.tasks import boxes_shown
-from cnnlab.tasks.detection_metrics import FOUND, TRUE, BoxMetrics
+from cnnlab.tasks.detection_metrics import FOUND, TRUE, BoxMetrics, without_padding
 
 LEAST_OVERLAP = 0.5
 """IoU from which a box is right (Russakovsky et al. 2015, arXiv 1409.0575, section 4.1)."""
@@ -103,7 +103,8 @@ class PlaceMetrics:
 
     def _overlap(self, found: Mapping[str, Array], batch: Batch) -> Array:
         """Returns the IoU of the predicted with the true box of each image, f32 [B]; 0 without an object."""
-        overlap = boxes.iou_of_pairs(found["corners"][:, 0], batch[self.column]["corners"][:, 0])
+        corners = without_padding(found, batch)["corners"]  # as the rows have it
+        overlap = boxes.iou_of_pairs(corners[:, 0], batch[self.column]["corners"][:, 0])
         return jnp.where(has_object(batch[self.column]), overlap, 0.0)
 
     def _is_right(self, found: Mapping[str, Array], batch: Batch) -> Array:
