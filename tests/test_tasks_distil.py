@@ -3,6 +3,7 @@
 import functools
 import pathlib
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +23,9 @@ from cnnlab.models.narrowed import shapes_of
 from cnnlab.recipes import run_network
 from cnnlab.recipes.classification import classification
 from cnnlab.recipes.distillation import distillation
-from cnnlab.tasks.distil import soft_losses
+from cnnlab.tasks.classify import classify
+from cnnlab.tasks.distil import distil, soft_losses
+from cnnlab.tasks.teachers import Teachers
 
 KNOBS = {
     **TRAINED,
@@ -87,6 +90,29 @@ def test_without_soft_targets_the_student_is_a_classifier_alone():
         for each, given in ((task, (params, state)), (alone.task, (own, own_state)))
     ]
     assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-6)
+
+
+class Helped(nn.Module):
+    """A linear classifier with an auxiliary head."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        """Maps images [B, H, W, C] to (logits [B, 10], the auxiliary logits)."""
+        x = images.reshape(len(images), -1)  # [B, H, W, C] -> [B, H·W·C]
+        return nn.Dense(10, name="output")(x), {"auxiliary1": nn.Dense(10, name="head")(x)}
+
+
+def test_auxiliary_heads_of_the_student_learn_from_the_labels_as_in_classification():
+    batch, key = batch_of("classify", "train", 8), jax.random.key(1)
+    alone, taught = classify(Helped()), Teachers((Helped(),), (lambda images: images,))
+    params, state = alone.init(key, batch)
+    own = alone.loss(params, state, batch, key, "classifier")[0]
+    for weight in (0.0, 0.25):
+        task = distil(Helped(), taught, temperature=2.0, soft_weight=weight)
+        both = {**params, "teacher": params["classifier"]}  # which says what the student says: the soft loss is 0
+        loss, slope = jax.value_and_grad(lambda p, t=task: t.loss(p, {"teacher": {}}, batch, key, "classifier")[0])(both)
+        assert float(loss) == pytest.approx((1 - weight) * float(own), rel=1e-6)
+        assert np.abs(slope["classifier"]["head"]["kernel"]).max() > 0
 
 
 @pytest.mark.slow

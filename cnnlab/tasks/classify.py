@@ -15,7 +15,7 @@ from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.views import Views, over_views
 from cnnlab.tasks.class_weights import EQUAL_WEIGHTS, MeanLoss
 from cnnlab.tasks.goals import CLASS, Goal
-from cnnlab.tasks.network_player import NetworkPlayer, joined
+from cnnlab.tasks.network_player import NetworkPlayer, auxiliary_logits, joined
 
 PLAYER = CLASSIFIER
 
@@ -55,9 +55,8 @@ def classify(
         logits = at_least_f32(logits)
         losses = loss(logits, batch[goal.column])
         total = mean_loss(losses, batch[goal.column])
-        for name in sorted(name for name in intermediates if name.startswith("auxiliary")):
-            auxiliary = loss(at_least_f32(intermediates[name]), batch[goal.column])
-            total += AUXILIARY_WEIGHT * mean_loss(auxiliary, batch[goal.column])
+        for auxiliary in auxiliary_logits(intermediates):
+            total += AUXILIARY_WEIGHT * mean_loss(loss(auxiliary, batch[goal.column]), batch[goal.column])
         return total, (updated, {"sums": goal.sums(logits, losses, batch), "rows": {}})
 
     def predict(params: Params, model_state: PyTree, inputs: Array) -> Array:

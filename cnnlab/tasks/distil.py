@@ -1,4 +1,4 @@
-"""Z5: a small network that learns what larger ones say: distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531).
+"""A small network that learns what larger ones say: distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531).
 
 Letters in shapes: M teachers, B batch, U images without labels, H W C an image, K classes.
 """
@@ -17,10 +17,10 @@ from cnnlab.metric import SHARE, Metric
 from cnnlab.ops.losses import cross_entropy
 from cnnlab.ops.metrics import predicted
 from cnnlab.ops.precision import at_least_f32
-from cnnlab.tasks.classify import classify
+from cnnlab.tasks.classify import AUXILIARY_WEIGHT, classify
 from cnnlab.tasks.goals import CLASS, Goal
 from cnnlab.tasks.hints import Hints, Regressor, hint_losses
-from cnnlab.tasks.network_player import NetworkPlayer
+from cnnlab.tasks.network_player import NetworkPlayer, auxiliary_logits
 from cnnlab.tasks.teachers import Teachers, soft_targets
 
 HINTED = "hinted"
@@ -101,7 +101,10 @@ class _Distilled:
         else:
             given = jax.lax.stop_gradient(self.teachers.logits(params, state, images))
             soft = soft_losses(logits, given, self.temperature)
-            total = (1.0 - self.soft_weight) * jnp.mean(losses) + self.soft_weight * jnp.mean(soft)
+            hard = jnp.mean(losses)
+            for auxiliary in auxiliary_logits(intermediates):
+                hard += AUXILIARY_WEIGHT * jnp.mean(cross_entropy(auxiliary[: len(losses)], batch["label"]))
+            total = (1.0 - self.soft_weight) * hard + self.soft_weight * jnp.mean(soft)
             sums |= {"soft": jnp.sum(soft), "taught": jnp.float32(len(images))}
         return total, ({**updated, TEACHER: state[TEACHER]}, {"sums": sums, "rows": {}})
 
@@ -151,7 +154,8 @@ def distil(
 
     The player TEACHER learns from the labels, in a phase of its own or in an earlier run; from then on it only speaks, as at
     evaluation. With hints HINTED moves the student, up to the guided layer, and the regressor; layers above it have no gradient
-    then. The student is the classifier: with a soft weight of 0 it is the network that `classify` trains. Where a batch has
+    then. The student is the classifier: with a soft weight of 0 it is the network that `classify` trains. Auxiliary heads
+    learn from the labels alone, by the share of these. Where a batch has
     images without labels beside it (data/unlabelled.py), the student learns from what the teachers say of these, too.
 
     Args:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +11,7 @@ import flax.linen as nn
 from cnnlab.core import FROZEN, OUTPUT, Array, Batch, Params, PyTree
 from cnnlab.errors import UsageError
 from cnnlab.ops import trees
+from cnnlab.ops.precision import at_least_f32
 
 FEATURES = "features"
 """Word among `frozen` that stands for every layer but the last."""
@@ -78,6 +79,11 @@ class NetworkPlayer:
     def _is_frozen(self, path: str) -> bool:
         """Returns whether one of the regular expressions matches the path of a layer."""
         return any(trees.matches(pattern, path) for pattern in self._patterns)
+
+
+def auxiliary_logits(intermediates: Mapping[str, Array]) -> list[Array]:
+    """Returns the logits f32 of a network's auxiliary heads: the intermediates whose name begins with `auxiliary`."""
+    return [at_least_f32(intermediates[name]) for name in sorted(intermediates) if name.startswith("auxiliary")]
 
 
 def joined(params: Params) -> PyTree:

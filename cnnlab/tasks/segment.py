@@ -18,7 +18,7 @@ from cnnlab.ops.dense_losses import Terms, cross_entropy
 from cnnlab.ops.precision import at_least_f32
 from cnnlab.ops.tiles import ALIGNMENT, in_tiles
 from cnnlab.tasks import masks_shown
-from cnnlab.tasks.network_player import NetworkPlayer
+from cnnlab.tasks.network_player import NetworkPlayer, auxiliary_logits
 from cnnlab.tasks.segmentation_metrics import MaskMetrics, predicted_classes
 
 PLAYER = SEGMENTER
@@ -68,8 +68,8 @@ def segment(
         logits = at_least_f32(logits)
         terms = terms_of(logits, batch)  # [B, T, 2]
         total = _global_loss(terms)
-        for name in sorted(name for name in intermediates if name.startswith("auxiliary")):
-            total += AUXILIARY_WEIGHT * _global_loss(terms_of(at_least_f32(intermediates[name]), batch))
+        for auxiliary in auxiliary_logits(intermediates):
+            total += AUXILIARY_WEIGHT * _global_loss(terms_of(auxiliary, batch))
         sums = {"loss_terms": jnp.sum(terms, axis=0), **metrics.sums(logits, batch)}
         return total, (updated, {"sums": sums, "rows": {}})
 
