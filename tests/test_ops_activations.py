@@ -5,13 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnlab.ops.activations import ACTIVATIONS, leaky_relu, relu6, scaled_tanh, step
+from cnnlab.ops.activations import ACTIVATIONS, PARAMETER_FREE, leaky_relu, relu6, scaled_tanh, step
 
-PLAIN = [name for name in ACTIVATIONS if name != "prelu"]  # prelu holds a parameter: tested in test_models_layers.py
 x = np.linspace(-4, 4, 33, dtype=np.float32)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", PARAMETER_FREE)  # prelu: tested in test_models_layers.py
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_activation_keeps_shape_and_dtype_and_has_finite_gradients(name, dtype):
     inputs = jnp.asarray(x, dtype).reshape(3, 11)
@@ -21,7 +20,7 @@ def test_activation_keeps_shape_and_dtype_and_has_finite_gradients(name, dtype):
     assert bool(jnp.all(jnp.isfinite(outputs))) and bool(jnp.all(jnp.isfinite(gradient)))
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", PARAMETER_FREE)
 def test_activation_is_the_same_compiled(name):
     np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), jax.jit(ACTIVATIONS[name])(jnp.asarray(x)), atol=1e-6)
 

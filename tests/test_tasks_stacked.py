@@ -87,7 +87,7 @@ def test_real_valued_units_are_given_back_by_squared_error():
     np.testing.assert_allclose(losses, ((outputs - below) ** 2).sum(1), rtol=1e-4)
 
 
-def test_a_stack_without_layers_and_few_examples_of_no_classes_are_refused():
+def test_what_no_stack_can_be_made_of_is_refused():
     with pytest.raises(
         UsageError, match=r"--examples_per_class=5 needs the class of every image, and adding has no column `label`"
     ):
@@ -95,6 +95,8 @@ def test_a_stack_without_layers_and_few_examples_of_no_classes_are_refused():
         knobs.resolve(stacked_autoencoders, unlabelled).call()
     with pytest.raises(UsageError, match="--widths: a stack needs at least one layer"):
         experiment(widths="")
+    with pytest.raises(UsageError, match="prelu"):
+        experiment(activation="prelu")
 
 
 FLIPPED = {

@@ -1,4 +1,4 @@
-"""M21: the vanilla recurrent network, the LSTM and the GRU, as layers of a sequence and as classifiers of images that are read.
+"""The vanilla recurrent network, the LSTM and the GRU, as layers of a sequence and as classifiers of images that are read.
 
 Letters in shapes: B batch, T time, D inputs, U units, G gates, K classes, H W space, C channels.
 """
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from cnnlab.models.layers import Dropout
 from cnnlab.ops import init
-from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.activations import PARAMETER_FREE
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.recurrence import State, over_time
 from cnnlab.values import Choice, Fraction, Range
@@ -62,7 +62,7 @@ class VanillaRNN(Recurrent):
         activation: φ; with relu and the identity as --recurrent_initializer it is the IRNN of Le et al. 2015, arXiv 1504.00941.
     """
 
-    activation: Choice[ACTIVATIONS] = jnp.tanh
+    activation: Choice[PARAMETER_FREE] = jnp.tanh
 
     @nn.compact
     def __call__(self, x: jax.Array, start: State = None) -> tuple[jax.Array, State]:

@@ -88,3 +88,6 @@ ACTIVATIONS: dict[str, Callable[..., jax.Array]] = {
     "gelu": gelu,
     "silu": jax.nn.silu,
 }
+
+PARAMETER_FREE = {name: function for name, function in ACTIVATIONS.items() if function is not prelu}
+"""Those without a parameter, which also work outside the `__call__` of a module and in a loop of jax.lax."""

@@ -13,7 +13,7 @@ from cnnlab.data.normalize import no_normalization
 from cnnlab.errors import UsageError
 from cnnlab.interop.start import part_started_from
 from cnnlab.models import AUTOENCODERS
-from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.activations import PARAMETER_FREE
 from cnnlab.ops.corruptions import CORRUPTIONS
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.optimizers import OPTIMIZERS
@@ -97,7 +97,7 @@ def principal_components(*, data: WholeSplit = "images", components: Count = 30,
 def stacked_autoencoders(
     *,
     widths: tuple[int, ...] = (500, 500, 500),
-    activation: Choice[ACTIVATIONS] = "sigmoid",
+    activation: Choice[PARAMETER_FREE] = "sigmoid",
     initializer: Choice[INITIALIZERS] = "xavier",
     tied: bool = True,
     data: UnlabelledImages = partial(images, batch_size=128),

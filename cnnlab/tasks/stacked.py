@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Stats, Task
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives, corruptions, init, running_gaussian
-from cnnlab.ops.activations import ACTIVATIONS
+from cnnlab.ops.activations import PARAMETER_FREE
 from cnnlab.ops.init import INITIALIZERS
 from cnnlab.ops.keys import stream
 from cnnlab.ops.losses import cross_entropy as classification_loss
@@ -114,7 +114,7 @@ def stacked(
     classes: int,
     *,
     widths: tuple[int, ...] = (1000, 1000, 1000),
-    activation: Choice[ACTIVATIONS] = jax.nn.sigmoid,
+    activation: Choice[PARAMETER_FREE] = jax.nn.sigmoid,
     initializer: Choice[INITIALIZERS] = init.xavier,
     tied: bool = True,
     corruption: Corrupt = corruptions.no_corruption,
