@@ -13,12 +13,11 @@ import pytest
 
 from cnnlab.engine import train
 from cnnlab.engine.precision import computing_in
-from cnnlab.errors import UsageError
 from cnnlab.models import PIXEL_MODELS
-from cnnlab.ops.pixel_distributions import PIXEL_DISTRIBUTIONS
+from cnnlab.ops.pixel_distributions import PIXEL_DISTRIBUTIONS, on_levels
 from cnnlab.recipes.pixels import pixel_by_pixel
 from cnnlab.tasks.autoregress import PLAYER, autoregress
-from cnnlab.tasks.pixel_sampling import evaluations
+from cnnlab.tasks.pixel_sampling import evaluations, to_signed
 from tests.stages import slow_but
 
 KEY = jax.random.key(3)
@@ -151,11 +150,12 @@ def test_static_binarization_belongs_to_the_example():
     np.testing.assert_allclose(one, two[::-1], rtol=1e-5)
 
 
-def test_bf16_says_that_it_cannot_represent_256_levels():
-    task, params = task_of(output="softmax")
-    half = {**batch_of(2), "image": batch_of(2)["image"].astype(jnp.bfloat16)}
-    with pytest.raises(UsageError, match=r"bfloat16 cannot represent 256 grey levels.*\n.*--output.levels=128"):
-        task.measure(params, {}, half)
+@pytest.mark.parametrize("dtype", (jnp.bfloat16, jnp.float16))
+@pytest.mark.parametrize("levels", (129, 256))
+def test_half_precision_tells_all_grey_levels_apart_in_targets_and_inputs(dtype, levels):
+    exact = jnp.arange(levels, dtype=jnp.float32) / (levels - 1)
+    np.testing.assert_array_equal(on_levels(exact.astype(dtype).astype(jnp.float32), levels), on_levels(exact, levels))
+    assert len(np.unique(np.asarray(to_signed(exact.astype(dtype)), np.float64))) == levels
 
 
 @pytest.mark.slow

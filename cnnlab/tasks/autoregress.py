@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnlab.core import Array, Batch, Dataset, Params, PyTree, Sampler, Stats, Task
-from cnnlab.errors import UsageError
 from cnnlab.metric import Metric
 from cnnlab.ops import collectives
 from cnnlab.ops.keys import of_each, stream
@@ -80,11 +79,6 @@ class _Game:
     def values(self, batch: Batch, key: Array | None) -> Array:
         """Returns the images as f32 [B, H, W, C] on the levels of `output`; the key is that of a training step, or None."""
         images = batch["image"]
-        if self.output.levels > 128 and images.dtype != jnp.float32:
-            raise UsageError(
-                f"{images.dtype.name} cannot represent {self.output.levels} grey levels: near white two of them are equal.\n"
-                "Take --precision=f32, or --output.levels=128 or less."
-            )
         if key is not None and self.output.resample_targets:
             keys = collectives.example_keys(stream(key, "values"), len(images))
         else:  # the same targets every time that an example is measured
