@@ -162,6 +162,19 @@ def test_several_samples_report_a_tighter_bound():
     assert numbers["bits_per_dim"] == pytest.approx(-numbers["elbo"] / 16 / np.log(2))
 
 
+def test_soft_labels_of_one_class_are_that_class_for_several_samples():
+    model = mlp(image_shape=(2, 3, 1), outputs=1, classes=4, latent=Z, widths=(5,))
+    bound, more = elbo(samples=3), {"binarize": "none", "steps": 100, "evaluator": pixel_evaluator()}
+    task = compiled(variational(model, likelihood=bernoulli(), bound=bound, **more))
+    batch = batch_of(np.linspace(0, 1, 30).reshape(5, 2, 3, 1)) | {"label": jnp.asarray([0, 1, 2, 3, 1])}
+    params, state = task.init(KEY, batch)
+    found = [
+        task.loss(params, state, {**batch, "label": label}, KEY, PLAYER)[0]
+        for label in (batch["label"], jax.nn.one_hot(batch["label"], 4))
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
 def test_the_slope_of_a_linear_decoder_is_the_norm_of_its_kernel():
     images = np.repeat(POINTS, 10, axis=0).reshape(-1, 1, D, 1)
     task, params = linear(), solved()

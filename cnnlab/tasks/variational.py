@@ -127,8 +127,9 @@ class _Network:
     ) -> tuple[Array, Array]:
         """Returns log p(x | z) and log p(z) − log q(z | x), both f32 [S, B], for codes [S, B, Z]."""
         samples, zeros = codes.shape[0], jnp.zeros((1, 1, 1), jnp.float32)
-        # The decoder takes one axis of codes: [S, B, Z] -> [S·B, Z], [B] -> [S·B]
-        decoded = self.decode(params, codes.reshape(-1, codes.shape[2]), jnp.tile(labels, samples))
+        # The decoder takes one axis of codes: [S, B, Z] -> [S·B, Z]; labels [B] -> [S·B], or [B, K] -> [S·B, K]
+        repeated = jnp.tile(labels, (samples,) + (1,) * (labels.ndim - 1))
+        decoded = self.decode(params, codes.reshape(-1, codes.shape[2]), repeated)
         decoded = decoded.reshape(samples, -1, *decoded.shape[1:])  # [S·B, H, W, C·P] -> [S, B, H, W, C·P]
         log_likelihood = self.likelihood.log_p(decoded, images[None])
         log_posterior = normal_log_density(codes, mean[None], log_variance[None])
