@@ -57,6 +57,8 @@ def test_every_character_that_is_held_out_is_measured_once_after_as_much_context
     assert counted.sum() == len(held) - 1 and (counted[1:].argmax(1) >= context).all()
     found = "".join(spelled(data, row[1:][chosen]) for row, chosen in zip(batch["text"], counted, strict=True))
     assert found == held[1:]
+    training = {"text": data.resident["train"]["text"][:3], "index": np.arange(3), "mask": np.ones(3, bool)}
+    assert np.asarray(measured_places(training, windows)).all()  # though held-out windows may be as long
 
 
 def test_windows_with_their_states_give_what_one_long_window_gives_and_an_epoch_begins_anew():

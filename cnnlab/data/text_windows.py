@@ -98,7 +98,7 @@ def text_windows(
     remarks = [f"{text.name}: no window has the last {counted(unused, 'character')} of the training part"] if unused else []
     print_once(remarks)
     windows = {"train": _training(parts.pop("train"), streams, each, window)}
-    windows |= {split: _held_out(part, context, measured) for split, part in parts.items()}
+    windows |= {split: _held_out(part, context, measured, window) for split, part in parts.items()}
     sizes = {split: len(part) for split, part in windows.items()}
     settings = f"{batch_size} {window} {context} {measured} {validation} {test}"
     kinds = {COLUMN: Tokens(names)}
@@ -123,7 +123,7 @@ def text_windows(
 def measured_places(batch: Batch, windows: Windows) -> Array:
     """Returns which of the characters that a batch predicts are measured, bool [B, T]: each of a text once."""
     after = batch[COLUMN][:, 1:]
-    is_held_out = after.shape[1] == windows.context + windows.measured  # training windows are measured whole
+    is_held_out = after.shape[1] != windows.length  # training windows are measured whole
     context = windows.context if is_held_out else 0
     is_own = (jnp.arange(after.shape[1]) >= context)[None] | (batch["index"] == 0)[:, None]
     return is_own & (after >= 0) & batch["mask"][:, None]
@@ -145,15 +145,17 @@ def _training(numbers: np.ndarray, streams: int, each: int, length: int) -> np.n
     return numbers[starts.reshape(-1, 1) + np.arange(length + 1)[None]]  # [B, each] -> [B · each, T + 1]
 
 
-def _held_out(numbers: np.ndarray, context: int, measured: int) -> np.ndarray:
+def _held_out(numbers: np.ndarray, context: int, measured: int, training: int) -> np.ndarray:
     """Returns windows i32 [N, context + measured + 1], PADDING behind the end of the text.
 
     The first one begins with the text and is measured whole; window n measures the last `measured` characters of its own.
+    Where training windows, of `training` characters, are as long, each has one more of PADDING: they are told by their length.
     """
     length = context + measured
     count = max(1, -(-(len(numbers) - 1 - context) // measured))
     padded = np.concatenate([numbers, np.full(max(0, (count - 1) * measured + length + 1 - len(numbers)), PADDING, np.int32)])
-    return padded[np.arange(count)[:, None] * measured + np.arange(length + 1)[None]]
+    windows = padded[np.arange(count)[:, None] * measured + np.arange(length + 1)[None]]
+    return np.pad(windows, ((0, 0), (0, int(length == training))), constant_values=PADDING)
 
 
 def _train(streams: int | None, each: int, seed: int, step: int, *, rows: Rows | None = None) -> Iterator[Feed]:
