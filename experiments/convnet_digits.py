@@ -1,7 +1,7 @@
 """A small modern convnet with batch normalisation on the digits of scikit-learn.
 
 Command:  python launch.py --experiment=convnet_digits
-Result:   test accuracy 0.9861 ± 0.0062 over 5 seeds; 13 s a seed on 2 CPU cores.
+Result:   test accuracy 0.9850 ± 0.0042 over 5 seeds; 13 s a seed on 2 CPU cores.
 """
 
 from functools import partial

@@ -1,7 +1,7 @@
 """A multi-layer perceptron on MNIST.
 
 Command:  python launch.py --experiment=mlp_mnist
-Result:   test error 1.77 ± 0.05 % over 3 seeds; 13 s a seed on 2 CPU cores.
+Result:   test error 1.81 ± 0.08 % over 3 seeds; 13 s a seed on 2 CPU cores.
 """
 
 from functools import partial

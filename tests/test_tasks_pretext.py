@@ -124,7 +124,7 @@ TASKS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_training_begins_at_chance_and_lowers_the_loss(name: str):
-    """The loss at first is the logarithm of the number of answers (check T18), and no label enters it."""
+    """The loss at first is the logarithm of the number of answers, and no label enters it."""
     given, chance = TASKS[name]
     experiment = knobs.resolve(pretext_learning, {**SMALL, "duration": "12 steps", "pretext": name, **given}).call()
     program = build_program(experiment, STRATEGIES["jit"](pick_devices(1)), precision="f32")

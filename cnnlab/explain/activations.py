@@ -1,4 +1,4 @@
-"""V2: the activations of every layer for one image, as sheets.
+"""The activations of every layer for one image, as sheets.
 
 Letters in shapes: h w C′ those of a layer.
 """

@@ -1,4 +1,4 @@
-"""V4: embeddings of the last layer's features: PCA, t-SNE and nearest neighbours, as maps of thumbnails.
+"""Embeddings of the last layer's features: PCA, t-SNE and nearest neighbours, as maps of thumbnails.
 
 Letters in shapes: N images, F features, H W space, C channels, k neighbours.
 """

@@ -1,4 +1,4 @@
-"""V1: the filters of the first layer, or the templates of a dense one."""
+"""The filters of the first layer, or the templates of a dense one."""
 
 import dataclasses
 import io

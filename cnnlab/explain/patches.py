@@ -1,4 +1,4 @@
-"""V3: the patches of the data that excite a unit most, cut by its receptive field (Zeiler and Fergus 2013, arXiv 1311.2901).
+"""The patches of the data that excite a unit most, cut by its receptive field (Zeiler and Fergus 2013, arXiv 1311.2901).
 
 Letters in shapes: N images, H W space, C channels, h w C′ those of a layer, U units, k patches of a unit.
 """

@@ -1,4 +1,4 @@
-"""M5: AlexNet in its two-tower form of 2012, in the single tower of 2014 and without groups.
+"""AlexNet in its two-tower form of 2012, in the single tower of 2014 and without groups.
 
 Three networks go by this name: 60,965,224 parameters (`alexnet_two_tower`: Krizhevsky, Sutskever and Hinton 2012, ImageNet
 classification with deep convolutional neural networks, section 3), 61,100,840 (`alexnet`: Krizhevsky 2014, One weird trick

@@ -1,4 +1,4 @@
-"""M17: dense autoencoders of any depth (Hinton and Salakhutdinov 2006, Science 313), linear and convolutional ones.
+"""Dense autoencoders of any depth (Hinton and Salakhutdinov 2006, Science 313), linear and convolutional ones.
 
 Each is called as `model(images f32 [B, H, W, C], train=…) -> (outputs [B, H, W, C], intermediates)` and has the methods
 `encode(images, train=…) -> codes [B, Z]` and `decode(codes, train=…) -> outputs`. The last layer has no activation: the loss

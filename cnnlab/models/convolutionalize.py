@@ -1,4 +1,4 @@
-"""Z1: the fully connected head of AlexNet, ZFNet and VGG, as dense layers or as the equivalent convolutions.
+"""The fully connected head of AlexNet, ZFNet and VGG, as dense layers or as the equivalent convolutions.
 
 A dense layer equals a convolution whose kernel is as large as its input, so a classifier can slide over a larger image in one
 pass (Sermanet et al. 2014, arXiv 1312.6229, section 3.5; Simonyan and Zisserman 2015, arXiv 1409.1556, section 3.2).

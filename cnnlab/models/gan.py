@@ -1,4 +1,4 @@
-"""M19: pairs of a generator G and a discriminator D, built as `pair(image_shape, *, is_penalised, …) -> (G, D)`.
+"""Pairs of a generator G and a discriminator D, built as `pair(image_shape, *, is_penalised, …) -> (G, D)`.
 
 G maps codes f32 [B, Z] to images f32 [B, H, W, C] in [−1, 1]; D maps images to scores f32 [B]. Both are called with `train=…`.
 Conditions are appended to the code and, as constant channels, to the image.

@@ -1,4 +1,4 @@
-"""M7: GoogLeNet, the first Inception network, as in the paper and with batch normalisation as in torchvision.
+"""GoogLeNet, the first Inception network, as in the paper and with batch normalisation as in torchvision.
 
 Szegedy et al. 2014, Going deeper with convolutions, arXiv 1409.4842, table 1; details that the paper leaves out follow
 Caffe's bvlc_googlenet. Two networks go by this name: 6,998,552 parameters (`googlenet`) and 6,624,904 (`googlenet_bn`).

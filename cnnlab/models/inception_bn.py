@@ -1,4 +1,4 @@
-"""M7: BN-Inception (Inception-v2), the network that introduced batch normalisation.
+"""BN-Inception (Inception-v2), the network that introduced batch normalisation.
 
 Ioffe and Szegedy 2015, Batch normalization: accelerating deep network training by reducing internal covariate shift,
 arXiv 1502.03167, figure 5 of its appendix.

@@ -1,4 +1,4 @@
-"""M7: Inception-ResNet-v2, whose modules add a scaled-down residual to their input.
+"""Inception-ResNet-v2, whose modules add a scaled-down residual to their input.
 
 Szegedy, Ioffe, Vanhoucke and Alemi 2016, Inception-v4, Inception-ResNet and the impact of residual connections on learning,
 arXiv 1602.07261, figures 15 to 20 and section 3.3.

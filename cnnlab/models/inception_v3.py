@@ -1,4 +1,4 @@
-"""M7: Inception-v3, which factorises large convolutions into smaller and asymmetric ones.
+"""Inception-v3, which factorises large convolutions into smaller and asymmetric ones.
 
 Szegedy, Vanhoucke, Ioffe, Shlens and Wojna 2015, Rethinking the Inception architecture for computer vision, arXiv 1512.00567,
 table 1 and figures 5 to 7 and 10; the channels inside the modules are those of the authors' published network.

@@ -1,4 +1,4 @@
-"""M7: Inception-v4, deeper and more uniform than Inception-v3.
+"""Inception-v4, deeper and more uniform than Inception-v3.
 
 Szegedy, Ioffe, Vanhoucke and Alemi 2016, Inception-v4, Inception-ResNet and the impact of residual connections on learning,
 arXiv 1602.07261, figures 3 to 9.

@@ -1,4 +1,4 @@
-"""M4: LeNet-5 as published in 1998, as in today's tutorials, and as in Caffe, the form that papers on compression use.
+"""LeNet-5 as published in 1998, as in today's tutorials, and as in Caffe, the form that papers on compression use.
 
 Three networks go by this name: 60,000 parameters (`lenet5_1998`), 61,706 (`lenet5`) and 431,080 (`lenet5_20_50_500`).
 LeCun, Bottou, Bengio and Haffner 1998, Gradient-based learning applied to document recognition, section II.B.

@@ -1,4 +1,4 @@
-"""M1: a single linear layer, which the loss turns into one of the classic linear classifiers.
+"""A single linear layer, which the loss turns into one of the classic linear classifiers.
 
 `--loss=cross_entropy` gives softmax regression, `sigmoid` one-against-all logistic regression, `hinge` the linear SVM,
 `squared` least squares and `perceptron` Rosenblatt's perceptron.

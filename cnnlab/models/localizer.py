@@ -1,4 +1,4 @@
-"""M14: classification and localisation by two heads on one trunk (Simonyan and Zisserman, arXiv 1409.1556, appendix A).
+"""Classification and localisation by two heads on one trunk (Simonyan and Zisserman, arXiv 1409.1556, appendix A).
 
 Letters in shapes: B batch, H W space, C channels, K classes, F features.
 """

@@ -1,4 +1,4 @@
-"""M2: the multi-layer perceptron, of any depth and width."""
+"""The multi-layer perceptron, of any depth and width."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""M20: PixelCNN and the gated PixelCNN without a blind spot.
+"""PixelCNN and the gated PixelCNN without a blind spot.
 
 Every network of PIXEL_MODELS is called as `model(images f32 [B, H, W, C], labels i32 [B], train=…, at=…)` and returns
 (numbers [B, H, W, P], intermediates): the P parameters of a distribution for each pixel, which depend only on the pixels

@@ -1,4 +1,4 @@
-"""M20: PixelRNN with Row LSTM layers (van den Oord et al. 2016, arXiv 1601.06759)."""
+"""PixelRNN with Row LSTM layers (van den Oord et al. 2016, arXiv 1601.06759)."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""M12: SqueezeNet 1.0 and 1.1, AlexNet's accuracy with fifty times fewer parameters (Iandola et al. 2016, arXiv 1602.07360)."""
+"""SqueezeNet 1.0 and 1.1, AlexNet's accuracy with fifty times fewer parameters (Iandola et al. 2016, arXiv 1602.07360)."""
 
 import functools
 from typing import Literal

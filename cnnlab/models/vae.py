@@ -1,4 +1,4 @@
-"""M18: variational autoencoders, fully connected and convolutional, with or without labels.
+"""Variational autoencoders, fully connected and convolutional, with or without labels.
 
 D. P. Kingma and M. Welling, Auto-encoding variational Bayes, 2014, arXiv 1312.6114, appendix C; conditional: K. Sohn, H. Lee,
 X. Yan, Learning structured output representation using deep conditional generative models, 2015.

@@ -1,4 +1,4 @@
-"""M7: VGG, networks A to E of Simonyan and Zisserman 2015 (arXiv 1409.1556, table 1), with and without batch norm."""
+"""VGG, networks A to E of Simonyan and Zisserman 2015 (arXiv 1409.1556, table 1), with and without batch norm."""
 
 import functools
 

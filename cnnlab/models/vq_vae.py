@@ -1,4 +1,4 @@
-"""M18: the networks of the vector-quantised autoencoder, from images to a grid of vectors and back.
+"""The networks of the vector-quantised autoencoder, from images to a grid of vectors and back.
 
 A. van den Oord, O. Vinyals, K. Kavukcuoglu, Neural discrete representation learning, 2017, arXiv 1711.00937, section 4.1. The
 codebook is not a parameter: it follows the vectors by a moving average, in the task's model state (tasks/vq_vae.py).

@@ -1,4 +1,4 @@
-"""M21: a recurrent network that writes: the probability of every next character of a text (Graves 2013, arXiv 1308.0850)."""
+"""A recurrent network that writes: the probability of every next character of a text (Graves 2013, arXiv 1308.0850)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""M6: ZFNet, AlexNet with smaller first kernels and strides (Zeiler and Fergus 2014, arXiv 1311.2901, figure 3)."""
+"""ZFNet, AlexNet with smaller first kernels and strides (Zeiler and Fergus 2014, arXiv 1311.2901, figure 3)."""
 
 import jax
 

@@ -1,6 +1,7 @@
 """Pooling over space, [B, H, W, C] -> [B, H', W', C], with the conventions of torch.nn.functional.
 
-These are windowed reductions of jax.lax; on a CPU, windows of ordinary size are pooled from slices (ops/cpu/pooling.py).
+These are windowed reductions of jax.lax; on a CPU, sums over windows of ordinary size and the
+gradient of their maximum are taken from slices (ops/cpu/pooling.py).
 """
 
 import functools

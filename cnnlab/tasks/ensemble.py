@@ -1,4 +1,4 @@
-"""M22: several networks whose probabilities are averaged: the game of n players that do not interact.
+"""Several networks whose probabilities are averaged: the game of n players that do not interact.
 
 Letters in shapes: M members, B batch, K classes.
 """

@@ -1,4 +1,4 @@
-"""M19: generative adversarial networks, the game of two players.
+"""Generative adversarial networks, the game of two players.
 
 Letters in shapes: B batch, N images or points, H W space, C channels, K classes, Z units of a code.
 """

@@ -1,4 +1,4 @@
-"""M3: classification by the k nearest neighbours, where training is remembering (Fix and Hodges 1951; Cover and Hart 1967).
+"""Classification by the k nearest neighbours, where training is remembering (Fix and Hodges 1951; Cover and Hart 1967).
 
 Letters in shapes: N remembered examples, Q queries, F values of an image, K classes.
 """

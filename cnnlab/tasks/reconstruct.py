@@ -1,4 +1,4 @@
-"""M17: reconstruction of an image from its code: the game of one player, the autoencoder.
+"""Reconstruction of an image from its code: the game of one player, the autoencoder.
 
 Letters in shapes: B batch, N images, H W space, C channels, Z units of a code.
 """

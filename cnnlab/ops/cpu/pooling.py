@@ -1,4 +1,4 @@
-"""Pooling of windows of ordinary size from shifted slices.
+"""Sums over windows of ordinary size, and the gradient of their maximum, from shifted slices.
 
 XLA's CPU backend finds the gradient of a windowed maximum by a slow search. Forward and backward, one core: 28x28 of 6 channels
 by 2x2, batch 128: 2.5 ms, library 7.1; of 16x16 of 64 channels by 3x3 with stride 1, batch 64, the library takes 90 ms, 7 of
