@@ -131,8 +131,9 @@ over the convolutions of all levels, the largest being those of 16 channels at f
     ("steps", "ssd"): """There is no goal. In a profile of one core no operation has more than 6 %: the convolutions are small
 and many, sums and differences of group norm come next, and the sort that ranks the negatives takes 5 %.""",
     ("steps", "lstm"): """There is no goal. In a profile of one core the loops over 64 characters take seven tenths, twice as
-much backward as forward. A fifth of the step added up the gradient of the recurrent kernel character by character; since one
-product after the loop does it (ops/recurrence.py), the step takes 1.02 of Flax's where it took 1.19.""",
+much backward as forward. A fifth of the step added up the gradient of the recurrent kernel character by character; one
+product after the loop does it now (ops/recurrence.py), which brought the step from 1.19 to 1.02 of Flax's on the CPU where
+it was tried.""",
     ("steps", "vae"): """There is no goal. In a profile of one core the products with the 784 pixels take 86 % of the step.""",
 }
 """{(part, case): what explains its table where no goal does}; profiles of five steps beside other programs."""

@@ -66,7 +66,8 @@ def test_what_has_no_row_or_no_place_is_refused(place: pathlib.Path):
 
 def test_settings_are_the_flags_that_change_what_is_trained():
     command = (
-        "python launch.py --experiment=x --seeds=3 --model=vgg11 --augment=flip --data_dir=/a --init_from=/b/c.npz --devices=2"
+        "python launch.py --experiment=x --seeds=3 --model=vgg11 --augment=flip --data_dir=/a --init_from=/b/c.npz --devices=2 "
+        "--overwrite --log_every='10 steps'"
     )
     assert settings_of(command) == ("--augment=flip", "--init_from=FOLDER/c.npz", "--model=vgg11")
 

@@ -47,7 +47,7 @@ def setup_jax(fake_devices: int | None) -> None:
 def _choose_kernels() -> None:
     """Has XLA leave convolutions to Eigen on an x86 CPU without AVX-512, where those of its YNN library are slow.
 
-    Steps then take 0.7 to 0.9 of the time (benchmarks kernels), and weight gradients down to a twentieth (3x3, 32 to 32 at
+    Steps then take 0.4 to 0.95 of the time (benchmarks kernels), and weight gradients down to a twentieth (3x3, 32 to 32 at
     28x28, batch 64: 20 ms for 400). With AVX-512 there is little between them. A choice of one's own in $XLA_FLAGS stands.
     """
     name, given = "--xla_cpu_experimental_ynn_fusion_type", os.environ.get("XLA_FLAGS", "")

@@ -29,7 +29,12 @@ from cnnlab.text import without_own_paths
 
 BEGIN, END = "<!-- results: written by `python launch.py results` -->", "<!-- end of results -->"
 HEADS = ("experiment", "what", "result", "steps", "published", "command")
-WITHOUT_EFFECT = ("seed", "seeds", "workdir", "data_dir", "log_level", "stop_after", "devices", "fake_devices", "strategy")
+WITHOUT_EFFECT = (
+    *("seed", "seeds", "workdir", "overwrite", "allow", "stop_after", "data_dir", "log_level", "debug"),
+    *("devices", "fake_devices", "strategy", "remat", "num_processes", "process_id", "coordinator"),
+    *("step_timeout", "start_timeout", "grace_s", "log_every", "save_every", "steps_per_dispatch"),
+    *("gradient_norms", "nogradient_norms"),
+)
 """Flags that a command of the table leaves out: they do not change which experiment it is."""
 
 
