@@ -82,6 +82,11 @@ def test_images_of_every_form_are_the_same_images(opened: cnnlab.Run, tmp_path: 
     }
     for name, images in forms.items():
         np.testing.assert_allclose(opened.predict(images)["probabilities"], expected, rtol=1e-5, err_msg=name)
+    upside_down = Image.Exif()
+    upside_down[0x0112] = 3
+    pictures[0].rotate(180).save(tmp_path / "turned.png", exif=upside_down)
+    with Image.open(tmp_path / "turned.png") as turned:
+        np.testing.assert_allclose(opened.predict(turned)["probabilities"], expected[:1], rtol=1e-5)
     one = opened.predict(IMAGES[0])
     np.testing.assert_allclose(one["probabilities"], expected[:1], rtol=1e-5)
     assert opened.predict(pictures[0]).names == ["[0]"] and one.sheet().size[0] > 50
@@ -114,6 +119,16 @@ def test_weights_of_elsewhere_predict_and_can_be_looked_into(trained: cnnlab.Run
     scores = pixels / 255 @ kernel + trained.params["classifier"]["output"]["bias"]
     assert predictions.classes == [f"digit {number}" for number in scores.argmax(axis=1)]
     assert [picture.size for picture in predictions.pictures()] == [(8, 8)] * 4
+    mixed = network.predict([IMAGES[0], IMAGES[1].astype(np.float32) / 255])
+    np.testing.assert_allclose(mixed["probabilities"], predictions["probabilities"][:2], rtol=1e-5)
+    with pytest.raises(UsageError, match=r"(?s)--normalize=standard.*published"):
+        cnnlab.pretrained("linear", trained.folder, image_size=8, normalize="standard")
+    half = cnnlab.pretrained("linear", trained.folder, image_size=8, normalize="half", image_fit="resize")
+    scores = (pixels / 255 - 0.5) / 0.5 @ kernel + trained.params["classifier"]["output"]["bias"]
+    assert half.predict(list(IMAGES[:4])).classes == [str(number) for number in scores.argmax(axis=1)]
+    (tmp_path / "latin.txt").write_text("caf\u00e9\n" * 10, encoding="latin-1")
+    with pytest.raises(DataError, match=r"latin\.txt is no text in UTF-8"):
+        cnnlab.pretrained("linear", trained.folder, image_size=8, class_names=tmp_path / "latin.txt")
     with pytest.raises(UsageError, match="these predictions have no pictures 'boxes'"):
         predictions.pictures("boxes")
 
@@ -126,6 +141,9 @@ def test_mistakes_are_errors_that_say_what_to_do(opened: cnnlab.Run, tmp_path: p
     for images, message in (([], "the list is empty"), (3, "images of type int cannot be predicted"), ("none", "no such file")):
         with pytest.raises(UsageError, match=message):
             opened.predict(images)
+    for target in ([1], [1, 10], 1):
+        with pytest.raises(UsageError, match="the number of a class for each of 2 images, 0 to 9"):
+            opened.inside.attributions(IMAGES[:2], ["saliency"], target=target)
     with pytest.raises(UsageError, match="there is no folder"):
         cnnlab.load(tmp_path / "none")
     with pytest.raises(UsageError, match="not a run"):

@@ -184,7 +184,7 @@ def _constant(value: float) -> np.ndarray:
     return np.full((1, 1, 1, 1), value, np.float32)
 
 
-NORMALIZERS = {
+NORMALIZERS: dict[str, Callable[..., Normalisation]] = {
     "none": no_normalization,
     "raw": raw,
     "standard": standard,

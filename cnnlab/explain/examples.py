@@ -88,9 +88,15 @@ def _of_files(opened: Opened, given: Sequence[str]) -> Examples:
             log.warning("left out: %s", reasons[-1])
     if not pixels:
         raise DataError(f"none of the images could be read: {'; '.join(reasons[:3]) or 'there were none'}.\nGive others.")
-    kept = [number for number, image in enumerate(pixels) if image.dtype == pixels[0].dtype]
-    stacked = np.stack([pixels[number] for number in kept])  # N of [H, W, C] -> [N, H, W, C]
-    return Examples(stacked, opened.normalized(stacked), None, tuple(names[n] for n in kept), ", ".join(given))
+    stacked = stacked_images(pixels)
+    return Examples(stacked, opened.normalized(stacked), None, tuple(names), ", ".join(given))
+
+
+def stacked_images(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns N images [H, W, C], u8 or floats in [0, 1], as one array [N, H, W, C]: u8 if all are, else f32 in [0, 1]."""
+    if len({image.dtype for image in images}) > 1:
+        images = [image.astype(np.float32) / np.float32(unit_value(image.dtype)) for image in images]
+    return np.stack(images)
 
 
 def _held_out(opened: Opened, data: Dataset) -> Examples:

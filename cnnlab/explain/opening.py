@@ -4,6 +4,7 @@ Letters in shapes: N images, H W space, C channels, K classes.
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
@@ -17,7 +18,7 @@ import numpy as np
 from cnnlab import files
 from cnnlab.core import Dataset, Params, Prediction, PyTree, Task
 from cnnlab.data.decode import MAX_PIXELS
-from cnnlab.data.normalize import NORMALIZERS, Normalisation, half, imagenet, no_normalization
+from cnnlab.data.normalize import NORMALIZERS, Normalisation, half, imagenet, needs_images, no_normalization
 from cnnlab.data.resize import FITS, crop, settings_of
 from cnnlab.engine.averages import evaluated
 from cnnlab.errors import DataError, UsageError
@@ -27,6 +28,7 @@ from cnnlab.interop.start import started_from
 from cnnlab.knobs import Resolved
 from cnnlab.models import MODELS, native_shape
 from cnnlab.models.own_network import as_network
+from cnnlab.ops.whitening import normalised
 from cnnlab.predict.prepare import Preparation, fit_of, preparation_of
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
@@ -69,10 +71,17 @@ class Opened:
         found = self.prediction.arrays(jnp.asarray(logits), jnp.asarray(images))
         return np.asarray(found.get("probabilities", logits), np.float32)
 
+    @functools.cached_property
+    def has_probabilities(self) -> bool:
+        """Whether its scores are turned into probabilities; those of numbers are not."""
+        logits = jax.ShapeDtypeStruct((1, len(self.class_names)), jnp.float32)
+        images = jax.ShapeDtypeStruct((1, *self.inputs.image_shape), jnp.float32)
+        return "probabilities" in jax.eval_shape(self.prediction.arrays, logits, images)
+
     def normalized(self, pixels: np.ndarray) -> np.ndarray:
         """Returns images u8 or f32 [N, H, W, C] as the network sees them, f32."""
         inputs = self.inputs.for_dtype(str(pixels.dtype))
-        return (pixels.astype(np.float32) - inputs.subtract) / inputs.divide
+        return np.asarray(normalised(inputs, jnp.asarray(pixels, jnp.float32)))
 
 
 def open_run(resolved: Resolved, spec: RunSpec, folder: pathlib.Path, *, best: bool, with_data: bool) -> Opened:
@@ -130,11 +139,13 @@ def _read_class_names(path: str) -> tuple[str, ...]:
     place = pathlib.Path(path)
     if not place.is_file():
         raise UsageError(f"--class_names={path}: there is no such file.\nGive a JSON list of names, or one name a line.")
-    text = place.read_text(encoding="utf-8")
+    is_json = place.suffix == ".json"
     try:
-        content = json.loads(text) if place.suffix == ".json" else text.splitlines()
+        text = place.read_text(encoding="utf-8-sig")
+        content = json.loads(text) if is_json else [line for line in text.splitlines() if line.strip()]
     except ValueError as error:
-        raise DataError(f"{path} is no JSON: {error}.\nGive a JSON list of names, or one name a line.") from None
+        expected = "JSON in UTF-8" if is_json else "text in UTF-8"
+        raise DataError(f"{path} is no {expected}: {error}.\nGive a JSON list of names, or one name a line.") from None
     if isinstance(content, dict):
         content = [content.get(str(number)) for number in range(len(content))]
     if not isinstance(content, list) or not content or not all(isinstance(name, str) for name in content):
@@ -149,6 +160,15 @@ def usual_normalization(model: str, channels: int) -> Callable[..., Normalisatio
     return half if model.startswith(("efficientnet_lite", "inception_v", "inception_resnet", "googlenet")) else imagenet
 
 
+def published(images: np.ndarray) -> Normalisation:
+    """As the published weights of the network expect images; `imported` asks `usual_normalization` by the network's name."""
+    return imagenet(images)
+
+
+FIXED = {"published": published, **{name: rule for name, rule in NORMALIZERS.items() if not needs_images(rule)}}
+"""Normalisers of weights from elsewhere, whose training images are not there, by name."""
+
+
 def imported(
     *,
     model: Choice[MODELS] = "lenet5",
@@ -157,7 +177,7 @@ def imported(
     classes: Count | None = None,
     image_size: Count | None = None,
     image_fit: Choice[FITS] = crop,
-    normalize: Choice[NORMALIZERS] | None = None,
+    normalize: Choice[FIXED] = published,
 ) -> Callable[[str], Opened]:
     """A network with weights from elsewhere.
 
@@ -168,7 +188,7 @@ def imported(
         classes: number of classes; none: as many as there are names, else 10, or 1000 for images of ImageNet's size.
         image_size: height and width in pixels; none: those that the network was published for.
         image_fit: how images are brought to that size.
-        normalize: scaling of the images; none: as the published weights of this network expect them.
+        normalize: scaling of the images, by fixed numbers; published: as the published weights of this network expect them.
     """
 
     def opened(name: str) -> Opened:
@@ -180,7 +200,7 @@ def imported(
         if names and len(names) != count:
             raise UsageError(f"--class_names has {len(names)} names, and --classes is {count}. Give as many names.")
         names = names or tuple(map(str, range(count)))
-        rule = normalize or usual_normalization(name, channels)
+        rule = usual_normalization(name, channels) if getattr(normalize, "func", normalize) is published else normalize
         subtract, divide = rule(np.zeros((1, 1, 1, channels), np.uint8))
         inputs = InputSpec((height, width, channels), "uint8", subtract, divide, names, settings_of(image_fit))
         network = as_network(model(classes=count), inputs.image_shape, (count,))

@@ -16,7 +16,7 @@ from cnnlab.explain import checks, filters, render
 from cnnlab.explain.activations import MOST_LAYERS, sheet_of
 from cnnlab.explain.attributions import LARGE, Explained, chosen_target, compute_maps, zero_reason
 from cnnlab.explain.command import check_names, fitted_methods
-from cnnlab.explain.examples import Examples
+from cnnlab.explain.examples import Examples, stacked_images
 from cnnlab.explain.methods import METHODS
 from cnnlab.explain.network import scores, values_of
 from cnnlab.explain.opening import Opened
@@ -96,7 +96,7 @@ class Inside:
         if target is None or isinstance(target, str):
             aimed = chosen_target(target, probabilities, self.opened.class_names)
         else:
-            aimed = np.asarray(target, np.int32)
+            aimed = _numbered_target(target, *probabilities.shape)
         explained = Explained(examples, probabilities, aimed, self.opened.class_names)
         return Attributions(compute_maps(fitting, network, explained, lambda text: None), explained)
 
@@ -163,6 +163,17 @@ class Attributions(Mapping[str, np.ndarray]):
         )
 
 
+def _numbered_target(target: Any, images: int, classes: int) -> np.ndarray:
+    """Returns the class i32 [N] of each image; raises UsageError unless these are N numbers of K classes."""
+    aimed = np.asarray(target)
+    if aimed.shape != (images,) or aimed.dtype.kind not in "iu" or np.any((aimed < 0) | (aimed >= classes)):
+        raise UsageError(
+            f"target={target!r}: expected the number of a class for each of {images} images, 0 to {classes - 1}.\n"
+            'One class for all of them is given as text: target="3", or its name.'
+        )
+    return aimed.astype(np.int32)
+
+
 def prepared_images(opened: Opened, images: Any) -> list[tuple[Found, Prepared]]:
     """Returns images, as `predict` takes them, prepared for the network; raises DataError where one cannot be read."""
     found = found_images(images, channels=opened.inputs.image_shape[2])
@@ -180,7 +191,7 @@ def prepared_images(opened: Opened, images: Any) -> list[tuple[Found, Prepared]]
 def examples_of(opened: Opened, images: Any) -> Examples:
     """Returns images, as `predict` takes them, with what the network sees."""
     prepared = prepared_images(opened, images)
-    pixels = np.stack([one.pixels for _, one in prepared])  # N of [H, W, C] -> [N, H, W, C]
+    pixels = stacked_images([one.pixels for _, one in prepared])
     return Examples(pixels, opened.normalized(pixels), None, tuple(found.place for found, _ in prepared), "Python")
 
 

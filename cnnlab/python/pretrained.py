@@ -41,6 +41,7 @@ class Pretrained:
         import jax.numpy as jnp
         import numpy as np
 
+        from cnnlab.explain.examples import stacked_images
         from cnnlab.explain.network import scores
         from cnnlab.predict.predictor import PredictedImage
         from cnnlab.python.inside import prepared_images
@@ -48,7 +49,7 @@ class Pretrained:
 
         opened = self._opened
         prepared = prepared_images(opened, images)
-        seen = opened.normalized(np.stack([one.pixels for _, one in prepared]))  # N of [H, W, C] -> [N, H, W, C]
+        seen = opened.normalized(stacked_images([one.pixels for _, one in prepared]))
         logits = scores(opened.network, jnp.asarray(seen))
         arrays = {name: np.asarray(values) for name, values in opened.prediction.arrays(logits, jnp.asarray(seen)).items()}
         rows = ({name: values[number] for name, values in arrays.items()} for number in range(len(prepared)))
