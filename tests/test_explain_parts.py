@@ -2,7 +2,9 @@
 
 import functools
 import math
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from sklearn.decomposition import PCA
 from cnnlab.explain import activations, attribution, checks, embedding, patches
 from cnnlab.explain.examples import Examples, chosen
 from cnnlab.explain.network import Layer, in_batches, make_network, scores, values_of
+from cnnlab.explain.opening import Opened
+from cnnlab.inputs import InputSpec
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,26 @@ def test_the_true_order_of_pixels_has_better_curves_than_its_reverse():
     assert good.deletion[0] == pytest.approx(good.insertion[-1], abs=1e-5) and good.deletion[-1] == pytest.approx(
         1 / 3, abs=1e-5
     )
+
+
+def test_curves_are_of_the_probabilities_of_the_task(net):
+    images, target = (np.asarray(part) for part in examples(jnp.float32))
+    order = checks.random_order(images.shape[:3])
+    found = checks.curve_of(order, net, images, target, lambda logits, images: {"probabilities": jax.nn.sigmoid(logits)})
+    own = np.asarray(jax.nn.sigmoid(scores(net, jnp.asarray(images))))
+    assert found.deletion[0] == pytest.approx(own[np.arange(len(target)), target].mean(), rel=1e-5)
+
+
+def test_images_are_whitened_as_those_of_training():
+    random = np.random.default_rng(2)
+    matrix = random.normal(size=(12, 12)).astype(np.float32)
+    inputs = InputSpec((2, 2, 3), "uint8", np.full((1, 1, 1, 3), 100.0), np.full((1, 1, 1, 3), 50.0), ("a",), whiten=matrix)
+    nothing: Any = None
+    opened = Opened("", nothing, inputs, nothing, nothing, ())
+    images = random.integers(0, 255, (4, 2, 2, 3), np.uint8)
+    expected = ((images.reshape(4, 12) - 100.0) / 50.0 @ matrix).reshape(images.shape)
+    np.testing.assert_allclose(opened.normalized(images), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(opened.normalized(images.astype(np.float32) / 255), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_maps_point_inside_or_outside_of_a_pasted_image():

@@ -4,7 +4,8 @@ Letters in shapes: N images, H W space, C channels, P steps of a curve.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ from cnnlab.explain.methods import Maps
 from cnnlab.explain.network import Network, in_batches, scores
 from cnnlab.ops import trees
 
+Predicts = Callable[[Array, Array], dict[str, Array]]
+"""(scores [N, K], images) -> {"probabilities": f32 [N, K], …}."""
 DEPTHS = ("last layer", "last half", "all layers")
 """How far down the weights are randomised, from the output on."""
 STEPS = 10
@@ -109,12 +112,19 @@ class Curve:
         return first, second
 
 
-@jax.jit
-def _probability(network: Network, images: Array, target: Array) -> Array:
-    return target_scores(jax.nn.softmax(network.logits(images)), target)
+def of_one_class(logits: Array, images: Array) -> dict[str, Array]:
+    """Returns the probabilities f32 [N, K] of classes of which an image has one, as core.Prediction.arrays does."""
+    return {"probabilities": jax.nn.softmax(logits)}
 
 
-def curve_of(order: np.ndarray, network: Network, images: np.ndarray, target: np.ndarray) -> Curve:
+@functools.partial(jax.jit, static_argnums=0)
+def _probability(arrays: Predicts, network: Network, images: Array, target: Array) -> Array:
+    return target_scores(arrays(network.logits(images), images)["probabilities"], target)
+
+
+def curve_of(
+    order: np.ndarray, network: Network, images: np.ndarray, target: np.ndarray, arrays: Predicts = of_one_class
+) -> Curve:
     """Returns the curves of pixels in an order (Petsiuk et al. 2018, arXiv 1806.07421).
 
     Deletion replaces pixels by the baseline; insertion begins with the blurred image and brings pixels back.
@@ -124,6 +134,7 @@ def curve_of(order: np.ndarray, network: Network, images: np.ndarray, target: np
         network: the network.
         images: f32 [N, H, W, C], normalised.
         target: i32 [N].
+        arrays: core.Prediction.arrays of a task with probabilities.
     """
     count = order[0].size
     flat = order.reshape(len(order), -1)  # [N, H, W] -> [N, H·W]
@@ -138,7 +149,7 @@ def curve_of(order: np.ndarray, network: Network, images: np.ndarray, target: np
         is_done = (ranks < round(step / STEPS * count))[..., None]  # [N, H, W] -> [N, H, W, 1]
         for curve, before, after in ((deletion, images, np.zeros_like(images)), (insertion, blurred, images)):
             mixed = jnp.asarray(np.where(is_done, after, before))
-            curve.append(float(jnp.mean(_probability(network, mixed, jnp.asarray(target)))))
+            curve.append(float(jnp.mean(_probability(arrays, network, mixed, jnp.asarray(target)))))
     return Curve(np.array(deletion), np.array(insertion))
 
 

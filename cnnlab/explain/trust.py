@@ -36,14 +36,12 @@ def section_of(scene: Scene) -> Section | str:
         scene.say(f"checks of {title}")
         maps = scene.methods[name]
         cells[title] += _randomized(maps, scene.network, images, target) if name in again else ["not run"] * 3
-        curve = checks.curve_of(scene.maps[name], scene.network, images, target)
-        cells[title] += [f"{area:.2f}" for area in curve.areas]
+        cells[title] += _areas(scene, scene.maps[name])
     pasted = _pasted(scene)
     for name, title in titles.items():
         cells[title] += _pointing(scene, name, pasted) if name in again else ["not run"] * 2
-    chance = checks.curve_of(checks.random_order(images.shape[:3]), scene.network, images, target)
     rows = [[title, *row] for title, row in cells.items()]
-    rows.append(["random order", "–", "–", "–", *(f"{area:.2f}" for area in chance.areas), "25%", "25%"])
+    rows.append(["random order", "–", "–", "–", *_areas(scene, checks.random_order(images.shape[:3])), "25%", "25%"])
     heads = ["Method", *checks.DEPTHS, "deletion", "insertion", "points inside", "energy inside"]
     body = plain_table(heads, rows) + _text(scene, pasted[0])
     return Section("How far to trust these maps", body, _note(cells))
@@ -58,6 +56,16 @@ def _affordable(scene: Scene) -> set[str]:
 def _randomized(maps: Maps, network: Network, images: np.ndarray, target: np.ndarray) -> list[str]:
     found = checks.randomization(maps, network, jnp.asarray(images), jnp.asarray(target))
     return ["constant" if math.isnan(value) else f"{value:.2f}" for value in found]
+
+
+def _areas(scene: Scene, order: np.ndarray) -> list[str]:
+    """Returns the areas below deletion and insertion in an order of pixels, as cells; there are none without probabilities."""
+    if not scene.opened.has_probabilities:
+        return ["–", "–"]
+    explained = scene.explained
+    arrays = scene.opened.prediction.arrays
+    curve = checks.curve_of(order, scene.network, explained.examples.images, explained.target, arrays)
+    return [f"{area:.2f}" for area in curve.areas]
 
 
 def _pasted(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
