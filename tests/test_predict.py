@@ -188,6 +188,10 @@ def test_a_rule_that_this_version_does_not_have_takes_images_of_the_right_size_a
     assert prepare(np.zeros((8, 8, 1), np.uint8)).pixels.shape == (8, 8, 1)
     with pytest.raises(BadImage, match="cannot be brought to size"):
         prepare(np.zeros((9, 8, 1), np.uint8))
+    own = preparation_of(dataclasses.replace(older, fit={"name": "own.py:letterbox"}), {})
+    assert own(np.zeros((8, 8, 1), np.uint8)).place.scale == (1.0, 1.0)
+    with pytest.raises(BadImage, match="cannot be brought to size"):
+        own(np.zeros((9, 8, 1), np.uint8))
 
 
 def test_what_is_named_is_found_or_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
@@ -198,6 +202,11 @@ def test_what_is_named_is_found_or_refused(tmp_path: pathlib.Path, monkeypatch: 
         pathlib.Path(name).write_bytes(b"x")
     found = find_images(["a,b.png", "c.png,two.npz:test_images"])
     assert found.count == 5 and [one.name for one in found.images][:3] == ["a,b.png", "c.png", "two.npz[0]"]
+    pathlib.Path("d").mkdir()
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save("d/c.png")
+    places = [one.place for one in find_images(["c.png,d,two.npz:test_images", "./d/c.png"]).images]
+    assert places == ["c.png", "d/c.png", "two.npz[0]", "two.npz[1]", "two.npz[2]", "d/c.png"]
+    assert [one.place for one in find_images(["d"]).images] == ["c.png"]
     with pytest.raises(DataError, match=r"(?s)2 arrays that could be the images; .*--images=two.npz:NAME"):
         find_images(["two.npz"])
     with pytest.raises(UsageError, match="--images=none: there is no such file or folder"):

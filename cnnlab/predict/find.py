@@ -26,7 +26,7 @@ class Found:
     name: str
     """Its path as it was given, or its place in an archive, `FILE.npz[7]`."""
     place: str
-    """Its path below the folder that was given, where a picture of it is written below another one."""
+    """Its path below the folder that was given, with that folder where several were; there a picture of it is written."""
     source: pathlib.Path | np.ndarray
     """The file, or the image u8 or f32 [H, W, C]."""
 
@@ -50,7 +50,8 @@ def find_images(given: Sequence[str]) -> FoundImages:
         given: the values of --images: a folder (any depth), an image file, FILE.npz, FILE.npz:ARRAY, several of these separated
             by commas, or `-` for paths from standard input, one a line.
     """
-    parts = [_find_one(name) for text in given for name in _names(text)]
+    names = [name for text in given for name in _names(text)]
+    parts = [_find_one(name) if len(names) == 1 else _with_folder(_find_one(name), name) for name in names]
     if not parts:
         raise UsageError("--images is empty.\nGive a folder, files, an .npz of images, or - for paths from standard input.")
     counts = [part.count for part in parts]
@@ -67,6 +68,21 @@ def _names(text: str) -> list[str]:
     if text == STANDARD_INPUT or (text and files.expand_home(text).exists()):
         return [text]
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _with_folder(found: FoundImages, name: str) -> FoundImages:
+    """Returns images that are told apart from those of other folders and files by the whole path that was given."""
+    if name == STANDARD_INPUT:
+        return found
+    path = pathlib.Path(name)
+    folder = path if files.expand_home(name).is_dir() else path.parent
+    images = (dataclasses.replace(one, place="/".join([*_named_parts(folder), one.place])) for one in found.images)
+    return dataclasses.replace(found, images=images)
+
+
+def _named_parts(path: pathlib.Path) -> list[str]:
+    """Returns the parts of a path that may be folders below another one."""
+    return [part for part in path.parts if part not in (path.anchor, "..")]
 
 
 def _find_one(name: str) -> FoundImages:
@@ -113,4 +129,4 @@ def _from_lines(lines: Iterable[str]) -> Iterator[Found]:
     for line in lines:
         if name := line.rstrip("\r\n"):
             path = pathlib.Path(name)
-            yield Found(name, "/".join(part for part in path.parts if part not in (path.anchor, "..")), path)
+            yield Found(name, "/".join(_named_parts(path)), path)

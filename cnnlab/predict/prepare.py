@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnlab.data.decode import MAX_PIXELS, BadImage, read_image
 from cnnlab.data.placement import Placement, placement
-from cnnlab.data.resize import Fit, resize_to, rule_of, with_room
+from cnnlab.data.resize import ALL_FITS, Fit, resize_to, rule_of, with_room
 from cnnlab.errors import UsageError
 from cnnlab.inputs import InputSpec
 from cnnlab.runs.identity import is_data
@@ -72,11 +72,11 @@ class Preparation:
         if self.grows and (larger := with_room(settings, source.shape[:2])) != settings:
             settings, fit = larger, rule_of(larger)
             remarks.append(LARGER.format(height=height, width=width))
-        if settings["name"] == "none" and source.shape[:2] != (height, width):
+        if settings["name"] in ALL_FITS:
+            place = placement(settings, source.shape[:2], height)
+        else:  # resized, or of the right size: `fit_of`
             scale = (height / source.shape[0], width / source.shape[1])
             place = Placement(scale, (0.0, 0.0), (height, width), source.shape[:2])
-        else:
-            place = placement(settings, source.shape[:2], height)
         try:
             pixels = fit(source[None], height)[0]  # [h, w, C] -> [1, h, w, C] -> [H, W, C]
             return Prepared(pixels, tuple(remarks), source, place)

@@ -181,6 +181,7 @@ def write_pictures(path: pathlib.Path, predictions: Predictions, prediction: Pre
     """
     labels: set[str] = set()
     records: list[dict[str, Any]] = []
+    written: dict[pathlib.Path, str] = {}
     for one in predictions:
         if prediction.records is not None:
             records += records_of(one, prediction, inputs)
@@ -189,6 +190,12 @@ def write_pictures(path: pathlib.Path, predictions: Predictions, prediction: Pre
         name = str(place) if place.suffix.lower() == ".png" else f"{place}.png"
         for folder, picture in pictures_of(one, prediction).items():
             target = path / (folder or label) / name
+            if target in written:
+                raise UsageError(
+                    f"--to={path}: {target.relative_to(path)} would be the picture of both {printable(written[target])} and "
+                    f"{printable(one.found.name)}.\nGive images whose paths differ, or write them into two folders."
+                )
+            written[target] = one.found.name
             files.make_folder(target.parent)
             files.replace_file(target, functools.partial(picture.save, format="PNG"))
     if prediction.records is not None:
