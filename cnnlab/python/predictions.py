@@ -121,12 +121,15 @@ def found_images(images: Any, *, channels: int) -> list[Found]:
             network takes one channel, or [H, W]; a Pillow image; or a sequence of these.
         channels: number of channels that the network takes.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     if isinstance(images, str | pathlib.Path):
         return list(find_images([str(images)]).images)
     if isinstance(images, Image.Image):
-        return [Found("[0]", "[0]", pixels_of(images))]
+        try:
+            return [Found("[0]", "[0]", pixels_of(ImageOps.exif_transpose(images)))]  # upright, as the same image in a file
+        except OSError as error:
+            raise DataError(f"a Pillow image cannot be decoded: {error}.\nLeave it out, or repair its file.") from None
     if hasattr(images, "shape"):
         array = np.asarray(images)
         if array.ndim == 2:
