@@ -95,6 +95,14 @@ def test_grouped_split_keeps_the_shares_of_classes_and_empties_none():
     assert 2 not in alone
 
 
+def test_quotation_marks_within_cells_are_doubled_and_endings_may_be_capitals(table):
+    lines = [f'im{number},"12"" disc"\n"im{number + 1}", "a, ""b"""' for number in range(0, 20, 2)]
+    table.write_text("\n".join(["image_id,dx", *lines]), encoding="utf-8")
+    pictures = table.parent / "pictures"
+    (pictures / "im1.png").rename(pictures / "im1.PNG")
+    assert set(opened(table, labels=("dx",)).class_names) == {'12" disc', 'a, "b"'}
+
+
 WRONG = {
     "missing file": (lambda text: text.replace("im3;", "im33;"), {}, "1 of 20 files are not there: line 5: im33"),
     "twice": (lambda text: text.replace("im3;", "im2;"), {}, "stands in line 4 and in line 5"),

@@ -122,6 +122,17 @@ def test_a_table_of_groups(tmp_path):
     (tmp_path / "groups.csv").write_text("file,group\na,x\nb,x\nc,y\n")
     with pytest.raises(DataError, match=r"1 image of 4 in no row: images/d.jpg"):
         masks(str(tmp_path))
+    (tmp_path / "groups.csv").write_text("file,group\na,x\nb,x\nc,y\nd,y\nimages/a,y\n")
+    with pytest.raises(DataError, match=r"line 6: images/a is in y here and in x above"):
+        masks(str(tmp_path))
+
+
+def test_a_group_of_a_table_lies_in_one_split(tmp_path):
+    for split, stem in (("train", "a"), ("train", "b"), ("test", "c")):
+        write(tmp_path / split, stem, numbers(3))
+    (tmp_path / "groups.csv").write_text("file,group\ntrain/a,x\ntrain/b,y\ntest/c,x\n")
+    with pytest.raises(DataError, match=r"1 group of 2 in more than one split: x"):
+        masks(str(tmp_path))
 
 
 def _without_mask(root: pathlib.Path) -> None:

@@ -97,6 +97,10 @@ def _split(images: LazyImages, columns: Mapping[str, Values], rows: Sequence[int
     return Split({"image": images, **{name: values[rows] for name, values in columns.items()}})
 
 
+ENDINGS = ("", *EXTENSIONS, *(ending.upper() for ending in EXTENSIONS))
+"""What a cell may lack of the name of its file, which comes from a camera in capitals."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """The cells of a CSV file as texts, without the blanks around them."""
@@ -124,11 +128,12 @@ def read_table(path: pathlib.Path) -> Table:
         raise DataError(
             f"{path} cannot be read: {reason}.{there}\nExpected a CSV file in UTF-8 with a line of names first."
         ) from None
+    # The delimiter alone is guessed: from the first line, how quotation marks within cells are written is not known.
     try:
-        dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(text.split("\n", 1)[0], delimiters=",;\t|")
+        delimiter = csv.Sniffer().sniff(text.split("\n", 1)[0], delimiters=",;\t|").delimiter
     except csv.Error:
-        dialect = csv.excel
-    reader = csv.reader(io.StringIO(text), dialect)
+        delimiter = csv.excel.delimiter
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
     try:
         lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:  # a cell of more than 131,072 characters
@@ -181,7 +186,7 @@ def files_named(table: Table, column: str, root: pathlib.Path) -> list[pathlib.P
     paths, missing = [], []
     for line, cell in zip(table.lines, table.cells(column), strict=True):
         # os.path.isfile is False, not an error, for a name that the system cannot have.
-        found = next((path for ending in ("", *EXTENSIONS) if cell and os.path.isfile(path := root / f"{cell}{ending}")), None)
+        found = next((path for ending in ENDINGS if cell and os.path.isfile(path := root / f"{cell}{ending}")), None)
         paths.append(found or root / cell)
         if found is None:
             missing.append(f"line {line}: {printable(cell) or '(empty)'}")

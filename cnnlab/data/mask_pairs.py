@@ -104,14 +104,27 @@ def with_groups(root: pathlib.Path, pairs: list[Pair]) -> list[Pair]:
     table = read_table(root / GROUPS)
     column = next((name for name in table.columns if name.lower() in FILE_COLUMNS), "file")
     stems, groups = (table.cells(known_column(table, name, "test_groups")) for name in (column, "group"))
-    known = {_stem(stem): group for stem, group in zip(stems, groups, strict=True)}
+    known: dict[str, str] = {}
+    for line, stem, group in zip(table.lines, stems, groups, strict=True):
+        if known.setdefault(_stem(stem), group) != group:
+            raise DataError(
+                f"{table.path}, line {line}: {printable(stem)} is in {printable(group)} here and in "
+                f"{printable(known[_stem(stem)])} above.\nExpected one group for each image."
+            )
     names = [pair.image.relative_to(root).as_posix() for pair in pairs]
     if missing := [name for name in names if _stem(name) not in known]:
         raise DataError(
             f"{table.path}: {counted(len(missing), 'image')} of {len(pairs)} in no row: {listed(missing)}.\n"
             f"Expected a row file,group for every image, such as {printable(names[0])},scene1."
         )
-    return [dataclasses.replace(pair, group=known[_stem(name)]) for name, pair in zip(names, pairs, strict=True)]
+    grouped = [dataclasses.replace(pair, group=known[_stem(name)]) for name, pair in zip(names, pairs, strict=True)]
+    splits = {group: {pair.split for pair in grouped if pair.group == group} for group in known.values()}
+    if cut := [group for group, own in splits.items() if len(own) > 1]:
+        raise DataError(
+            f"{table.path}: {counted(len(cut), 'group')} of {len(splits)} in more than one split: {listed(cut, 3)}.\n"
+            "Expected all images of a group in one of the folders train, validation and test. Move them, or correct the groups."
+        )
+    return grouped
 
 
 def _stem(path: str) -> str:
