@@ -247,6 +247,8 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><annotation>&c;</anno
 WRONG_VOC = {
     "entities": (BOMB, r"000001\.xml declares a type of document"),
     "a file of others": ('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><annotation>&b;</annotation>', r"DOCTYPE"),
+    "an encoding": ('<?xml version="1.0" encoding="gb2312"?><annotation/>', r"(?s)000001\.xml has an encoding that .*UTF-8"),
+    "no encoding": ('<?xml version="1.0" encoding="nonesuch"?><annotation/>', r"000001\.xml "),
     "truncated": (annotation(an_object("dog", 1, 1, 9, 9))[:-30], r"000001\.xml is no whole file of XML"),
     "empty": ("", r"no whole file of XML"),
     "an unknown class": (annotation(an_object("dgo", 1, 1, 9, 9)), r"called dgo, which is no class\. Did you mean dog"),

@@ -21,8 +21,10 @@ def own_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def write(root: pathlib.Path, name: str, boxes: list[tuple[int, int, int, int]], *, coloured: bool = False) -> np.ndarray:
-    """Writes an image with rectangles (x1, y1, x2, y2) as nuclei, and the mask of each; returns their union."""
+def write(
+    root: pathlib.Path, name: str, boxes: list[tuple[int, int, int, int]], *, coloured: bool = False, bits: int = 8
+) -> np.ndarray:
+    """Writes an image with rectangles (x1, y1, x2, y2) as nuclei, and the mask of each, of 8 or 1 bits; returns their union."""
     masks = np.zeros((len(boxes), 12, 16), np.uint8)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
         mask[y1:y2, x1:x2] = 255
@@ -31,13 +33,15 @@ def write(root: pathlib.Path, name: str, boxes: list[tuple[int, int, int, int]],
     for part, files in (("images", {name: pixels}), ("masks", {f"{name}{n}": mask for n, mask in enumerate(masks)})):
         (root / name / part).mkdir(parents=True)
         for stem, array in files.items():
-            Image.fromarray(array).save(root / name / part / f"{stem}.png")
+            picture = Image.fromarray(array)
+            (picture.convert("1") if part == "masks" and bits == 1 else picture).save(root / name / part / f"{stem}.png")
     return union
 
 
 def test_nuclei_have_a_union_boxes_masks_and_a_kind_of_image(tmp_path):
     boxes = [[(1, 2, 5, 6)], [(0, 0, 3, 3), (2, 2, 8, 9)], [(4, 4, 10, 8)], [(1, 1, 2, 2), (5, 5, 6, 6), (9, 9, 16, 12)]]
-    unions = [write(tmp_path / "stage1_train", f"id{n}", own, coloured=n == 2) for n, own in enumerate(boxes)]
+    made = tmp_path / "stage1_train"
+    unions = [write(made, f"id{n}", own, coloured=n == 2, bits=1 if n == 1 else 8) for n, own in enumerate(boxes)]
     found = nuclei(str(tmp_path), instances=True)
     order = np.random.default_rng(0).permutation(4)
     assert order.tolist() == [2, 0, 1, 3]  # NumPy does not promise this stream for ever

@@ -171,7 +171,10 @@ def _csv_rows(path: pathlib.Path) -> list[tuple[str, tuple[int, ...]]]:
 
 def _text_rows(path: pathlib.Path) -> list[tuple[str, tuple[int, ...]]]:
     """Returns (name, its place) of each line that is not empty."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8.\n{EXPECTED}") from None
     return [(name, (number,)) for number, name in enumerate(filter(None, lines))]
 
 

@@ -130,7 +130,8 @@ class _NucleusFiles(ImageFiles):
     def decoded(self, path: pathlib.Path) -> DecodedImage:
         """Returns the bytes of a file and whether each pixel belongs to the nucleus."""
         data, keys = read_keys(path, by_colour=False, max_pixels=self.max_pixels)
-        return DecodedImage(data, (keys > BRIGHT).astype(np.uint8))
+        # A mask of one bit, or of the numbers 0 and 1, has no value above BRIGHT.
+        return DecodedImage(data, (keys > (BRIGHT if keys.max() > 1 else 0)).astype(np.uint8))
 
     def as_wanted(self, pixels: np.ndarray) -> np.ndarray:
         """Returns a mask as it is."""

@@ -141,6 +141,8 @@ def _tree(path: pathlib.Path) -> Element:
         raise DataError(
             f"{path} is no whole file of XML: {error}.\nExpected an annotation of VOC. Get the file again."
         ) from None
+    except (ValueError, LookupError) as error:
+        raise DataError(f"{path} has an encoding that cannot be read: {error}.\nSave it as UTF-8.") from None
     return builder.close()
 
 
