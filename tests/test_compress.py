@@ -7,11 +7,14 @@ import re
 import signal
 import time
 import zlib
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from commands import Here, command, start
 
+from cnnlab.compress import command as command_of_compress
 from cnnlab.compress import page, report, stages
 from cnnlab.compress.sizes import FORMS, codes_of_one_length, sizes_of
 from cnnlab.compressed import network
@@ -108,6 +111,16 @@ def test_an_experiment_that_prunes_nothing_is_refused():
     experiment = load_experiment("gan_gaussians")
     with pytest.raises(UsageError, match="no knob --pruning"):
         stages.require_trained(experiment, experiment.resolve({}))
+
+
+def test_the_page_of_another_file_is_not_replaced(tmp_path: pathlib.Path):
+    (tmp_path / "index.html").write_text("mine")
+    request: Any = SimpleNamespace(target=tmp_path / "index.cnnz", overwrite=False)
+    for is_done in (False, True):
+        with pytest.raises(UsageError, match=r"its page .*index\.html is there already.*--overwrite"):
+            command_of_compress._require_free(request, is_done=is_done)
+    request.target.write_bytes(b"ours")
+    command_of_compress._require_free(request, is_done=True)
 
 
 @pytest.mark.parametrize(

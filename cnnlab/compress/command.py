@@ -88,8 +88,13 @@ def _parts(request: Request) -> list[tuple[Stage, pathlib.Path]]:
 
 def _require_free(request: Request, *, is_done: bool) -> None:
     """Raises UsageError, before anything is trained, where the file is there already and may be another one."""
-    if request.target.exists() and not request.overwrite and not is_done:
-        raise UsageError(f"--to={request.target} is there already. Give another name, or --overwrite to replace it.")
+    if request.overwrite:
+        return
+    target, place = request.target, request.target.with_suffix(PAGE)
+    if target.exists() and not is_done:
+        raise UsageError(f"--to={target} is there already. Give another name, or --overwrite to replace it.")
+    if place.exists() and not target.exists():  # the page of another file, or none of ours
+        raise UsageError(f"--to={target}: its page {place} is there already. Give another name, or --overwrite to replace it.")
 
 
 def _written(request: Request, parts: list[tuple[Stage, pathlib.Path]], dense: Mapping[str, Any]) -> Compression:
