@@ -18,7 +18,7 @@ from cnnlab import files, home
 from cnnlab.ablation.analyse.statistics import mean_interval
 from cnnlab.ablation.analyse.words import ALPHA
 from cnnlab.ablation.plan.study import metrics_from_json
-from cnnlab.errors import UsageError
+from cnnlab.errors import DataError, UsageError
 from cnnlab.metric import Metric
 from cnnlab.overview.find import look
 from cnnlab.overview.rows import RunRow, iso_time
@@ -138,6 +138,8 @@ def shipped() -> dict[str, pathlib.Path]:
 def read_results(path: pathlib.Path) -> list[Result]:
     """Returns the results of a record; none where there is no such file."""
     content = files.read_json(path) if path.exists() else []
+    if not isinstance(content, list):
+        raise DataError(f"{path} is no record of results: expected a list in JSON. Bring the file back from the repository.")
     return [Result.from_json(one) for one in content]
 
 
