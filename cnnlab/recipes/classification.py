@@ -150,6 +150,8 @@ def _learned(
     dataset = require_validation(data(SHUFFLED.get(control, "none")), early_stopping)
     goal = with_metrics(goal_of(dataset.name, dataset.stored, loss), metrics, headline, dataset.class_names)
     require_loss(loss, dataset.classes, lambda training: dataset.example(2, training=training)[goal.column])
+    if goal.column != CLASS.column and control == "shuffle_labels":  # a table may have classes beside what is learned
+        raise UsageError(f"--control=shuffle_labels: what is learned from {dataset.name} is {goal.what}. Leave it out.")
     if goal.column != CLASS.column and class_weights is not None:
         raise UsageError(f"--class_weights: {dataset.name} has {goal.what} and no classes. Leave it out.")
     return dataset, goal
