@@ -108,6 +108,15 @@ def test_a_crop_shows_zeros_the_reflected_image_or_its_mean_at_its_edge():
     np.testing.assert_allclose(filled, np.where(zeros == 0, mean, zeros), atol=1e-6)
 
 
+def test_a_reflected_window_is_a_part_of_the_image_that_numpy_reflects():
+    image = np.arange(50, dtype=np.float32).reshape(5, 5, 2)
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    for top, left in ((0, 4), (3, 1)):
+        drawn = motion.window((5, 5), jnp.int32(top), jnp.int32(left), pad=2, edge="reflect")
+        shown = drawn.pixels(jnp.asarray(image), "nearest", drawn.fill(jnp.asarray(image)))
+        np.testing.assert_array_equal(shown, padded[top : top + 5, left : left + 5])
+
+
 def test_shift_and_shift_rotate_of_nothing_are_the_identity():
     images, keys = images_and_keys()
     np.testing.assert_array_equal(vary("shift", images, keys, pixels=0.0), images)
