@@ -32,6 +32,20 @@ from tests.stages import slow_but
 
 FILES = {name: path.relative_to(ROOT) for name, path in measurement_files().items()}
 NAMES = sorted(FILES)
+WITH_DATA = (
+    "c06_batch_norm",
+    "c08_dropout",
+    "c10_gap",
+    "c11_batch_sizes",
+    "c13_momentum_adam",
+    "c33_adversarial",
+    "c41_nearest_neighbours",
+    "c43_input_scales",
+    "c46_tuned_regularizers",
+    "c47_noisy_batch_norm",
+    "c53_bigger_networks",
+)
+"""Measured on MNIST or Fashion-MNIST, which not every machine has; all others have to end well."""
 LONG = (
     "c06_batch_norm",
     "c08_dropout",
@@ -109,7 +123,7 @@ def test_a_measurement_is_declared_in_full(name: str):
 @pytest.mark.parametrize("name", slow_but(NAMES, thorough=LONG))
 def test_one_seed_of_a_measurement_gives_what_is_declared_and_refutes_nothing(name: str, tmp_path: pathlib.Path):
     code, out, err = command("measure", f"--experiment={name}", "--seeds=1", "--exploratory", f"--workdir={tmp_path}", cwd=ROOT)
-    if code == 3 and "data" in err:
+    if name in WITH_DATA and code == 3 and "data" in err:
         pytest.skip(err.strip().splitlines()[-1])
     assert code == 0, err
     content = files.read_record(tmp_path / "measurement.json")
