@@ -5,6 +5,7 @@ A shape is a distribution of the runs of two arms that do not differ in what the
 """
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -108,6 +109,11 @@ def require_few(p: np.ndarray, direction: np.ndarray) -> None:
         assert np.mean((p < 0.05) & (direction * sign > 0)) <= most
 
 
+def require_first(p: np.ndarray, one: Callable[..., float | None], ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Asserts that the first five of many p are those of `one`, which the package takes of one study."""
+    assert p[:5] == pytest.approx([one(a, b) for a, b in zip(ours[:5], theirs[:5], strict=True)], rel=1e-6)
+
+
 @pytest.mark.parametrize("name", TESTS)
 def test_null_effects_are_seldom_called_whatever_the_shape(name: str):
     many, one = TESTS[name]
@@ -116,16 +122,19 @@ def test_null_effects_are_seldom_called_whatever_the_shape(name: str):
         ours, theirs = SHAPES[shape](random, (4000, count))
         p = many(ours, theirs)
         require_few(p, np.mean(ours - theirs, axis=1) if name != "worst ranks" else np.sum(np.sign(ours - theirs), axis=1))
-        expected = [one(a, b) for a, b in zip(ours[:5], theirs[:5], strict=True)]
-        assert p[:5] == pytest.approx(expected, rel=1e-6)
+        require_first(p, one, ours, theirs)
 
 
 def test_logarithms_repair_a_saturated_arm_for_which_t_fails():
     ours, theirs = one_saturated(np.random.default_rng(1), (4000, 8))
-    require_few(p_of_logarithms(ours, theirs), np.mean(np.log(ours / theirs), axis=1))
+    p = p_of_logarithms(ours, theirs)
+    require_few(p, np.mean(np.log(ours / theirs), axis=1))
+    require_first(p, lambda a, b: statistics.decisive_p(np.log(a), np.log(b), "t"), ours, theirs)
     # Equal means of the numbers themselves: t calls the skewed arm lower several times too often.
     equal_means = ours / np.exp(1.2**2 / 2), theirs
-    below = (p_of_t(*equal_means) < 0.05) & (np.mean(equal_means[0] - equal_means[1], axis=1) < 0)
+    p = p_of_t(*equal_means)
+    require_first(p, statistics.p_of_pairs, *equal_means)
+    below = (p < 0.05) & (np.mean(equal_means[0] - equal_means[1], axis=1) < 0)
     assert np.mean(below) > 0.1
 
 
@@ -134,7 +143,9 @@ def test_worst_ranks_seldom_err_where_both_arms_diverge_alike(shape: str):
     random = np.random.default_rng(2)
     ours, theirs = (np.where(random.random((4000, 5)) < 0.3, -np.inf, runs) for runs in SHAPES[shape](random, (4000, 5)))
     ranks = stats.rankdata(np.concatenate([ours, theirs], axis=1), axis=1)
-    require_few(p_of_worst_ranks(ours, theirs), np.sum(ranks[:, :5] - ranks[:, 5:], axis=1))
+    p = p_of_worst_ranks(ours, theirs)
+    require_few(p, np.sum(ranks[:, :5] - ranks[:, 5:], axis=1))
+    require_first(p, statistics.p_of_worst_ranks, ours, theirs)
 
 
 def p_of_equivalence(ours: np.ndarray, theirs: np.ndarray, margin: float) -> np.ndarray:
@@ -155,8 +166,7 @@ def test_two_arms_at_the_margin_are_seldom_called_equivalent(shape: str, share: 
         margin = share * float(np.std(ours - theirs))
         p = p_of_equivalence(ours + margin, theirs, margin)
         require_few(p, np.ones(len(p)))
-        expected = [statistics.p_of_equivalence(a, b, margin) for a, b in zip(ours[:5] + margin, theirs[:5], strict=True)]
-        assert p[:5] == pytest.approx(expected, rel=1e-6)
+        require_first(p, lambda a, b, margin=margin: statistics.p_of_equivalence(a, b, margin), ours + margin, theirs)
     # Where t alone decides, it is the pair of one-sided t-tests.
     five = np.random.default_rng(3).normal(0.002, 0.005, 5)
     tails = [stats.ttest_1samp(five, -s * 0.01, alternative=w).pvalue for s, w in ((1, "greater"), (-1, "less"))]
@@ -188,7 +198,9 @@ def test_ranked_changes_seldom_err_where_runs_diverge_alike_in_both_settings(sha
     made, other_made = (np.where(random.random(runs.shape) < 0.3, -np.inf, runs) for runs in (made, other_made))
     changes = made - not_made, other_made - other_not_made
     ranks = stats.rankdata(np.concatenate(changes, axis=1), axis=1)
-    require_few(p_of_worst_ranks(*changes), np.sum(ranks[:, :5] - ranks[:, 5:], axis=1))
+    p = p_of_worst_ranks(*changes)
+    require_few(p, np.sum(ranks[:, :5] - ranks[:, 5:], axis=1))
+    require_first(p, statistics.p_of_worst_ranks, *changes)
 
 
 @pytest.mark.parametrize("spread_of_seeds", [0.02, 0.3])
