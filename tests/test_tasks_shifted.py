@@ -7,15 +7,15 @@ import pytest
 from cnnlab.errors import UsageError
 from cnnlab.models.mlp import MLP
 from cnnlab.tasks.classify import classify
-from cnnlab.tasks.shifted import SHIFTED, SIDES, shifted, with_shifts
+from cnnlab.tasks.shifted import SHIFTED, shifted, with_shifts
 
 
 def test_an_image_is_shifted_to_the_side_of_its_index_and_its_border_repeated():
     images = np.random.default_rng(0).normal(size=(6, 7, 5, 2)).astype(np.float32)
     index = np.array([0, 1, 2, 3, 4, 7], np.int32)
     found = np.asarray(shifted(jnp.asarray(images), jnp.asarray(index), jnp.int32(2), 3))
-    for image, at, moved in zip(images, index, found, strict=True):
-        down, right = 2 * SIDES[at % 4]
+    by = [(0, 2), (0, -2), (2, 0), (-2, 0), (0, 2), (-2, 0)]  # (down, right)
+    for image, (down, right), moved in zip(images, by, found, strict=True):
         rows, columns = np.clip(np.arange(7) - down, 0, 6), np.clip(np.arange(5) - right, 0, 4)
         np.testing.assert_array_equal(moved, image[rows][:, columns])
 
