@@ -18,6 +18,7 @@ from cnnlab.engine import train
 from cnnlab.engine.parallel import STRATEGIES, pick_devices
 from cnnlab.engine.program import build_program
 from cnnlab.models.vae import mlp
+from cnnlab.ops import running_gaussian
 from cnnlab.ops.elbo import elbo, importance_weighted
 from cnnlab.ops.likelihoods import bernoulli, gaussian
 from cnnlab.recipes.vae import variational_autoencoder
@@ -206,7 +207,10 @@ def test_codes_can_come_from_what_is_fitted_to_those_of_training(codes_from: str
     params, state = task.init(KEY, batch)
     params[PLAYER]["mean"]["bias"] = jnp.float32([50.0, -50.0])
     _, (state, _) = task.loss(params, state, batch, KEY, PLAYER)
-    codes = task.sampler.codes(params, state, jax.random.split(KEY, 200), jnp.float32(1))
+    keys, temperature = jax.random.split(KEY, 200), jnp.float32(1)
+    codes = task.sampler.codes(params, state, keys, temperature)
+    drawn = {"fitted": running_gaussian.draw, "box": running_gaussian.draw_box}[codes_from](state[CODES], keys, temperature)
+    np.testing.assert_allclose(codes, drawn, rtol=1e-6)
     np.testing.assert_allclose(codes.mean(0), state[CODES]["mean"], atol=0.5)
     np.testing.assert_allclose(codes.mean(0), [50.0, -50.0], atol=5)
 
