@@ -157,13 +157,30 @@ def test_weight_decay_touches_kernels_alone(name: str):
 
 @pytest.mark.parametrize("name", RULES)
 def test_clipping_bounds_what_the_optimizer_sees(name: str):
-    params = {"kernel": jnp.zeros((2, 2))}
-    clipped, small = RULES[name](steps=10, schedule=constant, clip_norm=1.0), RULES[name](steps=10, schedule=constant)
-    huge = {"kernel": jnp.full((2, 2), 500.0)}
+    """By the norm of all leaves together; a second step shows it where the first is of one size for every gradient."""
+    shapes = {"kernel": (2, 3), "output": (3, 2), "bias": (3,)}
+    sizes = {"kernel": 1.0, "output": 10.0, "bias": 3.0}
+    draw = np.random.default_rng(4)
+    params = {leaf: jnp.asarray(draw.normal(size=shape), jnp.float32) for leaf, shape in shapes.items()}
+    small, huge = (
+        {leaf: jnp.asarray(scale * sizes[leaf] * draw.normal(size=shape), jnp.float32) for leaf, shape in shapes.items()}
+        for scale in (0.01, 100.0)
+    )
+    norm = np.sqrt(sum(np.sum(np.asarray(leaf, np.float64) ** 2) for leaf in huge.values()))
+    bounded = {leaf: jnp.asarray(value / norm, jnp.float32) for leaf, value in huge.items()}
+
+    def last(second: dict[str, jax.Array], **knobs: Any) -> dict[str, jax.Array]:
+        optimizer = RULES[name](steps=10, schedule=constant, **knobs)
+        state = optimizer.init(params)
+        for gradients in (small, second):
+            updates, state = optimizer.update(gradients, state, params)
+        return updates
+
     with jax.numpy_dtype_promotion("standard"):
-        one, _ = clipped.update(huge, clipped.init(params), params)
-        other, _ = small.update({"kernel": jnp.full((2, 2), 0.5)}, small.init(params), params)
-    np.testing.assert_allclose(one["kernel"], other["kernel"], rtol=1e-5)
+        clipped, expected, unclipped = last(huge, clip_norm=1.0), last(bounded), last(huge)
+    for leaf in shapes:
+        np.testing.assert_allclose(clipped[leaf], expected[leaf], rtol=1e-4, atol=1e-7, err_msg=leaf)
+    assert any(not np.allclose(unclipped[leaf], expected[leaf], rtol=1e-2) for leaf in shapes)
 
 
 @pytest.mark.parametrize("name", RULES)
