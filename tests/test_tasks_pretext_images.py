@@ -86,7 +86,9 @@ def test_a_colour_is_divided_among_its_five_nearest_bins_by_a_gaussian():
 def test_rare_colours_weigh_more_and_the_mean_weight_is_one():
     shares = DRAW.dirichlet(np.full(len(colours.bins()), 0.2)).astype(np.float32)
     weights, equal = (np.asarray(jax.jit(colours.rarity)(shares, uniform)) for uniform in (0.5, 1.0))
-    smooth = np.asarray(shares @ colours._smoothing(), np.float64)
+    squared = ((colours.bins()[:, None] - colours.bins()[None]).astype(np.float64) ** 2).sum(axis=-1)
+    kernel = np.exp(-squared / (2 * 5**2))
+    smooth = shares.astype(np.float64) @ (kernel / kernel.sum(axis=1, keepdims=True))
     expected = 1 / (0.5 * smooth + 0.5 / len(smooth))
     np.testing.assert_allclose(weights, expected / (smooth @ expected), rtol=1e-4)
     assert smooth @ weights == pytest.approx(1, rel=1e-4) and np.corrcoef(smooth, weights)[0, 1] < 0
