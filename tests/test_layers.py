@@ -43,9 +43,13 @@ LONGEST_FILE = 400
 
 
 def imported(path: pathlib.Path) -> set[str]:
-    """Dotted names of everything in cnnlab that a file imports, anywhere in it: cnnlab.room.module or cnnlab.room.name."""
+    """Dotted names of everything in cnnlab that a file imports, anywhere in it: cnnlab.room.module or cnnlab.room.name.
+
+    A relative import, whose names are no rooms, is refused.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        assert not getattr(node, "level", 0), f"{path}:{node.lineno} imports by a relative name; give the whole one"
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
