@@ -37,8 +37,12 @@ def test_the_side_with_fewer_pixels_is_the_object(is_bright):
     expected[2:5, 3:7] = True
     np.testing.assert_array_equal(np.asarray(logits)[0].argmax(-1) == 1, expected)
     np.testing.assert_array_equal(seen["output"], logits)
-    flat, _ = jitted.apply(Otsu(2), {}, jnp.zeros((1, 4, 4, 1)), train=False)
-    assert bool(jnp.all(flat[..., 0] > flat[..., 1])) or bool(jnp.all(jnp.isfinite(flat)))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.7])
+def test_an_image_of_one_grey_level_has_no_object(level):
+    flat, _ = jitted.apply(Otsu(2), {}, jnp.full((1, 4, 4, 1), level), train=False)
+    assert (np.asarray(flat).argmax(-1) == 0).all()
 
 
 def test_more_classes_than_two_are_refused():
