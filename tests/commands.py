@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,17 @@ def finish(process: subprocess.Popen[str], *, seconds: float = 240) -> tuple[int
         out, err = process.communicate()
         raise AssertionError(f"killed after {seconds} s\n{out}\n{err}") from None
     return process.returncode, out, err
+
+
+def wait_for(process: subprocess.Popen[str], path: pathlib.Path, *, seconds: float = 120) -> None:
+    """Waits until a process has made a file or is over; kills it when the time is."""
+    until = time.monotonic() + seconds
+    while process.poll() is None and not path.exists():
+        if time.monotonic() > until:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            raise AssertionError(f"no {path.name} after {seconds} s\n{out}\n{err}")
+        time.sleep(0.001)
 
 
 def launch(*words: str, cwd: pathlib.Path, seconds: float = 240) -> tuple[int, str, str]:
