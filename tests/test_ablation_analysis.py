@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from cnnlab.ablation.analyse import statistics, two_way
+from cnnlab.ablation.analyse import rates, statistics, two_way
 from cnnlab.ablation.analyse.analysis import analyse
 from cnnlab.ablation.analyse.comparable import require_comparable
 from cnnlab.ablation.analyse.results import Analysis
@@ -87,6 +87,19 @@ def test_sign_flips_agree_with_enumeration(values):
     assert statistics.p_of_sign_flips(np.asarray(values, float)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("examples", (359, 10_000))
+def test_sign_flips_of_accuracies_have_the_ties_of_their_counts(examples):
+    random = np.random.default_rng(0)
+    for pairs in (5, 8):
+        flips = np.asarray(list(itertools.product((-1, 1), repeat=pairs)))
+        for _ in range(40):
+            ours, theirs = random.integers(examples - 9, examples - 2, (2, pairs))
+            sums = np.abs(flips @ (ours - theirs))  # of integers, which are exact
+            exact = np.mean(sums >= abs(np.sum(ours - theirs)))
+            found = statistics.p_of_sign_flips(statistics.paired_differences(ours / examples, theirs / examples))
+            assert found == pytest.approx(exact, abs=1e-12)
+
+
 def test_sampled_sign_flips_come_near_the_exact_ones():
     values = np.random.default_rng(1).normal(0.5, 1, 13)
     exact = statistics.p_of_sign_flips(values, 2**13)
@@ -146,9 +159,9 @@ def test_seeds_needed_agree_with_the_tables():
 def test_mcnemar_agrees_with_the_binomial():
     ours = np.array([True] * 9 + [False] * 11)
     theirs = np.array([True] * 8 + [False] + [True] * 6 + [False] * 5)
-    assert statistics.p_of_mcnemar(ours, theirs) == pytest.approx(stats.binomtest(1, 7).pvalue)
-    assert statistics.p_of_mcnemar(ours, ours) == 1
-    assert statistics.p_of_mcnemar(ours, theirs[:-1]) is None
+    assert rates.p_of_mcnemar(ours, theirs) == pytest.approx(stats.binomtest(1, 7).pvalue)
+    assert rates.p_of_mcnemar(ours, ours) == 1
+    assert rates.p_of_mcnemar(ours, theirs[:-1]) is None
 
 
 def test_mcnemar_takes_the_first_seed_that_both_have():

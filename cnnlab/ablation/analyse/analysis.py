@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlab.ablation.analyse import folds, statistics, summary, two_way
+from cnnlab.ablation.analyse import folds, rates, statistics, summary, two_way
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect
 from cnnlab.ablation.plan import pruning
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, find_declaration
@@ -192,7 +192,7 @@ def _contrast(
 
 def _mcnemar(cells: Mapping[tuple[str, int], RunResult], baseline: str, arm: str, seed: int) -> float | None:
     ours, theirs = cells[arm, seed].correct, cells[baseline, seed].correct
-    return None if ours is None or theirs is None else statistics.p_of_mcnemar(ours, theirs)
+    return None if ours is None or theirs is None else rates.p_of_mcnemar(ours, theirs)
 
 
 def _row(
@@ -208,7 +208,7 @@ def _row(
     runs = [cells[arm.name, seed] for seed in study.seeds if (arm.name, seed) in cells]
     states = [run.state for run in runs]
     numbers = np.asarray(list(values.values()), np.float64)
-    numbers = statistics.on_grid(numbers, float(np.max(np.abs(numbers), initial=0)))
+    numbers = statistics.with_ties(numbers, float(np.max(np.abs(numbers), initial=0)))
     times = [run.step_seconds for run in runs if run.state == "DONE" and run.step_seconds is not None]
     done, diverged, failed = (states.count(state) for state in ("DONE", "DIVERGED", "FAILED"))
     pruned = pruning.pruned_summary(runs, study.pruning)
@@ -221,7 +221,7 @@ def _row(
         missing=len(study.seeds) - done - diverged - failed - (pruned.runs if pruned else 0),
         values=tuple(values.items()),
         mean=float(np.mean(numbers)) if len(numbers) else None,
-        sd=float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
+        sd=statistics.deviation(numbers),
         interval=statistics.mean_interval(numbers, method.alpha, method.overlap, bounds=declared.bounds),
         bootstrap=None if method.overlap else statistics.bootstrap_interval(numbers, method.alpha, method.resamples),
         test_se=_sampling_error(declared, metric, numbers, [run for run in runs if run.seed in values]),

@@ -6,7 +6,7 @@ seeds, with Clopper and Pearson's interval; two rates are compared by Fisher's e
 
 from collections.abc import Sequence
 
-from cnnlab.ablation.analyse import statistics, summary, words
+from cnnlab.ablation.analyse import rates, statistics, summary, words
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary
 from cnnlab.ablation.analyse.rules import Rule, losses, row_of
 from cnnlab.ablation.plan.study import Verdict
@@ -111,14 +111,14 @@ def success_rate(claim: str, arm: str, level: float, more_than: float, says: str
         if row.unknown:
             return _untested(claim, says, title, [row])
         successes, trials = _successes(claim, analysis, row, level)
-        found = statistics.clopper_pearson(successes, trials, words.ALPHA)
+        found = rates.clopper_pearson(successes, trials, words.ALPHA)
         word = words.SUPPORTED if found.low > more_than else words.OPPOSITE if found.high < more_than else words.NOT_SHOWN
         reached = f"{summary.amount(level, analysis.declared)}{summary.unit(analysis.declared)} in {analysis.metric}"
         sentence = (
             f"{says}: {successes} of {trials} runs of {arm} reach {reached}, a rate in [{found.low:.2f}, {found.high:.2f}] "
             f"against {more_than:.2g}."
         )
-        p = statistics.p_of_rate(successes, trials, more_than)
+        p = rates.p_of_rate(successes, trials, more_than)
         rate = successes / trials if trials else None
         bounds = (found.low, found.high)
         return Verdict(claim, word, rate, bounds, p, trials, sentence, comparison=title, scale="rate")
@@ -142,7 +142,7 @@ def more_often(claim: str, arm: str, against: str, level: float, says: str) -> R
         if any(row.unknown for row in rows):
             return _untested(claim, says, title, rows)
         ours, theirs = (_successes(claim, analysis, row, level) for row in rows)
-        p = statistics.p_of_fisher(ours, theirs)
+        p = rates.p_of_fisher(ours, theirs)
         effect = ours[0] / max(ours[1], 1) - theirs[0] / max(theirs[1], 1)
         word = words.NOT_SHOWN if p >= words.ALPHA else words.SUPPORTED if effect > 0 else words.OPPOSITE
         reached = f"{summary.amount(level, analysis.declared)}{summary.unit(analysis.declared)} in {analysis.metric}"

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 from statsmodels.stats import power
-from statsmodels.stats.contingency_tables import mcnemar
 
+from cnnlab.ablation.analyse import rates
 from cnnlab.ablation.analyse.results import Interval
 from cnnlab.metric import NO_BOUNDS, Bounds, within
 
@@ -43,21 +43,35 @@ MOST_SEEDS = 1_000_000
 """Beyond this many seeds, the answer to how many are needed is: nobody can run them."""
 
 
-def on_grid(values: np.ndarray, scale: float) -> np.ndarray:
-    """Rounds the values to the resolution of numbers as large as `scale`, so that numbers that should be equal are ties."""
-    unit = max(RESOLUTION * scale, np.finfo(np.float64).tiny)
-    return np.round(values / unit) * unit
+def with_ties(values: np.ndarray, scale: float) -> np.ndarray:
+    """Returns the values, with those the same, or 0, that are as close as numbers as large as `scale` can be told apart.
+
+    Each takes the smallest of the sizes that agree with its own. Nothing is rounded, so that sums that should be equal stay so:
+    3 / 359 is 2 / 359 + 1 / 359.
+    """
+    sizes = np.sort(np.abs(values), axis=None, kind="stable")
+    new = np.diff(sizes, prepend=0.0) > RESOLUTION * scale  # sizes that agree with none before, 0 being the first
+    smallest = np.append(0.0, sizes[new])
+    found = smallest[np.searchsorted(smallest, np.abs(values), side="right") - 1]
+    return np.where(np.isnan(values), values, np.where(values < 0, -found, found))
 
 
 def paired_differences(arm: Sequence[float], baseline: Sequence[float]) -> np.ndarray:
     """Returns f64 [S]: arm − baseline, seed by seed."""
     ours, theirs = np.asarray(arm, np.float64), np.asarray(baseline, np.float64)
-    return on_grid(ours - theirs, float(np.max(np.abs([ours, theirs]), initial=0)))
+    return with_ties(ours - theirs, float(np.max(np.abs([ours, theirs]), initial=0)))
 
 
 def varies(values: np.ndarray) -> bool:
     """Returns whether there are at least two numbers that are not all the same."""
     return len(values) > 1 and float(np.ptp(values)) > RESOLUTION * float(np.max(np.abs(values)))
+
+
+def deviation(values: np.ndarray) -> float | None:
+    """Returns the standard deviation of f64 [S], with S − 1; 0 where all agree, None for fewer than two."""
+    if len(values) < 2:
+        return None
+    return float(np.std(values, ddof=1)) if varies(values) else 0.0
 
 
 def student_interval(values: np.ndarray, alpha: float, overlap: float = 0.0) -> Interval | None:
@@ -79,7 +93,7 @@ def mean_interval(values: np.ndarray, alpha: float, overlap: float = 0.0, *, bou
     which covers the mean as often.
     """
     if not overlap and set(values.tolist()) == {0.0, 1.0}:
-        return clopper_pearson(int(np.sum(values)), len(values), alpha)
+        return rates.clopper_pearson(int(np.sum(values)), len(values), alpha)
     found = student_interval(values, alpha, overlap)
     return found and Interval(*within(bounds, found.low, found.high))
 
@@ -144,10 +158,16 @@ def p_of_sign_flips(differences: np.ndarray, resamples: int = RESAMPLES) -> floa
     if not differences.any():
         return 1.0
 
-    def mean(flipped: np.ndarray, axis: int) -> np.ndarray:
-        return np.asarray(np.mean(flipped, axis=axis)).round(12)  # sums of the same numbers in another order are ties
-
     scaled = differences / np.max(np.abs(differences))
+    observed = abs(float(np.mean(scaled)))
+    observed = observed if observed > RESOLUTION else 0.0
+
+    def mean(flipped: np.ndarray, axis: int) -> np.ndarray:
+        """Returns the means; those of the observed size are ties, in whatever order their numbers were added."""
+        found = np.asarray(np.mean(flipped, axis=axis))
+        is_tie = np.abs(np.abs(found) - observed) <= RESOLUTION
+        return np.where(is_tie, np.where(found < 0, -observed, observed), found)
+
     found = stats.permutation_test(
         (scaled,), mean, permutation_type="samples", vectorized=True, n_resamples=resamples, rng=np.random.default_rng(0)
     )
@@ -243,28 +263,6 @@ def p_of_equivalence(ours: Sequence[float], theirs: Sequence[float], margin: flo
             return None
         found.append(p if np.sum(paired_differences(moved, reference)) > 0 else 1.0)
     return max(found)
-
-
-def clopper_pearson(successes: int, trials: int, alpha: float) -> Interval:
-    """Returns the exact interval of a success rate, of confidence 1 − alpha; [0, 1] for no trials."""
-    if not trials:
-        return Interval(0.0, 1.0)
-    found = stats.binomtest(successes, trials).proportion_ci(1 - alpha, method="exact")
-    return Interval(float(found.low), float(found.high))
-
-
-def p_of_rate(successes: int, trials: int, rate: float) -> float | None:
-    """Returns p of the exact binomial test, twice the smaller tail, which agrees with Clopper and Pearson's interval."""
-    if not trials:
-        return None
-    tails = [float(stats.binomtest(successes, trials, rate, alternative=way).pvalue) for way in ("less", "greater")]
-    return min(1.0, 2 * min(tails))
-
-
-def p_of_fisher(ours: tuple[int, int], theirs: tuple[int, int]) -> float:
-    """Returns p of Fisher's exact test of two success rates, two-sided, each (successes, trials)."""
-    table = [[count, trials - count] for count, trials in (ours, theirs)]
-    return float(stats.fisher_exact(table).pvalue)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -367,15 +365,6 @@ def seeds_needed(effect: float, alpha: float, enough: float = ENOUGH_POWER) -> i
     return 2 + bisect.bisect_left(range(2, MOST_SEEDS), enough, key=lambda pairs: power_of_t(effect, pairs, alpha))
 
 
-def p_of_mcnemar(ours: np.ndarray, theirs: np.ndarray) -> float | None:
-    """Returns p of McNemar's exact test of two classifiers, from bool [N]: whether each is right on the same examples."""
-    if not len(ours) or len(ours) != len(theirs):
-        return None
-    mine, other = np.asarray(ours, bool), np.asarray(theirs, bool)
-    table = [[np.sum(mine & other), np.sum(mine & ~other)], [np.sum(~mine & other), np.sum(~mine & ~other)]]
-    return float(mcnemar(table, exact=True).pvalue)
-
-
 def factorial_contrast(table: np.ndarray, against_first: Sequence[tuple[int, int]]) -> np.ndarray:
     """Returns f64 [S]: an effect in a full factorial f64 [levels of each factor..., S], seed by seed.
 
@@ -385,4 +374,4 @@ def factorial_contrast(table: np.ndarray, against_first: Sequence[tuple[int, int
     values = table
     for axis, level in against_first:
         values = np.take(values, [level], axis) - np.take(values, [0], axis)
-    return on_grid(np.mean(values, axis=tuple(range(table.ndim - 1))), float(np.max(np.abs(table), initial=0)))
+    return with_ties(np.mean(values, axis=tuple(range(table.ndim - 1))), float(np.max(np.abs(table), initial=0)))
