@@ -56,7 +56,7 @@ def analysed(metric: str, *declared: Metric) -> tuple[Study, list[RunResult], An
 def test_an_error_rate_is_in_percent_and_points_everywhere_and_less_is_better():
     study, outcomes, analysis = analysed("test/error", ERROR)
     assert [row.contrast.verdict for row in analysis.rows[1:]] == ["worse", "better"]
-    assert "a is worse than the baseline by 5.08 points [" in analysis.sentence
+    assert "a is worse than the baseline by 5.07 points [" in analysis.sentence
     table = terminal_table(study, analysis)
     assert "error, %" in table and "difference, points" in table and "10.5 ± 1.3" in table
     assert "error, %" in markdown(study, outcomes, analysis) and r"error [\%]" in arms_tex(study, analysis)
@@ -69,7 +69,7 @@ def test_of_a_metric_without_a_sense_arms_differ_and_none_is_better():
     study, outcomes, analysis = analysed("test/code_distance", DISTANCE)
     assert analysis.higher_is_better is None
     assert [row.contrast.verdict for row in analysis.rows[1:]] == ["differs", "differs"]
-    assert "a differs from the baseline by +0.0508 nats [" in analysis.sentence
+    assert "a differs from the baseline by +0.0507 nats [" in analysis.sentence
     assert "b differs from the baseline by −0.02 nats [" in analysis.sentence
     table, html = terminal_table(study, analysis), page(study, outcomes, analysis)
     assert "code distance, nats" in table and "difference, nats" in table and "Code distance, nats" in html
