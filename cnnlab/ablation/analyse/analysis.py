@@ -74,16 +74,10 @@ def analyse(
         arm: two_way.numbers_of({seed: cells[arm, seed].correct for seed in found}, found, metric)
         for arm, found in values.items()
     }
-    contrasts = _contrasts(study, cells, values, examples, method)
-    rows = tuple(
-        dataclasses.replace(
-            _row(study, arm, cells, values[arm.name], declared, metric, method),
-            contrast=contrasts.get(arm.name),
-            examples=examples[arm.name],
-        )
-        for arm in study.arms
-    )
-    lost = {name: _lost(cells, study, name, found) for name, found in values.items()}
+    alone = [_row(study, arm, cells, values[arm.name], declared, metric, method) for arm in study.arms]
+    lost = {row.arm: row.lost for row in alone}
+    contrasts = _contrasts(study, cells, values, lost, examples, method)
+    rows = tuple(dataclasses.replace(row, contrast=contrasts.get(row.arm), examples=examples[row.arm]) for row in alone)
     effects, complete_seeds = _effects(study, values, lost, method)
     controls = frozenset(arm.name for arm in study.arms[1:] if arm.control)
     warnings = folds.remarks(shared, study.seeds) + summary.pruning(study, cells.values())
@@ -117,10 +111,11 @@ def _contrasts(
     study: Study,
     cells: Mapping[tuple[str, int], RunResult],
     values: Mapping[str, Values],
+    lost: Mapping[str, int],
     examples: Mapping[str, Mapping[int, np.ndarray]],
     method: Method,
 ) -> dict[str, Contrast]:
-    """Returns {arm: contrast} of every arm that shares a seed with the baseline."""
+    """Returns {arm: contrast} of every arm that shares a seed with the baseline; `lost` as for `_effects`."""
     baseline = values[study.baseline.name]
     shared = {arm.name: [seed for seed in baseline if seed in values[arm.name]] for arm in study.arms[1:]}
     pairs = {name: ([values[name][s] for s in seeds], [baseline[s] for s in seeds]) for name, seeds in shared.items()}
@@ -139,8 +134,7 @@ def _contrasts(
         if not seeds:
             continue
         contrast = _contrast(differences[name], decisions[name], method, arms=len(family) if name in family else 1)
-        lost = _lost(cells, study, name, values[name]), _lost(cells, study, study.baseline.name, baseline)
-        word = statistics.withheld(contrast.verdict, *lost)
+        word = statistics.withheld(contrast.verdict, lost[name], lost[study.baseline.name])
         table = two_way.paired([examples[name], examples[study.baseline.name]], (1, -1))
         found[name] = dataclasses.replace(
             contrast,
@@ -150,12 +144,6 @@ def _contrasts(
             two_way=None if table is None or method.overlap else two_way.interval(table, method.alpha),
         )
     return found
-
-
-def _lost(cells: Mapping[tuple[str, int], RunResult], study: Study, arm: str, values: Values) -> int:
-    """Returns how many runs of an arm diverged, failed, or are done without a finite number."""
-    found = [cells.get((arm, seed)) for seed in study.seeds if seed not in values]
-    return sum(cell is not None and cell.state in ("DONE", "DIVERGED", "FAILED") for cell in found)
 
 
 def _contrast(
