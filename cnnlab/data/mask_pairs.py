@@ -118,7 +118,9 @@ def with_groups(root: pathlib.Path, pairs: list[Pair]) -> list[Pair]:
             f"Expected a row file,group for every image, such as {printable(names[0])},scene1."
         )
     grouped = [dataclasses.replace(pair, group=known[_stem(name)]) for name, pair in zip(names, pairs, strict=True)]
-    splits = {group: {pair.split for pair in grouped if pair.group == group} for group in known.values()}
+    splits: dict[str, set[str]] = {group: set() for group in known.values()}
+    for pair, name in zip(pairs, names, strict=True):
+        splits[known[_stem(name)]].add(pair.split)
     if cut := [group for group, own in splits.items() if len(own) > 1]:
         raise DataError(
             f"{table.path}: {counted(len(cut), 'group')} of {len(splits)} in more than one split: {listed(cut, 3)}.\n"
