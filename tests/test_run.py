@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from commands import command, finish, kill, read, start, wait_for
 
+import cnnlab
 from cnnlab.digests import file_digest
+from cnnlab.engine.checkpoint import tree_digest
 from tests.stages import slow_but
 
 SMALL = [
@@ -141,8 +143,10 @@ def test_a_signal_saves_and_exits_75_and_the_same_command_goes_on(number: int, w
     for folder in ("run", "uninterrupted"):
         code, out, err = command(*words, f"--workdir={folder}", f"--stop_after={stop}", cwd=tmp_path)
         assert code == 0 and "stopped by --stop_after" in out, err
-    one, other = (tmp_path / folder for folder in ("run", "uninterrupted"))
-    assert (one / "metrics.jsonl").read_text(encoding="utf-8") == (other / "metrics.jsonl").read_text(encoding="utf-8")
+    one, other = (cnnlab.load(tmp_path / folder) for folder in ("run", "uninterrupted"))
+    assert one.step == other.step == stop and tree_digest(one.params) == tree_digest(other.params)
+    logs = [(run.folder / "metrics.jsonl").read_text(encoding="utf-8") for run in (one, other)]
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.slow
