@@ -11,14 +11,12 @@ from cnnlab import own
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.fitting import require_fit
 from cnnlab.text import split_items
-from cnnlab.values import ChoiceOf, metadata, read_value
+from cnnlab.values import ChoiceOf, below_partials, metadata, read_value
 
 
 def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     """Returns (name, annotation, default or Parameter.empty) of the parameters that knobs can fill, in order of definition."""
-    inner = function
-    while isinstance(inner, functools.partial):
-        inner = inner.func
+    inner = below_partials(function)
     if inspect.isclass(inner) and dataclasses.is_dataclass(inner):
         hints = _hints(inner)
         wanted = {f.name for f in dataclasses.fields(inner) if f.init} - {"parent", "name"}

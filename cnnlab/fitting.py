@@ -4,13 +4,12 @@ What is passed is read from the functions of the choice's dict, which all stand 
 """
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from cnnlab.errors import UsageError
-from cnnlab.values import ChoiceOf
+from cnnlab.values import ChoiceOf, below_partials
 
 GUIDE = "docs/own.md shows one of each kind."
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -141,8 +140,7 @@ def require_named_knobs(function: Callable[..., Any], context: Collection[str]) 
 
 def _inner(function: Any) -> Any:
     """Returns the function or class below partials and wrappers such as jax.jit."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = below_partials(function)
     return function if inspect.isclass(function) else inspect.unwrap(function)
 
 

@@ -26,7 +26,7 @@ from cnnlab.choices import choose, choose_list, keep_choices, list_label, parame
 from cnnlab.digests import SHORT, json_digest
 from cnnlab.errors import UsageError, did_you_mean
 from cnnlab.fitting import require_named_knobs
-from cnnlab.values import ChoiceOf, describe_type, is_readable, metadata, plain, read_value, takes_list
+from cnnlab.values import ChoiceOf, below_partials, describe_type, is_readable, metadata, plain, read_value, takes_list
 
 RENAMED = {"images": "draws"}
 """{path of a knob that an older version recorded: its path today}, where a run flag took the name: `predict --images`."""
@@ -327,9 +327,7 @@ def merged(common: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 def argument_help(function: Callable[..., Any]) -> dict[str, str]:
     """Returns {parameter: help} from the `Args:` or `Attributes:` section of the docstring, or of those of a class's bases."""
-    inner = function
-    while isinstance(inner, functools.partial):
-        inner = inner.func
+    inner = below_partials(function)
     described = reversed(inner.__mro__) if isinstance(inner, type) else (inner,)
     return {name: text for each in described for name, text in _own_help(each).items()}
 

@@ -192,6 +192,13 @@ LISTS = (tuple, list, Sequence)
 """Annotations of several values; each becomes a tuple."""
 
 
+def below_partials(function: Any) -> Any:
+    """Returns the function, or the class, below the partials that fill in its settings."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
 def metadata(annotation: Any, kind: type) -> Any:
     """Returns the first of an annotation's metadata that is of a kind, such as ChoiceOf; None where there is none."""
     found = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, kind)]

@@ -1,6 +1,5 @@
 """The splits of a data set at their final size: brought to one size, decoded through the cache, in memory where they fit."""
 
-import functools
 import math
 import pathlib
 import time
@@ -20,6 +19,7 @@ from cnnlab.data.stored_images import stored
 from cnnlab.digests import combined_digest, file_digest
 from cnnlab.errors import DataError
 from cnnlab.progress import ProgressLine
+from cnnlab.values import below_partials
 
 DECODED_AT_ONCE = 2**26
 """Bytes of images that are decoded between two updates of the progress line."""
@@ -63,9 +63,7 @@ def fit_key(settings: Mapping[str, Any]) -> str:
 
 def code_of(rule: Callable[..., Any], ours: Mapping[str, Callable[..., Any]] = ALL_FITS) -> str:
     """Returns a digest of the code of a user's own rule, whose name does not say what it makes; "" for one of ours."""
-    inner: Any = rule
-    while isinstance(inner, functools.partial):
-        inner = inner.func
+    inner = below_partials(rule)
     if inner in ours.values():
         return ""
     code = getattr(inner, "__code__", None)

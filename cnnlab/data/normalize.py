@@ -8,14 +8,14 @@ third array f32 [D, D] for the D = H · W · C numbers of an image, by which the
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from cnnlab.errors import UsageError
 from cnnlab.inputs import unit_value
 from cnnlab.ops.whitening import whitening_matrix
-from cnnlab.values import Positive
+from cnnlab.values import Positive, below_partials
 
 Normalisation = tuple[np.ndarray, ...]
 MOST_WHITENED = 3072
@@ -203,16 +203,9 @@ NORMALIZERS: dict[str, Callable[..., Normalisation]] = {
 
 def needs_images(normalize: Callable[..., Normalisation]) -> bool:
     """Returns whether a normaliser is computed from the images, and not from their type and channels alone."""
-    return _inner(normalize) not in (no_normalization, raw, fixed)
+    return below_partials(normalize) not in (no_normalization, raw, fixed)
 
 
 def takes_rows(normalize: Callable[..., Normalisation]) -> bool:
     """Returns whether a normaliser reads the images a few at a time; others get them as one array."""
-    return _inner(normalize) in (standard, per_pixel, pca, zca)
-
-
-def _inner(normalize: Callable[..., Normalisation]) -> Any:
-    """Returns the function below the partials that fill in its settings."""
-    while isinstance(normalize, functools.partial):
-        normalize = normalize.func
-    return normalize
+    return below_partials(normalize) in (standard, per_pixel, pca, zca)

@@ -17,7 +17,7 @@ import numpy as np
 from cnnlab.data.placement import scaled_side
 from cnnlab.data.source import Images
 from cnnlab.errors import UsageError
-from cnnlab.values import Count, Positive, Range
+from cnnlab.values import Count, Positive, Range, below_partials
 
 Fit = Callable[[np.ndarray, int], np.ndarray]
 CHUNK = 1024
@@ -162,7 +162,7 @@ def settings_of(fit: Callable[..., np.ndarray]) -> dict[str, Any]:
 
     `format` is among them where the rule makes other pixels than its first version did.
     """
-    inner: Any = fit.func if isinstance(fit, functools.partial) else fit
+    inner = below_partials(fit)
     name = inner.__name__
     numbered = {"format": FORMATS[name]} if ALL_FITS.get(name) is inner and name in FORMATS else {}
     return {"name": name, **(inner.__kwdefaults__ or {}), **getattr(fit, "keywords", {}), **numbered}

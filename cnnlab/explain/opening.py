@@ -33,7 +33,7 @@ from cnnlab.predict.prepare import Preparation, fit_of, preparation_of
 from cnnlab.runs import run
 from cnnlab.runs.folder import RunSpec
 from cnnlab.tasks.classify import classify
-from cnnlab.values import Choice, Count, PathText
+from cnnlab.values import Choice, Count, PathText, below_partials
 
 log = logging.getLogger("cnnlab")
 
@@ -200,7 +200,7 @@ def imported(
         if names and len(names) != count:
             raise UsageError(f"--class_names has {len(names)} names, and --classes is {count}. Give as many names.")
         names = names or tuple(map(str, range(count)))
-        rule = usual_normalization(name, channels) if getattr(normalize, "func", normalize) is published else normalize
+        rule = usual_normalization(name, channels) if below_partials(normalize) is published else normalize
         subtract, divide = rule(np.zeros((1, 1, 1, channels), np.uint8))
         inputs = InputSpec((height, width, channels), "uint8", subtract, divide, names, settings_of(image_fit))
         network = as_network(model(classes=count), inputs.image_shape, (count,))

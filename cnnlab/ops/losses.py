@@ -6,7 +6,6 @@ that has no meaning for soft labels raises UsageError when it is traced.
 At logits of zero cross-entropy is ln K and the hinge loss K − 1. Float knobs may be tracers.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -17,7 +16,7 @@ from cnnlab import own
 from cnnlab.errors import UsageError
 from cnnlab.ops.bounds import at_most, largest
 from cnnlab.ops.labels import class_shares
-from cnnlab.values import Fraction, NonNegative, Positive
+from cnnlab.values import Fraction, NonNegative, Positive, below_partials
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: Fraction = 0.0) -> jax.Array:
@@ -96,7 +95,7 @@ def require_loss(loss: Callable[..., jax.Array], classes: int, labels_of: Callab
         classes: K, the number of outputs.
         labels_of: (training=…) -> shape and type of the labels of two examples, in training or as they are.
     """
-    chosen = loss.func if isinstance(loss, functools.partial) else loss
+    chosen = below_partials(loss)
     if chosen in OF_ONE_CLASS:
         _require_numbers(chosen.__name__, labels_of(training=True))
     if not own.is_own_object(loss):

@@ -20,6 +20,7 @@ from cnnlab.metric import Metric
 from cnnlab.tasks.classification_metrics import TOP
 from cnnlab.tasks.goals import Goal
 from cnnlab.tasks.measures import MEASURES, Measure, Scored
+from cnnlab.values import below_partials
 
 OUTPUTS = "outputs"
 """Name of the rows with the outputs of the network, f32 [B, K]."""
@@ -71,7 +72,7 @@ def with_metrics(
 
 def _measure_of(chosen: Callable[[Sequence[str]], Measure], goal: Goal, class_names: Sequence[str]) -> Measure:
     """Returns the measure that a function makes; raises UsageError where it makes none, or one that does not suit the goal."""
-    inner = chosen.func if isinstance(chosen, functools.partial) else chosen
+    inner = below_partials(chosen)
     name = getattr(inner, "__name__", str(inner))
     if goal.log_probabilities is None:
         raise UsageError(f"--metrics={name}: the data have {goal.what}, and these metrics are for classes. Leave it out.")

@@ -17,6 +17,7 @@ from cnnlab.metric import Metric
 from cnnlab.ops import losses
 from cnnlab.tasks import classification_metrics, multi_label_metrics, prediction, regression_metrics
 from cnnlab.tasks.adversarial import Probe
+from cnnlab.values import below_partials
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +134,7 @@ def goal_of(name: str, columns: Mapping[str, Any], loss: Callable[..., Array]) -
             f"classification needs the class of every image, and {name} has no column {', '.join(g.column for g in GOALS)} "
             f"(its columns: {', '.join(columns)}).\nGive a data set with classes, labels or numbers to predict."
         )
-    chosen = loss.func if isinstance(loss, functools.partial) else loss
+    chosen = below_partials(loss)
     if chosen in losses.LOSSES.values() and chosen not in found.losses:
         name_of = {function: text for text, function in losses.LOSSES.items()}
         raise UsageError(
