@@ -34,10 +34,10 @@ needs_ray = pytest.mark.skipif(
 )
 
 
-def at_work(folder: pathlib.Path) -> dict[str, int]:
-    """{run: process} of the runs in the midst of it."""
+def at_work(folder: pathlib.Path, last: int) -> dict[str, int]:
+    """{run: process} of the runs in the midst of it, at a step from 5 to `last`."""
     found = found_statuses(folder).items()
-    return {run: int(s["process"].split()[1]) for run, s in found if s["state"] == "RUNNING" and 5 <= s["step"] <= 20}
+    return {run: int(s["process"].split()[1]) for run, s in found if s["state"] == "RUNNING" and 5 <= s["step"] <= last}
 
 
 def parent_of(process: int) -> int:
@@ -84,9 +84,9 @@ def test_killed_ray_worker_and_killed_run_are_begun_again_once_with_the_same_res
     disturbed, calm = tmp_path / "disturbed", tmp_path / "calm"
     disturbed.mkdir()
     calm.mkdir()
-    words = [*WORDS, "--seeds=1", "--steps=30"]
+    words = [*WORDS, "--seeds=1", "--steps=60"]
     launcher = start(*words, "--max_attempts=2", "--launcher=ray", cwd=disturbed)
-    both = wait_until(lambda: found if len(found := at_work(disturbed)) == 2 else None, launcher)
+    both = wait_until(lambda: found if len(found := at_work(disturbed, last=50)) == 2 else None, launcher)
     everything = descendants(launcher.pid)
     (lost, orphan), (killed, process) = both.items()
     assert orphan in everything, "the run is trained below the launcher's own Ray"
@@ -99,7 +99,7 @@ def test_killed_ray_worker_and_killed_run_are_begun_again_once_with_the_same_res
     assert "did not start" not in err, "the run of a lost worker is no stranger's"
     found = found_statuses(disturbed)
     assert {run: (s["state"], s["attempt"]) for run, s in found.items()} == {lost: ("DONE", 2), killed: ("DONE", 2)}
-    assert_each_step_once(disturbed, runs=2, steps=30)
+    assert_each_step_once(disturbed, runs=2, steps=60)
     assert_all_gone(everything)
 
     code, out, err = launch(
@@ -114,7 +114,7 @@ def test_killed_ray_worker_and_killed_run_are_begun_again_once_with_the_same_res
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_end_of_the_launcher_leaves_a_checkpoint_and_no_process(tmp_path: pathlib.Path, number: signal.Signals):
     launcher = start(*WORDS, "--seeds=1", "--steps=200", "--launcher=ray", cwd=tmp_path)
-    both = wait_until(lambda: found if len(found := at_work(tmp_path)) == 2 else None, launcher)
+    both = wait_until(lambda: found if len(found := at_work(tmp_path, last=150)) == 2 else None, launcher)
     everything = descendants(launcher.pid)
     if number == signal.SIGINT:  # as a terminal sends it
         os.killpg(launcher.pid, number)

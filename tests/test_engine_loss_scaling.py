@@ -16,7 +16,7 @@ from cnnlab.engine.program import build_program
 from cnnlab.engine.skipping import LeftOut
 from cnnlab.runs import run_files
 from tests.commands import Here
-from tests.test_engine_skipping import injected, with_bad_steps
+from tests.test_engine_skipping import injected, with_bad_steps, without_steps
 from tests.toys import chase, gap, run
 
 __all__ = ["injected"]
@@ -98,8 +98,8 @@ def test_a_planted_overflow_leaves_its_step_out_and_halves_the_scale(
     assert float(state.loss_scale["scale"]) == 2.0**6 and int(state.loss_scale["good_steps"]) == 1
     assert loss_scaling.KEY not in sums and sums["hunter_count"] == 6 * 16
     assert all(np.isfinite(leaf).all() for leaf in (state.params["scout"]["at"], state.params["hunter"]["at"]))
-    plain, *_ = run(chase(steps=8))
-    assert gap(dataclasses.replace(state, loss_scale={}).params, plain.params) < 2.0, "it goes on where f32 does"
+    # Up to rounding; with the two steps the parameters would lie 0.2 away.
+    assert gap(state.params, without_steps((2, 6), 8).params) < 0.02, "it is where f32 is without these steps"
 
 
 WORDS = ["--experiment=linear_digits", "--devices=1", "--precision=f16", "--log_level=warning"]

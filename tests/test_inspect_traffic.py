@@ -82,5 +82,8 @@ def test_one_device_sends_nothing():
 def test_a_fully_sharded_step_gathers_its_split_arrays_and_reduces_all_gradients():
     found, shapes = traffic("fsdp", 8)
     split = 8 * fsdp_bytes(shapes.params, 8)[0]
-    gathered = [each for each in found if each.kind == "all-gather"]
-    assert split > 0 and sum(each.whole for each in gathered) >= split
+    gradients = 4 * sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+    gathered = sum(each.whole for each in found if each.kind == "all-gather")
+    reduced = sum(each.whole for each in found if each.kind in ("all-reduce", "reduce-scatter"))
+    assert 0 < split <= gathered <= 2 * split, "at most once forwards and once backwards"
+    assert 0 < reduced - gradients <= 16, "beside them the sums of the loss and of what was right"
