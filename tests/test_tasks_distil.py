@@ -135,7 +135,9 @@ def test_a_teacher_of_a_run_sees_images_as_it_did_there_and_the_student_leaves_w
     assert found["params/dense1/kernel"].shape == (64, 6) and source.knobs["soft_weight"] == 0.9
 
 
-def test_the_network_of_a_run_has_the_widths_of_its_layers(monkeypatch: pytest.MonkeyPatch):
+def test_the_network_of_a_run_has_the_widths_of_its_layers_and_its_weights_in_floats(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     numbers = np.ones((1, 1, 1, 1), np.float32)
     inputs = InputSpec((4, 4, 1), "uint8", numbers, numbers, ("a", "b"))
     recorded = {"model": "mlp", "model.widths": [8, 6], "units_by_layer": ["dense1=3"]}
@@ -144,7 +146,10 @@ def test_the_network_of_a_run_has_the_widths_of_its_layers(monkeypatch: pytest.M
     network, own = run_network.network_of_run("run", None, "--teacher_from=run")
     shapes = shapes_of(network, own.image_shape)
     kernels = [shapes[f"params/{name}/kernel"] for name in ("dense1", "dense2", "output")]
-    assert kernels == [(16, 3), (3, 6), (6, 2)] and own is inputs
+    assert kernels == [(16, 3), (3, 6), (6, 2)] and own is inputs and not caplog.records
+    recorded["quantization"] = "integers"
+    run_network.network_of_run("run", None, "--teacher_from=run")
+    assert "--teacher_from=run: that run rounds its weights to integers; here they are floats" in caplog.text
 
 
 def test_a_teacher_of_other_classes_or_sizes_is_refused(tmp_path: pathlib.Path):

@@ -1,5 +1,6 @@
 """The network of a run of classification, with the knobs with which it was trained, from the files of the run alone."""
 
+import logging
 import pathlib
 from typing import Any
 
@@ -16,6 +17,8 @@ from cnnlab.runs.run_files import read_run
 from cnnlab.runs.trained_function import read_inputs
 from cnnlab.values import Choice
 
+log = logging.getLogger(__name__)
+
 
 def network_of_run(path: str, data_dir: str | None, flag: str) -> tuple[nn.Module, InputSpec]:
     """Returns the classifier of a run and what it takes; raises UsageError where the run did not train one.
@@ -31,6 +34,8 @@ def network_of_run(path: str, data_dir: str | None, flag: str) -> tuple[nn.Modul
     except UsageError as error:
         first = str(error).partition("\n")[0]
         raise UsageError(f"{flag}: expected the run of a classifier, got that of another task: {first}") from None
+    if values.get("quantization", "none") != "none":
+        log.warning("%s: that run rounds its weights to integers; here they are floats, as it learned them", flag)
     # A run of an older version keeps no specification: the statistics are taken from its data again.
     own = read_inputs(pathlib.Path(path)) or resolved.call().data.inputs
     below = {name: value for name, value in values.items() if name.partition(".")[0] == "model"}
