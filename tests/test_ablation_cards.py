@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from cnnlab.ablation.analyse.summary import claim_parts
+from cnnlab.ablation.analyse.words import in_words
 from cnnlab.ablation.plan.claim import Claim
 from cnnlab.ablation.plan.study import Card, Figure, Verdict
 from cnnlab.ablation.report.bibliography import read_bibliography
@@ -300,6 +302,9 @@ def test_an_effect_that_is_decided_and_too_small_is_not_said_not_to_be_there():
         record = made_up(ROWS, verdict=dataclasses.replace(part, p=p, claim=claim.id))
         text = card(claim, [record], [], WORKS, {})
         assert ("| absent (smaller than of interest) |" in text) == shown and ("| absent |" in text) != shown
+        word = "absent (smaller than of interest)" if shown else "absent"
+        whole = dataclasses.replace(part, p=0.01, parts=(dataclasses.replace(part, p=0.01), dataclasses.replace(part, p=p)))
+        assert in_words(whole) == word and claim_parts(whole) == ["[absent (smaller than of interest)] One.", f"[{word}] One."]
 
 
 def test_a_result_of_an_exact_claim_and_of_one_that_is_not_tested():

@@ -3,7 +3,7 @@
 Paper:    D.-H. Lee, Pseudo-label: the simple and efficient semi-supervised learning method for deep neural networks, 2013,
           ICML workshop on challenges in representation learning, which has MNIST alone
 Command:  python launch.py ablate --experiment=c30_self_training_fashion
-Result:   absent; docs/claims/c30.md has the numbers.
+Result:   absent (smaller than of interest); docs/claims/c30.md has the numbers.
 
 Everything is that of c30_self_training but the images: network, rate, weight, threshold and number of labels were chosen for
 digits and are not tuned anew, which is what one who trusts a claim would do. Ten kinds of clothes lie closer to one another

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cnnlab.ablation.analyse import statistics
+from cnnlab.ablation.analyse import statistics, words
 from cnnlab.ablation.analyse.results import ArmSummary, Contrast, Effect, Interval
 from cnnlab.ablation.plan.study import Arm, RunResult, Study, Verdict
 from cnnlab.metric import Metric
@@ -173,8 +173,8 @@ def claim_parts(verdict: Verdict) -> list[str]:
     """Returns the verdict on each part of a claim: `[not shown] …`; the sentence alone for a claim of one part."""
     if verdict.parts:
         roles = {"shown": ", only shown", "required": ", required"}
-        said = [f"[{part.verdict}{roles.get(part.role, '')}] {part.sentence}" for part in verdict.parts]
-        rest = verdict.sentence.removeprefix(" ".join(said)).strip()
+        said = [f"[{words.in_words(part)}{roles.get(part.role, '')}] {part.sentence}" for part in verdict.parts]
+        rest = verdict.sentence.rpartition(verdict.parts[-1].sentence)[2].strip()
         return [*said, *([rest] if rest else [])]
     return [verdict.sentence]
 

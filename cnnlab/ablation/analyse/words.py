@@ -43,6 +43,16 @@ FOR = (EXACT, REPLICATED, SUPPORTED)
 AGAINST = (REFUTED, OPPOSITE)
 
 
+def in_words(verdict: Verdict) -> str:
+    """Returns the word of a verdict as it is shown.
+
+    An effect that is decided for the claim, and yet too small to matter, is not said not to be there.
+    """
+    deciding = [part for part in verdict.parts if part.role == "decides"] or [verdict]
+    is_there = all(part.p is not None and part.p < ALPHA for part in deciding)
+    return f"{ABSENT} (smaller than of interest)" if verdict.verdict == ABSENT and is_there else verdict.verdict
+
+
 def survives(parts: Sequence[Verdict], words: Sequence[str]) -> list[bool]:
     """Returns for each part whether its word is one of `words` after Holm's correction over all parts.
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from cnnlab.ablation.analyse import summary
+from cnnlab.ablation.analyse import summary, words
 from cnnlab.ablation.plan.measurement import Measured
 from cnnlab.ablation.plan.study import Verdict
 from cnnlab.ablation.report.markdown import escape_markdown
@@ -52,7 +52,7 @@ def terminal_text(measured: Mapping[int, Measured], metrics: Sequence[Metric], v
         lines += [f"  and {len(rows) - MOST_CASES} more"] if len(rows) > MOST_CASES else []
     seeds = f"{len(measured)} seed{'s' * (len(measured) != 1)}"
     lines += ["", f"mean over {seeds}, and the range where they differ"]
-    head = f"{verdict.claim}, no verdict ({why})" if why else f"{verdict.claim}: {verdict.verdict}"
+    head = f"{verdict.claim}, no verdict ({why})" if why else f"{verdict.claim}: {words.in_words(verdict)}"
     return "\n".join([*lines, "", head, *(f"  {text}" for text in summary.claim_parts(verdict))])
 
 
@@ -68,7 +68,7 @@ def markdown_text(
         verdict: the verdict with its parts.
         why: why the measurement is exploratory; empty where it is not.
     """
-    head = f"No verdict on {verdict.claim}: {escape_markdown(why)}." if why else f"**{verdict.claim}: {verdict.verdict}.**"
+    head = f"No verdict on {verdict.claim}: {escape_markdown(why)}." if why else f"**{verdict.claim}: {words.in_words(verdict)}.**"
     lines = [f"# {escape_markdown(question)}", "", head, ""]
     lines += [*(f"- {escape_markdown(text)}" for text in summary.claim_parts(verdict)), ""]
     for declared in metrics:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib import resources
 
-from cnnlab.ablation.analyse import summary
+from cnnlab.ablation.analyse import summary, words
 from cnnlab.ablation.analyse.results import Analysis
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting, plots, svg
@@ -68,7 +68,7 @@ def _head(study: Study, outcomes: Sequence[RunResult], analysis: Analysis) -> st
     parts.append(_list([*facts, *describe_scope(outcomes)]))
     if analysis.verdict:
         found = "".join(f"<li>{escape(part)}</li>" for part in summary.claim_parts(analysis.verdict))
-        stated = f"<strong>{escape(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}</strong>"
+        stated = f"<strong>{escape(f'{analysis.verdict.claim} {words.in_words(analysis.verdict)}.')}</strong>"
         parts.append(f'<div class="sentence">{stated}<ul>{found}</ul></div>')
     kind = "note" if analysis.verdict else "sentence"
     parts += [f'<p class="{kind}">{escape(analysis.sentence)}</p>'] if analysis.sentence else []

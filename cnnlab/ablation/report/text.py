@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Collection, Sequence
 
-from cnnlab.ablation.analyse import summary
+from cnnlab.ablation.analyse import summary, words
 from cnnlab.ablation.analyse.results import Analysis, ArmSummary, Contrast, Effect
 from cnnlab.ablation.plan.study import RunResult, Study
 from cnnlab.ablation.report import formatting
@@ -68,7 +68,7 @@ def terminal_table(study: Study, analysis: Analysis) -> str:
     if analysis.sentence:
         lines += ["", *textwrap.wrap(analysis.sentence, WIDTH)]
     if analysis.verdict:
-        lines += ["", f"{analysis.verdict.claim} {analysis.verdict.verdict}:"]
+        lines += ["", f"{analysis.verdict.claim} {words.in_words(analysis.verdict)}:"]
         for part in summary.claim_parts(analysis.verdict):
             lines += textwrap.wrap(part, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)
@@ -182,7 +182,7 @@ def _markdown_head(study: Study, analysis: Analysis) -> list[str]:
     lines = [f"# {escape_markdown(study.name)}", ""]
     lines += [escape_markdown(study.question), ""] if study.question else []
     if analysis.verdict:
-        lines += [f"**{escape_markdown(f'{analysis.verdict.claim} {analysis.verdict.verdict}.')}**", ""]
+        lines += [f"**{escape_markdown(f'{analysis.verdict.claim} {words.in_words(analysis.verdict)}.')}**", ""]
         lines += [*(f"- {escape_markdown(part)}" for part in summary.claim_parts(analysis.verdict)), ""]
     emphasis = "" if analysis.verdict else "**"
     lines += [f"{emphasis}{escape_markdown(analysis.sentence)}{emphasis}", ""] if analysis.sentence else []

@@ -80,7 +80,7 @@ def result_line(record: Record) -> str:
     holds = sum(part.verdict in words.FOR for part in parts)
     counted = ""
     if len(parts) > 1:
-        counted = f"{holds} of {len(parts)} parts hold. {part.verdict.capitalize()}: "
+        counted = f"{holds} of {len(parts)} parts hold. {words.in_words(part).capitalize()}: "
         counted = f"{'Both' if holds == 2 else f'All {holds}'} parts hold. " if holds == len(parts) else counted
     return f"{counted}{finding(record, part)}."
 
@@ -194,7 +194,7 @@ def _section(record: Record, file: ClaimFile | None, picture: str, *, several: b
     head = [f"## {line(record.question)}", ""] if several else [line(record.question), ""]
     return [
         *head,
-        f"**{verdict.verdict.capitalize()}. {line(result_line(record))}{scope}**",
+        f"**{words.in_words(verdict).capitalize()}. {line(result_line(record))}{scope}**",
         "",
         *_published(record),
         *(_picture(picture, record) if picture else []),
@@ -284,14 +284,8 @@ def _parts(record: Record) -> list[str]:
 
 
 def _word(part: Verdict) -> str:
-    """Returns the word of a part's verdict; what is required is not met rather than refuted.
-
-    An effect that is decided for the claim, and yet too small to matter, is no effect that is not there.
-    """
-    if part.role == "required" and part.verdict not in words.FOR:
-        return "not met"
-    is_small = part.verdict == words.ABSENT and part.p is not None and part.p < words.ALPHA
-    return f"{part.verdict} (smaller than of interest)" if is_small else part.verdict
+    """Returns the word of a part's verdict; what is required is not met rather than refuted."""
+    return "not met" if part.role == "required" and part.verdict not in words.FOR else words.in_words(part)
 
 
 def _comparison(record: Record, part: Verdict) -> str:

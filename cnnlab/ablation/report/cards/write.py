@@ -113,9 +113,8 @@ def _write_figures(
         title = says or claim.sentence
         setting = record.verdict.scope or record.card.scope
         scope = f" Scope: {setting}." if setting else ""
-        word = record.verdict.verdict
-        title = title if word in words.FOR else f"Claim: {title}"
-        subtitle = f"{record.claim}, {word}.{scope}"
+        title = title if record.verdict.verdict in words.FOR else f"Claim: {title}"
+        subtitle = f"{record.claim}, {words.in_words(record.verdict)}.{scope}"
         for theme in (canvas.LIGHT, canvas.DARK):
             picture = draw(record, theme, title=title, subtitle=subtitle)
             if picture:
