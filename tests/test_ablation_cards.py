@@ -274,6 +274,7 @@ HOLDS, EFFECT = "supported at small scale", "+1.00 nats [+0.50, +1.50], p = 0.01
 RESULTS = {
     "all hold": ((HOLDS, HOLDS), f"Both parts hold. One: {EFFECT}."),
     "one holds": ((HOLDS, "not shown"), f"1 of 2 parts hold. Not shown: Two: {EFFECT}."),
+    "none holds": (("not shown", "not shown"), f"0 of 2 parts hold. One: {EFFECT}."),
 }
 
 

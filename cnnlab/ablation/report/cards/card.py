@@ -80,7 +80,9 @@ def result_line(record: Record) -> str:
     holds = sum(part.verdict in words.FOR for part in parts)
     counted = ""
     if len(parts) > 1:
-        counted = f"{holds} of {len(parts)} parts hold. {words.in_words(part).capitalize()}: "
+        # Where none holds the claim has the word of the part already.
+        told = f"{words.in_words(part).capitalize()}: " if holds else ""
+        counted = f"{holds} of {len(parts)} parts hold. {told}"
         counted = f"{'Both' if holds == 2 else f'All {holds}'} parts hold. " if holds == len(parts) else counted
     return f"{counted}{finding(record, part)}."
 
