@@ -68,8 +68,8 @@ def markdown_text(
         verdict: the verdict with its parts.
         why: why the measurement is exploratory; empty where it is not.
     """
-    head = f"**{verdict.claim}: {words.in_words(verdict)}.**"
-    head = f"No verdict on {verdict.claim}: {escape_markdown(why)}." if why else head
+    found = f"**{verdict.claim}: {words.in_words(verdict)}.**"
+    head = f"No verdict on {verdict.claim}: {escape_markdown(why)}." if why else found
     lines = [f"# {escape_markdown(question)}", "", head, ""]
     lines += [*(f"- {escape_markdown(text)}" for text in summary.claim_parts(verdict)), ""]
     for declared in metrics:
